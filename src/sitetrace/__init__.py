@@ -1,0 +1,1 @@
+"""sitetrace: power of LLM inference serving, composed from requests to a site."""

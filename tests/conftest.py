@@ -1,0 +1,16 @@
+"""Fixtures shared by all tests."""
+
+import os
+from pathlib import Path
+
+import pytest
+
+
+@pytest.fixture(scope="session")
+def measured() -> Path:
+    mirror = os.environ.get("SITETRACE_DATA")
+    if not mirror:
+        pytest.skip("SITETRACE_DATA names no mirror of the measured runs")
+    folder = Path(mirror) / "measured"
+    assert folder.is_dir(), f"SITETRACE_DATA={mirror} holds no folder measured"
+    return folder
