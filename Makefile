@@ -1,0 +1,48 @@
+PYTHON ?= python3
+BIN := .venv/bin
+STAMP := .venv/installed
+NOTEBOOKS ?= $(wildcard notebooks/*.ipynb)
+# Two side by side: what the smallest machine we build on has.
+WORKERS ?= 2
+
+export PIP_DISABLE_PIP_VERSION_CHECK := 1
+
+.PHONY: help book test pytest nbval lint bench clean
+.DELETE_ON_ERROR:
+
+help:
+	@echo "make book    run the notebooks, build the book, print where it is (SITETRACE_DATA adds the measured pages)"
+	@echo "make test    pytest, then nbval over all notebooks (SITETRACE_DATA adds the tests on measured runs)"
+	@echo "make lint    ruff rules and format, numpydoc checks of public names"
+	@echo "make bench   fit, serving and generation time beside drawing normal numbers"
+	@echo "make clean   remove .venv, the built book and caches"
+	@echo "PYTHON=...   the Python (3.11 to 3.13) that makes .venv; now: $(PYTHON)"
+
+$(STAMP): pyproject.toml constraints.txt
+	$(PYTHON) -m venv .venv
+	$(BIN)/pip install --quiet -c constraints.txt -e '.[book,test]'
+	@touch $@
+
+book: $(STAMP)
+	@$(BIN)/python book/build.py
+
+test: pytest nbval
+
+pytest: $(STAMP)
+	$(BIN)/python -m pytest -q -n $(WORKERS) --dist loadfile
+
+nbval: $(STAMP)
+	$(BIN)/python -m pytest -q -n $(WORKERS) --dist loadfile -p no:cacheprovider \
+		--nbval-lax --nbval-sanitize-with tests/nbval.cfg $(NOTEBOOKS)
+
+lint: $(STAMP)
+	$(BIN)/ruff check --quiet .
+	$(BIN)/ruff format --quiet --check .
+	$(BIN)/python -m numpydoc.hooks.validate_docstrings $(shell find src -name '*.py')
+
+bench: $(STAMP)
+	@$(BIN)/python tests/bench.py
+
+clean:
+	rm -rf .venv book/_build book/_generated .pytest_cache .ruff_cache .hypothesis dist
+	find src tests book notebooks -name __pycache__ -prune -exec rm -rf {} +
