@@ -1,0 +1,291 @@
+"""Make the book: execute the pages that changed, then build them. Called by `make book`."""
+
+from __future__ import annotations
+
+import argparse
+import hashlib
+import json
+import os
+import shutil
+import subprocess
+import sys
+import tempfile
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+from pathlib import Path
+
+import nbformat
+import yaml
+from tqdm import tqdm
+
+from sitetrace.records import read_records
+from sitetrace.trace import InputError, digest_of
+
+ROOT = Path(__file__).resolve().parents[1]
+SIDE_BY_SIDE = 2
+NEEDED, ALLOWED = {"page", "notebook"}, {"page", "notebook", "parameters", "needs"}
+TESTBED_LINE = (
+    "```{warning}\nMade on the testbed, a server that we simulate with our own engine: it shows "
+    "how the method works and claims nothing about hardware.\n```"
+)
+RECORDED_LINE = (
+    "```{note}\nThese numbers were recorded on measured runs, which are not part of the project. "
+    "`SITETRACE_DATA=<mirror> make book` makes them, and the whole page, anew.\n```"
+)
+
+
+@dataclass(frozen=True)
+class Page:
+    """One notebook at stated parameters."""
+
+    slug: str
+    notebook: Path
+    parameters: dict
+    needs_mirror: bool
+
+    @property
+    def source(self) -> str:
+        return str(self.parameters.get("dataset", "paper"))
+
+
+def read_pages(root: Path) -> list[Page]:
+    """Read book/runs.yml; every notebook must be there and know its parameters."""
+    listing = root / "book" / "runs.yml"
+    pages = []
+    for entry in yaml.safe_load(listing.read_text("utf-8")):
+        if not NEEDED <= entry.keys() <= ALLOWED:
+            raise InputError(f"{listing}: {entry}: give it page, notebook, parameters, needs only")
+        notebook = root / "notebooks" / f"{entry['notebook']}.ipynb"
+        if not notebook.is_file():
+            raise InputError(f"{listing}: {entry['page']}: there is no {notebook.name}: write it")
+        needs = entry.get("needs") == "mirror"
+        pages.append(Page(entry["page"], notebook, entry.get("parameters", {}), needs))
+        check_parameters(pages[-1])
+    return pages
+
+
+def check_parameters(page: Page) -> None:
+    """Refuse a parameter that the notebook does not have (papermill would only warn)."""
+    from papermill import inspect_notebook
+
+    unknown = page.parameters.keys() - inspect_notebook(str(page.notebook)).keys()
+    if unknown:
+        raise InputError(
+            f"{page.slug}: parameter {min(unknown)} is not in the parameters cell of "
+            f"{page.notebook.name}: correct runs.yml or add it there"
+        )
+
+
+def mirror_from_environment() -> Path | None:
+    """Find the mirror of measured runs, when one is named."""
+    named = os.environ.get("SITETRACE_DATA")
+    if not named:
+        return None
+    mirror = Path(named).resolve()
+    if not (mirror / "measured").is_dir():
+        raise InputError(f"SITETRACE_DATA={named}: holds no folder measured: correct or unset it")
+    return mirror
+
+
+def files_under(folder: Path, pattern: str = "*") -> list[Path]:
+    return sorted(p for p in folder.rglob(pattern) if p.is_file() and "__pycache__" not in p.parts)
+
+
+def digests(root: Path, pages: list[Page], mirror: Path | None) -> dict[str, str]:
+    """Digest of everything that a page is made from, by page."""
+    records = root / "data" / "records"
+    inputs = files_under(root / "src", "*.py") + [Path(__file__), root / "constraints.txt"]
+    inputs += [path for path in files_under(root / "data") if records not in path.parents]
+    common = digest_of(inputs)
+    measured = digest_of(files_under(mirror)) if mirror else ""
+    return {
+        page.slug: hashlib.sha256(
+            json.dumps(
+                [
+                    common,
+                    measured if page.needs_mirror else "",
+                    digest_of([page.notebook]),
+                    page.parameters,
+                ],
+                sort_keys=True,
+            ).encode()
+        ).hexdigest()
+        for page in pages
+    }
+
+
+def execute(page: Page, digest: str, generated: Path, mirror: Path | None) -> None:
+    """Run a page's notebook; its copy, records and digest appear together or not at all."""
+    with tempfile.TemporaryDirectory(prefix=f".{page.slug}.", dir=generated) as name:
+        folder = Path(name)
+        copy = folder / f"{page.slug}.ipynb"
+        environment = os.environ | {
+            "SITETRACE_RECORDS": str(folder / f"{page.slug}.records.json"),
+            "OMP_NUM_THREADS": "1",
+            "PYDEVD_DISABLE_FILE_VALIDATION": "1",
+        }
+        # A page on the testbed is the same page whether or not there is a mirror.
+        environment.pop("SITETRACE_DATA", None)
+        if page.needs_mirror and mirror:
+            environment["SITETRACE_DATA"] = str(mirror)
+        command = [sys.executable, "-m", "papermill", str(page.notebook), str(copy)]
+        command += ["--kernel", "python3", "--cwd", str(page.notebook.parent)]
+        command += ["--no-progress-bar", "-y", json.dumps(page.parameters)]
+        done = subprocess.run(command, env=environment, capture_output=True, text=True)
+        if done.returncode:
+            raise InputError(f"{page.notebook}: {failure(copy, done.stderr)}")
+        dress(copy, page, digest)
+        (folder / f"{page.slug}.digest").write_text(digest + "\n")
+        remove_page(page.slug, generated)
+        # The digest comes last: without it the page counts as not made.
+        for path in sorted(folder.iterdir(), key=lambda path: path.suffix == ".digest"):
+            path.replace(generated / path.name)
+
+
+def failure(copy: Path, stderr: str) -> str:
+    """Name the cell that failed, as counted in the notebook itself, and its error."""
+    own = ("injected-parameters", "papermill-error-cell-tag")
+    cells = nbformat.read(copy, as_version=4).cells if copy.is_file() else []
+    cells = [cell for cell in cells if not set(own) & set(cell.metadata.get("tags", []))]
+    for number, cell in enumerate(cells, start=1):
+        for output in cell.get("outputs", []):
+            if output.output_type == "error":
+                said = f"{output.ename}: {output.evalue}".splitlines()[0]
+                return f"cell {number} failed: {said}"
+    return f"did not run: {(stderr.strip().splitlines() or ['no message'])[-1]}"
+
+
+def dress(copy: Path, page: Page, digest: str) -> None:
+    """Put parameters, source and digest under the title; drop what differs from run to run."""
+    notebook = nbformat.read(copy, as_version=4)
+    notebook.metadata.pop("papermill", None)
+    for cell in notebook.cells:
+        for key in ("papermill", "execution"):
+            cell.metadata.pop(key, None)
+        if "injected-parameters" in cell.metadata.get("tags", []):
+            cell.metadata["tags"].append("remove-cell")
+    first = notebook.cells[0]
+    rest = first.source.partition("\n")[2]
+    first.source = f"{heading(page)}\n\n{source_line(page, digest)}\n{rest}"
+    nbformat.write(notebook, copy)
+
+
+def heading(page: Page) -> str:
+    """Title of the page: the first line of the notebook, and on which data."""
+    cells = nbformat.read(page.notebook, as_version=4).cells
+    title = cells[0].source.partition("\n")[0] if cells else ""
+    if not title.startswith("# "):
+        raise InputError(f"{page.notebook}: its first line is no title: begin with '# '")
+    return f"{title} ({page.source})"
+
+
+def source_line(page: Page, digest: str) -> str:
+    parameters = ", ".join(f"`{name} = {value}`" for name, value in page.parameters.items())
+    line = (
+        f"*Parameters: {parameters}; data: {page.source}; made by "
+        f"`notebooks/{page.notebook.name}`; digest `{digest[:12]}`.*"
+    )
+    return f"{TESTBED_LINE}\n\n{line}" if page.source == "testbed" else line
+
+
+def recorded_page(page: Page, root: Path) -> str:
+    """Compose the page that shows stored records, for readers without the mirror."""
+    records = root / "data" / "records" / f"{page.slug}.json"
+    table = ["| what | value | unit | interval | data | paper | verdict |", "|" + " --- |" * 7]
+    for row in read_records(records):
+        interval = "–" if row["interval"] is None else "{:g} to {:g}".format(*row["interval"])
+        value, paper = ("–" if row[key] is None else f"{row[key]:g}" for key in ("value", "paper"))
+        data = f"{row['data']}: {row['dataset']}"
+        cells = [row["name"], value, row["unit"], interval, data, paper, row["verdict"] or "–"]
+        table.append("| " + " | ".join(cell.replace("|", "\\|") for cell in cells) + " |")
+    parts = [
+        heading(page),
+        RECORDED_LINE,
+        source_line(page, digest_of([records])),
+        "\n".join(table),
+    ]
+    return "\n\n".join(parts) + "\n"
+
+
+def remove_page(slug: str, generated: Path) -> None:
+    for ending in ("digest", "md", "ipynb", "records.json"):
+        (generated / f"{slug}.{ending}").unlink(missing_ok=True)
+
+
+def is_made(page: Page, digest: str, generated: Path) -> bool:
+    stamp = generated / f"{page.slug}.digest"
+    copy = generated / f"{page.slug}.ipynb"
+    return copy.is_file() and stamp.is_file() and stamp.read_text().strip() == digest
+
+
+def make_pages(root: Path, mirror: Path | None) -> list[str]:
+    """Bring book/_generated up to date; return the pages that were executed."""
+    generated = root / "book" / "_generated"
+    generated.mkdir(exist_ok=True)
+    pages = read_pages(root)
+    digest = digests(root, pages, mirror)
+    for stale in {path.name.partition(".")[0] for path in generated.iterdir()} - digest.keys():
+        remove_page(stale, generated)
+    due = [page for page in pages if mirror or not page.needs_mirror]
+    due = [page for page in due if not is_made(page, digest[page.slug], generated)]
+    for page in pages:
+        if page.needs_mirror and not mirror:
+            text = recorded_page(page, root)
+            path = generated / f"{page.slug}.md"
+            if not path.is_file() or path.read_text("utf-8") != text:
+                remove_page(page.slug, generated)
+                path.write_text(text, "utf-8")
+    with ThreadPoolExecutor(SIDE_BY_SIDE) as pool:
+        jobs = [pool.submit(execute, page, digest[page.slug], generated, mirror) for page in due]
+        try:
+            for job in tqdm(jobs, desc="pages", unit="page", disable=not jobs):
+                job.result()
+        except InputError:
+            pool.shutdown(cancel_futures=True)
+            raise
+    return [page.slug for page in due]
+
+
+def keep_records(root: Path) -> list[Path]:
+    """Store the records of the pages made on measured runs in data/records."""
+    kept = root / "data" / "records"
+    kept.mkdir(parents=True, exist_ok=True)
+    made = root / "book" / "_generated"
+    paths = []
+    for page in read_pages(root):
+        if page.needs_mirror and (made / f"{page.slug}.records.json").is_file():
+            shutil.copyfile(made / f"{page.slug}.records.json", kept / f"{page.slug}.json")
+            paths.append(kept / f"{page.slug}.json")
+    return paths
+
+
+def build_html(book: Path) -> Path:
+    """Build the pages without executing them again; a warning is an error."""
+    command = [str(Path(sys.executable).with_name("jupyter-book")), "build", str(book)]
+    command += ["--warningiserror", "--keep-going", "--nitpick", "--quiet"]
+    done = subprocess.run(command, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True)
+    if done.returncode:
+        # Pages read once are not read again, so their warnings would be missed next time.
+        shutil.rmtree(book / "_build" / ".doctrees", ignore_errors=True)
+        raise InputError(f"{done.stdout}\njupyter-book: the lines above must be mended")
+    return book / "_build" / "html" / "index.html"
+
+
+def main(arguments: list[str] | None = None, root: Path = ROOT) -> int:
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--keep-records", action="store_true", help="store measured records")
+    options = parser.parse_args(arguments)
+    try:
+        made = make_pages(root, mirror_from_environment())
+        print(f"executed: {', '.join(made) or 'nothing, all pages are up to date'}", flush=True)
+        if options.keep_records:
+            print(*(f"kept: {path}" for path in keep_records(root)), sep="\n")
+        print(f"the book: {build_html(root / 'book')}")
+    except InputError as error:
+        print(f"book: {error}", file=sys.stderr)
+        return 1
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())
