@@ -267,7 +267,9 @@ def build_html(book: Path) -> Path:
     if done.returncode:
         # Pages read once are not read again, so their warnings would be missed next time.
         shutil.rmtree(book / "_build" / ".doctrees", ignore_errors=True)
-        raise InputError(f"{done.stdout}\njupyter-book: the lines above must be mended")
+        lines = done.stdout.splitlines()
+        named = [line for line in lines if "WARNING" in line or "ERROR" in line]
+        raise InputError("\n".join(["jupyter-book found what must be mended", *(named or lines)]))
     return book / "_build" / "html" / "index.html"
 
 
