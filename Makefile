@@ -21,6 +21,8 @@ help:
 $(STAMP): pyproject.toml constraints.txt
 	$(PYTHON) -m venv .venv
 	$(BIN)/pip install --quiet -c constraints.txt -e '.[book,test]'
+	@# The font cache is built once, here: in a page its notice would be a warning.
+	@$(BIN)/python -c "import logging; logging.disable(); import matplotlib.font_manager"
 	@touch $@
 
 book: $(STAMP)
@@ -32,6 +34,7 @@ pytest: $(STAMP)
 	$(BIN)/python -m pytest -q -n $(WORKERS) --dist loadfile
 
 nbval: $(STAMP)
+	@test -n "$(NOTEBOOKS)" || { echo "nbval: there is no notebook in notebooks/" >&2; exit 1; }
 	$(BIN)/python -m pytest -q -n $(WORKERS) --dist loadfile -p no:cacheprovider \
 		--nbval-lax --nbval-sanitize-with tests/nbval.cfg $(NOTEBOOKS)
 
