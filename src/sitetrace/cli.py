@@ -1,0 +1,301 @@
+"""The `sitetrace` command: each verb of the package on files."""
+
+from __future__ import annotations
+
+import json
+import sys
+from pathlib import Path
+
+import click
+import numpy as np
+
+from sitetrace import __version__
+from sitetrace.trace import InputError, read_json, read_requests
+
+FILE = click.Path(path_type=Path)
+SEED = click.option("--seed", type=click.IntRange(0), default=0, show_default=True)
+
+
+def _say(lines: list[str] | tuple[str, ...]) -> None:
+    for line in lines:
+        click.echo(f"note: {line}", err=True)
+
+
+@click.group(context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100})
+@click.version_option(__version__)
+def cli() -> None:
+    """Power of LLM inference serving: from requests to servers."""
+
+
+@cli.command(epilog="Example: sitetrace ingest --power smi.csv --vllm result.json -o my-run")
+@click.option("--power", type=FILE, required=True, help="nvidia-smi, DCGM or Zeus recording.")
+@click.option("--vllm", type=FILE, required=True, help="JSON of vllm bench serve --save-detailed.")
+@click.option("--engine", type=FILE, help="Samples of vLLM's metrics (CSV).")
+@click.option("--model", help="Model; by default the one named in the JSON.")
+@click.option("--hardware", default="unknown", show_default=True, help="GPU type, such as A100.")
+@click.option("--tensor-parallel", type=click.IntRange(1), help="By default all recorded GPUs.")
+@click.option("--utc-offset", help="Zone of local wall times, such as -7 or +05:30; else found.")
+@click.option("-o", "--out", type=FILE, required=True, help="Run directory to be made.")
+def ingest(power, vllm, engine, model, hardware, tensor_parallel, utc_offset, out) -> None:  # noqa: ANN001
+    """Turn recordings of other tools into a run directory."""
+    from sitetrace.ingest import ingest as ingest_run
+    from sitetrace.ingest import parse_utc_offset
+
+    named = read_json(vllm).get("model_id")
+    info = {"model": model or (named if isinstance(named, str) else "unknown")}
+    info |= {"hardware": hardware}
+    if tensor_parallel:
+        info["tensor_parallel"] = tensor_parallel
+    offset_s = None if utc_offset is None else parse_utc_offset(utc_offset)
+    _say(ingest_run(power, vllm, engine, info=info, utc_offset_s=offset_s, out=out))
+    click.echo(f"wrote {out}")
+
+
+@cli.command(
+    epilog="Example: sitetrace workload bursty --rate 2.5 --cv 2 --duration 300 -o requests.csv"
+)
+@click.argument("pattern", type=click.Choice(["poisson", "bursty", "diurnal", "replay"]))
+@click.option("--rate", type=float, default=1.0, show_default=True, help="Requests a second.")
+@click.option("--duration", type=float, default=600.0, show_default=True, help="Seconds.")
+@click.option("--cv", type=float, default=2.0, show_default=True, help="bursty: of the gaps.")
+@click.option("--swing", type=float, default=0.5, show_default=True, help="diurnal: 0 to 1.")
+@click.option("--from", "source", type=FILE, help="replay: requests.csv; others: lengths from it.")
+@click.option("--thin", type=float, default=1.0, show_default=True, help="replay: share kept.")
+@click.option("--speed", type=float, default=1.0, show_default=True, help="replay: time-warp.")
+@SEED
+@click.option("-o", "--out", type=FILE, required=True, help="Request table to be written.")
+def workload(pattern, rate, duration, cv, swing, source, thin, speed, seed, out) -> None:  # noqa: ANN001
+    """Write a stream of requests."""
+    from sitetrace import workload as streams
+
+    rng = np.random.default_rng(seed)
+    given = None if source is None else read_requests(source)
+    if pattern == "replay":
+        if given is None:
+            raise InputError("--from is missing: replay needs a request table")
+        table = streams.replay(given, thin, speed, rng)
+    elif pattern == "bursty":
+        table = streams.bursty(rate, cv, duration, rng, given)
+    elif pattern == "diurnal":
+        table = streams.diurnal(rate, swing, duration, rng, given)
+    else:
+        table = streams.poisson(rate, duration, rng, given)
+    streams.write_requests(out, table)
+    click.echo(f"wrote {len(table)} requests to {out}")
+
+
+@cli.command(epilog="Example: sitetrace fit runs/poisson_r4 -o model.json --kind states --seed 1")
+@click.argument("runs", type=FILE, nargs=-1, required=True)
+@click.option("-o", "--out", type=FILE, required=True, help="Model file to be written.")
+@click.option("--kind", type=click.Choice(["states"]), default="states", show_default=True)
+@click.option(
+    "--transitions",
+    type=click.Choice(["auto", "markov", "logit", "trees"]),
+    default="auto",
+    show_default=True,
+)
+@click.option("--states", type=click.IntRange(2, 40), help="States above idle; else chosen.")
+@click.option("--from", "start", type=float, help="Seconds after the first request.")
+@click.option("--to", "stop", type=float, help="Seconds after the first request.")
+@SEED
+def fit(runs, out, kind, transitions, states, start, stop, seed) -> None:  # noqa: ANN001, ARG001
+    """Fit a power model on one or several runs of a configuration."""
+    from sitetrace.fitting import fit as fit_model
+    from sitetrace.modelfile import save_model
+    from sitetrace.rundir import read_run
+
+    loaded = [read_run(path) for path in runs]
+    for run in loaded:
+        _say(run.notes)
+    model = fit_model(
+        loaded, seed=seed, transitions=transitions, n_states=states, start_s=start, stop_s=stop
+    )
+    save_model(model, out)
+    click.echo(f"wrote {out}: {model.mixture.n_states} states above idle {model.idle.mean_w:.1f} W")
+
+
+@cli.command(epilog="Example: sitetrace show model.json")
+@click.argument("model", type=FILE)
+def show(model) -> None:  # noqa: ANN001
+    """Describe a model file."""
+    from sitetrace.modelfile import load_model, summary
+
+    click.echo(summary(load_model(model)))
+
+
+@cli.command(
+    epilog="Example: sitetrace generate model.json --requests requests.csv -o trace.csv --seed 1"
+)
+@click.argument("model", type=FILE)
+@click.option("--requests", type=FILE, required=True, help="arrival_s,input_tokens,output_tokens.")
+@click.option("-o", "--out", type=FILE, required=True, help="Ends in .csv, .parquet, .nc or .zarr.")
+@click.option(
+    "--as",
+    "reading",
+    type=click.Choice(["power", "meter"]),
+    default="power",
+    show_default=True,
+    help="The kind states learns printed power and gives the same for both.",
+)
+@click.option("--dt", type=float, help="Step in seconds; by default the model's own.")
+@click.option("--lead", type=float, default=30.0, show_default=True, help="Seconds before.")
+@click.option("--tail", type=float, default=10.0, show_default=True, help="Seconds after.")
+@click.option("--draws", type=click.IntRange(1, 1000), default=1, show_default=True)
+@click.option("--idle-w", type=float, help="Idle power of the board, where it differs.")
+@SEED
+def generate(model, requests, out, reading, dt, lead, tail, draws, idle_w, seed) -> None:  # noqa: ANN001
+    """Generate power for a stream of requests."""
+    from sitetrace.generator import load_warnings
+    from sitetrace.modelfile import load_model
+    from sitetrace.serving import simulate
+    from sitetrace.storage import check_ending, write_trace
+    from sitetrace.trace import digest_of
+
+    check_ending(out)
+    for name, value, low in (("--lead", lead, 0.0), ("--tail", tail, 0.0), ("--idle-w", idle_w, 0)):
+        if value is not None and not low <= value < 1e7:
+            raise InputError(f"{name} {value:g} is no sensible value: give {low:g} or more")
+    if dt is not None and not 0 < dt < 1e7:
+        raise InputError(f"--dt {dt:g} is no step: give a multiple of the model's step")
+    fitted = load_model(model)
+    table = read_requests(requests)
+    rng = np.random.default_rng(seed)
+    timeline = simulate(table, fitted.server, rng)
+    traces = [fitted.draw(timeline, each, dt, lead, tail, idle_w) for each in rng.spawn(draws)]
+    provenance = {
+        "data": fitted.provenance["data"],
+        "reading": reading,
+        "model_sha256": digest_of([model]),
+        "requests_sha256": digest_of([requests]),
+        "configuration": fitted.configuration.name,
+        "seed": seed,
+        "busy_end_s": float(timeline.requests["end_s"].max()),
+        "sitetrace": __version__,
+    }
+    write_trace(out, traces, provenance)
+    for line in load_warnings(fitted, timeline):
+        click.echo(f"warning: {line}", err=True)
+    click.echo(_described(traces, timeline))
+
+
+def _described(traces, timeline) -> str:  # noqa: ANN001
+    """Mean, peak, P99, energy and what the requests met."""
+    power_w = np.concatenate([trace.power_w for trace in traces])
+    requests = timeline.requests
+    ttft_s = requests["first_token_s"] - requests["arrival_s"]
+    decoding_s = requests["end_s"] - requests["first_token_s"]
+    several = requests["output_tokens"] > 1
+    tpot_s = decoding_s[several] / (requests["output_tokens"][several] - 1)
+    wait_s = requests["start_s"] - requests["arrival_s"]
+    energy_kwh = np.mean([trace.energy_j for trace in traces]) / 3.6e6
+    tpot = f"{tpot_s.median() * 1e3:.1f} ms" if several.any() else "none"
+    return (
+        f"power   mean {power_w.mean():.1f} W, peak {power_w.max():.1f} W, "
+        f"P99 {np.percentile(power_w, 99):.1f} W, energy {energy_kwh:.4g} kWh\n"
+        f"serving TTFT median {ttft_s.median() * 1e3:.0f} ms, P99 {ttft_s.quantile(0.99):.2f} s, "
+        f"TPOT median {tpot}, longest wait {wait_s.max():.2f} s"
+    )
+
+
+@cli.command(
+    epilog="Example: sitetrace evaluate --measured runs/poisson_r2p5 --generated trace.csv --json"
+)
+@click.option("--measured", type=FILE, required=True, help="Run directory or power.csv.")
+@click.option("--requests", type=FILE, help="Request table, where --measured is a power file.")
+@click.option("--generated", type=FILE, multiple=True, required=True, help="One file or several.")
+@click.argument("more", type=FILE, nargs=-1)
+@click.option("--from", "start", type=float, help="Seconds after the first request.")
+@click.option("--to", "stop", type=float, help="Seconds after the first request.")
+@click.option("--json", "as_json", is_flag=True, help="Print one JSON object.")
+@click.option("--plot", type=FILE, help="Also draw both traces (PNG).")
+def evaluate(measured, requests, generated, more, start, stop, as_json, plot) -> None:  # noqa: ANN001
+    """Judge generated traces against a measured run."""
+    from sitetrace.evaluation import evaluate as judge
+    from sitetrace.evaluation import format_table
+    from sitetrace.rundir import read_power, read_run
+    from sitetrace.storage import read_trace
+
+    if measured.is_dir():
+        recording = read_run(measured)
+        _say(recording.notes)
+    else:
+        recording, notes = read_power(measured)
+        _say(notes)
+    files = [read_trace(path) for path in (*generated, *more)]
+    draws = [trace for traces, _ in files for trace in traces]
+    ends = [attributes["busy_end_s"] for _, attributes in files if "busy_end_s" in attributes]
+    result = judge(
+        recording,
+        draws,
+        requests=None if requests is None else read_requests(requests),
+        start_s=start,
+        stop_s=stop,
+        busy_end_s=max(ends) if ends else None,
+    )
+    if plot is not None:
+        from sitetrace.plots import save_comparison
+
+        save_comparison(plot, recording, draws)
+    click.echo(json.dumps(result, indent=1) if as_json else format_table(result))
+
+
+@cli.group(epilog="Example: sitetrace data testbed -o testbed --seed 1")
+def data() -> None:
+    """List, fetch and verify public data; write the simulated testbed."""
+
+
+@data.command("list")
+def data_list() -> None:
+    """List the registry: what there is, where from, under which licence."""
+    from sitetrace import datasets
+
+    click.echo(datasets.listing())
+
+
+@data.command("fetch", epilog="Example: sitetrace data fetch azure-2023")
+@click.argument("names", nargs=-1)
+@click.option("--base-url", help="Fetch from this place instead of the registry's.")
+def data_fetch(names, base_url) -> None:  # noqa: ANN001
+    """Fetch data sets (all by default), resume and verify."""
+    from sitetrace import datasets
+
+    for name in names or datasets.names():
+        for line in datasets.fetch(name, base_url):
+            click.echo(line)
+
+
+@data.command("verify", epilog="Example: SITETRACE_DATA=mirror sitetrace data verify")
+@click.argument("names", nargs=-1)
+def data_verify(names) -> None:  # noqa: ANN001
+    """Check the files at hand against the registry."""
+    from sitetrace import datasets
+
+    for name in names or datasets.names():
+        for line in datasets.verify(name):
+            click.echo(line)
+
+
+@data.command("testbed", epilog="Example: sitetrace data testbed -o testbed --seed 1")
+@click.option("-o", "--out", type=FILE, required=True, help="Folder to be made.")
+@SEED
+def data_testbed(out, seed) -> None:  # noqa: ANN001
+    """Write runs of a simulated server in the measured form."""
+    from sitetrace.testbed import write_dataset
+
+    for path in write_dataset(out, seed):
+        click.echo(f"wrote {path}")
+
+
+def main() -> None:
+    """Run the command: exit code 0 done, 2 bad input, 1 a fault of ours."""
+    try:
+        cli.main(standalone_mode=False)
+    except (InputError, click.ClickException) as error:
+        message = error.format_message() if isinstance(error, click.ClickException) else str(error)
+        click.echo("Error: " + " ".join(message.split()), err=True)
+        sys.exit(2)
+    except (click.Abort, KeyboardInterrupt):
+        click.echo("interrupted: nothing half-written", err=True)
+        sys.exit(130)
+    except BrokenPipeError:
+        sys.exit(1)

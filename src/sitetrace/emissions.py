@@ -1,0 +1,128 @@
+"""Power within a state: Gaussian, thresholded AR(1), or drawn from the state's own samples."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+
+from sitetrace.states import Mixture
+
+KINDS = ("gaussian", "ar1", "empirical")
+PHI_THRESHOLD = 0.3
+PHI_MAX = 0.99
+MIN_STRETCH = 5
+QUANTILES = 33
+
+
+@dataclass(frozen=True)
+class Emissions:
+    """How power is drawn within each state.
+
+    Parameters
+    ----------
+    kind : str
+        ``gaussian``, ``ar1`` or ``empirical``.
+    phi : numpy.ndarray
+        Lag-one autocorrelation within each state, shape (K,); used by ``ar1`` only.
+    quantile_w : numpy.ndarray
+        Quantiles of the power of each state, watts, shape (K, 33); used by ``empirical`` only.
+    """
+
+    kind: str
+    phi: np.ndarray
+    quantile_w: np.ndarray
+
+    def sample(
+        self, states: np.ndarray, mixture: Mixture, rng: np.random.Generator
+    ) -> np.ndarray:
+        """Draw power for a sequence of states.
+
+        Parameters
+        ----------
+        states : numpy.ndarray
+            State of each bin, integers, shape (n,).
+        mixture : Mixture
+            The states.
+        rng : numpy.random.Generator
+            Source of randomness.
+
+        Returns
+        -------
+        numpy.ndarray
+            Power, watts, shape (n,).
+        """
+        if self.kind == "empirical":
+            return _draw_quantiles(states, self.quantile_w, rng.random(states.size))
+        noise = rng.standard_normal(states.size)
+        if self.kind == "gaussian":
+            return mixture.mean_w[states] + mixture.sigma_w[states] * noise
+        phi = np.where(self.phi >= PHI_THRESHOLD, self.phi, 0.0)
+        return _autoregressive(states, mixture.mean_w, mixture.sigma_w, phi, noise)
+
+
+def _draw_quantiles(states: np.ndarray, quantile_w: np.ndarray, u: np.ndarray) -> np.ndarray:
+    """Invert each state's empirical distribution, linear between its quantiles."""
+    place = u * (quantile_w.shape[1] - 1)
+    low = place.astype(int)
+    below, above = quantile_w[states, low], quantile_w[states, low + 1]
+    return below + (place - low) * (above - below)
+
+
+def _autoregressive(
+    states: np.ndarray, mean_w: np.ndarray, sigma_w: np.ndarray, phi: np.ndarray, noise: np.ndarray
+) -> np.ndarray:
+    """AR(1) around the state's mean; the deviation carries over a change of state."""
+    power = np.empty(states.size)
+    scale = sigma_w * np.sqrt(1 - phi**2)
+    last = mean_w[states[0]] if states.size else 0.0
+    for i, k in enumerate(states):
+        last = power[i] = mean_w[k] + phi[k] * (last - mean_w[k]) + scale[k] * noise[i]
+    return power
+
+
+def fit_emissions(
+    kind: str, stretches: list[tuple[np.ndarray, np.ndarray]], mixture: Mixture
+) -> Emissions:
+    """Learn the power within states from labelled samples.
+
+    Parameters
+    ----------
+    kind : str
+        ``gaussian``, ``ar1`` or ``empirical``.
+    stretches : list of tuple of numpy.ndarray
+        Unbroken stretches of samples: labels (integers) and power (watts), both shape (n,).
+    mixture : Mixture
+        The states that the labels name.
+
+    Returns
+    -------
+    Emissions
+        With ``phi_k = clip(sum r_t r_(t+1) / sum r_t^2, 0, 0.99)`` over the maximal runs of state
+        k with at least five samples, ``r = p - mean_k``.
+
+    Notes
+    -----
+    The autoregression is that of the paper's repository (``gmm_bigru_v1``): a state with
+    ``phi`` below 0.3 draws independently.
+    """
+    upper, lower = np.zeros(mixture.n_states), np.zeros(mixture.n_states)
+    pools: list[list[np.ndarray]] = [[] for _ in range(mixture.n_states)]
+    for labels, power_w in stretches:
+        cuts = np.flatnonzero(np.diff(labels)) + 1
+        for part, watts in zip(np.split(labels, cuts), np.split(power_w, cuts), strict=True):
+            k = part[0]
+            pools[k].append(watts)
+            if part.size >= MIN_STRETCH:
+                residual = watts - mixture.mean_w[k]
+                upper[k] += residual[:-1] @ residual[1:]
+                lower[k] += residual @ residual
+    phi = np.clip(np.divide(upper, lower, out=np.zeros_like(upper), where=lower > 0), 0, PHI_MAX)
+    grid = np.linspace(0, 1, QUANTILES)
+    quantile_w = np.array(
+        [
+            np.quantile(np.concatenate(pool), grid) if pool else np.full(QUANTILES, mixture.mean_w[k])
+            for k, pool in enumerate(pools)
+        ]
+    )
+    return Emissions(kind, phi, quantile_w)

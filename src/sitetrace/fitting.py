@@ -1,0 +1,170 @@
+"""Fitting a model of kind `states` on measured runs."""
+
+from __future__ import annotations
+
+import numpy as np
+import pandas as pd
+
+from sitetrace.activity import COLUMNS
+from sitetrace.calibration import calibrate
+from sitetrace.generator import StatesModel
+from sitetrace.idle import fit_idle
+from sitetrace.selection import cross_validate
+from sitetrace.states import CANDIDATES, bic_curve, fit_mixture
+from sitetrace.trace import InputError, Run
+from sitetrace.training import LEAST_SAMPLES, cut_run, fit_parts, prepare, usable
+from sitetrace.transitions import KINDS
+
+
+def fit(
+    runs: list[Run],
+    *,
+    seed: int,
+    transitions: str = "auto",
+    n_states: int | None = None,
+    emissions: str = "gaussian",
+    columns: tuple[str, ...] = COLUMNS,
+    start_s: float | None = None,
+    stop_s: float | None = None,
+) -> StatesModel:
+    """Fit the paper's model on runs of one configuration.
+
+    Parameters
+    ----------
+    runs : list of Run
+        Measured runs with power and requests, all of one configuration and step.
+    seed : int
+        Seed of all that is drawn while fitting.
+    transitions : str
+        ``markov``, ``logit``, ``trees``, or ``auto``: the best free run in cross-validation.
+    n_states : int, optional
+        Number of states K; by default the best free-run KS over 8 to 16.
+    emissions : str
+        ``gaussian``, ``ar1`` or ``empirical``.
+    columns : tuple of str
+        Activity columns that drive the transitions.
+    start_s, stop_s : float, optional
+        Cut, seconds after the first request of each run.
+
+    Returns
+    -------
+    StatesModel
+        The fitted model; its provenance holds the selection tables.
+
+    Raises
+    ------
+    InputError
+        If the runs are of several configurations, lack requests, or are too short.
+
+    Examples
+    --------
+    >>> import sitetrace
+    >>> run = sitetrace.testbed.run("poisson", seed=1)
+    >>> model = sitetrace.fit([run], seed=1, transitions="logit", n_states=8)
+    >>> model.mixture.n_states
+    8
+    """
+    runs = [cut_run(run, start_s, stop_s) for run in checked(runs)]
+    server = calibrate(runs)
+    frame = prepare(runs, server, runs[0].dt)
+    before = frame["before_load"].to_numpy()
+    idle = fit_idle(frame["power_w"].to_numpy(), before, frame["quiet_for_s"].to_numpy())
+    _, working = usable(frame, idle)
+    power_w = frame["power_w"].to_numpy()
+    if working.sum() < LEAST_SAMPLES:
+        raise InputError(
+            f"run {runs[0].name}: {working.sum()} samples above idle while requests run, fewer "
+            f"than {LEAST_SAMPLES}: give a longer recording, or check that both clocks agree"
+        )
+    selection: dict[str, list[dict]] = {}
+    options = {"emissions": emissions, "columns": columns, "seed": seed}
+    if n_states is None:
+        pilot = "logit" if transitions == "auto" else transitions
+        rows = [
+            {"n_states": k, **cross_validate(frame, idle, runs[0].dt, pilot, k, **options)}
+            for k in CANDIDATES
+        ]
+        bic = bic_curve(power_w[working], CANDIDATES, seed)["bic"]
+        selection["n_states"] = [row | {"bic": value} for row, value in zip(rows, bic, strict=True)]
+        n_states = min(rows, key=lambda row: row["ks"])["n_states"]
+    if transitions == "auto":
+        rows = [
+            {"kind": kind, **cross_validate(frame, idle, runs[0].dt, kind, n_states, **options)}
+            for kind in KINDS
+        ]
+        selection["transitions"] = rows
+        transitions = min(rows, key=lambda row: row["loss"])["kind"]
+    mixture = fit_mixture(power_w[working], n_states, seed)
+    everything = np.ones(len(frame), dtype=bool)
+    fitted = fit_parts(frame, idle, mixture, transitions, emissions, columns, everything)
+    return StatesModel(
+        configuration=runs[0].configuration,
+        dt=runs[0].dt,
+        server=server,
+        idle=idle,
+        mixture=mixture,
+        transitions=fitted[0],
+        emissions=fitted[1],
+        power_range_w=(float(power_w.min()), float(power_w.max())),
+        fitted=_limits(runs, frame),
+        provenance=_provenance(runs, seed, start_s, stop_s, selection),
+    )
+
+
+def checked(runs: list[Run]) -> list[Run]:
+    """Refuse runs that cannot be fitted together.
+
+    Parameters
+    ----------
+    runs : list of Run
+        Candidates.
+
+    Returns
+    -------
+    list of Run
+        The same runs.
+
+    Raises
+    ------
+    InputError
+        If requests are missing, or configurations or steps differ.
+    """
+    for run in runs:
+        if run.requests is None:
+            raise InputError(f"run {run.name}: requests.csv is missing: a fit needs requests")
+        if run.configuration != runs[0].configuration:
+            raise InputError(
+                f"run {run.name}: {run.configuration.name} is not {runs[0].configuration.name}: "
+                "fit one configuration at a time"
+            )
+        if run.dt != runs[0].dt:
+            raise InputError(
+                f"run {run.name}: samples every {float(run.dt):g} s, not {float(runs[0].dt):g} s: "
+                "fit runs of one step together"
+            )
+    return runs
+
+
+def _limits(runs: list[Run], frame: pd.DataFrame) -> dict[str, int]:
+    """What the fit has seen, so that generating can warn outside of it."""
+    limits = {"active": int(frame["active"].max())}
+    for name in ("input_tokens", "output_tokens"):
+        limits[name] = int(max(run.requests[name].max() for run in runs))
+    return limits
+
+
+def _provenance(
+    runs: list[Run], seed: int, start_s: float | None, stop_s: float | None, selection: dict
+) -> dict:
+    from sitetrace import __version__
+
+    simulated = runs[0].configuration.hardware == "testbed"
+    return {
+        "data": "testbed" if simulated else "measured",
+        "runs": [{"name": run.name, "sha256": run.digest} for run in runs],
+        "from_s": start_s,
+        "to_s": stop_s,
+        "seed": seed,
+        "sitetrace": __version__,
+        "selection": selection,
+    }

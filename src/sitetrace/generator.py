@@ -1,0 +1,283 @@
+"""The model of kind `states`: power for requests, from activity, transitions and emissions."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass, replace
+from fractions import Fraction
+
+import numpy as np
+import pandas as pd
+
+from sitetrace.activity import activity_table
+from sitetrace.emissions import Emissions
+from sitetrace.idle import Idle
+from sitetrace.serving import ConstantRate, LogNormalTTFT, Server, Timeline, simulate
+from sitetrace.states import Mixture
+from sitetrace.trace import MAX_SPAN_S, Configuration, InputError, PowerTrace
+from sitetrace.transitions import Transitions, sample_path
+
+CLIP_SHARE = 0.05
+LEAD_S, TAIL_S = 30.0, 10.0
+QUEUE_LIMIT_S = 10.0
+
+
+@dataclass(frozen=True)
+class StatesModel:
+    """A fitted power model of one configuration, the paper's way.
+
+    Parameters
+    ----------
+    configuration : Configuration
+        Model, GPU type, tensor parallelism.
+    dt : fractions.Fraction
+        Step of the samples that it was fitted on, seconds.
+    server : Server, ConstantRate or LogNormalTTFT
+        How requests become work.
+    idle : Idle
+        The board's idle power.
+    mixture : Mixture
+        Power states above idle.
+    transitions : Markov, Logit or Trees
+        Which state comes next.
+    emissions : Emissions
+        Power within a state.
+    power_range_w : tuple of float
+        Least and greatest power seen, watts; generated power stays within 5% of the range.
+    fitted : dict
+        Greatest values met while fitting: ``active``, ``input_tokens``, ``output_tokens``.
+    provenance : dict
+        Runs, digests, cut, seed, package version, selection tables.
+    """
+
+    configuration: Configuration
+    dt: Fraction
+    server: Server | ConstantRate | LogNormalTTFT
+    idle: Idle
+    mixture: Mixture
+    transitions: Transitions
+    emissions: Emissions
+    power_range_w: tuple[float, float]
+    fitted: dict
+    provenance: dict
+
+    def draw_states(
+        self, table: pd.DataFrame, rng: np.random.Generator, start: int = 0
+    ) -> np.ndarray:
+        """Draw the state of each bin (0 is idle).
+
+        Parameters
+        ----------
+        table : pandas.DataFrame
+            Activity of successive bins of the model's step.
+        rng : numpy.random.Generator
+            Source of randomness.
+        start : int
+            State before the first bin.
+
+        Returns
+        -------
+        numpy.ndarray
+            Integers, shape (n,).
+        """
+        quiet = table["quiet_for_s"].to_numpy() >= self.idle.hold_s
+        return sample_path(self.transitions, table, quiet, rng, start)
+
+    def draw_power(
+        self, states: np.ndarray, table: pd.DataFrame, rng: np.random.Generator
+    ) -> np.ndarray:
+        """Draw the power of each bin given its state.
+
+        Parameters
+        ----------
+        states : numpy.ndarray
+            State of each bin, integers, shape (n,).
+        table : pandas.DataFrame
+            Activity of the same bins.
+        rng : numpy.random.Generator
+            Source of randomness.
+
+        Returns
+        -------
+        numpy.ndarray
+            Power, watts, shape (n,), on the board that the model was fitted on.
+        """
+        power_w = self.idle.sample(table["quiet_for_s"].to_numpy(), rng)
+        working = states > 0
+        power_w[working] = self.emissions.sample(states[working] - 1, self.mixture, rng)
+        low, high = self.power_range_w
+        margin = CLIP_SHARE * (high - low)
+        return np.clip(power_w, max(low - margin, 0.0), high + margin)
+
+    def rebase(self, power_w: np.ndarray, idle_w: float) -> np.ndarray:
+        """Carry power over to a board of another idle power.
+
+        Parameters
+        ----------
+        power_w : numpy.ndarray
+            Power on the fitted board, watts, shape (n,).
+        idle_w : float
+            Idle power of the other board, watts.
+
+        Returns
+        -------
+        numpy.ndarray
+            In full at idle, falling in a straight line to nothing at the greatest power seen
+            while fitting, where the board's limit rules and not its leakage.
+        """
+        top = max(self.power_range_w[1], self.idle.mean_w + 1.0)
+        load = np.clip((power_w - self.idle.mean_w) / (top - self.idle.mean_w), 0.0, 1.0)
+        return power_w + (idle_w - self.idle.mean_w) * (1.0 - load)
+
+    def generate(
+        self,
+        requests: pd.DataFrame,
+        *,
+        rng: np.random.Generator,
+        dt_s: float | None = None,
+        lead_s: float = LEAD_S,
+        tail_s: float = TAIL_S,
+        idle_w: float | None = None,
+    ) -> PowerTrace:
+        """Generate a power trace for a stream of requests.
+
+        Parameters
+        ----------
+        requests : pandas.DataFrame
+            ``arrival_s``, ``input_tokens``, ``output_tokens``.
+        rng : numpy.random.Generator
+            Source of randomness.
+        dt_s : float, optional
+            Step of the trace, seconds: a multiple of the model's own, which is the default.
+        lead_s, tail_s : float
+            Seconds before the first arrival and after the last token.
+        idle_w : float, optional
+            Idle power of the board, where it differs from the fitted one (see `rebase`).
+
+        Returns
+        -------
+        PowerTrace
+            On the clock of the requests.
+
+        Raises
+        ------
+        InputError
+            If the step is no multiple of the model's or the span is absurd.
+
+        Examples
+        --------
+        >>> import numpy as np
+        >>> import sitetrace
+        >>> rng = np.random.default_rng(1)
+        >>> model = sitetrace.load_model(sitetrace.shipped_model("testbed"))
+        >>> requests = sitetrace.workload.poisson(2.0, 20.0, rng)
+        >>> trace = model.generate(requests, rng=rng)
+        >>> trace.dt_s
+        0.25
+        """
+        timeline = simulate(requests, self.server, rng)
+        return self.draw(timeline, rng, dt_s, lead_s, tail_s, idle_w)
+
+    def draw(
+        self,
+        timeline: Timeline,
+        rng: np.random.Generator,
+        dt_s: float | None = None,
+        lead_s: float = LEAD_S,
+        tail_s: float = TAIL_S,
+        idle_w: float | None = None,
+    ) -> PowerTrace:
+        """Draw one power trace for a simulated timeline; arguments as `generate`.
+
+        Parameters
+        ----------
+        timeline : Timeline
+            Result of `sitetrace.serving.simulate` with the model's server.
+        rng : numpy.random.Generator
+            Source of randomness.
+        dt_s, lead_s, tail_s, idle_w
+            As `generate`.
+
+        Returns
+        -------
+        PowerTrace
+            One draw.
+        """
+        step = self.dt if dt_s is None else Fraction(str(dt_s))
+        start_s, ends = _clock(timeline, self.dt, step, lead_s, tail_s)
+        table = activity_table(timeline, ends, float(self.dt))
+        power_w = self.draw_power(self.draw_states(table, rng), table, rng)
+        if idle_w is not None:
+            power_w = self.rebase(power_w, idle_w)
+        return PowerTrace(start_s, self.dt, power_w).resample(step)
+
+    def with_server(self, server: Server | ConstantRate | LogNormalTTFT) -> StatesModel:
+        """Return the same power model behind another way of serving.
+
+        Parameters
+        ----------
+        server : Server, ConstantRate or LogNormalTTFT
+            For example one of the paper's surrogates.
+
+        Returns
+        -------
+        StatesModel
+            A copy.
+        """
+        return replace(self, server=server)
+
+
+def _clock(
+    timeline: Timeline, dt: Fraction, step: Fraction, lead_s: float, tail_s: float
+) -> tuple[float, np.ndarray]:
+    """Begin and bin ends of a trace, a whole number of output steps long."""
+    if step <= 0 or (step / dt).denominator != 1:
+        raise InputError(
+            f"--dt {float(step):g} is no multiple of the model's step of {float(dt):g} s: "
+            f"give {float(dt):g}, {float(2 * dt):g} or another multiple"
+        )
+    start_s = float(timeline.requests["arrival_s"].min()) - lead_s
+    span_s = float(timeline.requests["end_s"].max()) + tail_s - start_s
+    if not 0 < span_s <= 2 * MAX_SPAN_S:
+        raise InputError(
+            f"the trace would span {span_s / 86400:.3g} days: mend the arrivals, --lead or --tail"
+        )
+    n_bins = math.ceil(span_s / float(step)) * int(step / dt)
+    ticks = np.arange(1, n_bins + 1, dtype=np.int64) * dt.numerator
+    return start_s, start_s + ticks / dt.denominator
+
+
+def load_warnings(model: StatesModel, timeline: Timeline) -> list[str]:
+    """Say where requests leave what the model was fitted on, or what the server can take.
+
+    Parameters
+    ----------
+    model : StatesModel
+        The model.
+    timeline : Timeline
+        Requests simulated with the model's server.
+
+    Returns
+    -------
+    list of str
+        One line each; empty when all is well.
+    """
+    requests, lines = timeline.requests, []
+    events = np.concatenate([requests["arrival_s"], requests["end_s"]])
+    change = np.repeat([1, -1], len(requests))[np.argsort(events, kind="stable")]
+    seen = {
+        "active": int(np.cumsum(change).max()),
+        "input_tokens": int(requests["input_tokens"].max()),
+        "output_tokens": int(requests["output_tokens"].max()),
+    }
+    for name, value in seen.items():
+        limit = model.fitted.get(name)
+        if limit is not None and value > 1.25 * limit:
+            what = "requests at once" if name == "active" else name.replace("_", " ")
+            lines.append(f"up to {value} {what}, but the model was fitted on at most {limit}")
+    wait_s = (requests["start_s"] - requests["arrival_s"]).to_numpy()
+    if wait_s.max() > QUEUE_LIMIT_S:
+        lines.append(
+            f"requests wait up to {wait_s.max():.0f} s: the load exceeds what the server can take"
+        )
+    return lines

@@ -1,0 +1,208 @@
+"""Model files: one self-contained JSON, the same bytes for the same fit."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import asdict, fields
+from fractions import Fraction
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from sitetrace.emissions import Emissions
+from sitetrace.generator import StatesModel
+from sitetrace.idle import Idle
+from sitetrace.serving import ConstantRate, LogNormalTTFT, Server
+from sitetrace.states import Mixture
+from sitetrace.trace import Configuration, InputError, read_json, replacing
+from sitetrace.transitions import Logit, Markov, Trees
+
+SCHEMA = 1
+SERVERS = {"engine": Server, "constant_rate": ConstantRate, "log_normal_ttft": LogNormalTTFT}
+TRANSITIONS = {"markov": Markov, "logit": Logit, "trees": Trees}
+
+
+def _plain(value: Any) -> Any:  # noqa: ANN401
+    """Arrays to lists, so that JSON can hold them."""
+    if isinstance(value, np.ndarray):
+        return value.tolist()
+    if isinstance(value, dict):
+        return {name: _plain(item) for name, item in value.items()}
+    if isinstance(value, list | tuple):
+        return [_plain(item) for item in value]
+    if isinstance(value, np.generic):
+        return value.item()
+    return value
+
+
+def _tagged(part: object, kinds: dict[str, type]) -> dict:
+    kind = next(name for name, type_ in kinds.items() if type(part) is type_)
+    return {"kind": kind, **asdict(part)}
+
+
+def save_model(model: StatesModel, path: Path | str) -> None:
+    """Write a model file, whole or not at all.
+
+    Parameters
+    ----------
+    model : StatesModel
+        The model.
+    path : Path or str
+        File to be written; conventionally ``.json``.
+
+    Raises
+    ------
+    InputError
+        If the place cannot be written.
+    """
+    content = {
+        "schema": SCHEMA,
+        "kind": "states",
+        "configuration": asdict(model.configuration),
+        "dt_s": f"{model.dt.numerator}/{model.dt.denominator}",
+        "server": _tagged(model.server, SERVERS),
+        "idle": asdict(model.idle),
+        "mixture": asdict(model.mixture),
+        "transitions": _tagged(model.transitions, TRANSITIONS),
+        "emissions": asdict(model.emissions),
+        "power_range_w": model.power_range_w,
+        "fitted": model.fitted,
+        "provenance": model.provenance,
+    }
+    text = json.dumps(_plain(content), indent=1, allow_nan=False)
+    with replacing(path) as temporary:
+        temporary.write_text(text + "\n", encoding="utf-8")
+
+
+def load_model(path: Path | str) -> StatesModel:
+    """Read a model file.
+
+    Parameters
+    ----------
+    path : Path or str
+        File written by `save_model`.
+
+    Returns
+    -------
+    StatesModel
+        The model.
+
+    Raises
+    ------
+    InputError
+        If the file is cut, of another schema, or lacks a field.
+    """
+    content = read_json(path)
+    if content.get("schema") != SCHEMA:
+        raise InputError(
+            f"{path}: field schema is {content.get('schema')!r}, this version reads {SCHEMA}: fit "
+            "the model anew or take the matching version of sitetrace"
+        )
+    if content.get("kind") != "states":
+        raise InputError(f"{path}: field kind is {content.get('kind')!r}: only 'states' is known")
+    try:
+        model = StatesModel(
+            configuration=_build(Configuration, content["configuration"]),
+            dt=Fraction(content["dt_s"]),
+            server=_build_tagged(SERVERS, content["server"]),
+            idle=_build(Idle, content["idle"]),
+            mixture=_build(Mixture, content["mixture"]),
+            transitions=_build_tagged(TRANSITIONS, content["transitions"]),
+            emissions=_build(Emissions, content["emissions"]),
+            power_range_w=tuple(map(float, content["power_range_w"])),
+            fitted=dict(content["fitted"]),
+            provenance=dict(content["provenance"]),
+        )
+        _check(model)
+    except KeyError as error:
+        raise InputError(f"{path}: field {error} is missing: fit the model anew") from None
+    except (TypeError, ValueError, ZeroDivisionError, AttributeError, IndexError) as error:
+        reason = " ".join(str(error).split())[:120]
+        raise InputError(f"{path}: no sound model file ({reason}): fit the model anew") from None
+    return model
+
+
+def _build(type_: type, values: dict) -> Any:  # noqa: ANN401
+    """Make a dataclass, lists becoming what the field is."""
+    made = {}
+    for field in fields(type_):
+        value = values[field.name]
+        if field.type == "np.ndarray":
+            value = np.asarray(value)
+            if value.dtype.kind not in "if" or not np.isfinite(value).all():
+                raise ValueError(f"{field.name} holds something else than numbers")
+        elif field.type.startswith("tuple"):
+            value = tuple(value)
+        elif field.type == "float":
+            value = float(value)
+            if not np.isfinite(value):
+                raise ValueError(f"{field.name} is not finite")
+        made[field.name] = value
+    return type_(**made)
+
+
+def _build_tagged(kinds: dict[str, type], values: dict) -> Any:  # noqa: ANN401
+    if values["kind"] not in kinds:
+        raise ValueError(f"kind {values['kind']!r} is none of {', '.join(kinds)}")
+    return _build(kinds[values["kind"]], values)
+
+
+def _check(model: StatesModel) -> None:
+    """Refuse shapes that do not belong together."""
+    k = model.mixture.n_states
+    mixture = model.mixture
+    sound = (
+        model.dt > 0
+        and k >= 1
+        and mixture.mean_w.shape == mixture.sigma_w.shape == mixture.weight.shape == (k,)
+        and (mixture.sigma_w > 0).all()
+        and (mixture.weight >= 0).all()
+        and model.emissions.phi.shape == (k,)
+        and model.emissions.quantile_w.shape[0] == k
+        and model.idle.deviation_w.size > 0
+        and len(model.power_range_w) == 2
+    )
+    if not sound:
+        raise ValueError("sizes of mixture, emissions and idle do not belong together")
+
+
+def summary(model: StatesModel) -> str:
+    """Describe a model in a few lines.
+
+    Parameters
+    ----------
+    model : StatesModel
+        The model.
+
+    Returns
+    -------
+    str
+        Text for the terminal.
+    """
+    provenance = model.provenance
+    kind = next(name for name, type_ in TRANSITIONS.items() if isinstance(model.transitions, type_))
+    runs = ", ".join(f"{run['name']} ({run['sha256'][:12]})" for run in provenance["runs"])
+    lines = [
+        f"configuration  {model.configuration.name}",
+        f"kind           states: {model.mixture.n_states} states above idle, {kind} transitions, "
+        f"{model.emissions.kind} emissions",
+        f"data           {provenance['data']}: {runs}",
+        f"step           {float(model.dt):g} s",
+        f"idle           {model.idle.mean_w:.2f} W",
+        f"server         {model.server}",
+        f"fitted up to   {model.fitted}",
+        "state  mean W  sigma W  weight   phi",
+    ]
+    mixture = model.mixture
+    columns = (mixture.mean_w, mixture.sigma_w, mixture.weight, model.emissions.phi)
+    for k, row in enumerate(zip(*columns, strict=True), start=1):
+        lines.append(f"{k:5d}  {row[0]:6.1f}  {row[1]:7.2f}  {row[2]:6.3f}  {row[3]:4.2f}")
+    for name, rows in provenance["selection"].items():
+        lines.append(f"chosen by cross-validated free runs: {name}")
+        lines += ["  " + "  ".join(f"{k}={_short(v)}" for k, v in row.items()) for row in rows]
+    return "\n".join(lines)
+
+
+def _short(value: Any) -> str:  # noqa: ANN401
+    return f"{value:.4g}" if isinstance(value, float) else str(value)

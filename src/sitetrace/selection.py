@@ -1,0 +1,107 @@
+"""Choosing the number of states and the kind of transitions by cross-validated free runs."""
+
+from __future__ import annotations
+
+from fractions import Fraction
+
+import numpy as np
+import pandas as pd
+
+from sitetrace.emissions import Emissions
+from sitetrace.generator import StatesModel
+from sitetrace.idle import Idle
+from sitetrace.metrics import scores
+from sitetrace.states import Mixture, fit_mixture
+from sitetrace.training import fit_parts, label, usable
+from sitetrace.transitions import Transitions, log_likelihood
+
+FOLDS = 4
+DRAWS = 5
+# what counts as one unit of loss: the aims for KS, 1 - ACF R2 and energy
+KS_UNIT, ACF_UNIT, ENERGY_UNIT_PCT = 0.10, 0.05, 1.5
+
+
+def cross_validate(
+    frame: pd.DataFrame,
+    idle: Idle,
+    dt: Fraction,
+    kind: str,
+    n_states: int,
+    *,
+    emissions: str,
+    columns: tuple[str, ...],
+    seed: int,
+) -> dict[str, float]:
+    """Score free runs over blocks of time that the fit did not see.
+
+    Parameters
+    ----------
+    frame : pandas.DataFrame
+        Prepared samples.
+    idle : Idle
+        Idle power.
+    dt : fractions.Fraction
+        Step, seconds.
+    kind : str
+        Kind of transitions.
+    n_states : int
+        Number of states K.
+    emissions : str
+        Kind of emissions.
+    columns : tuple of str
+        Activity columns.
+    seed : int
+        Seed of the mixtures and the draws.
+
+    Returns
+    -------
+    dict of str to float
+        ``ks``, ``acf_r2``, ``energy_error_pct`` (medians of five draws; the samples
+        without load are the measured ones, so that the ACF is that of a whole recording),
+        ``log_likelihood`` (nats a bin, of the next state given the measured one before) and
+        ``loss``, the sum of the first three in units of their aims.
+    """
+    loaded, working = usable(frame, idle)
+    power_w = frame["power_w"].to_numpy()
+    rows = np.flatnonzero(loaded)
+    generated = np.tile(power_w, (DRAWS, 1))
+    likelihood, n_bins = 0.0, 0
+    for fold, block in enumerate(np.array_split(rows, FOLDS)):
+        span = np.arange(block[0], block[-1] + 1)
+        keep = np.ones(len(frame), dtype=bool)
+        keep[span] = False
+        mixture = fit_mixture(power_w[working & keep], n_states, seed)
+        parts = fit_parts(frame, idle, mixture, kind, emissions, columns, keep)
+        labels = label(frame, idle, mixture)
+        model = _bare_model(idle, mixture, *parts, power_w[keep], dt)
+        for draw in range(DRAWS):
+            rng = np.random.default_rng([seed, fold, draw])
+            start = int(labels.previous[span[0]])
+            states = model.draw_states(frame.iloc[span], rng, start)
+            generated[draw, span] = model.draw_power(states, frame.iloc[span], rng)
+        told = labels.use[span]
+        likelihood += told.sum() * log_likelihood(
+            parts[0], frame.iloc[span], labels.previous[span], labels.state[span], told
+        )
+        n_bins += told.sum()
+    drawn = [scores(power_w, draw, float(dt)) for draw in generated]
+    ks, acf_r2, energy = (
+        float(np.median([score[name] for score in drawn]))
+        for name in ("ks", "acf_r2", "energy_error_pct")
+    )
+    loss = ks / KS_UNIT + (1 - acf_r2) / ACF_UNIT + energy / ENERGY_UNIT_PCT
+    return {
+        "ks": ks,
+        "acf_r2": acf_r2,
+        "energy_error_pct": energy,
+        "log_likelihood": float(likelihood / n_bins),
+        "loss": loss,
+    }
+
+
+def _bare_model(
+    idle: Idle, mixture: Mixture, transitions: Transitions, emissions: Emissions, power_w: np.ndarray, dt: Fraction
+) -> StatesModel:
+    """A model that can draw, without the parts that only a file needs."""
+    limits = (float(power_w.min()), float(power_w.max()))
+    return StatesModel(None, dt, None, idle, mixture, transitions, emissions, limits, {}, {})
