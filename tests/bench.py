@@ -1,0 +1,62 @@
+"""Our time as a multiple of the floor: drawing as many normal numbers in the same process."""
+
+import resource
+import sys
+import tempfile
+import time
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+
+import sitetrace
+from sitetrace.serving import simulate
+
+DAY_S = 86400.0
+RATE_PER_S = 1.0
+REPEATS = 3
+
+
+def best_s(work: Callable[[], object]) -> float:
+    """Shortest of a few repeats: what the machine can do when nothing else runs."""
+    times = []
+    for _ in range(REPEATS):
+        begin = time.perf_counter()
+        work()
+        times.append(time.perf_counter() - begin)
+    return min(times)
+
+
+def line(name: str, samples: int, took_s: float, rng: np.random.Generator) -> str:
+    floor_s = best_s(lambda: rng.standard_normal(samples))
+    return f"{name:34}{samples:>10,}{took_s:>10.3f}{floor_s:>10.4f}{took_s / floor_s:>10.1f}"
+
+
+def peak_mb() -> float:
+    """Greatest memory of this process so far (bytes on macOS, else KiB)."""
+    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    return peak / (2**20 if sys.platform == "darwin" else 2**10)
+
+
+def main() -> None:
+    rng = np.random.default_rng(1)
+    with tempfile.TemporaryDirectory() as folder:
+        sitetrace.testbed.write_dataset(Path(folder) / "testbed", 1)
+        run = sitetrace.read_run(Path(folder) / "testbed" / "poisson")
+    model = sitetrace.fit([run], seed=1)
+    print(f"{'':34}{'samples':>10}{'s':>10}{'floor s':>10}{'floors':>10}")
+    took_s = best_s(lambda: sitetrace.fit([run], seed=1))
+    print(line("fit, one run, all choices made", len(run.samples), took_s, rng))
+    requests = sitetrace.workload.poisson(RATE_PER_S, DAY_S, rng)
+    timeline = simulate(requests, model.server)
+    trace = model.draw(timeline, rng)
+    samples = len(trace.power_w)
+    took_s = best_s(lambda: simulate(requests, model.server))
+    print(line(f"serving, a day at {RATE_PER_S:g} request/s", samples, took_s, rng))
+    took_s = best_s(lambda: model.draw(timeline, rng))
+    print(line("power, the same day at 0.25 s", samples, took_s, rng))
+    print(f"peak memory {peak_mb():.0f} MB")
+
+
+if __name__ == "__main__":
+    main()
