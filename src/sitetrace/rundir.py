@@ -26,6 +26,8 @@ from sitetrace.trace import (
     replacing,
 )
 
+MAX_GPUS = 1024
+
 
 def read_power(path: Path | str, tensor_parallel: int | None = None) -> tuple[pd.DataFrame, list]:
     """Read power samples; several GPUs are summed to the server's power.
@@ -53,7 +55,7 @@ def read_power(path: Path | str, tensor_parallel: int | None = None) -> tuple[pd
     table = read_table(path, ("time_s", "power_w"), ("gpu",))
     if "gpu" not in table:
         table["gpu"] = 0.0
-    _check_power(path, table)
+    check_power(path, table)
     wide = table.pivot(index="time_s", columns="gpu", values="power_w")
     notes = []
     if tensor_parallel is not None and wide.shape[1] > tensor_parallel:
@@ -79,8 +81,22 @@ def read_power(path: Path | str, tensor_parallel: int | None = None) -> tuple[pd
     return samples, notes
 
 
-def _check_power(path: Path, table: pd.DataFrame) -> None:
-    """Refuse times out of order and powers that no server draws."""
+def check_power(path: Path, table: pd.DataFrame) -> None:
+    """Refuse times out of order and powers that no server draws.
+
+    Parameters
+    ----------
+    path : Path
+        Name to be used in messages.
+    table : pandas.DataFrame
+        ``time_s``, ``gpu``, ``power_w``; the index is the row in the file, less the header.
+
+    Raises
+    ------
+    InputError
+        If a time, a GPU number or a power cannot be that of a power recording.
+    """
+    lines = table.index.to_numpy() + 2
     power_w = table["power_w"].to_numpy()
     for bad, why in (
         (power_w < 0, "is below zero: mend or remove that sample"),
@@ -88,25 +104,34 @@ def _check_power(path: Path, table: pd.DataFrame) -> None:
     ):
         if bad.any():
             row = int(np.argmax(bad))
-            raise InputError(f"{path}: line {row + 2}, power_w: {power_w[row]:g} {why}")
+            raise InputError(f"{path}: line {lines[row]}, power_w: {power_w[row]:g} {why}")
     if power_w.max() < KILOWATT_SUSPICION_W:
         raise InputError(
             f"{path}: power_w: the greatest is {power_w.max():g}, which looks like kilowatts: "
             "multiply by 1000"
         )
+    gpus = table["gpu"].to_numpy()
+    bad = (gpus < 0) | (gpus >= MAX_GPUS) | (gpus != np.floor(gpus))
+    if bad.any():
+        row = int(np.argmax(bad))
+        raise InputError(
+            f"{path}: line {lines[row]}, gpu: {gpus[row]:g} is no GPU number from 0 to "
+            f"{MAX_GPUS - 1}: number the GPUs"
+        )
     times = table["time_s"].to_numpy()
     if times.max() - times.min() > MAX_SPAN_S:
         row = int(np.argmax(np.abs(times - np.median(times))))
         raise InputError(
-            f"{path}: line {row + 2}, time_s: {times[row]:g} makes the recording span more than "
+            f"{path}: line {lines[row]}, time_s: {times[row]:g} makes the recording span more than "
             f"{MAX_SPAN_S / 86400:g} days: mend that time or split the recording"
         )
     for gpu, rows in table.groupby("gpu"):
         step = np.diff(rows["time_s"].to_numpy())
         if (step <= 0).any():
-            row = int(rows.index[int(np.argmax(step <= 0)) + 1])
+            row = int(np.argmax(step <= 0)) + 1
             raise InputError(
-                f"{path}: line {row + 2}, time_s: {times[row]:.3f} does not come after the sample "
+                f"{path}: line {rows.index[row] + 2}, time_s: "
+                f"{rows['time_s'].iloc[row]:.3f} does not come after the sample "
                 f"before it (GPU {gpu:g}): sort by time and remove duplicates"
             )
 
@@ -137,7 +162,9 @@ def sampling_step(times_s: np.ndarray) -> Fraction:
     fractions.Fraction
         For example 1/4 for samples 0.2501 s apart.
     """
-    return max(Fraction(float(np.median(np.diff(times_s)))).limit_denominator(100), Fraction(1, 100))
+    return max(
+        Fraction(float(np.median(np.diff(times_s)))).limit_denominator(100), Fraction(1, 100)
+    )
 
 
 def _read_power_1s(path: Path, info: dict) -> tuple[pd.DataFrame, pd.DataFrame | None]:
@@ -152,7 +179,7 @@ def _read_power_1s(path: Path, info: dict) -> tuple[pd.DataFrame, pd.DataFrame |
         )
     times = table["second"].to_numpy() + 1.0 + start_s
     named = table.rename(columns={"measured_w": "power_w"}).assign(gpu=0.0, time_s=times)
-    _check_power(path, named)
+    check_power(path, named)
     _check_gaps(path, times)
     samples = pd.DataFrame({"time_s": times, "power_w": table["measured_w"]})
     published = table[[name for name in others if name in table]]
@@ -195,9 +222,10 @@ def _configuration(path: Path, info: dict) -> Configuration:
         if not isinstance(info.get(name), str) or not info[name]:
             raise InputError(f"{path}: field {name} is missing or no text: name the {name}")
     parallel = info.get("tensor_parallel")
-    if type(parallel) is not int or not 1 <= parallel <= 1024:
+    if type(parallel) is not int or not 1 <= parallel <= MAX_GPUS:
         raise InputError(
-            f"{path}: field tensor_parallel: {parallel!r} is no whole number of GPUs: give 1 or more"
+            f"{path}: field tensor_parallel: {parallel!r} is no whole number of GPUs: "
+            "give 1 or more"
         )
     return Configuration(info["model"], info["hardware"], parallel)
 
@@ -269,9 +297,9 @@ def check_overlap(source: Path | str, requests: pd.DataFrame, samples: pd.DataFr
     arrivals, times = requests["arrival_s"], samples["time_s"]
     if not arrivals.between(times.iloc[0], times.iloc[-1]).any():
         raise InputError(
-            f"{source}: arrival_s: all requests ({arrivals.iloc[0]:.0f} to {arrivals.iloc[-1]:.0f}) "
-            f"lie outside the power samples ({times.iloc[0]:.0f} to {times.iloc[-1]:.0f}): "
-            "bring both to one clock (see ingest --utc-offset)"
+            f"{source}: arrival_s: all requests ({arrivals.iloc[0]:.0f} to "
+            f"{arrivals.iloc[-1]:.0f}) lie outside the power samples ({times.iloc[0]:.0f} to "
+            f"{times.iloc[-1]:.0f}): bring both to one clock (see ingest --utc-offset)"
         )
 
 
@@ -281,8 +309,8 @@ def write_run(
     requests: pd.DataFrame,
     power: pd.DataFrame,
     engine: pd.DataFrame | None = None,
-) -> None:
-    """Write a run directory, whole or not at all.
+) -> Run:
+    """Write a run directory, whole or not at all: it lands only when it can be read again.
 
     Parameters
     ----------
@@ -295,15 +323,26 @@ def write_run(
     engine : pandas.DataFrame, optional
         Counters of the engine.
 
+    Returns
+    -------
+    Run
+        The run as `read_run` reads it.
+
     Raises
     ------
     InputError
-        If the directory holds something else already or cannot be written.
+        If the directory holds something else already or cannot be written, or `read_run` refuses
+        what was written.
     """
     path = Path(path)
     if path.exists() and any(path.iterdir() if path.is_dir() else [path]):
         raise InputError(f"{path}: is there already: name a new directory")
-    path.parent.mkdir(parents=True, exist_ok=True)
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise InputError(f"{path}: cannot be written ({error.strerror}): name another place") from (
+            error
+        )
     with replacing(path) as folder:
         folder.mkdir()
         (folder / "run.json").write_text(json.dumps(info, indent=1) + "\n", encoding="utf-8")
@@ -311,3 +350,7 @@ def write_run(
         power.to_csv(folder / "power.csv", index=False)
         if engine is not None:
             engine.to_csv(folder / "engine.csv", index=False)
+        try:
+            return read_run(folder)
+        except InputError as error:
+            raise InputError(str(error).replace(str(folder), str(path))) from None

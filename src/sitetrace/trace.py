@@ -6,6 +6,7 @@ import hashlib
 import json
 import os
 import tempfile
+import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
@@ -222,6 +223,48 @@ def _remove_folder(folder: Path) -> None:
     shutil.rmtree(folder, ignore_errors=True)
 
 
+def read_text_table(path: Path | str) -> pd.DataFrame:
+    """Read a CSV file as text, every cell as it stands there.
+
+    Parameters
+    ----------
+    path : Path or str
+        The CSV file; its first line names the columns.
+
+    Returns
+    -------
+    pandas.DataFrame
+        Columns of strings, rows in file order.
+
+    Raises
+    ------
+    InputError
+        If the file is missing, empty, no CSV, or has no row.
+    """
+    path = Path(path)
+    try:
+        with warnings.catch_warnings():
+            # Rows longer than the header would otherwise lose their ends with a mere warning.
+            warnings.simplefilter("error", pd.errors.ParserWarning)
+            table = pd.read_csv(
+                path, dtype=str, keep_default_na=False, skipinitialspace=True, index_col=False
+            )
+    except FileNotFoundError:
+        raise InputError(f"{path}: no such file: check the path") from None
+    except pd.errors.EmptyDataError:
+        raise InputError(f"{path}: the file is empty: export it again") from None
+    except pd.errors.ParserWarning:
+        raise InputError(
+            f"{path}: rows have more fields than the header names: name all columns"
+        ) from None
+    except (OSError, UnicodeDecodeError, pd.errors.ParserError) as error:
+        reason = " ".join(str(error).split())
+        raise InputError(f"{path}: not a readable CSV file ({reason}): export it again") from None
+    if table.empty:
+        raise InputError(f"{path}: no rows below the header: the file needs at least one")
+    return table
+
+
 def read_table(
     path: Path | str, required: tuple[str, ...], optional: tuple[str, ...] = ()
 ) -> pd.DataFrame:
@@ -245,27 +288,17 @@ def read_table(
         If the file is missing, empty, lacks a column or holds something else than numbers.
     """
     path = Path(path)
-    try:
-        table = pd.read_csv(path, dtype=str, keep_default_na=False, skipinitialspace=True)
-    except FileNotFoundError:
-        raise InputError(f"{path}: no such file: check the path") from None
-    except pd.errors.EmptyDataError:
-        raise InputError(
-            f"{path}: the file is empty: it needs the columns {','.join(required)}"
-        ) from None
-    except (OSError, UnicodeDecodeError, pd.errors.ParserError) as error:
-        reason = " ".join(str(error).split())
-        raise InputError(f"{path}: not a readable CSV file ({reason}): export it again") from None
+    table = read_text_table(path)
     missing = [name for name in required if name not in table.columns]
     if missing:
         raise InputError(
             f"{path}: column {missing[0]} is missing: the first line must name {','.join(required)}"
         )
-    if table.empty:
-        raise InputError(f"{path}: no rows below the header: the file needs at least one")
     names = [*required, *(name for name in optional if name in table.columns)]
-    if table.columns.duplicated().any():
-        raise InputError(f"{path}: a column name stands there twice: rename one of them")
+    # pandas calls the second column of one name "name.1".
+    twice = [name for name in names if f"{name}.1" in table.columns]
+    if twice:
+        raise InputError(f"{path}: column {twice[0]} stands there twice: rename one of them")
     return pd.DataFrame({name: _numbers(path, table[name]) for name in names})
 
 
@@ -276,8 +309,8 @@ def _numbers(path: Path, texts: pd.Series) -> np.ndarray:
     if bad.size:
         row = int(bad[0])
         raise InputError(
-            f"{path}: line {row + 2}, {texts.name}: {texts.iloc[row]!r} is not a finite number: "
-            "mend or remove that row"
+            f"{path}: line {row + 2}, {texts.name}: {str(texts.iloc[row])[:40]!r} is not a finite "
+            "number: mend or remove that row"
         )
     return values
 
@@ -382,7 +415,7 @@ def read_json(path: Path | str) -> dict:
         raise InputError(f"{path}: no such file: check the path") from None
     except OSError as error:
         raise InputError(f"{path}: cannot be read ({error.strerror}): check the path") from None
-    except (UnicodeDecodeError, json.JSONDecodeError, RecursionError) as error:
+    except (ValueError, RecursionError) as error:  # no UTF-8, no JSON, or absurd numbers
         raise InputError(f"{path}: no complete JSON ({error}): write it anew") from None
     if not isinstance(content, dict):
         raise InputError(f"{path}: holds no JSON object: write it anew")

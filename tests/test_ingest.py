@@ -1,0 +1,174 @@
+"""Foreign recordings become runs on one clock; samples/README.md says where the files are from."""
+
+import json
+import os
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+import pytest
+
+from sitetrace.ingest import (
+    find_utc_offset,
+    format_utc_offset,
+    ingest,
+    parse_utc_offset,
+    read_vllm_metrics,
+    read_vllm_requests,
+)
+from sitetrace.meters import read_meter
+from sitetrace.rundir import read_run
+from sitetrace.trace import InputError
+
+SAMPLES = Path(__file__).parent / "samples"
+REQUESTS = SAMPLES / "vllm_bench_serve.json"
+ENGINE = SAMPLES / "vllm_metrics.csv"
+START_S = 1_750_000_000.0
+POWER = {
+    "nvidia_smi_units_in_cells.csv": (2, 19800.0),
+    "nvidia_smi_units_in_header.csv": (1, -14400.0),
+    "dcgmi_dmon.txt": (2, None),
+    "dcgm.csv": (2, None),
+    "zeus.csv": (2, None),
+}
+
+
+def info(gpus):
+    return {"model": "example/model", "hardware": "A100", "tensor_parallel": gpus}
+
+
+@pytest.mark.parametrize(("name", "gpus", "offset_s"), [(n, *v) for n, v in POWER.items()])
+def test_every_tool_tells_the_same_run(tmp_path, name, gpus, offset_s):
+    notes = ingest(SAMPLES / name, REQUESTS, ENGINE, info=info(gpus), out=tmp_path / "run")
+    run = read_run(tmp_path / "run")
+    seconds = run.samples["time_s"] - START_S
+    busy = seconds.between(5, 12.9)
+    assert abs(seconds.iloc[0]) < 0.001
+    assert run.samples.loc[busy, "power_w"].min() > 280 * gpus
+    assert run.samples.loc[~seconds.between(4.9, 13.1), "power_w"].max() < 75 * gpus
+    assert run.info["utc_offset_s"] == offset_s
+    assert any("UTC" in note for note in notes) == (offset_s is not None)
+    assert len(run.requests) == 5
+    assert run.engine["running"].max() == 3
+
+
+def test_rows_of_one_sweep_get_its_first_time():
+    table = read_meter(SAMPLES / "nvidia_smi_units_in_cells.csv").table
+    gap = np.diff(np.unique(table["time_s"]))
+    assert np.allclose(gap, 0.25)
+    assert table.groupby("time_s").size().value_counts().to_dict() == {2: 70, 1: 2}
+
+
+def test_a_lost_row_does_not_join_two_sweeps(tmp_path):
+    rows = ["timestamp, index, power.draw [W]"]
+    for k in range(40):
+        for gpu in range(2):
+            if (k, gpu) not in {(7, 1), (8, 0)}:
+                rows.append(f"2025/06/15 10:00:{k / 4:06.3f}, {gpu}, {100 + gpu:.2f} W")
+    path = tmp_path / "smi.csv"
+    path.write_text("\n".join(rows))
+    assert np.allclose(np.diff(np.unique(read_meter(path).table["time_s"])), 0.25)
+
+
+def test_lost_samples_are_left_out_and_said():
+    log = read_meter(SAMPLES / "nvidia_smi_units_in_cells.csv")
+    assert len(log.table) == 2 * 72 - 2
+    assert log.notes == ("nvidia_smi_units_in_cells.csv: 2 samples without power left out",)
+
+
+def test_a_request_ends_after_its_last_token_and_failed_ones_are_left_out():
+    table, notes = read_vllm_requests(REQUESTS)
+    assert table["arrival_s"].is_monotonic_increasing
+    assert notes == [
+        "vllm_bench_serve.json: 1 failed requests left out",
+        "vllm_bench_serve.json: requests sorted by arrival",
+    ]
+    first = table.iloc[0]
+    assert first["end_s"] - first["arrival_s"] == pytest.approx(0.05 + 119 * 0.03, abs=1e-6)
+
+
+def changed(tmp_path, **fields):
+    content = json.loads(REQUESTS.read_text()) | fields
+    path = tmp_path / "result.json"
+    path.write_text(json.dumps({key: value for key, value in content.items() if value is not None}))
+    return path
+
+
+@pytest.mark.parametrize(
+    ("fields", "why"),
+    [
+        ({"start_times": None}, "arrivals are not known"),
+        ({"start_times": [12.5 + k for k in range(6)]}, "no epoch second"),
+        ({"itls": None}, "itls is missing"),
+        ({"ttfts": [0.1]}, "ttfts has 1 entries"),
+        ({"errors": ["x"] * 6}, "no request succeeded"),
+        ({"output_lens": [1, 2, 3, 4, "five", 6]}, r"output_lens\[4\]"),
+        ({"output_lens": [1, 2, 3, 4, 2.5, 6]}, "output_tokens"),
+        ({"ttfts": [-0.1] * 6}, r"ttfts\[0\]"),
+        ({"itls": [[0.1, None]] * 6}, r"itls\[0\]"),
+    ],
+)
+def test_arrivals_and_lengths_are_never_invented(tmp_path, fields, why):
+    with pytest.raises(InputError, match=why):
+        read_vllm_requests(changed(tmp_path, **fields))
+
+
+def test_a_stated_offset_is_taken_as_it_is(tmp_path):
+    smi = SAMPLES / "nvidia_smi_units_in_header.csv"
+    ingest(smi, REQUESTS, info=info(1), utc_offset_s=parse_utc_offset("-4"), out=tmp_path / "a")
+    ingest(smi, REQUESTS, info=info(1), out=tmp_path / "b")
+    power = [(tmp_path / name / "power.csv").read_bytes() for name in "ab"]
+    assert power[0] == power[1]
+
+
+def test_a_wrong_offset_leaves_nothing_behind(tmp_path):
+    smi = SAMPLES / "nvidia_smi_units_in_header.csv"
+    with pytest.raises(InputError, match=r"vllm_bench_serve.json: arrival_s: all requests"):
+        ingest(smi, REQUESTS, info=info(1), utc_offset_s=0.0, out=tmp_path / "run")
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_an_offset_for_epoch_times_is_refused(tmp_path):
+    with pytest.raises(InputError, match="leave the UTC offset out"):
+        ingest(SAMPLES / "zeus.csv", REQUESTS, info=info(2), utc_offset_s=0.0, out=tmp_path / "run")
+
+
+def test_power_that_does_not_follow_requests_gives_no_offset(tmp_path):
+    lines = (SAMPLES / "nvidia_smi_units_in_header.csv").read_text().splitlines()
+    flat = [lines[0], *(line.split(",")[0] + ", 70.0" for line in lines[1:])]
+    path = tmp_path / "smi.csv"
+    path.write_text("\n".join(flat))
+    with pytest.raises(InputError, match="--utc-offset"):
+        ingest(path, REQUESTS, info=info(1), out=tmp_path / "run")
+
+
+@pytest.mark.parametrize(
+    ("text", "offset_s"), [("-7", -25200), ("-07:00", -25200), ("+5:30", 19800), ("Z", 0)]
+)
+def test_utc_offsets_are_read(text, offset_s):
+    assert parse_utc_offset(text) == offset_s
+    assert parse_utc_offset(format_utc_offset(offset_s)) == offset_s
+
+
+@pytest.mark.parametrize("text", ["", "west", "-70", "15", "-7:99"])
+def test_nonsense_is_no_utc_offset(text):
+    with pytest.raises(InputError, match="utc-offset"):
+        parse_utc_offset(text)
+
+
+def test_the_excerpts_of_the_tools_own_files_agree_with_the_run(measured):
+    formats = Path(os.environ["SITETRACE_DATA"]) / "formats"
+    run = read_run(measured / "qwen3-8b_a100_tp1_poisson_r4")
+    log = read_meter(formats / "nvidia_smi_power.csv")
+    engine = read_vllm_metrics(formats / "engine_metrics.csv")
+    offset_s = find_utc_offset(
+        log, [(engine["time_s"].to_numpy(), engine["running"].to_numpy())], "excerpt"
+    )
+    assert offset_s == -7 * 3600
+    times = log.table["time_s"] - offset_s
+    same = run.samples[run.samples["time_s"].between(times.min() - 0.01, times.max() + 0.01)]
+    assert np.abs(same["time_s"].to_numpy() - times.to_numpy()).max() < 1e-3
+    assert same["power_w"].tolist() == log.table["power_w"].tolist()
+    part = run.engine[run.engine["time_s"].between(engine["time_s"].min(), engine["time_s"].max())]
+    columns = ["time_s", "running", "waiting", "prompt_tokens", "generation_tokens"]
+    pd.testing.assert_frame_equal(part[columns].reset_index(drop=True), engine[columns])
