@@ -1,0 +1,297 @@
+"""Public data: what there is, where it lies, and which seconds a fit may see."""
+
+from __future__ import annotations
+
+import os
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from sitetrace.trace import InputError, read_json
+
+if TYPE_CHECKING:
+    import pandas as pd
+
+
+def data_dir() -> Path:
+    """Folder of the data that the project itself holds.
+
+    Returns
+    -------
+    Path
+        ``sitetrace/data`` of an installed package, else ``data`` of the repository.
+    """
+    installed = Path(__file__).parent / "data"
+    return installed if installed.is_dir() else Path(__file__).parents[2] / "data"
+
+
+def mirror() -> Path | None:
+    """Folder of the local mirror of measured data, named by ``SITETRACE_DATA``.
+
+    Returns
+    -------
+    Path or None
+        None when the variable is unset or empty.
+
+    Raises
+    ------
+    InputError
+        If it names no folder.
+    """
+    named = os.environ.get("SITETRACE_DATA")
+    if not named:
+        return None
+    if not Path(named).is_dir():
+        raise InputError(f"SITETRACE_DATA: {named}: no such folder: name the mirror or unset it")
+    return Path(named)
+
+
+def cache_dir() -> Path:
+    """Folder where fetched data lie.
+
+    Returns
+    -------
+    Path
+        The user's cache folder as pooch finds it; laid out like a mirror.
+    """
+    import pooch
+
+    return Path(pooch.os_cache("sitetrace"))
+
+
+def registry() -> dict[str, dict]:
+    """All known data sets by name.
+
+    Returns
+    -------
+    dict
+        For each: what, licence, citation, repository, commit, folder (in a mirror), files (name:
+        mirror digest), and, where it can be fetched, upstream (name: path, sha256 or totals).
+    """
+    return read_json(data_dir() / "registry.json")["datasets"]
+
+
+def registry_entry(name: str) -> dict:
+    """Look a data set up.
+
+    Parameters
+    ----------
+    name : str
+        As in the registry.
+
+    Returns
+    -------
+    dict
+        What `registry` says of it.
+
+    Raises
+    ------
+    InputError
+        If there is none of that name.
+    """
+    known = registry()
+    if name not in known:
+        raise InputError(f"{name}: no such data set: sitetrace data list names all")
+    return known[name]
+
+
+def holds(root: Path, entry: dict) -> bool:
+    """Whether all files of a data set lie under a root.
+
+    Parameters
+    ----------
+    root : Path
+        A mirror or the cache.
+    entry : dict
+        As in the registry.
+
+    Returns
+    -------
+    bool
+        True if none is missing.
+    """
+    return all((root / entry["folder"] / file).is_file() for file in entry["files"])
+
+
+def dataset_path(name: str) -> Path:
+    """Folder of a data set, in the mirror or among what was fetched.
+
+    Parameters
+    ----------
+    name : str
+        As in the registry.
+
+    Returns
+    -------
+    Path
+        For a measured run: its run directory.
+
+    Raises
+    ------
+    InputError
+        If it is not at hand.
+    """
+    entry = registry_entry(name)
+    folder = entry["folder"]
+    for root in (mirror(), cache_dir()):
+        if root is not None and holds(root, entry):
+            return root / folder
+    raise InputError(f"{name}: not at hand: sitetrace data fetch {name}, or set SITETRACE_DATA")
+
+
+def describe() -> list[str]:
+    """One line a data set: name, where it is, licence, what it is.
+
+    Returns
+    -------
+    list of str
+        In the order of the registry.
+    """
+    lines = []
+    for name, entry in registry().items():
+        try:
+            where = str(dataset_path(name))
+        except InputError:
+            where = "not here" if "upstream" in entry else "not here (only with a mirror)"
+        lines.append(f"{name}: {where}; {entry['licence']}; {entry['what']}")
+    return lines
+
+
+def read_paper_table(name: str) -> pd.DataFrame:
+    """Read a table of parameters and scores that the paper's repository publishes.
+
+    Parameters
+    ----------
+    name : str
+        ``mixtures``, ``configurations``, ``run_summary``, ``fidelity_by_configuration`` or
+        ``serving_surrogate``.
+
+    Returns
+    -------
+    pandas.DataFrame
+        As printed by grantwilkins/powertrace-sim; the folder's README names the columns.
+
+    Raises
+    ------
+    InputError
+        If there is no such table.
+    """
+    import pandas as pd
+
+    path = data_dir() / "paper" / f"{name}.csv"
+    if not path.is_file():
+        known = ", ".join(sorted(file.stem for file in path.parent.glob("*.csv")))
+        raise InputError(f"{name}: no such table of the paper: there are {known}")
+    return pd.read_csv(path)
+
+
+def published_mixture(config: str) -> pd.DataFrame:
+    """Read the published power states of one configuration.
+
+    Parameters
+    ----------
+    config : str
+        As in the tables, such as ``llama-3-70b_H100_tp4``.
+
+    Returns
+    -------
+    pandas.DataFrame
+        ``state``, ``mean_w``, ``sigma_w``, ``weight``, ``phi`` (missing where none was published),
+        by ascending mean.
+
+    Raises
+    ------
+    InputError
+        If the paper's repository publishes none for it.
+    """
+    table = read_paper_table("mixtures")
+    rows = table[table["config"] == config].sort_values("state", ignore_index=True)
+    if rows.empty:
+        raise InputError(f"{config}: no published mixture: see the column config of mixtures")
+    return rows[["state", "mean_w", "sigma_w", "weight", "phi"]]
+
+
+@dataclass(frozen=True)
+class Part:
+    """Seconds of one run, on one side of a split.
+
+    Parameters
+    ----------
+    run : str
+        Name in the registry.
+    start_s, stop_s : float or None
+        Seconds after the run's first arrival; None: from the beginning, to the end.
+    new : tuple of str
+        On the judged side, what the fit never saw: arrivals, prompts, seconds.
+    """
+
+    run: str
+    start_s: float | None
+    stop_s: float | None
+    new: tuple[str, ...]
+
+
+@dataclass(frozen=True)
+class Split:
+    """What a model is fitted on and what it is judged on.
+
+    Parameters
+    ----------
+    name : str
+        Its name.
+    fit, judge : tuple of Part
+        Seconds of runs; no second is in both.
+    note : str
+        What a reader has to know.
+    """
+
+    name: str
+    fit: tuple[Part, ...]
+    judge: tuple[Part, ...]
+    note: str
+
+
+def splits() -> dict[str, Split]:
+    """All splits by name.
+
+    Returns
+    -------
+    dict of str to Split
+        From the one file that holds them.
+    """
+
+    def parts(rows: list[dict]) -> tuple[Part, ...]:
+        return tuple(
+            Part(row["run"], row["start_s"], row["stop_s"], tuple(row.get("new", ())))
+            for row in rows
+        )
+
+    found = read_json(data_dir() / "splits.json")["splits"]
+    return {
+        name: Split(name, parts(entry["fit"]), parts(entry["judge"]), entry["note"])
+        for name, entry in found.items()
+    }
+
+
+def split(name: str) -> Split:
+    """Look a split up.
+
+    Parameters
+    ----------
+    name : str
+        Its name.
+
+    Returns
+    -------
+    Split
+        Fit and judge.
+
+    Raises
+    ------
+    InputError
+        If there is none of that name.
+    """
+    known = splits()
+    if name not in known:
+        raise InputError(f"{name}: no such split: there are {', '.join(known)}")
+    return known[name]

@@ -1,0 +1,227 @@
+"""What public data there are, that they are what they claim, and that no fit sees its judge."""
+
+import functools
+import hashlib
+import http.server
+import json
+import shutil
+import threading
+from pathlib import Path
+
+import pytest
+
+from sitetrace import datasets, fetching
+from sitetrace.rundir import read_run
+from sitetrace.trace import InputError
+
+SAMPLES = Path(__file__).parent / "samples"
+RUN_FILES = {
+    "power.csv": "nvidia_smi_units_in_header.csv",
+    "requests.json": "vllm_bench_serve.json",
+    "engine.csv": "vllm_metrics.csv",
+}
+
+
+class CountingHandler(http.server.SimpleHTTPRequestHandler):
+    served: list[str] = []
+
+    def do_GET(self):
+        CountingHandler.served.append(self.path)
+        super().do_GET()
+
+    def log_message(self, *args):
+        pass
+
+
+@pytest.fixture
+def world(tmp_path, monkeypatch):
+    """A registry of one run and one table, and a server that has them."""
+    upstream = tmp_path / "served" / "someone" / "power" / "c0ffee"
+    upstream.mkdir(parents=True)
+    for name, sample in RUN_FILES.items():
+        shutil.copy(SAMPLES / sample, upstream / name)
+    shutil.copy(SAMPLES / "zeus.csv", upstream / "table.csv")
+    digest = hashlib.sha256((upstream / "table.csv").read_bytes()).hexdigest()
+    common = {"what": "w", "licence": "l", "repository": "someone/power", "commit": "c0ffee"}
+    run_names = ("run.json", "power.csv", "requests.csv", "engine.csv")
+    run = common | {
+        "folder": "measured/tiny",
+        "files": dict.fromkeys(run_names, ""),
+        "upstream": {
+            name: {"path": name, "totals": fetching.content_totals(upstream / name)}
+            for name in RUN_FILES
+        },
+        "utc_offset_s": -14400.0,
+        "run": {"model": "example/model", "hardware": "A100", "tensor_parallel": 1},
+    }
+    table = common | {
+        "folder": "workload",
+        "files": {"table.csv": digest},
+        "upstream": {"table.csv": {"path": "table.csv", "sha256": digest}},
+    }
+    (tmp_path / "data").mkdir()
+    entries = {"datasets": {"tiny": run, "table": table}}
+    (tmp_path / "data" / "registry.json").write_text(json.dumps(entries))
+    monkeypatch.setattr(datasets, "data_dir", lambda: tmp_path / "data")
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
+    monkeypatch.delenv("SITETRACE_DATA", raising=False)
+    handler = functools.partial(CountingHandler, directory=str(tmp_path / "served"))
+    CountingHandler.served.clear()
+    with http.server.ThreadingHTTPServer(("127.0.0.1", 0), handler) as server:
+        thread = threading.Thread(target=server.serve_forever, daemon=True)
+        thread.start()
+        yield f"http://127.0.0.1:{server.server_address[1]}", upstream
+        server.shutdown()
+        thread.join()
+
+
+def test_a_fetched_run_is_a_run_directory(world):
+    url, _ = world
+    notes = fetching.fetch("tiny", url)
+    run = read_run(datasets.dataset_path("tiny"))
+    assert len(run.requests) == 5
+    assert "1 failed requests left out" in " ".join(notes)
+    assert fetching.verify("tiny")[0] == "tiny: power.csv: content totals agree"
+
+
+def test_what_is_here_and_checks_out_is_not_loaded_again(world):
+    url, _ = world
+    fetching.fetch("tiny", url)
+    cut = datasets.cache_dir() / "raw" / "tiny" / "engine.csv"
+    cut.write_bytes(cut.read_bytes()[:700])
+    CountingHandler.served.clear()
+    notes = fetching.fetch("tiny", url)
+    assert [path.rsplit("/", 1)[1] for path in CountingHandler.served] == ["engine.csv"]
+    assert sum("here already" in note for note in notes) == 2
+
+
+def test_a_tampered_file_is_refused_by_digest_and_by_totals(world):
+    url, upstream = world
+    with (upstream / "table.csv").open("a") as file:
+        file.write("1750000018.0,1,1\n")
+    power = upstream / "power.csv"
+    power.write_text(power.read_text().replace("70.00", "70.01", 1))
+    with pytest.raises(InputError, match=r"table.csv: not the file that the registry names"):
+        fetching.fetch("table", url)
+    with pytest.raises(InputError, match=r"power.csv: its content totals are not those"):
+        fetching.fetch("tiny", url)
+    for name in ("table", "tiny"):
+        with pytest.raises(InputError, match="not at hand"):
+            datasets.dataset_path(name)
+
+
+def test_verify_sees_a_later_change(world):
+    url, _ = world
+    fetching.fetch("table", url)
+    assert fetching.verify("table") == ["table: table.csv: SHA-256 as upstream"]
+    path = datasets.dataset_path("table") / "table.csv"
+    path.write_bytes(path.read_bytes()[:-1])
+    with pytest.raises(InputError, match="fetch table again"):
+        fetching.verify("table")
+
+
+def test_a_missing_file_is_said_with_its_address(world):
+    url, upstream = world
+    (upstream / "table.csv").unlink()
+    with pytest.raises(InputError, match="the server answers 404"):
+        fetching.fetch("table", url)
+
+
+def test_without_a_server_one_line_says_what_to_do(world):
+    with pytest.raises(InputError, match="try later, or set SITETRACE_DATA") as caught:
+        fetching.fetch("table", "http://127.0.0.1:9")
+    assert "\n" not in str(caught.value)
+    with pytest.raises(InputError, match="data fetch table"):
+        datasets.dataset_path("table")
+
+
+def test_the_mirror_comes_first(world, tmp_path, monkeypatch):
+    _, upstream = world
+    (tmp_path / "mirror" / "workload").mkdir(parents=True)
+    shutil.copy(upstream / "table.csv", tmp_path / "mirror" / "workload")
+    monkeypatch.setenv("SITETRACE_DATA", str(tmp_path / "mirror"))
+    assert datasets.dataset_path("table") == tmp_path / "mirror" / "workload"
+    assert "nothing to fetch" in fetching.fetch("table")[0]
+    assert "mirror digests" in fetching.verify("table")[0]
+    monkeypatch.setenv("SITETRACE_DATA", str(tmp_path / "nowhere"))
+    with pytest.raises(InputError, match="no such folder"):
+        datasets.mirror()
+
+
+def test_every_entry_says_where_it_is_from_and_under_what_licence():
+    for name, entry in datasets.registry().items():
+        assert all(entry[key] for key in ("what", "licence", "citation", "repository", "commit"))
+        assert all(len(digest) == 64 for digest in entry["files"].values()), name
+        assert ("upstream" in entry) != ("fetch" in entry), name
+        for expected in entry.get("upstream", {}).values():
+            assert ("sha256" in expected) != ("totals" in expected)
+    assert len(datasets.describe()) == len(datasets.registry())
+
+
+def test_unknown_names_are_refused():
+    for look_up in (datasets.dataset_path, datasets.split, datasets.published_mixture):
+        with pytest.raises(InputError, match="nonesuch: no "):
+            look_up("nonesuch")
+    with pytest.raises(InputError, match="there are configurations"):
+        datasets.read_paper_table("nonesuch")
+
+
+def test_no_second_is_both_fitted_and_judged():
+    for split in datasets.splits().values():
+        for fit in split.fit:
+            for judge in split.judge:
+                fit_end = float("inf") if fit.stop_s is None else fit.stop_s
+                judged_from = float("-inf") if judge.start_s is None else judge.start_s
+                assert fit.run != judge.run or fit_end <= judged_from, split.name
+
+
+def test_every_split_names_known_runs_of_one_configuration_and_what_is_new():
+    known = datasets.registry()
+    for split in datasets.splits().values():
+        assert {part.run for part in split.fit + split.judge} <= set(known)
+        assert len({part.run.split("_tp")[0] for part in split.fit + split.judge}) == 1
+        assert all("seconds" in part.new for part in split.judge)
+        assert split.note
+
+
+def test_runs_with_the_same_prompts_do_not_claim_new_ones(measured):
+    for split in datasets.splits().values():
+        for judge in split.judge:
+            fit = split.fit[0].run
+            if judge.run != fit:
+                columns = ["input_tokens", "output_tokens"]
+                prompts = [
+                    read_run(measured / name).requests[columns].to_numpy().tolist()
+                    for name in (fit, judge.run)
+                ]
+                assert (prompts[0] != prompts[1]) == ("prompts" in judge.new)
+
+
+def test_the_mirror_is_what_the_registry_says(measured, monkeypatch):
+    monkeypatch.setenv("SITETRACE_DATA", str(measured.parent))
+    for name, entry in datasets.registry().items():
+        assert fetching.verify(name) == [
+            f"{name}: {len(entry['files'])} files agree with their mirror digests"
+        ]
+
+
+def test_totals_of_upstream_are_those_of_the_copied_runs(measured):
+    for name, entry in datasets.registry().items():
+        if "run" in entry:
+            run = read_run(measured / name)
+            totals = {file: e["totals"] for file, e in entry["upstream"].items()}
+            watts = run.samples["power_w"].sum()
+            assert totals["power.csv"]["power_w"] == pytest.approx(watts, abs=0.01)
+            assert totals["requests.json"]["output_lens"] == run.requests["output_tokens"].sum()
+            assert totals["engine.csv"]["rows"] == len(run.engine)
+            assert entry["run"]["model"] == run.configuration.model
+
+
+def test_published_mixtures_are_mixtures():
+    names = datasets.read_paper_table("configurations")["config"]
+    assert len(names) == 33
+    for name in names:
+        mixture = datasets.published_mixture(name)
+        assert mixture["weight"].sum() == pytest.approx(1, abs=1e-6)
+        assert mixture["mean_w"].is_monotonic_increasing
+        assert (mixture["sigma_w"] > 0).all()
