@@ -8,7 +8,7 @@ import pytest
 from sitetrace.baselines import BASELINES, device, phases
 from sitetrace.evaluation import evaluate
 from sitetrace.rundir import read_run
-from sitetrace.serving import ConstantRate, calibrate
+from sitetrace.serving import ConstantRate, Server
 from sitetrace.trace import Configuration, InputError, Run
 
 QUARTER = Fraction(1, 4)
@@ -119,7 +119,7 @@ def test_phases_from_our_engine_beat_nameplate_and_mean_on_a_measured_run(measur
     judged = read_run(measured / "qwen3-8b_a100_tp1_poisson_r2p5")
     begin_s = float(judged.samples["time_s"].iloc[0]) - 0.25
     size = int((judged.samples["time_s"].iloc[-1] - begin_s) * 4) + 1
-    server = calibrate(fitted)
+    server = Server()
     nrmse = {
         name: evaluate(judged, baseline(fitted, server, judged.requests, begin_s, QUARTER, size))[
             "native"

@@ -13,7 +13,7 @@ import pandas as pd
 
 from sitetrace.activity import activity_table
 from sitetrace.datasets import data_dir
-from sitetrace.serving import ConstantRate, LogNormalTTFT, Server, simulate
+from sitetrace.serving import ConstantRate, Server, simulate
 from sitetrace.trace import InputError, PowerTrace, Run, read_json
 
 PHASES = ("idle", "prefill", "decode")
@@ -49,7 +49,7 @@ def device(hardware: str) -> dict:
 
 def nameplate(
     run: Run,
-    server: Server | ConstantRate | LogNormalTTFT,
+    server: Server | ConstantRate,
     requests: pd.DataFrame,
     start_s: float,
     dt: Fraction,
@@ -61,7 +61,7 @@ def nameplate(
     ----------
     run : Run
         Fitting run; only its configuration counts.
-    server : Server, ConstantRate or LogNormalTTFT
+    server : Server or ConstantRate
         Not used: nothing is served.
     requests : pandas.DataFrame
         Not used.
@@ -83,7 +83,7 @@ def nameplate(
 
 def mean_power(
     run: Run,
-    server: Server | ConstantRate | LogNormalTTFT,
+    server: Server | ConstantRate,
     requests: pd.DataFrame,
     start_s: float,
     dt: Fraction,
@@ -95,7 +95,7 @@ def mean_power(
     ----------
     run : Run
         Fitting run.
-    server : Server, ConstantRate or LogNormalTTFT
+    server : Server or ConstantRate
         Not used.
     requests : pandas.DataFrame
         Not used.
@@ -116,7 +116,7 @@ def mean_power(
 
 def phase_lookup(
     run: Run,
-    server: Server | ConstantRate | LogNormalTTFT,
+    server: Server | ConstantRate,
     requests: pd.DataFrame,
     start_s: float,
     dt: Fraction,
@@ -131,7 +131,7 @@ def phase_lookup(
     ----------
     run : Run
         Fitting run, with requests.
-    server : Server, ConstantRate or LogNormalTTFT
+    server : Server or ConstantRate
         What turns requests into activity, in the fitting run and in the trace alike: the paper's
         surrogate for its own form, our calibrated engine for the better one.
     requests : pandas.DataFrame
@@ -188,7 +188,7 @@ def phases(activity: pd.DataFrame) -> np.ndarray:
 
 def static_replay(
     run: Run,
-    server: Server | ConstantRate | LogNormalTTFT,
+    server: Server | ConstantRate,
     requests: pd.DataFrame,
     start_s: float,
     dt: Fraction,
@@ -200,7 +200,7 @@ def static_replay(
     ----------
     run : Run
         Fitting run.
-    server : Server, ConstantRate or LogNormalTTFT
+    server : Server or ConstantRate
         Not used.
     requests : pandas.DataFrame
         Only their first arrival counts: the fitting run's is laid upon it.
