@@ -9,9 +9,10 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
+from sitetrace.files import InputError
 from sitetrace.ingest import ingest
 from sitetrace.rundir import read_run, write_run
-from sitetrace.trace import InputError, read_requests
+from sitetrace.trace import read_requests
 
 SAMPLES = Path(__file__).parent / "samples"
 POWER = "time_s,gpu,power_w\n" + "".join(

@@ -11,8 +11,8 @@ from pathlib import Path
 import pytest
 
 from sitetrace import datasets, fetching
+from sitetrace.files import InputError
 from sitetrace.rundir import read_run
-from sitetrace.trace import InputError
 
 SAMPLES = Path(__file__).parent / "samples"
 RUN_FILES = {

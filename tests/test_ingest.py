@@ -8,6 +8,7 @@ import numpy as np
 import pandas as pd
 import pytest
 
+from sitetrace.files import InputError
 from sitetrace.ingest import (
     find_utc_offset,
     format_utc_offset,
@@ -18,7 +19,6 @@ from sitetrace.ingest import (
 )
 from sitetrace.meters import read_meter
 from sitetrace.rundir import read_run
-from sitetrace.trace import InputError
 
 SAMPLES = Path(__file__).parent / "samples"
 REQUESTS = SAMPLES / "vllm_bench_serve.json"

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from sitetrace.trace import InputError, read_json
+from sitetrace.files import InputError, read_json
 
 if TYPE_CHECKING:
     import pandas as pd

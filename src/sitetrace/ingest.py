@@ -8,9 +8,10 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 
+from sitetrace.files import InputError, read_json, read_table
 from sitetrace.meters import EPOCH_FROM, EPOCH_TO, MeterLog, read_meter
 from sitetrace.rundir import check_power, write_run
-from sitetrace.trace import InputError, read_json, read_table, validate_requests
+from sitetrace.trace import validate_requests
 
 ENGINE_NAMES = {
     "timestamp": "time_s",

@@ -10,7 +10,7 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 
-from sitetrace.trace import InputError, read_text_table
+from sitetrace.files import InputError, read_text_table
 
 LOST = ("", "[N/A]", "N/A", "[NOT SUPPORTED]", "NOT SUPPORTED", "[UNKNOWN ERROR]", "NAN")
 SMI_POWER = ("power.draw.instant", "power.draw.average", "power.draw")

@@ -9,6 +9,7 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 
+from sitetrace.files import InputError, digest_of, read_json, read_table, replacing
 from sitetrace.trace import (
     ENGINE_COLUMNS,
     KILOWATT_SUSPICION_W,
@@ -17,13 +18,8 @@ from sitetrace.trace import (
     MAX_SPAN_S,
     RUN_FILES,
     Configuration,
-    InputError,
     Run,
-    digest_of,
-    read_json,
     read_requests,
-    read_table,
-    replacing,
 )
 
 MAX_GPUS = 1024

@@ -2,19 +2,19 @@
 
 from __future__ import annotations
 
-import hashlib
-import json
-import os
-import tempfile
-import warnings
-from collections.abc import Iterator
-from contextlib import contextmanager
 from dataclasses import dataclass, field
 from fractions import Fraction
 from pathlib import Path
 
 import numpy as np
 import pandas as pd
+
+# The aliases are here for importers: files and types are one subject to them.
+from sitetrace.files import InputError, read_table
+from sitetrace.files import digest_of as digest_of
+from sitetrace.files import read_json as read_json
+from sitetrace.files import read_text_table as read_text_table
+from sitetrace.files import replacing as replacing
 
 MAX_SPAN_S = 31 * 86400.0
 MAX_GAP_S = 60.0
@@ -23,10 +23,6 @@ KILOWATT_SUSPICION_W = 20.0
 MAX_POWER_W = 1e6
 RUN_FILES = ("power.csv", "power_1s.csv", "requests.csv", "engine.csv", "run.json")
 ENGINE_COLUMNS = ("time_s", "running", "waiting", "prompt_tokens", "generation_tokens")
-
-
-class InputError(ValueError):
-    """Bad input: one line that names the file, row or field, and the mend."""
 
 
 @dataclass(frozen=True)
@@ -177,144 +173,6 @@ class Run:
         return float(self.samples.loc[before, "power_w"].median()) if before.sum() >= 8 else None
 
 
-@contextmanager
-def replacing(path: Path | str) -> Iterator[Path]:
-    """Write to a temporary name beside `path`, renamed only when all went well.
-
-    Parameters
-    ----------
-    path : Path or str
-        The file (or, for zarr, folder) to be written.
-
-    Yields
-    ------
-    Path
-        Temporary path with the same ending.
-
-    Raises
-    ------
-    InputError
-        If the place cannot be written.
-    """
-    path = Path(path)
-    try:
-        folder = Path(tempfile.mkdtemp(prefix=f".{path.name}.", dir=path.parent))
-    except OSError as error:
-        raise InputError(f"{path}: cannot be written ({error.strerror}): name another place") from (
-            error
-        )
-    temporary = folder / path.name
-    try:
-        yield temporary
-        if temporary.is_dir() and path.is_dir():
-            os.rename(path, folder / "old")
-        os.replace(temporary, path)
-    except OSError as error:
-        raise InputError(f"{path}: cannot be written ({error.strerror}): name another place") from (
-            error
-        )
-    finally:
-        _remove_folder(folder)
-
-
-def _remove_folder(folder: Path) -> None:
-    import shutil
-
-    shutil.rmtree(folder, ignore_errors=True)
-
-
-def read_text_table(path: Path | str) -> pd.DataFrame:
-    """Read a CSV file as text, every cell as it stands there.
-
-    Parameters
-    ----------
-    path : Path or str
-        The CSV file; its first line names the columns.
-
-    Returns
-    -------
-    pandas.DataFrame
-        Columns of strings, rows in file order.
-
-    Raises
-    ------
-    InputError
-        If the file is missing, empty, no CSV, or has no row.
-    """
-    path = Path(path)
-    try:
-        with warnings.catch_warnings():
-            # Rows longer than the header would otherwise lose their ends with a mere warning.
-            warnings.simplefilter("error", pd.errors.ParserWarning)
-            table = pd.read_csv(
-                path, dtype=str, keep_default_na=False, skipinitialspace=True, index_col=False
-            )
-    except FileNotFoundError:
-        raise InputError(f"{path}: no such file: check the path") from None
-    except pd.errors.EmptyDataError:
-        raise InputError(f"{path}: the file is empty: export it again") from None
-    except pd.errors.ParserWarning:
-        raise InputError(
-            f"{path}: rows have more fields than the header names: name all columns"
-        ) from None
-    except (OSError, UnicodeDecodeError, pd.errors.ParserError) as error:
-        reason = " ".join(str(error).split())
-        raise InputError(f"{path}: not a readable CSV file ({reason}): export it again") from None
-    if table.empty:
-        raise InputError(f"{path}: no rows below the header: the file needs at least one")
-    return table
-
-
-def read_table(
-    path: Path | str, required: tuple[str, ...], optional: tuple[str, ...] = ()
-) -> pd.DataFrame:
-    """Read the numeric columns of a CSV file, refusing whatever is not a finite number.
-
-    Parameters
-    ----------
-    path : Path or str
-        The CSV file.
-    required, optional : tuple of str
-        Columns that must and may be there; others are left out.
-
-    Returns
-    -------
-    pandas.DataFrame
-        Float columns, rows in file order.
-
-    Raises
-    ------
-    InputError
-        If the file is missing, empty, lacks a column or holds something else than numbers.
-    """
-    path = Path(path)
-    table = read_text_table(path)
-    missing = [name for name in required if name not in table.columns]
-    if missing:
-        raise InputError(
-            f"{path}: column {missing[0]} is missing: the first line must name {','.join(required)}"
-        )
-    names = [*required, *(name for name in optional if name in table.columns)]
-    # pandas calls the second column of one name "name.1".
-    twice = [name for name in names if f"{name}.1" in table.columns]
-    if twice:
-        raise InputError(f"{path}: column {twice[0]} stands there twice: rename one of them")
-    return pd.DataFrame({name: _numbers(path, table[name]) for name in names})
-
-
-def _numbers(path: Path, texts: pd.Series) -> np.ndarray:
-    """Turn a text column into finite floats, naming the line that is none."""
-    values = pd.to_numeric(texts, errors="coerce").to_numpy(dtype=float)
-    bad = np.flatnonzero(~np.isfinite(values))
-    if bad.size:
-        row = int(bad[0])
-        raise InputError(
-            f"{path}: line {row + 2}, {texts.name}: {str(texts.iloc[row])[:40]!r} is not a finite "
-            "number: mend or remove that row"
-        )
-    return values
-
-
 def _check_span(path: Path, name: str, times: np.ndarray) -> None:
     """Refuse absurd durations before any memory is taken for them."""
     if times.max() - times.min() > MAX_SPAN_S:
@@ -389,53 +247,3 @@ def read_requests(path: Path | str) -> pd.DataFrame:
     """
     required = ("arrival_s", "input_tokens", "output_tokens")
     return validate_requests(read_table(path, required, ("ttft_s", "end_s")), path)
-
-
-def read_json(path: Path | str) -> dict:
-    """Read a JSON object.
-
-    Parameters
-    ----------
-    path : Path or str
-        The file.
-
-    Returns
-    -------
-    dict
-        Its content.
-
-    Raises
-    ------
-    InputError
-        If the file is missing, cut, or not an object.
-    """
-    try:
-        content = json.loads(Path(path).read_text(encoding="utf-8"))
-    except FileNotFoundError:
-        raise InputError(f"{path}: no such file: check the path") from None
-    except OSError as error:
-        raise InputError(f"{path}: cannot be read ({error.strerror}): check the path") from None
-    except (ValueError, RecursionError) as error:  # no UTF-8, no JSON, or absurd numbers
-        raise InputError(f"{path}: no complete JSON ({error}): write it anew") from None
-    if not isinstance(content, dict):
-        raise InputError(f"{path}: holds no JSON object: write it anew")
-    return content
-
-
-def digest_of(paths: list[Path]) -> str:
-    """SHA-256 over the names and contents of files.
-
-    Parameters
-    ----------
-    paths : list of Path
-        Files, in a fixed order.
-
-    Returns
-    -------
-    str
-        64 hexadecimal digits, the same wherever the files lie.
-    """
-    total = hashlib.sha256()
-    for path in paths:
-        total.update(path.name.encode() + b"\0" + hashlib.sha256(path.read_bytes()).digest())
-    return total.hexdigest()
