@@ -18,8 +18,8 @@ import nbformat
 import yaml
 from tqdm import tqdm
 
+from sitetrace.files import InputError, digest_of
 from sitetrace.records import read_records
-from sitetrace.trace import InputError, digest_of
 
 ROOT = Path(__file__).resolve().parents[1]
 SIDE_BY_SIDE = 2

@@ -6,8 +6,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from sitetrace.files import InputError
 from sitetrace.records import compare, read_records, record, verdict, write_records
-from sitetrace.trace import InputError
 
 numbers = st.floats(-1e6, 1e6)
 

@@ -7,7 +7,7 @@ import math
 import os
 from pathlib import Path
 
-from sitetrace.trace import InputError, replacing
+from sitetrace.files import InputError, replacing
 
 DATA_KINDS = ("measured", "testbed", "paper")
 DIGITS = 6
