@@ -27,7 +27,17 @@ ENGINE_COLUMNS = ("time_s", "running", "waiting", "prompt_tokens", "generation_t
 
 @dataclass(frozen=True)
 class Configuration:
-    """What a power model belongs to: a model on a GPU type at a tensor parallelism."""
+    """What a power model belongs to: a model on a GPU type at a tensor parallelism.
+
+    Parameters
+    ----------
+    model : str
+        Name of the language model, such as ``Qwen/Qwen3-8B``.
+    hardware : str
+        GPU type, such as ``A100``.
+    tensor_parallel : int
+        GPUs that serve the model together.
+    """
 
     model: str
     hardware: str
