@@ -1,0 +1,212 @@
+"""The compiled loop of the serving engine: steps with prefill one by one, decode in leaps."""
+
+from __future__ import annotations
+
+import numpy as np
+from numba import njit
+
+# Places in the integer and the float state that survive from one call to the next.
+N_RUNNING, N_PREEMPTED, NEXT, LEAP_STEPS = range(4)
+CLOCK, LEAP_START, LEAP_FIRST, LEAP_SLOPE = range(4)
+FAR = 2**62
+
+
+@njit(cache=True)
+def _leap_time(clocks, steps):
+    """Clock after so many steps of a leap: an arithmetic series summed in closed form."""
+    slope = 0.5 * clocks[LEAP_SLOPE] * steps * (steps - 1.0)
+    return clocks[LEAP_START] + (clocks[LEAP_FIRST] * steps + slope)
+
+
+@njit(cache=True)
+def _steps_until(clocks, done, time):
+    """Least number of steps of a leap, above those done, whose end is at or after a time."""
+    if time == np.inf:
+        return FAR
+    distance = max(time - clocks[LEAP_START], 0.0)
+    linear = clocks[LEAP_FIRST] - 0.5 * clocks[LEAP_SLOPE]
+    root = np.sqrt(linear * linear + 2.0 * clocks[LEAP_SLOPE] * distance)
+    steps = max(int(np.ceil(2.0 * distance / (linear + root))), done + 1)
+    # The root is rounded; the sum itself decides, so that slices of time agree to the bit.
+    while _leap_time(clocks, steps) < time:
+        steps += 1
+    while steps - 1 > done and _leap_time(clocks, steps - 1) >= time:
+        steps -= 1
+    return steps
+
+
+@njit(cache=True)
+def _head(clock, counts, preempted, arrival):
+    """Row of the request that waits first, or -1: pre-empted ones stand before all others."""
+    if counts[N_PREEMPTED] > 0:
+        return preempted[counts[N_PREEMPTED] - 1]
+    if counts[NEXT] < arrival.size and arrival[counts[NEXT]] <= clock:
+        return counts[NEXT]
+    return -1
+
+
+@njit(cache=True)
+def _leap(segment, until, law, limits, clocks, counts, head, used, tables):
+    """Decode many steps at once, up to the next event; describe them as one segment."""
+    arrival, tokens, running = tables[0], tables[1], tables[2]
+    batch, done, clock = counts[N_RUNNING], counts[LEAP_STEPS], clocks[CLOCK]
+    context = 0
+    steps = (limits[2] - used) // batch
+    for i in range(batch):
+        row = running[i]
+        context += tokens[row, 0] + tokens[row, 3]
+        steps = min(steps, tokens[row, 1] - tokens[row, 3])
+    if done == 0:
+        clocks[LEAP_START] = clock
+        clocks[LEAP_FIRST] = law[0] + law[1] * batch + law[3] * context
+        clocks[LEAP_SLOPE] = law[3] * batch
+    coming = counts[NEXT]
+    if head < 0 and coming < arrival.size and batch < limits[0]:
+        chunk = min(tokens[coming, 0], limits[1] - batch)
+        if used + batch + chunk <= limits[2]:
+            steps = min(steps, _steps_until(clocks, done, arrival[coming]) - done)
+    paused = _steps_until(clocks, done, until) - done
+    counts[LEAP_STEPS] = done + paused if paused < steps else 0
+    steps = min(steps, paused)
+    clocks[CLOCK] = _leap_time(clocks, done + steps)
+    for i in range(batch):
+        tokens[running[i], 2] += steps
+        tokens[running[i], 3] += steps
+    mean_context = context + 0.5 * batch * (steps - 1)
+    segment[0], segment[1], segment[2], segment[3] = clock, clocks[CLOCK], steps, batch
+    segment[4], segment[5], segment[6] = mean_context, 0.0, batch * steps
+
+
+@njit(cache=True)
+def _step(segment, law, limits, clocks, counts, used, tables):
+    """Do one step, running sequences first, then the queue; describe it as a segment."""
+    arrival, tokens, running, preempted, times, decoding = tables
+    clock, budget, capacity = clocks[CLOCK], limits[1], limits[2]
+    batch, context, prefill, pairs = 0, 0, 0, 0.0
+    any_preempted = False
+    i = 0
+    while i < counts[N_RUNNING]:
+        row = running[i]
+        chunk = 1
+        if not decoding[row]:
+            chunk = min(tokens[row, 0] + tokens[row, 3] - tokens[row, 2], budget)
+        while used + chunk > capacity and counts[N_RUNNING] > i:
+            counts[N_RUNNING] -= 1
+            last = running[counts[N_RUNNING]]
+            used -= tokens[last, 2]
+            tokens[last, 2] = 0
+            decoding[last] = False
+            preempted[counts[N_PREEMPTED]] = last
+            counts[N_PREEMPTED] += 1
+            any_preempted = True
+        if counts[N_RUNNING] <= i:
+            break
+        if decoding[row]:
+            batch += 1
+            context += tokens[row, 0] + tokens[row, 3]
+        else:
+            prefill += chunk
+            pairs += chunk * (tokens[row, 2] + 0.5 * chunk)
+        tokens[row, 2] += chunk
+        used += chunk
+        budget -= chunk
+        i += 1
+    # As in vLLM V1, nobody is admitted in a step that had to pre-empt.
+    while not any_preempted and counts[N_RUNNING] < limits[0] and budget > 0:
+        row = _head(clock, counts, preempted, arrival)
+        if row < 0:
+            break
+        chunk = min(tokens[row, 0] + tokens[row, 3], budget)
+        if used + chunk > capacity:
+            break
+        if counts[N_PREEMPTED] > 0:
+            counts[N_PREEMPTED] -= 1
+        else:
+            counts[NEXT] += 1
+            times[row, 0] = clock
+        running[counts[N_RUNNING]] = row
+        counts[N_RUNNING] += 1
+        prefill += chunk
+        pairs += 0.5 * chunk * chunk
+        tokens[row, 2] = chunk
+        used += chunk
+        budget -= chunk
+    duration = law[0] + law[1] * batch + law[2] * prefill + law[3] * context + law[4] * pairs
+    clocks[CLOCK] = clock + duration
+    for i in range(counts[N_RUNNING]):
+        row = running[i]
+        if tokens[row, 2] == tokens[row, 0] + tokens[row, 3]:
+            decoding[row] = True
+            tokens[row, 3] += 1
+            if tokens[row, 3] == 1:
+                times[row, 1] = clocks[CLOCK]
+    segment[0], segment[1], segment[2], segment[3] = clock, clocks[CLOCK], 1, batch
+    segment[4], segment[5], segment[6] = context, prefill, batch
+
+
+@njit(cache=True)
+def _retire(clock, counts, tokens, running, times):
+    """Take the requests that have all their tokens out of the running ones."""
+    kept = 0
+    for i in range(counts[N_RUNNING]):
+        row = running[i]
+        if tokens[row, 3] == tokens[row, 1]:
+            times[row, 2] = clock
+        else:
+            running[kept] = row
+            kept += 1
+    counts[N_RUNNING] = kept
+
+
+@njit(cache=True)
+def run_until(until, law, limits, clocks, counts, tables):
+    """Work until the first step boundary at or after a time, or until nothing is left to do.
+
+    Parameters
+    ----------
+    until : float
+        Time to stop at, seconds.
+    law : numpy.ndarray
+        Coefficients c0 to c4 of the step's duration, seconds, shape (5,).
+    limits : numpy.ndarray
+        Sequences, tokens a step, KV tokens, shape (3,).
+    clocks, counts : numpy.ndarray
+        State, shape (4,) each, changed in place.
+    tables : tuple of numpy.ndarray
+        By request: arrival (n,); prompt, asked, computed and generated tokens (n, 4); rows of the
+        running requests in order of admission; rows of the pre-empted, the first to return last;
+        start, first token and end (n, 3); whether it decodes (n,). All but the first are changed.
+
+    Returns
+    -------
+    numpy.ndarray
+        Segments: start, end, steps, batch, mean context, prefill tokens, decode tokens, (m, 7).
+    """
+    arrival, tokens, running, preempted, times, decoding = tables
+    segments = np.empty((256, 7))
+    n = 0
+    while clocks[CLOCK] < until:
+        if counts[N_RUNNING] + counts[N_PREEMPTED] == 0:
+            if counts[NEXT] == arrival.size or arrival[counts[NEXT]] >= until:
+                break
+            clocks[CLOCK] = max(clocks[CLOCK], arrival[counts[NEXT]])
+        batch, used = counts[N_RUNNING], 0
+        for i in range(batch):
+            used += tokens[running[i], 2]
+        head = _head(clocks[CLOCK], counts, preempted, arrival)
+        plain = batch > 0 and decoding[running[batch - 1]] and used + batch <= limits[2]
+        if plain and head >= 0 and batch < limits[0]:
+            chunk = min(tokens[head, 0] + tokens[head, 3], limits[1] - batch)
+            plain = used + batch + chunk > limits[2]
+        if n == len(segments):
+            longer = np.empty((2 * n, 7))
+            longer[:n] = segments
+            segments = longer
+        if plain:
+            _leap(segments[n], until, law, limits, clocks, counts, head, used, tables)
+        else:
+            counts[LEAP_STEPS] = 0
+            _step(segments[n], law, limits, clocks, counts, used, tables)
+        n += 1
+        _retire(clocks[CLOCK], counts, tokens, running, times)
+    return segments[:n]

@@ -1,0 +1,167 @@
+"""The paper's two serving surrogates: rates and distributions instead of an engine."""
+
+from __future__ import annotations
+
+import heapq
+from dataclasses import dataclass
+
+import numpy as np
+import pandas as pd
+
+from sitetrace.timeline import Timeline, segment_frame
+from sitetrace.trace import InputError
+
+TTFT_FLOOR_S = 1e-3
+
+
+@dataclass(frozen=True)
+class ConstantRate:
+    """The surrogate behind the paper's results: no queue, no batch, constant token rates.
+
+    Parameters
+    ----------
+    prefill_tok_s, decode_tok_s : float
+        Prompt and output tokens of one request a second.
+
+    Notes
+    -----
+    METHOD: arXiv:2603.18383 and the paper's repository (grantwilkins/powertrace-sim):
+    ``end = arrival + input/prefill_tok_s + output/decode_tok_s``.
+    """
+
+    prefill_tok_s: float
+    decode_tok_s: float
+
+
+@dataclass(frozen=True)
+class LogNormalTTFT:
+    """The surrogate with log-normal TTFT, Gaussian TPOT and a first-in-first-out batch limit.
+
+    Parameters
+    ----------
+    alpha, beta : float
+        ``ln TTFT`` has the mean ``alpha + beta*ln(input_tokens)``.
+    s0, gamma, delta : float
+        and the variance ``s0**2 + exp(gamma + delta*ln(input_tokens))**2``.
+    tpot_mean_s, tpot_sd_s : float
+        Normal distribution of seconds an output token, drawn once a request; the mean where the
+        draw is not positive.
+    max_active : int
+        A request starts once fewer are active.
+
+    Notes
+    -----
+    METHOD: the paper's repository (grantwilkins/powertrace-sim), its earlier simulator. TTFT has
+    a floor of 1 ms; the clipping to observed ranges is left out, since these are not published.
+    """
+
+    alpha: float
+    beta: float
+    s0: float
+    gamma: float
+    delta: float
+    tpot_mean_s: float
+    tpot_sd_s: float
+    max_active: int
+
+
+def serve(
+    requests: pd.DataFrame,
+    surrogate: ConstantRate | LogNormalTTFT,
+    rng: np.random.Generator | None,
+) -> Timeline:
+    """Serve a stream of requests by a surrogate, as `sitetrace.serving.simulate` does.
+
+    Parameters
+    ----------
+    requests : pandas.DataFrame
+        ``arrival_s``, ``input_tokens``, ``output_tokens``.
+    surrogate : ConstantRate or LogNormalTTFT
+        Which of the two.
+    rng : numpy.random.Generator or None
+        Needed by `LogNormalTTFT` alone.
+
+    Returns
+    -------
+    Timeline
+        Requests in the order given; segments between changes of the active requests.
+
+    Raises
+    ------
+    InputError
+        If `LogNormalTTFT` gets no generator.
+    """
+    arrival = requests["arrival_s"].to_numpy(dtype=float)
+    prompt = requests["input_tokens"].to_numpy(dtype=np.int64)
+    output = requests["output_tokens"].to_numpy(dtype=np.int64)
+    if isinstance(surrogate, ConstantRate):
+        start = arrival
+        ttft_s, decode_s = prompt / surrogate.prefill_tok_s, output / surrogate.decode_tok_s
+    elif rng is None:
+        raise InputError("LogNormalTTFT draws its times: give a numpy.random.Generator as rng")
+    else:
+        ttft_s, decode_s = _drawn_times(prompt, output, surrogate, rng)
+        start = _first_in_first_out(arrival, ttft_s + decode_s, surrogate.max_active)
+    table = pd.DataFrame(
+        {
+            "arrival_s": arrival,
+            "start_s": start,
+            "first_token_s": start + ttft_s,
+            "end_s": start + (ttft_s + decode_s),
+            "input_tokens": prompt,
+            "output_tokens": output,
+        }
+    )
+    return Timeline(table, _sweep(table))
+
+
+def _drawn_times(
+    prompt: np.ndarray, output: np.ndarray, server: LogNormalTTFT, rng: np.random.Generator
+) -> tuple[np.ndarray, np.ndarray]:
+    """Draw TTFT and decode time of each request."""
+    log_n = np.log(prompt)
+    spread = np.hypot(server.s0, np.exp(server.gamma + server.delta * log_n))
+    ttft_s = np.exp(rng.normal(server.alpha + server.beta * log_n, spread))
+    tpot_s = rng.normal(server.tpot_mean_s, server.tpot_sd_s, prompt.size)
+    tpot_s = np.where(tpot_s > 0, tpot_s, server.tpot_mean_s)
+    return np.maximum(ttft_s, TTFT_FLOOR_S), output * tpot_s
+
+
+def _first_in_first_out(arrival: np.ndarray, service_s: np.ndarray, most: int) -> np.ndarray:
+    """Start each request at its arrival, or at the earliest end while `most` are active."""
+    start = np.empty(arrival.size)
+    ends: list[float] = []
+    for row in np.argsort(arrival, kind="stable"):
+        while ends and ends[0] <= arrival[row]:
+            heapq.heappop(ends)
+        start[row] = arrival[row] if len(ends) < most else heapq.heappop(ends)
+        heapq.heappush(ends, start[row] + service_s[row])
+    return start
+
+
+def _sweep(requests: pd.DataFrame) -> pd.DataFrame:
+    """Cut time where a surrogate's request changes phase; spread tokens evenly over phases."""
+    origin_s = requests["arrival_s"].min()
+    start, first, end = (
+        requests[name].to_numpy() - origin_s for name in ("start_s", "first_token_s", "end_s")
+    )
+    prompt, output = requests["input_tokens"].to_numpy(), requests["output_tokens"].to_numpy()
+    n, rate, prefill_rate = len(requests), output / (end - first), prompt / (first - start)
+    # What begins with the prefill, with the decode, and stops with either.
+    change = np.zeros((3 * n, 5))
+    change[:n, 0], change[n : 2 * n, 0] = 1, -1
+    change[:n, 1], change[n : 2 * n, 1] = prefill_rate, -prefill_rate
+    decode = np.column_stack([np.ones(n), rate, prompt - rate * first])
+    change[n : 2 * n, 2:], change[2 * n :, 2:] = decode, -decode
+    time = np.concatenate([start, first, end])
+    order = np.argsort(time, kind="stable")
+    level, time = np.cumsum(change[order], axis=0)[:-1], time[order]
+    length, middle = np.diff(time), 0.5 * (time[1:] + time[:-1])
+    # Sums of rates leave rounding behind: the whole counts say what is there.
+    prefilling, batch = np.rint(level[:, 0]), np.rint(level[:, 2])
+    prefill = np.where(prefilling > 0, level[:, 1] * length, 0.0)
+    decoded = np.where(batch > 0, level[:, 3] * length, 0.0)
+    context = np.where(batch > 0, level[:, 4] + level[:, 3] * middle, 0.0)
+    table = [time[:-1] + origin_s, time[1:] + origin_s, np.ones_like(length), batch, context]
+    busy = (length > 0) & (prefilling + batch > 0)
+    return segment_frame(np.column_stack([*table, prefill, decoded])[busy])
