@@ -249,7 +249,7 @@ def data_list() -> None:
     """List the registry: what there is, where from, under which licence."""
     from sitetrace import datasets
 
-    click.echo(datasets.listing())
+    click.echo("\n".join(datasets.describe()))
 
 
 @data.command("fetch", epilog="Example: sitetrace data fetch azure-2023")
@@ -257,10 +257,10 @@ def data_list() -> None:
 @click.option("--base-url", help="Fetch from this place instead of the registry's.")
 def data_fetch(names, base_url) -> None:  # noqa: ANN001
     """Fetch data sets (all by default), resume and verify."""
-    from sitetrace import datasets
+    from sitetrace import datasets, fetching
 
-    for name in names or datasets.names():
-        for line in datasets.fetch(name, base_url):
+    for name in names or datasets.registry():
+        for line in fetching.fetch(name, base_url):
             click.echo(line)
 
 
@@ -268,10 +268,10 @@ def data_fetch(names, base_url) -> None:  # noqa: ANN001
 @click.argument("names", nargs=-1)
 def data_verify(names) -> None:  # noqa: ANN001
     """Check the files at hand against the registry."""
-    from sitetrace import datasets
+    from sitetrace import datasets, fetching
 
-    for name in names or datasets.names():
-        for line in datasets.verify(name):
+    for name in names or datasets.registry():
+        for line in fetching.verify(name):
             click.echo(line)
 
 

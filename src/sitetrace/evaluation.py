@@ -32,6 +32,7 @@ def evaluate(
     start_s: float | None = None,
     stop_s: float | None = None,
     busy_end_s: float | None = None,
+    activity: pd.DataFrame | None = None,
 ) -> dict:
     """Score generated draws of one trace on the seconds of a measured run.
 
@@ -54,6 +55,10 @@ def evaluate(
         Judge only these seconds after the first request.
     busy_end_s : float, optional
         Simulated end of the last token (epoch s), used where the run does not tell it.
+
+    activity : pandas.DataFrame, optional
+        Simulated activity in the bins of the run's samples: adds the in-sample regression to the
+        noise floors.
 
     Returns
     -------
@@ -87,15 +92,16 @@ def evaluate(
         raise InputError(_uncovered(draws[0], window, float(dt), share))
     result = {"native": {}, "1s": {}, "noise_floor": {}}
     for clock in CLOCKS:
-        begin_s, power_w, width_s = _bins(clock, window, dt, draws[0])
-        rows = _covered(draws[0], begin_s + width_s / 2) & np.isfinite(power_w)
-        begin_s, power_w = begin_s[rows], power_w[rows]
-        reading = _picked if clock == "native" and _same_step(draws[0], width_s) else _mean_power
-        generated_w = [reading(draw, begin_s, width_s) for draw in draws]
-        spans = _spans(begin_s + width_s / 2, busy)
+        rows, power_w, generated_w, middle_s, width_s = _pair(clock, window, dt, draws)
+        spans = _spans(middle_s, busy)
         result[clock] = _judge(spans, power_w, generated_w, width_s)
+        told = None
+        if activity is not None and clock == "native" and width_s == float(dt):
+            told = activity[kept][rows]
         result["noise_floor"][clock] = {
-            name: _without_nan(noise_floor(power_w[rows], width_s, None))
+            name: _without_nan(
+                noise_floor(power_w[rows], width_s, None if told is None else told[rows])
+            )
             for name, rows in spans.items()
         }
         if clock == "native":
@@ -113,6 +119,38 @@ def evaluate(
             for name, predicted_w in run.published[kept].to_dict("series").items()
         }
     return result
+
+
+def aligned(measured: Run | pd.DataFrame, trace: PowerTrace) -> tuple[np.ndarray, np.ndarray]:
+    """Recorded and generated power of the same bins, at the native step.
+
+    Parameters
+    ----------
+    measured : Run or pandas.DataFrame
+        A recording, or its samples alone.
+    trace : PowerTrace
+        One generated draw.
+
+    Returns
+    -------
+    measured_w, generated_w : numpy.ndarray
+        Power, watts, shape (n,).
+    """
+    samples, dt, _ = _samples_of(measured)
+    _, power_w, generated_w, _, _ = _pair("native", samples, dt, [trace])
+    return power_w, generated_w[0]
+
+
+def _pair(
+    clock: str, window: pd.DataFrame, dt: Fraction, draws: list[PowerTrace]
+) -> tuple[np.ndarray, np.ndarray, list[np.ndarray], np.ndarray, float]:
+    """Bins kept, their measured and generated power, their middle and their length."""
+    begin_s, power_w, width_s = _bins(clock, window, dt, draws[0])
+    rows = _covered(draws[0], begin_s + width_s / 2) & np.isfinite(power_w)
+    begin_s, power_w = begin_s[rows], power_w[rows]
+    reading = _picked if clock == "native" and _same_step(draws[0], width_s) else _mean_power
+    generated_w = [reading(draw, begin_s, width_s) for draw in draws]
+    return rows, power_w, generated_w, begin_s + width_s / 2, width_s
 
 
 def _check_draws(draws: list[PowerTrace]) -> None:

@@ -282,9 +282,9 @@ def distribution_and_acf(
     for i, power_w in enumerate(generated_w):
         label = "generated, each draw" if i == 0 else None
         left.plot(np.quantile(power_w, share), share, color=BAND, lw=1, label=label)
-        right.plot(seconds, acf(power_w, lags)[1:], color=BAND, lw=1, label=label)
+        right.plot(seconds, acf(power_w, lags), color=BAND, lw=1, label=label)
     left.plot(np.quantile(measured_w, share), share, color=MEASURED, lw=1.6, label=source)
-    right.plot(seconds, acf(measured_w, lags)[1:], color=MEASURED, lw=1.6, label=source)
+    right.plot(seconds, acf(measured_w, lags), color=MEASURED, lw=1.6, label=source)
     left.set_xlabel("power [W]")
     left.set_ylabel("share of samples below")
     right.set_xlabel("lag [s]")

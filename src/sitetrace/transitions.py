@@ -169,7 +169,7 @@ def window_features(table: pd.DataFrame, columns: tuple[str, ...], width: int) -
     now = table[list(columns)].astype(float)
     if "prefill_tokens" in columns:
         now = now.assign(log_prefill=np.log1p(now["prefill_tokens"]))
-    return np.column_stack([now.shift(lag).bfill().to_numpy() for lag in range(width)])
+    return np.column_stack([now.shift(lag).fillna(now.iloc[0]).to_numpy() for lag in range(width)])
 
 
 def _softmax(score: np.ndarray) -> np.ndarray:

@@ -1,0 +1,264 @@
+"""The step law of an engine, learned from a run's times to first token and its counters."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, fields, replace
+
+import numpy as np
+import pandas as pd
+
+from sitetrace.activity import amount_in_bins
+from sitetrace.serving import Server, Timeline, running_count, simulate
+from sitetrace.trace import InputError, Run
+
+# Vendors' data sheets: bytes a second of the memory, dense 16-bit FLOP a second.
+BANDWIDTH = {"A100": 2.0e12, "H100": 3.35e12}
+PEAK_FLOP_S = {"A100": 3.12e14, "H100": 9.89e14}
+GPU_BYTES = 80e9
+MEMORY_SHARE = 0.9
+ATTENTION_EFFICIENCY = 0.5
+TTFT_WEIGHT = 1 / 3
+FREE = ("c0_s", "c1_s", "c2_s", "c3_s", "overhead_s")
+# Time to first token knows nothing of decode: what a sequence and its context add stays as it is.
+FREE_BY_TTFT_ALONE = ("c0_s", "c2_s")
+ARCHITECTURE = ("d_model", "n_layers", "n_kv", "head_dim", "w_bytes")
+
+
+@dataclass(frozen=True)
+class Observed:
+    """What a run tells about its engine, on the clock of its first arrival.
+
+    Parameters
+    ----------
+    requests : pandas.DataFrame
+        Arrivals from 0 s and tokens.
+    ttft_s : numpy.ndarray
+        Measured time to first token of each request, seconds; NaN where there is none.
+    times_s, running, generated : numpy.ndarray
+        Counters from the first arrival on: seconds, running requests, and tokens generated since
+        the first of these rows (start-up and test requests were counted before); empty without.
+    """
+
+    requests: pd.DataFrame
+    ttft_s: np.ndarray
+    times_s: np.ndarray
+    running: np.ndarray
+    generated: np.ndarray
+
+
+def calibrate(runs: list[Run] | Run) -> Server:
+    """Learn the engine that makes a run's requests meet what they met.
+
+    Simulates the run's requests and moves the step law until the number of running requests, the
+    tokens generated and the times to first token agree with the measured ones. ``c3`` stays above
+    the time to read a token's keys and values, and ``c4`` is the arithmetic of attention, both
+    from the architecture in ``run.json`` where it is given: short chats identify neither.
+
+    Parameters
+    ----------
+    runs : list of Run or Run
+        Recordings of one configuration, with requests and ``ttft_s`` or engine counters. With
+        times to first token alone only ``c0``, ``c2`` are learned: ``c1`` and the overhead keep
+        the defaults of `Server`, ``c3`` its floor. Without these times the overhead keeps its
+        default.
+
+    Returns
+    -------
+    Server
+        Step law, overhead and limits.
+
+    Raises
+    ------
+    InputError
+        If a run lacks what is needed, or ``run.json`` holds an impossible value.
+    """
+    runs = [runs] if isinstance(runs, Run) else runs
+    seen = [_observe(run) for run in runs]
+    free = FREE
+    if not any(each.times_s.size for each in seen):
+        free = FREE_BY_TTFT_ALONE
+    elif all(np.isnan(each.ttft_s).all() for each in seen):
+        free = FREE[:-1]
+    floor = _from_architecture(runs[0], max(_largest_request(each.requests) for each in seen))
+    return _fit(seen, _first_guess(seen, floor), floor.c3_s if _known(runs[0]) else 0.0, free)
+
+
+def loss(seen: list[Observed], server: Server) -> float:
+    """How far a simulated engine is from measured runs.
+
+    Parameters
+    ----------
+    seen : list of Observed
+        Measured runs.
+    server : Server
+        Engine to be judged.
+
+    Returns
+    -------
+    float
+        Mean over runs of: mean absolute error of the running count over its mean, plus the mean
+        lead or lag of the token counter (seconds), plus a third of the mean absolute error of
+        ln(TTFT); without the parts that a run has no data for.
+    """
+    return float(np.mean([_loss_of_run(each, server) for each in seen]))
+
+
+def _loss_of_run(seen: Observed, server: Server) -> float:
+    timeline = simulate(seen.requests, server)
+    fate, total = timeline.requests, 0.0
+    known = ~np.isnan(seen.ttft_s)
+    if known.any():
+        ttft_s = (fate["first_token_s"] - fate["arrival_s"]).to_numpy() + server.overhead_s
+        total += TTFT_WEIGHT * np.abs(np.log(ttft_s[known] / seen.ttft_s[known])).mean()
+    if seen.times_s.size:
+        error = np.abs(running_count(timeline, seen.times_s) - seen.running).mean()
+        total += error / seen.running.mean()
+        rate = seen.generated[-1] / (seen.times_s[-1] - seen.times_s[0])
+        total += np.abs(_generated(timeline, seen.times_s) - seen.generated).mean() / rate
+    return total
+
+
+def _generated(timeline: Timeline, times_s: np.ndarray) -> np.ndarray:
+    """Tokens generated since the first of some times."""
+    decode = timeline.segments["decode_tokens"].to_numpy()
+    since_s = times_s - times_s[0]
+    first = np.searchsorted(np.sort(timeline.requests["first_token_s"]), times_s, side="right")
+    return amount_in_bins(timeline.segments, decode, times_s, since_s) + first - first[0]
+
+
+def _observe(run: Run) -> Observed:
+    """Put a run on the clock of its first arrival."""
+    if run.requests is None:
+        raise InputError(f"run {run.name}: requests.csv is missing: calibration needs requests")
+    origin_s = float(run.requests["arrival_s"].iloc[0])
+    requests = run.requests[["arrival_s", "input_tokens", "output_tokens"]].copy()
+    requests["arrival_s"] -= origin_s
+    ttft_s = np.full(len(requests), np.nan)
+    if "ttft_s" in run.requests:
+        ttft_s = run.requests["ttft_s"].where(run.requests["ttft_s"] > 0).to_numpy()
+    times_s = running = generated = np.empty(0)
+    if run.engine is not None:
+        engine = run.engine[run.engine["time_s"] >= origin_s]
+        tokens = engine["generation_tokens"].to_numpy(dtype=float)
+        # Counters that never move tell nothing.
+        if tokens.size > 1 and tokens[-1] > tokens[0] and (engine["running"] > 0).any():
+            times_s = engine["time_s"].to_numpy() - origin_s
+            running = engine["running"].to_numpy(dtype=float)
+            generated = tokens - tokens[0]
+    if np.isnan(ttft_s).all() and not times_s.size:
+        raise InputError(
+            f"run {run.name}: neither ttft_s in requests.csv nor engine.csv rows at work: "
+            "calibration needs one of them"
+        )
+    return Observed(requests, ttft_s, times_s, running, generated)
+
+
+def _known(run: Run) -> bool:
+    """Whether architecture and GPU type are known well enough for a floor of c3."""
+    architecture = run.info.get("arch")
+    return (
+        isinstance(architecture, dict)
+        and all(name in architecture for name in ARCHITECTURE)
+        and run.configuration.hardware in BANDWIDTH
+    )
+
+
+def _number(run: Run, table: dict, name: str, default: float, lowest: float) -> float:
+    """One number of ``run.json``, or its default where there is none."""
+    value = table.get(name)
+    if value is None:
+        return default
+    if isinstance(value, bool) or not isinstance(value, int | float) or not lowest <= value < 1e18:
+        raise InputError(
+            f"run {run.name}: run.json: {name} = {value!r} is no sensible number: mend"
+        )
+    return value
+
+
+def _from_architecture(run: Run, largest_request: int) -> Server:
+    """Limits from ``run.json``; c3 (its floor), c4 and KV space where the architecture is known."""
+    server = Server(
+        max_num_seqs=int(_number(run, run.info, "max_num_seqs", 256, 1)),
+        max_num_batched_tokens=int(_number(run, run.info, "max_num_batched_tokens", 8192, 1)),
+        kv_tokens=max(Server.kv_tokens, largest_request),
+    )
+    if not _known(run):
+        return server
+    arch = {name: _number(run, run.info["arch"], name, 1.0, 1) for name in ARCHITECTURE}
+    # With sliding windows only one layer in so many reads the whole context.
+    windowed = _number(run, run.info["arch"], "swa_global_ratio", 0.0, 0.0)
+    gpus, hardware = run.configuration.tensor_parallel, run.configuration.hardware
+    token_bytes = 4 * arch["n_layers"] * arch["n_kv"] * arch["head_dim"]
+    free_bytes = GPU_BYTES * MEMORY_SHARE * gpus - arch["w_bytes"]
+    return replace(
+        server,
+        c3_s=token_bytes / (1 + windowed) / (gpus * BANDWIDTH[hardware]),
+        c4_s=4
+        * arch["d_model"]
+        * arch["n_layers"]
+        / (gpus * PEAK_FLOP_S[hardware] * ATTENTION_EFFICIENCY),
+        # What the run has served did fit, whatever the sum says.
+        kv_tokens=max(int(free_bytes / token_bytes), largest_request),
+    )
+
+
+def _largest_request(requests: pd.DataFrame) -> int:
+    return int((requests["input_tokens"] + requests["output_tokens"]).max())
+
+
+def _first_guess(seen: list[Observed], server: Server) -> Server:
+    """Regress step times on the batch, and TTFT on the prompt, without any queueing."""
+    from scipy.optimize import nnls
+
+    guess = {}
+    batch = np.concatenate([each.running[1:] for each in seen])
+    same = batch == np.concatenate([each.running[:-1] for each in seen])
+    made = np.concatenate([np.diff(each.generated) for each in seen])
+    elapsed_s = np.concatenate([np.diff(each.times_s) for each in seen])
+    use = same & (batch > 0) & (made > 0)
+    if use.sum() >= 8:
+        step_s = batch[use] * elapsed_s[use] / made[use]
+        guess["c0_s"], guess["c1_s"] = nnls(
+            np.stack([np.ones_like(step_s), batch[use]], 1), step_s
+        )[0]
+    ttft_s = np.concatenate([each.ttft_s for each in seen])
+    prompt = np.concatenate([each.requests["input_tokens"] for each in seen])
+    known = ~np.isnan(ttft_s)
+    if known.sum() >= 8:
+        rows = np.stack([np.ones(known.sum()), prompt[known]], 1) / ttft_s[known, None]
+        base_s, guess["c2_s"] = nnls(rows, np.ones(known.sum()))[0]
+        guess.setdefault("c0_s", 0.5 * base_s)
+    # A regression that finds nothing leaves the default.
+    return replace(server, **{name: float(value) for name, value in guess.items() if value > 1e-7})
+
+
+def _fit(seen: list[Observed], guess: Server, c3_floor_s: float, free: tuple[str, ...]) -> Server:
+    """Descend on the loss over logarithms, anew from where it stopped until that helps no more."""
+    from scipy.optimize import minimize
+
+    def server(logarithms: np.ndarray) -> Server:
+        law = dict(zip(free, np.exp(logarithms).tolist(), strict=True))
+        if "c3_s" in law:
+            law["c3_s"] += c3_floor_s
+        return replace(guess, **law)
+
+    start = {field.name: getattr(guess, field.name) for field in fields(guess)}
+    start["c3_s"] = 0.3 * guess.c3_s
+    point, best = np.log([start[name] for name in free]), np.inf
+    for edge in (0.4, 0.2, 0.2, 0.1):
+        found = minimize(
+            lambda logarithms: loss(seen, server(logarithms)),
+            point,
+            method="Nelder-Mead",
+            options={
+                "initial_simplex": np.vstack([point, point + edge * np.eye(point.size)]),
+                "maxfev": 60 * point.size,
+                "xatol": 1e-3,
+                "fatol": 1e-5,
+            },
+        )
+        point = found.x
+        if found.fun > 0.999 * best:
+            break
+        best = found.fun
+    return server(point)

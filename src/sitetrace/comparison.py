@@ -1,0 +1,303 @@
+"""All methods on the same seconds: the model and its baselines, judged over a split."""
+
+from __future__ import annotations
+
+import numpy as np
+import pandas as pd
+
+from sitetrace import testbed
+from sitetrace.activity import COLUMNS, activity_table
+from sitetrace.baselines import BASELINES
+from sitetrace.datasets import Split, data_dir, dataset_path, split, splits
+from sitetrace.evaluation import evaluate
+from sitetrace.fitting import fit
+from sitetrace.generator import StatesModel
+from sitetrace.modelfile import load_model
+from sitetrace.rundir import read_run
+from sitetrace.selection import cross_validate
+from sitetrace.serving import simulate
+from sitetrace.states import CANDIDATES
+from sitetrace.trace import InputError, PowerTrace, Run
+from sitetrace.training import cut_run
+from sitetrace.transitions import KINDS
+
+TESTBED = "testbed/"
+TESTBED_SEED = 1
+
+
+def open_run(name: str) -> Run:
+    """Open a run by its name in a split.
+
+    Parameters
+    ----------
+    name : str
+        A measured run of the registry, or ``testbed/<run>``.
+
+    Returns
+    -------
+    Run
+        The recording; a run of the testbed is simulated on the spot.
+    """
+    if name.startswith(TESTBED):
+        return testbed.run(name.removeprefix(TESTBED), TESTBED_SEED)
+    return read_run(dataset_path(name))
+
+
+def runs_of(dataset: str) -> list[Run]:
+    """Open all runs that splits name, of one kind of data.
+
+    Parameters
+    ----------
+    dataset : str
+        ``measured`` or ``testbed``.
+
+    Returns
+    -------
+    list of Run
+        In the order of the splits.
+    """
+    simulated = dataset == "testbed"
+    parts = [part for entry in splits().values() for part in (*entry.fit, *entry.judge)]
+    names = dict.fromkeys(part.run for part in parts)
+    return [open_run(name) for name in names if name.startswith(TESTBED) == simulated]
+
+
+def split_model(name: str, n_states: int | None, seed: int) -> StatesModel:
+    """Take the shipped model of a split, or fit one where none is shipped.
+
+    Parameters
+    ----------
+    name : str
+        Name of the split.
+    n_states : int or None
+        For a fit: number of states; None chooses it and the transitions by cross-validation.
+    seed : int
+        For a fit.
+
+    Returns
+    -------
+    StatesModel
+        Fitted on the split's fitting seconds alone.
+
+    Raises
+    ------
+    InputError
+        If the shipped model was fitted on other runs than those at hand.
+    """
+    part = split(name).fit[0]
+    run = open_run(part.run)
+    path = data_dir() / "models" / f"{name}.json"
+    if part.run.startswith(TESTBED) or not path.is_file():
+        kind = "logit" if n_states else "auto"
+        cut = {"start_s": part.start_s, "stop_s": part.stop_s}
+        return fit([run], seed=seed, transitions=kind, n_states=n_states, **cut)
+    model = load_model(path)
+    if model.provenance["runs"] != [{"name": run.name, "sha256": run.digest}]:
+        raise InputError(f"{path}: fitted on other files than those of {run.name}: make it anew")
+    return model
+
+
+def draw_traces(
+    model: StatesModel, run: Run, draws: int, rng: np.random.Generator
+) -> list[PowerTrace]:
+    """Generate traces for a run's requests, on the run's clock and with its idle power.
+
+    Parameters
+    ----------
+    model : StatesModel
+        A fitted model.
+    run : Run
+        Recording to be judged on; of its power only the idle before load is used.
+    draws : int
+        Number of independent draws.
+    rng : numpy.random.Generator
+        Source of randomness.
+
+    Returns
+    -------
+    list of PowerTrace
+        From before the first sample to after the last.
+    """
+    times, arrivals = run.samples["time_s"], run.requests["arrival_s"]
+    timeline = simulate(run.requests, model.server, rng)
+    lead_s = max(float(arrivals.iloc[0] - times.iloc[0]) + 2.0, 2.0)
+    tail_s = max(float(times.iloc[-1] - timeline.requests["end_s"].max()) + 2.0, 2.0)
+    idle_w = run.idle_before_load_w()
+    return [model.draw(timeline, each, None, lead_s, tail_s, idle_w) for each in rng.spawn(draws)]
+
+
+def compare(model: StatesModel, parts: Split, draws: int, seed: int) -> pd.DataFrame:
+    """Score the model and all baselines on the judged seconds of a split.
+
+    Parameters
+    ----------
+    model : StatesModel
+        Fitted on the split's fitting seconds.
+    parts : Split
+        What was fitted and what is judged.
+    draws : int
+        Draws of the model.
+    seed : int
+        Seed of the draws.
+
+    Returns
+    -------
+    pandas.DataFrame
+        One row a judged run and method: ``fitted``, ``judged``, ``new``, ``method``, the scores at
+        the native step over the whole recording (medians over draws), ``ks_busy``, and
+        ``low_pct``, ``high_pct``: the range of the energy error over the draws.
+    """
+    part = parts.fit[0]
+    fitting = cut_run(open_run(part.run), part.start_s, part.stop_s)
+    rows = []
+    for judged in parts.judge:
+        run = open_run(judged.run)
+        traces = draw_traces(model, run, draws, np.random.default_rng(seed))
+        clock = (traces[0].start_s, model.dt, traces[0].power_w.size)
+        methods = {"states": traces} | {
+            name: [method(fitting, model.server, run.requests, *clock)]
+            for name, method in BASELINES.items()
+        }
+        for name, candidates in methods.items():
+            scored = [
+                evaluate(run, trace, start_s=judged.start_s, stop_s=judged.stop_s)["native"]
+                for trace in candidates
+            ]
+            table = pd.DataFrame([each["whole"] for each in scored])
+            error_pct = table["energy_error_pct"]
+            rows.append(
+                {"fitted": part.run, "judged": judged.run, "new": ", ".join(judged.new)}
+                | {"method": name, "energy_error_pct": error_pct.median()}
+                | {"ks": table["ks"].median(), "acf_r2": table["acf_r2"].astype(float).median()}
+                | {"ks_busy": pd.Series([each["busy"]["ks"] for each in scored], dtype=float).median()}
+                | {"low_pct": error_pct.min(), "high_pct": error_pct.max()}
+            )
+    return pd.DataFrame(rows)
+
+
+def labels(table: pd.DataFrame) -> pd.Series:
+    """Name each judged part, so that one run judged in two splits is told apart.
+
+    Parameters
+    ----------
+    table : pandas.DataFrame
+        Result of `compare`.
+
+    Returns
+    -------
+    pandas.Series
+        ``fitted → judged``, or ``first part → rest`` of one recording.
+    """
+    same = table["fitted"] == table["judged"]
+    both = table["fitted"].str.split("_").str[-1] + " → " + table["judged"].str.split("_").str[-1]
+    server = table["judged"].str.split("_").str[:3].str.join(" ")
+    cut = server + ": first part → rest"
+    crossed = server.where(~table["judged"].str.startswith(TESTBED), "") + ": " + both
+    return cut.where(same, crossed).str.removeprefix(": ").str.replace(TESTBED, "", regex=False)
+
+
+def candidate_scores(
+    frame: pd.DataFrame, model: StatesModel, seed: int, candidates: list[dict]
+) -> pd.DataFrame:
+    """Cross-validate other kinds of transitions or numbers of states than the model's.
+
+    Parameters
+    ----------
+    frame : pandas.DataFrame
+        Prepared samples of the fitting runs.
+    model : StatesModel
+        Fitted on them.
+    seed : int
+        Seed of mixtures and draws.
+    candidates : list of dict
+        For each: ``kind`` and ``n_states``.
+
+    Returns
+    -------
+    pandas.DataFrame
+        The candidates with the scores of `sitetrace.selection.cross_validate`.
+    """
+    options = {"emissions": model.emissions.kind, "columns": COLUMNS, "seed": seed}
+    rows = [
+        candidate
+        | cross_validate(
+            frame, model.idle, model.dt, candidate["kind"], candidate["n_states"], **options
+        )
+        for candidate in candidates
+    ]
+    return pd.DataFrame(rows)
+
+
+def kinds_at(n_states: int) -> list[dict]:
+    """Candidates of all kinds of transitions at one number of states.
+
+    Parameters
+    ----------
+    n_states : int
+        Number of states K.
+
+    Returns
+    -------
+    list of dict
+        For `candidate_scores`.
+    """
+    return [{"kind": kind, "n_states": n_states} for kind in KINDS]
+
+
+def counts_for(kind: str) -> list[dict]:
+    """Candidates of all numbers of states for one kind of transitions.
+
+    Parameters
+    ----------
+    kind : str
+        Kind of transitions.
+
+    Returns
+    -------
+    list of dict
+        For `candidate_scores`.
+    """
+    return [{"kind": kind, "n_states": k} for k in CANDIDATES]
+
+
+def activity_at(model: StatesModel, run: Run) -> pd.DataFrame:
+    """Simulated activity in the bins of a recording's samples.
+
+    Parameters
+    ----------
+    model : StatesModel
+        Its server serves the requests.
+    run : Run
+        Recording with requests.
+
+    Returns
+    -------
+    pandas.DataFrame
+        One row a sample.
+    """
+    timeline = simulate(run.requests, model.server)
+    return activity_table(timeline, run.samples["time_s"].to_numpy(), float(run.dt))
+
+
+def score_table(result: dict) -> pd.DataFrame:
+    """Lay scores and noise floors of `sitetrace.evaluate` side by side.
+
+    Parameters
+    ----------
+    result : dict
+        Result of `sitetrace.evaluate`.
+
+    Returns
+    -------
+    pandas.DataFrame
+        One row a score: whole and busy, at the native step and at 1 s; then the floors.
+    """
+    keys = [key for key in result["native"]["whole"] if not key.endswith("_spread")]
+    columns = [(clock, span) for clock in ("native", "1s") for span in ("whole", "busy")]
+    rows = [
+        {"score": key} | {f"{c}, {s}": result[c][s][key] for c, s in columns} for key in keys
+    ] + [
+        {"score": f"floor: {key}"} | {f"{c}, {s}": result["noise_floor"][c][s][key] for c, s in columns}
+        for key in result["noise_floor"]["native"]["whole"]
+    ]
+    return pd.DataFrame(rows).astype({f"{c}, {s}": float for c, s in columns})

@@ -1,0 +1,64 @@
+"""Power within a state has the state's mean and spread, and the autocorrelation asked for."""
+
+import numpy as np
+import pytest
+
+from sitetrace.emissions import Emissions, fit_emissions
+from sitetrace.metrics import acf
+from sitetrace.states import Mixture
+
+STATES = Mixture(np.array([100.0, 300.0]), np.array([4.0, 10.0]), np.array([0.5, 0.5]))
+N = 40_000
+
+
+def emissions(kind, phi):
+    grid = np.linspace(-2, 2, 33)
+    quantile_w = STATES.mean_w[:, None] + STATES.sigma_w[:, None] * grid
+    return Emissions(kind, np.asarray(phi), quantile_w)
+
+
+@pytest.mark.parametrize(("kind", "phi"), [("gaussian", [0.0, 0.0]), ("ar1", [0.8, 0.5])])
+def test_samples_have_the_mean_and_spread_of_their_state(kind, phi):
+    states = np.repeat([0, 1], N)
+    power_w = emissions(kind, phi).sample(states, STATES, np.random.default_rng(1))
+    for k in (0, 1):
+        part = power_w[states == k]
+        # an AR(1) series has fewer independent samples
+        error = STATES.sigma_w[k] * np.sqrt((1 + phi[k]) / (1 - phi[k]) / N)
+        assert part.mean() == pytest.approx(STATES.mean_w[k], abs=4 * error)
+        assert part.std() == pytest.approx(STATES.sigma_w[k], rel=0.05)
+
+
+def test_ar1_has_the_autocorrelation_that_was_fitted_and_below_the_threshold_none():
+    states = np.zeros(N, dtype=int)
+    for phi, seen in ((0.8, 0.8), (0.29, 0.0)):
+        power_w = emissions("ar1", [phi, 0.0]).sample(states, STATES, np.random.default_rng(2))
+        assert acf(power_w, 1)[0] == pytest.approx(seen, abs=0.03)
+
+
+def test_fitting_recovers_phi_from_stretches_of_at_least_five():
+    states = np.tile(np.repeat([0, 1], 50), 200)
+    power_w = emissions("ar1", [0.7, 0.4]).sample(states, STATES, np.random.default_rng(3))
+    fitted = fit_emissions("ar1", [(states, power_w)], STATES)
+    # what carries over a change of state and the short stretches pull phi a little
+    assert fitted.phi == pytest.approx([0.7, 0.4], abs=0.08)
+    short = np.tile([0, 0, 0, 0, 1], 100)
+    assert fit_emissions("ar1", [(short, STATES.mean_w[short] + 1)], STATES).phi[0] == 0
+
+
+def test_empirical_power_stays_within_what_was_seen():
+    states = np.repeat([0, 1], 500)
+    rng = np.random.default_rng(4)
+    seen = STATES.mean_w[states] + rng.uniform(-5, 5, states.size)
+    fitted = fit_emissions("empirical", [(states, seen)], STATES)
+    drawn = fitted.sample(states, STATES, rng)
+    for k in (0, 1):
+        assert seen[states == k].min() <= drawn[states == k].min()
+        assert drawn[states == k].max() <= seen[states == k].max()
+        assert drawn[states == k].mean() == pytest.approx(seen[states == k].mean(), abs=0.5)
+
+
+def test_a_state_without_samples_emits_its_mean():
+    fitted = fit_emissions("empirical", [(np.zeros(9, dtype=int), np.full(9, 101.0))], STATES)
+    drawn = fitted.sample(np.array([1, 1]), STATES, np.random.default_rng(5))
+    assert (drawn == STATES.mean_w[1]).all()
