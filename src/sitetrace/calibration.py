@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, fields, replace
+from dataclasses import dataclass, replace
 
 import numpy as np
 import pandas as pd
@@ -17,7 +17,9 @@ PEAK_FLOP_S = {"A100": 3.12e14, "H100": 9.89e14}
 GPU_BYTES = 80e9
 MEMORY_SHARE = 0.9
 ATTENTION_EFFICIENCY = 0.5
-TTFT_WEIGHT = 1 / 3
+# When a request meets the engine within a step is chance, which makes TTFT a rough guide.
+TTFT_WEIGHT = 0.1
+C3_ABOVE_FLOOR = 0.3
 FREE = ("c0_s", "c1_s", "c2_s", "c3_s", "overhead_s")
 # Time to first token knows nothing of decode: what a sequence and its context add stays as it is.
 FREE_BY_TTFT_ALONE = ("c0_s", "c2_s")
@@ -34,15 +36,17 @@ class Observed:
         Arrivals from 0 s and tokens.
     ttft_s : numpy.ndarray
         Measured time to first token of each request, seconds; NaN where there is none.
-    times_s, running, generated : numpy.ndarray
-        Counters from the first arrival on: seconds, running requests, and tokens generated since
-        the first of these rows (start-up and test requests were counted before); empty without.
+    times_s, running, prompted, generated : numpy.ndarray
+        Counters from the first arrival on: seconds, running requests, tokens prefilled and
+        generated since the first of these rows (start-up and test requests were counted before);
+        empty without.
     """
 
     requests: pd.DataFrame
     ttft_s: np.ndarray
     times_s: np.ndarray
     running: np.ndarray
+    prompted: np.ndarray
     generated: np.ndarray
 
 
@@ -83,39 +87,35 @@ def calibrate(runs: list[Run] | Run) -> Server:
     return _fit(seen, _first_guess(seen, floor), floor.c3_s if _known(runs[0]) else 0.0, free)
 
 
-def loss(seen: list[Observed], server: Server) -> float:
-    """How far a simulated engine is from measured runs.
+def residuals(seen: Observed, server: Server) -> np.ndarray:
+    """How far a simulated engine is from a measured run, point by point.
 
     Parameters
     ----------
-    seen : list of Observed
-        Measured runs.
+    seen : Observed
+        Measured run.
     server : Server
         Engine to be judged.
 
     Returns
     -------
-    float
-        Mean over runs of: mean absolute error of the running count over its mean, plus the mean
-        lead or lag of the token counter (seconds), plus a third of the mean absolute error of
-        ln(TTFT); without the parts that a run has no data for.
+    numpy.ndarray
+        Errors of the running count over its mean, lead of the token counter (seconds) and a tenth
+        of the errors of ln(TTFT), each divided by how many there are, so that the sum of
+        magnitudes is the sum of the three mean absolute errors; shape (n,).
     """
-    return float(np.mean([_loss_of_run(each, server) for each in seen]))
-
-
-def _loss_of_run(seen: Observed, server: Server) -> float:
     timeline = simulate(seen.requests, server)
-    fate, total = timeline.requests, 0.0
+    fate, parts = timeline.requests, []
     known = ~np.isnan(seen.ttft_s)
     if known.any():
         ttft_s = (fate["first_token_s"] - fate["arrival_s"]).to_numpy() + server.overhead_s
-        total += TTFT_WEIGHT * np.abs(np.log(ttft_s[known] / seen.ttft_s[known])).mean()
+        parts.append(TTFT_WEIGHT * np.log(ttft_s[known] / seen.ttft_s[known]))
     if seen.times_s.size:
-        error = np.abs(running_count(timeline, seen.times_s) - seen.running).mean()
-        total += error / seen.running.mean()
         rate = seen.generated[-1] / (seen.times_s[-1] - seen.times_s[0])
-        total += np.abs(_generated(timeline, seen.times_s) - seen.generated).mean() / rate
-    return total
+        running = running_count(timeline, seen.times_s)
+        parts.append((running - seen.running) / seen.running.mean())
+        parts.append((_generated(timeline, seen.times_s) - seen.generated) / rate)
+    return np.concatenate([part / part.size for part in parts])
 
 
 def _generated(timeline: Timeline, times_s: np.ndarray) -> np.ndarray:
@@ -136,7 +136,7 @@ def _observe(run: Run) -> Observed:
     ttft_s = np.full(len(requests), np.nan)
     if "ttft_s" in run.requests:
         ttft_s = run.requests["ttft_s"].where(run.requests["ttft_s"] > 0).to_numpy()
-    times_s = running = generated = np.empty(0)
+    times_s = running = prompted = generated = np.empty(0)
     if run.engine is not None:
         engine = run.engine[run.engine["time_s"] >= origin_s]
         tokens = engine["generation_tokens"].to_numpy(dtype=float)
@@ -144,13 +144,14 @@ def _observe(run: Run) -> Observed:
         if tokens.size > 1 and tokens[-1] > tokens[0] and (engine["running"] > 0).any():
             times_s = engine["time_s"].to_numpy() - origin_s
             running = engine["running"].to_numpy(dtype=float)
+            prompted = engine["prompt_tokens"].to_numpy(dtype=float)
             generated = tokens - tokens[0]
     if np.isnan(ttft_s).all() and not times_s.size:
         raise InputError(
             f"run {run.name}: neither ttft_s in requests.csv nor engine.csv rows at work: "
             "calibration needs one of them"
         )
-    return Observed(requests, ttft_s, times_s, running, generated)
+    return Observed(requests, ttft_s, times_s, running, prompted, generated)
 
 
 def _known(run: Run) -> bool:
@@ -208,46 +209,68 @@ def _largest_request(requests: pd.DataFrame) -> int:
 
 def _first_guess(seen: list[Observed], server: Server) -> Server:
     """Regress step times on the batch, and TTFT on the prompt, without any queueing."""
-    from scipy.optimize import nnls
-
     guess = {}
     batch = np.concatenate([each.running[1:] for each in seen])
-    same = batch == np.concatenate([each.running[:-1] for each in seen])
+    changes = [np.diff([each.running, each.prompted]).any(axis=0) for each in seen]
     made = np.concatenate([np.diff(each.generated) for each in seen])
     elapsed_s = np.concatenate([np.diff(each.times_s) for each in seen])
-    use = same & (batch > 0) & (made > 0)
+    # Between two rows with the same sequences and no prompt the engine did nothing but decode.
+    use = ~np.concatenate(changes) & (batch > 0) & (made > 0)
     if use.sum() >= 8:
         step_s = batch[use] * elapsed_s[use] / made[use]
-        guess["c0_s"], guess["c1_s"] = nnls(
-            np.stack([np.ones_like(step_s), batch[use]], 1), step_s
-        )[0]
+        guess["c0_s"], guess["c1_s"] = _line(batch[use], step_s)
     ttft_s = np.concatenate([each.ttft_s for each in seen])
     prompt = np.concatenate([each.requests["input_tokens"] for each in seen])
     known = ~np.isnan(ttft_s)
     if known.sum() >= 8:
-        rows = np.stack([np.ones(known.sum()), prompt[known]], 1) / ttft_s[known, None]
-        base_s, guess["c2_s"] = nnls(rows, np.ones(known.sum()))[0]
+        base_s, guess["c2_s"] = _line(prompt[known], ttft_s[known])
         guess.setdefault("c0_s", 0.5 * base_s)
     # A regression that finds nothing leaves the default.
     return replace(server, **{name: float(value) for name, value in guess.items() if value > 1e-7})
 
 
-def _fit(seen: list[Observed], guess: Server, c3_floor_s: float, free: tuple[str, ...]) -> Server:
-    """Descend on the loss over logarithms, anew from where it stopped until that helps no more."""
-    from scipy.optimize import minimize
+def _line(x: np.ndarray, y: np.ndarray) -> tuple[float, float]:
+    """Intercept and slope, neither negative, of relative errors with few large ones among them."""
+    from scipy.optimize import least_squares
 
-    def server(logarithms: np.ndarray) -> Server:
-        law = dict(zip(free, np.exp(logarithms).tolist(), strict=True))
+    start = np.median(y)
+    scale = np.array([start, start / x.mean()])
+    found = least_squares(
+        lambda line: (scale[0] * line[0] + scale[1] * line[1] * x) / y - 1.0,
+        [0.9, 0.1],
+        bounds=(0.0, np.inf),
+        loss="cauchy",
+        f_scale=0.02,
+    )
+    return tuple(scale * found.x)
+
+
+def _fit(seen: list[Observed], guess: Server, c3_floor_s: float, free: tuple[str, ...]) -> Server:
+    """Minimise the mean absolute errors over logarithms of the free coefficients."""
+    from scipy.optimize import least_squares, minimize
+
+    start = np.array([getattr(guess, name) for name in free])
+    start[[name == "c3_s" for name in free]] *= C3_ABOVE_FLOOR
+
+    def server(point: np.ndarray) -> Server:
+        law = dict(zip(free, (start * np.exp(point - 1.0)).tolist(), strict=True))
         if "c3_s" in law:
             law["c3_s"] += c3_floor_s
         return replace(guess, **law)
 
-    start = {field.name: getattr(guess, field.name) for field in fields(guess)}
-    start["c3_s"] = 0.3 * guess.c3_s
-    point, best = np.log([start[name] for name in free]), np.inf
-    for edge in (0.4, 0.2, 0.2, 0.1):
-        found = minimize(
-            lambda logarithms: loss(seen, server(logarithms)),
+    def errors(point: np.ndarray) -> np.ndarray:
+        return np.concatenate([residuals(each, server(point)) for each in seen])
+
+    # The errors have steps: squares with a wide difference find the valley, magnitudes its floor.
+    point = np.ones(start.size)
+    reach = 0.05
+    scale = np.sqrt(np.mean(errors(point) ** 2))
+    point = least_squares(
+        lambda point: errors(point) / scale, point, diff_step=reach, bounds=(-4.0, 4.0), max_nfev=30
+    ).x
+    for edge in (0.2, 0.1):
+        point = minimize(
+            lambda point: np.abs(errors(point)).sum(),
             point,
             method="Nelder-Mead",
             options={
@@ -256,9 +279,5 @@ def _fit(seen: list[Observed], guess: Server, c3_floor_s: float, free: tuple[str
                 "xatol": 1e-3,
                 "fatol": 1e-5,
             },
-        )
-        point = found.x
-        if found.fun > 0.999 * best:
-            break
-        best = found.fun
+        ).x
     return server(point)
