@@ -8,7 +8,7 @@ import numpy as np
 import pandas as pd
 
 from sitetrace.activity import amount_in_bins
-from sitetrace.serving import Server, Timeline, running_count, simulate
+from sitetrace.serving import Server, Timeline, simulate
 from sitetrace.trace import InputError, Run
 
 # Vendors' data sheets: bytes a second of the memory, dense 16-bit FLOP a second.
@@ -112,10 +112,33 @@ def residuals(seen: Observed, server: Server) -> np.ndarray:
         parts.append(TTFT_WEIGHT * np.log(ttft_s[known] / seen.ttft_s[known]))
     if seen.times_s.size:
         rate = seen.generated[-1] / (seen.times_s[-1] - seen.times_s[0])
-        running = running_count(timeline, seen.times_s)
+        running = printed_count(timeline, seen.times_s)
         parts.append((running - seen.running) / seen.running.mean())
         parts.append((_generated(timeline, seen.times_s) - seen.generated) / rate)
     return np.concatenate([part / part.size for part in parts])
+
+
+def printed_count(timeline: Timeline, times_s: np.ndarray) -> np.ndarray:
+    """Count running requests as an engine's own counter prints them.
+
+    vLLM renews its counters after each step, so a request appears with its first token; while
+    its prompt is computed the counter still shows the step before.
+
+    Parameters
+    ----------
+    timeline : Timeline
+        Result of `sitetrace.serving.simulate`.
+    times_s : numpy.ndarray
+        Times on the clock of the requests, seconds, shape (n,).
+
+    Returns
+    -------
+    numpy.ndarray
+        Requests with ``first_token_s <= t < end_s``, shape (n,).
+    """
+    first, end = (np.sort(timeline.requests[name]) for name in ("first_token_s", "end_s"))
+    after = [np.searchsorted(each, times_s, side="right") for each in (first, end)]
+    return after[0] - after[1]
 
 
 def _generated(timeline: Timeline, times_s: np.ndarray) -> np.ndarray:
@@ -218,7 +241,10 @@ def _first_guess(seen: list[Observed], server: Server) -> Server:
     use = ~np.concatenate(changes) & (batch > 0) & (made > 0)
     if use.sum() >= 8:
         step_s = batch[use] * elapsed_s[use] / made[use]
-        guess["c0_s"], guess["c1_s"] = _line(batch[use], step_s)
+        guess["c0_s"], slope_s = _line(batch[use], step_s)
+        # The slope holds what a sequence adds by its context, which the law counts in c3.
+        context_s = (1 + C3_ABOVE_FLOOR) * server.c3_s * _mean_context(seen)
+        guess["c1_s"] = max(slope_s - context_s, 0.2 * slope_s)
     ttft_s = np.concatenate([each.ttft_s for each in seen])
     prompt = np.concatenate([each.requests["input_tokens"] for each in seen])
     known = ~np.isnan(ttft_s)
@@ -227,6 +253,13 @@ def _first_guess(seen: list[Observed], server: Server) -> Server:
         guess.setdefault("c0_s", 0.5 * base_s)
     # A regression that finds nothing leaves the default.
     return replace(server, **{name: float(value) for name, value in guess.items() if value > 1e-7})
+
+
+def _mean_context(seen: list[Observed]) -> float:
+    """Tokens that a decoding sequence attends to, mean over decode steps."""
+    requests = pd.concat([each.requests for each in seen])
+    prompt, output = requests["input_tokens"], requests["output_tokens"]
+    return float(np.average(prompt + output / 2, weights=output))
 
 
 def _line(x: np.ndarray, y: np.ndarray) -> tuple[float, float]:
@@ -268,7 +301,7 @@ def _fit(seen: list[Observed], guess: Server, c3_floor_s: float, free: tuple[str
     point = least_squares(
         lambda point: errors(point) / scale, point, diff_step=reach, bounds=(-4.0, 4.0), max_nfev=30
     ).x
-    for edge in (0.2, 0.1):
+    for edge in (0.4, 0.2, 0.1):
         point = minimize(
             lambda point: np.abs(errors(point)).sum(),
             point,

@@ -1,0 +1,148 @@
+from dataclasses import replace
+from fractions import Fraction
+
+import numpy as np
+import pandas as pd
+import pytest
+
+from sitetrace.calibration import calibrate, printed_count
+from sitetrace.rundir import read_run
+from sitetrace.serving import Server, running_count, simulate
+from sitetrace.trace import Configuration, InputError, Run
+
+R4, R2P5 = "qwen3-8b_a100_tp1_poisson_r4", "qwen3-8b_a100_tp1_poisson_r2p5"
+ARCH = {"d_model": 4096, "n_layers": 36, "n_kv": 8, "head_dim": 128, "w_bytes": 1.6e10}
+TRUTH = Server(
+    c0_s=0.009, c1_s=6e-5, c2_s=7e-5, c3_s=1.1e-7, c4_s=3.78e-9, overhead_s=0.007, kv_tokens=300_000
+)
+
+
+def recorded(seed, server=TRUTH, rate=4.0, n=200, start_s=1.7e9):
+    """A run made by a known engine, its counters sampled every 0.25 s after a test request."""
+    rng = np.random.default_rng(seed)
+    requests = pd.DataFrame(
+        {
+            "arrival_s": start_s + np.cumsum(rng.exponential(1 / rate, n)),
+            "input_tokens": rng.geometric(1 / 330, n),
+            "output_tokens": rng.geometric(1 / 210, n),
+        }
+    )
+    fate = simulate(requests, server).requests
+    requests["ttft_s"] = fate["first_token_s"] - fate["arrival_s"] + server.overhead_s
+    times = np.arange(start_s, fate["end_s"].max() + 1, 0.25)
+    generated = np.full(times.size, 17.0)
+    for row in fate.itertuples():
+        length = max(row.end_s - row.first_token_s, 1e-9)
+        done = np.clip((times - row.first_token_s) / length, 0, 1)
+        generated += np.where(times >= row.first_token_s, 1, 0)
+        generated += np.floor(done * (row.output_tokens - 1))
+    engine = pd.DataFrame(
+        {
+            "time_s": times,
+            "running": printed_count(simulate(requests, server), times),
+            "waiting": 0,
+            "prompt_tokens": [
+                requests.loc[fate["first_token_s"] <= t, "input_tokens"].sum() for t in times
+            ],
+            "generation_tokens": generated,
+        }
+    )
+    return Run(
+        name="made by a known engine",
+        configuration=Configuration("a model of 8 billion", "A100", 1),
+        requests=requests,
+        samples=pd.DataFrame({"time_s": times, "power_w": 300.0}),
+        dt=Fraction(1, 4),
+        engine=engine,
+        info={"arch": ARCH, "max_num_seqs": 128, "max_num_batched_tokens": 4096},
+        digest="",
+    )
+
+
+def count_error(server, run, count=printed_count):
+    """Mean absolute error of a running count from the first arrival on."""
+    seen = run.engine[run.engine["time_s"] >= run.requests["arrival_s"].iloc[0]]
+    counted = count(simulate(run.requests, server), seen["time_s"].to_numpy())
+    return np.abs(counted - seen["running"]).mean()
+
+
+@pytest.fixture(scope="module")
+def known_run():
+    return recorded(1)
+
+
+@pytest.fixture(scope="module")
+def learned(known_run):
+    return calibrate(known_run)
+
+
+def test_a_known_engine_is_recovered(learned):
+    batch, context = 11, 6000
+    step, true = (s.c0_s + s.c1_s * batch + s.c3_s * context for s in (learned, TRUTH))
+    assert step == pytest.approx(true, rel=0.01)
+    assert learned.c2_s == pytest.approx(TRUTH.c2_s, rel=0.15)
+    assert learned.overhead_s == pytest.approx(TRUTH.overhead_s, abs=0.003)
+
+
+def test_a_known_engine_is_followed_on_requests_never_seen(learned):
+    assert count_error(learned, recorded(2)) < 0.3
+    assert count_error(learned, recorded(3, rate=2.5)) < 0.2
+
+
+def test_limits_and_floors_come_from_the_run(learned):
+    assert (learned.max_num_seqs, learned.max_num_batched_tokens) == (128, 4096)
+    token_bytes = 4 * 36 * 8 * 128
+    assert learned.kv_tokens == int((80e9 * 0.9 - 1.6e10) / token_bytes)
+    assert learned.c3_s >= token_bytes / 2.0e12
+    assert learned.c4_s == pytest.approx(4 * 4096 * 36 / (3.12e14 * 0.5))
+
+
+def test_several_runs_and_equal_results_for_equal_runs():
+    runs = [recorded(4, n=60), recorded(5, rate=2.0, n=60)]
+    server = calibrate(runs)
+    assert server == calibrate(runs)
+    assert all(count_error(server, run) < 0.3 for run in runs)
+
+
+def test_ttft_alone_leaves_decode_and_overhead_at_their_defaults(known_run):
+    server = calibrate(replace(known_run, engine=None))
+    assert (server.c1_s, server.overhead_s) == (Server.c1_s, Server.overhead_s)
+    assert server.c2_s == pytest.approx(TRUTH.c2_s, rel=0.15)
+
+
+def test_counters_alone_are_enough_for_the_step(known_run):
+    server = calibrate(replace(known_run, requests=known_run.requests.drop(columns="ttft_s")))
+    assert server.overhead_s == Server.overhead_s
+    assert count_error(server, known_run) < 0.3
+
+
+def test_an_unknown_gpu_takes_default_limits():
+    run = recorded(6, n=60)
+    run = replace(run, configuration=Configuration("m", "B200", 1), info={})
+    server = calibrate(run)
+    assert (server.kv_tokens, server.c4_s, server.max_num_seqs) == (400_000, 0.0, 256)
+    assert count_error(server, run) < 0.3
+
+
+def test_what_is_missing_is_named(known_run):
+    with pytest.raises(InputError, match="requests.csv is missing"):
+        calibrate(replace(known_run, requests=None))
+    without = known_run.requests.drop(columns="ttft_s")
+    with pytest.raises(InputError, match="neither ttft_s in requests.csv nor engine.csv"):
+        calibrate(replace(known_run, requests=without, engine=None))
+
+
+@pytest.mark.parametrize("value", ["many", 0, -5, float("nan"), True])
+def test_impossible_limits_are_refused_by_name(known_run, value):
+    with pytest.raises(InputError, match="max_num_seqs"):
+        calibrate(replace(known_run, info={"max_num_seqs": value}))
+
+
+@pytest.mark.parametrize(
+    ("fitted", "judged", "most"), [(R4, R4, 0.5), (R4, R2P5, 0.3), (R2P5, R4, 0.8)]
+)
+def test_running_count_of_measured_runs(measured, fitted, judged, most):
+    server = calibrate([read_run(measured / fitted)])
+    run = read_run(measured / judged)
+    assert count_error(server, run, running_count) <= most
+    assert count_error(server, run) <= most / 2
