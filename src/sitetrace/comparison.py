@@ -16,10 +16,8 @@ from sitetrace.modelfile import load_model
 from sitetrace.rundir import read_run
 from sitetrace.selection import cross_validate
 from sitetrace.serving import simulate
-from sitetrace.states import CANDIDATES
 from sitetrace.trace import InputError, PowerTrace, Run
 from sitetrace.training import cut_run
-from sitetrace.transitions import KINDS
 
 TESTBED = "testbed/"
 TESTBED_SEED = 1
@@ -188,12 +186,16 @@ def labels(table: pd.DataFrame) -> pd.Series:
     pandas.Series
         ``fitted → judged``, or ``first part → rest`` of one recording.
     """
-    same = table["fitted"] == table["judged"]
-    both = table["fitted"].str.split("_").str[-1] + " → " + table["judged"].str.split("_").str[-1]
-    server = table["judged"].str.split("_").str[:3].str.join(" ")
-    cut = server + ": first part → rest"
-    crossed = server.where(~table["judged"].str.startswith(TESTBED), "") + ": " + both
-    return cut.where(same, crossed).str.removeprefix(": ").str.replace(TESTBED, "", regex=False)
+    fitted = table["fitted"].str.removeprefix(TESTBED)
+    judged = table["judged"].str.removeprefix(TESTBED)
+    # configuration and case of names such as qwen3-8b_a100_tp1_poisson_r4
+    case = r"^(.*_tp\d+)_(.*)$"
+    server = judged.str.replace(case, r"\1", regex=True).str.replace("_", " ")
+    crossed = fitted.str.replace(case, r"\2", regex=True) + " → " + judged.str.replace(
+        case, r"\2", regex=True
+    )
+    crossed = crossed.where(fitted == fitted.str.replace(case, r"\2", regex=True), server + ": " + crossed)
+    return (server + ": first part → rest").where(fitted == judged, crossed)
 
 
 def candidate_scores(
@@ -228,38 +230,6 @@ def candidate_scores(
     return pd.DataFrame(rows)
 
 
-def kinds_at(n_states: int) -> list[dict]:
-    """Candidates of all kinds of transitions at one number of states.
-
-    Parameters
-    ----------
-    n_states : int
-        Number of states K.
-
-    Returns
-    -------
-    list of dict
-        For `candidate_scores`.
-    """
-    return [{"kind": kind, "n_states": n_states} for kind in KINDS]
-
-
-def counts_for(kind: str) -> list[dict]:
-    """Candidates of all numbers of states for one kind of transitions.
-
-    Parameters
-    ----------
-    kind : str
-        Kind of transitions.
-
-    Returns
-    -------
-    list of dict
-        For `candidate_scores`.
-    """
-    return [{"kind": kind, "n_states": k} for k in CANDIDATES]
-
-
 def activity_at(model: StatesModel, run: Run) -> pd.DataFrame:
     """Simulated activity in the bins of a recording's samples.
 
@@ -292,12 +262,13 @@ def score_table(result: dict) -> pd.DataFrame:
     pandas.DataFrame
         One row a score: whole and busy, at the native step and at 1 s; then the floors.
     """
-    keys = [key for key in result["native"]["whole"] if not key.endswith("_spread")]
     columns = [(clock, span) for clock in ("native", "1s") for span in ("whole", "busy")]
-    rows = [
-        {"score": key} | {f"{c}, {s}": result[c][s][key] for c, s in columns} for key in keys
-    ] + [
-        {"score": f"floor: {key}"} | {f"{c}, {s}": result["noise_floor"][c][s][key] for c, s in columns}
-        for key in result["noise_floor"]["native"]["whole"]
-    ]
+
+    def row(name: str, key: str, values: dict) -> dict:
+        return {"score": name} | {f"{c}, {s}": values[c][s].get(key) for c, s in columns}
+
+    scored = [key for key in result["native"]["whole"] if not key.endswith("_spread")]
+    floors = result["noise_floor"]
+    rows = [row(key, key, result) for key in scored]
+    rows += [row(f"floor: {key}", key, floors) for key in floors["native"]["whole"]]
     return pd.DataFrame(rows).astype({f"{c}, {s}": float for c, s in columns})

@@ -133,9 +133,11 @@ def dataset_path(name: str) -> Path:
     """
     entry = registry_entry(name)
     folder = entry["folder"]
-    for root in (mirror(), cache_dir()):
-        if root is not None and holds(root, entry):
-            return root / folder
+    local = mirror()
+    if local is not None and holds(local, entry):
+        return local / folder
+    if holds(cache_dir(), entry):
+        return cache_dir() / folder
     raise InputError(f"{name}: not at hand: sitetrace data fetch {name}, or set SITETRACE_DATA")
 
 
@@ -155,6 +157,31 @@ def describe() -> list[str]:
             where = "not here" if "upstream" in entry else "not here (only with a mirror)"
         lines.append(f"{name}: {where}; {entry['licence']}; {entry['what']}")
     return lines
+
+
+def shipped_model(name: str) -> Path:
+    """Path of a fitted model that the project ships.
+
+    Parameters
+    ----------
+    name : str
+        ``testbed`` or the name of a split.
+
+    Returns
+    -------
+    Path
+        For `sitetrace.load_model`.
+
+    Raises
+    ------
+    InputError
+        If none of that name is shipped.
+    """
+    path = data_dir() / "models" / f"{name}.json"
+    if not path.is_file():
+        known = ", ".join(sorted(file.stem for file in path.parent.glob("*.json")))
+        raise InputError(f"{name}: no shipped model of that name: there are {known}")
+    return path
 
 
 def read_paper_table(name: str) -> pd.DataFrame:

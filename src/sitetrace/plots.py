@@ -145,13 +145,15 @@ def states_over_histogram(power_w: np.ndarray, mixture: Mixture, source: str) ->
     return figure
 
 
-def state_count(table: pd.DataFrame) -> Figure:
+def state_count(free_runs: pd.DataFrame, bic: pd.DataFrame) -> Figure:
     """Free-run KS and BIC against the number of states.
 
     Parameters
     ----------
-    table : pandas.DataFrame
-        Columns ``n_states``, ``ks``, ``bic``.
+    free_runs : pandas.DataFrame
+        Columns ``n_states``, ``ks``.
+    bic : pandas.DataFrame
+        Columns ``n_states``, ``bic``.
 
     Returns
     -------
@@ -159,17 +161,15 @@ def state_count(table: pd.DataFrame) -> Figure:
         Two panels.
     """
     figure, (left, right) = plt.subplots(1, 2, figsize=(8, 2.8))
-    left.plot(table["n_states"], table["ks"], "o-", color=GENERATED)
+    left.plot(free_runs["n_states"], free_runs["ks"], "o-", color=GENERATED)
     left.set_ylabel("KS of the free run")
-    right.plot(table["n_states"], table["bic"], "s--", color=MEASURED)
+    left.set_ylim(0)
+    right.plot(bic["n_states"], bic["bic"], "s--", color=MEASURED)
     right.set_ylabel("BIC (smaller is better)")
     for axes in (left, right):
-        axes.axvline(10, color=PAPER, ls=":", lw=1)
+        axes.axvline(10, color=PAPER, ls=":", lw=1.4, label="the paper's K = 10")
         axes.set_xlabel("number of states K")
-    left.annotate(
-        "the paper's K = 10", (10, left.get_ylim()[1]), xytext=(3, -10), color=PAPER, fontsize=8,
-        textcoords="offset points",
-    )  # fmt: skip
+        axes.legend(fontsize=8)
     return figure
 
 

@@ -1,0 +1,132 @@
+"""What a fit finds on the testbed is what was put in: states, transitions, energy."""
+
+from dataclasses import dataclass
+from fractions import Fraction
+
+import numpy as np
+import pandas as pd
+import pytest
+
+import sitetrace
+from sitetrace.activity import COLUMNS
+from sitetrace.generator import StatesModel
+from sitetrace.idle import fit_idle
+from sitetrace.states import fit_mixture
+from sitetrace.testbed import EPOCH_S, STATES, Testbed, simulate_run
+from sitetrace.trace import Configuration, Run
+from sitetrace.training import Labels, fit_parts, label, prepare, usable
+from sitetrace.transitions import LEVELS, Markov
+from sitetrace.workload import poisson
+
+DT = Fraction(1, 4)
+SEEDS = range(20)
+TRUTH = Testbed()
+LEAD_S, TAIL_S = 20.0, 8.0
+TRAINING_S, UNSEEN_S = 300.0, 200.0
+
+
+def served(seed, rate_per_s, duration_s):
+    rng = np.random.default_rng(seed)
+    requests = poisson(rate_per_s, duration_s, rng)
+    return simulate_run(
+        TRUTH, requests.assign(arrival_s=(EPOCH_S + requests["arrival_s"]).round(3)), rng
+    )
+
+
+def run_of(tables):
+    configuration = Configuration("testbed-8b", "testbed", 1)
+    parts = tables["requests"], tables["power"], DT, tables["engine"]
+    return Run("served", configuration, *parts, info={"tensor_parallel": 1}, digest="0")
+
+
+@dataclass
+class Recovered:
+    """A fit behind the known server, and the truth beside it."""
+
+    model: StatesModel
+    markov: Markov
+    labels: Labels
+    frame: pd.DataFrame
+    true_state: np.ndarray
+
+
+def recover(seed):
+    tables = served([seed, 0], 2.5, TRAINING_S)
+    run = run_of(tables)
+    frame = prepare([run], TRUTH.server, DT)
+    power_w = frame["power_w"].to_numpy()
+    idle = fit_idle(power_w, frame["before_load"].to_numpy(), frame["quiet_for_s"].to_numpy())
+    _, working = usable(frame, idle)
+    mixture = fit_mixture(power_w[working], len(STATES) - 1, seed)
+    everything = np.ones(len(frame), dtype=bool)
+    markov, _ = fit_parts(frame, idle, mixture, "markov", "gaussian", COLUMNS, everything)
+    parts = fit_parts(frame, idle, mixture, "logit", "gaussian", COLUMNS, everything)
+    limits = (float(power_w.min()), float(power_w.max()))
+    model = StatesModel(
+        run.configuration, DT, TRUTH.server, idle, mixture, *parts, limits, fitted={}, provenance={}
+    )
+    labels = label(frame, idle, mixture)
+    return Recovered(model, markov, labels, frame, tables["truth"]["state"].to_numpy())
+
+
+@pytest.fixture(scope="module")
+def recovered():
+    return [recover(seed) for seed in SEEDS]
+
+
+def energy_error(model, seed, rate_per_s):
+    """Relative error of a generated trace against the true energy of unseen requests."""
+    tables = served([seed, 1], rate_per_s, UNSEEN_S)
+    true_w = tables["truth"]["power_w"].to_numpy()
+    rng = np.random.default_rng([seed, 2])
+    trace = model.generate(tables["requests"], rng=rng, lead_s=LEAD_S, tail_s=TAIL_S)
+    drawn_w = trace.power_w[: true_w.size]
+    return drawn_w.sum() / true_w.sum() - 1
+
+
+def test_means_of_the_states_are_found(recovered):
+    for found in recovered:
+        means = np.r_[found.model.idle.mean_w, found.model.mixture.mean_w]
+        assert (np.abs(means - TRUTH.mean_w) < np.maximum(0.01 * TRUTH.mean_w, 3.0)).all()
+
+
+def test_samples_are_labelled_with_their_true_state(recovered):
+    for found in recovered:
+        use = found.labels.use
+        assert np.mean(found.labels.state[use] == found.true_state[use]) > 0.98
+
+
+def test_transitions_of_the_true_states_are_found(recovered):
+    # within 4 binomial standard errors, and what one borrowed count in each level's row can move
+    for found in recovered:
+        previous = np.r_[0, found.true_state[:-1]]
+        matrix = found.markov.matrix(found.frame)
+        for k in range(len(STATES)):
+            here = found.labels.use & (previous == k)
+            if here.sum() == 0:
+                continue
+            counted = np.bincount(found.true_state[here], minlength=len(STATES)) / here.sum()
+            error = 4 * np.sqrt(counted * (1 - counted) / here.sum())
+            error += LEVELS / (here.sum() + LEVELS)
+            assert (np.abs(matrix[here, k].mean(axis=0) - counted) < error).all()
+
+
+@pytest.mark.parametrize("rate_per_s", [1.0, 1.8, 3.0])
+def test_energy_of_unseen_requests_is_met_at_rates_below_and_above_the_fitted(
+    recovered, rate_per_s
+):
+    errors = [
+        energy_error(found.model, seed, rate_per_s)
+        for seed, found in zip(SEEDS, recovered, strict=True)
+    ]
+    assert np.median(np.abs(errors)) < 0.02
+    assert np.abs(errors).max() < 0.05
+
+
+def test_a_whole_fit_that_must_learn_the_server_meets_the_energy_too():
+    model = sitetrace.fit(
+        [run_of(served([0, 0], 2.5, TRAINING_S))], seed=1, transitions="logit", n_states=4
+    )
+    assert model.mixture.mean_w == pytest.approx(TRUTH.mean_w[1:], rel=0.01)
+    assert model.server.c0_s == pytest.approx(TRUTH.server.c0_s, rel=0.1)
+    assert abs(energy_error(model, 0, 1.8)) < 0.03
