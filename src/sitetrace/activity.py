@@ -55,6 +55,9 @@ def activity_table(timeline: Timeline, end_times_s: np.ndarray, dt_s: float) -> 
     table = {"active": active, "delta_active": np.diff(active, prepend=active[:1])}
     for name, amount in amounts.items():
         table[name] = amount_in_bins(segments, amount, ends, dt_s)
+    for name in ("busy_share", "prefill_share"):
+        # epoch seconds are floats of a fraction of a microsecond: a full bin may come out as more
+        table[name] = np.minimum(table[name], 1.0)
     quiet_for_s = _time_since_work(segments, ends)
     table["quiet"] = quiet_for_s >= max(dt_s, QUIET_AFTER_S)
     table["quiet_for_s"] = quiet_for_s
@@ -92,7 +95,7 @@ def amount_in_bins(
 
 
 def _count(times: pd.Series, at: np.ndarray) -> np.ndarray:
-    """Number of events up to and at each time."""
+    """Count the events up to and at each time."""
     return np.searchsorted(np.sort(times.to_numpy()), at, side="right").astype(float)
 
 

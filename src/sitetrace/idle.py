@@ -77,7 +77,8 @@ def fit_idle(power_w: np.ndarray, before_load: np.ndarray, quiet_for_s: np.ndarr
     mean_w = float(np.median(power_w[before_load])) if before_load.sum() >= 8 else lowest
     loaded = power_w[~before_load]
     # a recording that starts in the middle of the load may never be idle
-    band_w = mean_w + BAND_SHARE * max(float(np.median(loaded)) - mean_w, 50.0)
+    load_w = float(np.median(loaded)) if loaded.size else mean_w
+    band_w = mean_w + BAND_SHARE * max(load_w - mean_w, 50.0)
     calm = before_load & (power_w <= band_w)
     deviation = power_w[calm] - mean_w if calm.any() else np.zeros(1)
     hold_s = _hold_s(power_w, ~before_load, quiet_for_s, band_w)

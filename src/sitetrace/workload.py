@@ -11,6 +11,7 @@ from sitetrace.trace import MAX_SPAN_S, InputError, replacing
 
 MAX_REQUESTS = 50_000_000
 DAY_S = 86400.0
+LEAST_DWELL_S = 0.1
 # medians and spreads (of the logarithm) near those of shared chats; limits in tokens
 INPUT_MEDIAN, INPUT_SIGMA, INPUT_LIMIT = 180, 1.1, 4000
 OUTPUT_MEDIAN, OUTPUT_SIGMA, OUTPUT_LIMIT = 130, 0.9, 1000
@@ -211,10 +212,12 @@ def switching(
     Raises
     ------
     InputError
-        If the dwell time is not positive.
+        If a rate is below zero or the dwell time is out of range.
     """
-    if not dwell_s > 0:
-        raise InputError(f"dwell {dwell_s:g} s: give a time above 0")
+    if not min(rates_per_s) >= 0 or np.isnan(rates_per_s).any():
+        raise InputError(f"rates {rates_per_s} requests/s: give two rates, none below 0")
+    if not LEAST_DWELL_S <= dwell_s < np.inf:
+        raise InputError(f"dwell {dwell_s:g} s: give a time from {LEAST_DWELL_S:g} s")
     greatest = max(rates_per_s)
     most = poisson(greatest, duration_s, rng, like)
     stays = rng.exponential(dwell_s, int(3 * duration_s / dwell_s) + 32)
@@ -249,7 +252,7 @@ def replay(
     Raises
     ------
     InputError
-        If share or speed are out of range, or nothing is left.
+        If share or speed are out of range, nothing is left, or the stream gets too long.
     """
     if not 0 < thin <= 1 or not 1e-3 <= speed <= 1e3:
         raise InputError(f"thin {thin:g}, speed {speed:g}: give a share up to 1 and 0.001 to 1000")
@@ -257,8 +260,12 @@ def replay(
     if kept.empty:
         raise InputError(f"thin {thin:g} keeps none of {len(requests)} requests: give a larger one")
     first = requests["arrival_s"].iloc[0]
-    table = kept[["arrival_s", "input_tokens", "output_tokens"]].reset_index(drop=True)
-    return table.assign(arrival_s=first + (table["arrival_s"] - first) / speed)
+    after_s = (kept["arrival_s"] - first) / speed
+    if after_s.iloc[-1] > MAX_SPAN_S:
+        raise InputError(f"speed {speed:g} makes the stream longer than 31 days: give a higher one")
+    table = kept[["input_tokens", "output_tokens"]].reset_index(drop=True)
+    table.insert(0, "arrival_s", (first + after_s).to_numpy())
+    return table
 
 
 def write_requests(path: Path | str, table: pd.DataFrame) -> None:
