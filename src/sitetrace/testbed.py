@@ -1,7 +1,7 @@
-"""A simulated server whose true states, power and meter are known.
+"""A simulated server of known truth: it shows that a method works, never what hardware does.
 
-It stands on our own engine, so it shows that a method recovers what is there and never that a
-model is true to hardware.
+It stands on our own engine; its true states, power and meter are known, so that a fit can be held
+against them.
 """
 
 from __future__ import annotations
@@ -171,7 +171,7 @@ def simulate_run(
 
 
 def _counters(timeline: Timeline, times_s: np.ndarray) -> pd.DataFrame:
-    """The engine's counters as a sampler of its metrics would see them."""
+    """Count what a sampler of the engine's metrics would see."""
     fate, segments = timeline.requests, timeline.segments
     arrived = np.searchsorted(np.sort(fate["arrival_s"]), times_s, side="right")
     started = np.searchsorted(np.sort(fate["start_s"]), times_s, side="right")

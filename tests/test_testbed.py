@@ -1,0 +1,188 @@
+"""The testbed writes its truth beside its runs, and each effect does what it says."""
+
+from dataclasses import replace
+
+import numpy as np
+import pandas as pd
+import pytest
+
+from sitetrace import testbed
+from sitetrace.activity import activity_table
+from sitetrace.meter import Meter
+from sitetrace.rundir import read_run
+from sitetrace.serving import simulate
+from sitetrace.testbed import EFFECTS, EPOCH_S, STATES, Testbed, simulate_run, true_states
+from sitetrace.trace import InputError, read_table
+from sitetrace.workload import poisson
+
+PLAIN = Testbed()
+EXACT = Testbed(sigma_w=(0.0,) * 5)
+IDLE = 0
+
+
+def requests(seed=1, rate=2.5, seconds=120.0):
+    stream = poisson(rate, seconds, np.random.default_rng(seed))
+    return stream.assign(arrival_s=(EPOCH_S + stream["arrival_s"]).round(3))
+
+
+def truth_of(bed, **changes):
+    return simulate_run(bed, requests(**changes), np.random.default_rng(2))["truth"]
+
+
+@pytest.fixture(scope="module")
+def dataset(tmp_path_factory):
+    folder = tmp_path_factory.mktemp("testbed") / "runs"
+    return folder, testbed.write_dataset(folder, seed=3)
+
+
+def files(folder):
+    return {
+        str(path.relative_to(folder)): path.read_bytes()
+        for path in sorted(folder.rglob("*"))
+        if path.is_file()
+    }
+
+
+def test_its_first_line_claims_no_fidelity():
+    assert "never what hardware does" in testbed.__doc__.splitlines()[0]
+
+
+def test_the_same_seed_writes_the_same_bytes_and_another_seed_others(dataset, tmp_path):
+    folder, _ = dataset
+    testbed.write_dataset(tmp_path / "again", seed=3)
+    testbed.write_dataset(tmp_path / "other", seed=4)
+    assert files(tmp_path / "again") == files(folder)
+    changed = files(tmp_path / "other")
+    assert all(changed[name] != content for name, content in files(folder).items()
+               if not name.endswith("run.json"))  # fmt: skip
+
+
+def test_runs_are_whole_run_directories_that_call_themselves_simulated(dataset):
+    folder, paths = dataset
+    assert [path.name for path in paths] == ["poisson", "poisson_low", "bursty", "effects"]
+    for path in paths:
+        run = read_run(path)
+        assert run.configuration.hardware == "testbed"
+        assert "no measurement" in run.info["source"]
+        assert run.engine is not None
+        assert run.idle_before_load_w() == pytest.approx(80.0, abs=1.0)
+        assert "ttft_s" in run.requests
+
+
+def test_a_run_in_memory_is_the_run_on_disk(dataset):
+    folder, _ = dataset
+    run, read = testbed.run("bursty", 3), read_run(folder / "bursty")
+    assert run.digest == read.digest
+    pd.testing.assert_frame_equal(run.samples, read.samples)
+
+
+def test_the_written_truth_is_what_the_meter_read(dataset):
+    folder, _ = dataset
+    for name in ("poisson", "bursty"):
+        truth = read_table(folder / name / "truth.csv", ("time_s", "state", "power_w"))
+        run = read_run(folder / name)
+        assert np.abs(run.samples["power_w"] - truth["power_w"]).max() < 0.011
+        table = activity_table(
+            simulate(run.requests, PLAIN.server), truth["time_s"].to_numpy(), 0.25
+        )
+        assert np.mean(true_states(table) == truth["state"]) > 0.999
+
+
+def test_a_folder_that_is_there_is_left_alone(dataset, tmp_path):
+    (tmp_path / "mine").mkdir()
+    with pytest.raises(InputError, match="there already"):
+        testbed.write_dataset(tmp_path / "mine", 1)
+    with pytest.raises(InputError, match="cannot be written"):
+        testbed.write_dataset(tmp_path / "no" / "folder", 1)
+    assert [path.name for path in tmp_path.iterdir()] == ["mine"]
+
+
+def test_without_noise_power_is_the_mean_of_the_state():
+    truth = truth_of(EXACT)
+    assert truth["power_w"].to_numpy() == pytest.approx(EXACT.mean_w[truth["state"]])
+    assert set(truth["state"]) == set(range(len(STATES)))
+
+
+def test_states_have_their_mean_and_spread():
+    truth = truth_of(PLAIN, seconds=600.0)
+    for k, sigma_w in enumerate(PLAIN.sigma_w):
+        power_w = truth["power_w"][truth["state"] == k]
+        n = power_w.size
+        assert abs(power_w.mean() - PLAIN.mean_w[k]) < 4 * sigma_w / np.sqrt(n)
+        assert abs(power_w.std() / sigma_w - 1) < 4 / np.sqrt(2 * n)
+
+
+def test_states_by_hand():
+    bins = pd.DataFrame(
+        [[0, 0.0, 0.0], [1, 0.4, 0.0], [1, 1.0, 0.0], [3, 1.0, 0.1], [4, 1.0, 0.0], [8, 0.5, 0.0],
+         [9, 1.0, 0.19], [2, 1.0, 0.2], [20, 1.0, 1.0]],
+        columns=["active", "busy_share", "prefill_share"],
+    )  # fmt: skip
+    assert true_states(bins).tolist() == [0, 0, 1, 1, 2, 2, 3, 4, 4]
+
+
+def test_phi_is_the_memory_of_the_noise_and_leaves_its_spread():
+    truth = truth_of(replace(PLAIN, sigma_w=(10.0,) * 5, phi=0.7), seconds=900.0)
+    noise = truth["power_w"].to_numpy() - PLAIN.mean_w[truth["state"]]
+    memory = np.corrcoef(noise[:-1], noise[1:])[0, 1]
+    assert abs(memory - 0.7) < 4 * np.sqrt((1 - 0.7**2) / noise.size)
+    assert noise.std() == pytest.approx(10.0, rel=0.1)
+
+
+def test_drift_warms_up_to_its_limit_while_it_works_and_spares_idle():
+    extra_w = (
+        truth_of(replace(EXACT, drift_w=12.0), seconds=600.0)["power_w"]
+        - (truth_of(EXACT, seconds=600.0)["power_w"])
+    )
+    truth = truth_of(EXACT, seconds=600.0)
+    working = (truth["state"] > IDLE).to_numpy()
+    assert (extra_w[~working] == 0).all()
+    assert (np.diff(extra_w[working]) >= -1e-9).all()
+    assert extra_w[working].iloc[0] < 0.5
+    assert extra_w[working].iloc[-1] == pytest.approx(12.0, abs=0.2)
+
+
+def test_active_idle_fades_after_work():
+    bed = replace(EXACT, active_idle_w=8.0)
+    tables = simulate_run(bed, requests(), np.random.default_rng(2))
+    truth = tables["truth"]
+    before = truth["time_s"] <= tables["requests"]["arrival_s"].iloc[0]
+    assert (truth["power_w"][before] == 80.0).all()
+    last_busy = np.flatnonzero(truth["state"] > IDLE)[-1]
+    after = truth["power_w"].to_numpy()[last_busy + 1 :] - 80.0
+    assert 7.0 < after[0] <= 8.0
+    assert after[1:] / after[:-1] == pytest.approx(np.exp(-0.25 / 5.0), abs=0.01)
+
+
+def test_a_cap_holds_every_bin():
+    power_w = truth_of(replace(PLAIN, cap_w=300.0))["power_w"]
+    assert power_w.max() == 300.0
+    assert power_w.min() < 100.0
+
+
+def test_jitter_moves_the_samples_and_no_sample_is_lost():
+    def times(jitter_s):
+        bed = replace(PLAIN, meter=Meter(jitter_s=jitter_s))
+        return simulate_run(bed, requests(), np.random.default_rng(2))["power"]["time_s"]
+
+    still, moved = times(0.0), times(0.01)
+    assert len(still) == len(moved)
+    assert np.diff(still) == pytest.approx(0.25, abs=1e-3)
+    assert 0.005 < (moved - still).std() < 0.015
+
+
+def test_the_run_with_effects_has_them_all():
+    for name in ("phi", "drift_w", "active_idle_w"):
+        assert getattr(EFFECTS, name) > getattr(PLAIN, name) == 0.0
+    assert EFFECTS.cap_w < PLAIN.cap_w
+    assert truth_of(EFFECTS)["power_w"].max() == EFFECTS.cap_w
+
+
+def test_counters_end_at_what_was_asked_for():
+    tables = simulate_run(PLAIN, requests(), np.random.default_rng(2))
+    last, asked = tables["engine"].iloc[-1], tables["requests"]
+    assert last["prompt_tokens"] == asked["input_tokens"].sum()
+    assert last["generation_tokens"] == asked["output_tokens"].sum()
+    assert last["running"] == last["waiting"] == 0
+    counters = tables["engine"][["prompt_tokens", "generation_tokens", "steps"]]
+    assert (counters.diff().iloc[1:] >= 0).all(axis=None)
