@@ -33,9 +33,7 @@ class Emissions:
     phi: np.ndarray
     quantile_w: np.ndarray
 
-    def sample(
-        self, states: np.ndarray, mixture: Mixture, rng: np.random.Generator
-    ) -> np.ndarray:
+    def sample(self, states: np.ndarray, mixture: Mixture, rng: np.random.Generator) -> np.ndarray:
         """Draw power for a sequence of states.
 
         Parameters
@@ -119,10 +117,7 @@ def fit_emissions(
                 lower[k] += residual @ residual
     phi = np.clip(np.divide(upper, lower, out=np.zeros_like(upper), where=lower > 0), 0, PHI_MAX)
     grid = np.linspace(0, 1, QUANTILES)
-    quantile_w = np.array(
-        [
-            np.quantile(np.concatenate(pool), grid) if pool else np.full(QUANTILES, mixture.mean_w[k])
-            for k, pool in enumerate(pools)
-        ]
-    )
+    # a state that no sample was given to stands at its mean
+    filled = [pool or [mean] for pool, mean in zip(pools, mixture.mean_w[:, None], strict=True)]
+    quantile_w = np.array([np.quantile(np.concatenate(pool), grid) for pool in filled])
     return Emissions(kind, phi, quantile_w)

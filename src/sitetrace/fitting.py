@@ -146,7 +146,7 @@ def checked(runs: list[Run]) -> list[Run]:
 
 
 def _limits(runs: list[Run], frame: pd.DataFrame) -> dict[str, int]:
-    """What the fit has seen, so that generating can warn outside of it."""
+    """Note what the fit has seen, so that generating can warn outside of it."""
     limits = {"active": int(frame["active"].max())}
     for name in ("input_tokens", "output_tokens"):
         limits[name] = int(max(run.requests[name].max() for run in runs))

@@ -100,8 +100,13 @@ def cross_validate(
 
 
 def _bare_model(
-    idle: Idle, mixture: Mixture, transitions: Transitions, emissions: Emissions, power_w: np.ndarray, dt: Fraction
+    idle: Idle,
+    mixture: Mixture,
+    transitions: Transitions,
+    emissions: Emissions,
+    power_w: np.ndarray,
+    dt: Fraction,
 ) -> StatesModel:
-    """A model that can draw, without the parts that only a file needs."""
+    """Make a model that can draw, without the parts that only a file needs."""
     limits = (float(power_w.min()), float(power_w.max()))
     return StatesModel(None, dt, None, idle, mixture, transitions, emissions, limits, {}, {})

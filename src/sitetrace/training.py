@@ -190,5 +190,3 @@ def fit_parts(
         if working[rows].all()
     ]
     return transitions, fit_emissions(emissions, stretches, mixture)
-
-
