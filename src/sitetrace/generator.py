@@ -127,7 +127,8 @@ class StatesModel:
         """
         top = max(self.power_range_w[1], self.idle.mean_w + 1.0)
         load = np.clip((power_w - self.idle.mean_w) / (top - self.idle.mean_w), 0.0, 1.0)
-        return power_w + (idle_w - self.idle.mean_w) * (1.0 - load)
+        # the meter's noise around an idle power of nearly nothing must not fall below nothing
+        return np.maximum(power_w + (idle_w - self.idle.mean_w) * (1.0 - load), 0.0)
 
     def generate(
         self,
@@ -203,8 +204,7 @@ class StatesModel:
         PowerTrace
             One draw.
         """
-        step = self.dt if dt_s is None else Fraction(str(dt_s))
-        start_s, ends = _clock(timeline, self.dt, step, lead_s, tail_s)
+        start_s, step, ends = _clock(timeline, self.dt, dt_s, lead_s, tail_s)
         table = activity_table(timeline, ends, float(self.dt))
         power_w = self.draw_power(self.draw_states(table, rng), table, rng)
         if idle_w is not None:
@@ -228,12 +228,14 @@ class StatesModel:
 
 
 def _clock(
-    timeline: Timeline, dt: Fraction, step: Fraction, lead_s: float, tail_s: float
-) -> tuple[float, np.ndarray]:
-    """Begin and bin ends of a trace, a whole number of output steps long."""
-    if step <= 0 or (step / dt).denominator != 1:
+    timeline: Timeline, dt: Fraction, dt_s: float | None, lead_s: float, tail_s: float
+) -> tuple[float, Fraction, np.ndarray]:
+    """Set begin, output step and bin ends of a trace, a whole number of output steps long."""
+    sound = dt_s is None or 0 < dt_s <= MAX_SPAN_S
+    step = Fraction(str(dt_s)) if sound and dt_s is not None else dt
+    if not sound or (step / dt).denominator != 1:
         raise InputError(
-            f"--dt {float(step):g} is no multiple of the model's step of {float(dt):g} s: "
+            f"--dt {dt_s:g} is no multiple of the model's step of {float(dt):g} s: "
             f"give {float(dt):g}, {float(2 * dt):g} or another multiple"
         )
     start_s = float(timeline.requests["arrival_s"].min()) - lead_s
@@ -244,7 +246,7 @@ def _clock(
         )
     n_bins = math.ceil(span_s / float(step)) * int(step / dt)
     ticks = np.arange(1, n_bins + 1, dtype=np.int64) * dt.numerator
-    return start_s, start_s + ticks / dt.denominator
+    return start_s, step, start_s + ticks / dt.denominator
 
 
 def load_warnings(model: StatesModel, timeline: Timeline) -> list[str]:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 from dataclasses import asdict, fields
-from fractions import Fraction
 from pathlib import Path
 from typing import Any
 
@@ -14,8 +13,9 @@ from sitetrace.emissions import Emissions
 from sitetrace.generator import StatesModel
 from sitetrace.idle import Idle
 from sitetrace.serving import ConstantRate, LogNormalTTFT, Server
+from sitetrace.soundness import check_model
 from sitetrace.states import Mixture
-from sitetrace.trace import Configuration, InputError, read_json, replacing
+from sitetrace.trace import Configuration, InputError, parse_step, read_json, replacing
 from sitetrace.transitions import Logit, Markov, Trees
 
 SCHEMA = 1
@@ -102,9 +102,10 @@ def load_model(path: Path | str) -> StatesModel:
     if content.get("kind") != "states":
         raise InputError(f"{path}: field kind is {content.get('kind')!r}: only 'states' is known")
     try:
+        json.dumps(content, allow_nan=False)
         model = StatesModel(
             configuration=_build(Configuration, content["configuration"]),
-            dt=Fraction(content["dt_s"]),
+            dt=parse_step(content["dt_s"]),
             server=_build_tagged(SERVERS, content["server"]),
             idle=_build(Idle, content["idle"]),
             mixture=_build(Mixture, content["mixture"]),
@@ -114,10 +115,10 @@ def load_model(path: Path | str) -> StatesModel:
             fitted=dict(content["fitted"]),
             provenance=dict(content["provenance"]),
         )
-        _check(model)
+        check_model(model)
     except KeyError as error:
         raise InputError(f"{path}: field {error} is missing: fit the model anew") from None
-    except (TypeError, ValueError, ZeroDivisionError, AttributeError, IndexError) as error:
+    except (TypeError, ValueError, ArithmeticError, AttributeError, LookupError) as error:
         reason = " ".join(str(error).split())[:120]
         raise InputError(f"{path}: no sound model file ({reason}): fit the model anew") from None
     return model
@@ -138,6 +139,10 @@ def _build(type_: type, values: dict) -> Any:  # noqa: ANN401
             value = float(value)
             if not np.isfinite(value):
                 raise ValueError(f"{field.name} is not finite")
+        elif field.type == "int" and type(value) is not int:
+            raise ValueError(f"{field.name} is no whole number")
+        elif field.type == "str" and not isinstance(value, str):
+            raise ValueError(f"{field.name} is no text")
         made[field.name] = value
     return type_(**made)
 
@@ -146,25 +151,6 @@ def _build_tagged(kinds: dict[str, type], values: dict) -> Any:  # noqa: ANN401
     if values["kind"] not in kinds:
         raise ValueError(f"kind {values['kind']!r} is none of {', '.join(kinds)}")
     return _build(kinds[values["kind"]], values)
-
-
-def _check(model: StatesModel) -> None:
-    """Refuse shapes that do not belong together."""
-    k = model.mixture.n_states
-    mixture = model.mixture
-    sound = (
-        model.dt > 0
-        and k >= 1
-        and mixture.mean_w.shape == mixture.sigma_w.shape == mixture.weight.shape == (k,)
-        and (mixture.sigma_w > 0).all()
-        and (mixture.weight >= 0).all()
-        and model.emissions.phi.shape == (k,)
-        and model.emissions.quantile_w.shape[0] == k
-        and model.idle.deviation_w.size > 0
-        and len(model.power_range_w) == 2
-    )
-    if not sound:
-        raise ValueError("sizes of mixture, emissions and idle do not belong together")
 
 
 def summary(model: StatesModel) -> str:

@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import json
+import os
 from fractions import Fraction
 from pathlib import Path
 
 import numpy as np
 import pandas as pd
 
-from sitetrace.trace import InputError, PowerTrace, read_json, read_table, replacing
+from sitetrace.trace import InputError, PowerTrace, parse_step, read_json, read_table, replacing
 
 ENDINGS = (".csv", ".parquet", ".nc", ".zarr")
 
@@ -35,13 +36,15 @@ def check_ending(path: Path | str) -> Path:
     Raises
     ------
     InputError
-        If the ending is unknown or the folder is not there.
+        If the ending is unknown, the folder is not there, or the name is that of a folder.
     """
     path = Path(path)
     if path.suffix not in ENDINGS:
         raise InputError(f"{path}: unknown ending {path.suffix!r}: use one of {' '.join(ENDINGS)}")
     if not path.parent.is_dir():
         raise InputError(f"{path}: no folder {path.parent}: make it first")
+    if os.path.exists(path) and os.path.isdir(path) != (path.suffix == ".zarr"):
+        raise InputError(f"{path}: a folder or file of that name is in the way: name another")
     return path
 
 
@@ -79,14 +82,11 @@ def write_trace(path: Path | str, traces: list[PowerTrace], provenance: dict) ->
     step = f"{traces[0].dt.numerator}/{traces[0].dt.denominator}"
     attributes = {"units": "W", "dt_s": step, "start_s": traces[0].start_s, **provenance}
     dataset = _dataset(traces, attributes)
-    if path.suffix == ".csv":
-        with replacing(_provenance_path(path)) as beside:
-            beside.write_text(json.dumps(attributes, indent=1) + "\n", encoding="utf-8")
     with replacing(path) as temporary:
         if path.suffix == ".nc":
             dataset.to_netcdf(temporary)
         elif path.suffix == ".zarr":
-            dataset.to_zarr(temporary)
+            dataset.to_zarr(temporary, consolidated=False)
         elif path.suffix == ".parquet":
             table = dataset.to_dataframe().reset_index()
             table.attrs = attributes
@@ -95,6 +95,8 @@ def write_trace(path: Path | str, traces: list[PowerTrace], provenance: dict) ->
             table = dataset.to_dataframe().reset_index()
             table["time_s"] = table["time_s"].map("{:.6f}".format)
             table.to_csv(temporary, index=False, float_format="%.3f")
+            with replacing(_provenance_path(path)) as beside:
+                beside.write_text(json.dumps(attributes, indent=1) + "\n", encoding="utf-8")
 
 
 def read_trace(path: Path | str) -> tuple[list[PowerTrace], dict]:
@@ -120,26 +122,36 @@ def read_trace(path: Path | str) -> tuple[list[PowerTrace], dict]:
     path = Path(path)
     if path.suffix not in ENDINGS:
         raise InputError(f"{path}: unknown ending {path.suffix!r}: use one of {' '.join(ENDINGS)}")
-    if not path.exists():
+    if not os.path.exists(path):
         raise InputError(f"{path}: no such file: check the path")
     table, attributes = _read_csv(path) if path.suffix == ".csv" else _read_binary(path)
-    columns = [name for name in table if name.startswith("power_w")]
+    # zarr keeps columns in the order of their names, where power_w_10 comes before power_w_2
+    columns = sorted((name for name in table if name.startswith("power_w")), key=_draw_number)
     if not columns or "time_s" not in table:
         raise InputError(f"{path}: needs the columns time_s and power_w: write it with generate")
-    powers = table[columns].to_numpy(dtype=float).T
+    try:
+        powers = table[columns].to_numpy(dtype=float).T
+        times = table["time_s"].to_numpy(dtype=float)
+    except (TypeError, ValueError):
+        raise InputError(f"{path}: time_s or power_w are no numbers: write it anew") from None
     if not np.isfinite(powers).all() or (powers < 0).any():
         raise InputError(f"{path}: power_w holds values that are no power: write it anew")
-    times = table["time_s"].to_numpy(dtype=float)
     dt = _step(path, times, attributes)
-    start_s = float(attributes.get("start_s", times[0]))
-    return [PowerTrace(start_s, dt, row) for row in powers], attributes
+    return [
+        PowerTrace(_start_s(path, times, attributes, dt), dt, row) for row in powers
+    ], attributes
+
+
+def _draw_number(name: str) -> tuple[int, str]:
+    return len(name), name
 
 
 def _read_csv(path: Path) -> tuple[pd.DataFrame, dict]:
     beside = _provenance_path(path)
     try:
-        header = path.open(encoding="utf-8").readline().strip().split(",")
-    except UnicodeDecodeError:
+        with path.open(encoding="utf-8") as file:
+            header = file.readline().strip().split(",")
+    except (OSError, UnicodeDecodeError):
         raise InputError(f"{path}: not a text file: write it with generate") from None
     columns = tuple(name for name in header if name.startswith("power_w")) or ("power_w",)
     return read_table(path, ("time_s", *columns)), read_json(beside) if beside.exists() else {}
@@ -152,12 +164,22 @@ def _read_binary(path: Path) -> tuple[pd.DataFrame, dict]:
         if path.suffix == ".parquet":
             table = pd.read_parquet(path)
             return table, dict(table.attrs)
-        engine = "zarr" if path.suffix == ".zarr" else "netcdf4"
-        with xr.open_dataset(path, engine=engine) as dataset:
+        options = {"engine": "netcdf4"}
+        if path.suffix == ".zarr":
+            options = {"engine": "zarr", "consolidated": False}
+        with xr.open_dataset(path, **options) as dataset:
             return dataset.to_dataframe().reset_index(), dict(dataset.attrs)
     except Exception as error:  # each library has errors of its own for a damaged file
         reason = " ".join(str(error).split())[:120]
         raise InputError(f"{path}: not readable as {path.suffix[1:]} ({reason})") from None
+
+
+def _start_s(path: Path, times: np.ndarray, attributes: dict, dt: Fraction) -> float:
+    """Exact begin: as stated, where that is the begin of these times."""
+    start_s = attributes.get("start_s", times[0])
+    if not isinstance(start_s, int | float) or not abs(start_s - times[0]) <= 0.1 * float(dt):
+        raise InputError(f"{path}: start_s {start_s!r} is not where time_s begins: write it anew")
+    return float(start_s)
 
 
 def _step(path: Path, times: np.ndarray, attributes: dict) -> Fraction:
@@ -165,9 +187,11 @@ def _step(path: Path, times: np.ndarray, attributes: dict) -> Fraction:
     if times.size < 2:
         raise InputError(f"{path}: fewer than two rows: a trace needs more")
     try:
-        dt = Fraction(attributes["dt_s"]) if "dt_s" in attributes else None
-    except (ValueError, TypeError, ZeroDivisionError):
-        raise InputError(f"{path}: dt_s {attributes['dt_s']!r} is no step: write it anew") from None
+        dt = parse_step(attributes["dt_s"]) if "dt_s" in attributes else None
+    except ValueError as error:
+        raise InputError(f"{path}: {error}: write it anew") from None
+    if not np.isfinite(times).all():
+        raise InputError(f"{path}: time_s holds values that are no times: write it anew")
     if dt is None:
         dt = Fraction(float(np.median(np.diff(times)))).limit_denominator(1000)
     expected = times[0] + np.arange(times.size) * float(dt)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from dataclasses import dataclass, field
 from fractions import Fraction
 from pathlib import Path
@@ -110,6 +111,29 @@ class PowerTrace:
                 f"{float(dt):g} s: take a multiple of the step that divides the length"
             )
         return PowerTrace(self.start_s, dt, self.power_w.reshape(-1, int(ratio)).mean(axis=1))
+
+
+def parse_step(text: object) -> Fraction:
+    """Read a step as files hold it, ``1/4``; a power of ten in it could fill the memory.
+
+    Parameters
+    ----------
+    text : object
+        What stands in the file.
+
+    Returns
+    -------
+    fractions.Fraction
+        Seconds, above zero.
+
+    Raises
+    ------
+    ValueError
+        If it is no fraction of two whole numbers.
+    """
+    if not isinstance(text, str) or not re.fullmatch(r"0*[1-9][0-9]{0,8}/0*[1-9][0-9]{0,8}", text):
+        raise ValueError(f"dt_s {str(text)[:40]!r} is no fraction such as '1/4'")
+    return Fraction(text)
 
 
 @dataclass(frozen=True)

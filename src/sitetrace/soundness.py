@@ -1,0 +1,181 @@
+"""Whether a model read from a file can generate: sizes, ranges, and nothing that never ends."""
+
+from __future__ import annotations
+
+from dataclasses import astuple
+from fractions import Fraction
+
+import numpy as np
+import pandas as pd
+
+from sitetrace.activity import COLUMNS
+from sitetrace.emissions import KINDS, PHI_MAX, Emissions
+from sitetrace.generator import StatesModel
+from sitetrace.idle import Idle
+from sitetrace.serving import ConstantRate, LogNormalTTFT, Server
+from sitetrace.states import Mixture
+from sitetrace.trace import MAX_POWER_W, MAX_TOKENS
+from sitetrace.transitions import Logit, Markov, Transitions, Trees
+
+DT_RANGE_S = (Fraction(1, 1000), Fraction(3600))
+LONGEST_S = 60.0
+MOST_SEQUENCES = 1_000_000
+MOST_TOKENS = 10**12
+GREATEST = 1e9
+LEAST_SCALE = 1e-9
+
+
+def check_model(model: StatesModel) -> None:
+    """Refuse a model whose parts cannot work together.
+
+    Parameters
+    ----------
+    model : StatesModel
+        As read from a file.
+
+    Raises
+    ------
+    ValueError
+        With the part that is at fault.
+    """
+    low, high = DT_RANGE_S
+    _demand(low <= model.dt <= high, f"dt_s is not between {float(low):g} and {float(high):g} s")
+    _demand(model.configuration.tensor_parallel >= 1, "tensor_parallel is below 1")
+    _check_server(model.server)
+    _check_idle(model.idle)
+    _check_mixture(model.mixture)
+    _check_emissions(model.emissions, model.mixture.n_states)
+    _check_transitions(model.transitions, model.mixture.n_states + 1)
+    lowest, highest = model.power_range_w
+    _demand(0 <= lowest <= highest <= MAX_POWER_W, "power_range_w is no range of power")
+    for name, limit in model.fitted.items():
+        known = isinstance(limit, int | float) and not isinstance(limit, bool)
+        _demand(known and limit >= 0, f"fitted.{name} is no number")
+    _check_provenance(model.provenance)
+
+
+def _demand(sound: bool, what: str) -> None:
+    if not sound:
+        raise ValueError(what)
+
+
+def _watts(values: np.ndarray, shape: tuple[int, ...], what: str) -> None:
+    """Refuse other shapes and what no server draws."""
+    sound = values.shape == shape and (values >= 0).all() and (values <= MAX_POWER_W).all()
+    _demand(bool(sound), f"{what} is not {shape} values of power")
+
+
+def _check_server(server: Server | ConstantRate | LogNormalTTFT) -> None:
+    if isinstance(server, Server):
+        # the ranges below zero are refused by the server itself
+        _demand(max(astuple(server)[:6]) <= LONGEST_S, "server: a step would take minutes")
+        _demand(server.max_num_seqs <= MOST_SEQUENCES, "server: max_num_seqs is absurd")
+        most = max(server.max_num_batched_tokens, server.kv_tokens)
+        _demand(most <= MOST_TOKENS, "server: max_num_batched_tokens or kv_tokens is absurd")
+    elif isinstance(server, ConstantRate):
+        rates = astuple(server)
+        _demand(1 / LONGEST_S <= min(rates) and max(rates) <= MOST_TOKENS, "server: absurd rates")
+    else:
+        with np.errstate(all="ignore"):
+            size = np.log([1.0, MAX_TOKENS])
+            mean = server.alpha + server.beta * size
+            spread = np.hypot(server.s0, np.exp(server.gamma + server.delta * size))
+        _demand(bool((np.abs(mean) < 50).all() and (spread < 50).all()), "server: absurd TTFT")
+        _demand(0 < server.tpot_mean_s <= LONGEST_S, "server: tpot_mean_s is absurd")
+        _demand(0 <= server.tpot_sd_s <= LONGEST_S, "server: tpot_sd_s is absurd")
+        _demand(1 <= server.max_active <= MOST_SEQUENCES, "server: max_active is absurd")
+
+
+def _check_idle(idle: Idle) -> None:
+    values = np.array([idle.mean_w, idle.active_w, idle.band_w])
+    _watts(values, (3,), "idle: mean_w, active_w, band_w")
+    deviation = np.abs(idle.deviation_w)
+    _demand(deviation.ndim == 1 and deviation.size > 0, "idle: deviation_w is no list of values")
+    _demand(bool(deviation.max() <= MAX_POWER_W), "idle: deviation_w is no power")
+    _demand(0 <= idle.hold_s <= LONGEST_S, "idle: hold_s is not a time up to a minute")
+
+
+def _check_mixture(mixture: Mixture) -> None:
+    _demand(mixture.mean_w.ndim == 1 and mixture.n_states >= 1, "mixture: holds no state")
+    shape = (mixture.n_states,)
+    _watts(mixture.mean_w, shape, "mixture: mean_w")
+    _watts(mixture.sigma_w, shape, "mixture: sigma_w")
+    _demand(bool((mixture.sigma_w > 0).all()), "mixture: sigma_w is not above zero")
+    share = mixture.weight
+    sound = share.shape == shape and (share >= 0).all() and abs(share.sum() - 1) < 1e-6
+    _demand(bool(sound), "mixture: weight does not sum to one over the states")
+
+
+def _check_emissions(emissions: Emissions, k: int) -> None:
+    _demand(emissions.kind in KINDS, f"emissions: kind is none of {', '.join(KINDS)}")
+    phi = emissions.phi
+    sound = phi.shape == (k,) and (phi >= 0).all() and (phi <= PHI_MAX).all()
+    _demand(bool(sound), f"emissions: phi is not {k} values from 0 to {PHI_MAX}")
+    grid = emissions.quantile_w.shape[-1]
+    _demand(grid >= 2, "emissions: quantile_w has fewer than two quantiles")
+    _watts(emissions.quantile_w, (k, grid), "emissions: quantile_w")
+
+
+def _check_transitions(transitions: Transitions, n: int) -> None:
+    if isinstance(transitions, Markov):
+        _check_markov(transitions, n)
+    else:
+        known = transitions.columns and all(name in COLUMNS for name in transitions.columns)
+        _demand(bool(known), "transitions: columns are no activity columns")
+        if isinstance(transitions, Trees):
+            _check_trees(transitions, n)
+        else:
+            _check_logit(transitions)
+    for amount in (0.0, 1.0):
+        table = pd.DataFrame({name: [0.0, amount] for name in COLUMNS})
+        matrix = transitions.matrix(table)
+        sound = matrix.shape == (2, n, n) and np.abs(matrix.sum(axis=2) - 1).max() < 1e-6
+        _demand(bool(sound), f"transitions: give no probabilities for {n} states")
+
+
+def _check_markov(markov: Markov, n: int) -> None:
+    _demand(markov.column in COLUMNS, "transitions: column is no activity column")
+    _demand(markov.edges.ndim == 1, "transitions: edges is no list")
+    _demand(bool((np.diff(markov.edges) > 0).all()), "transitions: edges do not ascend")
+    p = markov.probability
+    sound = p.shape == (markov.edges.size + 1, n, n) and (p >= 0).all()
+    _demand(bool(sound and np.abs(p.sum(axis=2) - 1).max() < 1e-6), "transitions: probability")
+
+
+def _check_logit(logit: Logit) -> None:
+    parts = (logit.center, logit.scale, logit.weight, logit.intercept, logit.lag)
+    _demand(all(np.abs(part).max() <= GREATEST for part in parts), "transitions: absurd weights")
+    _demand(bool((logit.scale >= LEAST_SCALE).all()), "transitions: scale is not above zero")
+
+
+def _check_trees(trees: Trees, n: int) -> None:
+    """Children stand behind their parents, so that every walk ends in a leaf."""
+    _demand(trees.prior.shape == (n,), f"transitions: prior is not of {n} states")
+    _demand(trees.roots.ndim == 2 and trees.roots.shape[1] == n, "transitions: roots")
+    nodes = (trees.feature, trees.left, trees.right, trees.value)
+    _demand(
+        len({part.shape for part in nodes}) == 1 and trees.value.ndim == 1, "transitions: nodes"
+    )
+    whole = (trees.roots, trees.feature, trees.left, trees.right)
+    _demand(all(part.dtype.kind == "i" for part in whole), "transitions: a node is no whole number")
+    size = trees.value.size
+    here, inner = np.arange(size), trees.feature >= 0
+    _demand(bool((trees.roots < size).all()), "transitions: a root is no node")
+    # four bins of the columns and the logarithm, then the previous state
+    n_features = 4 * (len(trees.columns) + ("prefill_tokens" in trees.columns))
+    _demand(bool((trees.feature <= n_features).all()), "transitions: a feature is not there")
+    for below in (trees.left[inner], trees.right[inner]):
+        sound = (below > here[inner]) & (below < size)
+        _demand(bool(sound.all()), "transitions: a branch does not lead on to a node")
+    _demand(bool((np.abs(trees.prior) <= GREATEST).all()), "transitions: prior is absurd")
+    _demand(bool((np.abs(trees.value) <= GREATEST).all()), "transitions: value is absurd")
+
+
+def _check_provenance(provenance: dict) -> None:
+    """Demand what the command prints."""
+    _demand(isinstance(provenance["data"], str), "provenance.data is no text")
+    for run in provenance["runs"]:
+        _demand(isinstance(run["name"], str), "provenance.runs.name is no text")
+        _demand(isinstance(run["sha256"], str), "provenance.runs.sha256 is no text")
+    for rows in provenance["selection"].values():
+        _demand(all(isinstance(row, dict) for row in rows), "provenance.selection is no table")

@@ -1,0 +1,162 @@
+"""A generated trace keeps an exact clock, its energy at any step, and the board's idle power."""
+
+from dataclasses import replace
+from fractions import Fraction
+
+import numpy as np
+import pandas as pd
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+import sitetrace
+from sitetrace.generator import LEAD_S, TAIL_S, load_warnings
+from sitetrace.serving import ConstantRate, Server, simulate
+from sitetrace.trace import InputError
+from sitetrace.workload import poisson
+
+MODEL = sitetrace.load_model(sitetrace.shipped_model("testbed"))
+EPOCH_S = 1_700_000_000.3
+
+
+def rng(seed=1):
+    return np.random.default_rng(seed)
+
+
+def requests(rate=2.0, seconds=60.0, start_s=EPOCH_S):
+    stream = poisson(rate, seconds, rng(7))
+    return stream.assign(arrival_s=start_s + stream["arrival_s"])
+
+
+def one(arrival_s=0.0, prompt=100, answer=50):
+    return pd.DataFrame(
+        {"arrival_s": [arrival_s], "input_tokens": [prompt], "output_tokens": [answer]}
+    )
+
+
+def test_a_trace_spans_lead_requests_and_tail_on_the_clock_of_the_requests():
+    stream = requests()
+    trace = MODEL.generate(stream, rng=rng(), lead_s=5.0, tail_s=3.0)
+    end_s = simulate(stream, MODEL.server).requests["end_s"].max()
+    assert trace.start_s == stream["arrival_s"].min() - 5.0
+    last_s = trace.time_s[-1] + trace.dt_s
+    assert end_s + 3.0 <= last_s < end_s + 3.0 + 2 * trace.dt_s
+    assert trace.time_s == pytest.approx(trace.start_s + 0.25 * np.arange(trace.power_w.size))
+
+
+def test_lead_and_tail_are_idle():
+    trace = MODEL.generate(requests(), rng=rng())
+    idle_w = MODEL.idle.mean_w
+    assert trace.power_w[: int(LEAD_S / 0.25)] == pytest.approx(idle_w, abs=2.0)
+    assert trace.power_w[-int((TAIL_S - 1.5) / 0.25) :] == pytest.approx(
+        idle_w, abs=2.0 + MODEL.idle.active_w
+    )
+    assert trace.power_w.max() > 2 * idle_w
+
+
+def test_a_step_of_a_third_does_not_drift_over_a_day():
+    third = replace(MODEL, dt=Fraction(1, 3))
+    stream = pd.concat([one(0.0), one(86400.0)], ignore_index=True)
+    trace = third.generate(stream, rng=rng(), lead_s=0.0)
+    assert trace.time_s[3 * 86400] == 86400.0
+    # the second request is seen in its own bins
+    assert trace.power_w[3 * 86400 : 3 * 86400 + 3].max() > 150.0
+    assert trace.power_w[3 * 86400 - 60 : 3 * 86400].max() < 150.0
+
+
+@settings(max_examples=15, deadline=None)
+@given(multiple=st.integers(1, 240), seed=st.integers(0, 1000))
+def test_a_coarser_step_keeps_the_energy_of_the_same_draw(multiple, seed):
+    # the tail is chosen so that both traces have the same bins, and so the same draws
+    work = simulate(requests(seconds=20.0), MODEL.server)
+    first_s, end_s = work.requests["arrival_s"].min(), work.requests["end_s"].max()
+    bins = multiple * np.ceil((end_s - first_s + 1.0) / 0.25 / multiple)
+    tail_s = bins * 0.25 - (end_s - first_s) - 0.1
+    fine = MODEL.draw(work, rng(seed), None, 0.0, tail_s)
+    coarse = MODEL.draw(work, rng(seed), 0.25 * multiple, 0.0, tail_s)
+    assert coarse.dt == multiple * MODEL.dt
+    assert coarse.start_s == fine.start_s
+    assert coarse.energy_j == pytest.approx(fine.energy_j)
+    assert coarse.power_w == pytest.approx(fine.power_w.reshape(-1, multiple).mean(axis=1))
+
+
+@pytest.mark.parametrize("dt_s", [0.3, 0.1, 0.0, -0.25, np.nan, np.inf, 1e300, 0.37])
+def test_other_steps_are_refused(dt_s):
+    with pytest.raises(InputError, match="--dt .* multiple") as told:
+        MODEL.generate(one(), rng=rng(), dt_s=dt_s)
+    assert "\n" not in str(told.value)
+
+
+def test_another_boards_idle_power_counts_in_full_at_idle_and_not_at_the_top():
+    low, top = MODEL.idle.mean_w, MODEL.power_range_w[1]
+    moved = MODEL.rebase(np.array([low - 1, low, (low + top) / 2, top, top + 5]), low + 30.0)
+    assert moved == pytest.approx([low + 29, low + 30, (low + top) / 2 + 15, top, top + 5])
+
+
+def test_a_rebased_trace_idles_at_the_idle_power_asked_for():
+    plain = MODEL.generate(requests(), rng=rng())
+    for idle_w in (60.0, 120.0):
+        trace = MODEL.generate(requests(), rng=rng(), idle_w=idle_w)
+        assert np.median(trace.power_w[:100]) == pytest.approx(idle_w, abs=1.0)
+        assert np.abs(trace.power_w - plain.power_w).max() <= abs(idle_w - MODEL.idle.mean_w) + 1e-9
+    assert (MODEL.generate(requests(), rng=rng(), idle_w=0.0).power_w >= 0).all()
+
+
+def test_the_same_seed_gives_the_same_bytes_and_another_seed_others():
+    first, second, other = (
+        MODEL.generate(requests(), rng=rng(seed)).power_w.tobytes() for seed in (1, 1, 2)
+    )
+    assert first == second != other
+
+
+def test_power_stays_near_the_range_that_was_seen():
+    low, high = MODEL.power_range_w
+    power_w = MODEL.generate(requests(20.0), rng=rng()).power_w
+    margin = 0.05 * (high - low)
+    assert low - margin <= power_w.min()
+    assert power_w.max() <= high + margin
+
+
+def test_work_draws_more_than_no_work():
+    few, many = (MODEL.generate(requests(rate), rng=rng()).power_w.mean() for rate in (0.2, 4.0))
+    assert many > few + 50.0
+
+
+def test_another_way_of_serving_keeps_the_power_model():
+    other = MODEL.with_server(ConstantRate(4000.0, 60.0))
+    assert other.mixture is MODEL.mixture
+    trace = other.generate(requests(), rng=rng())
+    assert trace.power_w.max() > 2 * MODEL.idle.mean_w
+
+
+def warnings_of(stream, model=MODEL):
+    return load_warnings(model, simulate(stream, model.server))
+
+
+def test_requests_like_the_fitted_ones_raise_no_warning():
+    assert warnings_of(requests(1.0)) == []
+
+
+@pytest.mark.parametrize(
+    ("stream", "told"),
+    [
+        (requests(20.0), "requests at once"),
+        (one(prompt=9000), "input tokens, but the model was fitted on at most 4000"),
+        (one(answer=3000), "output tokens, but the model was fitted on at most 1000"),
+    ],
+)
+def test_leaving_what_was_fitted_is_said(stream, told):
+    assert [line for line in warnings_of(stream) if told in line]
+
+
+def test_more_load_than_the_server_takes_is_said():
+    small = MODEL.with_server(Server(max_num_seqs=2))
+    assert any("exceeds what the server can take" in w for w in warnings_of(requests(8.0), small))
+
+
+def test_traces_of_years_are_refused():
+    with pytest.raises(InputError, match="days"):
+        MODEL.generate(pd.concat([one(0.0), one(1e9)], ignore_index=True), rng=rng())
+    for lead_s in (1e9, -1e9, np.nan):
+        with pytest.raises(InputError, match="days"):
+            MODEL.generate(one(), rng=rng(), lead_s=lead_s)

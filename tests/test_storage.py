@@ -1,0 +1,167 @@
+"""A trace comes back from each format as it went in; damage gets one line."""
+
+import json
+from fractions import Fraction
+
+import numpy as np
+import pytest
+
+from sitetrace.storage import ENDINGS, read_trace, write_trace
+from sitetrace.trace import InputError, PowerTrace
+
+EPOCH_S = 1_700_000_000.125
+PROVENANCE = {"data": "testbed", "seed": 3, "busy_end_s": EPOCH_S + 40.5, "model_sha256": "ab" * 32}
+
+
+def draws(n=1, dt=Fraction(1, 3), start_s=EPOCH_S, bins=200):
+    rng = np.random.default_rng(1)
+    return [
+        PowerTrace(start_s, dt, np.round(rng.uniform(80, 700, bins), 3) + 1000 * i)
+        for i in range(n)
+    ]
+
+
+@pytest.mark.parametrize("ending", ENDINGS)
+@pytest.mark.parametrize("n", [1, 12])
+def test_every_format_gives_back_clock_power_and_provenance(tmp_path, ending, n):
+    path = tmp_path / f"trace{ending}"
+    write_trace(path, draws(n), PROVENANCE)
+    read, provenance = read_trace(path)
+    assert len(read) == n
+    for got, put in zip(read, draws(n), strict=True):
+        assert got.dt == put.dt
+        assert got.start_s == put.start_s
+        assert got.power_w == pytest.approx(put.power_w, abs=1e-9)
+    assert {name: provenance[name] for name in PROVENANCE} == PROVENANCE
+    assert provenance["units"] == "W"
+    assert provenance["dt_s"] == "1/3"
+
+
+@pytest.mark.parametrize("ending", ENDINGS)
+def test_writing_again_replaces_what_is_there(tmp_path, ending):
+    path = tmp_path / f"trace{ending}"
+    write_trace(path, draws(2), PROVENANCE)
+    names = sorted(p.name for p in tmp_path.iterdir())
+    write_trace(path, draws(1, bins=50), PROVENANCE | {"seed": 4})
+    read, provenance = read_trace(path)
+    assert [trace.power_w.size for trace in read] == [50]
+    assert provenance["seed"] == 4
+    assert sorted(p.name for p in tmp_path.iterdir()) == names
+
+
+def test_a_csv_is_for_people_and_its_provenance_lies_beside_it(tmp_path):
+    write_trace(tmp_path / "trace.csv", draws(), PROVENANCE)
+    lines = (tmp_path / "trace.csv").read_text().splitlines()
+    assert lines[0] == "time_s,power_w"
+    assert lines[1].startswith("1700000000.125000,")
+    assert json.loads((tmp_path / "trace.csv.json").read_text())["data"] == "testbed"
+
+
+def test_a_csv_without_provenance_is_read_by_its_times(tmp_path):
+    write_trace(tmp_path / "trace.csv", draws(dt=Fraction(1, 4)), PROVENANCE)
+    (tmp_path / "trace.csv.json").unlink()
+    read, provenance = read_trace(tmp_path / "trace.csv")
+    assert read[0].dt == Fraction(1, 4)
+    assert provenance == {}
+
+
+def test_an_unknown_ending_or_place_is_refused_before_anything_is_written(tmp_path):
+    (tmp_path / "folder.csv").mkdir()
+    (tmp_path / "file.zarr").write_text("mine")
+    names = sorted(p.name for p in tmp_path.iterdir())
+    for name, told in (
+        ("trace.xlsx", "unknown ending"),
+        ("trace", "unknown ending"),
+        ("missing/trace.csv", "no folder"),
+        ("folder.csv", "in the way"),
+        ("file.zarr", "in the way"),
+        ("x" * 300 + ".csv", "cannot be written"),
+    ):
+        with pytest.raises(InputError, match=told):
+            write_trace(tmp_path / name, draws(), PROVENANCE)
+    assert sorted(p.name for p in tmp_path.iterdir()) == names
+    assert (tmp_path / "file.zarr").read_text() == "mine"
+
+
+@pytest.mark.parametrize("ending", ENDINGS)
+def test_a_full_disk_leaves_the_old_trace(tmp_path, ending, monkeypatch):
+    path = tmp_path / f"trace{ending}"
+    write_trace(path, draws(), PROVENANCE)
+
+    def full(*_, **__):
+        raise OSError(28, "No space left on device")
+
+    for name in ("pandas.DataFrame.to_csv", "pandas.DataFrame.to_parquet",
+                 "xarray.Dataset.to_netcdf", "xarray.Dataset.to_zarr"):  # fmt: skip
+        monkeypatch.setattr(name, full)
+    with pytest.raises(InputError, match="No space left"):
+        write_trace(path, draws(3), PROVENANCE | {"seed": 9})
+    read, provenance = read_trace(path)
+    assert len(read) == 1
+    assert provenance["seed"] == 3
+
+
+@pytest.mark.parametrize("ending", [".csv", ".parquet", ".nc"])
+@pytest.mark.parametrize("share", [0.0, 0.5])
+def test_a_file_cut_short_is_refused_with_its_name(tmp_path, ending, share):
+    path = tmp_path / f"trace{ending}"
+    write_trace(path, draws(), PROVENANCE)
+    content = path.read_bytes()
+    # a CSV is cut within a line, after its time
+    end = content.find(b",", int(share * len(content)) + 30) if ending == ".csv" else None
+    path.write_bytes(content[: end or int(share * len(content))] if share else b"")
+    with pytest.raises(InputError, match=f"trace{ending}"):
+        read_trace(path)
+
+
+def test_a_damaged_zarr_is_refused_with_its_name(tmp_path):
+    path = tmp_path / "trace.zarr"
+    write_trace(path, draws(), PROVENANCE)
+    (path / "zarr.json").write_text("{")
+    with pytest.raises(InputError, match="trace.zarr"):
+        read_trace(path)
+
+
+GOOD = "time_s,power_w\n" + "".join(f"{k / 4},100\n" for k in range(40))
+BAD = {
+    "no rows": ("time_s,power_w\n", "no rows"),
+    "one row": ("time_s,power_w\n0,100\n", "fewer than two rows"),
+    "other columns": ("time,watts\n0,1\n1,1\n", "time_s"),
+    "a gap": (GOOD.replace("5.0,100\n", ""), "not equidistant"),
+    "times that stand still": ("time_s,power_w\n1,5\n1,5\n1,5\n", "equidistant"),
+    "times backwards": ("time_s,power_w\n3,5\n2,5\n1,5\n", "equidistant"),
+    "text": (GOOD.replace("5.0,100\n", "5.0,lots\n"), "line 22, power_w"),
+    "NaN": (GOOD.replace("5.0,100\n", "5.0,nan\n"), "line 22, power_w"),
+    "below zero": (GOOD.replace("5.0,100\n", "5.0,-1\n"), "no power"),
+}
+
+
+@pytest.mark.parametrize("name", BAD)
+def test_a_bad_csv_is_refused_in_one_line(tmp_path, name):
+    text, told = BAD[name]
+    path = tmp_path / "trace.csv"
+    path.write_text(text)
+    with pytest.raises(InputError, match=told) as error:
+        read_trace(path)
+    assert str(path) in str(error.value)
+    assert "\n" not in str(error.value)
+
+
+@pytest.mark.parametrize(
+    "field", [{"dt_s": "0/1"}, {"dt_s": "fast"}, {"dt_s": "1e999999999"}, {"dt_s": None},
+              {"dt_s": "1/2"}, {"start_s": "noon"}, {"start_s": 5.0}, {"start_s": None}],
+)  # fmt: skip
+def test_provenance_that_does_not_belong_to_the_trace_is_refused(tmp_path, field):
+    write_trace(tmp_path / "trace.csv", draws(), PROVENANCE)
+    beside = tmp_path / "trace.csv.json"
+    beside.write_text(json.dumps(json.loads(beside.read_text()) | field))
+    with pytest.raises(InputError, match="trace.csv"):
+        read_trace(tmp_path / "trace.csv")
+
+
+def test_a_missing_file_and_a_folder_are_refused(tmp_path):
+    (tmp_path / "folder.csv").mkdir()
+    for name, told in (("none.csv", "no such file"), ("folder.csv", "folder.csv"),
+                       ("power.txt", "unknown ending")):  # fmt: skip
+        with pytest.raises(InputError, match=told):
+            read_trace(tmp_path / name)
