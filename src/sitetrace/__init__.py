@@ -17,7 +17,7 @@ _VERBS = {
     "shipped_model": "datasets",
     "read_requests": "trace",
 }
-_MODULES = ("baselines", "datasets", "metrics", "plots", "records", "testbed", "workload")
+_MODULES = ("baselines", "datasets", "metrics", "plots", "records", "tables", "testbed", "workload")
 
 __all__ = ["__version__", *_VERBS, *_MODULES]
 

@@ -16,7 +16,6 @@ COLUMNS = (
     "decode_tokens",
 )
 PAPER_COLUMNS = ("active", "delta_active")
-QUIET_AFTER_S = 1.0
 
 
 def activity_table(timeline: Timeline, end_times_s: np.ndarray, dt_s: float) -> pd.DataFrame:
@@ -38,9 +37,7 @@ def activity_table(timeline: Timeline, end_times_s: np.ndarray, dt_s: float) -> 
         ``delta_active``: its change since the bin before, 0 in the first; ``busy_share``,
         ``prefill_share``: shares of the bin in which the engine works, and works on a step with
         prefill; ``prefill_tokens``, ``decode_tokens``: tokens in the bin, spread evenly over
-        their step; ``quiet``: 1 when the engine did nothing in the bin and for `QUIET_AFTER_S`
-        before its end, so that a meter with a second of memory reads idle; ``quiet_for_s``: time
-        since the engine's last work, infinite before the first.
+        their step; ``quiet_for_s``: time since the engine's last work, infinite before the first.
     """
     requests, segments = timeline.requests, timeline.segments
     ends = np.asarray(end_times_s, dtype=float)
@@ -58,9 +55,7 @@ def activity_table(timeline: Timeline, end_times_s: np.ndarray, dt_s: float) -> 
     for name in ("busy_share", "prefill_share"):
         # epoch seconds are floats of a fraction of a microsecond: a full bin may come out as more
         table[name] = np.minimum(table[name], 1.0)
-    quiet_for_s = _time_since_work(segments, ends)
-    table["quiet"] = quiet_for_s >= max(dt_s, QUIET_AFTER_S)
-    table["quiet_for_s"] = quiet_for_s
+    table["quiet_for_s"] = _time_since_work(segments, ends)
     return pd.DataFrame(table)
 
 

@@ -162,12 +162,13 @@ def compare(model: StatesModel, parts: Split, draws: int, seed: int) -> pd.DataF
                 for trace in candidates
             ]
             table = pd.DataFrame([each["whole"] for each in scored])
+            busy = pd.DataFrame([each["busy"] for each in scored])
             error_pct = table["energy_error_pct"]
             rows.append(
                 {"fitted": part.run, "judged": judged.run, "new": ", ".join(judged.new)}
                 | {"method": name, "energy_error_pct": error_pct.median()}
                 | {"ks": table["ks"].median(), "acf_r2": table["acf_r2"].astype(float).median()}
-                | {"ks_busy": pd.Series([each["busy"]["ks"] for each in scored], dtype=float).median()}
+                | {"ks_busy": busy["ks"].astype(float).median()}
                 | {"low_pct": error_pct.min(), "high_pct": error_pct.max()}
             )
     return pd.DataFrame(rows)
@@ -186,15 +187,14 @@ def labels(table: pd.DataFrame) -> pd.Series:
     pandas.Series
         ``fitted → judged``, or ``first part → rest`` of one recording.
     """
+    # configuration and case of names such as qwen3-8b_a100_tp1_poisson_r4
+    name = r"^(.*_tp\d+)_(.*)$"
     fitted = table["fitted"].str.removeprefix(TESTBED)
     judged = table["judged"].str.removeprefix(TESTBED)
-    # configuration and case of names such as qwen3-8b_a100_tp1_poisson_r4
-    case = r"^(.*_tp\d+)_(.*)$"
-    server = judged.str.replace(case, r"\1", regex=True).str.replace("_", " ")
-    crossed = fitted.str.replace(case, r"\2", regex=True) + " → " + judged.str.replace(
-        case, r"\2", regex=True
-    )
-    crossed = crossed.where(fitted == fitted.str.replace(case, r"\2", regex=True), server + ": " + crossed)
+    before, after = (column.str.replace(name, r"\2", regex=True) for column in (fitted, judged))
+    server = judged.str.replace(name, r"\1", regex=True).str.replace("_", " ")
+    crossed = before + " → " + after
+    crossed = crossed.where(before == fitted, server + ": " + crossed)
     return (server + ": first part → rest").where(fitted == judged, crossed)
 
 
@@ -231,7 +231,7 @@ def candidate_scores(
 
 
 def activity_at(model: StatesModel, run: Run) -> pd.DataFrame:
-    """Simulated activity in the bins of a recording's samples.
+    """Simulate the activity in the bins of a recording's samples.
 
     Parameters
     ----------

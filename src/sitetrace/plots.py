@@ -6,6 +6,7 @@ from pathlib import Path
 
 import matplotlib as mpl
 import matplotlib.pyplot as plt
+import matplotlib.ticker
 import numpy as np
 import pandas as pd
 from matplotlib.axes import Axes
@@ -100,7 +101,12 @@ def meter_rise(runs: list[Run], source: str, span_s: float = 4.0) -> Figure:
         label = f"{run.configuration.model} {run.configuration.hardware}: {run.name[-12:]}"
         shade = (MEASURED, PAPER, GENERATED, OTHER, "#CC79A7", "#888888")[i % 6]
         axes.plot(
-            samples["time_s"][near] - first, share, marker=MARKERS[i % 6], ms=4, label=label, c=shade
+            samples["time_s"][near] - first,
+            share,
+            marker=MARKERS[i % 6],
+            ms=4,
+            label=label,
+            c=shade,
         )
     axes.axhline(1, color="#888888", lw=0.8, ls=":")
     axes.set_xlabel("time from the first request [s]")
@@ -167,6 +173,7 @@ def state_count(free_runs: pd.DataFrame, bic: pd.DataFrame) -> Figure:
     right.plot(bic["n_states"], bic["bic"], "s--", color=MEASURED)
     right.set_ylabel("BIC (smaller is better)")
     for axes in (left, right):
+        axes.xaxis.set_major_locator(mpl.ticker.MaxNLocator(integer=True))
         axes.axvline(10, color=PAPER, ls=":", lw=1.4, label="the paper's K = 10")
         axes.set_xlabel("number of states K")
         axes.legend(fontsize=8)
@@ -174,7 +181,7 @@ def state_count(free_runs: pd.DataFrame, bic: pd.DataFrame) -> Figure:
 
 
 def running_requests(run: Run, times_s: np.ndarray, simulated: np.ndarray, source: str) -> Figure:
-    """Simulated running requests beside the engine's own counter.
+    """Draw simulated running requests beside the engine's own counter.
 
     Parameters
     ----------
@@ -219,7 +226,7 @@ def _band(axes: Axes, draws: list[PowerTrace], first: float) -> None:
 
 
 def band_over_line(run: Run, draws: list[PowerTrace], source: str, zoom_s: float = 30.0) -> Figure:
-    """Generated band over the recorded line: the whole, and some seconds of it.
+    """Lay the generated band over the recorded line: the whole, and some seconds of it.
 
     Parameters
     ----------
@@ -315,7 +322,8 @@ def energy_errors(table: pd.DataFrame, paper_pct: np.ndarray, source: str) -> Fi
     colors = [GENERATED, OTHER, "#CC79A7", "#E69F00", MEASURED]
     for i, method in enumerate(methods):
         rows = table[table["method"] == method]
-        place = [judged.index(name) + 0.12 * (i - (len(methods) - 1) / 2) for name in rows["judged"]]
+        offset = 0.12 * (i - (len(methods) - 1) / 2)
+        place = [judged.index(name) + offset for name in rows["judged"]]
         error_pct = np.maximum(rows["energy_error_pct"], 0.01)
         axes.plot(
             error_pct, place, MARKERS[i % 6], color=colors[i % 5], ms=6 if i else 8, label=method

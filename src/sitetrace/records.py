@@ -237,35 +237,3 @@ def _same(was: object, now: object, rtol: float) -> bool:
     if isinstance(was, float | int) and isinstance(now, float | int):
         return math.isclose(was, now, rel_tol=rtol)
     return was == now
-
-
-def table(rows: list[dict]):  # noqa: ANN201
-    """Lay records out for a page.
-
-    Parameters
-    ----------
-    rows : list of dict
-        Made by `record`.
-
-    Returns
-    -------
-    pandas.io.formats.style.Styler
-        One row a number: value, interval, source, the paper's value, verdict.
-    """
-    import pandas as pd
-
-    def shown(value: float | None) -> str:
-        return "–" if value is None else f"{value:.4g}"
-
-    cells = [
-        {
-            "what": row["name"],
-            "found": f"{shown(row['value'])} {row['unit']}".strip(),
-            "interval": "–" if row["interval"] is None else " to ".join(map(shown, row["interval"])),
-            "data": f"{row['data']}: {row['dataset']}",
-            "paper": shown(row["paper"]),
-            "verdict": row["verdict"] or "–",
-        }
-        for row in rows
-    ]
-    return pd.DataFrame(cells).style.hide(axis="index")
