@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import base64
 import hashlib
 import json
 import os
@@ -23,6 +24,7 @@ from sitetrace.records import read_records
 
 ROOT = Path(__file__).resolve().parents[1]
 SIDE_BY_SIDE = 2
+FIGURE_PAGE = "energy-errors-measured"
 NEEDED, ALLOWED = {"page", "notebook"}, {"page", "notebook", "parameters", "needs"}
 TESTBED_LINE = (
     "```{warning}\nMade on the testbed, a server that we simulate with our own engine: it shows "
@@ -259,6 +261,21 @@ def keep_records(root: Path) -> list[Path]:
     return paths
 
 
+def keep_figure(root: Path) -> Path:
+    """Store the figure of measured energy errors, drawn from scores alone, for the README."""
+    notebook = nbformat.read(root / "book" / "_generated" / f"{FIGURE_PAGE}.ipynb", as_version=4)
+    pictures = [
+        output.data["image/png"]
+        for cell in notebook.cells
+        for output in cell.get("outputs", [])
+        if "image/png" in output.get("data", {})
+    ]
+    path = root / "book" / "figures" / "thread.png"
+    path.parent.mkdir(exist_ok=True)
+    path.write_bytes(base64.b64decode(pictures[0]))
+    return path
+
+
 def build_html(book: Path) -> Path:
     """Build the pages without executing them again; a warning is an error."""
     command = [str(Path(sys.executable).with_name("jupyter-book")), "build", str(book)]
@@ -275,13 +292,14 @@ def build_html(book: Path) -> Path:
 
 def main(arguments: list[str] | None = None, root: Path = ROOT) -> int:
     parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--keep-records", action="store_true", help="store measured records")
+    parser.add_argument("--keep-records", action="store_true", help="store measured records and the README's figure")
     options = parser.parse_args(arguments)
     try:
         made = make_pages(root, mirror_from_environment())
         print(f"executed: {', '.join(made) or 'nothing, all pages are up to date'}", flush=True)
         if options.keep_records:
-            print(*(f"kept: {path}" for path in keep_records(root)), sep="\n")
+            kept = [*keep_records(root), keep_figure(root)]
+            print(*(f"kept: {path}" for path in kept), sep="\n")
         print(f"the book: {build_html(root / 'book')}")
     except InputError as error:
         print(f"book: {error}", file=sys.stderr)
