@@ -102,7 +102,9 @@ def load_model(path: Path | str) -> StatesModel:
     if content.get("kind") != "states":
         raise InputError(f"{path}: field kind is {content.get('kind')!r}: only 'states' is known")
     try:
-        json.dumps(content, allow_nan=False)
+        # what is read as it stands must be fit to be written again
+        for name in ("fitted", "provenance"):
+            json.dumps(content[name], allow_nan=False)
         model = StatesModel(
             configuration=_build(Configuration, content["configuration"]),
             dt=parse_step(content["dt_s"]),
