@@ -21,7 +21,10 @@ def _say(lines: list[str] | tuple[str, ...]) -> None:
         click.echo(f"note: {line}", err=True)
 
 
-@click.group(context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100})
+@click.group(
+    context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100},
+    epilog="Example: sitetrace generate model.json --requests requests.csv -o trace.csv",
+)
 @click.version_option(__version__)
 def cli() -> None:
     """Power of LLM inference serving: from requests to servers."""
@@ -244,7 +247,7 @@ def data() -> None:
     """List, fetch and verify public data; write the simulated testbed."""
 
 
-@data.command("list")
+@data.command("list", epilog="Example: sitetrace data list")
 def data_list() -> None:
     """List the registry: what there is, where from, under which licence."""
     from sitetrace import datasets
@@ -290,6 +293,9 @@ def main() -> None:
     """Run the command: exit code 0 done, 2 bad input, 1 a fault of ours."""
     try:
         cli.main(standalone_mode=False)
+    except click.exceptions.NoArgsIsHelpError as error:
+        error.show()
+        sys.exit(2)
     except (InputError, click.ClickException) as error:
         message = error.format_message() if isinstance(error, click.ClickException) else str(error)
         click.echo("Error: " + " ".join(message.split()), err=True)

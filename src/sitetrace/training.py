@@ -57,6 +57,8 @@ def cut_run(run: Run, start_s: float | None, stop_s: float | None) -> Run:
     if engine is not None:
         engine = engine[engine["time_s"].between(begin, end)].reset_index(drop=True)
     samples = run.samples[run.samples["time_s"].between(begin, end)].reset_index(drop=True)
+    if requests.empty:
+        raise InputError(f"run {run.name}: no request before {stop_s} s: widen --to")
     if len(samples) < LEAST_SAMPLES:
         raise InputError(
             f"run {run.name}: {len(samples)} power samples from {start_s} to {stop_s} s after the "
