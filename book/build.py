@@ -164,8 +164,6 @@ def dress(copy: Path, page: Page, digest: str) -> None:
     for cell in notebook.cells:
         for key in ("papermill", "execution"):
             cell.metadata.pop(key, None)
-        if "injected-parameters" in cell.metadata.get("tags", []):
-            cell.metadata["tags"].append("remove-cell")
     first = notebook.cells[0]
     rest = first.source.partition("\n")[2]
     first.source = f"{heading(page)}\n\n{source_line(page, digest)}\n{rest}"
