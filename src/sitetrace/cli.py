@@ -292,7 +292,7 @@ def data_testbed(out, seed) -> None:  # noqa: ANN001
 def main() -> None:
     """Run the command: exit code 0 done, 2 bad input, 1 a fault of ours."""
     try:
-        cli.main(standalone_mode=False)
+        cli.main(prog_name="sitetrace", standalone_mode=False)
     except click.exceptions.NoArgsIsHelpError as error:
         error.show()
         sys.exit(2)

@@ -45,7 +45,8 @@ def ingest(
     engine : Path or str, optional
         Samples of vLLM's metrics, see `read_vllm_metrics`.
     info : dict
-        Content of ``run.json``: model, hardware, tensor_parallel and whatever else is known.
+        Content of ``run.json``: model, hardware and whatever else is known; tensor_parallel is
+        all recorded GPUs where it is not named.
     utc_offset_s : float, optional
         Local wall time less UTC, seconds; found from the recordings when it is not given.
     out : Path or str
@@ -76,6 +77,7 @@ def ingest(
     elif not log.local and utc_offset_s is not None:
         raise InputError(f"{power}: times are no local wall time: leave the UTC offset out")
     table = log.table.assign(time_s=log.table["time_s"] - (utc_offset_s or 0.0))
+    info = {"tensor_parallel": int(table["gpu"].nunique()), **info}
     if table["gpu"].nunique() == 1:
         table = table.drop(columns="gpu")
     sources = {"power.csv": power, "requests.csv": requests, "engine.csv": engine}

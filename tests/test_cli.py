@@ -1,0 +1,315 @@
+"""The command: verbs on files, exit code 0 or 2, one line for bad input, nothing half-written."""
+
+import json
+import os
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+
+import click
+import numpy as np
+import pytest
+
+import sitetrace
+from sitetrace.cli import cli, main
+from sitetrace.metrics import SCORES
+from sitetrace.storage import read_trace
+from sitetrace.testbed import write_dataset
+from sitetrace.trace import read_requests
+
+SHIPPED = sitetrace.shipped_model("testbed")
+SAMPLES = Path(__file__).parent / "samples"
+
+
+@pytest.fixture
+def call(monkeypatch, capsys):
+    """Run the command in this process: exit code, stdout, stderr."""
+
+    def run(*arguments):
+        monkeypatch.setattr(sys, "argv", ["sitetrace", *map(str, arguments)])
+        capsys.readouterr()
+        try:
+            main()
+            code = 0
+        except SystemExit as end:
+            code = end.code or 0
+        out, err = capsys.readouterr()
+        return code, out, err
+
+    return run
+
+
+def in_process(folder, *arguments):
+    """Run the command in a process of its own, in some folder."""
+    program = [sys.executable, "-c", "from sitetrace.cli import main; main()"]
+    return subprocess.run(
+        [*program, *map(str, arguments)], cwd=folder, capture_output=True, text=True, check=False
+    )
+
+
+@pytest.fixture(scope="module")
+def runs(tmp_path_factory):
+    folder = tmp_path_factory.mktemp("cli") / "testbed"
+    write_dataset(folder, 1)
+    return folder
+
+
+@pytest.fixture
+def place(tmp_path, monkeypatch, runs):
+    """An empty folder to stand in, with a model, requests and a short stream of requests."""
+    monkeypatch.chdir(tmp_path)
+    shutil.copy(SHIPPED, "model.json")
+    lines = (runs / "poisson_low" / "requests.csv").read_text().splitlines(keepends=True)
+    Path("requests.csv").write_text("".join(lines[:20]))
+    return tmp_path
+
+
+def listing(folder):
+    return sorted(str(path.relative_to(folder)) for path in folder.rglob("*"))
+
+
+def test_from_testbed_to_a_judged_trace(call, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    assert call("data", "testbed", "-o", "testbed", "--seed", 1)[0] == 0
+    code, out, _ = call("fit", "testbed/poisson", "-o", "model.json", "--transitions", "logit",
+                        "--states", 6, "--seed", 1)  # fmt: skip
+    assert code == 0
+    assert "6 states above idle" in out
+    code, out, _ = call("show", "model.json")
+    assert code == 0
+    assert "6 states above idle, logit transitions" in out
+    requests = "testbed/poisson_low/requests.csv"
+    code, out, err = call("generate", "model.json", "--requests", requests, "-o", "trace.csv")
+    assert (code, err) == (0, "")
+    assert "mean" in out
+    assert "energy" in out
+    assert "TTFT" in out
+    judge = ("evaluate", "--measured", "testbed/poisson_low", "--generated", "trace.csv")
+    code, out, err = call(*judge, "--json")
+    assert (code, err) == (0, "")
+    result = json.loads(out)
+    assert {"native", "1s", "noise_floor", "busy_end_from", "n_draws", "covered_share",
+            "native_dt_s"} <= set(result)  # fmt: skip
+    for clock in ("native", "1s"):
+        assert set(SCORES) <= set(result[clock]["whole"])
+        assert set(SCORES) <= set(result[clock]["busy"])
+    assert result["native"]["whole"]["energy_error_pct"] < 3.0
+    code, out, _ = call(*judge, "--plot", "both.png")
+    assert code == 0
+    assert "energy_error_pct" in out
+    assert Path("both.png").read_bytes().startswith(b"\x89PNG")
+    assert sorted(os.listdir()) == ["both.png", "model.json", "testbed", "trace.csv",
+                                    "trace.csv.json"]  # fmt: skip
+
+
+@pytest.mark.parametrize("ending", ["csv", "parquet", "nc", "zarr"])
+def test_draws_are_columns_of_one_file(call, place, ending):
+    code, *_ = call(
+        "generate",
+        "model.json",
+        "--requests",
+        "requests.csv",
+        "-o",
+        f"t.{ending}",
+        "--draws",
+        3,
+        "--dt",
+        0.5,
+        "--lead",
+        5,
+        "--tail",
+        2,
+        "--idle-w",
+        100,
+    )
+    assert code == 0
+    traces, provenance = read_trace(f"t.{ending}")
+    assert [trace.dt_s for trace in traces] == [0.5] * 3
+    assert not np.array_equal(traces[0].power_w, traces[1].power_w)
+    assert provenance["data"] == "testbed"
+    assert len(provenance["model_sha256"]) == 64
+    assert np.median(traces[0].power_w[:8]) == pytest.approx(100.0, abs=2.0)
+
+
+def test_load_outside_of_what_was_fitted_is_warned_of(call, place):
+    Path("many.csv").write_text(
+        "arrival_s,input_tokens,output_tokens\n" + "".join("0,200,300\n" for _ in range(60))
+    )
+    code, _, err = call("generate", "model.json", "--requests", "many.csv", "-o", "t.csv")
+    assert code == 0
+    assert err.startswith("warning: up to 60 requests at once")
+
+
+@pytest.mark.parametrize("pattern", ["poisson", "bursty", "diurnal", "replay"])
+def test_every_pattern_writes_requests_that_read(call, place, pattern):
+    code, out, _ = call("workload", pattern, "--rate", 2, "--duration", 60, "-o", "new.csv",
+                        "--from", "requests.csv")  # fmt: skip
+    assert code == 0
+    assert f"wrote {len(read_requests('new.csv'))} requests" in out
+    assert set(read_requests("new.csv")["input_tokens"]) <= set(
+        read_requests("requests.csv")["input_tokens"]
+    )
+
+
+def test_recordings_of_other_tools_become_a_run(call, place):
+    code, out, _ = call("ingest", "--power", SAMPLES / "zeus.csv", "--vllm",
+                        SAMPLES / "vllm_bench_serve.json", "--hardware", "A100",
+                        "-o", "run")  # fmt: skip
+    assert code == 0
+    assert "wrote run" in out
+    configuration = sitetrace.read_run("run").configuration
+    # the sample holds two GPUs, and no option names a number
+    assert (configuration.hardware, configuration.tensor_parallel) == ("A100", 2)
+
+
+def test_the_registry_can_be_listed(call):
+    code, out, _ = call("data", "list")
+    assert code == 0
+    assert "azure" in out
+
+
+def test_same_seed_same_bytes_in_two_processes_and_folders(runs, tmp_path):
+    contents = []
+    for name, seed in (("one", 5), ("two", 5), ("other", 6)):
+        folder = tmp_path / name
+        folder.mkdir()
+        shutil.copy(SHIPPED, folder / "model.json")
+        shutil.copy(runs / "poisson_low" / "requests.csv", folder / "requests.csv")
+        done = in_process(folder, "generate", "model.json", "--requests", "requests.csv",
+                          "-o", "t.csv", "--seed", seed)  # fmt: skip
+        assert (done.returncode, done.stderr) == (0, "")
+        contents.append((folder / "t.csv").read_bytes() + (folder / "t.csv.json").read_bytes())
+    assert contents[0] == contents[1] != contents[2]
+
+
+def test_the_same_fit_writes_the_same_bytes(call, runs, tmp_path):
+    cut = ("--transitions", "markov", "--states", 4, "--seed", 2, "--to", 60)
+    for name in ("one", "two"):
+        (tmp_path / name).mkdir()
+        assert call("fit", runs / "bursty", "-o", tmp_path / name / "m.json", *cut)[0] == 0
+    first, second = ((tmp_path / name / "m.json").read_bytes() for name in ("one", "two"))
+    assert first == second
+
+
+GENERATE = ("generate", "model.json", "--requests", "requests.csv", "-o", "t.csv")
+BAD = {
+    "no model": (("show", "none.json"), "none.json: no such file"),
+    "model cut in half": (("show", "half.json"), "half.json: no complete JSON"),
+    "model of another schema": (("show", "schema.json"), "schema.json: field schema"),
+    "model is a folder": (("show", "."), "cannot be read"),
+    "requests missing": ((*GENERATE[:3], "none.csv", *GENERATE[4:]), "none.csv: no such file"),
+    "requests without output": (
+        (*GENERATE[:3], "zero.csv", *GENERATE[4:]),
+        "line 3, output_tokens",
+    ),
+    "requests of years": ((*GENERATE[:3], "years.csv", *GENERATE[4:]), "days"),
+    "step no multiple": ((*GENERATE, "--dt", 0.3), "--dt 0.3 is no multiple"),
+    "step NaN": ((*GENERATE, "--dt", "nan"), "--dt nan"),
+    "lead below zero": ((*GENERATE, "--lead", -1), "--lead -1"),
+    "idle NaN": ((*GENERATE, "--idle-w", "nan"), "--idle-w nan"),
+    "seed NaN": ((*GENERATE, "--seed", "nan"), "'--seed': 'nan'"),
+    "seed below zero": ((*GENERATE, "--seed", -1), "--seed"),
+    "no draws": ((*GENERATE, "--draws", 0), "--draws"),
+    "reading unknown": ((*GENERATE, "--as", "heat"), "'--as': 'heat'"),
+    "output folder missing": ((*GENERATE[:5], "no/t.csv"), "no/t.csv: no folder no"),
+    "output format unknown": ((*GENERATE[:5], "t.xlsx"), "t.xlsx: unknown ending"),
+    "output cannot be written": ((*GENERATE[:5], "t" * 250 + ".csv"), "cannot be written"),
+    "output is a folder": ((*GENERATE[:5], "folder.csv"), "folder.csv: a folder"),
+    "run missing": (("fit", "none", "-o", "m.json"), "none"),
+    "kind unknown": (("fit", "RUN", "-o", "m.json", "--kind", "timeline"), "'--kind'"),
+    "transitions unknown": (("fit", "RUN", "-o", "m.json", "--transitions", "gru"), "'gru'"),
+    "one state": (("fit", "RUN", "-o", "m.json", "--states", 1), "--states"),
+    "cut before the first request": (("fit", "RUN", "-o", "m.json", "--to", 0), "widen --to"),
+    "cut upside down": (("fit", "RUN", "-o", "m.json", "--from", 50, "--to", 20), "--from/--to"),
+    "cut NaN": (("fit", "RUN", "-o", "m.json", "--from", "nan"), "--from"),
+    "model into no folder": (
+        ("fit", "RUN", "-o", "no/m.json", "--transitions", "markov", "--states", 2, "--to", 60),
+        "no/m.json: cannot be written",
+    ),
+    "requests beside the power": (("fit", "apart", "-o", "m.json"), "apart"),
+    "rate NaN": (("workload", "poisson", "--rate", "nan", "-o", "x.csv"), "rate nan"),
+    "pattern unknown": (("workload", "fractal", "-o", "x.csv"), "'fractal'"),
+    "nothing to replay": (("workload", "replay", "-o", "x.csv"), "--from is missing"),
+    "stream into no folder": (("workload", "poisson", "-o", "no/x.csv"), "no/x.csv"),
+    "no recording to ingest": (
+        ("ingest", "--power", "no.csv", "--vllm", "no.json", "-o", "r"),
+        "no",
+    ),
+    "testbed over a folder": (("data", "testbed", "-o", "."), "is there already"),
+    "data set unknown": (("data", "verify", "moon-base"), "moon-base"),
+    "trace missing": (("evaluate", "--measured", "RUN", "--generated", "none.csv"), "none.csv"),
+    "recording missing": (("evaluate", "--measured", "none", "--generated", "flat.csv"), "none"),
+    "trace of other seconds": (("evaluate", "--measured", "RUN", "--generated", "flat.csv"), ""),
+    "option missing": (("generate", "model.json", "-o", "t.csv"), "--requests"),
+    "option unknown": ((*GENERATE, "--colour", "red"), "--colour"),
+    "command unknown": (("dance",), "'dance'"),
+}
+
+
+@pytest.fixture
+def damaged(place, runs):
+    text = Path("model.json").read_text()
+    Path("half.json").write_text(text[: len(text) // 2])
+    Path("schema.json").write_text(json.dumps(json.loads(text) | {"schema": 2}))
+    header = "arrival_s,input_tokens,output_tokens\n"
+    Path("zero.csv").write_text(header + "0,5,5\n1,5,0\n")
+    Path("years.csv").write_text(header + "0,5,5\n1e9,5,5\n")
+    Path("flat.csv").write_text("time_s,power_w\n" + "".join(f"{k},100\n" for k in range(60)))
+    Path("folder.csv").mkdir()
+    shutil.copytree(runs / "poisson", "apart")
+    table = read_requests("apart/requests.csv")
+    table.assign(arrival_s=table["arrival_s"] - 86400).to_csv("apart/requests.csv", index=False)
+    return place
+
+
+@pytest.mark.parametrize("name", BAD)
+def test_bad_input_ends_in_one_line_and_leaves_no_trace(call, damaged, runs, name):
+    arguments, told = BAD[name]
+    before = listing(damaged)
+    code, out, err = call(*(runs / "poisson" if part == "RUN" else part for part in arguments))
+    assert (code, out) == (2, "")
+    assert len(err.splitlines()) == 1, err
+    assert err.startswith("Error: ")
+    assert told in err
+    assert listing(damaged) == before
+
+
+def commands(group, path=()):
+    yield path
+    for name, command in getattr(group, "commands", {}).items():
+        yield from (
+            commands(command, (*path, name))
+            if isinstance(command, click.Group)
+            else [(*path, name)]
+        )
+
+
+@pytest.mark.parametrize(
+    "path", list(commands(cli)), ids=lambda path: " ".join(path) or "sitetrace"
+)
+def test_every_help_has_an_example_of_the_command(call, path):
+    code, out, _ = call(*path, "--help")
+    assert code == 0
+    example = " ".join(out[out.index("Example: ") :].split())
+    assert "sitetrace " + " ".join(path) in example
+
+
+def test_without_arguments_the_help_is_shown(call):
+    code, out, err = call()
+    assert code == 2
+    assert "Commands:" in out + err
+
+
+def test_the_version_is_that_of_the_package(call):
+    assert call("--version")[:2] == (0, f"sitetrace, version {sitetrace.__version__}\n")
+
+
+def test_importing_the_package_or_its_command_loads_nothing_heavy():
+    heavy = ["sklearn", "statsmodels", "matplotlib", "seaborn", "pooch", "xarray", "numba"]
+    told = f"import sys, sitetrace; print([m for m in {heavy} if m in sys.modules])"
+    done = subprocess.run([sys.executable, "-c", told], capture_output=True, text=True, check=True)
+    assert done.stdout == "[]\n"
+    told = f"import sys, sitetrace.cli; print([m for m in {heavy} if m in sys.modules])"
+    done = subprocess.run([sys.executable, "-c", told], capture_output=True, text=True, check=True)
+    assert done.stdout == "[]\n"
