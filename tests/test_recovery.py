@@ -11,11 +11,11 @@ import sitetrace
 from sitetrace.activity import COLUMNS
 from sitetrace.generator import StatesModel
 from sitetrace.idle import fit_idle
+from sitetrace.markov import LEVELS, Markov
 from sitetrace.states import fit_mixture
 from sitetrace.testbed import EPOCH_S, STATES, Testbed, simulate_run
 from sitetrace.trace import Configuration, Run
 from sitetrace.training import Labels, fit_parts, label, prepare, usable
-from sitetrace.transitions import LEVELS, Markov
 from sitetrace.workload import poisson
 
 DT = Fraction(1, 4)

@@ -5,12 +5,12 @@ import pandas as pd
 import pytest
 
 from sitetrace.activity import COLUMNS, PAPER_COLUMNS
+from sitetrace.labelled import window_features
 from sitetrace.transitions import (
     KINDS,
     fit_transitions,
     log_likelihood,
     sample_path,
-    window_features,
 )
 
 STICKY = np.array([[0.0, 0.5, 0.5, 0.0], [0.0, 0.9, 0.08, 0.02], [0.0, 0.1, 0.8, 0.1],
@@ -91,15 +91,15 @@ def test_states_follow_the_drive(kind):
 def test_trees_give_what_scikit_learn_gives(observed):
     from sklearn.ensemble import GradientBoostingClassifier
 
-    from sitetrace import transitions as module
+    from sitetrace import trees as module
 
     table, previous, state = observed
     use = np.arange(state.size) < 400
     fitted = fit_transitions("trees", table, previous, state, use, 4)
     design = np.column_stack([window_features(table, COLUMNS, 4), previous]).astype(np.float32)
     reference = GradientBoostingClassifier(
-        n_estimators=module.TREE_ROUNDS, max_depth=module.TREE_DEPTH,
-        learning_rate=module.TREE_RATE, random_state=0,
+        n_estimators=module.ROUNDS, max_depth=module.DEPTH,
+        learning_rate=module.RATE, random_state=0,
     ).fit(design[use], state[use])  # fmt: skip
     expected = reference.predict_proba(design)
     mine = fitted.matrix(table)[np.arange(state.size), previous][:, reference.classes_]

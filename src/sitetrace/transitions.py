@@ -7,195 +7,21 @@ through them, so that a state persists as it did in the measured runs.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-
 import numba
 import numpy as np
 import pandas as pd
 
 from sitetrace.activity import COLUMNS
+from sitetrace.labelled import Labelled
+from sitetrace.logit import Logit, fit_logit
+from sitetrace.markov import Markov, fit_markov
+from sitetrace.trees import Trees, fit_trees
 
-KINDS = ("markov", "logit", "trees")
-LEVELS = 5
-LOGIT_PENALTY = 1.0
-TREE_ROUNDS = 40
-TREE_DEPTH = 2
-TREE_RATE = 0.1
+FITS = {"markov": fit_markov, "logit": fit_logit, "trees": fit_trees}
+KINDS = tuple(FITS)
 CHUNK = 16384
 
-
-@dataclass(frozen=True)
-class Markov:
-    """Markov chain with one transition matrix for each level of activity.
-
-    Parameters
-    ----------
-    edges : numpy.ndarray
-        Limits of the levels of the first activity column, shape (levels - 1,).
-    column : str
-        The activity column.
-    probability : numpy.ndarray
-        Shape (levels, states, states), rows sum to 1.
-    """
-
-    edges: np.ndarray
-    column: str
-    probability: np.ndarray
-
-    def matrix(self, table: pd.DataFrame) -> np.ndarray:
-        """Transition probabilities of each bin.
-
-        Parameters
-        ----------
-        table : pandas.DataFrame
-            Activity of the bins.
-
-        Returns
-        -------
-        numpy.ndarray
-            Shape (bins, states, states).
-        """
-        level = np.searchsorted(self.edges, table[self.column].to_numpy(), side="right")
-        return self.probability[level]
-
-
-@dataclass(frozen=True)
-class Logit:
-    """Multinomial logit of activity (this bin and the one before) and the previous state.
-
-    Parameters
-    ----------
-    columns : tuple of str
-        Activity columns.
-    center, scale : numpy.ndarray
-        Standardisation of the features, shape (features,).
-    weight : numpy.ndarray
-        Weights of the features, shape (states, features).
-    intercept : numpy.ndarray
-        Shape (states,); minus infinity would be a state never seen: it is -50 there.
-    lag : numpy.ndarray
-        Weight of the previous state, shape (previous, states).
-    """
-
-    columns: tuple[str, ...]
-    center: np.ndarray
-    scale: np.ndarray
-    weight: np.ndarray
-    intercept: np.ndarray
-    lag: np.ndarray
-
-    def matrix(self, table: pd.DataFrame) -> np.ndarray:
-        """Transition probabilities of each bin.
-
-        Parameters
-        ----------
-        table : pandas.DataFrame
-            Activity of the bins.
-
-        Returns
-        -------
-        numpy.ndarray
-            Shape (bins, states, states).
-        """
-        scaled = (window_features(table, self.columns, 2) - self.center) / self.scale
-        score = scaled @ self.weight.T + self.intercept
-        return _softmax(score[:, None, :] + self.lag[None, :, :])
-
-
-@dataclass(frozen=True)
-class Trees:
-    """Gradient-boosted trees on a window of activity and the previous state's rank.
-
-    Parameters
-    ----------
-    columns : tuple of str
-        Activity columns.
-    prior : numpy.ndarray
-        Score of each state before the first tree, shape (states,).
-    roots : numpy.ndarray
-        First node of each tree, shape (rounds, states); -1 where a state has no tree.
-    feature, left, right : numpy.ndarray
-        Of each node: feature split at (-1 in a leaf) and the two nodes below.
-    value : numpy.ndarray
-        Of each node: the threshold, or in a leaf what it adds to the score.
-    """
-
-    columns: tuple[str, ...]
-    prior: np.ndarray
-    roots: np.ndarray
-    feature: np.ndarray
-    left: np.ndarray
-    right: np.ndarray
-    value: np.ndarray
-
-    def matrix(self, table: pd.DataFrame) -> np.ndarray:
-        """Transition probabilities of each bin.
-
-        Parameters
-        ----------
-        table : pandas.DataFrame
-            Activity of the bins.
-
-        Returns
-        -------
-        numpy.ndarray
-            Shape (bins, states, states).
-        """
-        features = window_features(table, self.columns, 4).astype(np.float32)
-        nodes = (self.roots, self.feature, self.left, self.right, self.value)
-        return _softmax(_tree_scores(features, self.prior, *nodes))
-
-
 Transitions = Markov | Logit | Trees
-
-
-def window_features(table: pd.DataFrame, columns: tuple[str, ...], width: int) -> np.ndarray:
-    """Activity of each bin and of the bins before it, side by side.
-
-    Parameters
-    ----------
-    table : pandas.DataFrame
-        Activity of successive bins.
-    columns : tuple of str
-        Columns to take; prompt tokens are also given as logarithm, since their power saturates.
-    width : int
-        Number of bins.
-
-    Returns
-    -------
-    numpy.ndarray
-        Shape (bins, features).
-    """
-    now = table[list(columns)].astype(float)
-    if "prefill_tokens" in columns:
-        now = now.assign(log_prefill=np.log1p(now["prefill_tokens"]))
-    return np.column_stack([now.shift(lag).fillna(now.iloc[0]).to_numpy() for lag in range(width)])
-
-
-def _softmax(score: np.ndarray) -> np.ndarray:
-    from scipy.special import softmax
-
-    return softmax(score, axis=-1)
-
-
-@numba.njit(cache=True)
-def _tree_scores(features, prior, roots, feature, left, right, value):  # noqa: ANN001, ANN202
-    """Sum of leaf values for every bin and every previous state (the last feature)."""
-    n_rows, n_states = features.shape[0], prior.size
-    score = np.empty((n_rows, n_states, n_states))
-    for row in range(n_rows):
-        for previous in range(n_states):
-            for state in range(n_states):
-                total = prior[state]
-                for tree in range(roots.shape[0]):
-                    node = roots[tree, state]
-                    while node >= 0 and feature[node] >= 0:
-                        f = feature[node]
-                        x = features[row, f] if f < features.shape[1] else np.float32(previous)
-                        node = left[node] if x <= value[node] else right[node]
-                    total += value[node] if node >= 0 else 0.0
-                score[row, previous, state] = total
-    return score
 
 
 def fit_transitions(
@@ -229,74 +55,8 @@ def fit_transitions(
     Markov, Logit or Trees
         Ready for `sample_path`.
     """
-    if kind == "markov":
-        return _fit_markov(table, previous, state, use, n_states, columns)
-    if kind == "logit":
-        return _fit_logit(table, previous, state, use, n_states, columns)
-    return _fit_trees(table, previous, state, use, n_states, columns)
-
-
-def _fit_markov(table, previous, state, use, n_states, columns) -> Markov:  # noqa: ANN001
-    column = "decode_tokens" if "decode_tokens" in columns else columns[0]
-    drive = table[column].to_numpy()[use]
-    edges = np.unique(np.quantile(drive, np.linspace(0, 1, LEVELS + 1)[1:-1]))
-    level = np.searchsorted(edges, drive, side="right")
-    counts = np.zeros((edges.size + 1, n_states, n_states))
-    np.add.at(counts, (level, previous[use], state[use]), 1.0)
-    # a row seldom seen leans on the level's state frequencies, these on those of all levels
-    overall = counts.sum(axis=(0, 1)) / counts.sum()
-    by_level = counts.sum(axis=1, keepdims=True) + overall
-    counts += by_level / by_level.sum(axis=2, keepdims=True)
-    return Markov(edges, column, counts / counts.sum(axis=2, keepdims=True))
-
-
-def _fit_logit(table, previous, state, use, n_states, columns) -> Logit:  # noqa: ANN001
-    from sklearn.linear_model import LogisticRegression
-
-    features = window_features(table, columns, 2)[use]
-    center, scale = features.mean(axis=0), features.std(axis=0)
-    scale = np.where(scale > 1e-9, scale, 1.0)
-    before = np.eye(n_states)[previous[use]]
-    design = np.column_stack([(features - center) / scale, before])
-    model = LogisticRegression(C=LOGIT_PENALTY, max_iter=5000).fit(design, state[use])
-    coefficients = np.zeros((n_states, design.shape[1]))
-    intercept = np.full(n_states, -50.0)
-    rows, offsets = model.coef_, model.intercept_
-    if model.classes_.size == 2:  # scikit-learn keeps one row for two classes
-        rows, offsets = np.vstack([-rows, rows]) / 2, np.r_[-offsets, offsets] / 2
-    coefficients[model.classes_], intercept[model.classes_] = rows, offsets
-    split = features.shape[1]
-    return Logit(
-        columns, center, scale, coefficients[:, :split], intercept, coefficients[:, split:].T
-    )
-
-
-def _fit_trees(table, previous, state, use, n_states, columns) -> Trees:  # noqa: ANN001
-    from sklearn.ensemble import GradientBoostingClassifier
-
-    features = window_features(table, columns, 4)[use]
-    design = np.column_stack([features, previous[use]]).astype(np.float32)
-    model = GradientBoostingClassifier(
-        n_estimators=TREE_ROUNDS, max_depth=TREE_DEPTH, learning_rate=TREE_RATE, random_state=0
-    ).fit(design, state[use])
-    share = np.bincount(state[use], minlength=n_states) / use.sum()
-    prior = np.log(np.maximum(share, np.exp(-50.0)))
-    if model.classes_.size == 2:  # one tree a round, for the log odds of the second class
-        prior = prior - prior[model.classes_[0]]
-    roots = np.full((TREE_ROUNDS, n_states), -1)
-    parts, size = [], 0
-    for i, row in enumerate(model.estimators_):
-        for label, regressor in zip(model.classes_[-row.size :], row, strict=True):
-            tree = regressor.tree_
-            leaf = tree.children_left < 0
-            value = np.where(leaf, TREE_RATE * tree.value[:, 0, 0], tree.threshold)
-            feature = np.where(leaf, -1, tree.feature)
-            below = (tree.children_left + size, tree.children_right + size)
-            parts.append((feature, *(np.where(leaf, -1, side) for side in below), value))
-            roots[i, label] = size
-            size += leaf.size
-    feature, left, right, value = (np.concatenate(column) for column in zip(*parts, strict=True))
-    return Trees(columns, prior, roots, feature, left, right, value)
+    steps = Labelled(table, previous, state, use, n_states)
+    return FITS[kind](steps, columns)
 
 
 @numba.njit(cache=True)

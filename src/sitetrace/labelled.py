@@ -1,0 +1,54 @@
+"""Labelled bins: what transitions learn from."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+import pandas as pd
+
+
+@dataclass(frozen=True)
+class Labelled:
+    """States and activity of successive bins.
+
+    Parameters
+    ----------
+    table : pandas.DataFrame
+        Activity of the bins (several runs one below the other), n rows.
+    previous, state : numpy.ndarray
+        State before and in each bin, integers from 0 (idle), shape (n,).
+    use : numpy.ndarray
+        Bins to learn from, booleans, shape (n,).
+    n_states : int
+        Number of states with idle.
+    """
+
+    table: pd.DataFrame
+    previous: np.ndarray
+    state: np.ndarray
+    use: np.ndarray
+    n_states: int
+
+
+def window_features(table: pd.DataFrame, columns: tuple[str, ...], width: int) -> np.ndarray:
+    """Activity of each bin and of the bins before it, side by side.
+
+    Parameters
+    ----------
+    table : pandas.DataFrame
+        Activity of successive bins.
+    columns : tuple of str
+        Columns to take; prompt tokens are also given as logarithm, since their power saturates.
+    width : int
+        Number of bins.
+
+    Returns
+    -------
+    numpy.ndarray
+        Shape (bins, features).
+    """
+    now = table[list(columns)].astype(float)
+    if "prefill_tokens" in columns:
+        now = now.assign(log_prefill=np.log1p(now["prefill_tokens"]))
+    return np.column_stack([now.shift(lag).fillna(now.iloc[0]).to_numpy() for lag in range(width)])

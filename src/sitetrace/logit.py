@@ -1,0 +1,95 @@
+"""Transitions as a multinomial logit of activity and the previous state."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+import pandas as pd
+
+from sitetrace.labelled import Labelled, window_features
+
+PENALTY = 1.0
+WINDOW = 2
+# score of a state that was never seen
+NEVER = -50.0
+
+
+@dataclass(frozen=True)
+class Logit:
+    """Multinomial logit of activity (this bin and the one before) and the previous state.
+
+    Parameters
+    ----------
+    columns : tuple of str
+        Activity columns.
+    center, scale : numpy.ndarray
+        Standardisation of the features, shape (features,).
+    weight : numpy.ndarray
+        Weights of the features, shape (states, features).
+    intercept : numpy.ndarray
+        Shape (states,); minus infinity would be a state never seen: it is -50 there.
+    lag : numpy.ndarray
+        Weight of the previous state, shape (previous, states).
+    """
+
+    columns: tuple[str, ...]
+    center: np.ndarray
+    scale: np.ndarray
+    weight: np.ndarray
+    intercept: np.ndarray
+    lag: np.ndarray
+
+    def matrix(self, table: pd.DataFrame) -> np.ndarray:
+        """Transition probabilities of each bin.
+
+        Parameters
+        ----------
+        table : pandas.DataFrame
+            Activity of the bins.
+
+        Returns
+        -------
+        numpy.ndarray
+            Shape (bins, states, states).
+        """
+        scaled = (window_features(table, self.columns, WINDOW) - self.center) / self.scale
+        score = scaled @ self.weight.T + self.intercept
+        from scipy.special import softmax
+
+        return softmax(score[:, None, :] + self.lag[None, :, :], axis=-1)
+
+
+def fit_logit(steps: Labelled, columns: tuple[str, ...]) -> Logit:
+    """Fit the logit, lightly regularised.
+
+    Parameters
+    ----------
+    steps : Labelled
+        States and activity of successive bins.
+    columns : tuple of str
+        Activity columns that drive the transitions.
+
+    Returns
+    -------
+    Logit
+        Fitted transitions.
+    """
+    from sklearn.linear_model import LogisticRegression
+
+    features = window_features(steps.table, columns, WINDOW)[steps.use]
+    center, scale = features.mean(axis=0), features.std(axis=0)
+    scale = np.where(scale > 1e-9, scale, 1.0)
+    before = np.eye(steps.n_states)[steps.previous[steps.use]]
+    design = np.column_stack([(features - center) / scale, before])
+    model = LogisticRegression(C=PENALTY, max_iter=5000).fit(design, steps.state[steps.use])
+    coefficients = np.zeros((steps.n_states, design.shape[1]))
+    intercept = np.full(steps.n_states, NEVER)
+    rows, offsets = model.coef_, model.intercept_
+    if model.classes_.size == 2:  # scikit-learn keeps one row for two classes
+        rows, offsets = np.vstack([-rows, rows]) / 2, np.r_[-offsets, offsets] / 2
+    coefficients[model.classes_], intercept[model.classes_] = rows, offsets
+    split = features.shape[1]
+    return Logit(
+        columns, center, scale, coefficients[:, :split], intercept, coefficients[:, split:].T
+    )

@@ -1,0 +1,124 @@
+"""Transitions as gradient-boosted trees on a window of activity."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numba
+import numpy as np
+import pandas as pd
+
+from sitetrace.labelled import Labelled, window_features
+
+ROUNDS = 40
+DEPTH = 2
+RATE = 0.1
+WINDOW = 4
+
+
+@dataclass(frozen=True)
+class Trees:
+    """Gradient-boosted trees on a window of activity and the previous state's rank.
+
+    Parameters
+    ----------
+    columns : tuple of str
+        Activity columns.
+    prior : numpy.ndarray
+        Score of each state before the first tree, shape (states,).
+    roots : numpy.ndarray
+        First node of each tree, shape (rounds, states); -1 where a state has no tree.
+    feature, left, right : numpy.ndarray
+        Of each node: feature split at (-1 in a leaf) and the two nodes below.
+    value : numpy.ndarray
+        Of each node: the threshold, or in a leaf what it adds to the score.
+    """
+
+    columns: tuple[str, ...]
+    prior: np.ndarray
+    roots: np.ndarray
+    feature: np.ndarray
+    left: np.ndarray
+    right: np.ndarray
+    value: np.ndarray
+
+    def matrix(self, table: pd.DataFrame) -> np.ndarray:
+        """Transition probabilities of each bin.
+
+        Parameters
+        ----------
+        table : pandas.DataFrame
+            Activity of the bins.
+
+        Returns
+        -------
+        numpy.ndarray
+            Shape (bins, states, states).
+        """
+        features = window_features(table, self.columns, WINDOW).astype(np.float32)
+        nodes = (self.roots, self.feature, self.left, self.right, self.value)
+        from scipy.special import softmax
+
+        return softmax(_tree_scores(features, self.prior, *nodes), axis=-1)
+
+
+@numba.njit(cache=True)
+def _tree_scores(features, prior, roots, feature, left, right, value):  # noqa: ANN001, ANN202
+    """Sum of leaf values for every bin and every previous state (the last feature)."""
+    n_rows, n_states = features.shape[0], prior.size
+    score = np.empty((n_rows, n_states, n_states))
+    for row in range(n_rows):
+        for previous in range(n_states):
+            for state in range(n_states):
+                total = prior[state]
+                for tree in range(roots.shape[0]):
+                    node = roots[tree, state]
+                    while node >= 0 and feature[node] >= 0:
+                        f = feature[node]
+                        x = features[row, f] if f < features.shape[1] else np.float32(previous)
+                        node = left[node] if x <= value[node] else right[node]
+                    total += value[node] if node >= 0 else 0.0
+                score[row, previous, state] = total
+    return score
+
+
+def fit_trees(steps: Labelled, columns: tuple[str, ...]) -> Trees:
+    """Fit boosted trees and lay their nodes out flat.
+
+    Parameters
+    ----------
+    steps : Labelled
+        States and activity of successive bins.
+    columns : tuple of str
+        Activity columns that drive the transitions.
+
+    Returns
+    -------
+    Trees
+        Fitted transitions.
+    """
+    from sklearn.ensemble import GradientBoostingClassifier
+
+    features = window_features(steps.table, columns, WINDOW)[steps.use]
+    design = np.column_stack([features, steps.previous[steps.use]]).astype(np.float32)
+    model = GradientBoostingClassifier(
+        n_estimators=ROUNDS, max_depth=DEPTH, learning_rate=RATE, random_state=0
+    ).fit(design, steps.state[steps.use])
+    share = np.bincount(steps.state[steps.use], minlength=steps.n_states) / steps.use.sum()
+    prior = np.log(np.maximum(share, np.exp(-50.0)))
+    if model.classes_.size == 2:  # one tree a round, for the log odds of the second class
+        prior = prior - prior[model.classes_[0]]
+    roots = np.full((ROUNDS, steps.n_states), -1)
+    parts, size = [], 0
+    for i, row in enumerate(model.estimators_):
+        for label, regressor in zip(model.classes_[-row.size :], row, strict=True):
+            tree = regressor.tree_
+            leaf = tree.children_left < 0
+            value = np.where(leaf, RATE * tree.value[:, 0, 0], tree.threshold)
+            feature = np.where(leaf, -1, tree.feature)
+            below = (tree.children_left + size, tree.children_right + size)
+            parts.append((feature, *(np.where(leaf, -1, side) for side in below), value))
+            roots[i, label] = size
+            size += leaf.size
+    feature, left, right, value = (np.concatenate(column) for column in zip(*parts, strict=True))
+    return Trees(columns, prior, roots, feature, left, right, value)
