@@ -1,0 +1,119 @@
+"""Figures of recordings."""
+
+from __future__ import annotations
+
+import matplotlib.pyplot as plt
+import numpy as np
+from matplotlib.figure import Figure
+
+from sitetrace.plots.style import GENERATED, MARKERS, MEASURED, OTHER, PAPER
+from sitetrace.trace import Run
+
+
+def recordings(runs: list[Run], source: str) -> Figure:
+    """Power and running requests of several recordings, one below the other.
+
+    Parameters
+    ----------
+    runs : list of Run
+        Recordings with requests.
+    source : str
+        ``measured`` or ``testbed``.
+
+    Returns
+    -------
+    matplotlib.figure.Figure
+        One row a run, seconds from the first request.
+    """
+    figure, rows = plt.subplots(len(runs), 1, figsize=(8, 1.5 * len(runs) + 0.6), squeeze=False)
+    for axes, run in zip(rows[:, 0], runs, strict=True):
+        first = run.requests["arrival_s"].iloc[0]
+        seconds = run.samples["time_s"] - first
+        axes.plot(seconds, run.samples["power_w"], color=MEASURED, lw=0.8)
+        axes.set_title(f"{run.name} ({source})", loc="left", fontsize=9)
+        axes.set_ylabel("power [W]")
+        if run.engine is not None:
+            twin = axes.twinx()
+            twin.plot(run.engine["time_s"] - first, run.engine["running"], color=PAPER, lw=0.8)
+            twin.set_ylabel("running", color=PAPER)
+            twin.grid(visible=False)
+        axes.axvspan(seconds.iloc[0], min(0.0, seconds.iloc[-1]), color="#EEEEEE", zorder=0)
+    rows[-1, 0].set_xlabel("time from the first request [s]")
+    return figure
+
+
+def meter_rise(runs: list[Run], source: str, span_s: float = 4.0) -> Figure:
+    """How printed power rises when work begins after rest, by run.
+
+    Parameters
+    ----------
+    runs : list of Run
+        Recordings with engine counters.
+    source : str
+        ``measured`` or ``testbed``.
+    span_s : float
+        Seconds shown after the first request.
+
+    Returns
+    -------
+    matplotlib.figure.Figure
+        Printed power as a share of the way from idle to the median of the busy seconds.
+    """
+    figure, axes = plt.subplots(figsize=(8, 3.2))
+    for i, run in enumerate(runs):
+        first, last, _ = run.busy_span()
+        samples = run.samples
+        busy = samples["power_w"][samples["time_s"].between(first, last)].median()
+        idle = run.idle_before_load_w()
+        near = samples["time_s"].between(first - 1, first + span_s)
+        share = (samples["power_w"][near] - idle) / (busy - idle)
+        label = f"{run.configuration.model} {run.configuration.hardware}: {run.name[-12:]}"
+        shade = (MEASURED, PAPER, GENERATED, OTHER, "#CC79A7", "#888888")[i % 6]
+        axes.plot(
+            samples["time_s"][near] - first,
+            share,
+            marker=MARKERS[i % 6],
+            ms=4,
+            label=label,
+            c=shade,
+        )
+    axes.axhline(1, color="#888888", lw=0.8, ls=":")
+    axes.set_xlabel("time from the first request [s]")
+    axes.set_ylabel("share of the way\nfrom idle to busy")
+    axes.set_title(f"what the meter prints when work begins ({source})", loc="left", fontsize=10)
+    axes.legend(fontsize=8)
+    return figure
+
+
+def running_requests(run: Run, times_s: np.ndarray, simulated: np.ndarray, source: str) -> Figure:
+    """Draw simulated running requests beside the engine's own counter.
+
+    Parameters
+    ----------
+    run : Run
+        Recording with engine counters.
+    times_s, simulated : numpy.ndarray
+        Times (s) and simulated count, shape (n,).
+    source : str
+        ``measured`` or ``testbed``.
+
+    Returns
+    -------
+    matplotlib.figure.Figure
+        Both as steps.
+    """
+    figure, axes = plt.subplots(figsize=(8, 2.8))
+    first = run.requests["arrival_s"].iloc[0]
+    counter = run.engine
+    axes.step(
+        counter["time_s"] - first, counter["running"], where="post", color=MEASURED,
+        label=f"engine's counter ({source})",
+    )  # fmt: skip
+    axes.step(
+        times_s - first, simulated, where="post", color=GENERATED, ls="--", label="simulated engine"
+    )
+    axes.set_xlim(-2, counter["time_s"].iloc[-1] - first)
+    axes.set_xlabel("time from the first request [s]")
+    axes.set_ylabel("running requests")
+    axes.legend(loc="upper left", ncols=2, bbox_to_anchor=(0, 1.18))
+    return figure

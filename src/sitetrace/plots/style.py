@@ -1,0 +1,29 @@
+"""Colours, marks and type of all figures."""
+
+from __future__ import annotations
+
+import matplotlib as mpl
+
+# Okabe and Ito's colours: told apart by the colour-blind, and of different grey
+MEASURED, GENERATED, PAPER, OTHER = "#000000", "#0072B2", "#D55E00", "#009E73"
+BAND = "#8CC4E8"
+MARKERS = ("o", "s", "^", "v", "D", "P")
+
+
+def use_style() -> None:
+    """Set the book's type sizes and line widths for all figures that follow."""
+    mpl.rcParams.update(
+        {
+            "figure.constrained_layout.use": True,
+            "figure.figsize": (8.0, 3.4),
+            "figure.dpi": 110,
+            "font.size": 10,
+            "axes.grid": True,
+            "axes.axisbelow": True,
+            "grid.color": "#DDDDDD",
+            "axes.spines.top": False,
+            "axes.spines.right": False,
+            "legend.frameon": False,
+            "lines.linewidth": 1.2,
+        }
+    )
