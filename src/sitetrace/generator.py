@@ -196,7 +196,9 @@ class StatesModel:
             Result of `sitetrace.serving.simulate` with the model's server.
         rng : numpy.random.Generator
             Source of randomness.
-        dt_s, lead_s, tail_s, idle_w
+        dt_s, idle_w : float, optional
+            As `generate`.
+        lead_s, tail_s : float
             As `generate`.
 
         Returns

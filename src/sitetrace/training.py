@@ -99,7 +99,15 @@ def prepare(runs: list[Run], server: Server, dt: Fraction) -> pd.DataFrame:
 
 @dataclass(frozen=True)
 class Labels:
-    """States of prepared samples, and which of them teach transitions and emissions."""
+    """States of prepared samples, and which of them teach transitions and emissions.
+
+    Parameters
+    ----------
+    state, previous : numpy.ndarray
+        State in each sample and in the one before, integers from 0 (idle), shape (n,).
+    use : numpy.ndarray
+        Which samples teach, booleans, shape (n,).
+    """
 
     state: np.ndarray
     previous: np.ndarray
