@@ -196,9 +196,11 @@ class StatesModel:
             Result of `sitetrace.serving.simulate` with the model's server.
         rng : numpy.random.Generator
             Source of randomness.
-        dt_s, idle_w : float, optional
+        dt_s : float, optional
             As `generate`.
         lead_s, tail_s : float
+            As `generate`.
+        idle_w : float, optional
             As `generate`.
 
         Returns
