@@ -107,6 +107,9 @@ def fit(runs, out, kind, transitions, states, start, stop, seed) -> None:  # noq
     from sitetrace.modelfile import save_model
     from sitetrace.rundir import read_run
 
+    # a fit takes long: a place that is not there is said before it
+    if not out.parent.is_dir():
+        raise InputError(f"{out}: no folder {out.parent}: make it first")
     loaded = [read_run(path) for path in runs]
     for run in loaded:
         _say(run.notes)
