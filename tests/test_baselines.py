@@ -7,9 +7,10 @@ import pytest
 
 from sitetrace.baselines import BASELINES, device, phases
 from sitetrace.evaluation import evaluate
+from sitetrace.files import InputError
 from sitetrace.rundir import read_run
 from sitetrace.serving import ConstantRate, Server
-from sitetrace.trace import Configuration, InputError, Run
+from sitetrace.trace import Configuration, Run
 
 QUARTER = Fraction(1, 4)
 SURROGATE = ConstantRate(prefill_tok_s=1000.0, decode_tok_s=100.0)

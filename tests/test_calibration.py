@@ -6,9 +6,10 @@ import pandas as pd
 import pytest
 
 from sitetrace.calibration import calibrate, printed_count
+from sitetrace.files import InputError
 from sitetrace.rundir import read_run
 from sitetrace.serving import Server, running_count, simulate
-from sitetrace.trace import Configuration, InputError, Run
+from sitetrace.trace import Configuration, Run
 
 R4, R2P5 = "qwen3-8b_a100_tp1_poisson_r4", "qwen3-8b_a100_tp1_poisson_r2p5"
 ARCH = {"d_model": 4096, "n_layers": 36, "n_kv": 8, "head_dim": 128, "w_bytes": 1.6e10}

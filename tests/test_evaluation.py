@@ -9,9 +9,10 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from sitetrace.evaluation import evaluate, format_table
+from sitetrace.files import InputError
 from sitetrace.metrics import SCORES, scores
 from sitetrace.rundir import read_run
-from sitetrace.trace import Configuration, InputError, PowerTrace, Run
+from sitetrace.trace import Configuration, PowerTrace, Run
 
 EPOCH_S = 1_784_415_464.0
 QUARTER = Fraction(1, 4)

@@ -10,9 +10,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 import sitetrace
+from sitetrace.files import InputError
 from sitetrace.generator import LEAD_S, TAIL_S, load_warnings
 from sitetrace.serving import ConstantRate, Server, simulate
-from sitetrace.trace import InputError
 from sitetrace.workload import poisson
 
 MODEL = sitetrace.load_model(sitetrace.shipped_model("testbed"))

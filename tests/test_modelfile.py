@@ -11,13 +11,14 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from sitetrace.activity import COLUMNS
+from sitetrace.files import InputError
 from sitetrace.generator import StatesModel
 from sitetrace.idle import fit_idle
 from sitetrace.modelfile import load_model, save_model, summary
 from sitetrace.serving import ConstantRate, LogNormalTTFT
 from sitetrace.states import fit_mixture
 from sitetrace.testbed import Testbed, simulate_run
-from sitetrace.trace import Configuration, InputError, Run
+from sitetrace.trace import Configuration, Run
 from sitetrace.training import fit_parts, prepare, usable
 from sitetrace.workload import poisson
 

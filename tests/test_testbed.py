@@ -8,11 +8,11 @@ import pytest
 
 from sitetrace import testbed
 from sitetrace.activity import activity_table
+from sitetrace.files import InputError, read_table
 from sitetrace.meter import Meter
 from sitetrace.rundir import read_run
 from sitetrace.serving import simulate
 from sitetrace.testbed import EFFECTS, EPOCH_S, STATES, Testbed, simulate_run, true_states
-from sitetrace.trace import InputError, read_table
 from sitetrace.workload import poisson
 
 PLAIN = Testbed()

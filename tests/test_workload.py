@@ -6,7 +6,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from sitetrace.trace import MAX_SPAN_S, InputError, read_requests, validate_requests
+from sitetrace.files import InputError
+from sitetrace.trace import MAX_SPAN_S, read_requests, validate_requests
 from sitetrace.workload import (
     DAY_S,
     INPUT_LIMIT,

@@ -13,8 +13,9 @@ import pandas as pd
 
 from sitetrace.activity import activity_table
 from sitetrace.datasets import data_dir
+from sitetrace.files import InputError, read_json
 from sitetrace.serving import ConstantRate, Server, simulate
-from sitetrace.trace import InputError, PowerTrace, Run, read_json
+from sitetrace.trace import PowerTrace, Run
 
 PHASES = ("idle", "prefill", "decode")
 ACTIVE = 1e-6

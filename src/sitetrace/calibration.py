@@ -8,8 +8,9 @@ import numpy as np
 import pandas as pd
 
 from sitetrace.activity import amount_in_bins
+from sitetrace.files import InputError
 from sitetrace.serving import Server, Timeline, simulate
-from sitetrace.trace import InputError, Run
+from sitetrace.trace import Run
 
 # Vendors' data sheets: bytes a second of the memory, dense 16-bit FLOP a second.
 BANDWIDTH = {"A100": 2.0e12, "H100": 3.35e12}

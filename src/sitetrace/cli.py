@@ -10,7 +10,8 @@ import click
 import numpy as np
 
 from sitetrace import __version__
-from sitetrace.trace import InputError, read_json, read_requests
+from sitetrace.files import InputError, read_json
+from sitetrace.trace import read_requests
 
 FILE = click.Path(path_type=Path)
 SEED = click.option("--seed", type=click.IntRange(0), default=0, show_default=True)
@@ -151,11 +152,11 @@ def show(model) -> None:  # noqa: ANN001
 @SEED
 def generate(model, requests, out, reading, dt, lead, tail, draws, idle_w, seed) -> None:  # noqa: ANN001
     """Generate power for a stream of requests."""
+    from sitetrace.files import digest_of
     from sitetrace.generator import load_warnings
     from sitetrace.modelfile import load_model
     from sitetrace.serving import simulate
     from sitetrace.storage import check_ending, write_trace
-    from sitetrace.trace import digest_of
 
     check_ending(out)
     for name, value, low in (("--lead", lead, 0.0), ("--tail", tail, 0.0), ("--idle-w", idle_w, 0)):

@@ -10,13 +10,14 @@ from sitetrace.activity import COLUMNS, activity_table
 from sitetrace.baselines import BASELINES
 from sitetrace.datasets import Split, data_dir, dataset_path, split, splits
 from sitetrace.evaluation import evaluate
+from sitetrace.files import InputError
 from sitetrace.fitting import fit
 from sitetrace.generator import StatesModel
 from sitetrace.modelfile import load_model
 from sitetrace.rundir import read_run
 from sitetrace.selection import cross_validate
 from sitetrace.serving import simulate
-from sitetrace.trace import InputError, PowerTrace, Run
+from sitetrace.trace import PowerTrace, Run
 from sitetrace.training import cut_run
 
 TESTBED = "testbed/"

@@ -9,10 +9,12 @@ from fractions import Fraction
 import numpy as np
 import pandas as pd
 
-from sitetrace.metrics import SCORES, noise_floor, scores
+from sitetrace.files import InputError
+from sitetrace.floors import noise_floor
+from sitetrace.metrics import SCORES, scores
 from sitetrace.rundir import check_overlap, sampling_step
 from sitetrace.serving import Server, simulate
-from sitetrace.trace import InputError, PowerTrace, Run
+from sitetrace.trace import PowerTrace, Run
 
 LEAST_COVERED = 0.95
 SAME_STEP = 0.05

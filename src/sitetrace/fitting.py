@@ -7,11 +7,12 @@ import pandas as pd
 
 from sitetrace.activity import COLUMNS
 from sitetrace.calibration import calibrate
+from sitetrace.files import InputError
 from sitetrace.generator import StatesModel
 from sitetrace.idle import fit_idle
 from sitetrace.selection import cross_validate
 from sitetrace.states import CANDIDATES, bic_curve, fit_mixture
-from sitetrace.trace import InputError, Run
+from sitetrace.trace import Run
 from sitetrace.training import LEAST_SAMPLES, cut_run, fit_parts, prepare, usable
 from sitetrace.transitions import KINDS
 

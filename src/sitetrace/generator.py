@@ -11,10 +11,11 @@ import pandas as pd
 
 from sitetrace.activity import activity_table
 from sitetrace.emissions import Emissions
+from sitetrace.files import InputError
 from sitetrace.idle import Idle
 from sitetrace.serving import ConstantRate, LogNormalTTFT, Server, Timeline, simulate
 from sitetrace.states import Mixture
-from sitetrace.trace import MAX_SPAN_S, Configuration, InputError, PowerTrace
+from sitetrace.trace import MAX_SPAN_S, Configuration, PowerTrace
 from sitetrace.transitions import Transitions, sample_path
 
 CLIP_SHARE = 0.05

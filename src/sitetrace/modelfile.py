@@ -10,12 +10,13 @@ from typing import Any
 import numpy as np
 
 from sitetrace.emissions import Emissions
+from sitetrace.files import InputError, read_json, replacing
 from sitetrace.generator import StatesModel
 from sitetrace.idle import Idle
 from sitetrace.serving import ConstantRate, LogNormalTTFT, Server
 from sitetrace.soundness import check_model
 from sitetrace.states import Mixture
-from sitetrace.trace import Configuration, InputError, parse_step, read_json, replacing
+from sitetrace.trace import Configuration, parse_step
 from sitetrace.transitions import Logit, Markov, Trees
 
 SCHEMA = 1

@@ -7,9 +7,9 @@ from dataclasses import astuple, dataclass, fields
 import numpy as np
 import pandas as pd
 
+from sitetrace.files import InputError
 from sitetrace.surrogates import ConstantRate, LogNormalTTFT, serve
 from sitetrace.timeline import Timeline, running_count, segment_frame
-from sitetrace.trace import InputError
 
 __all__ = [
     "ConstantRate",

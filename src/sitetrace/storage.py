@@ -10,7 +10,8 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 
-from sitetrace.trace import InputError, PowerTrace, parse_step, read_json, read_table, replacing
+from sitetrace.files import InputError, read_json, read_table, replacing
+from sitetrace.trace import PowerTrace, parse_step
 
 ENDINGS = (".csv", ".parquet", ".nc", ".zarr")
 

@@ -8,8 +8,8 @@ from dataclasses import dataclass
 import numpy as np
 import pandas as pd
 
+from sitetrace.files import InputError
 from sitetrace.timeline import Timeline, segment_frame
-from sitetrace.trace import InputError
 
 TTFT_FLOOR_S = 1e-3
 

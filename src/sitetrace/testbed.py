@@ -15,11 +15,12 @@ import numpy as np
 import pandas as pd
 
 from sitetrace.activity import activity_table
+from sitetrace.files import InputError, replacing
 from sitetrace.meter import Meter
 from sitetrace.rundir import write_run
 from sitetrace.serving import Server, Timeline, running_count, simulate
 from sitetrace.surface import Surface
-from sitetrace.trace import InputError, PowerTrace, Run, replacing
+from sitetrace.trace import PowerTrace, Run
 from sitetrace.workload import bursty, poisson
 
 DT = Fraction(1, 4)

@@ -10,12 +10,7 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 
-# The aliases are here for importers: files and types are one subject to them.
 from sitetrace.files import InputError, read_table
-from sitetrace.files import digest_of as digest_of
-from sitetrace.files import read_json as read_json
-from sitetrace.files import read_text_table as read_text_table
-from sitetrace.files import replacing as replacing
 
 MAX_SPAN_S = 31 * 86400.0
 MAX_GAP_S = 60.0

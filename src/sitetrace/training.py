@@ -10,10 +10,11 @@ import pandas as pd
 
 from sitetrace.activity import activity_table
 from sitetrace.emissions import Emissions, fit_emissions
+from sitetrace.files import InputError
 from sitetrace.idle import Idle
 from sitetrace.serving import Server, simulate
 from sitetrace.states import Mixture
-from sitetrace.trace import InputError, Run
+from sitetrace.trace import Run
 from sitetrace.transitions import Transitions, fit_transitions
 
 MAX_GAP_STEPS = 4

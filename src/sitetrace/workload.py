@@ -7,7 +7,8 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 
-from sitetrace.trace import MAX_SPAN_S, InputError, replacing
+from sitetrace.files import InputError, replacing
+from sitetrace.trace import MAX_SPAN_S
 
 MAX_REQUESTS = 50_000_000
 DAY_S = 86400.0
