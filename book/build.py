@@ -21,18 +21,25 @@ from tqdm import tqdm
 
 from sitetrace.files import InputError, digest_of
 from sitetrace.records import read_records
+from sitetrace.tables import record_cells
 
 ROOT = Path(__file__).resolve().parents[1]
 SIDE_BY_SIDE = 2
 FIGURE_PAGE = "energy-errors-measured"
 NEEDED, ALLOWED = {"page", "notebook"}, {"page", "notebook", "parameters", "needs"}
 TESTBED_LINE = (
-    "```{warning}\nMade on the testbed, a server that we simulate with our own engine: it shows "
-    "how the method works and claims nothing about hardware.\n```"
+    "```{admonition} Testbed\nMade on the testbed, a server that we simulate with our own engine: "
+    "it shows how the method works and claims nothing about hardware.\n```"
 )
 RECORDED_LINE = (
     "```{note}\nThese numbers were recorded on measured runs, which are not part of the project. "
     "`SITETRACE_DATA=<mirror> make book` makes them, and the whole page, anew.\n```"
+)
+RECORDED_FIGURE = (
+    "```{figure} ../figures/thread.png\n:alt: Absolute energy error on a logarithmic axis, one row "
+    "for each judged recording and one marker for each method.\n\nAbsolute energy error by judged "
+    "recording (rows) and method (markers), as recorded on measured runs; the last row shows the "
+    "published errors of the paper's configurations.\n```"
 )
 
 
@@ -191,20 +198,18 @@ def source_line(page: Page, digest: str) -> str:
 def recorded_page(page: Page, root: Path) -> str:
     """Compose the page that shows stored records, for readers without the mirror."""
     records = root / "data" / "records" / f"{page.slug}.json"
-    table = ["| what | value | unit | interval | data | paper | verdict |", "|" + " --- |" * 7]
-    for row in read_records(records):
-        interval = "–" if row["interval"] is None else "{:g} to {:g}".format(*row["interval"])
-        value, paper = ("–" if row[key] is None else f"{row[key]:g}" for key in ("value", "paper"))
-        data = f"{row['data']}: {row['dataset']}"
-        cells = [row["name"], value, row["unit"], interval, data, paper, row["verdict"] or "–"]
-        table.append("| " + " | ".join(cell.replace("|", "\\|") for cell in cells) + " |")
+    question = nbformat.read(page.notebook, as_version=4).cells[0].source.partition("\n")[2]
+    cells = record_cells(read_records(records)).map(lambda text: text.replace("|", "\\|"))
+    lines = [list(cells), ["---"] * cells.shape[1], *cells.to_numpy().tolist()]
     parts = [
         heading(page),
         RECORDED_LINE,
         source_line(page, digest_of([records])),
-        "\n".join(table),
+        question.strip(),
+        RECORDED_FIGURE if page.slug == FIGURE_PAGE else "",
+        "\n".join("| " + " | ".join(line) + " |" for line in lines),
     ]
-    return "\n\n".join(parts) + "\n"
+    return "\n\n".join(part for part in parts if part) + "\n"
 
 
 def remove_page(slug: str, generated: Path) -> None:
@@ -290,7 +295,9 @@ def build_html(book: Path) -> Path:
 
 def main(arguments: list[str] | None = None, root: Path = ROOT) -> int:
     parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--keep-records", action="store_true", help="store measured records and the README's figure")
+    parser.add_argument(
+        "--keep-records", action="store_true", help="store measured records and the README's figure"
+    )
     options = parser.parse_args(arguments)
     try:
         made = make_pages(root, mirror_from_environment())

@@ -84,7 +84,8 @@ def test_without_a_mirror_the_measured_page_shows_what_was_recorded(root):
     assert page.startswith("# Mini (measured)\n")
     assert "recorded on measured runs" in page
     assert "SITETRACE_DATA" in page
-    assert "| energy error | 3 | % | – | measured: r \\| 1 | 5 | not reproduced |" in page
+    assert "A notebook of this test." in page
+    assert "| energy error | 3 % | – | measured: r \\| 1 | 5 | not reproduced |" in page
 
 
 def test_a_page_says_first_what_it_was_made_from(root):

@@ -26,8 +26,8 @@ def show(table: pd.DataFrame, digits: int = 2) -> Styler:
     return style.set_table_attributes('class="dataframe"')
 
 
-def show_records(rows: list[dict]) -> Styler:
-    """Lay records out for a page.
+def record_cells(rows: list[dict]) -> pd.DataFrame:
+    """Write records as text, cell by cell.
 
     Parameters
     ----------
@@ -36,7 +36,7 @@ def show_records(rows: list[dict]) -> Styler:
 
     Returns
     -------
-    pandas.io.formats.style.Styler
+    pandas.DataFrame
         One row a number: value, interval, source, the paper's value, verdict.
     """
 
@@ -54,7 +54,23 @@ def show_records(rows: list[dict]) -> Styler:
         }
         for row in rows
     ]
-    return show(pd.DataFrame(cells))
+    return pd.DataFrame(cells)
+
+
+def show_records(rows: list[dict]) -> Styler:
+    """Lay records out for a page.
+
+    Parameters
+    ----------
+    rows : list of dict
+        Made by `sitetrace.records.record`.
+
+    Returns
+    -------
+    pandas.io.formats.style.Styler
+        The cells of `record_cells`.
+    """
+    return show(record_cells(rows))
 
 
 def describe(values: object) -> Styler:
