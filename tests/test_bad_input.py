@@ -11,8 +11,8 @@ from hypothesis import strategies as st
 
 from sitetrace.files import InputError
 from sitetrace.ingest import ingest
+from sitetrace.requests import read_requests
 from sitetrace.rundir import read_run, write_run
-from sitetrace.trace import read_requests
 
 SAMPLES = Path(__file__).parent / "samples"
 POWER = "time_s,gpu,power_w\n" + "".join(

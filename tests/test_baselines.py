@@ -5,7 +5,8 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from sitetrace.baselines import BASELINES, device, phases
+from sitetrace.baselines import baselines, phases
+from sitetrace.devices import device
 from sitetrace.evaluation import evaluate
 from sitetrace.files import InputError
 from sitetrace.rundir import read_run
@@ -41,10 +42,10 @@ def fitting_run(hardware="A100", tensor_parallel=2):
 
 
 def ask(name, run, requests, start_s=0.0, dt=QUARTER, size=80):
-    return BASELINES[name](run, SURROGATE, requests, start_s, dt, size)
+    return baselines(run, SURROGATE, requests, start_s, dt, size)[name]
 
 
-@pytest.mark.parametrize("name", BASELINES)
+@pytest.mark.parametrize("name", ["nameplate", "mean", "phase look-up", "static replay"])
 def test_every_baseline_fills_the_clock_it_is_asked_for(name):
     trace = ask(name, fitting_run(), requests_at(103.0), start_s=100.0, dt=Fraction(1, 2), size=33)
     assert (trace.start_s, trace.dt, trace.power_w.shape) == (100.0, Fraction(1, 2), (33,))
@@ -122,9 +123,9 @@ def test_phases_from_our_engine_beat_nameplate_and_mean_on_a_measured_run(measur
     size = int((judged.samples["time_s"].iloc[-1] - begin_s) * 4) + 1
     server = Server()
     nrmse = {
-        name: evaluate(judged, baseline(fitted, server, judged.requests, begin_s, QUARTER, size))[
-            "native"
-        ]["whole"]["nrmse"]
-        for name, baseline in BASELINES.items()
+        name: evaluate(judged, trace)["native"]["whole"]["nrmse"]
+        for name, trace in baselines(
+            fitted, server, judged.requests, begin_s, QUARTER, size
+        ).items()
     }
     assert nrmse["phase look-up"] < nrmse["mean"] < nrmse["nameplate"]

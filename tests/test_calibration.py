@@ -5,8 +5,9 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from sitetrace.calibration import calibrate, printed_count
+from sitetrace.calibration import calibrate
 from sitetrace.files import InputError
+from sitetrace.observed import printed_count
 from sitetrace.rundir import read_run
 from sitetrace.serving import Server, running_count, simulate
 from sitetrace.trace import Configuration, Run

@@ -14,9 +14,9 @@ import pytest
 import sitetrace
 from sitetrace.cli import cli, main
 from sitetrace.metrics import SCORES
+from sitetrace.requests import read_requests
 from sitetrace.storage import read_trace
 from sitetrace.testbed import write_dataset
-from sitetrace.trace import read_requests
 
 SHIPPED = sitetrace.shipped_model("testbed")
 SAMPLES = Path(__file__).parent / "samples"

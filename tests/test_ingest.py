@@ -8,17 +8,12 @@ import numpy as np
 import pandas as pd
 import pytest
 
+from sitetrace.clocks import find_utc_offset, format_utc_offset, parse_utc_offset
 from sitetrace.files import InputError
-from sitetrace.ingest import (
-    find_utc_offset,
-    format_utc_offset,
-    ingest,
-    parse_utc_offset,
-    read_vllm_metrics,
-    read_vllm_requests,
-)
+from sitetrace.ingest import ingest
 from sitetrace.meters import read_meter
 from sitetrace.rundir import read_run
+from sitetrace.vllm import read_vllm_metrics, read_vllm_requests
 
 SAMPLES = Path(__file__).parent / "samples"
 REQUESTS = SAMPLES / "vllm_bench_serve.json"

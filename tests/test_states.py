@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 from scipy.stats import norm
 
-from sitetrace.datasets import read_paper_table
+from sitetrace.paper import read_paper_table
 from sitetrace.states import Mixture, bic_curve, fit_mixture, published_mixture
 
 

@@ -7,7 +7,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from sitetrace.files import InputError
-from sitetrace.trace import MAX_SPAN_S, read_requests, validate_requests
+from sitetrace.requests import read_requests, validate_requests
+from sitetrace.trace import MAX_SPAN_S
 from sitetrace.workload import (
     DAY_S,
     INPUT_LIMIT,

@@ -15,7 +15,7 @@ _VERBS = {
     "save_model": "modelfile",
     "evaluate": "evaluation",
     "shipped_model": "datasets",
-    "read_requests": "trace",
+    "read_requests": "requests",
 }
 _MODULES = ("baselines", "datasets", "metrics", "plots", "records", "tables", "testbed", "workload")
 

@@ -12,8 +12,8 @@ import numpy as np
 import pandas as pd
 
 from sitetrace.activity import activity_table
-from sitetrace.datasets import data_dir
-from sitetrace.files import InputError, read_json
+from sitetrace.devices import device
+from sitetrace.files import InputError
 from sitetrace.serving import ConstantRate, Server, simulate
 from sitetrace.trace import PowerTrace, Run
 
@@ -23,122 +23,33 @@ RISING = 0.05
 RISING_BINS = 2
 
 
-def device(hardware: str) -> dict:
-    """Datasheet values of a GPU type.
-
-    Parameters
-    ----------
-    hardware : str
-        Name as in ``run.json``: ``A100``, ``H100``, ``testbed``, or the full name of the device.
-
-    Returns
-    -------
-    dict
-        ``device``, ``tdp_w``, ``memory_bytes``, ``bandwidth_bytes_s``, ``peak_flop_s``.
-
-    Raises
-    ------
-    InputError
-        If the type is not in the table.
-    """
-    devices = read_json(data_dir() / "devices.json")["devices"]
-    for name, entry in devices.items():
-        if hardware in (name, entry["device"]):
-            return entry
-    raise InputError(f"hardware {hardware!r} is not in devices.json: it holds {', '.join(devices)}")
-
-
-def nameplate(
-    run: Run,
+def baselines(
+    fitting: Run,
     server: Server | ConstantRate,
     requests: pd.DataFrame,
     start_s: float,
     dt: Fraction,
     size: int,
-) -> PowerTrace:
-    """All GPUs of the engine at their thermal design power, always.
+) -> dict[str, PowerTrace]:
+    """Power for a stream of requests by all baselines.
+
+    ``nameplate``: all GPUs of the engine at their thermal design power, always. ``mean``: the mean
+    of all power samples of the fitting run, always. ``phase look-up``: the mean power that the
+    fitting run drew while idle, in prefill and in decode (`phases`; one that it never had takes its
+    mean). ``static replay``: the power of the fitting run whatever is asked, first arrival upon
+    first arrival, over and over if it is too short.
 
     Parameters
     ----------
-    run : Run
-        Fitting run; only its configuration counts.
-    server : Server or ConstantRate
-        Not used: nothing is served.
-    requests : pandas.DataFrame
-        Not used.
-    start_s : float
-        Begin of the trace, seconds on the clock of `requests`.
-    dt : fractions.Fraction
-        Step, seconds.
-    size : int
-        Number of bins.
-
-    Returns
-    -------
-    PowerTrace
-        A constant.
-    """
-    power_w = device(run.configuration.hardware)["tdp_w"] * run.configuration.tensor_parallel
-    return PowerTrace(start_s, dt, np.full(size, power_w))
-
-
-def mean_power(
-    run: Run,
-    server: Server | ConstantRate,
-    requests: pd.DataFrame,
-    start_s: float,
-    dt: Fraction,
-    size: int,
-) -> PowerTrace:
-    """Mean of all the power samples of the fitting run, always.
-
-    Parameters
-    ----------
-    run : Run
-        Fitting run.
-    server : Server or ConstantRate
-        Not used.
-    requests : pandas.DataFrame
-        Not used.
-    start_s : float
-        Begin of the trace, seconds on the clock of `requests`.
-    dt : fractions.Fraction
-        Step, seconds.
-    size : int
-        Number of bins.
-
-    Returns
-    -------
-    PowerTrace
-        A constant.
-    """
-    return PowerTrace(start_s, dt, np.full(size, float(run.samples["power_w"].mean())))
-
-
-def phase_lookup(
-    run: Run,
-    server: Server | ConstantRate,
-    requests: pd.DataFrame,
-    start_s: float,
-    dt: Fraction,
-    size: int,
-) -> PowerTrace:
-    """Mean power that the fitting run drew while idle, in prefill and in decode.
-
-    The phases are those of the look-up table that the paper's repository compares itself with
-    (grantwilkins/powertrace-sim, March 2026; see `phases`).
-
-    Parameters
-    ----------
-    run : Run
+    fitting : Run
         Fitting run, with requests.
     server : Server or ConstantRate
-        What turns requests into activity, in the fitting run and in the trace alike: the paper's
-        surrogate for its own form, our calibrated engine for the better one.
+        What turns requests into activity for the look-up, in the fitting run and in the trace
+        alike: the paper's surrogate for its own form, our calibrated engine for the better one.
     requests : pandas.DataFrame
         Requests whose power is asked for.
     start_s : float
-        Begin of the trace, seconds on the clock of `requests`.
+        Begin of the traces, seconds on the clock of `requests`.
     dt : fractions.Fraction
         Step, seconds.
     size : int
@@ -146,28 +57,44 @@ def phase_lookup(
 
     Returns
     -------
-    PowerTrace
-        One of three values in each bin; a phase that the fitting run never had takes its mean.
+    dict of str to PowerTrace
+        By the names above.
 
     Raises
     ------
     InputError
-        If the fitting run has no requests.
+        If the fitting run has no requests, or its hardware is not in the table of devices.
     """
-    if run.requests is None:
-        raise InputError(f"{run.name}: no requests.csv: phases need the requests of the run")
-    fitted = activity_table(
-        simulate(run.requests, server), run.samples["time_s"].to_numpy(), float(run.dt)
-    )
-    levels = run.samples["power_w"].groupby(phases(fitted)).mean()
-    levels = levels.reindex(PHASES).fillna(run.samples["power_w"].mean())
-    ends_s = PowerTrace(start_s + float(dt), dt, np.zeros(size)).time_s
-    asked = activity_table(simulate(requests, server), ends_s, float(dt))
-    return PowerTrace(start_s, dt, levels.loc[phases(asked)].to_numpy())
+    if fitting.requests is None:
+        raise InputError(f"{fitting.name}: no requests.csv: phases need the requests of the run")
+    clock = PowerTrace(start_s, dt, np.zeros(size))
+    design_w = device(fitting.configuration.hardware)["tdp_w"]
+    power_w = {
+        "nameplate": np.full(size, design_w * fitting.configuration.tensor_parallel),
+        "mean": np.full(size, float(fitting.samples["power_w"].mean())),
+        "phase look-up": _phase_lookup(fitting, server, requests, clock),
+        "static replay": _static_replay(fitting, requests, clock),
+    }
+    return {name: PowerTrace(start_s, dt, values) for name, values in power_w.items()}
+
+
+def _phase_lookup(
+    fitting: Run, server: Server | ConstantRate, requests: pd.DataFrame, clock: PowerTrace
+) -> np.ndarray:
+    """One of three powers in each bin of a clock."""
+    timeline = simulate(fitting.requests, server)
+    fitted = activity_table(timeline, fitting.samples["time_s"].to_numpy(), float(fitting.dt))
+    levels = fitting.samples["power_w"].groupby(phases(fitted)).mean()
+    levels = levels.reindex(PHASES).fillna(fitting.samples["power_w"].mean())
+    ends_s = PowerTrace(clock.start_s + clock.dt_s, clock.dt, clock.power_w).time_s
+    asked = activity_table(simulate(requests, server), ends_s, clock.dt_s)
+    return levels.loc[phases(asked)].to_numpy()
 
 
 def phases(activity: pd.DataFrame) -> np.ndarray:
-    """Name the phase of each bin by the paper's repository's rule.
+    """Name the phase of each bin by the rule of the paper's repository.
+
+    METHOD: the look-up table that grantwilkins/powertrace-sim (March 2026) compares itself with.
 
     Parameters
     ----------
@@ -187,50 +114,15 @@ def phases(activity: pd.DataFrame) -> np.ndarray:
     return np.select([~active, prefill], ["idle", "prefill"], "decode")
 
 
-def static_replay(
-    run: Run,
-    server: Server | ConstantRate,
-    requests: pd.DataFrame,
-    start_s: float,
-    dt: Fraction,
-    size: int,
-) -> PowerTrace:
-    """Replay the power of the fitting run, whatever is asked; over and over if it is too short.
-
-    Parameters
-    ----------
-    run : Run
-        Fitting run.
-    server : Server or ConstantRate
-        Not used.
-    requests : pandas.DataFrame
-        Only their first arrival counts: the fitting run's is laid upon it.
-    start_s : float
-        Begin of the trace, seconds on the clock of `requests`.
-    dt : fractions.Fraction
-        Step, seconds.
-    size : int
-        Number of bins.
-
-    Returns
-    -------
-    PowerTrace
-        Means of the recording over each bin; a sample holds from the one before to its own time.
-    """
-    time_s = run.samples["time_s"].to_numpy()
-    begin_s = time_s[0] - float(run.dt)
+def _static_replay(fitting: Run, requests: pd.DataFrame, clock: PowerTrace) -> np.ndarray:
+    """Means of the recording over each bin; a sample holds from the one before to its own time."""
+    time_s = fitting.samples["time_s"].to_numpy()
+    begin_s = time_s[0] - float(fitting.dt)
     knots_s = np.concatenate([[0.0], time_s - begin_s])
-    energy_j = np.concatenate([[0.0], np.cumsum(run.samples["power_w"] * np.diff(knots_s))])
-    load_s = 0.0 if run.requests is None else float(run.requests["arrival_s"].iloc[0]) - begin_s
-    edges = PowerTrace(start_s - float(requests["arrival_s"].iloc[0]), dt, np.zeros(size + 1))
-    turns, rest_s = np.divmod(edges.time_s + load_s, knots_s[-1])
+    energy_j = np.concatenate([[0.0], np.cumsum(fitting.samples["power_w"] * np.diff(knots_s))])
+    load_s = float(fitting.requests["arrival_s"].iloc[0]) - begin_s
+    since_s = clock.start_s - float(requests["arrival_s"].iloc[0])
+    edges_s = PowerTrace(since_s, clock.dt, np.zeros(clock.power_w.size + 1)).time_s
+    turns, rest_s = np.divmod(edges_s + load_s, knots_s[-1])
     spent_j = turns * energy_j[-1] + np.interp(rest_s, knots_s, energy_j)
-    return PowerTrace(start_s, dt, np.diff(spent_j) / float(dt))
-
-
-BASELINES = {
-    "nameplate": nameplate,
-    "mean": mean_power,
-    "phase look-up": phase_lookup,
-    "static replay": static_replay,
-}
+    return np.diff(spent_j) / clock.dt_s

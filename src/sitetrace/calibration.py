@@ -2,53 +2,20 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, replace
+from dataclasses import replace
 
 import numpy as np
 import pandas as pd
 
-from sitetrace.activity import amount_in_bins
-from sitetrace.files import InputError
-from sitetrace.serving import Server, Timeline, simulate
+from sitetrace.architecture import from_architecture
+from sitetrace.observed import Observed, observe, residuals
+from sitetrace.serving import Server
 from sitetrace.trace import Run
 
-# Vendors' data sheets: bytes a second of the memory, dense 16-bit FLOP a second.
-BANDWIDTH = {"A100": 2.0e12, "H100": 3.35e12}
-PEAK_FLOP_S = {"A100": 3.12e14, "H100": 9.89e14}
-GPU_BYTES = 80e9
-MEMORY_SHARE = 0.9
-ATTENTION_EFFICIENCY = 0.5
-# When a request meets the engine within a step is chance, which makes TTFT a rough guide.
-TTFT_WEIGHT = 0.1
 C3_ABOVE_FLOOR = 0.3
 FREE = ("c0_s", "c1_s", "c2_s", "c3_s", "overhead_s")
 # Time to first token knows nothing of decode: what a sequence and its context add stays as it is.
 FREE_BY_TTFT_ALONE = ("c0_s", "c2_s")
-ARCHITECTURE = ("d_model", "n_layers", "n_kv", "head_dim", "w_bytes")
-
-
-@dataclass(frozen=True)
-class Observed:
-    """What a run tells about its engine, on the clock of its first arrival.
-
-    Parameters
-    ----------
-    requests : pandas.DataFrame
-        Arrivals from 0 s and tokens.
-    ttft_s : numpy.ndarray
-        Measured time to first token of each request, seconds; NaN where there is none.
-    times_s, running, prompted, generated : numpy.ndarray
-        Counters from the first arrival on: seconds, running requests, tokens prefilled and
-        generated since the first of these rows (start-up and test requests were counted before);
-        empty without.
-    """
-
-    requests: pd.DataFrame
-    ttft_s: np.ndarray
-    times_s: np.ndarray
-    running: np.ndarray
-    prompted: np.ndarray
-    generated: np.ndarray
 
 
 def calibrate(runs: list[Run] | Run) -> Server:
@@ -78,153 +45,15 @@ def calibrate(runs: list[Run] | Run) -> Server:
         If a run lacks what is needed, or ``run.json`` holds an impossible value.
     """
     runs = [runs] if isinstance(runs, Run) else runs
-    seen = [_observe(run) for run in runs]
+    seen = [observe(run) for run in runs]
     free = FREE
     if not any(each.times_s.size for each in seen):
         free = FREE_BY_TTFT_ALONE
     elif all(np.isnan(each.ttft_s).all() for each in seen):
         free = FREE[:-1]
-    floor = _from_architecture(runs[0], max(_largest_request(each.requests) for each in seen))
-    return _fit(seen, _first_guess(seen, floor), floor.c3_s if _known(runs[0]) else 0.0, free)
-
-
-def residuals(seen: Observed, server: Server) -> np.ndarray:
-    """How far a simulated engine is from a measured run, point by point.
-
-    Parameters
-    ----------
-    seen : Observed
-        Measured run.
-    server : Server
-        Engine to be judged.
-
-    Returns
-    -------
-    numpy.ndarray
-        Errors of the running count over its mean, lead of the token counter (seconds) and a tenth
-        of the errors of ln(TTFT), each divided by how many there are, so that the sum of
-        magnitudes is the sum of the three mean absolute errors; shape (n,).
-    """
-    timeline = simulate(seen.requests, server)
-    fate, parts = timeline.requests, []
-    known = ~np.isnan(seen.ttft_s)
-    if known.any():
-        ttft_s = (fate["first_token_s"] - fate["arrival_s"]).to_numpy() + server.overhead_s
-        parts.append(TTFT_WEIGHT * np.log(ttft_s[known] / seen.ttft_s[known]))
-    if seen.times_s.size:
-        rate = seen.generated[-1] / (seen.times_s[-1] - seen.times_s[0])
-        running = printed_count(timeline, seen.times_s)
-        parts.append((running - seen.running) / seen.running.mean())
-        parts.append((_generated(timeline, seen.times_s) - seen.generated) / rate)
-    return np.concatenate([part / part.size for part in parts])
-
-
-def printed_count(timeline: Timeline, times_s: np.ndarray) -> np.ndarray:
-    """Count running requests as an engine's own counter prints them.
-
-    vLLM renews its counters after each step, so a request appears with its first token; while
-    its prompt is computed the counter still shows the step before.
-
-    Parameters
-    ----------
-    timeline : Timeline
-        Result of `sitetrace.serving.simulate`.
-    times_s : numpy.ndarray
-        Times on the clock of the requests, seconds, shape (n,).
-
-    Returns
-    -------
-    numpy.ndarray
-        Requests with ``first_token_s <= t < end_s``, shape (n,).
-    """
-    first, end = (np.sort(timeline.requests[name]) for name in ("first_token_s", "end_s"))
-    after = [np.searchsorted(each, times_s, side="right") for each in (first, end)]
-    return after[0] - after[1]
-
-
-def _generated(timeline: Timeline, times_s: np.ndarray) -> np.ndarray:
-    """Tokens generated since the first of some times."""
-    decode = timeline.segments["decode_tokens"].to_numpy()
-    since_s = times_s - times_s[0]
-    first = np.searchsorted(np.sort(timeline.requests["first_token_s"]), times_s, side="right")
-    return amount_in_bins(timeline.segments, decode, times_s, since_s) + first - first[0]
-
-
-def _observe(run: Run) -> Observed:
-    """Put a run on the clock of its first arrival."""
-    if run.requests is None:
-        raise InputError(f"run {run.name}: requests.csv is missing: calibration needs requests")
-    origin_s = float(run.requests["arrival_s"].iloc[0])
-    requests = run.requests[["arrival_s", "input_tokens", "output_tokens"]].copy()
-    requests["arrival_s"] -= origin_s
-    ttft_s = np.full(len(requests), np.nan)
-    if "ttft_s" in run.requests:
-        ttft_s = run.requests["ttft_s"].where(run.requests["ttft_s"] > 0).to_numpy()
-    times_s = running = prompted = generated = np.empty(0)
-    if run.engine is not None:
-        engine = run.engine[run.engine["time_s"] >= origin_s]
-        tokens = engine["generation_tokens"].to_numpy(dtype=float)
-        # Counters that never move tell nothing.
-        if tokens.size > 1 and tokens[-1] > tokens[0] and (engine["running"] > 0).any():
-            times_s = engine["time_s"].to_numpy() - origin_s
-            running = engine["running"].to_numpy(dtype=float)
-            prompted = engine["prompt_tokens"].to_numpy(dtype=float)
-            generated = tokens - tokens[0]
-    if np.isnan(ttft_s).all() and not times_s.size:
-        raise InputError(
-            f"run {run.name}: neither ttft_s in requests.csv nor engine.csv rows at work: "
-            "calibration needs one of them"
-        )
-    return Observed(requests, ttft_s, times_s, running, prompted, generated)
-
-
-def _known(run: Run) -> bool:
-    """Whether architecture and GPU type are known well enough for a floor of c3."""
-    architecture = run.info.get("arch")
-    return (
-        isinstance(architecture, dict)
-        and all(name in architecture for name in ARCHITECTURE)
-        and run.configuration.hardware in BANDWIDTH
-    )
-
-
-def _number(run: Run, table: dict, name: str, default: float, lowest: float) -> float:
-    """One number of ``run.json``, or its default where there is none."""
-    value = table.get(name)
-    if value is None:
-        return default
-    if isinstance(value, bool) or not isinstance(value, int | float) or not lowest <= value < 1e18:
-        raise InputError(
-            f"run {run.name}: run.json: {name} = {value!r} is no sensible number: mend"
-        )
-    return value
-
-
-def _from_architecture(run: Run, largest_request: int) -> Server:
-    """Limits from ``run.json``; c3 (its floor), c4 and KV space where the architecture is known."""
-    server = Server(
-        max_num_seqs=int(_number(run, run.info, "max_num_seqs", 256, 1)),
-        max_num_batched_tokens=int(_number(run, run.info, "max_num_batched_tokens", 8192, 1)),
-        kv_tokens=max(Server.kv_tokens, largest_request),
-    )
-    if not _known(run):
-        return server
-    arch = {name: _number(run, run.info["arch"], name, 1.0, 1) for name in ARCHITECTURE}
-    # With sliding windows only one layer in so many reads the whole context.
-    windowed = _number(run, run.info["arch"], "swa_global_ratio", 0.0, 0.0)
-    gpus, hardware = run.configuration.tensor_parallel, run.configuration.hardware
-    token_bytes = 4 * arch["n_layers"] * arch["n_kv"] * arch["head_dim"]
-    free_bytes = GPU_BYTES * MEMORY_SHARE * gpus - arch["w_bytes"]
-    return replace(
-        server,
-        c3_s=token_bytes / (1 + windowed) / (gpus * BANDWIDTH[hardware]),
-        c4_s=4
-        * arch["d_model"]
-        * arch["n_layers"]
-        / (gpus * PEAK_FLOP_S[hardware] * ATTENTION_EFFICIENCY),
-        # What the run has served did fit, whatever the sum says.
-        kv_tokens=max(int(free_bytes / token_bytes), largest_request),
-    )
+    largest = max(_largest_request(each.requests) for each in seen)
+    server, c3_floor_s = from_architecture(runs[0], largest)
+    return _fit(seen, _first_guess(seen, server), c3_floor_s, free)
 
 
 def _largest_request(requests: pd.DataFrame) -> int:

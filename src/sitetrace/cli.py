@@ -11,7 +11,7 @@ import numpy as np
 
 from sitetrace import __version__
 from sitetrace.files import InputError, read_json
-from sitetrace.trace import read_requests
+from sitetrace.requests import read_requests
 
 FILE = click.Path(path_type=Path)
 SEED = click.option("--seed", type=click.IntRange(0), default=0, show_default=True)
@@ -42,8 +42,8 @@ def cli() -> None:
 @click.option("-o", "--out", type=FILE, required=True, help="Run directory to be made.")
 def ingest(power, vllm, engine, model, hardware, tensor_parallel, utc_offset, out) -> None:  # noqa: ANN001
     """Turn recordings of other tools into a run directory."""
+    from sitetrace.clocks import parse_utc_offset
     from sitetrace.ingest import ingest as ingest_run
-    from sitetrace.ingest import parse_utc_offset
 
     named = read_json(vllm).get("model_id")
     info = {"model": model or (named if isinstance(named, str) else "unknown")}
@@ -219,7 +219,8 @@ def evaluate(measured, requests, generated, more, start, stop, as_json, plot) ->
     """Judge generated traces against a measured run."""
     from sitetrace.evaluation import evaluate as judge
     from sitetrace.evaluation import format_table
-    from sitetrace.rundir import read_power, read_run
+    from sitetrace.power import read_power
+    from sitetrace.rundir import read_run
     from sitetrace.storage import read_trace
 
     if measured.is_dir():

@@ -7,8 +7,8 @@ import pandas as pd
 
 from sitetrace import testbed
 from sitetrace.activity import COLUMNS, activity_table
-from sitetrace.baselines import BASELINES
-from sitetrace.datasets import Split, data_dir, dataset_path, split, splits
+from sitetrace.baselines import baselines
+from sitetrace.datasets import data_dir, dataset_path
 from sitetrace.evaluation import evaluate
 from sitetrace.files import InputError
 from sitetrace.fitting import fit
@@ -17,6 +17,7 @@ from sitetrace.modelfile import load_model
 from sitetrace.rundir import read_run
 from sitetrace.selection import cross_validate
 from sitetrace.serving import simulate
+from sitetrace.splits import Split, split, splits
 from sitetrace.trace import PowerTrace, Run
 from sitetrace.training import cut_run
 
@@ -153,10 +154,8 @@ def compare(model: StatesModel, parts: Split, draws: int, seed: int) -> pd.DataF
         run = open_run(judged.run)
         traces = draw_traces(model, run, draws, np.random.default_rng(seed))
         clock = (traces[0].start_s, model.dt, traces[0].power_w.size)
-        methods = {"states": traces} | {
-            name: [method(fitting, model.server, run.requests, *clock)]
-            for name, method in BASELINES.items()
-        }
+        simple = baselines(fitting, model.server, run.requests, *clock)
+        methods = {"states": traces} | {name: [trace] for name, trace in simple.items()}
         for name, candidates in methods.items():
             scored = [
                 evaluate(run, trace, start_s=judged.start_s, stop_s=judged.stop_s)["native"]

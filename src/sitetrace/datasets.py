@@ -1,16 +1,15 @@
-"""Public data: what there is, where it lies, and which seconds a fit may see."""
+"""Public data: what there is, where it lies."""
 
 from __future__ import annotations
 
 import os
-from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from sitetrace.files import InputError, read_json
 
 if TYPE_CHECKING:
-    import pandas as pd
+    pass
 
 
 def data_dir() -> Path:
@@ -182,143 +181,3 @@ def shipped_model(name: str) -> Path:
         known = ", ".join(sorted(file.stem for file in path.parent.glob("*.json")))
         raise InputError(f"{name}: no shipped model of that name: there are {known}")
     return path
-
-
-def read_paper_table(name: str) -> pd.DataFrame:
-    """Read a table of parameters and scores that the paper's repository publishes.
-
-    Parameters
-    ----------
-    name : str
-        ``mixtures``, ``configurations``, ``run_summary``, ``fidelity_by_configuration`` or
-        ``serving_surrogate``.
-
-    Returns
-    -------
-    pandas.DataFrame
-        As printed by grantwilkins/powertrace-sim; the folder's README names the columns.
-
-    Raises
-    ------
-    InputError
-        If there is no such table.
-    """
-    import pandas as pd
-
-    path = data_dir() / "paper" / f"{name}.csv"
-    if not path.is_file():
-        known = ", ".join(sorted(file.stem for file in path.parent.glob("*.csv")))
-        raise InputError(f"{name}: no such table of the paper: there are {known}")
-    return pd.read_csv(path)
-
-
-def published_mixture(config: str) -> pd.DataFrame:
-    """Read the published power states of one configuration.
-
-    Parameters
-    ----------
-    config : str
-        As in the tables, such as ``llama-3-70b_H100_tp4``.
-
-    Returns
-    -------
-    pandas.DataFrame
-        ``state``, ``mean_w``, ``sigma_w``, ``weight``, ``phi`` (missing where none was published),
-        by ascending mean.
-
-    Raises
-    ------
-    InputError
-        If the paper's repository publishes none for it.
-    """
-    table = read_paper_table("mixtures")
-    rows = table[table["config"] == config].sort_values("state", ignore_index=True)
-    if rows.empty:
-        raise InputError(f"{config}: no published mixture: see the column config of mixtures")
-    return rows[["state", "mean_w", "sigma_w", "weight", "phi"]]
-
-
-@dataclass(frozen=True)
-class Part:
-    """Seconds of one run, on one side of a split.
-
-    Parameters
-    ----------
-    run : str
-        Name in the registry.
-    start_s, stop_s : float or None
-        Seconds after the run's first arrival; None: from the beginning, to the end.
-    new : tuple of str
-        On the judged side, what the fit never saw: arrivals, prompts, seconds.
-    """
-
-    run: str
-    start_s: float | None
-    stop_s: float | None
-    new: tuple[str, ...]
-
-
-@dataclass(frozen=True)
-class Split:
-    """What a model is fitted on and what it is judged on.
-
-    Parameters
-    ----------
-    name : str
-        Its name.
-    fit, judge : tuple of Part
-        Seconds of runs; no second is in both.
-    note : str
-        What a reader has to know.
-    """
-
-    name: str
-    fit: tuple[Part, ...]
-    judge: tuple[Part, ...]
-    note: str
-
-
-def splits() -> dict[str, Split]:
-    """All splits by name.
-
-    Returns
-    -------
-    dict of str to Split
-        From the one file that holds them.
-    """
-
-    def parts(rows: list[dict]) -> tuple[Part, ...]:
-        return tuple(
-            Part(row["run"], row["start_s"], row["stop_s"], tuple(row.get("new", ())))
-            for row in rows
-        )
-
-    found = read_json(data_dir() / "splits.json")["splits"]
-    return {
-        name: Split(name, parts(entry["fit"]), parts(entry["judge"]), entry["note"])
-        for name, entry in found.items()
-    }
-
-
-def split(name: str) -> Split:
-    """Look a split up.
-
-    Parameters
-    ----------
-    name : str
-        Its name.
-
-    Returns
-    -------
-    Split
-        Fit and judge.
-
-    Raises
-    ------
-    InputError
-        If there is none of that name.
-    """
-    known = splits()
-    if name not in known:
-        raise InputError(f"{name}: no such split: there are {', '.join(known)}")
-    return known[name]

@@ -7,8 +7,9 @@ from pathlib import Path
 
 from sitetrace.datasets import cache_dir, dataset_path, holds, mirror, registry_entry
 from sitetrace.files import InputError, read_json, read_text_table
-from sitetrace.ingest import ingest, read_vllm_metrics
+from sitetrace.ingest import ingest
 from sitetrace.meters import read_meter
+from sitetrace.vllm import read_vllm_metrics
 
 UPSTREAM = "https://raw.githubusercontent.com"
 RAW_RUN_FILES = ("power.csv", "requests.json", "engine.csv")

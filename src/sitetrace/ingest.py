@@ -2,27 +2,17 @@
 
 from __future__ import annotations
 
-import re
 from pathlib import Path
 
 import numpy as np
 import pandas as pd
 
-from sitetrace.files import InputError, read_json, read_table
-from sitetrace.meters import EPOCH_FROM, EPOCH_TO, MeterLog, read_meter
-from sitetrace.rundir import check_power, write_run
-from sitetrace.trace import validate_requests
-
-ENGINE_NAMES = {
-    "timestamp": "time_s",
-    "num_requests_running": "running",
-    "num_requests_waiting": "waiting",
-    "prompt_tokens_total": "prompt_tokens",
-    "generation_tokens_total": "generation_tokens",
-    "iteration_tokens_total_count": "steps",
-}
-QUARTER_HOUR_S = 900
-CLEAR_SCORE, CLEAR_MARGIN = 0.2, 0.1
+from sitetrace.clocks import Steps, find_utc_offset, format_utc_offset
+from sitetrace.files import InputError
+from sitetrace.meters import read_meter
+from sitetrace.power import check_power
+from sitetrace.rundir import write_run
+from sitetrace.vllm import read_vllm_metrics, read_vllm_requests
 
 
 def ingest(
@@ -95,133 +85,6 @@ def ingest(
     return [*notes, *run.notes]
 
 
-def read_vllm_requests(path: Path | str) -> tuple[pd.DataFrame, list[str]]:
-    """Read the detailed result of vLLM's serving benchmark.
-
-    A request ends at its sending time + TTFT + the sum of its inter-token latencies.
-
-    Parameters
-    ----------
-    path : Path or str
-        JSON with ``input_lens``, ``output_lens``, ``ttfts``, ``itls``, perhaps ``errors``, and
-        ``request_timestamps`` or ``start_times`` in epoch seconds.
-
-    Returns
-    -------
-    requests : pandas.DataFrame
-        ``arrival_s``, ``input_tokens``, ``output_tokens``, ``ttft_s``, ``end_s``, sorted.
-    notes : list of str
-        Requests left out, rows sorted.
-
-    Raises
-    ------
-    InputError
-        If arrays are missing or differ in length, or arrivals are not known.
-    """
-    content = read_json(path)
-    sent_name = next((n for n in ("request_timestamps", "start_times") if n in content), None)
-    if sent_name is None:
-        raise InputError(
-            f"{path}: neither request_timestamps nor start_times: arrivals are not known and are "
-            "not invented: save them with the client"
-        )
-    names = (sent_name, "input_lens", "output_lens", "ttfts", "itls")
-    count = len(_array(path, content, sent_name))
-    for name in names:
-        if len(_array(path, content, name)) != count:
-            raise InputError(
-                f"{path}: {name} has {len(content[name])} entries but {sent_name} has {count}: "
-                "save the result again with --save-detailed"
-            )
-    errors = content.get("errors") or [""] * count
-    if not isinstance(errors, list) or len(errors) != count:
-        raise InputError(f"{path}: errors: not one entry a request: save the result again")
-    good = [i for i in range(count) if not errors[i] and content["output_lens"][i] != 0]
-    if not good:
-        raise InputError(f"{path}: no request succeeded: run the benchmark again")
-    columns = {name: _request_numbers(path, content, name, good) for name in names[:4]}
-    decode_s = np.array([_sum_itls(path, i, content["itls"][i]) for i in good])
-    sent_s, ttft_s = columns[sent_name], columns["ttfts"]
-    if ((sent_s < EPOCH_FROM) | (sent_s > EPOCH_TO)).any():
-        raise InputError(
-            f"{path}: {sent_name}: {sent_s[0]:g} is no epoch second (vLLM's own client counts from "
-            "the machine's start): add time.time() - time.perf_counter() of that machine"
-        )
-    table = pd.DataFrame(
-        {
-            "arrival_s": sent_s,
-            "input_tokens": columns["input_lens"],
-            "output_tokens": columns["output_lens"],
-            "ttft_s": ttft_s,
-            "end_s": sent_s + ttft_s + decode_s,
-        }
-    )
-    notes = []
-    if len(good) < count:
-        notes.append(f"{Path(path).name}: {count - len(good)} failed requests left out")
-    if (np.diff(sent_s) < 0).any():
-        notes.append(f"{Path(path).name}: requests sorted by arrival")
-    return validate_requests(table, path), notes
-
-
-def _array(path: Path | str, content: dict, name: str) -> list:
-    """Return an array of the result, or say what is wrong with it."""
-    if not isinstance(content.get(name), list):
-        raise InputError(f"{path}: {name} is missing or no array: save with --save-detailed")
-    return content[name]
-
-
-def _request_numbers(path: Path | str, content: dict, name: str, good: list[int]) -> np.ndarray:
-    """Return one number of each good request, naming the one that is none."""
-    least = 0 if name == "ttfts" else 1
-    for i in good:
-        value = content[name][i]
-        if type(value) not in (int, float) or not least <= value < 1e15:
-            raise InputError(
-                f"{path}: {name}[{i}]: {str(value)[:40]!r} is no sensible number: mend or remove "
-                "that request"
-            )
-    return np.array([float(content[name][i]) for i in good])
-
-
-def _sum_itls(path: Path | str, i: int, itls: object) -> float:
-    """Sum one request's inter-token latencies."""
-    try:
-        values = np.asarray(itls, dtype=float)
-    except (TypeError, ValueError, OverflowError):
-        values = np.array([np.nan])
-    if values.ndim != 1 or not np.isfinite(values).all() or (values < 0).any():
-        raise InputError(f"{path}: itls[{i}]: no list of seconds: mend or remove that request")
-    return float(values.sum())
-
-
-def read_vllm_metrics(path: Path | str) -> pd.DataFrame:
-    """Read samples of vLLM's Prometheus metrics taken to a CSV file.
-
-    Parameters
-    ----------
-    path : Path or str
-        CSV with ``timestamp`` (epoch s), ``num_requests_running``, ``num_requests_waiting``,
-        ``prompt_tokens_total``, ``generation_tokens_total`` and perhaps
-        ``iteration_tokens_total_count`` (engine steps).
-
-    Returns
-    -------
-    pandas.DataFrame
-        Columns as in ``engine.csv``.
-
-    Raises
-    ------
-    InputError
-        If a column is missing or holds no numbers.
-    """
-    names = list(ENGINE_NAMES)
-    return read_table(path, tuple(names[:5]), tuple(names[5:])).rename(columns=ENGINE_NAMES)
-
-
-Steps = tuple[np.ndarray, np.ndarray]
-
-
 def _activity(requests: pd.DataFrame, engine: pd.DataFrame | None) -> list[Steps]:
     """Return requests at work as step functions (times, counts): by requests, by engine."""
     times = np.concatenate([requests["arrival_s"], requests["end_s"]])
@@ -231,103 +94,3 @@ def _activity(requests: pd.DataFrame, engine: pd.DataFrame | None) -> list[Steps
     if engine is not None:
         found.append((engine["time_s"].to_numpy(), engine["running"].to_numpy()))
     return found
-
-
-def find_utc_offset(log: MeterLog, activity: list[Steps], path: Path | str) -> float:
-    """Find the whole quarter-hour offset at which power rises where requests run.
-
-    The score of an offset is the share of the requests' work that lies in the power recording,
-    times the correlation of power with the number of requests at work.
-
-    Parameters
-    ----------
-    log : MeterLog
-        Power in local wall time.
-    activity : list of tuple of numpy.ndarray
-        Step functions (times in epoch s, requests at work); the first that decides is taken.
-    path : Path or str
-        Name of the power recording in messages.
-
-    Returns
-    -------
-    float
-        Local wall time less UTC, seconds.
-
-    Raises
-    ------
-    InputError
-        If no offset, or more than one, fits.
-    """
-    power_w = log.table.groupby("time_s")["power_w"].sum()
-    offsets = np.arange(-12 * 3600, 14 * 3600 + 1, QUARTER_HOUR_S)
-    for times, counts in activity:
-        scores = np.array([_overlap(power_w, times + offset, counts) for offset in offsets])
-        second, best = np.sort(scores)[-2:]
-        if best >= CLEAR_SCORE and best - second >= CLEAR_MARGIN:
-            return float(offsets[int(np.argmax(scores))])
-    raise InputError(
-        f"{path}: times are local and no single UTC offset brings power and requests together: "
-        "give it, such as --utc-offset -07:00"
-    )
-
-
-def _overlap(power_w: pd.Series, times: np.ndarray, counts: np.ndarray) -> float:
-    """Score how well step function and power agree: covered share times correlation."""
-    instants = power_w.index.to_numpy()
-    first, last = instants[0], instants[-1]
-    if times[-1] < first or times[0] > last:
-        return 0.0
-    work = counts[:-1] * np.diff(times)
-    inside = np.clip(times[1:], first, last) - np.clip(times[:-1], first, last)
-    covered = float((counts[:-1] * inside).sum() / work.sum()) if work.sum() > 0 else 0.0
-    place = np.searchsorted(times, instants, side="right") - 1
-    at_work = np.where(place >= 0, counts[place], 0.0)
-    if np.ptp(at_work) == 0 or np.ptp(power_w.to_numpy()) == 0:
-        return 0.0
-    return covered * max(float(np.corrcoef(at_work, power_w)[0, 1]), 0.0)
-
-
-def parse_utc_offset(text: str) -> float:
-    """Read a UTC offset such as ``-7``, ``-07:00``, ``+5:30`` or ``Z``.
-
-    Parameters
-    ----------
-    text : str
-        Local wall time less UTC, hours and minutes.
-
-    Returns
-    -------
-    float
-        Seconds.
-
-    Raises
-    ------
-    InputError
-        If it is no offset between -12 and +14 hours.
-    """
-    if text.strip().upper() in ("Z", "UTC"):
-        return 0.0
-    found = re.fullmatch(r"\s*([+-]?)(\d{1,2})(?::?([0-5]\d))?\s*", text)
-    if found:
-        sign, hours, minutes = found.groups()
-        seconds = (-1.0 if sign == "-" else 1.0) * (int(hours) * 3600 + int(minutes or 0) * 60)
-        if -12 * 3600 <= seconds <= 14 * 3600:
-            return seconds
-    raise InputError(f"--utc-offset: {text!r} is no UTC offset: give one such as -07:00")
-
-
-def format_utc_offset(offset_s: float) -> str:
-    """Write a UTC offset as ``-07:00``.
-
-    Parameters
-    ----------
-    offset_s : float
-        Local wall time less UTC, seconds.
-
-    Returns
-    -------
-    str
-        Sign, hours and minutes.
-    """
-    minutes = round(abs(offset_s) / 60)
-    return f"{'-' if offset_s < 0 else '+'}{minutes // 60:02d}:{minutes % 60:02d}"

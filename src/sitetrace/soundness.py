@@ -12,9 +12,10 @@ from sitetrace.activity import COLUMNS
 from sitetrace.emissions import KINDS, PHI_MAX, Emissions
 from sitetrace.generator import StatesModel
 from sitetrace.idle import Idle
+from sitetrace.power import MAX_POWER_W
+from sitetrace.requests import MAX_TOKENS
 from sitetrace.serving import ConstantRate, LogNormalTTFT, Server
 from sitetrace.states import Mixture
-from sitetrace.trace import MAX_POWER_W, MAX_TOKENS
 from sitetrace.transitions import Logit, Markov, Transitions, Trees
 
 DT_RANGE_S = (Fraction(1, 1000), Fraction(3600))

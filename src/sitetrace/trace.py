@@ -1,24 +1,17 @@
-"""Shared types and the run directory: power samples, requests, engine counters, configuration."""
+"""Shared types: configuration, power trace, run."""
 
 from __future__ import annotations
 
 import re
 from dataclasses import dataclass, field
 from fractions import Fraction
-from pathlib import Path
 
 import numpy as np
 import pandas as pd
 
-from sitetrace.files import InputError, read_table
+from sitetrace.files import InputError
 
 MAX_SPAN_S = 31 * 86400.0
-MAX_GAP_S = 60.0
-MAX_TOKENS = 10_000_000
-KILOWATT_SUSPICION_W = 20.0
-MAX_POWER_W = 1e6
-RUN_FILES = ("power.csv", "power_1s.csv", "requests.csv", "engine.csv", "run.json")
-ENGINE_COLUMNS = ("time_s", "running", "waiting", "prompt_tokens", "generation_tokens")
 
 
 @dataclass(frozen=True)
@@ -200,79 +193,3 @@ class Run:
             return None
         before = self.samples["time_s"] < self.requests["arrival_s"].iloc[0]
         return float(self.samples.loc[before, "power_w"].median()) if before.sum() >= 8 else None
-
-
-def _check_span(path: Path, name: str, times: np.ndarray) -> None:
-    """Refuse absurd durations before any memory is taken for them."""
-    if times.max() - times.min() > MAX_SPAN_S:
-        row = int(np.argmax(np.abs(times - np.median(times))))
-        raise InputError(
-            f"{path}: line {row + 2}, {name}: {times[row]:g} makes the table span "
-            f"{(times.max() - times.min()) / 86400:.3g} days, more than {MAX_SPAN_S / 86400:g}: "
-            "mend that time or split the table"
-        )
-
-
-def validate_requests(table: pd.DataFrame, source: Path | str) -> pd.DataFrame:
-    """Check a request table and return it sorted by arrival, token counts as integers.
-
-    Parameters
-    ----------
-    table : pandas.DataFrame
-        At least ``arrival_s`` (s), ``input_tokens``, ``output_tokens``.
-    source : Path or str
-        Name to be used in messages.
-
-    Returns
-    -------
-    pandas.DataFrame
-        A sorted copy with a fresh index; equal arrivals keep their order.
-
-    Raises
-    ------
-    InputError
-        If tokens are not whole and positive, or times absurd.
-    """
-    path = Path(source)
-    _check_span(path, "arrival_s", table["arrival_s"].to_numpy())
-    for name in ("input_tokens", "output_tokens"):
-        values = table[name].to_numpy()
-        bad = np.flatnonzero((values < 1) | (values > MAX_TOKENS) | (values != np.floor(values)))
-        if bad.size:
-            raise InputError(
-                f"{path}: line {bad[0] + 2}, {name}: {values[bad[0]]:g} is no whole number of "
-                f"tokens from 1 to {MAX_TOKENS}: mend or remove that request"
-            )
-    for name in {"ttft_s", "end_s"} & set(table.columns):
-        start = 0.0 if name == "ttft_s" else table["arrival_s"].to_numpy()
-        lasting = table[name].to_numpy() - start
-        bad = np.flatnonzero((lasting < 0) | (lasting > MAX_SPAN_S))
-        if bad.size:
-            raise InputError(
-                f"{path}: line {bad[0] + 2}, {name}: {table[name].iloc[bad[0]]:g} lies before the "
-                "arrival or absurdly late: mend or remove that request"
-            )
-    table = table.sort_values("arrival_s", kind="stable", ignore_index=True)
-    return table.astype({"input_tokens": np.int64, "output_tokens": np.int64})
-
-
-def read_requests(path: Path | str) -> pd.DataFrame:
-    """Read and check a request table (``arrival_s,input_tokens,output_tokens[,ttft_s][,end_s]``).
-
-    Parameters
-    ----------
-    path : Path or str
-        CSV file.
-
-    Returns
-    -------
-    pandas.DataFrame
-        Sorted by arrival.
-
-    Raises
-    ------
-    InputError
-        As `read_table` and `validate_requests`.
-    """
-    required = ("arrival_s", "input_tokens", "output_tokens")
-    return validate_requests(read_table(path, required, ("ttft_s", "end_s")), path)

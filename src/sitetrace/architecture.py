@@ -1,0 +1,73 @@
+"""What an engine costs and holds before any fit: from its architecture and its GPUs."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+from sitetrace.devices import device
+from sitetrace.files import InputError
+from sitetrace.serving import Server
+from sitetrace.trace import Run
+
+MEMORY_SHARE = 0.9
+ATTENTION_EFFICIENCY = 0.5
+ARCHITECTURE = ("d_model", "n_layers", "n_kv", "head_dim", "w_bytes")
+
+
+def from_architecture(run: Run, largest_request: int) -> tuple[Server, float]:
+    """Limits of an engine and, where architecture and GPU are known, c3, c4 and KV space.
+
+    ``c3`` is the time to read a token's keys and values (16 bit) from memory; ``c4`` is the
+    attention of a pair of tokens, ``4 * d_model * n_layers`` FLOP, at half the peak.
+
+    Parameters
+    ----------
+    run : Run
+        Its ``run.json`` may hold ``arch`` and the engine's limits.
+    largest_request : int
+        Tokens of the largest request served: it did fit, whatever the sum says.
+
+    Returns
+    -------
+    server : Server
+        With defaults for what is not known.
+    c3_floor_s : float
+        Least ``c3`` that the memory allows; 0 where it is not known.
+    """
+    server = Server(
+        max_num_seqs=int(_number(run, run.info, "max_num_seqs", 256, 1)),
+        max_num_batched_tokens=int(_number(run, run.info, "max_num_batched_tokens", 8192, 1)),
+        kv_tokens=max(Server.kv_tokens, largest_request),
+    )
+    table, gpus = run.info.get("arch"), run.configuration.tensor_parallel
+    if not isinstance(table, dict) or not set(ARCHITECTURE) <= set(table):
+        return server, 0.0
+    try:
+        gpu = device(run.configuration.hardware)
+    except InputError:
+        return server, 0.0
+    arch = {name: _number(run, table, name, 1.0, 1) for name in ARCHITECTURE}
+    # With sliding windows only one layer in so many reads the whole context.
+    windowed = _number(run, table, "swa_global_ratio", 0.0, 0.0)
+    token_bytes = 4 * arch["n_layers"] * arch["n_kv"] * arch["head_dim"]
+    free_bytes = gpu["memory_bytes"] * MEMORY_SHARE * gpus - arch["w_bytes"]
+    c3_s = token_bytes / (1 + windowed) / (gpus * gpu["bandwidth_bytes_s"])
+    pair_flop = 4 * arch["d_model"] * arch["n_layers"]
+    return replace(
+        server,
+        c3_s=c3_s,
+        c4_s=pair_flop / (gpus * gpu["peak_flop_s"] * ATTENTION_EFFICIENCY),
+        kv_tokens=max(int(free_bytes / token_bytes), largest_request),
+    ), c3_s
+
+
+def _number(run: Run, table: dict, name: str, default: float, lowest: float) -> float:
+    """One number of ``run.json``, or its default where there is none."""
+    value = table.get(name)
+    if value is None:
+        return default
+    if isinstance(value, bool) or not isinstance(value, int | float) or not lowest <= value < 1e18:
+        raise InputError(
+            f"run {run.name}: run.json: {name} = {value!r} is no sensible number: mend"
+        )
+    return value

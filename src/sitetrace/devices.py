@@ -1,0 +1,31 @@
+"""Datasheet values of GPU types."""
+
+from __future__ import annotations
+
+from sitetrace.datasets import data_dir
+from sitetrace.files import InputError, read_json
+
+
+def device(hardware: str) -> dict:
+    """Look a GPU type up.
+
+    Parameters
+    ----------
+    hardware : str
+        Name as in ``run.json``: ``A100``, ``H100``, ``testbed``, or the full name of the device.
+
+    Returns
+    -------
+    dict
+        ``device``, ``tdp_w``, ``memory_bytes``, ``bandwidth_bytes_s``, ``peak_flop_s``.
+
+    Raises
+    ------
+    InputError
+        If the type is not in the table.
+    """
+    devices = read_json(data_dir() / "devices.json")["devices"]
+    for name, entry in devices.items():
+        if hardware in (name, entry["device"]):
+            return entry
+    raise InputError(f"hardware {hardware!r} is not in devices.json: it holds {', '.join(devices)}")

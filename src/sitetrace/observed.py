@@ -1,0 +1,146 @@
+"""What a run tells about its engine, and how far a simulated engine is from it."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+import pandas as pd
+
+from sitetrace.activity import amount_in_bins
+from sitetrace.files import InputError
+from sitetrace.serving import Server, Timeline, simulate
+from sitetrace.trace import Run
+
+# When a request meets the engine within a step is chance, which makes TTFT a rough guide.
+TTFT_WEIGHT = 0.1
+
+
+@dataclass(frozen=True)
+class Observed:
+    """What a run tells about its engine, on the clock of its first arrival.
+
+    Parameters
+    ----------
+    requests : pandas.DataFrame
+        Arrivals from 0 s and tokens.
+    ttft_s : numpy.ndarray
+        Measured time to first token of each request, seconds; NaN where there is none.
+    times_s, running, prompted, generated : numpy.ndarray
+        Counters from the first arrival on: seconds, running requests, tokens prefilled and
+        generated since the first of these rows (start-up and test requests were counted before);
+        empty without.
+    """
+
+    requests: pd.DataFrame
+    ttft_s: np.ndarray
+    times_s: np.ndarray
+    running: np.ndarray
+    prompted: np.ndarray
+    generated: np.ndarray
+
+
+def residuals(seen: Observed, server: Server) -> np.ndarray:
+    """How far a simulated engine is from a measured run, point by point.
+
+    Parameters
+    ----------
+    seen : Observed
+        Measured run.
+    server : Server
+        Engine to be judged.
+
+    Returns
+    -------
+    numpy.ndarray
+        Errors of the running count over its mean, lead of the token counter (seconds) and a tenth
+        of the errors of ln(TTFT), each divided by how many there are, so that the sum of
+        magnitudes is the sum of the three mean absolute errors; shape (n,).
+    """
+    timeline = simulate(seen.requests, server)
+    fate, parts = timeline.requests, []
+    known = ~np.isnan(seen.ttft_s)
+    if known.any():
+        ttft_s = (fate["first_token_s"] - fate["arrival_s"]).to_numpy() + server.overhead_s
+        parts.append(TTFT_WEIGHT * np.log(ttft_s[known] / seen.ttft_s[known]))
+    if seen.times_s.size:
+        rate = seen.generated[-1] / (seen.times_s[-1] - seen.times_s[0])
+        running = printed_count(timeline, seen.times_s)
+        parts.append((running - seen.running) / seen.running.mean())
+        parts.append((_generated(timeline, seen.times_s) - seen.generated) / rate)
+    return np.concatenate([part / part.size for part in parts])
+
+
+def printed_count(timeline: Timeline, times_s: np.ndarray) -> np.ndarray:
+    """Count running requests as an engine's own counter prints them.
+
+    vLLM renews its counters after each step, so a request appears with its first token; while
+    its prompt is computed the counter still shows the step before.
+
+    Parameters
+    ----------
+    timeline : Timeline
+        Result of `sitetrace.serving.simulate`.
+    times_s : numpy.ndarray
+        Times on the clock of the requests, seconds, shape (n,).
+
+    Returns
+    -------
+    numpy.ndarray
+        Requests with ``first_token_s <= t < end_s``, shape (n,).
+    """
+    first, end = (np.sort(timeline.requests[name]) for name in ("first_token_s", "end_s"))
+    after = [np.searchsorted(each, times_s, side="right") for each in (first, end)]
+    return after[0] - after[1]
+
+
+def _generated(timeline: Timeline, times_s: np.ndarray) -> np.ndarray:
+    """Tokens generated since the first of some times."""
+    decode = timeline.segments["decode_tokens"].to_numpy()
+    since_s = times_s - times_s[0]
+    first = np.searchsorted(np.sort(timeline.requests["first_token_s"]), times_s, side="right")
+    return amount_in_bins(timeline.segments, decode, times_s, since_s) + first - first[0]
+
+
+def observe(run: Run) -> Observed:
+    """Put a run on the clock of its first arrival.
+
+    Parameters
+    ----------
+    run : Run
+        Recording with requests, and times to first token or engine counters.
+
+    Returns
+    -------
+    Observed
+        What a calibration compares.
+
+    Raises
+    ------
+    InputError
+        If there is nothing to compare.
+    """
+    if run.requests is None:
+        raise InputError(f"run {run.name}: requests.csv is missing: calibration needs requests")
+    origin_s = float(run.requests["arrival_s"].iloc[0])
+    requests = run.requests[["arrival_s", "input_tokens", "output_tokens"]].copy()
+    requests["arrival_s"] -= origin_s
+    ttft_s = np.full(len(requests), np.nan)
+    if "ttft_s" in run.requests:
+        ttft_s = run.requests["ttft_s"].where(run.requests["ttft_s"] > 0).to_numpy()
+    times_s = running = prompted = generated = np.empty(0)
+    if run.engine is not None:
+        engine = run.engine[run.engine["time_s"] >= origin_s]
+        tokens = engine["generation_tokens"].to_numpy(dtype=float)
+        # Counters that never move tell nothing.
+        if tokens.size > 1 and tokens[-1] > tokens[0] and (engine["running"] > 0).any():
+            times_s = engine["time_s"].to_numpy() - origin_s
+            running = engine["running"].to_numpy(dtype=float)
+            prompted = engine["prompt_tokens"].to_numpy(dtype=float)
+            generated = tokens - tokens[0]
+    if np.isnan(ttft_s).all() and not times_s.size:
+        raise InputError(
+            f"run {run.name}: neither ttft_s in requests.csv nor engine.csv rows at work: "
+            "calibration needs one of them"
+        )
+    return Observed(requests, ttft_s, times_s, running, prompted, generated)

@@ -1,0 +1,94 @@
+"""Which seconds a fit may see, and which judge it."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from sitetrace.datasets import data_dir
+from sitetrace.files import InputError, read_json
+
+
+@dataclass(frozen=True)
+class Part:
+    """Seconds of one run, on one side of a split.
+
+    Parameters
+    ----------
+    run : str
+        Name in the registry.
+    start_s, stop_s : float or None
+        Seconds after the run's first arrival; None: from the beginning, to the end.
+    new : tuple of str
+        On the judged side, what the fit never saw: arrivals, prompts, seconds.
+    """
+
+    run: str
+    start_s: float | None
+    stop_s: float | None
+    new: tuple[str, ...]
+
+
+@dataclass(frozen=True)
+class Split:
+    """What a model is fitted on and what it is judged on.
+
+    Parameters
+    ----------
+    name : str
+        Its name.
+    fit, judge : tuple of Part
+        Seconds of runs; no second is in both.
+    note : str
+        What a reader has to know.
+    """
+
+    name: str
+    fit: tuple[Part, ...]
+    judge: tuple[Part, ...]
+    note: str
+
+
+def splits() -> dict[str, Split]:
+    """All splits by name.
+
+    Returns
+    -------
+    dict of str to Split
+        From the one file that holds them.
+    """
+
+    def parts(rows: list[dict]) -> tuple[Part, ...]:
+        return tuple(
+            Part(row["run"], row["start_s"], row["stop_s"], tuple(row.get("new", ())))
+            for row in rows
+        )
+
+    found = read_json(data_dir() / "splits.json")["splits"]
+    return {
+        name: Split(name, parts(entry["fit"]), parts(entry["judge"]), entry["note"])
+        for name, entry in found.items()
+    }
+
+
+def split(name: str) -> Split:
+    """Look a split up.
+
+    Parameters
+    ----------
+    name : str
+        Its name.
+
+    Returns
+    -------
+    Split
+        Fit and judge.
+
+    Raises
+    ------
+    InputError
+        If there is none of that name.
+    """
+    known = splits()
+    if name not in known:
+        raise InputError(f"{name}: no such split: there are {', '.join(known)}")
+    return known[name]
