@@ -225,7 +225,7 @@ BAD = {
     "cut NaN": (("fit", "RUN", "-o", "m.json", "--from", "nan"), "--from"),
     "model into no folder": (
         ("fit", "RUN", "-o", "no/m.json", "--transitions", "markov", "--states", 2, "--to", 60),
-        "no/m.json: cannot be written",
+        "no/m.json: no folder",
     ),
     "requests beside the power": (("fit", "apart", "-o", "m.json"), "apart"),
     "rate NaN": (("workload", "poisson", "--rate", "nan", "-o", "x.csv"), "rate nan"),
