@@ -7,7 +7,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from sitetrace.activity import COLUMNS, PAPER_COLUMNS, activity_table
-from sitetrace.serving import ConstantRate, Server, simulate
+from sitetrace.serving import Server, simulate
+from sitetrace.surrogates import ConstantRate
 from sitetrace.timeline import SEGMENT_COLUMNS, Timeline
 
 STEPS = (0.1, 0.25, 1.0)

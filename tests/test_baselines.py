@@ -10,7 +10,8 @@ from sitetrace.devices import device
 from sitetrace.evaluation import evaluate
 from sitetrace.files import InputError
 from sitetrace.rundir import read_run
-from sitetrace.serving import ConstantRate, Server
+from sitetrace.serving import Server
+from sitetrace.surrogates import ConstantRate
 from sitetrace.trace import Configuration, Run
 
 QUARTER = Fraction(1, 4)

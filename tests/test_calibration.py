@@ -9,7 +9,8 @@ from sitetrace.calibration import calibrate
 from sitetrace.files import InputError
 from sitetrace.observed import printed_count
 from sitetrace.rundir import read_run
-from sitetrace.serving import Server, running_count, simulate
+from sitetrace.serving import Server, simulate
+from sitetrace.timeline import running_count
 from sitetrace.trace import Configuration, Run
 
 R4, R2P5 = "qwen3-8b_a100_tp1_poisson_r4", "qwen3-8b_a100_tp1_poisson_r2p5"

@@ -12,7 +12,8 @@ from hypothesis import strategies as st
 import sitetrace
 from sitetrace.files import InputError
 from sitetrace.generator import LEAD_S, TAIL_S, load_warnings
-from sitetrace.serving import ConstantRate, Server, simulate
+from sitetrace.serving import Server, simulate
+from sitetrace.surrogates import ConstantRate
 from sitetrace.workload import poisson
 
 MODEL = sitetrace.load_model(sitetrace.shipped_model("testbed"))

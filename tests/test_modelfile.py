@@ -15,8 +15,8 @@ from sitetrace.files import InputError
 from sitetrace.generator import StatesModel
 from sitetrace.idle import fit_idle
 from sitetrace.modelfile import load_model, save_model, summary
-from sitetrace.serving import ConstantRate, LogNormalTTFT
 from sitetrace.states import fit_mixture
+from sitetrace.surrogates import ConstantRate, LogNormalTTFT
 from sitetrace.testbed import Testbed, simulate_run
 from sitetrace.trace import Configuration, Run
 from sitetrace.training import fit_parts, prepare, usable

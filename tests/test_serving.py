@@ -7,14 +7,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from sitetrace.files import InputError
-from sitetrace.serving import (
-    ConstantRate,
-    Engine,
-    LogNormalTTFT,
-    Server,
-    running_count,
-    simulate,
-)
+from sitetrace.serving import Engine, Server, simulate
+from sitetrace.surrogates import ConstantRate, LogNormalTTFT
+from sitetrace.timeline import running_count
 
 LAW = {"c0_s": 0.011, "c1_s": 7e-5, "c2_s": 9.1e-5, "c3_s": 3.3e-6, "c4_s": 2e-7}
 

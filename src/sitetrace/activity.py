@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 import pandas as pd
 
-from sitetrace.serving import Timeline
+from sitetrace.timeline import Timeline
 
 COLUMNS = (
     "active",

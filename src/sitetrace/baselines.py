@@ -14,7 +14,8 @@ import pandas as pd
 from sitetrace.activity import activity_table
 from sitetrace.devices import device
 from sitetrace.files import InputError
-from sitetrace.serving import ConstantRate, Server, simulate
+from sitetrace.serving import Server, simulate
+from sitetrace.surrogates import ConstantRate
 from sitetrace.trace import PowerTrace, Run
 
 PHASES = ("idle", "prefill", "decode")

@@ -1,4 +1,4 @@
-"""Public data: what there is, where it lies."""
+"""Public data: what there is, and where it lies."""
 
 from __future__ import annotations
 

@@ -40,29 +40,18 @@ def replacing(path: Path | str) -> Iterator[Path]:
     """
     path = Path(path)
     try:
-        folder = Path(tempfile.mkdtemp(prefix=f".{path.name}.", dir=path.parent))
+        with tempfile.TemporaryDirectory(
+            prefix=f".{path.name}.", dir=path.parent, ignore_cleanup_errors=True
+        ) as folder:
+            temporary = Path(folder) / path.name
+            yield temporary
+            if temporary.is_dir() and path.is_dir():
+                os.rename(path, Path(folder) / "old")
+            os.replace(temporary, path)
     except OSError as error:
         raise InputError(f"{path}: cannot be written ({error.strerror}): name another place") from (
             error
         )
-    temporary = folder / path.name
-    try:
-        yield temporary
-        if temporary.is_dir() and path.is_dir():
-            os.rename(path, folder / "old")
-        os.replace(temporary, path)
-    except OSError as error:
-        raise InputError(f"{path}: cannot be written ({error.strerror}): name another place") from (
-            error
-        )
-    finally:
-        _remove_folder(folder)
-
-
-def _remove_folder(folder: Path) -> None:
-    import shutil
-
-    shutil.rmtree(folder, ignore_errors=True)
 
 
 def read_text_table(path: Path | str) -> pd.DataFrame:

@@ -13,8 +13,10 @@ from sitetrace.activity import activity_table
 from sitetrace.emissions import Emissions
 from sitetrace.files import InputError
 from sitetrace.idle import Idle
-from sitetrace.serving import ConstantRate, LogNormalTTFT, Server, Timeline, simulate
+from sitetrace.serving import Server, simulate
 from sitetrace.states import Mixture
+from sitetrace.surrogates import ConstantRate, LogNormalTTFT
+from sitetrace.timeline import Timeline
 from sitetrace.trace import MAX_SPAN_S, Configuration, PowerTrace
 from sitetrace.transitions import Transitions, sample_path
 

@@ -33,7 +33,7 @@ def ingest(
     requests : Path or str
         JSON of vLLM's ``bench serve --save-result --save-detailed``.
     engine : Path or str, optional
-        Samples of vLLM's metrics, see `read_vllm_metrics`.
+        Samples of vLLM's metrics, see `sitetrace.vllm.read_vllm_metrics`.
     info : dict
         Content of ``run.json``: model, hardware and whatever else is known; tensor_parallel is
         all recorded GPUs where it is not named.

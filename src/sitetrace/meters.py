@@ -13,8 +13,10 @@ import pandas as pd
 from sitetrace.files import InputError, read_text_table
 
 LOST = ("", "[N/A]", "N/A", "[NOT SUPPORTED]", "NOT SUPPORTED", "[UNKNOWN ERROR]", "NAN")
-SMI_POWER = ("power.draw.instant", "power.draw.average", "power.draw")
-DCGM_POWER = ("dcgm_fi_dev_power_usage", "power", "power_usage", "power_w")
+POWER_NAMES = {
+    "nvidia-smi": ("power.draw.instant", "power.draw.average", "power.draw"),
+    "DCGM": ("dcgm_fi_dev_power_usage", "power", "power_usage", "power_w"),
+}
 TIME_NAMES = ("timestamp", "time", "time_s")
 GPU_NAMES = ("index", "gpu", "uuid", "gpu_uuid", "pci.bus_id", "entity")
 EPOCH_FROM, EPOCH_TO = 1e9, 1e11
@@ -88,16 +90,13 @@ def _known_format(path: Path) -> tuple[pd.DataFrame, Callable[[Path, pd.DataFram
     except OSError as error:
         raise InputError(f"{path}: cannot be read ({error.strerror}): check the path") from None
     if "#Entity" in head:
-        return _dmon_table(path), _dcgm
+        return _dmon_table(path), _named
     table = read_text_table(path)
     table.columns = [str(name).strip().lower() for name in table.columns]
     names = [re.sub(r"\s*\[.*\]$", "", name) for name in table.columns]
-    if any(name in SMI_POWER for name in names):
+    if any(set(powers) & set(names) for powers in POWER_NAMES.values()):
         table.columns = names
-        return table, _smi
-    if any(name in DCGM_POWER for name in names):
-        table.columns = names
-        return table, _dcgm
+        return table, _named
     if names and names[0] in TIME_NAMES and len(names) > 1 and all(map(str.isdecimal, names[1:])):
         return table, _zeus
     raise InputError(
@@ -136,16 +135,14 @@ def _dmon_table(path: Path) -> pd.DataFrame:
     return pd.DataFrame(rows, columns=["timestamp", "gpu", "power"], index=index)
 
 
-def _smi(path: Path, table: pd.DataFrame) -> Columns:
-    """Columns of nvidia-smi's CSV."""
-    power = next(name for name in SMI_POWER if name in table)
-    return "nvidia-smi", _column(path, table, TIME_NAMES), _gpus(table), table[power]
-
-
-def _dcgm(path: Path, table: pd.DataFrame) -> Columns:
-    """Columns of DCGM's CSV or text table."""
-    power = next(name for name in DCGM_POWER if name in table)
-    return "DCGM", _column(path, table, TIME_NAMES), _gpus(table), table[power]
+def _named(path: Path, table: pd.DataFrame) -> Columns:
+    """Columns by name: nvidia-smi's CSV, DCGM's CSV or text table."""
+    tool, powers = next(item for item in POWER_NAMES.items() if set(item[1]) & set(table.columns))
+    power = next(name for name in powers if name in table)
+    time = next((name for name in TIME_NAMES if name in table), None)
+    if time is None:
+        raise InputError(f"{path}: column timestamp is missing: record it together with power")
+    return tool, table[time], _gpus(table), table[power]
 
 
 def _zeus(path: Path, table: pd.DataFrame) -> Columns:
@@ -154,14 +151,6 @@ def _zeus(path: Path, table: pd.DataFrame) -> Columns:
     rows = np.repeat(np.arange(len(table)), len(gpus))
     power = pd.Series(table[gpus].to_numpy().ravel(), index=table.index[rows])
     return "Zeus", table.iloc[rows, 0], pd.Series(np.tile(gpus, len(table))), power
-
-
-def _column(path: Path, table: pd.DataFrame, names: tuple[str, ...]) -> pd.Series:
-    """Return the first column there is of several names."""
-    for name in names:
-        if name in table:
-            return table[name]
-    raise InputError(f"{path}: column {names[0]} is missing: record it together with power")
 
 
 def _gpus(table: pd.DataFrame) -> pd.Series:

@@ -13,9 +13,10 @@ from sitetrace.emissions import Emissions
 from sitetrace.files import InputError, read_json, replacing
 from sitetrace.generator import StatesModel
 from sitetrace.idle import Idle
-from sitetrace.serving import ConstantRate, LogNormalTTFT, Server
+from sitetrace.serving import Server
 from sitetrace.soundness import check_model
 from sitetrace.states import Mixture
+from sitetrace.surrogates import ConstantRate, LogNormalTTFT
 from sitetrace.trace import Configuration, parse_step
 from sitetrace.transitions import Logit, Markov, Trees
 

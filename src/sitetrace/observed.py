@@ -9,7 +9,8 @@ import pandas as pd
 
 from sitetrace.activity import amount_in_bins
 from sitetrace.files import InputError
-from sitetrace.serving import Server, Timeline, simulate
+from sitetrace.serving import Server, simulate
+from sitetrace.timeline import Timeline
 from sitetrace.trace import Run
 
 # When a request meets the engine within a step is chance, which makes TTFT a rough guide.

@@ -9,17 +9,7 @@ import pandas as pd
 
 from sitetrace.files import InputError
 from sitetrace.surrogates import ConstantRate, LogNormalTTFT, serve
-from sitetrace.timeline import Timeline, running_count, segment_frame
-
-__all__ = [
-    "ConstantRate",
-    "Engine",
-    "LogNormalTTFT",
-    "Server",
-    "Timeline",
-    "running_count",
-    "simulate",
-]
+from sitetrace.timeline import Timeline, segment_frame
 
 
 @dataclass(frozen=True)
@@ -244,7 +234,8 @@ def simulate(
     Examples
     --------
     >>> import pandas as pd
-    >>> from sitetrace.serving import ConstantRate, simulate
+    >>> from sitetrace.serving import simulate
+    >>> from sitetrace.surrogates import ConstantRate
     >>> one = pd.DataFrame({"arrival_s": [0.0], "input_tokens": [100], "output_tokens": [50]})
     >>> float(simulate(one, ConstantRate(1000.0, 25.0)).requests["end_s"].iloc[0])
     2.1

@@ -14,8 +14,9 @@ from sitetrace.generator import StatesModel
 from sitetrace.idle import Idle
 from sitetrace.power import MAX_POWER_W
 from sitetrace.requests import MAX_TOKENS
-from sitetrace.serving import ConstantRate, LogNormalTTFT, Server
+from sitetrace.serving import Server
 from sitetrace.states import Mixture
+from sitetrace.surrogates import ConstantRate, LogNormalTTFT
 from sitetrace.transitions import Logit, Markov, Transitions, Trees
 
 DT_RANGE_S = (Fraction(1, 1000), Fraction(3600))

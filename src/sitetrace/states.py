@@ -115,7 +115,7 @@ def published_mixture(table: pd.DataFrame, config: str) -> Mixture:
     ----------
     table : pandas.DataFrame
         Columns ``config``, ``state``, ``mean_w``, ``sigma_w``, ``weight``: the paper's fitted
-        mixtures (see `sitetrace.datasets.read_paper_table`).
+        mixtures (see `sitetrace.paper.read_paper_table`).
     config : str
         Name of a configuration, such as ``llama-3-70b_H100_tp4``.
 

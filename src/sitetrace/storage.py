@@ -138,9 +138,8 @@ def read_trace(path: Path | str) -> tuple[list[PowerTrace], dict]:
     if not np.isfinite(powers).all() or (powers < 0).any():
         raise InputError(f"{path}: power_w holds values that are no power: write it anew")
     dt = _step(path, times, attributes)
-    return [
-        PowerTrace(_start_s(path, times, attributes, dt), dt, row) for row in powers
-    ], attributes
+    start_s = _start_s(path, times, attributes, dt)
+    return [PowerTrace(start_s, dt, row) for row in powers], attributes
 
 
 def _draw_number(name: str) -> tuple[int, str]:

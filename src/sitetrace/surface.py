@@ -7,7 +7,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from sitetrace.activity import amount_in_bins
-from sitetrace.serving import Timeline
+from sitetrace.timeline import Timeline
 
 
 @dataclass(frozen=True)

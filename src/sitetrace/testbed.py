@@ -18,8 +18,9 @@ from sitetrace.activity import activity_table
 from sitetrace.files import InputError, replacing
 from sitetrace.meter import Meter
 from sitetrace.rundir import write_run
-from sitetrace.serving import Server, Timeline, running_count, simulate
+from sitetrace.serving import Server, simulate
 from sitetrace.surface import Surface
+from sitetrace.timeline import Timeline, running_count
 from sitetrace.trace import PowerTrace, Run
 from sitetrace.workload import bursty, poisson
 
