@@ -65,6 +65,13 @@ def test_jitter_moves_times_by_a_quarter_step_at_most():
     assert shift.abs().max() <= 0.25 / 4 + 1e-9
 
 
+def test_steady_power_reads_steady_to_the_last_sample_whatever_the_jitter():
+    trace = PowerTrace(0.0, Fraction(1, 4), np.full(40, 100.0))
+    for seed in range(20):
+        seen = Meter(jitter_s=0.05).read(trace, np.random.default_rng(seed))
+        assert seen["power_w"].to_numpy() == pytest.approx(100.0)
+
+
 def test_noise_has_the_spread_asked_for_and_never_makes_power_negative():
     trace = PowerTrace(0.0, Fraction(1, 4), np.full(4000, 100.0))
     noise = Meter(noise_w=3.0).read(trace, rng())["power_w"] - 100.0

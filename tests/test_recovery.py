@@ -111,6 +111,29 @@ def test_transitions_of_the_true_states_are_found(recovered):
             assert (np.abs(matrix[here, k].mean(axis=0) - counted) < error).all()
 
 
+def transition_errors(found, seed):
+    """Predicted less counted transitions of an unseen stream, and the counts' standard error."""
+    tables = served([seed, 3], 2.5, 3 * TRAINING_S)
+    state = tables["truth"]["state"].to_numpy()
+    matrix = found.markov.matrix(prepare([run_of(tables)], TRUTH.server, DT))
+    here = np.r_[0, state[:-1]]
+    taught = np.r_[0, found.true_state[:-1]][found.labels.use]
+    # idle under load lasts a few bins only: its row is not learned from one run
+    for k in range(1, len(STATES)):
+        counted = np.bincount(state[here == k], minlength=len(STATES)) / np.sum(here == k)
+        both = 1 / np.sum(here == k) + 1 / np.sum(taught == k)
+        error = np.sqrt(counted * (1 - counted) * both)
+        difference = matrix[here == k, k].mean(axis=0) - counted
+        yield from zip(difference[error > 0], error[error > 0], strict=True)
+
+
+def test_transitions_of_unseen_streams_lie_in_their_95_percent_intervals(recovered):
+    pairs = [transition_errors(found, seed) for seed, found in zip(SEEDS, recovered, strict=True)]
+    difference, error = np.array([pair for of_seed in pairs for pair in of_seed]).T
+    covered = np.mean(np.abs(difference) < 1.96 * error)
+    assert covered > 0.95 - 4 * np.sqrt(0.95 * 0.05 / error.size)
+
+
 @pytest.mark.parametrize("rate_per_s", [1.0, 1.8, 3.0])
 def test_energy_of_unseen_requests_is_met_at_rates_below_and_above_the_fitted(
     recovered, rate_per_s
@@ -119,8 +142,7 @@ def test_energy_of_unseen_requests_is_met_at_rates_below_and_above_the_fitted(
         energy_error(found.model, seed, rate_per_s)
         for seed, found in zip(SEEDS, recovered, strict=True)
     ]
-    assert np.median(np.abs(errors)) < 0.02
-    assert np.abs(errors).max() < 0.05
+    assert np.abs(errors).max() < 0.02
 
 
 def test_a_whole_fit_that_must_learn_the_server_meets_the_energy_too():

@@ -76,6 +76,11 @@ def test_a_run_in_memory_is_the_run_on_disk(dataset):
     pd.testing.assert_frame_equal(run.samples, read.samples)
 
 
+def test_an_unknown_run_is_refused_with_the_names_there_are():
+    with pytest.raises(InputError, match="'smooth'.*poisson, poisson_low, bursty, effects"):
+        testbed.run("smooth", 3)
+
+
 def test_the_written_truth_is_what_the_meter_read(dataset):
     folder, _ = dataset
     for name in ("poisson", "bursty"):

@@ -9,6 +9,8 @@ import pandas as pd
 
 from sitetrace.trace import PowerTrace
 
+EDGE_S = 1000.0
+
 
 @dataclass(frozen=True)
 class Meter:
@@ -43,7 +45,8 @@ class Meter:
         Parameters
         ----------
         trace : PowerTrace
-            True power; before its begin it is taken to have been the same as in its first bin.
+            True power; before its begin it is taken to have been the same as in its first bin,
+            after its end the same as in its last.
         rng : numpy.random.Generator
             Source of randomness.
 
@@ -59,9 +62,10 @@ class Meter:
         ends = times - self.lag_s
         energy_j = np.concatenate([[0.0], np.cumsum(trace.power_w) * trace.dt_s])
         knots = np.arange(energy_j.size) * trace.dt_s
-        # one bin before the begin keeps the first windows whole
-        knots = np.r_[-1e3, knots]
-        energy_j = np.r_[-1e3 * trace.power_w[0], energy_j]
+        # jitter puts a sample past the end, a window reaches before the begin: keep both whole
+        knots = np.r_[-EDGE_S, knots, knots[-1] + EDGE_S]
+        after_j = energy_j[-1] + EDGE_S * trace.power_w[-1]
+        energy_j = np.r_[-EDGE_S * trace.power_w[0], energy_j, after_j]
         spent = np.interp(ends, knots, energy_j) - np.interp(ends - self.window_s, knots, energy_j)
         power_w = spent / self.window_s + rng.normal(0.0, self.noise_w, count)
         if self.quantum_w > 0:

@@ -237,9 +237,17 @@ def run(name: str, seed: int) -> Run:
     -------
     Run
         As read from its run directory.
+
+    Raises
+    ------
+    InputError
+        If the data set has no run of that name.
     """
+    cases = _cases(seed)
+    if name not in cases:
+        raise InputError(f"testbed has no run {name!r}: choose one of {', '.join(cases)}")
     with tempfile.TemporaryDirectory() as folder:
-        return _write(Path(folder) / name, *_cases(seed)[name])
+        return _write(Path(folder) / name, *cases[name])
 
 
 def write_dataset(out: Path | str, seed: int) -> list[Path]:
