@@ -17,7 +17,17 @@ _VERBS = {
     "shipped_model": "datasets",
     "read_requests": "requests",
 }
-_MODULES = ("baselines", "datasets", "metrics", "plots", "records", "tables", "testbed", "workload")
+_MODULES = (
+    "baselines",
+    "datasets",
+    "findings",
+    "metrics",
+    "plots",
+    "records",
+    "tables",
+    "testbed",
+    "workload",
+)
 
 __all__ = ["__version__", *_VERBS, *_MODULES]
 
