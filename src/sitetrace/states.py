@@ -7,7 +7,6 @@ from dataclasses import dataclass
 import numpy as np
 import pandas as pd
 
-PAPER_STATES = 10
 CANDIDATES = tuple(range(8, 17))
 MIN_VARIANCE = 1e-12
 
