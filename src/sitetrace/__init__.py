@@ -20,7 +20,6 @@ _VERBS = {
 _MODULES = (
     "baselines",
     "datasets",
-    "findings",
     "metrics",
     "plots",
     "records",

@@ -7,6 +7,7 @@ import math
 import os
 from pathlib import Path
 
+from sitetrace.claims import claim as claimed
 from sitetrace.files import InputError, replacing
 
 DATA_KINDS = ("measured", "testbed", "paper")
@@ -71,6 +72,7 @@ def record(
     paper: float | None = None,
     better: str | None = None,
     same_kind: bool = False,
+    claim: str | None = None,
 ) -> dict:
     """Make one row of a page's records.
 
@@ -97,11 +99,16 @@ def record(
         Which side is the better one.
     same_kind : bool
         Whether our data are of the kind that the paper's value is about.
+    claim : str, optional
+        Name of the claim that this result answers (see `sitetrace.claims.claims`); gives `paper`
+        and `better`.
 
     Returns
     -------
     dict
-        With the keys name, value, unit, interval, data, dataset, paper, verdict.
+        With the keys name, value, unit, interval, data, dataset, paper, verdict, claim. What
+        follows from the paper's own tables alone (``data="paper"``) is no reproduction: its
+        verdict is "follows" or "does not follow".
 
     Raises
     ------
@@ -111,11 +118,15 @@ def record(
     """
     if data not in DATA_KINDS:
         raise InputError(f"record {name!r}: data={data!r}: say one of {', '.join(DATA_KINDS)}")
+    if claim is not None:
+        known = claimed(claim)
+        paper, better = known["value"], known["better"]
+        if known["unit"] != unit:
+            raise InputError(f"record {name!r}: unit {unit!r}: the claim is in {known['unit']!r}")
     ends = None if interval is None else tuple(_rounded(name, end) for end in interval)
     value, paper = _rounded(name, value), _rounded(name, paper)
     if ends is not None and (value is None or not ends[0] <= value <= ends[1]):
         raise InputError(f"record {name!r}: interval {ends} does not hold {value}: lower end first")
-    found = None if data == "testbed" else value
     return {
         "name": name,
         "value": value,
@@ -124,8 +135,17 @@ def record(
         "data": data,
         "dataset": dataset,
         "paper": paper,
-        "verdict": None if paper is None else verdict(found, ends, paper, better, same_kind),
+        "verdict": None if paper is None else _verdict(data, value, ends, paper, better, same_kind),
+        "claim": claim,
     }
+
+
+def _verdict(data: str, value: float | None, ends: tuple | None, paper: float, *how) -> str:  # noqa: ANN002
+    """Apply the rule; the testbed tests no claim, and arithmetic on the paper's numbers is none."""
+    if data == "paper" and value is not None:
+        low, high = ends or (value, value)
+        return "follows" if low <= paper <= high else "does not follow"
+    return verdict(None if data == "testbed" else value, ends, paper, *how)
 
 
 def _rounded(name: str, number: float | None) -> float | None:
@@ -193,7 +213,7 @@ def read_records(path: Path | str) -> list[dict]:
         raise InputError(f"{path}: cannot be read ({error.strerror}): check the path") from None
     except ValueError as error:
         raise InputError(f"{path}: no complete JSON ({error}): write it anew") from None
-    wanted = set(record("", None, "", data="paper", dataset=""))
+    wanted = set(record("", None, "", data="testbed", dataset=""))
     if not isinstance(rows, list) or not all(
         isinstance(r, dict) and set(r) == wanted for r in rows
     ):
