@@ -1,12 +1,17 @@
 """Every number of the paper has a name; a result that answers it takes the number from there."""
 
+from fnmatch import fnmatch
+
 import pytest
+from pandas.api.types import is_numeric_dtype
 
 from sitetrace.claims import claim, claims
-from sitetrace.files import InputError
+from sitetrace.datasets import data_dir
+from sitetrace.files import InputError, read_json
 from sitetrace.paper import read_paper_table
 from sitetrace.records import record
 
+LISTING = read_json(data_dir() / "paper" / "claims.json")
 ENERGY = "fidelity_by_configuration:llama-3-70b_H100_tp4:delta_energy_pct_median"
 
 
@@ -17,6 +22,58 @@ def test_a_claim_is_a_cell_of_a_table_of_the_paper():
 
 def test_a_name_stands_for_one_number():
     assert claims().index.is_unique
+
+
+@pytest.mark.parametrize(
+    "table", sorted(file.stem for file in (data_dir() / "paper").glob("*.csv"))
+)
+def test_every_number_of_a_table_is_a_claim_a_key_or_an_input(table):
+    columns = read_paper_table(table)
+    entries = [entry for entry in LISTING["tables"] if entry["table"] == table]
+    told = [name for entry in entries for name in (*entry["key"], *entry["columns"])]
+    patterns = told + LISTING["inputs"].get(table, [])
+    numbers = [name for name in columns if is_numeric_dtype(columns[name])]
+    assert [n for n in numbers if not any(fnmatch(n, pattern) for pattern in patterns)] == []
+
+
+@pytest.mark.parametrize(
+    ("name", "value"),
+    [
+        ("fidelity_ar1:gpt-oss-20b_A100_tp1:acf_r2", -0.038),
+        ("march_fidelity:trace_fidelity_table/llama-8b:energy_signed_pct", -0.1),
+        ("march_fidelity:node_level_summary/gpt-oss-20b:energy_signed_pct", 18.64),
+        ("decomposition:llama-3-70b_H100_tp4/marginal:acf_r2_noprune", -4.50),
+        ("surrogate_validity:llama-3-70b_H100_tp4:rmse", 24.18),
+        ("node_baselines:pooled/tdp:delta_energy_pct", 243.60),
+        ("facility:B/splitwise/900:ramp_down_kw", -12.28),
+        ("facility_constants:A/mean:power_kw", 529.22),
+        ("sizing:transformer/splitwise_b_prime:value", 0.7429),
+        ("interconnection:energy_year:value", 5166.21),
+        ("hierarchy:rack:cov", 0.1751),
+        ("cov_by_servers:240:cov_theory", 0.0409),
+        ("cov_fit:slope:value", -0.1476),
+        ("par_by_resolution:900:peak_kw", 715.45),
+        ("synthetic_site:ours:ramp_down_kw", -14.74),
+        ("oversubscription:ours:racks", 57),
+        ("feature_sufficiency:F2:relative_high", 1.645),
+        ("conditional_information:deepseek-r1-distill-70b_H100_tp4/F2:information_share", 0.196),
+        ("settings:pue:value", 1.3),
+        ("headline:energy_below_5pct_configs:value", 22),
+    ],
+)
+def test_a_number_is_found_by_its_name(name, value):
+    assert claim(name)["value"] == value
+
+
+def test_what_is_no_result_of_the_paper_is_a_setting():
+    table = claims()
+    assert set(table["kind"]) == {"result", "setting"}
+    assert set(table.loc[table["table"] == "settings", "kind"]) == {"setting"}
+
+
+def test_units_are_words_or_nothing():
+    assert claims()["unit"].map(type).eq(str).all()
+    assert claims()["what"].str.len().gt(0).all()
 
 
 def test_sides_and_chapters_are_known_words():

@@ -14,7 +14,7 @@ from sitetrace.datasets import data_dir
 from sitetrace.files import InputError, read_json
 from sitetrace.paper import read_paper_table
 
-FIELDS = ("table", "section", "chapter", "source", "untested")
+FIELDS = ("kind", "what", "unit", "better", "section", "chapter", "source", "untested")
 
 
 @cache
@@ -25,23 +25,35 @@ def claims() -> pd.DataFrame:
     -------
     pandas.DataFrame
         Indexed by ``claim``, as ``table:row:column`` (the parts of a row's name joined by ``/``);
-        columns ``table``, ``row``, ``column``, ``what``, ``value``, ``unit``, ``better`` (lower,
-        higher or None), ``section`` (which part of the paper's method), ``chapter`` (slug of
-        the chapter that answers it), ``source``, ``untested`` (why there may be no result).
+        columns ``table``, ``row``, ``column``, ``value``, ``kind`` (result or setting), ``what``,
+        ``unit``, ``better`` (lower, higher or None), ``section`` (which part of the paper's
+        method), ``chapter`` (slug of the chapter that answers it), ``source``, ``untested`` (why
+        there may be no result).
     """
-    rows = []
-    for entry in read_json(data_dir() / "paper" / "claims.json")["tables"]:
-        table = read_paper_table(entry["table"])
-        common = {name: entry[name] for name in FIELDS}
-        names = table[entry["key"]].astype(str).agg("/".join, axis=1)
-        for column, meaning in entry["columns"].items():
-            for name, value in zip(names, table[column], strict=True):
-                if pd.notna(value):
-                    claim = f"{entry['table']}:{name}:{column}"
-                    own = {"claim": claim, "row": name, "column": column, "value": float(value)}
-                    rows.append(common | own | meaning)
+    entries = read_json(data_dir() / "paper" / "claims.json")["tables"]
+    rows = [row for entry in entries for row in _claims_of(entry)]
     # object: None must stay None
     return pd.DataFrame(rows, dtype=object).set_index("claim").astype({"value": float})
+
+
+def _claims_of(entry: dict) -> list[dict]:
+    """List the claims of a table; what its entry leaves out, the table says row by row."""
+    table = read_paper_table(entry["table"]).fillna({"unit": ""})
+    names = [_name(parts) for parts in table[entry["key"]].itertuples(index=False)]
+    rows = []
+    for column, meaning in entry["columns"].items():
+        told = {"kind": "result"} | entry | meaning
+        for name, cells in zip(names, table.to_dict("records"), strict=True):
+            if pd.notna(cells[column]):
+                row = {"claim": f"{entry['table']}:{name}:{column}", "table": entry["table"]}
+                row |= {"row": name, "column": column, "value": float(cells[column])}
+                rows.append(row | {field: {**cells, **told}[field] for field in FIELDS})
+    return rows
+
+
+def _name(parts: tuple) -> str:
+    """Name of a row: numbers short (900, not 900.0), parts joined by a stroke."""
+    return "/".join(part if isinstance(part, str) else f"{part:g}" for part in parts)
 
 
 def claim(name: str) -> pd.Series:
