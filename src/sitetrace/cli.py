@@ -94,29 +94,35 @@ def workload(pattern, rate, duration, cv, swing, source, thin, speed, seed, out)
 @click.option("--kind", type=click.Choice(["states"]), default="states", show_default=True)
 @click.option(
     "--transitions",
-    type=click.Choice(["auto", "markov", "logit", "trees"]),
+    type=click.Choice(["auto", "markov", "logit", "trees", "bigru"]),
     default="auto",
     show_default=True,
+    help="bigru: the paper's net; needs pip install 'sitetrace[torch]', auto leaves it out.",
 )
+@click.option("--checkpoint", type=FILE, help="bigru: training goes on from here if killed.")
 @click.option("--states", type=click.IntRange(2, 40), help="States above idle; else chosen.")
 @click.option("--from", "start", type=float, help="Seconds after the first request.")
 @click.option("--to", "stop", type=float, help="Seconds after the first request.")
 @SEED
-def fit(runs, out, kind, transitions, states, start, stop, seed) -> None:  # noqa: ANN001, ARG001
+def fit(runs, out, kind, transitions, checkpoint, states, start, stop, seed) -> None:  # noqa: ANN001, ARG001
     """Fit a power model on one or several runs of a configuration."""
     from sitetrace.fitting import fit as fit_model
     from sitetrace.modelfile import save_model
     from sitetrace.rundir import read_run
+    from sitetrace.weights import weights_path
 
     # a fit takes long: a place that is not there is said before it
     if not out.parent.is_dir():
         raise InputError(f"{out}: no folder {out.parent}: make it first")
+    if checkpoint is not None and transitions != "bigru":
+        raise InputError("--checkpoint: only --transitions bigru trains step by step: leave it out")
+    if transitions == "bigru":
+        weights_path(out)  # a name that leaves no place for the weights is said before the fit
     loaded = [read_run(path) for path in runs]
     for run in loaded:
         _say(run.notes)
-    model = fit_model(
-        loaded, seed=seed, transitions=transitions, n_states=states, start_s=start, stop_s=stop
-    )
+    options = {"transitions": transitions, "n_states": states, "checkpoint": checkpoint}
+    model = fit_model(loaded, seed=seed, start_s=start, stop_s=stop, **options)
     save_model(model, out)
     click.echo(f"wrote {out}: {model.mixture.n_states} states above idle {model.idle.mean_w:.1f} W")
 

@@ -6,7 +6,7 @@ import numpy as np
 import pandas as pd
 
 from sitetrace import testbed
-from sitetrace.activity import COLUMNS, activity_table
+from sitetrace.activity import activity_table
 from sitetrace.baselines import baselines
 from sitetrace.datasets import data_dir, dataset_path
 from sitetrace.evaluation import evaluate
@@ -219,7 +219,7 @@ def candidate_scores(
     pandas.DataFrame
         The candidates with the scores of `sitetrace.selection.cross_validate`.
     """
-    options = {"emissions": model.emissions.kind, "columns": COLUMNS, "seed": seed}
+    options = {"emissions": model.emissions.kind, "columns": None, "seed": seed}
     rows = [
         candidate
         | cross_validate(

@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
 import numpy as np
 import pandas as pd
 
-from sitetrace.activity import COLUMNS
 from sitetrace.calibration import calibrate
 from sitetrace.files import InputError
 from sitetrace.generator import StatesModel
+from sitetrace.gru_training import require_torch
 from sitetrace.idle import fit_idle
 from sitetrace.selection import cross_validate
 from sitetrace.states import CANDIDATES, bic_curve, fit_mixture
@@ -24,7 +26,8 @@ def fit(
     transitions: str = "auto",
     n_states: int | None = None,
     emissions: str = "gaussian",
-    columns: tuple[str, ...] = COLUMNS,
+    columns: tuple[str, ...] | None = None,
+    checkpoint: Path | str | None = None,
     start_s: float | None = None,
     stop_s: float | None = None,
 ) -> StatesModel:
@@ -37,13 +40,18 @@ def fit(
     seed : int
         Seed of all that is drawn while fitting.
     transitions : str
-        ``markov``, ``logit``, ``trees``, or ``auto``: the best free run in cross-validation.
+        ``markov``, ``logit``, ``trees``, or ``auto``: the best free run of these in
+        cross-validation; or ``bigru``, the paper's net, which needs torch to be trained.
     n_states : int, optional
-        Number of states K; by default the best free-run KS over 8 to 16.
+        Number of states K; by default the best free-run KS over 8 to 16 (for ``bigru`` and
+        ``auto`` with ``logit`` transitions, which take no minutes).
     emissions : str
         ``gaussian``, ``ar1`` or ``empirical``.
-    columns : tuple of str
-        Activity columns that drive the transitions.
+    columns : tuple of str, optional
+        Activity columns that drive the transitions; by default all, but for ``bigru`` the
+        paper's two features.
+    checkpoint : Path or str, optional
+        For ``bigru``: file from which training goes on, and to which it is saved on the way.
     start_s, stop_s : float, optional
         Cut, seconds after the first request of each run.
 
@@ -55,7 +63,8 @@ def fit(
     Raises
     ------
     InputError
-        If the runs are of several configurations, lack requests, or are too short.
+        If the runs are of several configurations, lack requests, or are too short, or torch is
+        missing where it is needed.
 
     Examples
     --------
@@ -65,6 +74,8 @@ def fit(
     >>> model.mixture.n_states
     8
     """
+    if transitions == "bigru":
+        require_torch()
     runs = [cut_run(run, start_s, stop_s) for run in checked(runs)]
     server = calibrate(runs)
     frame = prepare(runs, server, runs[0].dt)
@@ -80,7 +91,7 @@ def fit(
     selection: dict[str, list[dict]] = {}
     options = {"emissions": emissions, "columns": columns, "seed": seed}
     if n_states is None:
-        pilot = "logit" if transitions == "auto" else transitions
+        pilot = "logit" if transitions in ("auto", "bigru") else transitions
         rows = [
             {"n_states": k, **cross_validate(frame, idle, runs[0].dt, pilot, k, **options)}
             for k in CANDIDATES
@@ -97,7 +108,10 @@ def fit(
         transitions = min(rows, key=lambda row: row["loss"])["kind"]
     mixture = fit_mixture(power_w[working], n_states, seed)
     everything = np.ones(len(frame), dtype=bool)
-    fitted = fit_parts(frame, idle, mixture, transitions, emissions, columns, everything)
+    net, training = {}, {}
+    if transitions == "bigru":
+        net = {"seed": seed, "checkpoint": checkpoint, "record": training}
+    fitted = fit_parts(frame, idle, mixture, transitions, emissions, columns, everything, **net)
     return StatesModel(
         configuration=runs[0].configuration,
         dt=runs[0].dt,
@@ -108,7 +122,8 @@ def fit(
         emissions=fitted[1],
         power_range_w=(float(power_w.min()), float(power_w.max())),
         fitted=_limits(runs, frame),
-        provenance=_provenance(runs, seed, start_s, stop_s, selection),
+        provenance=_provenance(runs, seed, start_s, stop_s, selection)
+        | ({"training": training} if training else {}),
     )
 
 

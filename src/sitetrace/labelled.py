@@ -22,6 +22,9 @@ class Labelled:
         Bins to learn from, booleans, shape (n,).
     n_states : int
         Number of states with idle.
+    pieces : tuple of tuple of int
+        Unbroken stretches that a fit may see: number of the recording, first row, row after the
+        last.
     """
 
     table: pd.DataFrame
@@ -29,6 +32,7 @@ class Labelled:
     state: np.ndarray
     use: np.ndarray
     n_states: int
+    pieces: tuple[tuple[int, int, int], ...]
 
 
 def window_features(table: pd.DataFrame, columns: tuple[str, ...], width: int) -> np.ndarray:

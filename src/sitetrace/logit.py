@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import ClassVar
 
 import numpy as np
 import pandas as pd
@@ -32,6 +33,8 @@ class Logit:
     lag : numpy.ndarray
         Weight of the previous state, shape (previous, states).
     """
+
+    reach: ClassVar[int] = WINDOW - 1
 
     columns: tuple[str, ...]
     center: np.ndarray

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import ClassVar
 
 import numpy as np
 import pandas as pd
@@ -25,6 +26,8 @@ class Markov:
     probability : numpy.ndarray
         Shape (levels, states, states), rows sum to 1.
     """
+
+    reach: ClassVar[int] = 0
 
     edges: np.ndarray
     column: str

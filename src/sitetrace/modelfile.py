@@ -1,4 +1,8 @@
-"""Model files: one self-contained JSON, the same bytes for the same fit."""
+"""Model files: one self-contained JSON, the same bytes for the same fit.
+
+Only the weights of a neural net lie beside it, in an ``.npz`` of the same name, whose digest the
+JSON holds.
+"""
 
 from __future__ import annotations
 
@@ -9,6 +13,7 @@ from typing import Any
 
 import numpy as np
 
+from sitetrace.bigru import WEIGHTS, BiGRU
 from sitetrace.emissions import Emissions
 from sitetrace.files import InputError, read_json, replacing
 from sitetrace.generator import StatesModel
@@ -19,10 +24,11 @@ from sitetrace.states import Mixture
 from sitetrace.surrogates import ConstantRate, LogNormalTTFT
 from sitetrace.trace import Configuration, parse_step
 from sitetrace.transitions import Logit, Markov, Trees
+from sitetrace.weights import read_arrays, sha256_of, weights_path, write_arrays
 
 SCHEMA = 1
 SERVERS = {"engine": Server, "constant_rate": ConstantRate, "log_normal_ttft": LogNormalTTFT}
-TRANSITIONS = {"markov": Markov, "logit": Logit, "trees": Trees}
+TRANSITIONS = {"markov": Markov, "logit": Logit, "trees": Trees, "bigru": BiGRU}
 
 
 def _plain(value: Any) -> Any:  # noqa: ANN401
@@ -44,7 +50,7 @@ def _tagged(part: object, kinds: dict[str, type]) -> dict:
 
 
 def save_model(model: StatesModel, path: Path | str) -> None:
-    """Write a model file, whole or not at all.
+    """Write a model file (and the weights of a net beside it), whole or not at all.
 
     Parameters
     ----------
@@ -72,6 +78,17 @@ def save_model(model: StatesModel, path: Path | str) -> None:
         "fitted": model.fitted,
         "provenance": model.provenance,
     }
+    if not isinstance(model.transitions, BiGRU):
+        _write(content, path)
+        return
+    arrays = {name: content["transitions"].pop(name) for name in WEIGHTS}
+    with replacing(weights_path(path)) as beside:
+        write_arrays(beside, arrays)
+        content["transitions"]["weights_sha256"] = sha256_of(beside)
+        _write(content, path)
+
+
+def _write(content: dict, path: Path | str) -> None:
     text = json.dumps(_plain(content), indent=1, allow_nan=False)
     with replacing(path) as temporary:
         temporary.write_text(text + "\n", encoding="utf-8")
@@ -103,6 +120,7 @@ def load_model(path: Path | str) -> StatesModel:
         )
     if content.get("kind") != "states":
         raise InputError(f"{path}: field kind is {content.get('kind')!r}: only 'states' is known")
+    beside = _weights(content.get("transitions"), path)
     try:
         # what is read as it stands must be fit to be written again
         for name in ("fitted", "provenance"):
@@ -113,7 +131,7 @@ def load_model(path: Path | str) -> StatesModel:
             server=_build_tagged(SERVERS, content["server"]),
             idle=_build(Idle, content["idle"]),
             mixture=_build(Mixture, content["mixture"]),
-            transitions=_build_tagged(TRANSITIONS, content["transitions"]),
+            transitions=_build_tagged(TRANSITIONS, content["transitions"] | beside),
             emissions=_build(Emissions, content["emissions"]),
             power_range_w=tuple(map(float, content["power_range_w"])),
             fitted=dict(content["fitted"]),
@@ -126,6 +144,15 @@ def load_model(path: Path | str) -> StatesModel:
         reason = " ".join(str(error).split())[:120]
         raise InputError(f"{path}: no sound model file ({reason}): fit the model anew") from None
     return model
+
+
+def _weights(values: Any, path: Path | str) -> dict[str, np.ndarray]:  # noqa: ANN401
+    """Read the arrays of the file beside, if the transitions are a net."""
+    if not isinstance(values, dict) or values.get("kind") != "bigru":
+        return {}
+    if not isinstance(values.get("weights_sha256"), str):
+        raise InputError(f"{path}: field 'weights_sha256' is missing: fit the model anew")
+    return read_arrays(weights_path(path), WEIGHTS, values["weights_sha256"])
 
 
 def _build(type_: type, values: dict) -> Any:  # noqa: ANN401

@@ -29,7 +29,7 @@ def cross_validate(
     n_states: int,
     *,
     emissions: str,
-    columns: tuple[str, ...],
+    columns: tuple[str, ...] | None,
     seed: int,
 ) -> dict[str, float]:
     """Score free runs over blocks of time that the fit did not see.
@@ -48,8 +48,8 @@ def cross_validate(
         Number of states K.
     emissions : str
         Kind of emissions.
-    columns : tuple of str
-        Activity columns.
+    columns : tuple of str or None
+        Activity columns; None takes the kind's own.
     seed : int
         Seed of the mixtures and the draws.
 
@@ -66,12 +66,13 @@ def cross_validate(
     rows = np.flatnonzero(loaded)
     generated = np.tile(power_w, (DRAWS, 1))
     likelihood, n_bins = 0.0, 0
+    net = {"seed": seed} if kind == "bigru" else {}
     for fold, block in enumerate(np.array_split(rows, FOLDS)):
         span = np.arange(block[0], block[-1] + 1)
         keep = np.ones(len(frame), dtype=bool)
         keep[span] = False
         mixture = fit_mixture(power_w[working & keep], n_states, seed)
-        parts = fit_parts(frame, idle, mixture, kind, emissions, columns, keep)
+        parts = fit_parts(frame, idle, mixture, kind, emissions, columns, keep, **net)
         labels = label(frame, idle, mixture)
         model = _bare_model(idle, mixture, *parts, power_w[keep], dt)
         for draw in range(DRAWS):

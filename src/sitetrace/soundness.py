@@ -9,6 +9,7 @@ import numpy as np
 import pandas as pd
 
 from sitetrace.activity import COLUMNS
+from sitetrace.bigru import BiGRU
 from sitetrace.emissions import KINDS, PHI_MAX, Emissions
 from sitetrace.generator import StatesModel
 from sitetrace.idle import Idle
@@ -127,6 +128,8 @@ def _check_transitions(transitions: Transitions, n: int) -> None:
         _demand(bool(known), "transitions: columns are no activity columns")
         if isinstance(transitions, Trees):
             _check_trees(transitions, n)
+        elif isinstance(transitions, BiGRU):
+            _check_bigru(transitions, n)
         else:
             _check_logit(transitions)
     for amount in (0.0, 1.0):
@@ -149,6 +152,25 @@ def _check_logit(logit: Logit) -> None:
     parts = (logit.center, logit.scale, logit.weight, logit.intercept, logit.lag)
     _demand(all(np.abs(part).max() <= GREATEST for part in parts), "transitions: absurd weights")
     _demand(bool((logit.scale >= LEAST_SCALE).all()), "transitions: scale is not above zero")
+
+
+def _check_bigru(net: BiGRU, n: int) -> None:
+    features, hidden = len(net.columns), net.hidden_weight.shape[-1]
+    shapes = {
+        "center": (features,),
+        "scale": (features,),
+        "input_weight": (2, 3 * hidden, features),
+        "input_bias": (2, 3 * hidden),
+        "hidden_weight": (2, 3 * hidden, hidden),
+        "hidden_bias": (2, 3 * hidden),
+        "head": (n, 2 * hidden),
+        "head_bias": (n,),
+    }
+    for name, shape in shapes.items():
+        part = getattr(net, name)
+        _demand(part.shape == shape, f"transitions: {name} is not of shape {shape}")
+        _demand(bool((np.abs(part) <= GREATEST).all()), f"transitions: {name} is absurd")
+    _demand(bool((net.scale >= LEAST_SCALE).all()), "transitions: scale is not above zero")
 
 
 def _check_trees(trees: Trees, n: int) -> None:

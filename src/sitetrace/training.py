@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass, replace
 from fractions import Fraction
+from typing import Any
 
 import numpy as np
 import pandas as pd
@@ -84,15 +85,18 @@ def prepare(runs: list[Run], server: Server, dt: Fraction) -> pd.DataFrame:
     -------
     pandas.DataFrame
         Activity table with ``power_w``, ``before_load`` (sample before the first arrival) and
-        ``fresh`` (no sample within four steps before it, or among the first of its run).
+        ``fresh`` (no sample within four steps before it, or among the first of its run),
+        ``recording`` (number of the run) and ``begins`` (no sample within four steps before it).
     """
     parts = []
-    for run in runs:
+    for number, run in enumerate(runs):
         times = run.samples["time_s"].to_numpy()
         part = activity_table(simulate(run.requests, server), times, float(dt))
         part["power_w"] = run.samples["power_w"].to_numpy()
         part["before_load"] = times < run.requests["arrival_s"].iloc[0]
-        part["fresh"] = np.diff(times, prepend=-np.inf) > (MAX_GAP_STEPS + 0.5) * float(dt)
+        part["recording"] = number
+        part["begins"] = np.diff(times, prepend=-np.inf) > (MAX_GAP_STEPS + 0.5) * float(dt)
+        part["fresh"] = part["begins"]
         part.loc[: MAX_GAP_STEPS - 1, "fresh"] = True
         parts.append(part)
     return pd.concat(parts, ignore_index=True)
@@ -159,14 +163,38 @@ def label(frame: pd.DataFrame, idle: Idle, mixture: Mixture) -> Labels:
     return Labels(state, previous, loaded & ~frame["fresh"].to_numpy())
 
 
+def unbroken(frame: pd.DataFrame, keep: np.ndarray) -> tuple[tuple[int, int, int], ...]:
+    """Find the stretches of kept samples without a hole of more than four steps.
+
+    Parameters
+    ----------
+    frame : pandas.DataFrame
+        Prepared samples.
+    keep : numpy.ndarray
+        Samples that may teach, booleans, shape (n,).
+
+    Returns
+    -------
+    tuple of tuple of int
+        Number of the recording, first row, row after the last.
+    """
+    edges = frame["begins"].to_numpy() | np.diff(keep, prepend=keep[0])
+    begin = np.unique(np.r_[0, np.flatnonzero(edges)])
+    end = np.r_[begin[1:], len(frame)]
+    recording = frame["recording"].to_numpy()[begin]
+    found = zip(recording.tolist(), begin.tolist(), end.tolist(), strict=True)
+    return tuple(piece for piece in found if keep[piece[1]])
+
+
 def fit_parts(
     frame: pd.DataFrame,
     idle: Idle,
     mixture: Mixture,
     kind: str,
     emissions: str,
-    columns: tuple[str, ...],
+    columns: tuple[str, ...] | None,
     keep: np.ndarray,
+    **net: Any,  # noqa: ANN401
 ) -> tuple[Transitions, Emissions]:
     """Fit transitions and emissions on the kept samples.
 
@@ -178,10 +206,12 @@ def fit_parts(
         The states.
     kind, emissions : str
         Kinds of transitions and emissions.
-    columns : tuple of str
-        Activity columns that drive the transitions.
+    columns : tuple of str or None
+        Activity columns that drive the transitions; None takes the kind's own.
     keep : numpy.ndarray
         Samples that may teach, booleans, shape (n,).
+    **net
+        For transitions ``bigru``: as `sitetrace.bigru.fit_bigru`.
 
     Returns
     -------
@@ -189,9 +219,9 @@ def fit_parts(
         Transitions and emissions.
     """
     labels = label(frame, idle, mixture)
-    transitions = fit_transitions(
-        kind, frame, labels.previous, labels.state, labels.use & keep, mixture.n_states + 1, columns
-    )
+    taught = (labels.previous, labels.state, labels.use & keep, mixture.n_states + 1)
+    pieces = unbroken(frame, keep)
+    transitions = fit_transitions(kind, frame, *taught, columns, pieces, **net)
     working = (labels.state > 0) & keep
     cuts = np.flatnonzero(np.diff(working) | frame["fresh"].to_numpy()[1:]) + 1
     power_w = frame["power_w"].to_numpy()

@@ -1,27 +1,32 @@
-"""Which power state comes next: P(state | previous state, activity), three ways.
+"""Which power state comes next: P(state | previous state, activity), four ways.
 
 State 0 is idle; the mixture's states follow from 1. Every kind has one method,
-``matrix(table)``: probabilities of shape (bins, previous state, state). `sample_path` walks
+``matrix(table)``: probabilities of shape (bins, previous state, state), and says its ``reach``:
+how many bins before a bin it looks at; None if at the whole series. `sample_path` walks
 through them, so that a state persists as it did in the measured runs.
 """
 
 from __future__ import annotations
 
+from typing import Any
+
 import numba
 import numpy as np
 import pandas as pd
 
-from sitetrace.activity import COLUMNS
+from sitetrace.activity import COLUMNS, PAPER_COLUMNS
+from sitetrace.bigru import BiGRU, fit_bigru
 from sitetrace.labelled import Labelled
 from sitetrace.logit import Logit, fit_logit
 from sitetrace.markov import Markov, fit_markov
 from sitetrace.trees import Trees, fit_trees
 
-FITS = {"markov": fit_markov, "logit": fit_logit, "trees": fit_trees}
-KINDS = tuple(FITS)
+# training the net needs torch, an optional dependency: it is no candidate unless it is asked for
+KINDS = ("markov", "logit", "trees")
+FITS = {"markov": fit_markov, "logit": fit_logit, "trees": fit_trees, "bigru": fit_bigru}
 CHUNK = 16384
 
-Transitions = Markov | Logit | Trees
+Transitions = Markov | Logit | Trees | BiGRU
 
 
 def fit_transitions(
@@ -31,14 +36,16 @@ def fit_transitions(
     state: np.ndarray,
     use: np.ndarray,
     n_states: int,
-    columns: tuple[str, ...] = COLUMNS,
+    columns: tuple[str, ...] | None = None,
+    pieces: tuple[tuple[int, int, int], ...] | None = None,
+    **net: Any,  # noqa: ANN401
 ) -> Transitions:
     """Learn the transitions of one kind.
 
     Parameters
     ----------
     kind : str
-        ``markov``, ``logit`` or ``trees``.
+        ``markov``, ``logit``, ``trees`` or ``bigru``.
     table : pandas.DataFrame
         Activity of successive bins (several runs one below the other).
     previous, state : numpy.ndarray
@@ -47,16 +54,24 @@ def fit_transitions(
         Which bins to learn from, booleans, shape (n,).
     n_states : int
         Number of states with idle.
-    columns : tuple of str
-        Activity columns; ``PAPER_COLUMNS`` gives the paper's two features.
+    columns : tuple of str, optional
+        Activity columns; by default all, but for ``bigru`` the paper's two features.
+    pieces : tuple of tuple of int, optional
+        Unbroken stretches, as in `Labelled`; by default all rows are one.
+    **net
+        For ``bigru``: as `sitetrace.bigru.fit_bigru`.
 
     Returns
     -------
-    Markov, Logit or Trees
+    Markov, Logit, Trees or BiGRU
         Ready for `sample_path`.
     """
-    steps = Labelled(table, previous, state, use, n_states)
-    return FITS[kind](steps, columns)
+    if columns is None:
+        columns = PAPER_COLUMNS if kind == "bigru" else COLUMNS
+    if pieces is None:
+        pieces = ((0, 0, len(table)),)
+    steps = Labelled(table, previous, state, use, n_states, pieces)
+    return FITS[kind](steps, columns, **net)
 
 
 @numba.njit(cache=True)
@@ -90,7 +105,7 @@ def sample_path(
 
     Parameters
     ----------
-    transitions : Markov, Logit or Trees
+    transitions : Markov, Logit, Trees or BiGRU
         Fitted transitions.
     table : pandas.DataFrame
         Activity of the bins.
@@ -108,10 +123,12 @@ def sample_path(
     """
     uniform = rng.random(len(table))
     path = np.empty(len(table), dtype=np.int64)
-    for begin in range(0, len(table), CHUNK):
-        end = begin + CHUNK
+    whole = transitions.reach is None
+    size = max(len(table), 1) if whole else CHUNK
+    for begin in range(0, len(table), size):
+        end = begin + size
         # the window reaches back over the edge of a chunk
-        early = max(begin - 3, 0)
+        early = 0 if whole else max(begin - transitions.reach, 0)
         matrix = transitions.matrix(table.iloc[early:end])[begin - early :]
         path[begin:end] = _walk(matrix, quiet[begin:end], uniform[begin:end], start)
         start = path[min(end, len(table)) - 1]
@@ -129,7 +146,7 @@ def log_likelihood(
 
     Parameters
     ----------
-    transitions : Markov, Logit or Trees
+    transitions : Markov, Logit, Trees or BiGRU
         Fitted transitions.
     table : pandas.DataFrame
         Activity of successive bins.

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import ClassVar
 
 import numba
 import numpy as np
@@ -33,6 +34,8 @@ class Trees:
     value : numpy.ndarray
         Of each node: the threshold, or in a leaf what it adds to the score.
     """
+
+    reach: ClassVar[int] = WINDOW - 1
 
     columns: tuple[str, ...]
     prior: np.ndarray

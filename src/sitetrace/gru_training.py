@@ -1,0 +1,345 @@
+"""Training of the bidirectional GRU with torch, as arXiv:2603.18383 does it.
+
+Adam at a rate of 1e-3, gradient norm clipped to 1; the loss is the cross-entropy, mean over the
+bins, without class weights; each series is one step of the optimiser, in order, from the zero
+state. The rate is halved after 20 epochs without a better validation loss, training stops after
+50, and the best epoch is kept. torch holds the weights, the loss and the optimiser; the recurrence
+is that of `sitetrace.recurrence`, so that a recording takes hundredths of a second.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Iterator
+from contextlib import contextmanager
+from functools import cache
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from sitetrace.files import InputError, replacing
+from sitetrace.recurrence import gradient_along, states_along
+
+HIDDEN = 64
+MOST_EPOCHS = 1000
+RATE, CLIP_NORM = 1e-3, 1.0
+HALVE_AFTER, STOP_AFTER = 20, 50
+VALIDATION_SHARE, LAST_SHARE = 0.15, 0.2
+SAVE_EVERY = 10
+
+Piece = tuple[int, int, int]
+Series = tuple[np.ndarray, np.ndarray]
+
+
+def hold_out(pieces: tuple[Piece, ...], seed: int) -> tuple[list[Piece], list[Piece]]:
+    """Split unbroken stretches into those that teach and those that validate.
+
+    Parameters
+    ----------
+    pieces : tuple of tuple of int
+        For each stretch: number of its recording, first row, row after the last.
+    seed : int
+        Seed of the permutation of recordings.
+
+    Returns
+    -------
+    fitting, validation : list of tuple of int
+        By whole recording where there are several: the last 15% of a permutation, at least one,
+        validate. Of a single recording the last fifth of its rows does.
+    """
+    recordings = sorted({recording for recording, _, _ in pieces})
+    if len(recordings) > 1:
+        order = np.random.default_rng(seed).permutation(recordings)
+        last = set(order[-max(1, int(VALIDATION_SHARE * len(order))) :].tolist())
+        fitting = [piece for piece in pieces if piece[0] not in last]
+        return fitting, [piece for piece in pieces if piece[0] in last]
+    fitting, validation = [], []
+    left = int((1 - LAST_SHARE) * sum(end - begin for _, begin, end in pieces))
+    for recording, begin, end in pieces:
+        cut = min(begin + left, end)
+        left -= cut - begin
+        fitting += [(recording, begin, cut)] * (cut > begin)
+        validation += [(recording, cut, end)] * (end > cut)
+    return fitting, validation
+
+
+def train(
+    series: list[Series],
+    held_out: list[Series],
+    n_states: int,
+    *,
+    seed: int,
+    hidden: int = HIDDEN,
+    epochs: int = MOST_EPOCHS,
+    checkpoint: Path | str | None = None,
+) -> tuple[dict[str, np.ndarray], dict]:
+    """Train a net until its validation loss no longer falls.
+
+    Nothing is drawn after the first weights, so that the state of training is whole without a
+    generator: training that was killed and goes on from its checkpoint ends in the same bytes.
+
+    Parameters
+    ----------
+    series, held_out : list of tuple of numpy.ndarray
+        Standardised features, shape (bins, columns), and states, shape (bins,), of each unbroken
+        series to fit and to validate on.
+    n_states : int
+        Number of states.
+    seed : int
+        Seed of the first weights.
+    hidden : int
+        Size of the state of each direction.
+    epochs : int
+        Most epochs.
+    checkpoint : Path or str, optional
+        File from which training goes on, and to which it is saved every few epochs.
+
+    Returns
+    -------
+    weights : dict of str to numpy.ndarray
+        As the fields of `sitetrace.bigru.BiGRU`.
+    history : dict
+        ``best_epoch`` (from 1), ``train_nats`` and ``held_out_nats`` by epoch.
+
+    Raises
+    ------
+    InputError
+        If torch is not installed, or the checkpoint is of another training.
+    """
+    with _deterministic(seed) as torch:
+        setting = _fingerprint(series, held_out, n_states, seed, hidden, epochs)
+        state = _State(torch, len(series[0][0][0]), hidden, n_states)
+        if checkpoint is not None and Path(checkpoint).is_file():
+            state.restore(checkpoint, setting)
+        fitting, validation = (
+            [
+                (torch.from_numpy(x.astype(np.float32)), torch.from_numpy(y.astype(np.int64)))
+                for x, y in part
+            ]
+            for part in (series, held_out)
+        )
+        _run(state, fitting, validation, epochs, checkpoint, setting)
+        return state.weights(), state.history()
+
+
+def _run(state, fitting, validation, epochs, checkpoint, setting) -> None:  # noqa: ANN001
+    """Train epoch after epoch, save on the way."""
+    from tqdm import tqdm
+
+    with tqdm(total=epochs, initial=len(state.losses), disable=None, leave=False) as bar:
+        while len(state.losses) < epochs and state.waited() < STOP_AFTER:
+            state.epoch(fitting, validation)
+            bar.update()
+            bar.set_postfix_str(f"held out {state.losses[-1][1]:.3f} nats")
+            if checkpoint is not None and len(state.losses) % SAVE_EVERY == 0:
+                state.save(checkpoint, setting)
+    if checkpoint is not None:
+        state.save(checkpoint, setting)
+
+
+class _State:
+    """All that training is at the end of an epoch."""
+
+    def __init__(self, torch: Any, n_features: int, hidden: int, n_states: int) -> None:  # noqa: ANN401
+        self.torch = torch
+        self.gru = torch.nn.GRU(n_features, hidden, bidirectional=True)
+        self.head = torch.nn.Linear(2 * hidden, n_states)
+        self.net = torch.nn.ModuleList([self.gru, self.head])
+        self.adam = torch.optim.Adam(self.net.parameters(), lr=RATE)
+        self.schedule = torch.optim.lr_scheduler.ReduceLROnPlateau(
+            self.adam, factor=0.5, patience=HALVE_AFTER, threshold=0.0
+        )
+        self.losses: list[tuple[float, float]] = []
+        self.best = {}
+
+    def loss(self, features: Any, states: Any) -> Any:  # noqa: ANN401
+        """Cross-entropy of a series, mean over its bins."""
+        score = self.head(both_ways(self.gru, features))
+        return self.torch.nn.functional.cross_entropy(score, states)
+
+    def epoch(self, fitting: list, validation: list) -> None:
+        """Take one step for each series, then validate."""
+        torch, told = self.torch, []
+        for features, states in fitting:
+            self.adam.zero_grad()
+            loss = self.loss(features, states)
+            loss.backward()
+            torch.nn.utils.clip_grad_norm_(self.net.parameters(), CLIP_NORM)
+            self.adam.step()
+            told.append((loss.item(), len(states)))
+        with torch.no_grad():
+            heard = [(self.loss(*each).item(), len(each[1])) for each in validation]
+        means = tuple(_mean(part) for part in (told, heard))
+        if not self.losses or means[1] < min(each[1] for each in self.losses):
+            self.best = {name: value.clone() for name, value in self.net.state_dict().items()}
+        self.losses.append(means)
+        self.schedule.step(means[1])
+
+    def waited(self) -> int:
+        """Count epochs since the best one."""
+        return len(self.losses) - self.history()["best_epoch"] if self.losses else 0
+
+    def history(self) -> dict:
+        """Give the loss by epoch."""
+        told, heard = (list(part) for part in zip(*self.losses, strict=True))
+        return {
+            "best_epoch": int(np.argmin(heard)) + 1,
+            "train_nats": told,
+            "held_out_nats": heard,
+        }
+
+    def weights(self) -> dict[str, np.ndarray]:
+        """Lay the best weights out as the model has them, both directions in one array."""
+
+        def both(name: str) -> np.ndarray:
+            return np.stack([self.best[f"0.{name}{way}"].numpy() for way in ("", "_reverse")])
+
+        return {
+            "input_weight": both("weight_ih_l0"),
+            "input_bias": both("bias_ih_l0"),
+            "hidden_weight": both("weight_hh_l0"),
+            "hidden_bias": both("bias_hh_l0"),
+            "head": self.best["1.weight"].numpy(),
+            "head_bias": self.best["1.bias"].numpy(),
+        }
+
+    def save(self, path: Path | str, setting: str) -> None:
+        """Write all of it, whole or not at all."""
+        content = {
+            "setting": setting,
+            "net": self.net.state_dict(),
+            "adam": self.adam.state_dict(),
+            "schedule": self.schedule.state_dict(),
+            "losses": self.losses,
+            "best": self.best,
+        }
+        with replacing(path) as temporary:
+            self.torch.save(content, temporary)
+
+    def restore(self, path: Path | str, setting: str) -> None:
+        """Go on from a checkpoint of the same training."""
+        try:
+            content = self.torch.load(path, weights_only=True)
+            same = content["setting"] == setting
+        except Exception as error:  # torch raises whatever its unpickler meets
+            raise InputError(f"{path}: no checkpoint ({type(error).__name__}): remove it") from None
+        if not same:
+            raise InputError(
+                f"{path}: checkpoint of a training on other data or settings: name another file "
+                "or remove it"
+            )
+        self.net.load_state_dict(content["net"])
+        self.adam.load_state_dict(content["adam"])
+        self.schedule.load_state_dict(content["schedule"])
+        self.losses = [tuple(each) for each in content["losses"]]
+        self.best = content["best"]
+
+
+def _mean(part: list[tuple[float, int]]) -> float:
+    """Mean loss over all bins of several series."""
+    return sum(loss * bins for loss, bins in part) / sum(bins for _, bins in part)
+
+
+def both_ways(gru: Any, features: Any) -> Any:  # noqa: ANN401
+    """States of both directions, as ``gru(features)[0]`` gives them.
+
+    Parameters
+    ----------
+    gru : torch.nn.GRU
+        Bidirectional, of one layer.
+    features : torch.Tensor
+        One series, shape (bins, columns).
+
+    Returns
+    -------
+    torch.Tensor
+        Shape (bins, 2 hidden), differentiable.
+    """
+    import torch
+
+    parts = []
+    for way in ("", "_reverse"):
+        weight_i, weight_h, bias_i, bias_h = (
+            getattr(gru, f"{name}_l0{way}")
+            for name in ("weight_ih", "weight_hh", "bias_ih", "bias_hh")
+        )
+        series = features.flip(0) if way else features
+        drive = torch.nn.functional.linear(series, weight_i, bias_i)
+        states = _recurrence().apply(drive, weight_h, bias_h)
+        parts.append(states.flip(0) if way else states)
+    return torch.cat(parts, dim=1)
+
+
+@cache
+def _recurrence() -> Any:  # noqa: ANN401
+    """Make the recurrence known to torch's differentiation."""
+    import torch
+
+    class Recurrence(torch.autograd.Function):
+        @staticmethod
+        def forward(ctx, drive, weight, bias):  # noqa: ANN001, ANN205
+            start = np.zeros(weight.shape[1], dtype=np.float32)
+            arrays = [part.detach().numpy() for part in (drive, weight, bias)]
+            hidden, gates = map(torch.from_numpy, states_along(*arrays, start))
+            ctx.save_for_backward(hidden, gates, weight)
+            return hidden
+
+        @staticmethod
+        def backward(ctx, slope):  # noqa: ANN001, ANN205
+            hidden, gates, weight = (part.detach() for part in ctx.saved_tensors)
+            arrays = (hidden.numpy(), gates.numpy(), weight.numpy())
+            found = gradient_along(slope.contiguous().numpy(), *arrays)
+            by_drive, by_pull = map(torch.from_numpy, found)
+            before = torch.cat([torch.zeros_like(hidden[:1]), hidden[:-1]])
+            return by_drive, by_pull.T @ before, by_pull.sum(0)
+
+    return Recurrence
+
+
+def require_torch() -> Any:  # noqa: ANN401
+    """Import torch, or say how to get it.
+
+    Returns
+    -------
+    module
+        torch.
+
+    Raises
+    ------
+    InputError
+        If it is not installed.
+    """
+    try:
+        import torch
+    except ImportError:
+        raise InputError(
+            "transitions bigru: training needs torch: pip install 'sitetrace[torch]'"
+        ) from None
+    return torch
+
+
+@contextmanager
+def _deterministic(seed: int) -> Iterator[Any]:
+    """One thread, seeded, deterministic; afterwards torch is as it was."""
+    torch = require_torch()
+    threads, strict = torch.get_num_threads(), torch.are_deterministic_algorithms_enabled()
+    torch.set_num_threads(1)
+    torch.use_deterministic_algorithms(True)
+    try:
+        with torch.random.fork_rng(devices=[]):
+            torch.manual_seed(seed)
+            yield torch
+    finally:
+        torch.set_num_threads(threads)
+        torch.use_deterministic_algorithms(strict)
+
+
+def _fingerprint(series: list[Series], held_out: list[Series], *settings: int) -> str:
+    """Digest of what a training depends on."""
+    total = hashlib.sha256(repr((settings, len(series))).encode())
+    for features, states in (*series, *held_out):
+        total.update(repr(features.shape).encode())
+        total.update(np.ascontiguousarray(features).tobytes())
+        total.update(states.astype(np.int64).tobytes())
+    return total.hexdigest()

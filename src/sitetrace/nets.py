@@ -1,0 +1,33 @@
+"""What training the nets gave: tables made once, by ``make nets``, and kept with the project."""
+
+from __future__ import annotations
+
+import pandas as pd
+
+from sitetrace.datasets import data_dir
+from sitetrace.files import InputError
+
+
+def read_net_table(name: str) -> pd.DataFrame:
+    """Read a table of results that took the training of nets.
+
+    Parameters
+    ----------
+    name : str
+        ``learning_curve`` or ``sufficiency``.
+
+    Returns
+    -------
+    pandas.DataFrame
+        The folder's README names the columns; ``data`` says measured or testbed.
+
+    Raises
+    ------
+    InputError
+        If there is no such table.
+    """
+    path = data_dir() / "nets" / f"{name}.csv"
+    if not path.is_file():
+        known = ", ".join(sorted(file.stem for file in path.parent.glob("*.csv"))) or "none"
+        raise InputError(f"{name}: no such table of nets: there are {known}: make nets makes them")
+    return pd.read_csv(path, dtype={"epochs": str})
