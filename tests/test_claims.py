@@ -65,6 +65,19 @@ def test_a_number_is_found_by_its_name(name, value):
     assert claim(name)["value"] == value
 
 
+@pytest.mark.parametrize(
+    ("name", "rounding"),
+    [
+        ("fidelity_ar1:gpt-oss-20b_A100_tp1:delta_energy_pct", 0.005),
+        ("facility:A/ours/60:peak_kw", 0.005),
+        ("oversubscription:ours:racks", 0),
+        ("settings:pue:value", 0),
+    ],
+)
+def test_a_number_is_known_to_its_last_printed_digit(name, rounding):
+    assert claim(name)["rounding"] == pytest.approx(rounding)
+
+
 def test_what_is_no_result_of_the_paper_is_a_setting():
     table = claims()
     assert set(table["kind"]) == {"result", "setting"}

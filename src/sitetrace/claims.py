@@ -11,8 +11,7 @@ from functools import cache
 import pandas as pd
 
 from sitetrace.datasets import data_dir
-from sitetrace.files import InputError, read_json
-from sitetrace.paper import read_paper_table
+from sitetrace.files import InputError, read_json, read_text_table
 
 FIELDS = ("kind", "what", "unit", "better", "section", "chapter", "source", "untested")
 
@@ -25,7 +24,8 @@ def claims() -> pd.DataFrame:
     -------
     pandas.DataFrame
         Indexed by ``claim``, as ``table:row:column`` (the parts of a row's name joined by ``/``);
-        columns ``table``, ``row``, ``column``, ``value``, ``kind`` (result or setting), ``what``,
+        columns ``table``, ``row``, ``column``, ``value``, ``rounding`` (half a unit of the last
+        printed digit; 0 where the number is exact), ``kind`` (result or setting), ``what``,
         ``unit``, ``better`` (lower, higher or None), ``section`` (which part of the paper's
         method), ``chapter`` (slug of the chapter that answers it), ``source``, ``untested`` (why
         there may be no result).
@@ -33,27 +33,32 @@ def claims() -> pd.DataFrame:
     entries = read_json(data_dir() / "paper" / "claims.json")["tables"]
     rows = [row for entry in entries for row in _claims_of(entry)]
     # object: None must stay None
-    return pd.DataFrame(rows, dtype=object).set_index("claim").astype({"value": float})
+    return (
+        pd.DataFrame(rows, dtype=object)
+        .set_index("claim")
+        .astype({"value": float, "rounding": float})
+    )
 
 
 def _claims_of(entry: dict) -> list[dict]:
     """List the claims of a table; what its entry leaves out, the table says row by row."""
-    table = read_paper_table(entry["table"]).fillna({"unit": ""})
-    names = [_name(parts) for parts in table[entry["key"]].itertuples(index=False)]
+    table = read_text_table(data_dir() / "paper" / f"{entry['table']}.csv")
     rows = []
-    for column, meaning in entry["columns"].items():
-        told = {"kind": "result"} | entry | meaning
-        for name, cells in zip(names, table.to_dict("records"), strict=True):
-            if pd.notna(cells[column]):
+    for cells in table.to_dict("records"):
+        name = "/".join(cells[key] for key in entry["key"])
+        for column, meaning in entry["columns"].items():
+            told = {"kind": "result"} | entry | meaning
+            if cells[column]:
                 row = {"claim": f"{entry['table']}:{name}:{column}", "table": entry["table"]}
                 row |= {"row": name, "column": column, "value": float(cells[column])}
+                row["rounding"] = 0.0 if told["kind"] == "setting" else _rounding(cells[column])
                 rows.append(row | {field: {**cells, **told}[field] for field in FIELDS})
     return rows
 
 
-def _name(parts: tuple) -> str:
-    """Name of a row: numbers short (900, not 900.0), parts joined by a stroke."""
-    return "/".join(part if isinstance(part, str) else f"{part:g}" for part in parts)
+def _rounding(printed: str) -> float:
+    """Half a unit of the last printed digit; what has no decimals was counted."""
+    return 0.5 * 10.0 ** -len(printed.partition(".")[2]) if "." in printed else 0.0
 
 
 def claim(name: str) -> pd.Series:
