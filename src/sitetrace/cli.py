@@ -262,8 +262,41 @@ def data() -> None:
 def data_list() -> None:
     """List the registry: what there is, where from, under which licence."""
     from sitetrace import datasets
+    from sitetrace.paper import read_paper_table
 
     click.echo("\n".join(datasets.describe()))
+    names = read_paper_table("serving_surrogate")["config"]
+    click.echo("\nThe paper's configurations, for sitetrace data model: " + ", ".join(names))
+
+
+@data.command("model", epilog="Example: sitetrace data model llama-3-70b_H100_tp4 -o model.json")
+@click.argument("config")
+@click.option("-o", "--out", type=FILE, required=True, help="Model file to be written.")
+@click.option(
+    "--states",
+    type=click.Choice(["coupled", "independent"]),
+    default="coupled",
+    show_default=True,
+    help="coupled: to the active count, by a rule of sitetrace and not of the paper.",
+)
+@click.option(
+    "--emissions", type=click.Choice(["gaussian", "ar1"]), default="gaussian", show_default=True
+)
+@click.option(
+    "--serving",
+    type=click.Choice(["constant_rate", "log_normal_ttft"]),
+    default="constant_rate",
+    show_default=True,
+    help="Which of the paper's two surrogates.",
+)
+def data_model(config, out, states, emissions, serving) -> None:  # noqa: ANN001
+    """Make a model of one of the paper's configurations from its published numbers."""
+    from sitetrace.modelfile import save_model
+    from sitetrace.published import paper_model
+
+    model = paper_model(config, states=states, emissions=emissions, serving=serving)
+    save_model(model, out)
+    click.echo(f"wrote {out}: {model.provenance['rule']}")
 
 
 @data.command("fetch", epilog="Example: sitetrace data fetch azure-2023")

@@ -37,11 +37,11 @@ class StatesModel:
         Step of the samples that it was fitted on, seconds.
     server : Server, ConstantRate or LogNormalTTFT
         How requests become work.
-    idle : Idle
-        The board's idle power.
+    idle : Idle or None
+        The board's idle power; None where the mixture holds idle too.
     mixture : Mixture
         Power states above idle.
-    transitions : Markov, Logit or Trees
+    transitions : Markov, Logit, Trees, BiGRU, Coupled or Independent
         Which state comes next.
     emissions : Emissions
         Power within a state.
@@ -56,7 +56,7 @@ class StatesModel:
     configuration: Configuration
     dt: Fraction
     server: Server | ConstantRate | LogNormalTTFT
-    idle: Idle
+    idle: Idle | None
     mixture: Mixture
     transitions: Transitions
     emissions: Emissions
@@ -83,7 +83,9 @@ class StatesModel:
         numpy.ndarray
             Integers, shape (n,).
         """
-        quiet = table["quiet_for_s"].to_numpy() >= self.idle.hold_s
+        quiet = np.zeros(len(table), dtype=bool)
+        if self.idle is not None:
+            quiet = table["quiet_for_s"].to_numpy() >= self.idle.hold_s
         return sample_path(self.transitions, table, quiet, rng, start)
 
     def draw_power(
@@ -105,7 +107,9 @@ class StatesModel:
         numpy.ndarray
             Power, watts, shape (n,), on the board that the model was fitted on.
         """
-        power_w = self.idle.sample(table["quiet_for_s"].to_numpy(), rng)
+        power_w = np.zeros(states.size)
+        if self.idle is not None:
+            power_w = self.idle.sample(table["quiet_for_s"].to_numpy(), rng)
         working = states > 0
         power_w[working] = self.emissions.sample(states[working] - 1, self.mixture, rng)
         low, high = self.power_range_w
@@ -127,7 +131,14 @@ class StatesModel:
         numpy.ndarray
             In full at idle, falling in a straight line to nothing at the greatest power seen
             while fitting, where the board's limit rules and not its leakage.
+
+        Raises
+        ------
+        InputError
+            If the model has no idle power of its own.
         """
+        if self.idle is None:
+            raise InputError("idle is one of this model's states: leave --idle-w out")
         top = max(self.power_range_w[1], self.idle.mean_w + 1.0)
         load = np.clip((power_w - self.idle.mean_w) / (top - self.idle.mean_w), 0.0, 1.0)
         # the meter's noise around an idle power of nearly nothing must not fall below nothing

@@ -14,6 +14,7 @@ from typing import Any
 import numpy as np
 
 from sitetrace.bigru import WEIGHTS, BiGRU
+from sitetrace.coupling import Coupled, Independent
 from sitetrace.emissions import Emissions
 from sitetrace.files import InputError, read_json, replacing
 from sitetrace.generator import StatesModel
@@ -28,7 +29,14 @@ from sitetrace.weights import read_arrays, sha256_of, weights_path, write_arrays
 
 SCHEMA = 1
 SERVERS = {"engine": Server, "constant_rate": ConstantRate, "log_normal_ttft": LogNormalTTFT}
-TRANSITIONS = {"markov": Markov, "logit": Logit, "trees": Trees, "bigru": BiGRU}
+TRANSITIONS = {
+    "markov": Markov,
+    "logit": Logit,
+    "trees": Trees,
+    "bigru": BiGRU,
+    "coupled": Coupled,
+    "independent": Independent,
+}
 
 
 def _plain(value: Any) -> Any:  # noqa: ANN401
@@ -70,7 +78,7 @@ def save_model(model: StatesModel, path: Path | str) -> None:
         "configuration": asdict(model.configuration),
         "dt_s": f"{model.dt.numerator}/{model.dt.denominator}",
         "server": _tagged(model.server, SERVERS),
-        "idle": asdict(model.idle),
+        "idle": None if model.idle is None else asdict(model.idle),
         "mixture": asdict(model.mixture),
         "transitions": _tagged(model.transitions, TRANSITIONS),
         "emissions": asdict(model.emissions),
@@ -129,7 +137,7 @@ def load_model(path: Path | str) -> StatesModel:
             configuration=_build(Configuration, content["configuration"]),
             dt=parse_step(content["dt_s"]),
             server=_build_tagged(SERVERS, content["server"]),
-            idle=_build(Idle, content["idle"]),
+            idle=None if content["idle"] is None else _build(Idle, content["idle"]),
             mixture=_build(Mixture, content["mixture"]),
             transitions=_build_tagged(TRANSITIONS, content["transitions"] | beside),
             emissions=_build(Emissions, content["emissions"]),
@@ -200,13 +208,15 @@ def summary(model: StatesModel) -> str:
     provenance = model.provenance
     kind = next(name for name, type_ in TRANSITIONS.items() if isinstance(model.transitions, type_))
     runs = ", ".join(f"{run['name']} ({run['sha256'][:12]})" for run in provenance["runs"])
+    idle = "one of the states" if model.idle is None else f"{model.idle.mean_w:.2f} W"
+    above = "with" if model.idle is None else "above"
     lines = [
         f"configuration  {model.configuration.name}",
-        f"kind           states: {model.mixture.n_states} states above idle, {kind} transitions, "
+        f"kind           states: {model.mixture.n_states} states {above} idle, {kind} transitions, "
         f"{model.emissions.kind} emissions",
         f"data           {provenance['data']}: {runs}",
         f"step           {float(model.dt):g} s",
-        f"idle           {model.idle.mean_w:.2f} W",
+        f"idle           {idle}",
         f"server         {model.server}",
         f"fitted up to   {model.fitted}",
         "state  mean W  sigma W  weight   phi",
@@ -215,6 +225,8 @@ def summary(model: StatesModel) -> str:
     columns = (mixture.mean_w, mixture.sigma_w, mixture.weight, model.emissions.phi)
     for k, row in enumerate(zip(*columns, strict=True), start=1):
         lines.append(f"{k:5d}  {row[0]:6.1f}  {row[1]:7.2f}  {row[2]:6.3f}  {row[3]:4.2f}")
+    if "rule" in provenance:
+        lines.append(f"rule           {provenance['rule']}")
     for name, rows in provenance["selection"].items():
         lines.append(f"chosen by cross-validated free runs: {name}")
         lines += ["  " + "  ".join(f"{k}={_short(v)}" for k, v in row.items()) for row in rows]

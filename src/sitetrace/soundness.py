@@ -10,6 +10,7 @@ import pandas as pd
 
 from sitetrace.activity import COLUMNS
 from sitetrace.bigru import BiGRU
+from sitetrace.coupling import Coupled, Independent
 from sitetrace.emissions import KINDS, PHI_MAX, Emissions
 from sitetrace.generator import StatesModel
 from sitetrace.idle import Idle
@@ -45,7 +46,7 @@ def check_model(model: StatesModel) -> None:
     _demand(low <= model.dt <= high, f"dt_s is not between {float(low):g} and {float(high):g} s")
     _demand(model.configuration.tensor_parallel >= 1, "tensor_parallel is below 1")
     _check_server(model.server)
-    _check_idle(model.idle)
+    _check_idle(model.idle, model.transitions)
     _check_mixture(model.mixture)
     _check_emissions(model.emissions, model.mixture.n_states)
     _check_transitions(model.transitions, model.mixture.n_states + 1)
@@ -90,7 +91,11 @@ def _check_server(server: Server | ConstantRate | LogNormalTTFT) -> None:
         _demand(1 <= server.max_active <= MOST_SEQUENCES, "server: max_active is absurd")
 
 
-def _check_idle(idle: Idle) -> None:
+def _check_idle(idle: Idle | None, transitions: Transitions) -> None:
+    if idle is None:
+        never = isinstance(transitions, Coupled | Independent)
+        _demand(never, "idle: is missing, and the transitions lead there")
+        return
     values = np.array([idle.mean_w, idle.active_w, idle.band_w])
     _watts(values, (3,), "idle: mean_w, active_w, band_w")
     deviation = np.abs(idle.deviation_w)
@@ -105,9 +110,12 @@ def _check_mixture(mixture: Mixture) -> None:
     _watts(mixture.mean_w, shape, "mixture: mean_w")
     _watts(mixture.sigma_w, shape, "mixture: sigma_w")
     _demand(bool((mixture.sigma_w > 0).all()), "mixture: sigma_w is not above zero")
-    share = mixture.weight
-    sound = share.shape == shape and (share >= 0).all() and abs(share.sum() - 1) < 1e-6
-    _demand(bool(sound), "mixture: weight does not sum to one over the states")
+    _check_weight(mixture.weight, mixture.n_states, "mixture")
+
+
+def _check_weight(share: np.ndarray, k: int, what: str) -> None:
+    sound = share.shape == (k,) and (share >= 0).all() and abs(share.sum() - 1) < 1e-6
+    _demand(bool(sound), f"{what}: weight does not sum to one over the states")
 
 
 def _check_emissions(emissions: Emissions, k: int) -> None:
@@ -123,6 +131,8 @@ def _check_emissions(emissions: Emissions, k: int) -> None:
 def _check_transitions(transitions: Transitions, n: int) -> None:
     if isinstance(transitions, Markov):
         _check_markov(transitions, n)
+    elif isinstance(transitions, Coupled | Independent):
+        _check_coupling(transitions, n)
     else:
         known = transitions.columns and all(name in COLUMNS for name in transitions.columns)
         _demand(bool(known), "transitions: columns are no activity columns")
@@ -146,6 +156,14 @@ def _check_markov(markov: Markov, n: int) -> None:
     p = markov.probability
     sound = p.shape == (markov.edges.size + 1, n, n) and (p >= 0).all()
     _demand(bool(sound and np.abs(p.sum(axis=2) - 1).max() < 1e-6), "transitions: probability")
+
+
+def _check_coupling(transitions: Coupled | Independent, n: int) -> None:
+    _check_weight(transitions.weight, n - 1, "transitions")
+    if isinstance(transitions, Coupled):
+        mean, sd = transitions.active_mean, transitions.active_sd
+        _demand(0 < mean <= MOST_SEQUENCES, "transitions: active_mean is absurd")
+        _demand(0 <= sd <= MOST_SEQUENCES, "transitions: active_sd is absurd")
 
 
 def _check_logit(logit: Logit) -> None:

@@ -1,4 +1,4 @@
-"""Which power state comes next: P(state | previous state, activity), four ways.
+"""Which power state comes next: P(state | previous state, activity), four ways to learn it.
 
 State 0 is idle; the mixture's states follow from 1. Every kind has one method,
 ``matrix(table)``: probabilities of shape (bins, previous state, state), and says its ``reach``:
@@ -16,6 +16,7 @@ import pandas as pd
 
 from sitetrace.activity import COLUMNS, PAPER_COLUMNS
 from sitetrace.bigru import BiGRU, fit_bigru
+from sitetrace.coupling import Coupled, Independent
 from sitetrace.labelled import Labelled
 from sitetrace.logit import Logit, fit_logit
 from sitetrace.markov import Markov, fit_markov
@@ -26,7 +27,8 @@ KINDS = ("markov", "logit", "trees")
 FITS = {"markov": fit_markov, "logit": fit_logit, "trees": fit_trees, "bigru": fit_bigru}
 CHUNK = 16384
 
-Transitions = Markov | Logit | Trees | BiGRU
+# the last two are not learnt: see `sitetrace.coupling`
+Transitions = Markov | Logit | Trees | BiGRU | Coupled | Independent
 
 
 def fit_transitions(

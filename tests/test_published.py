@@ -1,0 +1,197 @@
+"""The paper's configurations make models from published numbers alone, or say why not."""
+
+import json
+
+import numpy as np
+import pandas as pd
+import pytest
+from click.testing import CliRunner
+
+from sitetrace.cli import cli
+from sitetrace.coupling import Coupled, Independent, active_distribution
+from sitetrace.files import InputError
+from sitetrace.modelfile import load_model, save_model, summary
+from sitetrace.paper import read_paper_table
+from sitetrace.published import VARIANTS, configurations, offers, paper_model, surrogate
+from sitetrace.workload import poisson
+
+CONFIG = "llama-3-70b_H100_tp4"
+OFFERS = offers()
+WEIGHT = np.array([0.2, 0.05, 0.5, 0.25])
+
+
+def bins(active):
+    return pd.DataFrame({"active": np.asarray(active, dtype=float), "quiet_for_s": 0.0})
+
+
+@pytest.mark.parametrize(("mean", "sd"), [(4.1, 5.0), (0.9, 1.3), (3.0, 1.0), (40.0, 50.0)])
+def test_states_get_their_weights_when_the_count_follows_the_assumed_distribution(mean, sd):
+    counts = np.arange(2000)
+    likely = active_distribution(mean, sd).pmf(counts)
+    shares = Coupled(mean, sd, WEIGHT).shares(counts)
+    assert shares.sum(axis=1) == pytest.approx(1)
+    assert likely @ shares == pytest.approx(WEIGHT, abs=1e-6)
+
+
+def test_the_assumed_distribution_has_the_published_moments():
+    wide = active_distribution(4.1, 5.0)
+    assert (wide.mean(), wide.std()) == pytest.approx((4.1, 5.0))
+    # less spread than Poisson is not to be had from a negative binomial
+    assert active_distribution(4.1, 1.0).std() == pytest.approx(np.sqrt(4.1))
+
+
+def test_a_busier_server_is_in_a_higher_state():
+    shares = Coupled(4.1, 5.0, WEIGHT).shares(np.arange(500))
+    below = shares.cumsum(axis=1)
+    assert (np.diff(below, axis=0) <= 1e-12).all()
+    assert shares[0].argmax() == 0
+    assert shares[-1] == pytest.approx([0, 0, 0, 1])
+
+
+@pytest.mark.parametrize("transitions", [Coupled(4.1, 5.0, WEIGHT), Independent(WEIGHT)])
+def test_no_previous_state_matters_and_none_leads_outside_the_mixture(transitions):
+    matrix = transitions.matrix(bins([0, 1, 7, 1e6]))
+    assert matrix.shape == (4, 5, 5)
+    assert (matrix == matrix[:, :1]).all()
+    assert (matrix[:, :, 0] == 0).all()
+    assert matrix.sum(axis=2) == pytest.approx(1)
+
+
+def test_independent_states_do_not_know_the_load():
+    matrix = Independent(WEIGHT).matrix(bins([0, 40]))
+    assert (matrix[0] == matrix[1]).all()
+    assert matrix[0, 0, 1:] == pytest.approx(WEIGHT)
+
+
+@pytest.mark.parametrize("config", OFFERS.index)
+@pytest.mark.parametrize("variant", VARIANTS)
+def test_each_configuration_generates_or_says_why_not(config, variant):
+    why_not = OFFERS.loc[config, variant]
+    if why_not:
+        with pytest.raises(InputError, match="take "):
+            paper_model(config, **VARIANTS[variant])
+        return
+    model = paper_model(config, **VARIANTS[variant])
+    rng = np.random.default_rng(1)
+    power_w = model.generate(poisson(1.0, 60.0, rng), rng=rng).power_w
+    low, high = model.power_range_w
+    assert power_w.min() >= max(low - 0.05 * (high - low), 0)
+    assert power_w.max() <= high + 0.05 * (high - low)
+
+
+def test_what_is_offered_is_what_the_tables_hold():
+    assert len(OFFERS) == 33
+    made = OFFERS == ""
+    assert set(OFFERS.index[made["independent"]]) == set(
+        read_paper_table("serving_surrogate")["config"]
+    )
+    # the main ones all have a model whose states follow the load
+    assert set(OFFERS.index[made["coupled"]]) == set(read_paper_table("run_summary")["config"])
+    assert made.sum().to_dict() == {
+        "coupled": 25, "independent": 29, "AR(1)": 25, "log-normal TTFT": 25}  # fmt: skip
+
+
+@pytest.mark.parametrize("states", ["coupled", "independent"])
+def test_power_over_the_assumed_counts_has_the_mixtures_mean(states):
+    model = paper_model(CONFIG, states=states)
+    row = configurations().loc[CONFIG]
+    rng = np.random.default_rng(2)
+    counts = active_distribution(row["active_mean"], row["active_std"]).rvs(200_000, random_state=3)
+    table = bins(counts)
+    power_w = model.draw_power(model.draw_states(table, rng), table, rng)
+    assert power_w.mean() == pytest.approx(row["mixture_mean_w"], rel=0.002)
+
+
+def test_energy_follows_the_load_only_where_states_are_coupled():
+    rng = np.random.default_rng(4)
+    low, high = (poisson(rate, 300.0, rng) for rate in (0.125, 4.0))
+    power_w = {
+        states: [
+            paper_model(CONFIG, states=states).generate(each, rng=rng).power_w.mean()
+            for each in (low, high)
+        ]
+        for states in ("coupled", "independent")
+    }
+    assert power_w["coupled"][1] > 1.5 * power_w["coupled"][0]
+    assert power_w["independent"][1] == pytest.approx(power_w["independent"][0], rel=0.05)
+
+
+@pytest.mark.parametrize("variant", VARIANTS)
+def test_a_model_read_again_has_the_same_bytes_and_power(tmp_path, variant):
+    model = paper_model(CONFIG, **VARIANTS[variant])
+    save_model(model, tmp_path / "first.json")
+    again = load_model(tmp_path / "first.json")
+    save_model(again, tmp_path / "second.json")
+    assert (tmp_path / "first.json").read_bytes() == (tmp_path / "second.json").read_bytes()
+    requests = poisson(1.0, 30.0, np.random.default_rng(1))
+    first, second = (
+        each.generate(requests, rng=np.random.default_rng(5)) for each in (model, again)
+    )
+    assert (first.power_w == second.power_w).all()
+
+
+def test_the_rule_is_named_as_ours():
+    assert "not of the paper" in summary(paper_model(CONFIG))
+    assert "not of the paper" not in summary(paper_model(CONFIG, states="independent"))
+
+
+DAMAGE = {
+    "no mean": (("transitions", "active_mean"), 0.0, "active_mean"),
+    "negative spread": (("transitions", "active_sd"), -1.0, "active_sd"),
+    "weights above one": (("transitions", "weight", 0), 0.9, "weight"),
+    "too few weights": (("transitions", "weight"), [0.5, 0.5], "weight"),
+    "unknown kind": (("transitions", "kind"), "copula", "copula"),
+}
+
+
+@pytest.mark.parametrize("name", DAMAGE)
+def test_damage_is_refused(tmp_path, name):
+    keys, value, told = DAMAGE[name]
+    save_model(paper_model(CONFIG), tmp_path / "model.json")
+    content = json.loads((tmp_path / "model.json").read_text())
+    place = content
+    for key in keys[:-1]:
+        place = place[key]
+    place[keys[-1]] = value
+    (tmp_path / "model.json").write_text(json.dumps(content))
+    with pytest.raises(InputError, match=told):
+        load_model(tmp_path / "model.json")
+
+
+def test_a_model_whose_transitions_lead_to_idle_needs_its_idle(tmp_path):
+    from sitetrace.datasets import shipped_model
+
+    content = json.loads(shipped_model("testbed").read_text()) | {"idle": None}
+    (tmp_path / "model.json").write_text(json.dumps(content))
+    with pytest.raises(InputError, match="idle: is missing"):
+        load_model(tmp_path / "model.json")
+
+
+def test_idle_within_the_mixture_cannot_be_rebased():
+    rng = np.random.default_rng(1)
+    with pytest.raises(InputError, match="--idle-w"):
+        paper_model(CONFIG).generate(poisson(1.0, 10.0, rng), rng=rng, idle_w=80.0)
+
+
+def test_surrogates_have_the_published_constants():
+    constant, drawn = (surrogate(CONFIG, kind) for kind in ("constant_rate", "log_normal_ttft"))
+    assert (constant.prefill_tok_s, constant.decode_tok_s) == (1390.1, 52.92)
+    assert (drawn.alpha, drawn.tpot_mean_s, drawn.max_active) == (-3.7619, 0.01943, 32)
+
+
+def call(*arguments):
+    return CliRunner().invoke(cli, [str(argument) for argument in arguments])
+
+
+def test_the_command_writes_a_model_and_lists_the_names(tmp_path):
+    path = tmp_path / "model.json"
+    done = call("data", "model", CONFIG, "-o", path, "--states", "independent")
+    assert done.exit_code == 0
+    assert load_model(path).provenance["config"] == CONFIG
+    assert CONFIG in call("data", "list").output
+
+
+def test_the_command_knows_an_unknown_name(tmp_path):
+    done = call("data", "model", "llama-9", "-o", tmp_path / "model.json")
+    assert isinstance(done.exception, InputError)
+    assert CONFIG in str(done.exception)
