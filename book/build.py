@@ -26,7 +26,8 @@ from sitetrace.tables import record_cells
 ROOT = Path(__file__).resolve().parents[1]
 SIDE_BY_SIDE = 2
 FIGURE_PAGE = "energy-errors-measured"
-NEEDED, ALLOWED = {"page", "notebook"}, {"page", "notebook", "parameters", "needs"}
+NEEDED = {"page", "notebook"}
+ALLOWED = NEEDED | {"parameters", "needs", "after"}
 TESTBED_LINE = (
     "```{admonition} Testbed\nMade on the testbed, a server that we simulate with our own engine: "
     "it shows how the method works and claims nothing about hardware.\n```"
@@ -51,6 +52,7 @@ class Page:
     notebook: Path
     parameters: dict
     needs_mirror: bool
+    after_records: bool
 
     @property
     def source(self) -> str:
@@ -63,12 +65,13 @@ def read_pages(root: Path) -> list[Page]:
     pages = []
     for entry in yaml.safe_load(listing.read_text("utf-8")):
         if not NEEDED <= entry.keys() <= ALLOWED:
-            raise InputError(f"{listing}: {entry}: give it page, notebook, parameters, needs only")
+            raise InputError(f"{listing}: {entry}: only {', '.join(sorted(ALLOWED))}")
         notebook = root / "notebooks" / f"{entry['notebook']}.ipynb"
         if not notebook.is_file():
             raise InputError(f"{listing}: {entry['page']}: there is no {notebook.name}: write it")
         needs = entry.get("needs") == "mirror"
-        pages.append(Page(entry["page"], notebook, entry.get("parameters", {}), needs))
+        after = entry.get("after") == "records"
+        pages.append(Page(entry["page"], notebook, entry.get("parameters", {}), needs, after))
         check_parameters(pages[-1])
     return pages
 
@@ -100,19 +103,23 @@ def files_under(folder: Path, pattern: str = "*") -> list[Path]:
     return sorted(p for p in folder.rglob(pattern) if p.is_file() and "__pycache__" not in p.parts)
 
 
-def digests(root: Path, pages: list[Page], mirror: Path | None) -> dict[str, str]:
+def digests(
+    root: Path, pages: list[Page], mirror: Path | None, gathered: Path | None = None
+) -> dict[str, str]:
     """Digest of everything that a page is made from, by page."""
     records = root / "data" / "records"
     inputs = files_under(root / "src", "*.py") + [Path(__file__), root / "constraints.txt"]
     inputs += [path for path in files_under(root / "data") if records not in path.parents]
     common = digest_of(inputs)
     measured = digest_of(files_under(mirror)) if mirror else ""
+    others = digest_of(files_under(gathered)) if gathered else ""
     return {
         page.slug: hashlib.sha256(
             json.dumps(
                 [
                     common,
                     measured if page.needs_mirror else "",
+                    others if page.after_records else "",
                     digest_of([page.notebook]),
                     page.parameters,
                 ],
@@ -123,7 +130,9 @@ def digests(root: Path, pages: list[Page], mirror: Path | None) -> dict[str, str
     }
 
 
-def execute(page: Page, digest: str, generated: Path, mirror: Path | None) -> None:
+def execute(
+    page: Page, digest: str, generated: Path, mirror: Path | None, gathered: Path | None = None
+) -> None:
     """Run a page's notebook; its copy, records and digest appear together or not at all."""
     with tempfile.TemporaryDirectory(prefix=f".{page.slug}.", dir=generated) as name:
         folder = Path(name)
@@ -133,6 +142,8 @@ def execute(page: Page, digest: str, generated: Path, mirror: Path | None) -> No
             "OMP_NUM_THREADS": "1",
             "PYDEVD_DISABLE_FILE_VALIDATION": "1",
         }
+        if page.after_records and gathered:
+            environment["SITETRACE_ALL_RECORDS"] = str(gathered)
         # A page on the testbed is the same page whether or not there is a mirror.
         environment.pop("SITETRACE_DATA", None)
         if page.needs_mirror and mirror:
@@ -207,6 +218,7 @@ def recorded_page(page: Page, root: Path) -> str:
         source_line(page, digest_of([records])),
         question.strip(),
         RECORDED_FIGURE if page.slug == FIGURE_PAGE else "",
+        "## Answer",
         "\n".join("| " + " | ".join(line) + " |" for line in lines),
     ]
     return "\n\n".join(part for part in parts if part) + "\n"
@@ -223,25 +235,31 @@ def is_made(page: Page, digest: str, generated: Path) -> bool:
     return copy.is_file() and stamp.is_file() and stamp.read_text().strip() == digest
 
 
-def make_pages(root: Path, mirror: Path | None) -> list[str]:
-    """Bring book/_generated up to date; return the pages that were executed."""
-    generated = root / "book" / "_generated"
-    generated.mkdir(exist_ok=True)
-    pages = read_pages(root)
-    digest = digests(root, pages, mirror)
-    for stale in {path.name.partition(".")[0] for path in generated.iterdir()} - digest.keys():
-        remove_page(stale, generated)
+def gather(pages: list[Page], root: Path, mirror: Path | None, folder: Path) -> None:
+    """Copy the records of all pages into one folder: as made now, or as stored."""
+    for page in pages:
+        fresh = root / "book" / "_generated" / f"{page.slug}.records.json"
+        if page.needs_mirror and not mirror:
+            fresh = root / "data" / "records" / f"{page.slug}.json"
+        if not page.after_records and fresh.is_file():
+            shutil.copyfile(fresh, folder / f"{page.slug}.json")
+
+
+def execute_due(
+    pages: list[Page],
+    digest: dict[str, str],
+    generated: Path,
+    mirror: Path | None,
+    gathered: Path | None = None,
+) -> list[str]:
+    """Execute those of the pages that changed, two side by side; return their slugs."""
     due = [page for page in pages if mirror or not page.needs_mirror]
     due = [page for page in due if not is_made(page, digest[page.slug], generated)]
-    for page in pages:
-        if page.needs_mirror and not mirror:
-            text = recorded_page(page, root)
-            path = generated / f"{page.slug}.md"
-            if not path.is_file() or path.read_text("utf-8") != text:
-                remove_page(page.slug, generated)
-                path.write_text(text, "utf-8")
     with ThreadPoolExecutor(SIDE_BY_SIDE) as pool:
-        jobs = [pool.submit(execute, page, digest[page.slug], generated, mirror) for page in due]
+        jobs = [
+            pool.submit(execute, page, digest[page.slug], generated, mirror, gathered)
+            for page in due
+        ]
         try:
             for job in tqdm(jobs, desc="pages", unit="page", disable=not jobs):
                 job.result()
@@ -249,6 +267,31 @@ def make_pages(root: Path, mirror: Path | None) -> list[str]:
             pool.shutdown(cancel_futures=True)
             raise
     return [page.slug for page in due]
+
+
+def make_pages(root: Path, mirror: Path | None) -> list[str]:
+    """Bring book/_generated up to date; return the pages that were executed."""
+    generated = root / "book" / "_generated"
+    generated.mkdir(exist_ok=True)
+    pages = read_pages(root)
+    for stale in {path.name.partition(".")[0] for path in generated.iterdir()} - {
+        page.slug for page in pages
+    }:
+        remove_page(stale, generated)
+    for page in pages:
+        if page.needs_mirror and not mirror:
+            text = recorded_page(page, root)
+            path = generated / f"{page.slug}.md"
+            if not path.is_file() or path.read_text("utf-8") != text:
+                remove_page(page.slug, generated)
+                path.write_text(text, "utf-8")
+    first = [page for page in pages if not page.after_records]
+    made = execute_due(first, digests(root, first, mirror), generated, mirror)
+    last = [page for page in pages if page.after_records]
+    with tempfile.TemporaryDirectory() as name:
+        gather(first, root, mirror, Path(name))
+        digest = digests(root, last, mirror, Path(name))
+        return made + execute_due(last, digest, generated, mirror, Path(name))
 
 
 def keep_records(root: Path) -> list[Path]:

@@ -85,6 +85,7 @@ def test_without_a_mirror_the_measured_page_shows_what_was_recorded(root):
     assert "recorded on measured runs" in page
     assert "SITETRACE_DATA" in page
     assert "A notebook of this test." in page
+    assert "\n## Answer\n" in page
     assert "| energy error | 3 % | – | measured: r \\| 1 | 5 | not reproduced |" in page
 
 
@@ -112,6 +113,45 @@ def test_only_what_changed_is_executed_again(root, mirror):
     assert read_records(root / "data" / "records" / "mini-measured.json") == rows
     assert build.make_pages(root, None) == []
     assert "mini-measured.ipynb" not in made(root)
+
+
+SUMMING = """
+import json, os
+from pathlib import Path
+from sitetrace.records import record, write_records
+folder = Path(os.environ["SITETRACE_ALL_RECORDS"])
+found = {path.stem: json.loads(path.read_text()) for path in folder.iterdir()}
+total = sum(row["value"] for rows in found.values() for row in rows)
+rows = write_records([record(" ".join(sorted(found)), total, "", data="paper", dataset="all")])
+"""
+
+
+def add_summing_page(root):
+    write_notebook(root, SUMMING)
+    (root / "notebooks" / "mini.ipynb").rename(root / "notebooks" / "sum.ipynb")
+    write_notebook(root)
+    pages = yaml.safe_load((root / "book" / "runs.yml").read_text())
+    pages = [{"page": "sum", "notebook": "sum", "after": "records"}, *pages]
+    (root / "book" / "runs.yml").write_text(yaml.safe_dump(pages))
+
+
+def test_a_page_after_the_records_sums_up_all_others_fresh_or_stored(root, mirror):
+    add_summing_page(root)
+    assert build.make_pages(root, None) == ["mini-testbed", "sum"]
+    [row] = read_records(root / "book" / "_generated" / "sum.records.json")
+    assert row["name"] == "mini-measured mini-testbed"
+    assert row["value"] == 6
+    assert build.make_pages(root, None) == []
+    write_records(
+        [record("energy error", 9, "%", data="measured", dataset="r", paper=5)],
+        root / "data" / "records" / "mini-measured.json",
+    )
+    assert build.make_pages(root, None) == ["sum"]
+    [row] = read_records(root / "book" / "_generated" / "sum.records.json")
+    assert row["value"] == 12
+    assert build.make_pages(root, mirror) == ["mini-measured", "sum"]
+    [row] = read_records(root / "book" / "_generated" / "sum.records.json")
+    assert row["value"] == 6
 
 
 def digest_now(root, mirror=None):

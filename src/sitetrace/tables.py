@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from html import escape
+
 import pandas as pd
 from pandas.io.formats.style import Styler
 
@@ -90,3 +92,76 @@ def describe(values: object) -> Styler:
 
     rows = [{"field": name, "value": f"{value:.4g}"} for name, value in asdict(values).items()]
     return show(pd.DataFrame(rows))
+
+
+def ledger_cells(lines: pd.DataFrame) -> pd.DataFrame:
+    """Write lines of the ledger as text, cell by cell.
+
+    Parameters
+    ----------
+    lines : pandas.DataFrame
+        From `sitetrace.ledger.ledger`.
+
+    Returns
+    -------
+    pandas.DataFrame
+        What, of which row, the paper's value, ours with its interval, data, verdict with the
+        reason where there is no result, page.
+    """
+
+    def number(value: float) -> str:
+        return f"{value:.0f}" if float(value).is_integer() else f"{value:.5g}"
+
+    def ours(line: pd.Series) -> str:
+        if pd.isna(line["ours"]):
+            return "–"
+        ends = (
+            [] if pd.isna(line["low"]) else [f"({number(line['low'])} to {number(line['high'])})"]
+        )
+        return " ".join([number(line["ours"]), *ends])
+
+    lines = lines.fillna({"data": "", "dataset": "", "page": ""})
+    data = (lines["data"] + ": " + lines["dataset"].str.replace("_", " ")).where(
+        lines["data"] != ""
+    )
+    reason = lines["why"].where(lines["why"] == "", " (" + lines["why"] + ")")
+    cells = {
+        "what": lines["what"],
+        "of": lines["row"].str.replace("_", " "),
+        "paper": (lines["value"].map(number) + " " + lines["unit"]).str.strip(),
+        "ours": lines.apply(ours, axis=1),
+        "data": data.fillna("–"),
+        "verdict": lines["verdict"] + reason,
+        "page": lines["page"],
+    }
+    return pd.DataFrame(cells)
+
+
+def folded(title: str, cells: pd.DataFrame) -> str:
+    """Lay a long table out so that it unfolds on demand and scrolls within its own box.
+
+    Parameters
+    ----------
+    title : str
+        What is said while it is folded; the number of rows is added.
+    cells : pandas.DataFrame
+        Text; a column ``page`` becomes a link to that page's answer.
+
+    Returns
+    -------
+    str
+        HTML.
+    """
+    text = cells.map(lambda cell: escape(str(cell)))
+    if "page" in text:
+        text["page"] = text["page"].map(
+            lambda page: page and f'<a href="{page}.html#answer">{page}</a>'
+        )
+    with pd.option_context("display.max_colwidth", None):
+        table = text.to_html(index=False, escape=False, border=0, classes="dataframe")
+    label = escape(title, quote=True)
+    return (
+        f"<details><summary>{label} ({len(text)})</summary>"
+        f'<div class="folded" role="region" aria-label="{label}" tabindex="0">{table}</div>'
+        "</details>"
+    )

@@ -1,0 +1,180 @@
+"""The ledger: every number of the paper, what our pages found beside it, and the verdict."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+
+import pandas as pd
+
+from sitetrace.claims import claims
+from sitetrace.datasets import data_dir
+from sitetrace.records import read_records
+
+# our own results on hardware come first, what the testbed says last
+DATA_ORDER = ("measured", "paper", "testbed")
+SOURCES = ("-measured", "-testbed")
+VERDICTS = (
+    "reproduced",
+    "reproduced on other data",
+    "not reproduced",
+    "follows",
+    "does not follow",
+    "cannot be tested",
+    "chapter not written yet",
+    "setting",
+)
+
+
+def all_records(folder: Path | str | None = None) -> dict[str, list[dict]]:
+    """Read the records of all pages.
+
+    Parameters
+    ----------
+    folder : Path or str, optional
+        Folder of one JSON file a page. By default the one that the environment variable
+        ``SITETRACE_ALL_RECORDS`` names, as set while the book is built, else the records of the
+        measured pages that the project keeps.
+
+    Returns
+    -------
+    dict of str to list of dict
+        Records by the page that made them, in the order of its name.
+    """
+    kept = data_dir() / "records"
+    folder = Path(folder or os.environ.get("SITETRACE_ALL_RECORDS") or kept)
+    return {path.stem: read_records(path) for path in sorted(folder.glob("*.json"))}
+
+
+def chapter_of(page: str) -> str:
+    """Name the chapter that a page belongs to.
+
+    Parameters
+    ----------
+    page : str
+        Slug of a page, such as ``states-measured``.
+
+    Returns
+    -------
+    str
+        Slug of the chapter, such as ``states``.
+    """
+    for source in SOURCES:
+        page = page.removesuffix(source)
+    return page
+
+
+def ledger(records_by_page: dict[str, list[dict]], written: set[str]) -> pd.DataFrame:
+    """Put beside every number of the paper what was found.
+
+    Parameters
+    ----------
+    records_by_page : dict of str to list of dict
+        Records by the page that made them.
+    written : set of str
+        Slugs of the chapters that are there.
+
+    Returns
+    -------
+    pandas.DataFrame
+        One row a claim and answer, at least one for each claim, in the order of the claims, and
+        within one the answers on measured data first. The columns of `sitetrace.claims.claims`
+        and ``claim``; ``ours``, ``low``, ``high``, ``data``, ``dataset``, ``page`` (empty without
+        an answer); ``verdict``, one of `VERDICTS`; ``why``, where there is no result on hardware.
+    """
+    answers: dict[str, list[dict]] = {}
+    for page, rows in records_by_page.items():
+        for row in rows:
+            if row["claim"] is not None:
+                answers.setdefault(row["claim"], []).append(row | {"page": page})
+    lines = []
+    for name, claim in claims().iterrows():
+        given = sorted(answers.get(name, []), key=lambda row: DATA_ORDER.index(row["data"]))
+        common = {"claim": name, **claim}
+        missing, why = _unanswered(claim, written)
+        lines += [common | _answered(row, f"on data of ours: {missing}") for row in given]
+        if not given:
+            lines.append(common | {"verdict": missing, "why": why})
+    return pd.DataFrame(lines)
+
+
+def _answered(row: dict, why: str) -> dict:
+    low, high = row["interval"] or (None, None)
+    said = {"measured": "", "paper": why, "testbed": "the testbed tests no claim about hardware"}
+    return {
+        "ours": row["value"],
+        "low": low,
+        "high": high,
+        "data": row["data"],
+        "dataset": row["dataset"],
+        "page": row["page"],
+        "verdict": row["verdict"],
+        "why": said[row["data"]],
+    }
+
+
+def _unanswered(claim: pd.Series, written: set[str]) -> tuple[str, str]:
+    """Verdict and reason of a number that no result of ours answers."""
+    if claim["kind"] == "setting":
+        return "setting", ""
+    if claim["chapter"] not in written:
+        return "chapter not written yet", claim["chapter"]
+    return "cannot be tested", claim["untested"]
+
+
+def first_answers(table: pd.DataFrame) -> pd.DataFrame:
+    """Keep one row a claim, the first.
+
+    Parameters
+    ----------
+    table : pandas.DataFrame
+        From `ledger`.
+
+    Returns
+    -------
+    pandas.DataFrame
+        As many rows as there are claims.
+    """
+    return table.drop_duplicates("claim")
+
+
+def tally(table: pd.DataFrame, by: str) -> pd.DataFrame:
+    """Count claims by verdict.
+
+    Parameters
+    ----------
+    table : pandas.DataFrame
+        From `ledger`.
+    by : str
+        Column that makes the rows, such as ``section`` or ``chapter``.
+
+    Returns
+    -------
+    pandas.DataFrame
+        A row each value of `by`, a column each verdict that occurs, in the order of `VERDICTS`;
+        every claim counts once, with its first answer.
+    """
+    first = first_answers(table)
+    counts = pd.crosstab(first[by], first["verdict"])
+    return counts[[verdict for verdict in VERDICTS if verdict in counts]]
+
+
+def beside_claims(records_by_page: dict[str, list[dict]]) -> list[dict]:
+    """List what the pages found that answers no single number of the paper.
+
+    Parameters
+    ----------
+    records_by_page : dict of str to list of dict
+        Records by the page that made them.
+
+    Returns
+    -------
+    list of dict
+        The records, each with its ``page``.
+    """
+    return [
+        row | {"page": page}
+        for page, given in records_by_page.items()
+        for row in given
+        if row["claim"] is None
+    ]
