@@ -7,13 +7,14 @@ WORKERS ?= 2
 
 export PIP_DISABLE_PIP_VERSION_CHECK := 1
 
-.PHONY: help book test pytest nbval lint bench clean
+.PHONY: help book test pytest nbval lint bench nets clean
 .DELETE_ON_ERROR:
 
 help:
 	@echo "make book    run the notebooks, build the book, print where it is (SITETRACE_DATA adds the measured pages)"
 	@echo "make test    pytest, then nbval over all notebooks (SITETRACE_DATA adds the tests on measured runs)"
 	@echo "make lint    ruff rules and format, numpydoc checks of public names"
+	@echo "make nets    train the nets whose results the book shows (needs torch, about 15 minutes; goes on where it was)"
 	@echo "make bench   fit, serving and generation time beside drawing normal numbers"
 	@echo "make clean   remove .venv, the built book and caches"
 	@echo "PYTHON=...   the Python (3.11 to 3.13) that makes .venv; now: $(PYTHON)"
@@ -46,6 +47,10 @@ lint: $(STAMP)
 bench: $(STAMP)
 	@$(BIN)/python tests/bench.py
 
+nets: $(STAMP)
+	$(BIN)/pip install --quiet -c constraints.txt -e '.[torch]'
+	@OMP_NUM_THREADS=1 $(BIN)/python book/train.py
+
 clean:
-	rm -rf .venv book/_build book/_generated .pytest_cache .ruff_cache .hypothesis dist
+	rm -rf .venv .nets book/_build book/_generated .pytest_cache .ruff_cache .hypothesis dist
 	find src tests book notebooks -name __pycache__ -prune -exec rm -rf {} +

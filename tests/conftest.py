@@ -14,3 +14,12 @@ def measured() -> Path:
     folder = Path(mirror) / "measured"
     assert folder.is_dir(), f"SITETRACE_DATA={mirror} holds no folder measured"
     return folder
+
+
+@pytest.fixture(scope="session")
+def torch():
+    if os.environ.get("SITETRACE_NEEDS_TORCH"):
+        import torch
+
+        return torch
+    return pytest.importorskip("torch")

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from pathlib import Path
 from typing import ClassVar
 
 import numpy as np
@@ -104,8 +105,9 @@ def fit_bigru(
     columns: tuple[str, ...],
     *,
     seed: int,
-    checkpoint: str | None = None,
+    checkpoint: Path | str | None = None,
     record: dict | None = None,
+    **limits: int,
 ) -> BiGRU:
     """Train the net as the paper does, on all bins of the recordings.
 
@@ -120,10 +122,12 @@ def fit_bigru(
         Activity columns that drive the transitions.
     seed : int
         Seed of the weights that training begins with, and of the permutation.
-    checkpoint : str, optional
+    checkpoint : Path or str, optional
         File from which training goes on, and to which it is saved on the way.
     record : dict, optional
         Is given the loss by epoch.
+    **limits
+        ``hidden`` and ``epochs`` of `sitetrace.gru_training.train`, where not the paper's.
 
     Returns
     -------
@@ -146,7 +150,8 @@ def fit_bigru(
         [(scaled[begin:end], steps.state[begin:end]) for _, begin, end in part]
         for part in (fitting, validation)
     )
-    weights, history = train(series, held_out, steps.n_states, seed=seed, checkpoint=checkpoint)
+    options = {"seed": seed, "checkpoint": checkpoint} | limits
+    weights, history = train(series, held_out, steps.n_states, **options)
     if record is not None:
         record.update(history)
     return BiGRU(columns, center, scale, **weights)

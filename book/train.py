@@ -1,0 +1,85 @@
+"""Train the nets whose results the book shows, and store them. Called by `make nets`.
+
+Killed and started again, it goes on where it was: each training has its checkpoint in `.nets`.
+"""
+
+from __future__ import annotations
+
+import json
+import sys
+from pathlib import Path
+
+import pandas as pd
+
+from sitetrace import __version__, gru_study
+from sitetrace.comparison import TESTBED
+from sitetrace.datasets import data_dir, mirror, shipped_model
+from sitetrace.files import InputError, digest_of, replacing
+from sitetrace.modelfile import save_model
+from sitetrace.nets import read_net_table
+from sitetrace.splits import splits
+
+CHECKPOINTS = Path(__file__).resolve().parents[1] / ".nets"
+NETS = data_dir() / "nets"
+
+
+def train_models(kinds: tuple[str, ...]) -> None:
+    """Fit each split's model with the net as its transitions."""
+    for name, part in splits().items():
+        if ("testbed" if part.fit[0].run.startswith(TESTBED) else "measured") not in kinds:
+            continue
+        model = gru_study.net_model(name, CHECKPOINTS / f"model_{name}.pt")
+        save_model(model, data_dir() / "models" / f"{name}_bigru.json")
+        print(f"{name}_bigru: best epoch {model.provenance['training']['best_epoch']}")
+
+
+def train_tables(kinds: tuple[str, ...]) -> dict[str, pd.DataFrame]:
+    """Make both tables for the kinds of data that are at hand."""
+    curve, features = [], []
+    for data in kinds:
+        for index in gru_study.learning_points(data):
+            curve.append(gru_study.learning_curve(data, index, CHECKPOINTS))
+            print(curve[-1])
+        features.append(gru_study.sufficiency(data, CHECKPOINTS))
+        print(features[-1])
+    return {"learning_curve": pd.DataFrame(curve), "sufficiency": pd.concat(features)}
+
+
+def store(tables: dict[str, pd.DataFrame], kinds: tuple[str, ...]) -> None:
+    """Write the tables; rows of data that are not at hand stay as they were."""
+    NETS.mkdir(exist_ok=True)
+    for name, table in tables.items():
+        if (NETS / f"{name}.csv").is_file():
+            old = read_net_table(name)
+            table = pd.concat([table, old[~old["data"].isin(kinds)]])
+        table = table[["data", *(column for column in table if column != "data")]]
+        with replacing(NETS / f"{name}.csv") as temporary:
+            table.to_csv(temporary, index=False, float_format="%.5f")
+    path = NETS / "provenance.json"
+    told = json.loads(path.read_text()) if path.is_file() else {}
+    for data in kinds:
+        label_model = shipped_model(gru_study.LABELS_FROM[data])
+        told[data] = {
+            "sitetrace": __version__,
+            "labels_from": {"name": label_model.stem, "sha256": digest_of([label_model])},
+            "runs": gru_study.sources(data),
+        }
+    with replacing(path) as temporary:
+        temporary.write_text(json.dumps(told, indent=1) + "\n")
+
+
+def main() -> None:
+    """Train what the data at hand allow."""
+    kinds = ("testbed", "measured") if mirror() else ("testbed",)
+    if "measured" not in kinds:
+        print("SITETRACE_DATA names no mirror: nets on measured runs stay as they are")
+    CHECKPOINTS.mkdir(exist_ok=True)
+    train_models(kinds)
+    store(train_tables(kinds), kinds)
+
+
+if __name__ == "__main__":
+    try:
+        main()
+    except InputError as error:
+        sys.exit(f"Error: {error}")
