@@ -60,6 +60,7 @@ def test_a_number_that_nothing_answers_says_why():
     [row] = line({}).to_dict("records")
     assert row["verdict"] == "cannot be tested"
     assert row["why"] == claim(ENERGY)["untested"]
+    assert tables.ledger_cells(line({}))["ours"].to_list() == ["–"]
 
 
 def test_a_number_of_a_chapter_that_is_not_there_names_the_chapter():
@@ -125,3 +126,4 @@ def test_a_long_table_folds_and_escapes_what_it_shows():
     assert html.startswith("<details><summary>a &lt; b (2)</summary>")
     assert "&lt;i&gt;" in html
     assert "x" * 80 in html
+    assert tables.folded("a", pd.DataFrame()) == "<p>a: none.</p>"

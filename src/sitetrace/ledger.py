@@ -14,6 +14,7 @@ from sitetrace.records import read_records
 # our own results on hardware come first, what the testbed says last
 DATA_ORDER = ("measured", "paper", "testbed")
 SOURCES = ("-measured", "-testbed")
+ANSWER = ("ours", "low", "high", "data", "dataset", "page", "verdict", "why")
 VERDICTS = (
     "reproduced",
     "reproduced on other data",
@@ -95,7 +96,7 @@ def ledger(records_by_page: dict[str, list[dict]], written: set[str]) -> pd.Data
         lines += [common | _answered(row, f"on data of ours: {missing}") for row in given]
         if not given:
             lines.append(common | {"verdict": missing, "why": why})
-    return pd.DataFrame(lines)
+    return pd.DataFrame(lines, columns=["claim", *claims().columns, *ANSWER])
 
 
 def _answered(row: dict, why: str) -> dict:

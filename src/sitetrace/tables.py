@@ -108,33 +108,26 @@ def ledger_cells(lines: pd.DataFrame) -> pd.DataFrame:
         What, of which row, the paper's value, ours with its interval, data, verdict with the
         reason where there is no result, page.
     """
+    return pd.DataFrame([_ledger_line(line) for line in lines.to_dict("records")])
 
+
+def _ledger_line(line: dict) -> dict:
     def number(value: float) -> str:
         return f"{value:.0f}" if float(value).is_integer() else f"{value:.5g}"
 
-    def ours(line: pd.Series) -> str:
-        if pd.isna(line["ours"]):
-            return "–"
-        ends = (
-            [] if pd.isna(line["low"]) else [f"({number(line['low'])} to {number(line['high'])})"]
-        )
-        return " ".join([number(line["ours"]), *ends])
-
-    lines = lines.fillna({"data": "", "dataset": "", "page": ""})
-    data = (lines["data"] + ": " + lines["dataset"].str.replace("_", " ")).where(
-        lines["data"] != ""
-    )
-    reason = lines["why"].where(lines["why"] == "", " (" + lines["why"] + ")")
-    cells = {
-        "what": lines["what"],
-        "of": lines["row"].str.replace("_", " "),
-        "paper": (lines["value"].map(number) + " " + lines["unit"]).str.strip(),
-        "ours": lines.apply(ours, axis=1),
-        "data": data.fillna("–"),
-        "verdict": lines["verdict"] + reason,
-        "page": lines["page"],
+    answered = pd.notna(line["page"])
+    ours = number(line["ours"]) if pd.notna(line["ours"]) else "–"
+    if pd.notna(line["low"]):
+        ours += f" ({number(line['low'])} to {number(line['high'])})"
+    return {
+        "what": line["what"],
+        "of": line["row"].replace("_", " "),
+        "paper": f"{number(line['value'])} {line['unit']}".strip(),
+        "ours": ours,
+        "data": f"{line['data']}: {line['dataset'].replace('_', ' ')}" if answered else "–",
+        "verdict": line["verdict"] + (f" ({line['why']})" if line["why"] else ""),
+        "page": line["page"] if answered else "",
     }
-    return pd.DataFrame(cells)
 
 
 def folded(title: str, cells: pd.DataFrame) -> str:
@@ -150,8 +143,11 @@ def folded(title: str, cells: pd.DataFrame) -> str:
     Returns
     -------
     str
-        HTML.
+        HTML; one line when there is no row.
     """
+    label = escape(title, quote=True)
+    if cells.empty:
+        return f"<p>{label}: none.</p>"
     text = cells.map(lambda cell: escape(str(cell)))
     if "page" in text:
         text["page"] = text["page"].map(
@@ -159,9 +155,24 @@ def folded(title: str, cells: pd.DataFrame) -> str:
         )
     with pd.option_context("display.max_colwidth", None):
         table = text.to_html(index=False, escape=False, border=0, classes="dataframe")
-    label = escape(title, quote=True)
     return (
         f"<details><summary>{label} ({len(text)})</summary>"
         f'<div class="folded" role="region" aria-label="{label}" tabindex="0">{table}</div>'
         "</details>"
     )
+
+
+def beside_cells(rows: list[dict]) -> pd.DataFrame:
+    """Write records of several pages as text, cell by cell.
+
+    Parameters
+    ----------
+    rows : list of dict
+        Records with their ``page``, from `sitetrace.ledger.beside_claims`.
+
+    Returns
+    -------
+    pandas.DataFrame
+        The cells of `record_cells` and the page.
+    """
+    return record_cells(rows).assign(page=[row["page"] for row in rows])

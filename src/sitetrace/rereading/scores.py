@@ -102,8 +102,13 @@ def pruning() -> list[dict]:
     gain = table["delta_energy_pct_noprune"] - table["delta_energy_pct"]
     lower = table["acf_r2"] < table["acf_r2_noprune"]
     share_pct = 100 * gain / table["delta_energy_pct_noprune"]
+    known = table.loc[table["strategy"] == "oracle", "delta_energy_pct_noprune"]
+    by_strategy = table.pivot(index="config", columns="strategy", values="delta_energy_pct_noprune")
+    beaten = by_strategy["predicted"] > by_strategy["marginal"]
     name = "decomposition"
     return [
+        counted("energy error with states known, all runs, greatest", known.max(), "%", name),
+        counted("predicted worse than drawn by weight", beaten.sum(), "configurations", name),
         counted("cells of configuration and strategy", len(table), "cells", name),
         counted("energy error less without the worst run", (gain > 0).sum(), "cells", name),
         counted("ACF R² lower without the worst run", lower.sum(), "cells", name),
