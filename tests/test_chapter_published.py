@@ -6,9 +6,11 @@ import pytest
 from sitetrace import load_model, shipped_model
 from sitetrace.chapters import published as chapter
 from sitetrace.records import write_records
+from sitetrace.serving import simulate
 from sitetrace.workload import poisson
 
 CONFIG = "llama-3-70b_H100_tp4"
+ENGINE = load_model(shipped_model("llama-3.1-70b_h100_cut"))
 
 
 @pytest.fixture(scope="module")
@@ -18,10 +20,10 @@ def campaign():
 
 @pytest.fixture(scope="module")
 def waits():
-    engine = load_model(shipped_model("llama-3.1-70b_h100_cut"))
-    requests = poisson(1.0, 600.0, np.random.default_rng(1))
-    timelines = chapter.served(CONFIG, engine, requests, np.random.default_rng(2))
-    return chapter.served_table(CONFIG, engine, timelines, 3)
+    requests, rng = poisson(1.0, 600.0, np.random.default_rng(1)), np.random.default_rng(2)
+    models = chapter.ways_of_serving(CONFIG, ENGINE)
+    timelines = {name: simulate(requests, model.server, rng) for name, model in models.items()}
+    return chapter.served_table(models, timelines, 3)
 
 
 def test_every_main_mixture_draws_more_than_the_recordings_that_it_was_fitted_on(campaign):
@@ -56,7 +58,7 @@ def test_the_constant_rate_makes_long_prompts_wait(waits):
 
 
 def test_scores_that_need_the_recordings_are_named_without_a_value(campaign, waits):
-    rows = write_records(chapter.found(campaign, waits, CONFIG))
+    rows = write_records(chapter.found(campaign, waits, CONFIG, ENGINE))
     claimed = [row for row in rows if row["claim"]]
     assert len(claimed) == 16
     assert {row["verdict"] for row in claimed} == {"cannot be tested"}

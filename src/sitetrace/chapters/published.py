@@ -103,10 +103,8 @@ def _draw(model: StatesModel, timeline: Timeline, rng: np.random.Generator) -> n
     return model.draw(timeline, rng, None, 0.0, 0.0).power_w
 
 
-def served(
-    config: str, engine: StatesModel, requests: pd.DataFrame, rng: np.random.Generator
-) -> dict[str, Timeline]:
-    """Serve the same requests by both of the paper's surrogates and by a calibrated engine.
+def ways_of_serving(config: str, engine: StatesModel) -> dict[str, StatesModel]:
+    """Put both of the paper's surrogates and a calibrated engine before the same power states.
 
     Parameters
     ----------
@@ -114,60 +112,49 @@ def served(
         Configuration of the paper.
     engine : StatesModel
         Fitted model of the same kind of configuration, whose server is a calibrated engine.
-    requests : pandas.DataFrame
-        Request table.
-    rng : numpy.random.Generator
-        Source of randomness.
 
     Returns
     -------
-    dict of str to Timeline
+    dict of str to StatesModel
         ``constant rate``, ``log-normal TTFT``, ``engine``.
     """
-    servers = {
-        "constant rate": surrogate(config, "constant_rate"),
-        "log-normal TTFT": surrogate(config, "log_normal_ttft"),
-        "engine": engine.server,
+    base = paper_model(config)
+    return {
+        "constant rate": base,
+        "log-normal TTFT": base.with_server(surrogate(config, "log_normal_ttft")),
+        "engine": base.with_server(engine.server),
     }
-    return {name: simulate(requests, server, rng) for name, server in servers.items()}
 
 
 def served_table(
-    config: str, engine: StatesModel, timelines: dict[str, Timeline], seed: int
+    models: dict[str, StatesModel], timelines: dict[str, Timeline], seed: int
 ) -> pd.DataFrame:
     """Say what each way of serving means for waiting, for the active count and for power.
 
     Parameters
     ----------
-    config : str
-        Configuration of the paper.
-    engine : StatesModel
-        As `served`.
+    models : dict of str to StatesModel
+        Result of `ways_of_serving`.
     timelines : dict of str to Timeline
-        Result of `served`.
+        The same requests, simulated with the server of each.
     seed : int
         Seed of the power draws.
 
     Returns
     -------
     pandas.DataFrame
-        One row a way of serving: where its constants come from, median TTFT of prompts up to 100
-        and from 1,000 tokens, mean active requests, mean power of coupled states behind it.
+        One row a way of serving: median TTFT of prompts up to 100 and from 1,000 tokens, mean
+        active requests, mean power.
     """
-    base = paper_model(config)
-    servers = [base.server, surrogate(config, "log_normal_ttft"), engine.server]
-    sources = ["paper", "paper", engine.provenance["data"]]
     rows = []
-    for (name, timeline), server, source in zip(timelines.items(), servers, sources, strict=True):
-        done = timeline.requests
+    for name, model in models.items():
+        done = timelines[name].requests
         ttft_s = done["first_token_s"] - done["arrival_s"]
         prompt = done["input_tokens"]
         span_s = done["end_s"].max() - done["arrival_s"].min()
-        rng = np.random.default_rng(seed)
-        power_w = _draw(base.with_server(server), timeline, rng)
+        power_w = _draw(model, timelines[name], np.random.default_rng(seed))
         rows.append({
             "serving": name,
-            "constants": source,
             "ttft_short_s": ttft_s[prompt <= SHORT_PROMPT].median(),
             "ttft_long_s": ttft_s[prompt >= LONG_PROMPT].median(),
             "mean_active": (done["end_s"] - done["arrival_s"]).sum() / span_s,
@@ -176,7 +163,7 @@ def served_table(
     return pd.DataFrame(rows)
 
 
-def found(table: pd.DataFrame, waits: pd.DataFrame, config: str) -> list[dict]:
+def found(table: pd.DataFrame, waits: pd.DataFrame, config: str, engine: StatesModel) -> list[dict]:
     """Record what the published numbers alone give.
 
     Parameters
@@ -187,6 +174,8 @@ def found(table: pd.DataFrame, waits: pd.DataFrame, config: str) -> list[dict]:
         Result of `served_table`.
     config : str
         Configuration whose serving was compared.
+    engine : StatesModel
+        As `ways_of_serving`: its constants are no numbers of the paper.
 
     Returns
     -------
@@ -224,7 +213,8 @@ def found(table: pd.DataFrame, waits: pd.DataFrame, config: str) -> list[dict]:
              table["marginal_energy_pct"], "%", **main),
     ]  # fmt: skip
     for row in waits.itertuples():
-        given = {"data": row.constants, "dataset": f"{config}, {row.serving}"}
+        data = engine.provenance["data"] if row.serving == "engine" else "paper"
+        given = {"data": data, "dataset": f"{config}, {row.serving}"}
         rows += [
             record(f"median TTFT, prompts up to {SHORT_PROMPT} tokens", row.ttft_short_s, "s",
                    **given),

@@ -71,7 +71,7 @@ def serving(timelines: dict[str, Timeline], zoom_s: float = 120.0) -> Figure:
     Parameters
     ----------
     timelines : dict of str to Timeline
-        Result of `sitetrace.chapters.published.served`.
+        The same requests by ``constant rate``, ``log-normal TTFT`` and ``engine``.
     zoom_s : float
         Seconds of active requests shown.
 
