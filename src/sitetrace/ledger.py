@@ -152,8 +152,8 @@ def tally(table: pd.DataFrame, by: str) -> pd.DataFrame:
     Returns
     -------
     pandas.DataFrame
-        A row each value of `by`, as they come, a column each verdict that occurs, in the order of `VERDICTS`;
-        every claim counts once, with its first answer.
+        A row each value of `by`, as they come, and a column each verdict that occurs, in the order
+        of `VERDICTS`; every claim counts once, with its first answer.
     """
     first = first_answers(table)
     counts = pd.crosstab(first[by], first["verdict"]).loc[first[by].unique()]
