@@ -40,8 +40,9 @@ def train_tables(kinds: tuple[str, ...]) -> dict[str, pd.DataFrame]:
         for index in gru_study.learning_points(data):
             curve.append(gru_study.learning_curve(data, index, CHECKPOINTS))
             print(curve[-1])
-        features.append(gru_study.sufficiency(data, CHECKPOINTS))
-        print(features[-1])
+        for epochs in ("1", "trained"):
+            features.append(gru_study.sufficiency(data, epochs, CHECKPOINTS))
+            print(features[-1].to_string())
     return {"learning_curve": pd.DataFrame(curve), "sufficiency": pd.concat(features)}
 
 
@@ -51,8 +52,10 @@ def store(tables: dict[str, pd.DataFrame], kinds: tuple[str, ...]) -> None:
     for name, table in tables.items():
         if (NETS / f"{name}.csv").is_file():
             old = read_net_table(name)
-            table = pd.concat([table, old[~old["data"].isin(kinds)]])
-        table = table[["data", *(column for column in table if column != "data")]]
+            kept = old[~old["data"].isin(kinds)]
+            table = table if kept.empty else pd.concat([table, kept])
+        first = [column for column in ("data", "features", "epochs") if column in table]
+        table = table[[*first, *(column for column in table if column not in first)]]
         with replacing(NETS / f"{name}.csv") as temporary:
             table.to_csv(temporary, index=False, float_format="%.5f")
     path = NETS / "provenance.json"

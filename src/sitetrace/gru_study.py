@@ -139,8 +139,8 @@ def learning_curve(data: str, index: int, folder: Path | None = None) -> dict:
     dict
         ``data``, ``recordings``; medians over repeats of ``seconds`` (of fitting data, those that
         validate included), ``train_nats`` (on the bins that taught), ``held_out_nats``,
-        ``null_nats``, ``best_epoch`` and ``epochs``; ``held_out_low``, ``held_out_high``: least and
-        greatest of the repeats; ``repeats``.
+        ``null_nats`` and ``best_epoch``; ``held_out_low``, ``held_out_high``: least and greatest of
+        the repeats; ``repeats``.
     """
     model = load_model(shipped_model(LABELS_FROM[data]))
     rows = []
@@ -153,11 +153,10 @@ def learning_curve(data: str, index: int, folder: Path | None = None) -> dict:
         row["train_nats"] = cross_entropy(net, steps, hold_out(steps.pieces, seed)[0])
         row["held_out_nats"] = cross_entropy(net, judges, judges.pieces)
         row["null_nats"] = null_entropy(judges, judges.pieces)
-        row |= {"best_epoch": record["best_epoch"], "epochs": len(record["train_nats"])}
-        rows.append(row)
+        rows.append(row | {"best_epoch": record["best_epoch"]})
     table = pd.DataFrame(rows)
     middle = table.median().to_dict()
-    middle |= {name: int(middle[name]) for name in ("recordings", "best_epoch", "epochs")}
+    middle |= {name: int(middle[name]) for name in ("recordings", "best_epoch")}
     held_out = table["held_out_nats"]
     spread = {"held_out_low": float(held_out.min()), "held_out_high": float(held_out.max())}
     return {"data": data, **middle, **spread, "repeats": REPEATS}
@@ -204,42 +203,41 @@ def sources(data: str) -> list[dict]:
     return [{"name": name, "sha256": run.digest} for name, run in named.items()]
 
 
-def sufficiency(data: str, folder: Path | None = None) -> pd.DataFrame:
+def sufficiency(data: str, epochs: str, folder: Path | None = None) -> pd.DataFrame:
     """Redo the paper's feature study, leaving out one recording after the other.
 
     Parameters
     ----------
     data : str
         ``testbed`` or ``measured``.
+    epochs : str
+        ``1``, as theirs, or ``trained``: until the validation loss no longer falls.
     folder : Path, optional
         Where checkpoints lie.
 
     Returns
     -------
     pandas.DataFrame
-        One row a set of features and training (``epochs`` 1, as theirs, or trained): medians over
-        the recordings left out of ``ce_nats``, ``null_nats``, ``ir`` = 1 - CE/CE_null and
-        ``relative`` = (CE_null - CE)/(CE_null - CE of F6); ``ir_low``, ``ir_high``: 95% bootstrap
-        interval over recordings; ``recordings``.
+        One row a set of features: medians over the recordings left out of ``ce_nats``,
+        ``null_nats``, ``ir`` = 1 - CE/CE_null and ``relative`` = (CE_null - CE)/(CE_null - CE of
+        F6); ``ir_low``, ``ir_high``: 95% bootstrap interval over recordings; ``recordings``.
     """
-    model = load_model(shipped_model(LABELS_FROM[data]))
-    runs = study_runs(data)
-    steps = labelled(model, runs)
+    steps = labelled(load_model(shipped_model(LABELS_FROM[data])), study_runs(data))
+    n_runs = steps.pieces[-1][0] + 1
+    limits = {"hidden": STUDY_HIDDEN} | ({"epochs": 1} if epochs == "1" else {})
     rows = []
-    for left_out in range(len(runs)):
+    for left_out in range(n_runs):
         fitting = tuple(piece for piece in steps.pieces if piece[0] != left_out)
         judging = [piece for piece in steps.pieces if piece[0] == left_out]
         null_nats = null_entropy(steps, judging)
         for features, columns in SETS.items():
-            for epochs in ("1", "trained"):
-                name = f"{data}_{features}_{epochs}_{left_out}.pt"
-                options = {"checkpoint": folder and folder / name, "hidden": STUDY_HIDDEN}
-                options |= {"epochs": 1} if epochs == "1" else {}
-                net = fit_bigru(replace(steps, pieces=fitting), columns, seed=SEED, **options)
-                row = {"features": features, "epochs": epochs, "left_out": left_out}
-                row |= {"ce_nats": cross_entropy(net, steps, judging), "null_nats": null_nats}
-                rows.append(row)
-    return _summed_up(pd.DataFrame(rows)).assign(data=data, recordings=len(runs))
+            checkpoint = folder and folder / f"{data}_{features}_{epochs}_{left_out}.pt"
+            options = {"seed": SEED, "checkpoint": checkpoint} | limits
+            net = fit_bigru(replace(steps, pieces=fitting), columns, **options)
+            row = {"features": features, "left_out": left_out, "null_nats": null_nats}
+            rows.append(row | {"ce_nats": cross_entropy(net, steps, judging)})
+    named = {"data": data, "epochs": epochs, "recordings": n_runs}
+    return _summed_up(pd.DataFrame(rows)).assign(**named)
 
 
 def _summed_up(table: pd.DataFrame) -> pd.DataFrame:
@@ -248,15 +246,13 @@ def _summed_up(table: pd.DataFrame) -> pd.DataFrame:
 
     table["ir"] = 1 - table["ce_nats"] / table["null_nats"]
     gain = table["null_nats"] - table["ce_nats"]
-    full = gain.where(table["features"] == "F6").groupby([table["epochs"], table["left_out"]])
-    table["relative"] = gain / full.transform("max")
+    whole = gain[table["features"] == "F6"].to_numpy()
+    table["relative"] = gain / whole[table["left_out"]]
     rows = []
-    for (epochs, features), part in table.groupby(["epochs", "features"], sort=False):
-        interval = bootstrap(
-            (part["ir"].to_numpy(),), np.median, n_resamples=DRAWS, method="percentile",
-            rng=np.random.default_rng(SEED),
-        ).confidence_interval  # fmt: skip
+    for features, part in table.groupby("features", sort=False):
+        rng, ir = np.random.default_rng(SEED), part["ir"].to_numpy()
+        drawn = bootstrap((ir,), np.median, n_resamples=DRAWS, method="percentile", rng=rng)
+        low, high = drawn.confidence_interval
         middle = part[["ce_nats", "null_nats", "ir", "relative"]].median()
-        named = {"features": features, "epochs": epochs, **middle}
-        rows.append(named | {"ir_low": interval.low, "ir_high": interval.high})
+        rows.append({"features": features, **middle, "ir_low": low, "ir_high": high})
     return pd.DataFrame(rows)
