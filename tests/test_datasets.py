@@ -166,7 +166,7 @@ def test_unknown_names_are_refused():
     for look_up in (datasets.dataset_path, split):
         with pytest.raises(InputError, match="nonesuch: no "):
             look_up("nonesuch")
-    with pytest.raises(InputError, match="there are configurations"):
+    with pytest.raises(InputError, match="there are cdf_comparison"):
         read_paper_table("nonesuch")
 
 
