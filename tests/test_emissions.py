@@ -17,7 +17,10 @@ def emissions(kind, phi):
     return Emissions(kind, np.asarray(phi), quantile_w)
 
 
-@pytest.mark.parametrize(("kind", "phi"), [("gaussian", [0.0, 0.0]), ("ar1", [0.8, 0.5])])
+@pytest.mark.parametrize(
+    ("kind", "phi"),
+    [("gaussian", [0.0, 0.0]), ("ar1", [0.8, 0.5]), ("ar1_deviation", [0.8, 0.5])],
+)
 def test_samples_have_the_mean_and_spread_of_their_state(kind, phi):
     states = np.repeat([0, 1], N)
     power_w = emissions(kind, phi).sample(states, STATES, np.random.default_rng(1))
@@ -62,3 +65,17 @@ def test_a_state_without_samples_emits_its_mean():
     fitted = fit_emissions("empirical", [(np.zeros(9, dtype=int), np.full(9, 101.0))], STATES)
     drawn = fitted.sample(np.array([1, 1]), STATES, np.random.default_rng(5))
     assert (drawn == STATES.mean_w[1]).all()
+
+
+def test_only_the_own_deviation_leaves_power_in_its_state_when_states_jump():
+    states = np.random.default_rng(6).integers(0, 2, N)
+    dragged, own = (
+        emissions(kind, [0.9, 0.0]).sample(states, STATES, np.random.default_rng(7))
+        for kind in ("ar1", "ar1_deviation")
+    )
+    for k in (0, 1):
+        part = own[states == k]
+        assert part.mean() == pytest.approx(STATES.mean_w[k], abs=1)
+        assert part.std() == pytest.approx(STATES.sigma_w[k], rel=0.05)
+    # the sticky low state never comes down to its own mean
+    assert dragged[states == 0].mean() > STATES.mean_w[0] + 100

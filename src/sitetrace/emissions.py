@@ -1,4 +1,10 @@
-"""Power within a state: Gaussian, thresholded AR(1), or drawn from the state's own samples."""
+"""Power within a state: Gaussian, thresholded AR(1), or drawn from the state's own samples.
+
+The paper's AR(1) (``ar1``) pulls the power of the bin before towards the mean of the present state:
+after a change of state it drags the level of the old state along. ``ar1_deviation`` carries over
+only the deviation from the own state, in standard deviations; it keeps each state's mean and spread
+however often states change.
+"""
 
 from __future__ import annotations
 
@@ -8,7 +14,7 @@ import numpy as np
 
 from sitetrace.states import Mixture
 
-KINDS = ("gaussian", "ar1", "empirical")
+KINDS = ("gaussian", "ar1", "ar1_deviation", "empirical")
 PHI_THRESHOLD = 0.3
 PHI_MAX = 0.99
 MIN_STRETCH = 5
@@ -22,9 +28,9 @@ class Emissions:
     Parameters
     ----------
     kind : str
-        ``gaussian``, ``ar1`` or ``empirical``.
+        One of `KINDS`.
     phi : numpy.ndarray
-        Lag-one autocorrelation within each state, shape (K,); used by ``ar1`` only.
+        Lag-one autocorrelation within each state, shape (K,); used by the two AR(1) only.
     quantile_w : numpy.ndarray
         Quantiles of the power of each state, watts, shape (K, 33); used by ``empirical`` only.
     """
@@ -56,6 +62,8 @@ class Emissions:
         if self.kind == "gaussian":
             return mixture.mean_w[states] + mixture.sigma_w[states] * noise
         phi = np.where(self.phi >= PHI_THRESHOLD, self.phi, 0.0)
+        if self.kind == "ar1_deviation":
+            return mixture.mean_w[states] + mixture.sigma_w[states] * _deviation(phi[states], noise)
         return _autoregressive(states, mixture.mean_w, mixture.sigma_w, phi, noise)
 
 
@@ -79,6 +87,15 @@ def _autoregressive(
     return power
 
 
+def _deviation(phi: np.ndarray, noise: np.ndarray) -> np.ndarray:
+    """AR(1) of the standardised deviation: normal in every bin, whatever the states do."""
+    deviation = noise * np.sqrt(1 - phi**2)
+    deviation[:1] = noise[:1]
+    for i in range(1, noise.size):
+        deviation[i] += phi[i] * deviation[i - 1]
+    return deviation
+
+
 def fit_emissions(
     kind: str, stretches: list[tuple[np.ndarray, np.ndarray]], mixture: Mixture
 ) -> Emissions:
@@ -87,7 +104,7 @@ def fit_emissions(
     Parameters
     ----------
     kind : str
-        ``gaussian``, ``ar1`` or ``empirical``.
+        One of `KINDS`.
     stretches : list of tuple of numpy.ndarray
         Unbroken stretches of samples: labels (integers) and power (watts), both shape (n,).
     mixture : Mixture

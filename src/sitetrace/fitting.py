@@ -46,7 +46,7 @@ def fit(
         Number of states K; by default the best free-run KS over 8 to 16 (for ``bigru`` and
         ``auto`` with ``logit`` transitions, which take no minutes).
     emissions : str
-        ``gaussian``, ``ar1`` or ``empirical``.
+        ``gaussian``, ``ar1``, ``ar1_deviation`` or ``empirical``.
     columns : tuple of str, optional
         Activity columns that drive the transitions; by default all, but for ``bigru`` the
         paper's two features.

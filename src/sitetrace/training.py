@@ -186,6 +186,35 @@ def unbroken(frame: pd.DataFrame, keep: np.ndarray) -> tuple[tuple[int, int, int
     return tuple(piece for piece in found if keep[piece[1]])
 
 
+def stretches(
+    frame: pd.DataFrame, labels: Labels, keep: np.ndarray
+) -> list[tuple[np.ndarray, np.ndarray]]:
+    """Cut kept samples above idle where idle, a hole or a new recording comes between.
+
+    Parameters
+    ----------
+    frame : pandas.DataFrame
+        Prepared samples.
+    labels : Labels
+        Their states.
+    keep : numpy.ndarray
+        Samples that may teach, booleans, shape (n,).
+
+    Returns
+    -------
+    list of tuple of numpy.ndarray
+        State of the mixture (idle left out, so from 0) and power in watts of each stretch.
+    """
+    working = (labels.state > 0) & keep
+    cuts = np.flatnonzero(np.diff(working) | frame["fresh"].to_numpy()[1:]) + 1
+    power_w = frame["power_w"].to_numpy()
+    return [
+        (labels.state[rows] - 1, power_w[rows])
+        for rows in np.split(np.arange(len(frame)), cuts)
+        if working[rows].all()
+    ]
+
+
 def fit_parts(
     frame: pd.DataFrame,
     idle: Idle,
@@ -222,12 +251,4 @@ def fit_parts(
     taught = (labels.previous, labels.state, labels.use & keep, mixture.n_states + 1)
     pieces = unbroken(frame, keep)
     transitions = fit_transitions(kind, frame, *taught, columns, pieces, **net)
-    working = (labels.state > 0) & keep
-    cuts = np.flatnonzero(np.diff(working) | frame["fresh"].to_numpy()[1:]) + 1
-    power_w = frame["power_w"].to_numpy()
-    stretches = [
-        (labels.state[rows] - 1, power_w[rows])
-        for rows in np.split(np.arange(len(frame)), cuts)
-        if working[rows].all()
-    ]
-    return transitions, fit_emissions(emissions, stretches, mixture)
+    return transitions, fit_emissions(emissions, stretches(frame, labels, keep), mixture)

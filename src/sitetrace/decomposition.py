@@ -1,0 +1,168 @@
+"""Where a generated trace goes wrong: its states exchanged for better and for worse ones.
+
+The paper's repository calls them oracle (states of the recording), predicted (drawn by the model)
+and marginal (drawn from the states' shares). A fourth stands between: each bin's state drawn with
+the probability that the model gives it, but whatever the bin before was.
+"""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+import numpy as np
+import pandas as pd
+
+from sitetrace.comparison import open_run
+from sitetrace.generator import StatesModel
+from sitetrace.metrics import scores
+from sitetrace.splits import Part
+from sitetrace.training import Labels, cut_run, label, prepare
+
+SOURCES = ("oracle", "predicted", "forgetful", "marginal")
+EMISSIONS = ("gaussian", "ar1", "ar1_deviation", "empirical")
+SCORES = ("ks", "acf_r2", "energy_error_pct", "energy_error_signed_pct")
+GRID = 4000
+
+
+def labelled(model: StatesModel, part: Part) -> tuple[pd.DataFrame, Labels]:
+    """Lay the recording of a part beside its simulated activity, and label it.
+
+    Parameters
+    ----------
+    model : StatesModel
+        Its server, idle power and mixture.
+    part : Part
+        Seconds of a run.
+
+    Returns
+    -------
+    tuple
+        Prepared samples and their states.
+    """
+    run = cut_run(open_run(part.run), part.start_s, part.stop_s)
+    frame = prepare([run], model.server, model.dt)
+    return frame, label(frame, model.idle, model.mixture)
+
+
+def on_fitted_board(model: StatesModel, power_w: np.ndarray, idle_w: float) -> np.ndarray:
+    """Carry power of another board to the one that the model was fitted on.
+
+    Parameters
+    ----------
+    model : StatesModel
+        A fitted model.
+    power_w : numpy.ndarray
+        Power, watts, shape (n,).
+    idle_w : float
+        Idle power of the other board, watts.
+
+    Returns
+    -------
+    numpy.ndarray
+        The inverse of `StatesModel.rebase`, watts, shape (n,).
+    """
+    grid_w = np.linspace(0.0, 1.5 * max(model.power_range_w[1], power_w.max()), GRID)
+    return np.interp(power_w, model.rebase(grid_w, idle_w), grid_w)
+
+
+def bin_probabilities(model: StatesModel, table: pd.DataFrame) -> np.ndarray:
+    """Probability of each state in each bin, when all that went before is unknown.
+
+    Parameters
+    ----------
+    model : StatesModel
+        A fitted model.
+    table : pandas.DataFrame
+        Activity of successive bins.
+
+    Returns
+    -------
+    numpy.ndarray
+        ``pi_i = pi_(i-1) M_i`` with the transition matrices M, idle in quiet bins; shape (bins,
+        states).
+    """
+    matrix = model.transitions.matrix(table)
+    quiet = table["quiet_for_s"].to_numpy() >= model.idle.hold_s
+    idle = np.eye(matrix.shape[2])[0]
+    share = np.empty((len(table), idle.size))
+    last = idle
+    for i, still in enumerate(quiet):
+        last = share[i] = idle if still else last @ matrix[i]
+    return share
+
+
+def draw_independent(share: np.ndarray, rng: np.random.Generator) -> np.ndarray:
+    """Draw each bin's state by itself.
+
+    Parameters
+    ----------
+    share : numpy.ndarray
+        Probabilities, shape (bins, states).
+    rng : numpy.random.Generator
+        Source of randomness.
+
+    Returns
+    -------
+    numpy.ndarray
+        States, shape (bins,).
+    """
+    reached = np.cumsum(share, axis=1) / share.sum(axis=1, keepdims=True)
+    return (rng.random(len(share))[:, None] >= reached[:, :-1]).sum(axis=1)
+
+
+def decompose(
+    model: StatesModel, fitted: Part, judged: Part, draws: int, seed: int
+) -> pd.DataFrame:
+    """Score every source of states with every kind of emissions on judged seconds.
+
+    Parameters
+    ----------
+    model : StatesModel
+        Fitted on `fitted`.
+    fitted, judged : Part
+        Seconds that were fitted, and those to be judged.
+    draws : int
+        Draws of each pair.
+    seed : int
+        Seed of the draws, the same for each pair.
+
+    Returns
+    -------
+    pandas.DataFrame
+        One row a draw: ``judged``, ``source``, ``emissions``, ``draw``, ``ks``, ``acf_r2``,
+        ``energy_error_pct``, ``energy_error_signed_pct`` at the native step.
+    """
+    _, taught = labelled(model, fitted)
+    counts = np.bincount(taught.state, minlength=model.mixture.n_states + 1)
+    run = open_run(judged.run)
+    idle_w = run.idle_before_load_w() or model.idle.mean_w
+    frame = prepare([run], model.server, model.dt)
+    own = frame.assign(power_w=on_fitted_board(model, frame["power_w"].to_numpy(), idle_w))
+    known = label(own, model.idle, model.mixture).state
+    shares = {
+        "forgetful": bin_probabilities(model, frame),
+        "marginal": np.broadcast_to(counts / counts.sum(), (len(frame), counts.size)),
+    }
+    since_s = run.samples["time_s"].to_numpy() - run.requests["arrival_s"].iloc[0]
+    rows = (since_s >= (-np.inf if judged.start_s is None else judged.start_s)) & (
+        since_s < (np.inf if judged.stop_s is None else judged.stop_s)
+    )
+    measured_w = frame["power_w"].to_numpy()[rows]
+    found = []
+    for draw in range(draws):
+        for source in SOURCES:
+            rng = np.random.default_rng([seed, draw])
+            if source == "oracle":
+                states = known
+            elif source == "predicted":
+                states = model.draw_states(frame, rng)
+            else:
+                states = draw_independent(shares[source], rng)
+            for kind in EMISSIONS:
+                emitting = replace(model, emissions=replace(model.emissions, kind=kind))
+                power_w = emitting.draw_power(states, frame, np.random.default_rng([seed, draw, 1]))
+                power_w = model.rebase(power_w, idle_w)[rows]
+                scored = scores(measured_w, power_w, float(model.dt))
+                told = {"judged": judged.run, "source": source, "emissions": kind, "draw": draw}
+                found.append(told | {name: scored[name] for name in SCORES})
+    return pd.DataFrame(found)
