@@ -83,9 +83,9 @@ def verdict(exercise: str, answer: object, seed: int = SEED) -> str:
     tolerance = known[exercise].tolerance
     if abs(answer - right) <= tolerance:
         return f"{exercise}: right"
-    for hint, wrong in mistakes.items():
-        if abs(answer - wrong) <= tolerance:
-            return f"{exercise}: not yet: {hint}"
+    nearest = min(mistakes, key=lambda hint: abs(answer - mistakes[hint]))
+    if abs(answer - mistakes[nearest]) <= tolerance:
+        return f"{exercise}: not yet: {nearest}"
     for factor, hint in SLIPS.items():
         if math.isclose(answer, factor * right, rel_tol=SLIP_SHARE):
             return f"{exercise}: not yet: {hint}"
