@@ -43,6 +43,8 @@ def claims() -> pd.DataFrame:
 def _claims_of(entry: dict) -> list[dict]:
     """List the claims of a table; what its entry leaves out, the table says row by row."""
     table = read_text_table(data_dir() / "paper" / f"{entry['table']}.csv")
+    for column, kept in entry.get("only", {}).items():
+        table = table[table[column].isin(kept)]
     rows = []
     for cells in table.to_dict("records"):
         name = "/".join(cells[key] for key in entry["key"])

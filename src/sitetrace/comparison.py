@@ -13,6 +13,7 @@ from sitetrace.evaluation import evaluate
 from sitetrace.files import InputError
 from sitetrace.fitting import fit
 from sitetrace.generator import StatesModel
+from sitetrace.metrics import SCORES
 from sitetrace.modelfile import load_model
 from sitetrace.rundir import read_run
 from sitetrace.selection import cross_validate
@@ -23,6 +24,8 @@ from sitetrace.training import cut_run
 
 TESTBED = "testbed/"
 TESTBED_SEED = 1
+COMPOSED = "states"
+ENDS = {"low": "min", "high": "max"}
 
 
 def open_run(name: str) -> Run:
@@ -143,35 +146,52 @@ def compare(model: StatesModel, parts: Split, draws: int, seed: int) -> pd.DataF
     Returns
     -------
     pandas.DataFrame
-        One row a judged run and method: ``fitted``, ``judged``, ``new``, ``method``, the scores at
-        the native step over the whole recording (medians over draws), ``ks_busy``, and
-        ``low_pct``, ``high_pct``: the range of the energy error over the draws.
+        One row a judged part, method and draw: ``split``, ``fitted``, ``judged``, ``new``,
+        ``method``, ``draw``, the scores of `sitetrace.metrics.scores` at the native step over the
+        whole part, ``ks_busy``, and ``energy_kwh``, the measured energy of the part.
     """
     part = parts.fit[0]
     fitting = cut_run(open_run(part.run), part.start_s, part.stop_s)
     rows = []
     for judged in parts.judge:
         run = open_run(judged.run)
+        mean_w = float(cut_run(run, judged.start_s, judged.stop_s).samples["power_w"].mean())
         traces = draw_traces(model, run, draws, np.random.default_rng(seed))
         clock = (traces[0].start_s, model.dt, traces[0].power_w.size)
         simple = baselines(fitting, model.server, run.requests, *clock)
-        methods = {"states": traces} | {name: [trace] for name, trace in simple.items()}
-        for name, candidates in methods.items():
-            scored = [
-                evaluate(run, trace, start_s=judged.start_s, stop_s=judged.stop_s)["native"]
-                for trace in candidates
-            ]
-            table = pd.DataFrame([each["whole"] for each in scored])
-            busy = pd.DataFrame([each["busy"] for each in scored])
-            error_pct = table["energy_error_pct"]
-            rows.append(
-                {"fitted": part.run, "judged": judged.run, "new": ", ".join(judged.new)}
-                | {"method": name, "energy_error_pct": error_pct.median()}
-                | {"ks": table["ks"].median(), "acf_r2": table["acf_r2"].astype(float).median()}
-                | {"ks_busy": busy["ks"].astype(float).median()}
-                | {"low_pct": error_pct.min(), "high_pct": error_pct.max()}
-            )
-    return pd.DataFrame(rows)
+        known = {"split": parts.name, "fitted": part.run, "judged": judged.run}
+        known |= {"new": ", ".join(judged.new)}
+        for name, candidates in {COMPOSED: traces, **{k: [v] for k, v in simple.items()}}.items():
+            for draw, trace in enumerate(candidates):
+                scored = evaluate(run, trace, start_s=judged.start_s, stop_s=judged.stop_s)
+                whole, busy_ks = scored["native"]["whole"], scored["native"]["busy"]["ks"]
+                energy_kwh = mean_w * whole["n_samples"] * scored["native_dt_s"] / 3.6e6
+                rows.append(
+                    known
+                    | {"method": name, "draw": draw, "ks_busy": busy_ks, "energy_kwh": energy_kwh}
+                    | {key: whole[key] for key in SCORES}
+                )
+    # a score without meaning is None, and a column of None alone must be one of numbers
+    return pd.DataFrame(rows).astype(dict.fromkeys((*SCORES, "ks_busy"), float))
+
+
+def over_draws(table: pd.DataFrame) -> pd.DataFrame:
+    """Medians over the draws of each judged part and method.
+
+    Parameters
+    ----------
+    table : pandas.DataFrame
+        Results of `compare`, split below split.
+
+    Returns
+    -------
+    pandas.DataFrame
+        One row a part and method, in the same order: medians of all numbers, and for each score
+        ``<score>_low`` and ``<score>_high``, the range over the draws.
+    """
+    by_part = table.groupby(["split", "fitted", "judged", "new", "method"], sort=False)
+    ends = [by_part[list(SCORES)].agg(how).add_suffix(f"_{name}") for name, how in ENDS.items()]
+    return by_part.median(numeric_only=True).join(ends).drop(columns="draw").reset_index()
 
 
 def labels(table: pd.DataFrame) -> pd.Series:
