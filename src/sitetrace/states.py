@@ -107,6 +107,22 @@ def bic_curve(power_w: np.ndarray, candidates: tuple[int, ...], seed: int) -> pd
     return pd.DataFrame(rows, columns=["n_states", "bic"])
 
 
+def least_bic(bic: pd.DataFrame) -> int:
+    """Find the number of states that BIC would take.
+
+    Parameters
+    ----------
+    bic : pandas.DataFrame
+        From `sitetrace.states.bic_curve`.
+
+    Returns
+    -------
+    int
+        K of the least BIC.
+    """
+    return int(bic.set_index("n_states")["bic"].idxmin())
+
+
 def published_mixture(table: pd.DataFrame, config: str) -> Mixture:
     """Take one of the paper's published mixtures.
 

@@ -1,0 +1,146 @@
+"""Power traces of the ML.ENERGY benchmark: saturated servers by batch limit, without requests.
+
+As in the repository gpu2grid/openg2g: an index ``traces_summary.csv`` and one file a trace.
+"""
+
+from __future__ import annotations
+
+from fractions import Fraction
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+
+from sitetrace.files import InputError
+from sitetrace.states import bic_curve, least_bic
+from sitetrace.trace import PowerTrace
+
+INDEX = "traces_summary.csv"
+INDEX_COLUMNS = ("model_label", "num_gpus", "max_num_seqs", "trace_file")
+TIME, POWER = "relative_time_s", "power_total_W"
+THINNED = 400
+COUNTS = (1, 2, 3, 4, 5, 6)
+
+
+def _read(path: Path, columns: tuple[str, ...]) -> pd.DataFrame:
+    try:
+        table = pd.read_csv(path)
+    except (OSError, ValueError) as error:
+        raise InputError(f"{path}: cannot be read as CSV ({error}): check the path") from None
+    missing = [name for name in columns if name not in table]
+    if missing:
+        raise InputError(f"{path}: no column {', '.join(missing)}: fetch the file anew")
+    return table
+
+
+def list_traces(folder: Path | str) -> pd.DataFrame:
+    """List the traces of a folder.
+
+    Parameters
+    ----------
+    folder : Path or str
+        Holds ``traces_summary.csv`` and the traces beside it.
+
+    Returns
+    -------
+    pandas.DataFrame
+        ``model``, ``gpus``, ``batch_limit`` (greatest number of sequences at once) and ``path``,
+        by model and batch limit.
+
+    Raises
+    ------
+    InputError
+        If the index or a trace is not there.
+    """
+    folder = Path(folder)
+    index = _read(folder / INDEX, INDEX_COLUMNS)
+    path = [folder / Path(name).name for name in index["trace_file"]]
+    for each in path:
+        if not each.is_file():
+            raise InputError(f"{each}: named in {INDEX} but not there: fetch the folder anew")
+    named = dict(zip(INDEX_COLUMNS, ("model", "gpus", "batch_limit"), strict=False))
+    table = index.rename(columns=named)[list(named.values())].assign(path=path)
+    return table.sort_values(["model", "batch_limit"], ignore_index=True)
+
+
+def read_trace(path: Path | str) -> PowerTrace:
+    """Read the power of all GPUs of one trace.
+
+    Parameters
+    ----------
+    path : Path or str
+        CSV with ``relative_time_s`` and ``power_total_W``.
+
+    Returns
+    -------
+    PowerTrace
+        On the trace's own clock, which begins at 0.
+
+    Raises
+    ------
+    InputError
+        If the file cannot be read, or its samples are not equidistant.
+    """
+    table = _read(Path(path), (TIME, POWER))
+    time_s = table[TIME].to_numpy(dtype=float)
+    step_s = float(np.median(np.diff(time_s))) if time_s.size > 1 else np.nan
+    if not step_s > 0 or not np.allclose(np.diff(time_s), step_s, atol=0.01 * step_s):
+        raise InputError(f"{path}: {TIME} has no even step: fetch the file anew")
+    step = Fraction(step_s).limit_denominator(1000)
+    return PowerTrace(float(time_s[0]), step, table[POWER].to_numpy(dtype=float))
+
+
+def by_batch_limit(folder: Path | str, seed: int) -> pd.DataFrame:
+    """Describe the ML.ENERGY traces, one row each.
+
+    Parameters
+    ----------
+    folder : Path or str
+        The data set.
+    seed : int
+        Seed of the mixtures.
+
+    Returns
+    -------
+    pandas.DataFrame
+        ``model``, ``gpus``, ``batch_limit``; ``mean_w``, ``sd_w`` and ``width_w`` (5% to 95%) a
+        GPU; ``bic_takes``, the number of states (1 to 6) of least BIC among 400 samples spread
+        evenly over the trace, as many for each.
+    """
+    rows = []
+    for entry in list_traces(folder).itertuples():
+        power_w = read_trace(entry.path).power_w / entry.gpus
+        low, high = np.quantile(power_w, [0.05, 0.95])
+        few = power_w[np.linspace(0, power_w.size - 1, THINNED).astype(int)]
+        rows.append(
+            {"model": entry.model, "gpus": entry.gpus, "batch_limit": entry.batch_limit}
+            | {"mean_w": power_w.mean(), "sd_w": power_w.std(), "width_w": high - low}
+            | {"bic_takes": least_bic(bic_curve(few, COUNTS, seed))}
+        )
+    return pd.DataFrame(rows)
+
+
+def by_model(limits: pd.DataFrame) -> pd.DataFrame:
+    """Compare the least and the greatest batch limit of each model.
+
+    Parameters
+    ----------
+    limits : pandas.DataFrame
+        From `by_batch_limit`.
+
+    Returns
+    -------
+    pandas.DataFrame
+        One row a model: ``batch_limit`` and, at either end, mean and width of power (W a GPU) and
+        the number of states; ``mean_ratio`` and ``width_ratio``, greatest limit over least.
+    """
+    models = limits.groupby("model", sort=False)
+    columns = ["batch_limit", "mean_w", "width_w", "bic_takes"]
+    ends = {"least": models[columns].first(), "greatest": models[columns].last()}
+    table = pd.concat(ends, axis=1).swaplevel(axis=1)[columns]
+    ratios = {
+        f"{name}_ratio": ends["greatest"][f"{name}_w"] / ends["least"][f"{name}_w"]
+        for name in ("mean", "width")
+    }
+    table.columns = [f"{name}, {end}" for name, end in table.columns]
+    return table.assign(**ratios).reset_index()
