@@ -1,10 +1,12 @@
 """What the ACF R² of a whole recording can and cannot tell."""
 
+from dataclasses import replace
+
 import numpy as np
 import pandas as pd
 import pytest
 
-from sitetrace import comparison
+from sitetrace import alternation, comparison
 from sitetrace.chapters import acf as chapter
 from sitetrace.metrics import acf_r2
 from sitetrace.splits import split
@@ -22,7 +24,7 @@ def judged():
 
 def test_shuffling_keeps_energy_distribution_and_idle():
     power_w, busy = RNG.normal(300, 20, 400), np.arange(400) >= 100
-    mixed = chapter.shuffled(power_w, busy, np.random.default_rng(1))
+    mixed = alternation.shuffled(power_w, busy, np.random.default_rng(1))
     assert np.array_equal(mixed[~busy], power_w[~busy])
     assert np.array_equal(np.sort(mixed), np.sort(power_w))
     assert not np.array_equal(mixed, power_w)
@@ -30,17 +32,31 @@ def test_shuffling_keeps_energy_distribution_and_idle():
 
 def test_idle_ends_alone_give_a_trace_without_memory_a_high_score():
     busy_w, idle_w = RNG.normal(300, 15, 600), RNG.normal(80, 1, 100)
-    effect = chapter.idle_effect(busy_w, idle_w, (0.0, 0.2), 0.25, 1).set_index("idle_share")
+    effect = alternation.idle_effect(busy_w, idle_w, (0.0, 0.2), 0.25, 1).set_index("idle_share")
     assert effect.loc[0.0, "acf_r2"] < 0.2
     assert effect.loc[0.2, "acf_r2"] > 0.95
     assert effect.loc[0.2, "between"] > 0.9
 
 
+def test_a_recording_of_two_levels_is_all_alternation(judged):
+    run, part, found = judged
+    busy = alternation.judged_power(run, part, found[chapter.COMPOSED])[1]
+    levels_w = np.where(busy, 300.0, 80.0) + RNG.normal(0, 0.1, busy.size)
+    flat = replace(run, samples=run.samples.iloc[: busy.size].assign(power_w=levels_w))
+    told = alternation.alternation(flat, part, found[chapter.COMPOSED], 1)
+    assert told["idle_share"] == pytest.approx((~busy).mean())
+    assert told["between"] > 0.99
+    assert told["two_levels"] > 0.99
+    assert told["low"] <= told["shuffled"] <= told["high"]
+    assert told["low"] > 0.99
+    assert told["no_idle"] < 0
+
+
 def test_variance_lies_between_levels_or_within_them():
     busy = np.arange(100) >= 50
-    assert chapter.between_share(np.where(busy, 300.0, 80.0), busy) == pytest.approx(1.0)
+    assert alternation.between_share(np.where(busy, 300.0, 80.0), busy) == pytest.approx(1.0)
     alternating = np.where(np.arange(100) % 2, 200.0, 100.0)
-    assert chapter.between_share(alternating, busy) == pytest.approx(0.0)
+    assert alternation.between_share(alternating, busy) == pytest.approx(0.0)
 
 
 def test_a_band_holds_its_autocorrelation_and_white_noise_stays_in_its_own():
@@ -67,7 +83,7 @@ def test_on_off_power_draws_only_what_the_fitting_run_drew(judged):
 def test_scores_agree_with_the_metric_itself(judged):
     run, part, found = judged
     table = chapter.score(run, part, found).set_index("model")
-    power, busy = chapter.judged_power(run, part, found[chapter.COMPOSED])
+    power, busy = alternation.judged_power(run, part, found[chapter.COMPOSED])
     each = [acf_r2(power["measured"].to_numpy(), power[k].to_numpy(), 50) for k in (0, 1)]
     assert table.loc[chapter.COMPOSED, "whole"] == pytest.approx(np.median(each))
     assert 0.5 < busy.mean() < 1.0
@@ -77,9 +93,12 @@ def test_scores_agree_with_the_metric_itself(judged):
 def test_the_testbed_gets_no_verdict_about_hardware(judged):
     run, part, found = judged
     table = chapter.score(run, part, found)
-    effect = chapter.idle_effect(RNG.normal(300, 9, 99), RNG.normal(80, 1, 9), (0.0, 0.3), 0.25, 1)
+    effect = alternation.idle_effect(
+        RNG.normal(300, 9, 99), RNG.normal(80, 1, 9), (0.0, 0.3), 0.25, 1
+    )
     paper = pd.DataFrame({"acf_r2_median": [0.9, 0.99]})
-    rows = chapter.found(table, effect, paper, "testbed", run.name)
+    alternating = pd.DataFrame([alternation.alternation(run, part, found[chapter.COMPOSED], 1)])
+    rows = chapter.found(table, alternating, effect, paper, "testbed", run.name)
     assert {row["verdict"] for row in rows} == {None, "cannot be tested"}
     assert len({(row["name"], row["dataset"]) for row in rows}) == len(rows)
     assert "on-off" in chapter.conclusion(table, effect)

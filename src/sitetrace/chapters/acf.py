@@ -8,14 +8,13 @@ import numpy as np
 import pandas as pd
 
 from sitetrace.activity import COLUMNS, activity_table
-from sitetrace.alignment import aligned
 from sitetrace.baselines import baselines
-from sitetrace.comparison import TESTBED, draw_traces, open_run
+from sitetrace.comparison import COMPOSED, TESTBED, draw_traces, open_run
 from sitetrace.coupling import Independent
 from sitetrace.datasets import data_dir
 from sitetrace.evaluation import evaluate
 from sitetrace.generator import StatesModel
-from sitetrace.metrics import acf, acf_lags, acf_r2
+from sitetrace.metrics import acf, acf_lags
 from sitetrace.modelfile import load_model
 from sitetrace.records import record
 from sitetrace.serving import simulate
@@ -24,7 +23,6 @@ from sitetrace.trace import PowerTrace, Run
 from sitetrace.training import cut_run, fit_parts, prepare
 from sitetrace.transitions import KINDS
 
-COMPOSED = "states"
 ON_OFF = "on-off"
 INDEPENDENT = "independent states"
 SAME_KIND = {
@@ -155,118 +153,13 @@ def _row(name: str, result: dict, key: str) -> dict:
     }
 
 
-def judged_power(run: Run, part: Part, traces: list[PowerTrace]) -> tuple[pd.DataFrame, np.ndarray]:
-    """Measured and generated power of the judged bins, and which of them are busy.
-
-    Parameters
-    ----------
-    run : Run
-        The recording.
-    part : Part
-        Which of its seconds.
-    traces : list of PowerTrace
-        Draws.
-
-    Returns
-    -------
-    power : pandas.DataFrame
-        ``measured`` and one column a draw, watts.
-    busy : numpy.ndarray
-        Booleans, from the first arrival to the last token.
-    """
-    cut = cut_run(run, part.start_s, part.stop_s)
-    pairs = [aligned(cut, trace) for trace in traces]
-    power = pd.DataFrame({"measured": pairs[0][0]} | {k: p[1] for k, p in enumerate(pairs)})
-    time_s = cut.samples["time_s"].to_numpy()[: len(power)]
-    begin_s, end_s, _ = run.busy_span() or (time_s[0], time_s[-1], "")
-    return power, (time_s > begin_s) & (time_s <= end_s)
-
-
-def shuffled(power_w: np.ndarray, busy: np.ndarray, rng: np.random.Generator) -> np.ndarray:
-    """Take the memory out of the busy seconds and leave all else as it is.
-
-    Parameters
-    ----------
-    power_w : numpy.ndarray
-        Measured power, watts, shape (n,).
-    busy : numpy.ndarray
-        Busy bins, booleans, shape (n,).
-    rng : numpy.random.Generator
-        Source of randomness.
-
-    Returns
-    -------
-    numpy.ndarray
-        The busy samples in random order among themselves: the same energy and distribution.
-    """
-    mixed = power_w.copy()
-    mixed[busy] = rng.permutation(power_w[busy])
-    return mixed
-
-
-def idle_effect(
-    busy_w: np.ndarray, idle_w: np.ndarray, shares: tuple[float, ...], dt_s: float, seed: int
-) -> pd.DataFrame:
-    """Score a recording without its memory when it has more and more idle at its ends.
-
-    Parameters
-    ----------
-    busy_w, idle_w : numpy.ndarray
-        Measured power of busy and of idle seconds, watts.
-    shares : tuple of float
-        Idle share of the recording, 0 to below 1.
-    dt_s : float
-        Step, seconds.
-    seed : int
-        Seed of the draws.
-
-    Returns
-    -------
-    pandas.DataFrame
-        A row a share: ``idle_share``; ``acf_r2``, ``low``, ``high`` of the recording against
-        itself with its busy seconds shuffled (median and range of 20); ``between``, the share of
-        the variance that lies between idle and busy.
-    """
-    rows = []
-    for share in shares:
-        rng = np.random.default_rng(seed)
-        size = round(share / (1 - share) * busy_w.size)
-        whole_w = np.concatenate([rng.choice(idle_w, size), busy_w])
-        busy = np.arange(whole_w.size) >= size
-        scored = [acf_r2(whole_w, shuffled(whole_w, busy, rng), acf_lags(dt_s)) for _ in range(20)]
-        rows.append(
-            {"idle_share": share, "acf_r2": np.median(scored), "low": min(scored)}
-            | {"high": max(scored), "between": between_share(whole_w, busy)}
-        )
-    return pd.DataFrame(rows)
-
-
-def between_share(power_w: np.ndarray, busy: np.ndarray) -> float:
-    """Share of a recording's variance that lies between its idle and its busy seconds.
-
-    Parameters
-    ----------
-    power_w : numpy.ndarray
-        Power, watts, shape (n,).
-    busy : numpy.ndarray
-        Busy bins, booleans, shape (n,).
-
-    Returns
-    -------
-    float
-        Between 0 and 1.
-    """
-    level_w = pd.Series(power_w).groupby(busy).transform("mean")
-    return float(level_w.var(ddof=0) / power_w.var())
-
-
 def acf_bands(power: pd.DataFrame, dt_s: float) -> pd.DataFrame:
     """Measured autocorrelation with its confidence band, and the range of the draws.
 
     Parameters
     ----------
     power : pandas.DataFrame
-        From `judged_power`.
+        From `sitetrace.alternation.judged_power`.
     dt_s : float
         Step, seconds.
 
@@ -288,7 +181,12 @@ def acf_bands(power: pd.DataFrame, dt_s: float) -> pd.DataFrame:
 
 
 def found(
-    table: pd.DataFrame, effect: pd.DataFrame, paper: pd.DataFrame, dataset: str, run: str
+    table: pd.DataFrame,
+    alternating: pd.DataFrame,
+    effect: pd.DataFrame,
+    paper: pd.DataFrame,
+    dataset: str,
+    run: str,
 ) -> list[dict]:
     """Record how much memory is kept, and how much of it is idle and busy alternating.
 
@@ -296,8 +194,10 @@ def found(
     ----------
     table : pandas.DataFrame
         Results of `score`, run below run.
+    alternating : pandas.DataFrame
+        Results of `sitetrace.alternation.alternation`, run below run.
     effect : pandas.DataFrame
-        Result of `idle_effect`.
+        Result of `sitetrace.alternation.idle_effect`.
     paper : pandas.DataFrame
         The paper's table ``fidelity_by_configuration``.
     dataset : str
@@ -329,6 +229,17 @@ def found(
             record(f"median ACF R², whole recording, {name}", float(part["whole"].median()), "",
                    interval=ends, paper=published, better="higher", **over)
         )  # fmt: skip
+    for row in alternating.itertuples():
+        given = {"data": dataset, "dataset": row.judged}
+        rows += [
+            record("idle share of the judged seconds", row.idle_share, "", **given),
+            record("share of the variance between idle and busy", row.between, "", **given),
+            record("ACF R² of two levels, idle and busy", row.two_levels, "", **given),
+            record("ACF R² with busy seconds shuffled", row.shuffled, "",
+                   interval=(row.low, row.high), **given),
+            record("ACF R² with idle removed", row.no_idle, "", **given),
+            record("ACF R², complete recording, fitting seconds included", row.uncut, "", **given),
+        ]  # fmt: skip
     for row in (effect.iloc[0], effect.iloc[-1]):
         name = f"ACF R² without memory in busy seconds, idle share {row['idle_share']:.0%}"
         ends = (row["low"], row["high"])
@@ -367,7 +278,7 @@ def conclusion(table: pd.DataFrame, effect: pd.DataFrame) -> str:
     table : pandas.DataFrame
         Results of `score`, run below run.
     effect : pandas.DataFrame
-        Result of `idle_effect`.
+        Result of `sitetrace.alternation.idle_effect`.
 
     Returns
     -------

@@ -99,7 +99,7 @@ def idle_share(effect: pd.DataFrame) -> Figure:
     Parameters
     ----------
     effect : pandas.DataFrame
-        Result of `sitetrace.chapters.acf.idle_effect`.
+        Result of `sitetrace.alternation.idle_effect`.
 
     Returns
     -------

@@ -1,0 +1,163 @@
+"""How much of a recording's autocorrelation is its idle and busy seconds alternating."""
+
+from __future__ import annotations
+
+import numpy as np
+import pandas as pd
+
+from sitetrace.alignment import aligned
+from sitetrace.comparison import TESTBED
+from sitetrace.evaluation import evaluate
+from sitetrace.metrics import acf_lags, acf_r2
+from sitetrace.splits import Part
+from sitetrace.trace import PowerTrace, Run
+from sitetrace.training import cut_run
+
+SHUFFLES = 20
+
+
+def judged_power(run: Run, part: Part, traces: list[PowerTrace]) -> tuple[pd.DataFrame, np.ndarray]:
+    """Measured and generated power of the judged bins, and which of them are busy.
+
+    Parameters
+    ----------
+    run : Run
+        The recording.
+    part : Part
+        Which of its seconds.
+    traces : list of PowerTrace
+        Draws.
+
+    Returns
+    -------
+    power : pandas.DataFrame
+        ``measured`` and one column a draw, watts.
+    busy : numpy.ndarray
+        Booleans, from the first arrival to the last token.
+    """
+    cut = cut_run(run, part.start_s, part.stop_s)
+    pairs = [aligned(cut, trace) for trace in traces]
+    power = pd.DataFrame({"measured": pairs[0][0]} | {k: p[1] for k, p in enumerate(pairs)})
+    time_s = cut.samples["time_s"].to_numpy()[: len(power)]
+    begin_s, end_s, _ = run.busy_span() or (time_s[0], time_s[-1], "")
+    return power, (time_s > begin_s) & (time_s <= end_s)
+
+
+def shuffled(power_w: np.ndarray, busy: np.ndarray, rng: np.random.Generator) -> np.ndarray:
+    """Take the memory out of the busy seconds and leave all else as it is.
+
+    Parameters
+    ----------
+    power_w : numpy.ndarray
+        Measured power, watts, shape (n,).
+    busy : numpy.ndarray
+        Busy bins, booleans, shape (n,).
+    rng : numpy.random.Generator
+        Source of randomness.
+
+    Returns
+    -------
+    numpy.ndarray
+        The busy samples in random order among themselves: the same energy and distribution.
+    """
+    mixed = power_w.copy()
+    mixed[busy] = rng.permutation(power_w[busy])
+    return mixed
+
+
+def between_share(power_w: np.ndarray, busy: np.ndarray) -> float:
+    """Share of a recording's variance that lies between its idle and its busy seconds.
+
+    Parameters
+    ----------
+    power_w : numpy.ndarray
+        Power, watts, shape (n,).
+    busy : numpy.ndarray
+        Busy bins, booleans, shape (n,).
+
+    Returns
+    -------
+    float
+        Between 0 and 1.
+    """
+    level_w = pd.Series(power_w).groupby(busy).transform("mean")
+    return float(level_w.var(ddof=0) / power_w.var())
+
+
+def alternation(run: Run, part: Part, traces: list[PowerTrace], seed: int) -> dict:
+    """Score a recording against itself with only its idle and busy alternating, and without it.
+
+    Parameters
+    ----------
+    run : Run
+        The recording.
+    part : Part
+        Which of its seconds are judged.
+    traces : list of PowerTrace
+        Draws of the model.
+    seed : int
+        Seed of the shuffles.
+
+    Returns
+    -------
+    dict
+        ``judged``, ``idle_share``, ``between`` (see `between_share`); ACF R² against the judged
+        seconds of ``two_levels`` (the means of idle and of busy), of ``shuffled`` busy seconds
+        (median of 20, with ``low`` and ``high``), and of the busy seconds with ``no_idle``; and
+        ``uncut``, that of the draws over the complete recording, fitting seconds included.
+    """
+    power, busy = judged_power(run, part, traces[:1])
+    power_w, lags = power["measured"].to_numpy(), acf_lags(float(run.dt))
+    rng = np.random.default_rng(seed)
+    level_w = pd.Series(power_w).groupby(busy).transform("mean").to_numpy()
+    scored = [acf_r2(power_w, shuffled(power_w, busy, rng), lags) for _ in range(SHUFFLES)]
+    return {
+        "judged": part.run.removeprefix(TESTBED),
+        "idle_share": float((~busy).mean()),
+        "between": between_share(power_w, busy),
+        "two_levels": acf_r2(power_w, level_w, lags),
+        "shuffled": float(np.median(scored)),
+        "low": min(scored),
+        "high": max(scored),
+        "no_idle": acf_r2(power_w, power_w[busy], lags),
+        "uncut": evaluate(run, traces)["native"]["whole"]["acf_r2"],
+    }
+
+
+def idle_effect(
+    busy_w: np.ndarray, idle_w: np.ndarray, shares: tuple[float, ...], dt_s: float, seed: int
+) -> pd.DataFrame:
+    """Score a recording without its memory when it has more and more idle at its ends.
+
+    Parameters
+    ----------
+    busy_w, idle_w : numpy.ndarray
+        Measured power of busy and of idle seconds, watts.
+    shares : tuple of float
+        Idle share of the recording, 0 to below 1.
+    dt_s : float
+        Step, seconds.
+    seed : int
+        Seed of the draws.
+
+    Returns
+    -------
+    pandas.DataFrame
+        A row a share: ``idle_share``; ``acf_r2``, ``low``, ``high`` of the recording against
+        itself with its busy seconds shuffled (median and range of 20); ``between``, the share of
+        the variance that lies between idle and busy.
+    """
+    rows = []
+    for share in shares:
+        rng = np.random.default_rng(seed)
+        size = round(share / (1 - share) * busy_w.size)
+        whole_w = np.concatenate([rng.choice(idle_w, size), busy_w])
+        busy = np.arange(whole_w.size) >= size
+        scored = [
+            acf_r2(whole_w, shuffled(whole_w, busy, rng), acf_lags(dt_s)) for _ in range(SHUFFLES)
+        ]
+        rows.append(
+            {"idle_share": share, "acf_r2": np.median(scored), "low": min(scored)}
+            | {"high": max(scored), "between": between_share(whole_w, busy)}
+        )
+    return pd.DataFrame(rows)
