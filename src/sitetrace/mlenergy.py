@@ -20,6 +20,7 @@ INDEX_COLUMNS = ("model_label", "num_gpus", "max_num_seqs", "trace_file")
 TIME, POWER = "relative_time_s", "power_total_W"
 THINNED = 400
 COUNTS = (1, 2, 3, 4, 5, 6)
+RATIOS = ("mean", "width")
 
 
 def _read(path: Path, columns: tuple[str, ...]) -> pd.DataFrame:
@@ -90,57 +91,61 @@ def read_trace(path: Path | str) -> PowerTrace:
     return PowerTrace(float(time_s[0]), step, table[POWER].to_numpy(dtype=float))
 
 
-def by_batch_limit(folder: Path | str, seed: int) -> pd.DataFrame:
-    """Describe the ML.ENERGY traces, one row each.
+def by_batch_limit(folder: Path | str) -> pd.DataFrame:
+    """Describe the traces of a folder, one row each.
 
     Parameters
     ----------
     folder : Path or str
-        The data set.
-    seed : int
-        Seed of the mixtures.
+        As in `list_traces`.
 
     Returns
     -------
     pandas.DataFrame
-        ``model``, ``gpus``, ``batch_limit``; ``mean_w``, ``sd_w`` and ``width_w`` (5% to 95%) a
-        GPU; ``bic_takes``, the number of states (1 to 6) of least BIC among 400 samples spread
-        evenly over the trace, as many for each.
+        The columns of `list_traces` and ``mean_w``, ``sd_w``, ``width_w`` (5% to 95% of the
+        samples), all a GPU.
     """
     rows = []
-    for entry in list_traces(folder).itertuples():
-        power_w = read_trace(entry.path).power_w / entry.gpus
+    for entry in list_traces(folder).to_dict("records"):
+        power_w = read_trace(entry["path"]).power_w / entry["gpus"]
         low, high = np.quantile(power_w, [0.05, 0.95])
-        few = power_w[np.linspace(0, power_w.size - 1, THINNED).astype(int)]
-        rows.append(
-            {"model": entry.model, "gpus": entry.gpus, "batch_limit": entry.batch_limit}
-            | {"mean_w": power_w.mean(), "sd_w": power_w.std(), "width_w": high - low}
-            | {"bic_takes": least_bic(bic_curve(few, COUNTS, seed))}
-        )
+        told = {"mean_w": power_w.mean(), "sd_w": power_w.std(), "width_w": high - low}
+        rows.append(entry | told)
     return pd.DataFrame(rows)
 
 
-def by_model(limits: pd.DataFrame) -> pd.DataFrame:
+def by_model(limits: pd.DataFrame, seed: int) -> pd.DataFrame:
     """Compare the least and the greatest batch limit of each model.
 
     Parameters
     ----------
     limits : pandas.DataFrame
         From `by_batch_limit`.
+    seed : int
+        Seed of the mixtures.
 
     Returns
     -------
     pandas.DataFrame
-        One row a model: ``batch_limit`` and, at either end, mean and width of power (W a GPU) and
-        the number of states; ``mean_ratio`` and ``width_ratio``, greatest limit over least.
+        One row a model; at either end ``batch_limit``, mean and width of power (W a GPU) and
+        ``bic_takes``, the number of states (1 to 6) of least BIC among 400 samples spread evenly
+        over the trace; ``mean_ratio`` and ``width_ratio``, greatest limit over least.
     """
-    models = limits.groupby("model", sort=False)
-    columns = ["batch_limit", "mean_w", "width_w", "bic_takes"]
-    ends = {"least": models[columns].first(), "greatest": models[columns].last()}
-    table = pd.concat(ends, axis=1).swaplevel(axis=1)[columns]
-    ratios = {
-        f"{name}_ratio": ends["greatest"][f"{name}_w"] / ends["least"][f"{name}_w"]
-        for name in ("mean", "width")
-    }
-    table.columns = [f"{name}, {end}" for name, end in table.columns]
-    return table.assign(**ratios).reset_index()
+    rows = []
+    for model, part in limits.groupby("model", sort=False):
+        least, most = part.iloc[0], part.iloc[-1]
+        row = {"model": model}
+        for name in ("batch_limit", "mean_w", "width_w"):
+            row |= {f"{name}, least": least[name], f"{name}, greatest": most[name]}
+        row |= {"bic_takes, least": _states(least["path"], seed)}
+        row |= {"bic_takes, greatest": _states(most["path"], seed)}
+        row |= {f"{name}_ratio": most[f"{name}_w"] / least[f"{name}_w"] for name in RATIOS}
+        rows.append(row)
+    return pd.DataFrame(rows)
+
+
+def _states(path: Path, seed: int) -> int:
+    """Count states by BIC, from as many samples of each trace."""
+    power_w = read_trace(path).power_w
+    few = power_w[np.linspace(0, power_w.size - 1, THINNED).astype(int)]
+    return least_bic(bic_curve(few, COUNTS, seed))

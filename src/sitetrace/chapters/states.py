@@ -10,7 +10,7 @@ from sitetrace.datasets import shipped_model
 from sitetrace.idle import Idle
 from sitetrace.information import information
 from sitetrace.known_states import APART, INSIDE
-from sitetrace.mlenergy import by_model
+from sitetrace.mlenergy import RATIOS
 from sitetrace.modelfile import load_model
 from sitetrace.paper_states import published_bic, published_states
 from sitetrace.records import record
@@ -20,7 +20,9 @@ from sitetrace.states import Mixture, bic_curve, fit_mixture, least_bic
 from sitetrace.stays import mean_stay_s, stays
 from sitetrace.training import prepare, usable
 
-COUNTS = tuple(range(2, 11))
+COUNTS = tuple(range(2, 9))
+SIZES = (400, 1600, 6400)
+DRAWN_COUNTS = (2, 3, 4, 5, 6, 8, 10)
 PAPER_STATES = 10
 # the nearest that public recordings come to the paper's two configurations
 NEAREST = {
@@ -172,7 +174,7 @@ def every_recording(found: dict[str, tuple], n_states: int, seed: int) -> pd.Dat
     -------
     pandas.DataFrame
         ``recording``, ``step_s``, ``samples``, ``idle_share``; idle apart: ``bic_takes`` (K of
-        least BIC from 2 to 10) and ``stay_s`` (mean stay in a state).
+        least BIC from 2 to 8) and ``stay_s`` (mean stay in a state).
     """
     rows = []
     for run, (_, frame, idle, dt_s) in found.items():
@@ -214,12 +216,38 @@ def flatness(bic: pd.DataFrame, free_runs: pd.DataFrame, samples: int) -> pd.Dat
     return table.assign(**told)[columns].assign(ks_change=table["ks"].diff())
 
 
+def bic_by_samples(known: Mixture, seed: int) -> pd.DataFrame:
+    """Ask BIC for the number of states in samples drawn from a mixture itself.
+
+    Parameters
+    ----------
+    known : Mixture
+        The states that the samples are drawn from, independently.
+    seed : int
+        Seed of draws and fits.
+
+    Returns
+    -------
+    pandas.DataFrame
+        ``samples``, ``true_states`` and ``bic_takes``.
+    """
+    rng = np.random.default_rng(seed)
+    rows = []
+    for size in SIZES:
+        state = rng.choice(known.n_states, size, p=known.weight)
+        power_w = rng.normal(known.mean_w[state], known.sigma_w[state])
+        taken = least_bic(bic_curve(power_w, DRAWN_COUNTS, seed))
+        rows.append({"samples": size, "true_states": known.n_states, "bic_takes": taken})
+    return pd.DataFrame(rows)
+
+
 def found(
     dataset: str,
     every: pd.DataFrame,
     told: pd.DataFrame,
     beside: tuple[str, dict[str, float], pd.DataFrame],
-    limits: pd.DataFrame,
+    drawn: pd.DataFrame,
+    ends: pd.DataFrame,
 ) -> list[dict]:
     """Record how many states there are, how long they last, and what is known of them.
 
@@ -233,8 +261,10 @@ def found(
         From `informed`.
     beside : tuple
         The page's recording; of `sitetrace.known_states`, `distances` and `side_by_side`.
-    limits : pandas.DataFrame
-        From `sitetrace.mlenergy.by_batch_limit`; empty where its traces are not at hand.
+    drawn : pandas.DataFrame
+        From `bic_by_samples`.
+    ends : pandas.DataFrame
+        From `sitetrace.mlenergy.by_model`; empty where its traces are not at hand.
 
     Returns
     -------
@@ -254,11 +284,16 @@ def found(
     for row in pairs.itertuples():
         name = f"mean of state {row.state} less the known mean"
         rows.append(record(name, row.difference_w, "W", **own))
-    for row in by_model(limits).to_dict("records") if len(limits) else []:
+    mean_w = [(pairs[f"{of}_mean_w"] * pairs[f"{of}_weight"]).sum() for of in ("fitted", "known")]
+    rows.append(record("mean of the mixture less the known one", mean_w[0] - mean_w[1], "W", **own))
+    for row in drawn.itertuples():
+        name = f"number of states of least BIC in {row.samples} draws of the known mixture"
+        rows.append(record(name, row.bic_takes, "states", **own))
+    for row in ends.to_dict("records"):
         own = {"data": dataset, "dataset": f"ML.ENERGY {row['model']}"}
-        for name in ("mean", "width"):
-            told_as = f"{name} of power, greatest batch limit over least"
-            rows.append(record(told_as, row[f"{name}_ratio"], "", **own))
+        for name in RATIOS:
+            ratio = f"{name} of power, greatest batch limit over least"
+            rows.append(record(ratio, row[f"{name}_ratio"], "", **own))
     return rows + published_records()
 
 
