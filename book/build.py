@@ -325,7 +325,8 @@ def keep_figure(root: Path) -> Path:
 def build_html(book: Path) -> Path:
     """Build the pages without executing them again; a warning is an error."""
     command = [str(Path(sys.executable).with_name("jupyter-book")), "build", str(book)]
-    command += ["--warningiserror", "--keep-going", "--nitpick", "--quiet"]
+    # every page anew: the sidebar of each names all others
+    command += ["--warningiserror", "--keep-going", "--nitpick", "--quiet", "--all"]
     done = subprocess.run(command, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True)
     if done.returncode:
         # Pages read once are not read again, so their warnings would be missed next time.
