@@ -13,10 +13,12 @@ import numpy as np
 import pandas as pd
 
 from sitetrace.comparison import open_run
+from sitetrace.fitting import fit
 from sitetrace.generator import StatesModel
 from sitetrace.metrics import scores
-from sitetrace.splits import Part
-from sitetrace.training import Labels, cut_run, label, prepare
+from sitetrace.selection import cross_validate
+from sitetrace.splits import Part, Split
+from sitetrace.training import Labels, cut_run, label, prepare, stretches
 
 SOURCES = ("oracle", "predicted", "forgetful", "marginal")
 EMISSIONS = ("gaussian", "ar1", "ar1_deviation", "empirical")
@@ -166,3 +168,96 @@ def decompose(
                 told = {"judged": judged.run, "source": source, "emissions": kind, "draw": draw}
                 found.append(told | {name: scored[name] for name in SCORES})
     return pd.DataFrame(found)
+
+
+def decompose_split(model: StatesModel, parts: Split, draws: int, seed: int) -> pd.DataFrame:
+    """Decompose every judged part of a split; arguments and columns as `decompose`.
+
+    Parameters
+    ----------
+    model : StatesModel
+        Fitted on the split's fitting seconds.
+    parts : Split
+        What was fitted and what is judged.
+    draws, seed : int
+        As `decompose`.
+
+    Returns
+    -------
+    pandas.DataFrame
+        Part below part.
+    """
+    tables = [decompose(model, parts.fit[0], judged, draws, seed) for judged in parts.judge]
+    return pd.concat(tables, ignore_index=True)
+
+
+def with_states(parts: Split, n_states: int, seed: int) -> StatesModel:
+    """Fit a model with a stated number of states and logit transitions.
+
+    Parameters
+    ----------
+    parts : Split
+        What is fitted.
+    n_states : int
+        Number of states.
+    seed : int
+        Seed of the fit.
+
+    Returns
+    -------
+    StatesModel
+        The fitted model.
+    """
+    part = parts.fit[0]
+    cut = {"start_s": part.start_s, "stop_s": part.stop_s}
+    return fit([open_run(part.run)], seed=seed, transitions="logit", n_states=n_states, **cut)
+
+
+def fitted_stretches(model: StatesModel, parts: Split) -> list[tuple[np.ndarray, np.ndarray]]:
+    """Cut the fitting seconds into unbroken stretches of labelled power above idle.
+
+    Parameters
+    ----------
+    model : StatesModel
+        Fitted on them.
+    parts : Split
+        What was fitted.
+
+    Returns
+    -------
+    list of tuple of numpy.ndarray
+        State (from 0) and power, watts, as `sitetrace.emissions.fit_emissions` takes them.
+    """
+    frame, labels = labelled(model, parts.fit[0])
+    return stretches(frame, labels, np.ones(len(frame), dtype=bool))
+
+
+def emission_scores(model: StatesModel, parts: Split, counts: list[int], seed: int) -> pd.DataFrame:
+    """Cross-validate free runs with each kind of emissions on the fitting seconds.
+
+    Parameters
+    ----------
+    model : StatesModel
+        Its server and idle power.
+    parts : Split
+        What is fitted, in blocks, and judged on the block left out.
+    counts : list of int
+        Numbers of states.
+    seed : int
+        Seed of mixtures and draws.
+
+    Returns
+    -------
+    pandas.DataFrame
+        One row a number of states and kind: ``n_states``, ``emissions``, ``ks``, ``acf_r2``,
+        ``energy_error_pct`` of `sitetrace.selection.cross_validate` with logit transitions.
+    """
+    frame, _ = labelled(model, parts.fit[0])
+    rows = []
+    for n_states in counts:
+        for kind in EMISSIONS:
+            options = {"emissions": kind, "columns": None, "seed": seed}
+            found = cross_validate(frame, model.idle, model.dt, "logit", n_states, **options)
+            kept = {key: found[key] for key in ("ks", "acf_r2", "energy_error_pct")}
+            rows.append({"n_states": n_states, "emissions": kind} | kept)
+    return pd.DataFrame(rows)
