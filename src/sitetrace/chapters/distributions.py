@@ -8,6 +8,7 @@ import pandas as pd
 from sitetrace.alignment import pair
 from sitetrace.carryover import rank_agreement
 from sitetrace.comparison import draw_traces, open_run
+from sitetrace.emissions import PHI_THRESHOLD
 from sitetrace.floors import noise_floor
 from sitetrace.generator import StatesModel
 from sitetrace.idle_ends import spread_errors
@@ -28,6 +29,13 @@ CDF_NEAREST = {
     "qwen3-8b_a100_from_r4": "llama-3-8b_H100_tp1",
 }
 STAY = 0.9
+SCORE_NAMES = {
+    "ks": "KS",
+    "nrmse": "NRMSE",
+    "acf_r2": "ACF R²",
+    "delta_energy_pct": "energy error",
+    "energy_error_pct": "energy error",
+}
 
 
 def judged_power(model: StatesModel, judged: Part, draws: int, seed: int) -> dict:
@@ -189,17 +197,16 @@ def _scored_records(parts: Split, scored: pd.DataFrame, pooled: pd.DataFrame, da
     for key in pooled:
         unit = "%" if key.endswith("_pct") else ""
         claim = f"cdf_comparison:{near}:{key}" if near else None
-        name, given = f"{key.removesuffix('_pct').replace('_', ' ')}, parts pooled", {"data": data}
-        given["dataset"] = f"{parts.name}, {len(parts.judge)} judged parts"
+        name = f"{SCORE_NAMES[key]}, judged parts pooled"
+        given = {"data": data, "dataset": parts.name}
         rows.append(record(name, unit=unit, claim=claim, **_spread(pooled[key]), **given))
     return rows
 
 
 def _decomposition_records(name: str, drawn: pd.DataFrame, data: str) -> list[dict]:
-    """Answer the decomposition, with the worst part removed and with all, and the AR(1) scores."""
+    """Answer the decomposition, with the worst part removed and with all."""
     near, rows = NEAREST.get(name), []
     given = {"data": data, "dataset": name, "same_kind": name in SAME_KIND}
-    columns = {"acf_r2": "ACF R²", "energy_error_pct": "energy error"}
     claimed = {"acf_r2": "acf_r2", "energy_error_pct": "delta_energy_pct"}
     for pruned, words, suffix in (
         (True, "worst part removed if several", ""),
@@ -208,32 +215,42 @@ def _decomposition_records(name: str, drawn: pd.DataFrame, data: str) -> list[di
         found = by_source(drawn, pruned=pruned)
         plain = found[found["emissions"] == "gaussian"]
         for source, part in plain.groupby("source", sort=False):
-            for key, what in columns.items():
+            for key, column in claimed.items():
                 known = near and source in STRATEGIES
-                claim = f"decomposition:{near}/{source}:{claimed[key]}{suffix}" if known else None
-                rows.append(record(f"{what}, states {source}, {words}", claim=claim,
-                    unit="%" if "pct" in key else "", **_spread(part[key]), **given))  # fmt: skip
-    found = by_source(drawn, pruned=False).query("source == 'predicted'")
-    for kind in ("ar1", "ar1_deviation"):
-        part = found[found["emissions"] == kind]
-        for key, what in columns.items():
-            known = near and kind == "ar1"
-            claim = f"fidelity_ar1:{near}:{claimed[key]}" if known else None
-            rows.append(record(f"{what}, states predicted, {kind}", claim=claim,
-                unit="%" if "pct" in key else "", **_spread(part[key]), **given))  # fmt: skip
+                claim = f"decomposition:{near}/{source}:{column}{suffix}" if known else None
+                what, unit = SCORE_NAMES[key], "%" if key.endswith("_pct") else ""
+                what = f"{what}, states {source}, {words}"
+                rows.append(record(what, unit=unit, claim=claim, **_spread(part[key]), **given))
+    return rows
+
+
+def _ar1_records(name: str, drawn: pd.DataFrame, at_work: bool, data: str) -> list[dict]:
+    """Answer the scores with AR(1); there are none where no state remembers enough for it."""
+    near = NEAREST.get(name)
+    given = {"data": data, "dataset": name, "same_kind": name in SAME_KIND}
+    found = by_source(drawn, pruned=False).query("source == 'predicted' and emissions == 'ar1'")
+    rows = []
+    for key, column in (("acf_r2", "acf_r2"), ("energy_error_pct", "delta_energy_pct")):
+        claim = f"fidelity_ar1:{near}:{column}" if near else None
+        seen = _spread(found[key]) if at_work else {"value": None}
+        unit = "%" if key.endswith("_pct") else ""
+        name = f"{SCORE_NAMES[key]} with AR(1) where phi is at least {PHI_THRESHOLD:g}"
+        rows.append(record(name, unit=unit, claim=claim, **seen, **given))
     return rows
 
 
 def _few_records(name: str, n_states: int, drawn: pd.DataFrame, data: str) -> list[dict]:
     """Say what AR(1) does to a model of few states, that is of wide ones which remember."""
-    found = by_source(drawn, pruned=False).query("source == 'predicted'")
-    return [
-        record(f"{what} with {n_states} states, predicted, {kind}", unit=unit, data=data,
-               dataset=name, **_spread(part[key]))
-        for kind, part in found.groupby("emissions", sort=False)
-        for key, what, unit in (("ks", "KS", ""), ("acf_r2", "ACF R²", ""),
-                                ("energy_error_pct", "energy error", "%"))
-    ]  # fmt: skip
+    found = by_source(drawn, pruned=False)
+    rows = []
+    for source in STRATEGIES[:2]:
+        for kind, part in found[found["source"] == source].groupby("emissions", sort=False):
+            for key in ("ks", "acf_r2", "energy_error_pct"):
+                what = f"{SCORE_NAMES[key]}, {n_states} states, {source}, {kind}"
+                unit = "%" if key.endswith("_pct") else ""
+                seen = _spread(part[key])
+                rows.append(record(what, unit=unit, data=data, dataset=name, **seen))
+    return rows
 
 
 def split_found(
@@ -278,6 +295,7 @@ def split_found(
     }
     rows += [record(name, float(count), "states", **given) for name, count in counts.items()]
     rows += _decomposition_records(parts.name, drawn, data)
+    rows += _ar1_records(parts.name, drawn, bool(memory["phi"].max() >= PHI_THRESHOLD), data)
     return rows + _few_records(parts.name, *few, data)
 
 
@@ -324,26 +342,28 @@ def paper_found(shifts: pd.DataFrame, ends: pd.DataFrame) -> list[dict]:
     return rows
 
 
-def conclusion(drawn: pd.DataFrame, few: pd.DataFrame) -> str:
-    """Say in a line what the sources of states and AR(1) did.
+def conclusion(drawn: dict[str, pd.DataFrame], few: dict[str, pd.DataFrame]) -> str:
+    """Say in two lines a split what the sources of states and AR(1) did.
 
     Parameters
     ----------
-    drawn, few : pandas.DataFrame
-        Decompositions with the model's states and with few.
+    drawn, few : dict of str to pandas.DataFrame
+        Decompositions by split, with the model's states and with few.
 
     Returns
     -------
     str
-        Two sentences, the same on any machine unless the finding changes.
+        The same on any machine unless a finding changes.
     """
-    plain = by_source(drawn, pruned=False).query("emissions == 'gaussian'")
-    median = plain.groupby("source")["acf_r2"].median()
-    best, worst = median.idxmax(), median.idxmin()
-    wide = by_source(few, pruned=False).query("source == 'predicted'")
-    ks = wide.groupby("emissions")["ks"].median()
-    words = "nearer to" if ks["ar1"] < ks["gaussian"] else "farther from"
-    return (
-        f"greatest ACF R² with states {best}, least with states {worst}\n"
-        f"few states: the paper's AR(1) brings the distribution {words} the recording"
-    )
+    lines = []
+    for name, each in drawn.items():
+        plain = by_source(each, pruned=False).query("emissions == 'gaussian'")
+        median = plain.groupby("source")["acf_r2"].median()
+        wide = by_source(few[name], pruned=False).query("source == 'oracle'")
+        ks = wide.groupby("emissions")["ks"].median()
+        words = "nearer to" if ks["ar1"] < ks["gaussian"] else "farther from"
+        lines += [
+            f"{name}: greatest ACF R² with states {median.idxmax()}, least with {median.idxmin()}",
+            f"{name}: known, wide states: AR(1) brings the distribution {words} the recording",
+        ]
+    return "\n".join(lines)

@@ -315,5 +315,6 @@ def ends(table: pd.DataFrame) -> Figure:
     right.axhline(0, color="#888888", lw=0.8)
     right.set_xlabel("mixture mean above training mean [%]")
     right.set_ylabel("predicted less published sd [%]")
-    right.legend(fontsize=9, loc="lower left")
+    right.set_ylim(None, 6)
+    right.legend(fontsize=9, loc="upper left")
     return figure
