@@ -71,7 +71,7 @@ def test_another_seed_has_another_right_answer():
     assert verdict("data-2", there, ANOTHER_SEED) == "data-2: right"
 
 
-@pytest.mark.parametrize("seed", [1, ANOTHER_SEED])
+@pytest.mark.parametrize("seed", [ANOTHER_SEED])  # nbval runs the first
 @pytest.mark.parametrize("chapter", CHAPTERS)
 def test_the_solutions_shown_are_right_at_any_seed(chapter, seed):
     said, names = io.StringIO(), {"display": lambda *shown: None}
