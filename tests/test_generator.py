@@ -131,7 +131,7 @@ def test_another_way_of_serving_keeps_the_power_model():
 
 
 def warnings_of(stream, model=MODEL):
-    return load_warnings(model, simulate(stream, model.server))
+    return load_warnings(model.fitted, simulate(stream, model.server))
 
 
 def test_requests_like_the_fitted_ones_raise_no_warning():

@@ -186,7 +186,7 @@ def generate(model, requests, out, reading, dt, lead, tail, draws, idle_w, seed)
         "sitetrace": __version__,
     }
     write_trace(out, traces, provenance)
-    for line in load_warnings(fitted, timeline):
+    for line in load_warnings(fitted.fitted, timeline):
         click.echo(f"warning: {line}", err=True)
     click.echo(_described(traces, timeline))
 

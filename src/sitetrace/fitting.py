@@ -14,6 +14,8 @@ from sitetrace.gru_training import require_torch
 from sitetrace.idle import fit_idle
 from sitetrace.selection import cross_validate
 from sitetrace.states import CANDIDATES, bic_curve, fit_mixture
+from sitetrace.timeline_fitting import fit_timeline
+from sitetrace.timeline_model import TimelineModel
 from sitetrace.trace import Run
 from sitetrace.training import LEAST_SAMPLES, cut_run, fit_parts, prepare, usable
 from sitetrace.transitions import KINDS
@@ -23,6 +25,7 @@ def fit(
     runs: list[Run],
     *,
     seed: int,
+    kind: str = "states",
     transitions: str = "auto",
     n_states: int | None = None,
     emissions: str = "gaussian",
@@ -30,8 +33,8 @@ def fit(
     checkpoint: Path | str | None = None,
     start_s: float | None = None,
     stop_s: float | None = None,
-) -> StatesModel:
-    """Fit the paper's model on runs of one configuration.
+) -> StatesModel | TimelineModel:
+    """Fit a model on runs of one configuration.
 
     Parameters
     ----------
@@ -39,6 +42,8 @@ def fit(
         Measured runs with power and requests, all of one configuration and step.
     seed : int
         Seed of all that is drawn while fitting.
+    kind : {"states", "timeline"}
+        The paper's way, or ours. The options below are those of ``states``.
     transitions : str
         ``markov``, ``logit``, ``trees``, or ``auto``: the best free run of these in
         cross-validation; or ``bigru``, the paper's net, which needs torch to be trained.
@@ -57,7 +62,7 @@ def fit(
 
     Returns
     -------
-    StatesModel
+    StatesModel or TimelineModel
         The fitted model; its provenance holds the selection tables.
 
     Raises
@@ -77,6 +82,8 @@ def fit(
     if transitions == "bigru":
         require_torch()
     runs = [cut_run(run, start_s, stop_s) for run in checked(runs)]
+    if kind == "timeline":
+        return fit_timeline(runs, _provenance(runs, seed, start_s, stop_s, {}))
     server = calibrate(runs)
     frame = prepare(runs, server, runs[0].dt)
     before = frame["before_load"].to_numpy()

@@ -23,6 +23,12 @@ from sitetrace.transitions import Transitions, sample_path
 CLIP_SHARE = 0.05
 LEAD_S, TAIL_S = 30.0, 10.0
 QUEUE_LIMIT_S = 10.0
+RATE_WINDOW_S = 30.0
+WORDS = {
+    "active": "requests at once",
+    "context_tokens": "tokens of context in a step",
+    "requests_per_s": "requests a second over half a minute",
+}
 
 
 @dataclass(frozen=True)
@@ -222,7 +228,9 @@ class StatesModel:
         PowerTrace
             One draw.
         """
-        start_s, step, ends = _clock(timeline, self.dt, dt_s, lead_s, tail_s)
+        start_s, step, n_bins = trace_clock(timeline, self.dt, dt_s, lead_s, tail_s)
+        ticks = np.arange(1, n_bins + 1, dtype=np.int64) * self.dt.numerator
+        ends = start_s + ticks / self.dt.denominator
         table = activity_table(timeline, ends, float(self.dt))
         power_w = self.draw_power(self.draw_states(table, rng), table, rng)
         if idle_w is not None:
@@ -245,10 +253,36 @@ class StatesModel:
         return replace(self, server=server)
 
 
-def _clock(
+def trace_clock(
     timeline: Timeline, dt: Fraction, dt_s: float | None, lead_s: float, tail_s: float
-) -> tuple[float, Fraction, np.ndarray]:
-    """Set begin, output step and bin ends of a trace, a whole number of output steps long."""
+) -> tuple[float, Fraction, int]:
+    """Set the clock of a trace, a whole number of output steps long.
+
+    Parameters
+    ----------
+    timeline : Timeline
+        Served requests.
+    dt : fractions.Fraction
+        Step of the model, seconds.
+    dt_s : float or None
+        Step of the trace, seconds; None for the model's own.
+    lead_s, tail_s : float
+        Seconds before the first arrival and after the last token.
+
+    Returns
+    -------
+    start_s : float
+        Begin of the first bin.
+    step : fractions.Fraction
+        Step of the trace, seconds.
+    n_bins : int
+        Number of bins of the model's step.
+
+    Raises
+    ------
+    InputError
+        If the step is no multiple of the model's or the span is absurd.
+    """
     sound = dt_s is None or 0 < dt_s <= MAX_SPAN_S
     step = Fraction(str(dt_s)) if sound and dt_s is not None else dt
     if not sound or (step / dt).denominator != 1:
@@ -262,18 +296,51 @@ def _clock(
         raise InputError(
             f"the trace would span {span_s / 86400:.3g} days: mend the arrivals, --lead or --tail"
         )
-    n_bins = math.ceil(span_s / float(step)) * int(step / dt)
-    ticks = np.arange(1, n_bins + 1, dtype=np.int64) * dt.numerator
-    return start_s, step, start_s + ticks / dt.denominator
+    return start_s, step, math.ceil(span_s / float(step)) * int(step / dt)
 
 
-def load_warnings(model: StatesModel, timeline: Timeline) -> list[str]:
+def most_at_once(requests: pd.DataFrame) -> int:
+    """Count the requests in the system at its fullest moment.
+
+    Parameters
+    ----------
+    requests : pandas.DataFrame
+        ``arrival_s`` and ``end_s``.
+
+    Returns
+    -------
+    int
+        Arrived and not yet ended.
+    """
+    events = np.concatenate([requests["arrival_s"], requests["end_s"]])
+    change = np.repeat([1, -1], len(requests))[np.argsort(events, kind="stable")]
+    return int(np.cumsum(change).max())
+
+
+def busiest_rate(arrival_s: np.ndarray) -> float:
+    """Find the greatest arrival rate over half a minute.
+
+    Parameters
+    ----------
+    arrival_s : numpy.ndarray
+        Ascending arrivals, seconds, shape (n,).
+
+    Returns
+    -------
+    float
+        Requests a second.
+    """
+    after = np.searchsorted(arrival_s, arrival_s + RATE_WINDOW_S, side="left")
+    return float((after - np.arange(arrival_s.size)).max() / RATE_WINDOW_S)
+
+
+def load_warnings(fitted: dict, timeline: Timeline) -> list[str]:
     """Say where requests leave what the model was fitted on, or what the server can take.
 
     Parameters
     ----------
-    model : StatesModel
-        The model.
+    fitted : dict
+        Greatest values that the model met while it was fitted.
     timeline : Timeline
         Requests simulated with the model's server.
 
@@ -283,18 +350,18 @@ def load_warnings(model: StatesModel, timeline: Timeline) -> list[str]:
         One line each; empty when all is well.
     """
     requests, lines = timeline.requests, []
-    events = np.concatenate([requests["arrival_s"], requests["end_s"]])
-    change = np.repeat([1, -1], len(requests))[np.argsort(events, kind="stable")]
     seen = {
-        "active": int(np.cumsum(change).max()),
+        "active": most_at_once(requests),
+        "context_tokens": int(timeline.segments["context"].max()),
         "input_tokens": int(requests["input_tokens"].max()),
         "output_tokens": int(requests["output_tokens"].max()),
+        "requests_per_s": busiest_rate(np.sort(requests["arrival_s"].to_numpy())),
     }
     for name, value in seen.items():
-        limit = model.fitted.get(name)
+        limit = fitted.get(name)
         if limit is not None and value > 1.25 * limit:
-            what = "requests at once" if name == "active" else name.replace("_", " ")
-            lines.append(f"up to {value} {what}, but the model was fitted on at most {limit}")
+            what = WORDS.get(name, name.replace("_", " "))
+            lines.append(f"up to {value:g} {what}, but the model was fitted on at most {limit:g}")
     wait_s = (requests["start_s"] - requests["arrival_s"]).to_numpy()
     if wait_s.max() > QUEUE_LIMIT_S:
         lines.append(

@@ -24,6 +24,9 @@ class Meter:
         Time over which a sample averages, seconds.
     lag_s : float
         Age of the window's end when the sample is printed, seconds.
+    update_s : float
+        Distance of the meter's own renewals, seconds; between two of them it prints the same. A
+        reading is up to that much older than `lag_s`, which of all ages is chance.
     jitter_s : float
         Standard deviation of the sample times around their grid, seconds; cut at a quarter step.
     noise_w : float
@@ -35,6 +38,7 @@ class Meter:
     dt_s: float = 0.25
     window_s: float = 0.25
     lag_s: float = 0.0
+    update_s: float = 0.0
     jitter_s: float = 0.0
     noise_w: float = 0.0
     quantum_w: float = 0.01
@@ -60,6 +64,9 @@ class Meter:
         shift = np.clip(rng.normal(0.0, self.jitter_s, count), -self.dt_s / 4, self.dt_s / 4)
         times = times + (shift if self.jitter_s > 0 else 0.0)
         ends = times - self.lag_s
+        if self.update_s > 0:
+            phase_s = rng.uniform(0.0, self.update_s)
+            ends = np.floor((ends - phase_s) / self.update_s) * self.update_s + phase_s
         energy_j = np.concatenate([[0.0], np.cumsum(trace.power_w) * trace.dt_s])
         knots = np.arange(energy_j.size) * trace.dt_s
         # jitter puts a sample past the end, a window reaches before the begin: keep both whole

@@ -5,9 +5,13 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 import numpy as np
+import pandas as pd
 
 from sitetrace.activity import amount_in_bins
 from sitetrace.timeline import Timeline
+
+WARM_S = 20.0
+LIMIT_S = 0.5
 
 
 @dataclass(frozen=True)
@@ -19,13 +23,18 @@ class Surface:
     idle_w : float
         Without work, watts.
     decode_w : float
-        Decoding, before any sequence is counted, watts.
+        Decoding on a cold board, before any sequence is counted, watts.
     per_sequence_w : float
         Added by each decoding sequence, watts.
     prefill_w : float
         Limit for a step with very many prompt tokens, watts.
     scale_tokens : float
         Prompt tokens at which 63% of the way to that limit are gone.
+    warm_w : float
+        Added to decoding on a warm board, watts: a first-order term that saturates, with a time
+        constant of 20 s of work, and fades as fast without it.
+    limit_w : float
+        What the board holds its power to when it would stay above for some half a second, watts.
     """
 
     idle_w: float
@@ -33,9 +42,11 @@ class Surface:
     per_sequence_w: float
     prefill_w: float
     scale_tokens: float
+    warm_w: float = 0.0
+    limit_w: float = np.inf
 
     def step_power_w(self, batch: np.ndarray, prefill_tokens: np.ndarray) -> np.ndarray:
-        """Power while a step runs.
+        """Power while a step runs on a cold board.
 
         Parameters
         ----------
@@ -51,8 +62,44 @@ class Surface:
             ``d = decode_w + per_sequence_w batch``; without prompt tokens it is d.
         """
         decode_w = self.decode_w + self.per_sequence_w * np.asarray(batch, dtype=float)
-        share = -np.expm1(-np.asarray(prefill_tokens, dtype=float) / self.scale_tokens)
-        return decode_w + (self.prefill_w - decode_w) * share
+        return decode_w + (self.prefill_w - decode_w) * self.saturation(prefill_tokens)
+
+    def saturation(self, prefill_tokens: np.ndarray) -> np.ndarray:
+        """How far prompt tokens take a step from decoding to the limit of prefill.
+
+        Parameters
+        ----------
+        prefill_tokens : numpy.ndarray
+            Prompt tokens of steps, shape (n,).
+
+        Returns
+        -------
+        numpy.ndarray
+            0 to 1, shape (n,).
+        """
+        return -np.expm1(-np.asarray(prefill_tokens, dtype=float) / self.scale_tokens)
+
+    def segment_power_w(self, segments: pd.DataFrame) -> np.ndarray:
+        """Power of successive segments of work, warming up and limited.
+
+        Parameters
+        ----------
+        segments : pandas.DataFrame
+            As in `sitetrace.timeline.Timeline`.
+
+        Returns
+        -------
+        numpy.ndarray
+            Mean watts of each segment, shape (segments,).
+        """
+        from sitetrace.rendering import held_below, warmth
+
+        start, end = (segments[name].to_numpy(dtype=float) for name in ("start_s", "end_s"))
+        prefill = segments["prefill_tokens"].to_numpy(dtype=float)
+        decode_w = self.decode_w + self.per_sequence_w * segments["batch"].to_numpy(dtype=float)
+        decode_w += self.warm_w * warmth(start, end, WARM_S)
+        power_w = decode_w + (self.prefill_w - decode_w) * self.saturation(prefill)
+        return held_below(start, end, power_w, self.idle_w, self.limit_w, LIMIT_S)
 
     def mean_power_w(self, timeline: Timeline, end_times_s: np.ndarray, dt_s: float) -> np.ndarray:
         """Mean power of the bins ``[t - dt, t)``; energy is neither lost nor counted twice.
@@ -73,6 +120,6 @@ class Surface:
         """
         segments = timeline.segments
         length_s = (segments["end_s"] - segments["start_s"]).to_numpy()
-        power_w = self.step_power_w(segments["batch"], segments["prefill_tokens"])
-        above_j = amount_in_bins(segments, (power_w - self.idle_w) * length_s, end_times_s, dt_s)
+        above_w = self.segment_power_w(segments) - self.idle_w
+        above_j = amount_in_bins(segments, above_w * length_s, end_times_s, dt_s)
         return self.idle_w + above_j / dt_s

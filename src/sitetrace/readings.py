@@ -1,0 +1,153 @@
+"""What a meter prints of an engine's timeline: ages of readings, expected and drawn."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+
+from sitetrace.activity import amount_in_bins
+from sitetrace.meter import Meter
+from sitetrace.surface import Surface
+from sitetrace.timeline import Timeline
+
+AGES = 9
+
+
+@dataclass(frozen=True)
+class Residual:
+    """What is left over of the power when all else is said, by regime.
+
+    Parameters
+    ----------
+    idle_w, decode_w : float
+        Standard deviation without work and at work, watts.
+    phi : float
+        Autocorrelation from one bin of 0.25 s to the next.
+    """
+
+    idle_w: float
+    decode_w: float
+    phi: float
+
+
+def ages_s(meter: Meter, more_s: float = 0.0, count: int = AGES) -> np.ndarray:
+    """Ages that a reading may have, each as likely as the others.
+
+    Parameters
+    ----------
+    meter : Meter
+        The meter.
+    more_s : float
+        How far, in all, the clock of the readings may be from the grid they are printed on.
+    count : int
+        Number of ages.
+
+    Returns
+    -------
+    numpy.ndarray
+        Time from the end of the averaged window to the printing, seconds, shape (count,).
+    """
+    reach_s = meter.update_s + more_s
+    middle = (np.arange(count) + 0.5) / count - 0.5
+    return meter.lag_s + 0.5 * meter.update_s + reach_s * middle
+
+
+def expected_w(
+    timeline: Timeline, surface: Surface, meter: Meter, times_s: np.ndarray
+) -> tuple[np.ndarray, np.ndarray]:
+    """Expect a reading when neither its age nor the phase of the sampling clock is known.
+
+    Parameters
+    ----------
+    timeline : Timeline
+        What the engine does.
+    surface : Surface
+        Its power.
+    meter : Meter
+        The meter.
+    times_s : numpy.ndarray
+        Grid on which the readings are printed, seconds, shape (n,).
+
+    Returns
+    -------
+    expected_w : numpy.ndarray
+        Mean over all ages and phases, watts, shape (n,).
+    busy : numpy.ndarray
+        Share of the time at work, 0 to 1, shape (n,).
+    """
+    seen = [seen_w(timeline, surface, meter, times_s - age) for age in ages_s(meter, meter.dt_s)]
+    return tuple(np.mean([part[i] for part in seen], axis=0) for i in range(2))
+
+
+def seen_w(
+    timeline: Timeline, surface: Surface, meter: Meter, ends_s: np.ndarray
+) -> tuple[np.ndarray, np.ndarray]:
+    """Average power over the meter's window.
+
+    Parameters
+    ----------
+    timeline, surface, meter : Timeline, Surface, Meter
+        As in `expected_w`.
+    ends_s : numpy.ndarray
+        End of each window, seconds, shape (n,).
+
+    Returns
+    -------
+    power_w, busy : numpy.ndarray
+        Watts, and the share of the window at work, shape (n,).
+    """
+    segments = timeline.segments
+    length_s = (segments["end_s"] - segments["start_s"]).to_numpy()
+    above_w = surface.segment_power_w(segments) - surface.idle_w
+    above, busy = (
+        amount_in_bins(segments, amount * length_s, ends_s, meter.window_s) / meter.window_s
+        for amount in (above_w, 1.0)
+    )
+    return surface.idle_w + above, np.minimum(busy, 1.0)
+
+
+def drawn_w(
+    timeline: Timeline,
+    surface: Surface,
+    meter: Meter,
+    residual: Residual,
+    times_s: np.ndarray,
+    rng: np.random.Generator,
+) -> tuple[np.ndarray, np.ndarray]:
+    """Draw readings and place them where they are most likely.
+
+    A short window sees a prefill or misses it, by chance. Drawing these chances one by one gives
+    the right distribution at the wrong seconds; the expectation is right about the seconds and
+    has no spikes. So the drawn readings take the order of the expected ones (the reordering that
+    weather forecasting calls ensemble copula coupling): the same values, each where it is most
+    to be expected.
+
+    Parameters
+    ----------
+    timeline, surface, meter : Timeline, Surface, Meter
+        As in `expected_w`.
+    residual : Residual
+        Noise of a reading.
+    times_s : numpy.ndarray
+        Grid on which the readings are printed, seconds, shape (n,).
+    rng : numpy.random.Generator
+        Source of randomness.
+
+    Returns
+    -------
+    power_w, busy : numpy.ndarray
+        Watts, and the expected share of work, 0 to 1, shape (n,).
+    """
+    from scipy.signal import lfilter
+
+    expected, busy = expected_w(timeline, surface, meter, times_s)
+    age_s = rng.choice(ages_s(meter), times_s.size)
+    power_w, share = seen_w(timeline, surface, meter, times_s - age_s)
+    normals = rng.standard_normal(times_s.size) * np.sqrt(1.0 - residual.phi**2)
+    noise = lfilter([1.0], [1.0, -residual.phi], normals)
+    power_w += (residual.idle_w + (residual.decode_w - residual.idle_w) * share) * noise
+    working = np.flatnonzero(busy > 0)
+    order = np.lexsort((normals[working], expected[working]))
+    power_w[working[order]] = np.sort(power_w[working])
+    return power_w, busy

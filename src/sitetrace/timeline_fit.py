@@ -1,0 +1,354 @@
+"""Surface, meter and noise of a server, learned from what its meter printed."""
+
+from __future__ import annotations
+
+import itertools
+from dataclasses import dataclass, replace
+
+import numpy as np
+import pandas as pd
+
+from sitetrace.activity import amount_in_bins
+from sitetrace.devices import device
+from sitetrace.files import InputError
+from sitetrace.idle import Idle
+from sitetrace.meter import Meter
+from sitetrace.readings import Residual, ages_s
+from sitetrace.rendering import warmth
+from sitetrace.serving import Server, simulate
+from sitetrace.surface import WARM_S, Surface
+from sitetrace.timeline import Timeline
+from sitetrace.trace import Run
+
+WINDOWS_S = (0.025, 0.05, 0.1, 0.25, 0.5, 1.0)
+LAGS_S = (-0.05, 0.0, 0.05, 0.1)
+UPDATES_S = (0.05, 0.1, 0.15, 0.2)
+SCALES_TOKENS = (60.0, 120.0, 200.0, 300.0, 450.0, 700.0, 1100.0)
+EDGE_S = 2.0
+# what a board gains while it warms up, by experience: watts a GPU, and how sure that is
+WARM_W, WARM_SD_W, WARM_MAX_W = 8.0, 3.0, 14.0
+# the same for the power just after work
+AFTER_W, AFTER_S, AFTER_NOISE_W = 5.0, 1.0, 2.0
+SCALE_TOKENS, SCALE_SPREAD = 300.0, 0.5
+OUTLIER_SHARE = 0.02
+ENERGY_SHARE = 0.003
+LEAST_SD_W = 0.3
+
+
+@dataclass(frozen=True)
+class Seen:
+    """Readings of one run while it works, and the work that they saw.
+
+    Parameters
+    ----------
+    timeline : Timeline
+        Simulated, on the clock of the first arrival.
+    times_s, power_w : numpy.ndarray
+        Readings from two seconds before the load to two seconds after it, shape (n,).
+    idle_w : float
+        Idle power of the run's board, watts.
+    parts_s : numpy.ndarray
+        A reading is the mean over printings at these times before its own: 0 alone for samples,
+        the four quarters for means of a second.
+    """
+
+    timeline: Timeline
+    times_s: np.ndarray
+    power_w: np.ndarray
+    idle_w: float
+    parts_s: np.ndarray
+
+
+def observe_power(run: Run, server: Server, idle_w: float) -> Seen:
+    """Put a run's readings beside the work that its requests make.
+
+    Parameters
+    ----------
+    run : Run
+        Recording with requests.
+    server : Server
+        Calibrated engine.
+    idle_w : float
+        Idle power of the board, watts.
+
+    Returns
+    -------
+    Seen
+        On the clock of the first arrival.
+    """
+    origin_s = float(run.requests["arrival_s"].iloc[0])
+    requests = run.requests.assign(arrival_s=run.requests["arrival_s"] - origin_s)
+    timeline = simulate(requests, server)
+    times = run.samples["time_s"].to_numpy() - origin_s
+    last_s = float(timeline.segments["end_s"].iloc[-1])
+    near = (times > -EDGE_S) & (times < last_s + EDGE_S)
+    whole_seconds = run.dt == 1 and run.published is not None
+    parts_s = np.arange(4) / 4 if whole_seconds else np.zeros(1)
+    return Seen(timeline, times[near], run.samples["power_w"].to_numpy()[near], idle_w, parts_s)
+
+
+def shares(seen: Seen, meter: Meter, scale_tokens: float, count: int = 9) -> np.ndarray:
+    """Say what each reading may have seen, for each of its possible ages.
+
+    Parameters
+    ----------
+    seen : Seen
+        Readings.
+    meter : Meter
+        Window, lag and renewal.
+    scale_tokens : float
+        Scale of the saturation by prefill.
+    count : int
+        Number of ages.
+
+    Returns
+    -------
+    numpy.ndarray
+        Shares of the window at work; batch and warmth, weighted by it; and the same three once
+        more, weighted by the saturation of prefill; shape (6, n, count).
+    """
+    work = seen.timeline.segments
+    start, end = work["start_s"].to_numpy(), work["end_s"].to_numpy()
+    length_s = end - start
+    batch, warm = work["batch"].to_numpy(float), warmth(start, end, WARM_S)
+    full = -np.expm1(-work["prefill_tokens"].to_numpy() / scale_tokens)
+    ends = seen.times_s[:, None, None] - seen.parts_s[:, None] - ages_s(meter, count=count)
+    plain = (length_s, length_s * batch, length_s * warm)
+    columns = [
+        amount_in_bins(work, amount, ends.ravel(), meter.window_s).reshape(ends.shape).mean(axis=1)
+        for amount in (*plain, *(amount * full for amount in plain))
+    ]
+    return np.array(columns) / meter.window_s
+
+
+def power_of(shares_: np.ndarray, law: np.ndarray, idle_w: float) -> np.ndarray:
+    """Power of readings by the surface.
+
+    Parameters
+    ----------
+    shares_ : numpy.ndarray
+        As `shares` gives them.
+    law : numpy.ndarray
+        ``decode_w``, ``per_sequence_w``, ``prefill_w``, ``warm_w``.
+    idle_w : float
+        Idle power, watts.
+
+    Returns
+    -------
+    numpy.ndarray
+        Watts, shape (n, ages).
+    """
+    decode_w, per_sequence_w, prefill_w, warm_w = law[:4]
+    busy, batch, warm, full, full_batch, full_warm = shares_
+    base = (decode_w - idle_w) * busy + per_sequence_w * batch + warm_w * warm
+    lifted = (prefill_w - decode_w) * full - per_sequence_w * full_batch - warm_w * full_warm
+    return idle_w + base + lifted
+
+
+def _loss(point: np.ndarray, views: list[tuple[Seen, np.ndarray]], gpus: int) -> float:
+    """Negative log-likelihood of the readings, their age unknown, with priors."""
+    law, sd = point[:4], np.exp(point[4:6])
+    total, spent_w, meant_w = 0.0, 0.0, 0.0
+    for seen, share in views:
+        power_w = power_of(share, law, seen.idle_w)
+        sigma_w = np.hypot(sd[0], sd[1] * share[3])
+        density = np.exp(-0.5 * ((seen.power_w[:, None] - power_w) / sigma_w) ** 2) / sigma_w
+        reach_w = np.ptp(seen.power_w) + 1.0
+        likely = (1 - OUTLIER_SHARE) * density.mean(axis=1) / 2.507 + OUTLIER_SHARE / reach_w
+        total -= np.log(likely).sum()
+        spent_w += seen.power_w.sum()
+        meant_w += power_w.mean(axis=1).sum()
+    total += 0.5 * ((law[3] / gpus - WARM_W) / WARM_SD_W) ** 2
+    # modes alone would lose energy: its mean is held to a fraction of a percent
+    return total + 0.5 * ((meant_w / spent_w - 1.0) / ENERGY_SHARE) ** 2
+
+
+def _best_law(
+    seen: list[Seen], meter: Meter, scale: float, start: np.ndarray, gpus: int
+) -> tuple[float, np.ndarray]:
+    """Minimise the loss over the surface and the noise, the meter and the scale given."""
+    from scipy.optimize import minimize
+
+    views = [(each, shares(each, meter, scale)) for each in seen]
+    unit = np.array([10.0, 1.0, 50.0, 5.0, 0.3, 0.5]) * np.array([gpus, 1, gpus, gpus, 1, 1])
+    low = [0.0, 0.0, 0.0, 0.0, np.log(LEAST_SD_W), np.log(LEAST_SD_W)]
+    high = [np.inf, np.inf, np.inf, WARM_MAX_W * gpus, np.inf, np.inf]
+    bounds = list(zip(low / unit, high / unit, strict=True))
+    found = minimize(
+        lambda point: _loss(point * unit, views, gpus),
+        start / unit,
+        method="L-BFGS-B",
+        bounds=bounds,
+        options={"maxiter": 80, "ftol": 1e-7},
+    )
+    return float(found.fun), found.x * unit
+
+
+def _first_law(seen: list[Seen], gpus: int) -> np.ndarray:
+    """Begin at the middle of the readings under load, and prefill at their top."""
+    loaded = np.concatenate([each.power_w[each.power_w > 1.3 * each.idle_w] for each in seen])
+    if loaded.size == 0:
+        raise InputError("the readings never rise above idle while requests run: check the clocks")
+    middle, top = np.quantile(loaded, [0.4, 0.99])
+    noise = np.log([5.0 * gpus, 20.0 * gpus])
+    return np.array([middle, gpus, top + 20.0 * gpus, WARM_W * gpus, *noise])
+
+
+def fit_reading(seen: list[Seen], gpus: int) -> tuple[Meter, float, np.ndarray, list[dict]]:
+    """Find the meter, the scale of prefill, the surface and the noise.
+
+    Of each reading the age is unknown within the meter's renewal: the likelihood is the mean over
+    the ages. Window, lag and renewal, and scale are chosen in turn, twice.
+
+    Parameters
+    ----------
+    seen : list of Seen
+        Readings of one configuration.
+    gpus : int
+        GPUs of the server.
+
+    Returns
+    -------
+    meter : Meter
+        Window, lag, renewal.
+    scale_tokens : float
+        Scale of the saturation by prefill.
+    law : numpy.ndarray
+        ``decode_w``, ``per_sequence_w``, ``prefill_w``, ``warm_w``, and logarithms of the
+        standard deviations while decoding and in saturated prefill (watts).
+    tried : list of dict
+        Meters tried and their loss (negative log-likelihood).
+    """
+    law, scale, tried = _first_law(seen, gpus), 300.0, []
+
+    def attempt(meter: Meter, scale: float) -> tuple[float, np.ndarray]:
+        return _best_law(seen, meter, scale, law, gpus)
+
+    def choose(meters: list[Meter]) -> tuple[Meter, np.ndarray]:
+        results = [attempt(meter, scale) for meter in meters]
+        for meter, (loss, _) in zip(meters, results, strict=True):
+            row = {name: getattr(meter, name) for name in ("window_s", "lag_s", "update_s")}
+            tried.append(row | {"loss": loss})
+        best = int(np.argmin([loss for loss, _ in results]))
+        return meters[best], results[best][1]
+
+    meter = Meter(window_s=0.05, update_s=0.1)
+    meter, law = choose([replace(meter, window_s=window) for window in WINDOWS_S])
+    for _ in range(2):
+        grid = itertools.product(LAGS_S, UPDATES_S)
+        meter, law = choose([replace(meter, lag_s=lag, update_s=update) for lag, update in grid])
+        near = [window for window in WINDOWS_S if 0.3 < window / meter.window_s < 3]
+        meter, law = choose([replace(meter, window_s=window) for window in near])
+        results = [attempt(meter, scale) for scale in SCALES_TOKENS]
+        doubt = (np.log(np.array(SCALES_TOKENS) / SCALE_TOKENS) / SCALE_SPREAD) ** 2 / 2
+        best = int(np.argmin([loss for loss, _ in results] + doubt))
+        scale, law = SCALES_TOKENS[best], results[best][1]
+    return meter, scale, law, tried
+
+
+def fit_residual(
+    seen: list[Seen], meter: Meter, scale: float, law: np.ndarray, idle_sd_w: float
+) -> Residual:
+    """Take the noise by regime, and how long it lasts while decoding.
+
+    Parameters
+    ----------
+    seen : list of Seen
+        Readings.
+    meter : Meter
+        The fitted meter.
+    scale : float
+        Scale of the saturation by prefill, tokens.
+    law : numpy.ndarray
+        As `fit_reading` gives it.
+    idle_sd_w : float
+        Standard deviation of idle readings, watts.
+
+    Returns
+    -------
+    Residual
+        The autocorrelation is that of successive readings that saw decoding alone.
+    """
+    before, after = [], []
+    for each in seen:
+        share = shares(each, meter, scale)
+        left = each.power_w - power_of(share, law, each.idle_w).mean(axis=1)
+        calm = (share[0].min(axis=1) > 0.98) & (share[3].max(axis=1) < 0.05)
+        pairs = calm[1:] & calm[:-1] & (np.diff(each.times_s) < 1.5 * meter.dt_s)
+        before.append(left[:-1][pairs])
+        after.append(left[1:][pairs])
+    before, after = np.concatenate(before), np.concatenate(after)
+    limit = 4 * np.exp(law[4])
+    kept = (np.abs(before) < limit) & (np.abs(after) < limit)
+    phi = 0.0
+    if kept.sum() >= 20:
+        phi = float(np.clip(np.corrcoef(before[kept], after[kept])[0, 1], 0.0, 0.95))
+    return Residual(idle_sd_w, float(np.exp(law[4])), phi)
+
+
+def fit_afterglow(frame: pd.DataFrame, idle: Idle, meter: Meter, gpus: int) -> tuple[float, float]:
+    """Learn the extra power just after work and how fast it goes.
+
+    Parameters
+    ----------
+    frame : pandas.DataFrame
+        Prepared samples (``quiet_for_s``, ``power_w``, ``before_load``).
+    idle : Idle
+        The board's idle power.
+    meter : Meter
+        A reading counts from when its window holds no work.
+    gpus : int
+        GPUs of the server.
+
+    Returns
+    -------
+    active_w, decay_s : float
+        Watts, seconds; the fewer the readings, the nearer to 5 W a GPU and 1 s.
+    """
+    from scipy.optimize import least_squares
+
+    clear_s = frame["quiet_for_s"].to_numpy() - meter.lag_s - meter.update_s - meter.window_s
+    power_w = frame["power_w"].to_numpy()
+    rows = (clear_s >= 0) & (clear_s < 30) & ~frame["before_load"].to_numpy()
+    rows &= power_w <= idle.band_w
+    quiet = frame["quiet_for_s"].to_numpy()[rows] - meter.lag_s
+    extra_w = power_w[rows] - idle.mean_w
+
+    def errors(point: np.ndarray) -> np.ndarray:
+        after_w, log_s = point
+        left = (after_w * np.exp(-quiet / np.exp(log_s)) - extra_w) / AFTER_NOISE_W
+        prior = [(after_w / gpus - AFTER_W) / AFTER_W, log_s - np.log(AFTER_S)]
+        return np.concatenate([left, prior])
+
+    found = least_squares(
+        errors, [AFTER_W * gpus, np.log(AFTER_S)], bounds=([0.0, -2.0], [60.0 * gpus, 3.0])
+    ).x
+    return float(found[0]), float(np.exp(found[1]))
+
+
+def surface_of(law: np.ndarray, scale: float, idle_w: float, hardware: str, gpus: int) -> Surface:
+    """Make the surface from fitted numbers and the board's design power.
+
+    Parameters
+    ----------
+    law : numpy.ndarray
+        As `fit_reading` gives it.
+    scale : float
+        Scale of the saturation by prefill, tokens.
+    idle_w : float
+        Idle power, watts.
+    hardware : str
+        GPU type; one that is not in the table of devices has no limit.
+    gpus : int
+        GPUs of the server.
+
+    Returns
+    -------
+    Surface
+        With the limit at the design power of all its GPUs.
+    """
+    try:
+        limit_w = device(hardware)["tdp_w"] * gpus
+    except InputError:
+        limit_w = 1e6
+    return Surface(idle_w, *map(float, law[:3]), scale, float(law[3]), limit_w)

@@ -1,0 +1,239 @@
+"""The model of kind `timeline`: power from the engine's steps, printed or not."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+from fractions import Fraction
+
+import numpy as np
+import pandas as pd
+
+from sitetrace.generator import LEAD_S, TAIL_S, trace_clock
+from sitetrace.idle import Idle
+from sitetrace.meter import Meter
+from sitetrace.readings import Residual, drawn_w
+from sitetrace.rendering import render
+from sitetrace.serving import Server, simulate
+from sitetrace.surface import Surface
+from sitetrace.timeline import Timeline
+from sitetrace.trace import Configuration, PowerTrace
+
+
+@dataclass(frozen=True)
+class TimelineModel:
+    """A fitted power model of one configuration, from the engine's steps.
+
+    Parameters
+    ----------
+    configuration : Configuration
+        Model, GPU type, tensor parallelism.
+    dt : fractions.Fraction
+        Step of its noise and of the meter's readings, seconds.
+    server : Server
+        How requests become steps.
+    idle : Idle
+        The board's idle power.
+    decay_s : float
+        Time constant with which the extra power just after work goes away, seconds.
+    surface : Surface
+        Watts of a step.
+    meter : Meter
+        What is printed of them.
+    residual : Residual
+        What is left over.
+    power_range_w : tuple of float
+        Least and greatest power seen while fitting, watts.
+    fitted : dict
+        Greatest values met while fitting: ``active``, ``input_tokens``, ``output_tokens``,
+        ``context_tokens``, ``requests_per_s``.
+    provenance : dict
+        Runs, digests, cut, seed, package version, what was tried.
+    """
+
+    configuration: Configuration
+    dt: Fraction
+    server: Server
+    idle: Idle
+    decay_s: float
+    surface: Surface
+    meter: Meter
+    residual: Residual
+    power_range_w: tuple[float, float]
+    fitted: dict
+    provenance: dict
+
+    def generate(
+        self,
+        requests: pd.DataFrame,
+        *,
+        rng: np.random.Generator,
+        dt_s: float | None = None,
+        lead_s: float = LEAD_S,
+        tail_s: float = TAIL_S,
+        idle_w: float | None = None,
+        reading: str = "power",
+    ) -> PowerTrace:
+        """Generate a power trace for a stream of requests.
+
+        Parameters
+        ----------
+        requests : pandas.DataFrame
+            ``arrival_s``, ``input_tokens``, ``output_tokens``.
+        rng : numpy.random.Generator
+            Source of randomness.
+        dt_s : float, optional
+            Step of the trace, seconds: a multiple of the model's own, which is the default.
+        lead_s, tail_s : float
+            Seconds before the first arrival and after the last token.
+        idle_w : float, optional
+            Idle power of the board, where it differs from the fitted one.
+        reading : {"power", "meter"}
+            Mean power of each bin, or what the fitted meter would print at its end.
+
+        Returns
+        -------
+        PowerTrace
+            On the clock of the requests.
+
+        Raises
+        ------
+        InputError
+            If the step is no multiple of the model's or the span is absurd.
+
+        Examples
+        --------
+        >>> import numpy as np
+        >>> import sitetrace
+        >>> run = sitetrace.testbed.run("poisson", seed=1)
+        >>> model = sitetrace.fit([run], seed=1, kind="timeline")
+        >>> trace = model.generate(run.requests, rng=np.random.default_rng(1), reading="meter")
+        >>> trace.dt_s
+        0.25
+        """
+        timeline = simulate(requests, self.server)
+        return self.draw(timeline, rng, dt_s, lead_s, tail_s, idle_w, reading)
+
+    def draw(
+        self,
+        timeline: Timeline,
+        rng: np.random.Generator,
+        dt_s: float | None = None,
+        lead_s: float = LEAD_S,
+        tail_s: float = TAIL_S,
+        idle_w: float | None = None,
+        reading: str = "power",
+    ) -> PowerTrace:
+        """Draw one power trace for a simulated timeline; arguments as `generate`.
+
+        Parameters
+        ----------
+        timeline : Timeline
+            Result of `sitetrace.serving.simulate` with the model's server.
+        rng : numpy.random.Generator
+            Source of randomness.
+        dt_s : float, optional
+            As `generate`.
+        lead_s, tail_s : float
+            As `generate`.
+        idle_w : float, optional
+            As `generate`.
+        reading : {"power", "meter"}
+            As `generate`.
+
+        Returns
+        -------
+        PowerTrace
+            One draw.
+        """
+        start_s, step, n_bins = trace_clock(timeline, self.dt, dt_s, lead_s, tail_s)
+        board = self if idle_w is None else self.on_board(idle_w)
+        draw = board.draw_readings if reading == "meter" else board.draw_power
+        trace = PowerTrace(start_s, self.dt, draw(timeline, start_s, n_bins, rng))
+        return trace.resample(step)
+
+    def draw_power(
+        self, timeline: Timeline, start_s: float, n_bins: int, rng: np.random.Generator
+    ) -> np.ndarray:
+        """Draw the mean power of bins: process noise, but nothing of the meter.
+
+        Parameters
+        ----------
+        timeline : Timeline
+            What the engine does.
+        start_s : float
+            Begin of the first bin, seconds.
+        n_bins : int
+            Number of bins of the model's step.
+        rng : numpy.random.Generator
+            Source of randomness.
+
+        Returns
+        -------
+        numpy.ndarray
+            Watts, shape (n_bins,).
+        """
+        work, noise = timeline.segments, self.residual
+        start, end, prefill = (
+            work[c].to_numpy(float) for c in ("start_s", "end_s", "prefill_tokens")
+        )
+        above_w = self.surface.segment_power_w(work) - self.surface.idle_w
+        return render(
+            (start - start_s, end - start_s, above_w),
+            (0.0, float(self.dt)),
+            (self.idle.mean_w, self.idle.active_w, self.decay_s),
+            (noise.idle_w, noise.decode_w, noise.phi),
+            rng.standard_normal(n_bins),
+        )
+
+    def draw_readings(
+        self, timeline: Timeline, start_s: float, n_bins: int, rng: np.random.Generator
+    ) -> np.ndarray:
+        """Draw what the meter prints at the end of each bin.
+
+        Parameters
+        ----------
+        timeline, start_s, n_bins, rng : Timeline, float, int, numpy.random.Generator
+            As `draw_power`.
+
+        Returns
+        -------
+        numpy.ndarray
+            Watts, shape (n_bins,).
+        """
+        times_s = start_s + np.arange(1, n_bins + 1) * float(self.dt)
+        drawn, busy = drawn_w(timeline, self.surface, self.meter, self.residual, times_s, rng)
+        quiet = self.idle.sample(np.full(n_bins, np.inf), rng)
+        since_s = _since_seen(timeline, self.meter, times_s)
+        quiet += self.idle.active_w * np.exp(-since_s / self.decay_s)
+        power_w = np.where(busy > 0, drawn + (1.0 - busy) * (quiet - self.idle.mean_w), quiet)
+        if self.meter.quantum_w > 0:
+            power_w = np.round(power_w / self.meter.quantum_w) * self.meter.quantum_w
+        return np.maximum(power_w, 0.0)
+
+    def on_board(self, idle_w: float) -> TimelineModel:
+        """Carry the model over to a board of another idle power.
+
+        Parameters
+        ----------
+        idle_w : float
+            Idle power of the other board, watts.
+
+        Returns
+        -------
+        TimelineModel
+            The same with the difference in full at idle, falling in a straight line to nothing at
+            the limit of prefill, where the board's limit rules and not its leakage.
+        """
+        old = self.surface
+        shift_w = idle_w - old.idle_w
+        share = np.clip((old.prefill_w - old.decode_w) / (old.prefill_w - old.idle_w), 0.0, 1.0)
+        surface = replace(old, idle_w=idle_w, decode_w=old.decode_w + shift_w * share)
+        return replace(self, surface=surface, idle=replace(self.idle, mean_w=idle_w))
+
+
+def _since_seen(timeline: Timeline, meter: Meter, times_s: np.ndarray) -> np.ndarray:
+    """Seconds since the work that a reading can have seen, infinite before the first."""
+    ends = timeline.segments["end_s"].to_numpy()
+    last = np.searchsorted(ends, times_s, side="right") - 1
+    since = np.where(last >= 0, times_s - ends[np.maximum(last, 0)], np.inf)
+    return np.maximum(since - meter.lag_s, 0.0)
