@@ -131,7 +131,7 @@ def test_another_schema_is_refused(place, contents, schema):
 
 
 def test_another_kind_is_refused(place, contents):
-    refused(place, contents["logit"] | {"kind": "timeline"}, "field kind")
+    refused(place, contents["logit"] | {"kind": "nameplate"}, "field kind")
 
 
 @pytest.mark.parametrize("kind", KINDS)

@@ -88,26 +88,32 @@ def workload(pattern, rate, duration, cv, swing, source, thin, speed, seed, out)
     click.echo(f"wrote {len(table)} requests to {out}")
 
 
-@cli.command(epilog="Example: sitetrace fit runs/poisson_r4 -o model.json --kind states --seed 1")
+@cli.command(epilog="Example: sitetrace fit runs/poisson_r4 -o model.json --kind timeline")
 @click.argument("runs", type=FILE, nargs=-1, required=True)
 @click.option("-o", "--out", type=FILE, required=True, help="Model file to be written.")
-@click.option("--kind", type=click.Choice(["states"]), default="states", show_default=True)
+@click.option(
+    "--kind",
+    type=click.Choice(["auto", "timeline", "states"]),
+    default="auto",
+    show_default=True,
+    help="auto: the better one in cross-validation within the runs; states: the paper's way.",
+)
 @click.option(
     "--transitions",
     type=click.Choice(["auto", "markov", "logit", "trees", "bigru"]),
     default="auto",
     show_default=True,
-    help="bigru: the paper's net; needs pip install 'sitetrace[torch]', auto leaves it out.",
+    help="For states. bigru: the paper's net; needs pip install 'sitetrace[torch]'.",
 )
 @click.option("--checkpoint", type=FILE, help="bigru: training goes on from here if killed.")
-@click.option("--states", type=click.IntRange(2, 40), help="States above idle; else chosen.")
+@click.option("--states", type=click.IntRange(2, 40), help="For states: how many; else chosen.")
 @click.option("--from", "start", type=float, help="Seconds after the first request.")
 @click.option("--to", "stop", type=float, help="Seconds after the first request.")
 @SEED
-def fit(runs, out, kind, transitions, checkpoint, states, start, stop, seed) -> None:  # noqa: ANN001, ARG001
+def fit(runs, out, kind, transitions, checkpoint, states, start, stop, seed) -> None:  # noqa: ANN001
     """Fit a power model on one or several runs of a configuration."""
     from sitetrace.fitting import fit as fit_model
-    from sitetrace.modelfile import save_model
+    from sitetrace.modelfile import described, save_model
     from sitetrace.rundir import read_run
     from sitetrace.weights import weights_path
 
@@ -116,15 +122,20 @@ def fit(runs, out, kind, transitions, checkpoint, states, start, stop, seed) -> 
         raise InputError(f"{out}: no folder {out.parent}: make it first")
     if checkpoint is not None and transitions != "bigru":
         raise InputError("--checkpoint: only --transitions bigru trains step by step: leave it out")
+    if kind != "states" and (transitions != "auto" or states is not None):
+        raise InputError("--transitions, --states: add --kind states, or leave them out")
     if transitions == "bigru":
         weights_path(out)  # a name that leaves no place for the weights is said before the fit
     loaded = [read_run(path) for path in runs]
     for run in loaded:
         _say(run.notes)
-    options = {"transitions": transitions, "n_states": states, "checkpoint": checkpoint}
-    model = fit_model(loaded, seed=seed, start_s=start, stop_s=stop, **options)
+    options = {"kind": kind, "transitions": transitions, "n_states": states}
+    options |= {"checkpoint": checkpoint, "start_s": start, "stop_s": stop}
+    model = fit_model(loaded, seed=seed, **options)
     save_model(model, out)
-    click.echo(f"wrote {out}: {model.mixture.n_states} states above idle {model.idle.mean_w:.1f} W")
+    if "kind_because" in model.provenance:
+        click.echo(model.provenance["kind_because"])
+    click.echo(f"wrote {out}: {described(model)}")
 
 
 @cli.command(epilog="Example: sitetrace show model.json")
@@ -148,7 +159,7 @@ def show(model) -> None:  # noqa: ANN001
     type=click.Choice(["power", "meter"]),
     default="power",
     show_default=True,
-    help="The kind states learns printed power and gives the same for both.",
+    help="Mean power, or what the meter would print; the kind states has only what was printed.",
 )
 @click.option("--dt", type=float, help="Step in seconds; by default the model's own.")
 @click.option("--lead", type=float, default=30.0, show_default=True, help="Seconds before.")
@@ -163,6 +174,7 @@ def generate(model, requests, out, reading, dt, lead, tail, draws, idle_w, seed)
     from sitetrace.modelfile import load_model
     from sitetrace.serving import simulate
     from sitetrace.storage import check_ending, write_trace
+    from sitetrace.timeline_model import TimelineModel
 
     check_ending(out)
     for name, value, low in (("--lead", lead, 0.0), ("--tail", tail, 0.0), ("--idle-w", idle_w, 0)):
@@ -174,7 +186,10 @@ def generate(model, requests, out, reading, dt, lead, tail, draws, idle_w, seed)
     table = read_requests(requests)
     rng = np.random.default_rng(seed)
     timeline = simulate(table, fitted.server, rng)
-    traces = [fitted.draw(timeline, each, dt, lead, tail, idle_w) for each in rng.spawn(draws)]
+    options = {"reading": reading} if isinstance(fitted, TimelineModel) else {}
+    drawn = [
+        fitted.draw(timeline, each, dt, lead, tail, idle_w, **options) for each in rng.spawn(draws)
+    ]
     provenance = {
         "data": fitted.provenance["data"],
         "reading": reading,
@@ -185,10 +200,10 @@ def generate(model, requests, out, reading, dt, lead, tail, draws, idle_w, seed)
         "busy_end_s": float(timeline.requests["end_s"].max()),
         "sitetrace": __version__,
     }
-    write_trace(out, traces, provenance)
+    write_trace(out, drawn, provenance)
     for line in load_warnings(fitted.fitted, timeline):
         click.echo(f"warning: {line}", err=True)
-    click.echo(_described(traces, timeline))
+    click.echo(_described(drawn, timeline))
 
 
 def _described(traces, timeline) -> str:  # noqa: ANN001

@@ -13,13 +13,14 @@ from sitetrace.evaluation import evaluate
 from sitetrace.files import InputError
 from sitetrace.fitting import fit
 from sitetrace.generator import StatesModel
+from sitetrace.kinds import printed
 from sitetrace.metrics import SCORES
 from sitetrace.modelfile import load_model
 from sitetrace.rundir import read_run
 from sitetrace.selection import cross_validate
 from sitetrace.serving import simulate
 from sitetrace.splits import Split, split, splits
-from sitetrace.trace import PowerTrace, Run
+from sitetrace.trace import Run
 from sitetrace.training import cut_run
 
 TESTBED = "testbed/"
@@ -100,35 +101,6 @@ def split_model(name: str, n_states: int | None, seed: int) -> StatesModel:
     return model
 
 
-def draw_traces(
-    model: StatesModel, run: Run, draws: int, rng: np.random.Generator
-) -> list[PowerTrace]:
-    """Generate traces for a run's requests, on the run's clock and with its idle power.
-
-    Parameters
-    ----------
-    model : StatesModel
-        A fitted model.
-    run : Run
-        Recording to be judged on; of its power only the idle before load is used.
-    draws : int
-        Number of independent draws.
-    rng : numpy.random.Generator
-        Source of randomness.
-
-    Returns
-    -------
-    list of PowerTrace
-        From before the first sample to after the last.
-    """
-    times, arrivals = run.samples["time_s"], run.requests["arrival_s"]
-    timeline = simulate(run.requests, model.server, rng)
-    lead_s = max(float(arrivals.iloc[0] - times.iloc[0]) + 2.0, 2.0)
-    tail_s = max(float(times.iloc[-1] - timeline.requests["end_s"].max()) + 2.0, 2.0)
-    idle_w = run.idle_before_load_w()
-    return [model.draw(timeline, each, None, lead_s, tail_s, idle_w) for each in rng.spawn(draws)]
-
-
 def compare(model: StatesModel, parts: Split, draws: int, seed: int) -> pd.DataFrame:
     """Score the model and all baselines on the judged seconds of a split.
 
@@ -156,7 +128,7 @@ def compare(model: StatesModel, parts: Split, draws: int, seed: int) -> pd.DataF
     for judged in parts.judge:
         run = open_run(judged.run)
         mean_w = float(cut_run(run, judged.start_s, judged.stop_s).samples["power_w"].mean())
-        traces = draw_traces(model, run, draws, np.random.default_rng(seed))
+        traces = printed(model, run, draws, np.random.default_rng(seed))
         clock = (traces[0].start_s, model.dt, traces[0].power_w.size)
         simple = baselines(fitting, model.server, run.requests, *clock)
         known = {"split": parts.name, "fitted": part.run, "judged": judged.run}

@@ -12,6 +12,7 @@ from sitetrace.files import InputError
 from sitetrace.generator import StatesModel
 from sitetrace.gru_training import require_torch
 from sitetrace.idle import fit_idle
+from sitetrace.kinds import choose_kind
 from sitetrace.selection import cross_validate
 from sitetrace.states import CANDIDATES, bic_curve, fit_mixture
 from sitetrace.timeline_fitting import fit_timeline
@@ -19,6 +20,8 @@ from sitetrace.timeline_model import TimelineModel
 from sitetrace.trace import Run
 from sitetrace.training import LEAST_SAMPLES, cut_run, fit_parts, prepare, usable
 from sitetrace.transitions import KINDS
+
+QUICK_STATES = 10
 
 
 def fit(
@@ -42,8 +45,9 @@ def fit(
         Measured runs with power and requests, all of one configuration and step.
     seed : int
         Seed of all that is drawn while fitting.
-    kind : {"states", "timeline"}
-        The paper's way, or ours. The options below are those of ``states``.
+    kind : {"states", "timeline", "auto"}
+        The paper's way, ours, or the better one in cross-validation within the runs. The options
+        below are those of ``states``.
     transitions : str
         ``markov``, ``logit``, ``trees``, or ``auto``: the best free run of these in
         cross-validation; or ``bigru``, the paper's net, which needs torch to be trained.
@@ -82,8 +86,12 @@ def fit(
     if transitions == "bigru":
         require_torch()
     runs = [cut_run(run, start_s, stop_s) for run in checked(runs)]
+    provenance = _provenance(runs, seed, start_s, stop_s, {})
+    if kind == "auto":
+        kind, table, because = choose_kind(runs, _fit_quickly, seed)
+        provenance |= {"selection": {"kind": table}, "kind_because": because}
     if kind == "timeline":
-        return fit_timeline(runs, _provenance(runs, seed, start_s, stop_s, {}))
+        return fit_timeline(runs, provenance)
     server = calibrate(runs)
     frame = prepare(runs, server, runs[0].dt)
     before = frame["before_load"].to_numpy()
@@ -95,7 +103,7 @@ def fit(
             f"run {runs[0].name}: {working.sum()} samples above idle while requests run, fewer "
             f"than {LEAST_SAMPLES}: give a longer recording, or check that both clocks agree"
         )
-    selection: dict[str, list[dict]] = {}
+    selection: dict[str, list[dict]] = provenance["selection"]
     options = {"emissions": emissions, "columns": columns, "seed": seed}
     if n_states is None:
         pilot = "logit" if transitions in ("auto", "bigru") else transitions
@@ -129,9 +137,14 @@ def fit(
         emissions=fitted[1],
         power_range_w=(float(power_w.min()), float(power_w.max())),
         fitted=_limits(runs, frame),
-        provenance=_provenance(runs, seed, start_s, stop_s, selection)
-        | ({"training": training} if training else {}),
+        provenance=provenance | ({"training": training} if training else {}),
     )
+
+
+def _fit_quickly(runs: list[Run], kind: str) -> StatesModel | TimelineModel:
+    """Fit a kind for a comparison of kinds, without choosing anything within it."""
+    options = {"transitions": "logit", "n_states": QUICK_STATES} if kind == "states" else {}
+    return fit(runs, seed=0, kind=kind, **options)
 
 
 def checked(runs: list[Run]) -> list[Run]:

@@ -19,16 +19,21 @@ from sitetrace.emissions import Emissions
 from sitetrace.files import InputError, read_json, replacing
 from sitetrace.generator import StatesModel
 from sitetrace.idle import Idle
+from sitetrace.meter import Meter
+from sitetrace.readings import Residual
 from sitetrace.serving import Server
 from sitetrace.soundness import check_model
 from sitetrace.states import Mixture
+from sitetrace.surface import Surface
 from sitetrace.surrogates import ConstantRate, LogNormalTTFT
+from sitetrace.timeline_model import TimelineModel
 from sitetrace.trace import Configuration, parse_step
 from sitetrace.transitions import Logit, Markov, Trees
 from sitetrace.weights import read_arrays, sha256_of, weights_path, write_arrays
 
 SCHEMA = 1
 SERVERS = {"engine": Server, "constant_rate": ConstantRate, "log_normal_ttft": LogNormalTTFT}
+TIMELINE_PARTS = {"idle": Idle, "surface": Surface, "meter": Meter, "residual": Residual}
 TRANSITIONS = {
     "markov": Markov,
     "logit": Logit,
@@ -57,12 +62,12 @@ def _tagged(part: object, kinds: dict[str, type]) -> dict:
     return {"kind": kind, **asdict(part)}
 
 
-def save_model(model: StatesModel, path: Path | str) -> None:
+def save_model(model: StatesModel | TimelineModel, path: Path | str) -> None:
     """Write a model file (and the weights of a net beside it), whole or not at all.
 
     Parameters
     ----------
-    model : StatesModel
+    model : StatesModel or TimelineModel
         The model.
     path : Path or str
         File to be written; conventionally ``.json``.
@@ -74,26 +79,29 @@ def save_model(model: StatesModel, path: Path | str) -> None:
     """
     content = {
         "schema": SCHEMA,
-        "kind": "states",
+        "kind": "timeline" if isinstance(model, TimelineModel) else "states",
         "configuration": asdict(model.configuration),
         "dt_s": f"{model.dt.numerator}/{model.dt.denominator}",
         "server": _tagged(model.server, SERVERS),
+    }
+    shared = {name: getattr(model, name) for name in ("power_range_w", "fitted", "provenance")}
+    if isinstance(model, TimelineModel):
+        parts = {name: asdict(getattr(model, name)) for name in TIMELINE_PARTS}
+        return _write(content | parts | {"decay_s": model.decay_s} | shared, path)
+    content |= {
         "idle": None if model.idle is None else asdict(model.idle),
         "mixture": asdict(model.mixture),
         "transitions": _tagged(model.transitions, TRANSITIONS),
         "emissions": asdict(model.emissions),
-        "power_range_w": model.power_range_w,
-        "fitted": model.fitted,
-        "provenance": model.provenance,
+        **shared,
     }
     if not isinstance(model.transitions, BiGRU):
-        _write(content, path)
-        return
+        return _write(content, path)
     arrays = {name: content["transitions"].pop(name) for name in WEIGHTS}
     with replacing(weights_path(path)) as beside:
         write_arrays(beside, arrays)
         content["transitions"]["weights_sha256"] = sha256_of(beside)
-        _write(content, path)
+        return _write(content, path)
 
 
 def _write(content: dict, path: Path | str) -> None:
@@ -102,7 +110,7 @@ def _write(content: dict, path: Path | str) -> None:
         temporary.write_text(text + "\n", encoding="utf-8")
 
 
-def load_model(path: Path | str) -> StatesModel:
+def load_model(path: Path | str) -> StatesModel | TimelineModel:
     """Read a model file.
 
     Parameters
@@ -112,7 +120,7 @@ def load_model(path: Path | str) -> StatesModel:
 
     Returns
     -------
-    StatesModel
+    StatesModel or TimelineModel
         The model.
 
     Raises
@@ -126,25 +134,34 @@ def load_model(path: Path | str) -> StatesModel:
             f"{path}: field schema is {content.get('schema')!r}, this version reads {SCHEMA}: fit "
             "the model anew or take the matching version of sitetrace"
         )
-    if content.get("kind") != "states":
-        raise InputError(f"{path}: field kind is {content.get('kind')!r}: only 'states' is known")
+    if content.get("kind") not in ("states", "timeline"):
+        raise InputError(
+            f"{path}: field kind is {content.get('kind')!r}: 'states' and 'timeline' are known"
+        )
     beside = _weights(content.get("transitions"), path)
     try:
         # what is read as it stands must be fit to be written again
         for name in ("fitted", "provenance"):
             json.dumps(content[name], allow_nan=False)
-        model = StatesModel(
-            configuration=_build(Configuration, content["configuration"]),
-            dt=parse_step(content["dt_s"]),
-            server=_build_tagged(SERVERS, content["server"]),
-            idle=None if content["idle"] is None else _build(Idle, content["idle"]),
-            mixture=_build(Mixture, content["mixture"]),
-            transitions=_build_tagged(TRANSITIONS, content["transitions"] | beside),
-            emissions=_build(Emissions, content["emissions"]),
-            power_range_w=tuple(map(float, content["power_range_w"])),
-            fitted=dict(content["fitted"]),
-            provenance=dict(content["provenance"]),
-        )
+        shared = {
+            "configuration": _build(Configuration, content["configuration"]),
+            "dt": parse_step(content["dt_s"]),
+            "server": _build_tagged(SERVERS, content["server"]),
+            "power_range_w": tuple(map(float, content["power_range_w"])),
+            "fitted": dict(content["fitted"]),
+            "provenance": dict(content["provenance"]),
+        }
+        if content["kind"] == "timeline":
+            parts = {name: _build(type_, content[name]) for name, type_ in TIMELINE_PARTS.items()}
+            model = TimelineModel(**shared, **parts, decay_s=float(content["decay_s"]))
+        else:
+            model = StatesModel(
+                **shared,
+                idle=None if content["idle"] is None else _build(Idle, content["idle"]),
+                mixture=_build(Mixture, content["mixture"]),
+                transitions=_build_tagged(TRANSITIONS, content["transitions"] | beside),
+                emissions=_build(Emissions, content["emissions"]),
+            )
         check_model(model)
     except KeyError as error:
         raise InputError(f"{path}: field {error} is missing: fit the model anew") from None
@@ -192,12 +209,12 @@ def _build_tagged(kinds: dict[str, type], values: dict) -> Any:  # noqa: ANN401
     return _build(kinds[values["kind"]], values)
 
 
-def summary(model: StatesModel) -> str:
+def summary(model: StatesModel | TimelineModel) -> str:
     """Describe a model in a few lines.
 
     Parameters
     ----------
-    model : StatesModel
+    model : StatesModel or TimelineModel
         The model.
 
     Returns
@@ -206,31 +223,81 @@ def summary(model: StatesModel) -> str:
         Text for the terminal.
     """
     provenance = model.provenance
-    kind = next(name for name, type_ in TRANSITIONS.items() if isinstance(model.transitions, type_))
     runs = ", ".join(f"{run['name']} ({run['sha256'][:12]})" for run in provenance["runs"])
     idle = "one of the states" if model.idle is None else f"{model.idle.mean_w:.2f} W"
-    above = "with" if model.idle is None else "above"
+    lines_of = _timeline_lines if isinstance(model, TimelineModel) else _states_lines
+    kind, table = lines_of(model)
     lines = [
         f"configuration  {model.configuration.name}",
-        f"kind           states: {model.mixture.n_states} states {above} idle, {kind} transitions, "
-        f"{model.emissions.kind} emissions",
+        f"kind           {kind}",
         f"data           {provenance['data']}: {runs}",
         f"step           {float(model.dt):g} s",
         f"idle           {idle}",
         f"server         {model.server}",
         f"fitted up to   {model.fitted}",
-        "state  mean W  sigma W  weight   phi",
+        *table,
     ]
-    mixture = model.mixture
-    columns = (mixture.mean_w, mixture.sigma_w, mixture.weight, model.emissions.phi)
-    for k, row in enumerate(zip(*columns, strict=True), start=1):
-        lines.append(f"{k:5d}  {row[0]:6.1f}  {row[1]:7.2f}  {row[2]:6.3f}  {row[3]:4.2f}")
-    if "rule" in provenance:
-        lines.append(f"rule           {provenance['rule']}")
+    for name, title in (("rule", "rule"), ("kind_because", "chosen")):
+        if name in provenance:
+            lines.append(f"{title:15}{provenance[name]}")
     for name, rows in provenance["selection"].items():
+        if name == "meter":
+            continue
         lines.append(f"chosen by cross-validated free runs: {name}")
         lines += ["  " + "  ".join(f"{k}={_short(v)}" for k, v in row.items()) for row in rows]
     return "\n".join(lines)
+
+
+def described(model: StatesModel | TimelineModel) -> str:
+    """Describe a model in half a line.
+
+    Parameters
+    ----------
+    model : StatesModel or TimelineModel
+        The model.
+
+    Returns
+    -------
+    str
+        Its kind and idle power.
+    """
+    if isinstance(model, TimelineModel):
+        step_ms = 1e3 * model.server.c0_s
+        return f"timeline of steps from {step_ms:.1f} ms, idle {model.idle.mean_w:.1f} W"
+    return f"{model.mixture.n_states} states above idle {model.idle.mean_w:.1f} W"
+
+
+def _states_lines(model: StatesModel) -> tuple[str, list[str]]:
+    """Give the kind in words, and the table of states."""
+    kind = next(name for name, type_ in TRANSITIONS.items() if isinstance(model.transitions, type_))
+    above = "with" if model.idle is None else "above"
+    words = (
+        f"states: {model.mixture.n_states} states {above} idle, {kind} transitions, "
+        f"{model.emissions.kind} emissions"
+    )
+    mixture = model.mixture
+    columns = (mixture.mean_w, mixture.sigma_w, mixture.weight, model.emissions.phi)
+    table = ["state  mean W  sigma W  weight   phi"]
+    for k, row in enumerate(zip(*columns, strict=True), start=1):
+        table.append(f"{k:5d}  {row[0]:6.1f}  {row[1]:7.2f}  {row[2]:6.3f}  {row[3]:4.2f}")
+    return words, table
+
+
+def _timeline_lines(model: TimelineModel) -> tuple[str, list[str]]:
+    """Give the kind in words, and the surface, the meter and the noise."""
+    surface, meter, noise = model.surface, model.meter, model.residual
+    scale = "" if surface.batch_scale > 1e5 else f", saturating with {surface.batch_scale:g}"
+    return "timeline: engine's steps, watts of a step, meter", [
+        f"decode         {surface.decode_w:.1f} W, {surface.per_sequence_w:.2f} W a sequence{scale}"
+        f", {surface.warm_w:.1f} W more when warm",
+        f"prefill        to {surface.prefill_w:.1f} W with a scale of {surface.scale_tokens:g} "
+        f"tokens; sustained at most {surface.limit_w:.0f} W",
+        f"after work     {model.idle.active_w:.1f} W more, gone in {model.decay_s:.2g} s",
+        f"meter          mean of {meter.window_s:g} s, {meter.lag_s:g} s old, renewed every "
+        f"{meter.update_s:g} s",
+        f"noise          {noise.idle_w:.2f} W idle, {noise.decode_w:.2f} W at work, "
+        f"autocorrelation {noise.phi:.2f}",
+    ]
 
 
 def _short(value: Any) -> str:  # noqa: ANN401

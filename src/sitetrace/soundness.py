@@ -19,6 +19,7 @@ from sitetrace.requests import MAX_TOKENS
 from sitetrace.serving import Server
 from sitetrace.states import Mixture
 from sitetrace.surrogates import ConstantRate, LogNormalTTFT
+from sitetrace.timeline_model import TimelineModel
 from sitetrace.transitions import Logit, Markov, Transitions, Trees
 
 DT_RANGE_S = (Fraction(1, 1000), Fraction(3600))
@@ -29,12 +30,12 @@ GREATEST = 1e9
 LEAST_SCALE = 1e-9
 
 
-def check_model(model: StatesModel) -> None:
+def check_model(model: StatesModel | TimelineModel) -> None:
     """Refuse a model whose parts cannot work together.
 
     Parameters
     ----------
-    model : StatesModel
+    model : StatesModel or TimelineModel
         As read from a file.
 
     Raises
@@ -46,16 +47,41 @@ def check_model(model: StatesModel) -> None:
     _demand(low <= model.dt <= high, f"dt_s is not between {float(low):g} and {float(high):g} s")
     _demand(model.configuration.tensor_parallel >= 1, "tensor_parallel is below 1")
     _check_server(model.server)
-    _check_idle(model.idle, model.transitions)
-    _check_mixture(model.mixture)
-    _check_emissions(model.emissions, model.mixture.n_states)
-    _check_transitions(model.transitions, model.mixture.n_states + 1)
+    if isinstance(model, TimelineModel):
+        _check_timeline(model)
+    else:
+        _check_idle(model.idle, model.transitions)
+        _check_mixture(model.mixture)
+        _check_emissions(model.emissions, model.mixture.n_states)
+        _check_transitions(model.transitions, model.mixture.n_states + 1)
     lowest, highest = model.power_range_w
     _demand(0 <= lowest <= highest <= MAX_POWER_W, "power_range_w is no range of power")
     for name, limit in model.fitted.items():
         known = isinstance(limit, int | float) and not isinstance(limit, bool)
         _demand(known and limit >= 0, f"fitted.{name} is no number")
     _check_provenance(model.provenance)
+
+
+def _check_timeline(model: TimelineModel) -> None:
+    """Demand powers that a server draws and times that a meter has."""
+    _demand(isinstance(model.server, Server), "server: the kind timeline needs an engine")
+    _check_idle(model.idle, None)
+    surface, meter, noise = model.surface, model.meter, model.residual
+    powers = [
+        *(surface.idle_w, surface.decode_w, surface.per_sequence_w, surface.prefill_w),
+        *(surface.warm_w, surface.limit_w, noise.idle_w, noise.decode_w),
+        *(meter.noise_w, meter.quantum_w),
+    ]
+    _watts(np.array(powers), (len(powers),), "surface, meter, residual")
+    _demand(surface.idle_w == model.idle.mean_w, "surface: idle_w is not that of idle")
+    _demand(0 < surface.scale_tokens <= MAX_TOKENS, "surface: scale_tokens is no number of tokens")
+    _demand(0 < surface.batch_scale <= GREATEST, "surface: batch_scale is no number of sequences")
+    _demand(0 < meter.window_s <= LONGEST_S, "meter: window_s is not a time up to a minute")
+    _demand(meter.dt_s == float(model.dt), "meter: dt_s is not the model's step")
+    _demand(abs(meter.lag_s) <= LONGEST_S, "meter: lag_s is not a time up to a minute")
+    _demand(0 <= meter.update_s <= LONGEST_S, "meter: update_s is not a time up to a minute")
+    _demand(0 <= noise.phi <= PHI_MAX, f"residual: phi is not a value from 0 to {PHI_MAX}")
+    _demand(0 < model.decay_s <= LONGEST_S, "decay_s is not a time up to a minute")
 
 
 def _demand(sound: bool, what: str) -> None:
@@ -91,7 +117,7 @@ def _check_server(server: Server | ConstantRate | LogNormalTTFT) -> None:
         _demand(1 <= server.max_active <= MOST_SEQUENCES, "server: max_active is absurd")
 
 
-def _check_idle(idle: Idle | None, transitions: Transitions) -> None:
+def _check_idle(idle: Idle | None, transitions: Transitions | None) -> None:
     if idle is None:
         never = isinstance(transitions, Coupled | Independent)
         _demand(never, "idle: is missing, and the transitions lead there")

@@ -14,6 +14,28 @@ WARM_S = 20.0
 LIMIT_S = 0.5
 
 
+def counted(batch: np.ndarray, batch_scale: float) -> np.ndarray:
+    """Count sequences so that each further one counts less.
+
+    A further sequence of a mixture of experts touches fewer experts that no other one touched,
+    and one of a dense model finds the memory at work already.
+
+    Parameters
+    ----------
+    batch : numpy.ndarray
+        Sequences, shape (n,).
+    batch_scale : float
+        Where it begins to matter; infinite for never.
+
+    Returns
+    -------
+    numpy.ndarray
+        ``batch_scale ln(1 + batch/batch_scale)``, shape (n,).
+    """
+    batch = np.asarray(batch, dtype=float)
+    return batch if np.isinf(batch_scale) else batch_scale * np.log1p(batch / batch_scale)
+
+
 @dataclass(frozen=True)
 class Surface:
     """Power of a server by what its engine does.
@@ -33,6 +55,9 @@ class Surface:
     warm_w : float
         Added to decoding on a warm board, watts: a first-order term that saturates, with a time
         constant of 20 s of work, and fades as fast without it.
+    batch_scale : float
+        Sequences from which on one more adds ever less: the batch counts as
+        ``batch_scale ln(1 + batch/batch_scale)``, which is the batch itself without a scale.
     limit_w : float
         What the board holds its power to when it would stay above for some half a second, watts.
     """
@@ -43,6 +68,7 @@ class Surface:
     prefill_w: float
     scale_tokens: float
     warm_w: float = 0.0
+    batch_scale: float = np.inf
     limit_w: float = np.inf
 
     def step_power_w(self, batch: np.ndarray, prefill_tokens: np.ndarray) -> np.ndarray:
@@ -59,9 +85,9 @@ class Surface:
         -------
         numpy.ndarray
             Watts, shape (n,): ``d + (prefill_w - d) (1 - exp(-tokens/scale))`` with
-            ``d = decode_w + per_sequence_w batch``; without prompt tokens it is d.
+            ``d = decode_w + per_sequence_w counted(batch)``; without prompt tokens it is d.
         """
-        decode_w = self.decode_w + self.per_sequence_w * np.asarray(batch, dtype=float)
+        decode_w = self.decode_w + self.per_sequence_w * counted(batch, self.batch_scale)
         return decode_w + (self.prefill_w - decode_w) * self.saturation(prefill_tokens)
 
     def saturation(self, prefill_tokens: np.ndarray) -> np.ndarray:
@@ -96,7 +122,9 @@ class Surface:
 
         start, end = (segments[name].to_numpy(dtype=float) for name in ("start_s", "end_s"))
         prefill = segments["prefill_tokens"].to_numpy(dtype=float)
-        decode_w = self.decode_w + self.per_sequence_w * segments["batch"].to_numpy(dtype=float)
+        decode_w = self.decode_w + self.per_sequence_w * counted(
+            segments["batch"], self.batch_scale
+        )
         decode_w += self.warm_w * warmth(start, end, WARM_S)
         power_w = decode_w + (self.prefill_w - decode_w) * self.saturation(prefill)
         return held_below(start, end, power_w, self.idle_w, self.limit_w, LIMIT_S)

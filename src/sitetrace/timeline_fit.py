@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import itertools
-from dataclasses import dataclass, replace
+from dataclasses import asdict, dataclass, replace
 
 import numpy as np
 import pandas as pd
@@ -16,7 +16,7 @@ from sitetrace.meter import Meter
 from sitetrace.readings import Residual, ages_s
 from sitetrace.rendering import warmth
 from sitetrace.serving import Server, simulate
-from sitetrace.surface import WARM_S, Surface
+from sitetrace.surface import WARM_S, Surface, counted
 from sitetrace.timeline import Timeline
 from sitetrace.trace import Run
 
@@ -24,15 +24,17 @@ WINDOWS_S = (0.025, 0.05, 0.1, 0.25, 0.5, 1.0)
 LAGS_S = (-0.05, 0.0, 0.05, 0.1)
 UPDATES_S = (0.05, 0.1, 0.15, 0.2)
 SCALES_TOKENS = (60.0, 120.0, 200.0, 300.0, 450.0, 700.0, 1100.0)
+SCALES_BATCH = (0.5, 2.0, 8.0, 32.0, 1e6)
 EDGE_S = 2.0
 # what a board gains while it warms up, by experience: watts a GPU, and how sure that is
 WARM_W, WARM_SD_W, WARM_MAX_W = 8.0, 3.0, 14.0
 # the same for the power just after work
 AFTER_W, AFTER_S, AFTER_NOISE_W = 5.0, 1.0, 2.0
-SCALE_TOKENS, SCALE_SPREAD = 300.0, 0.5
+SCALE_SPREAD = 0.5
 OUTLIER_SHARE = 0.02
 ENERGY_SHARE = 0.003
 LEAST_SD_W = 0.3
+PHI_MAX = 0.95
 
 
 @dataclass(frozen=True)
@@ -57,6 +59,22 @@ class Seen:
     power_w: np.ndarray
     idle_w: float
     parts_s: np.ndarray
+
+
+@dataclass(frozen=True)
+class Scales:
+    """Where power begins to saturate.
+
+    Parameters
+    ----------
+    tokens : float
+        With the prompt tokens of a step.
+    batch : float
+        With the sequences that decode.
+    """
+
+    tokens: float = 300.0
+    batch: float = 8.0
 
 
 def observe_power(run: Run, server: Server, idle_w: float) -> Seen:
@@ -87,7 +105,7 @@ def observe_power(run: Run, server: Server, idle_w: float) -> Seen:
     return Seen(timeline, times[near], run.samples["power_w"].to_numpy()[near], idle_w, parts_s)
 
 
-def shares(seen: Seen, meter: Meter, scale_tokens: float, count: int = 9) -> np.ndarray:
+def shares(seen: Seen, meter: Meter, scales: Scales, count: int = 9) -> np.ndarray:
     """Say what each reading may have seen, for each of its possible ages.
 
     Parameters
@@ -96,8 +114,8 @@ def shares(seen: Seen, meter: Meter, scale_tokens: float, count: int = 9) -> np.
         Readings.
     meter : Meter
         Window, lag and renewal.
-    scale_tokens : float
-        Scale of the saturation by prefill.
+    scales : Scales
+        Of prefill and of the batch.
     count : int
         Number of ages.
 
@@ -110,8 +128,8 @@ def shares(seen: Seen, meter: Meter, scale_tokens: float, count: int = 9) -> np.
     work = seen.timeline.segments
     start, end = work["start_s"].to_numpy(), work["end_s"].to_numpy()
     length_s = end - start
-    batch, warm = work["batch"].to_numpy(float), warmth(start, end, WARM_S)
-    full = -np.expm1(-work["prefill_tokens"].to_numpy() / scale_tokens)
+    batch, warm = counted(work["batch"], scales.batch), warmth(start, end, WARM_S)
+    full = -np.expm1(-work["prefill_tokens"].to_numpy() / scales.tokens)
     ends = seen.times_s[:, None, None] - seen.parts_s[:, None] - ages_s(meter, count=count)
     plain = (length_s, length_s * batch, length_s * warm)
     columns = [
@@ -163,13 +181,32 @@ def _loss(point: np.ndarray, views: list[tuple[Seen, np.ndarray]], gpus: int) ->
     return total + 0.5 * ((meant_w / spent_w - 1.0) / ENERGY_SHARE) ** 2
 
 
-def _best_law(
-    seen: list[Seen], meter: Meter, scale: float, start: np.ndarray, gpus: int
+def best_law(
+    seen: list[Seen], meter: Meter, scales: Scales, start: np.ndarray, gpus: int
 ) -> tuple[float, np.ndarray]:
-    """Minimise the loss over the surface and the noise, the meter and the scale given."""
+    """Minimise the loss over the surface and the noise, the meter and the scales given.
+
+    Parameters
+    ----------
+    seen : list of Seen
+        Readings of one configuration.
+    meter, scales : Meter, Scales
+        Held as they are.
+    start : numpy.ndarray
+        Where to begin; as `fit_reading` gives it.
+    gpus : int
+        GPUs of the server.
+
+    Returns
+    -------
+    loss : float
+        Negative log-likelihood with priors.
+    law : numpy.ndarray
+        As `fit_reading` gives it.
+    """
     from scipy.optimize import minimize
 
-    views = [(each, shares(each, meter, scale)) for each in seen]
+    views = [(each, shares(each, meter, scales)) for each in seen]
     unit = np.array([10.0, 1.0, 50.0, 5.0, 0.3, 0.5]) * np.array([gpus, 1, gpus, gpus, 1, 1])
     low = [0.0, 0.0, 0.0, 0.0, np.log(LEAST_SD_W), np.log(LEAST_SD_W)]
     high = [np.inf, np.inf, np.inf, WARM_MAX_W * gpus, np.inf, np.inf]
@@ -194,11 +231,11 @@ def _first_law(seen: list[Seen], gpus: int) -> np.ndarray:
     return np.array([middle, gpus, top + 20.0 * gpus, WARM_W * gpus, *noise])
 
 
-def fit_reading(seen: list[Seen], gpus: int) -> tuple[Meter, float, np.ndarray, list[dict]]:
-    """Find the meter, the scale of prefill, the surface and the noise.
+def fit_reading(seen: list[Seen], gpus: int) -> tuple[float, Meter, Scales, np.ndarray, list[dict]]:
+    """Find the meter, the scales, the surface and the noise.
 
     Of each reading the age is unknown within the meter's renewal: the likelihood is the mean over
-    the ages. Window, lag and renewal, and scale are chosen in turn, twice.
+    the ages. Window, lag and renewal, and both scales are chosen in turn, twice.
 
     Parameters
     ----------
@@ -209,45 +246,59 @@ def fit_reading(seen: list[Seen], gpus: int) -> tuple[Meter, float, np.ndarray, 
 
     Returns
     -------
+    loss : float
+        Negative log-likelihood with priors.
     meter : Meter
         Window, lag, renewal.
-    scale_tokens : float
-        Scale of the saturation by prefill.
+    scales : Scales
+        Of prefill and of the batch.
     law : numpy.ndarray
         ``decode_w``, ``per_sequence_w``, ``prefill_w``, ``warm_w``, and logarithms of the
         standard deviations while decoding and in saturated prefill (watts).
     tried : list of dict
-        Meters tried and their loss (negative log-likelihood).
+        What was tried and its loss.
     """
-    law, scale, tried = _first_law(seen, gpus), 300.0, []
+    tried = []
 
-    def attempt(meter: Meter, scale: float) -> tuple[float, np.ndarray]:
-        return _best_law(seen, meter, scale, law, gpus)
-
-    def choose(meters: list[Meter]) -> tuple[Meter, np.ndarray]:
-        results = [attempt(meter, scale) for meter in meters]
-        for meter, (loss, _) in zip(meters, results, strict=True):
+    def best(choices: list[tuple[Meter, Scales]], start: np.ndarray) -> tuple:
+        results = []
+        for meter, scales in choices:
+            loss, law = best_law(seen, meter, scales, start, gpus)
+            loss += (np.log(scales.tokens / Scales.tokens) / SCALE_SPREAD) ** 2 / 2
             row = {name: getattr(meter, name) for name in ("window_s", "lag_s", "update_s")}
-            tried.append(row | {"loss": loss})
-        best = int(np.argmin([loss for loss, _ in results]))
-        return meters[best], results[best][1]
+            tried.append(row | asdict(scales) | {"loss": loss})
+            results.append((loss, meter, scales, law))
+        return min(results, key=lambda result: result[0])
 
-    meter = Meter(window_s=0.05, update_s=0.1)
-    meter, law = choose([replace(meter, window_s=window) for window in WINDOWS_S])
+    meter, scales = Meter(window_s=0.05, update_s=0.1), Scales()
+    windows = [(replace(meter, window_s=window), scales) for window in WINDOWS_S]
+    found = best(windows, _first_law(seen, gpus))
     for _ in range(2):
-        grid = itertools.product(LAGS_S, UPDATES_S)
-        meter, law = choose([replace(meter, lag_s=lag, update_s=update) for lag, update in grid])
-        near = [window for window in WINDOWS_S if 0.3 < window / meter.window_s < 3]
-        meter, law = choose([replace(meter, window_s=window) for window in near])
-        results = [attempt(meter, scale) for scale in SCALES_TOKENS]
-        doubt = (np.log(np.array(SCALES_TOKENS) / SCALE_TOKENS) / SCALE_SPREAD) ** 2 / 2
-        best = int(np.argmin([loss for loss, _ in results] + doubt))
-        scale, law = SCALES_TOKENS[best], results[best][1]
-    return meter, scale, law, tried
+        for change in (_other_clocks, _other_windows, _other_prefill, _other_batch):
+            found = best(change(*found[1:3]), found[3])
+    return *found, tried
+
+
+def _other_clocks(meter: Meter, scales: Scales) -> list[tuple[Meter, Scales]]:
+    grid = itertools.product(LAGS_S, UPDATES_S)
+    return [(replace(meter, lag_s=lag, update_s=update), scales) for lag, update in grid]
+
+
+def _other_windows(meter: Meter, scales: Scales) -> list[tuple[Meter, Scales]]:
+    near = [window for window in WINDOWS_S if 0.3 < window / meter.window_s < 3]
+    return [(replace(meter, window_s=window), scales) for window in near]
+
+
+def _other_prefill(meter: Meter, scales: Scales) -> list[tuple[Meter, Scales]]:
+    return [(meter, replace(scales, tokens=tokens)) for tokens in SCALES_TOKENS]
+
+
+def _other_batch(meter: Meter, scales: Scales) -> list[tuple[Meter, Scales]]:
+    return [(meter, replace(scales, batch=batch)) for batch in SCALES_BATCH]
 
 
 def fit_residual(
-    seen: list[Seen], meter: Meter, scale: float, law: np.ndarray, idle_sd_w: float
+    seen: list[Seen], meter: Meter, scales: Scales, law: np.ndarray, idle_sd_w: float
 ) -> Residual:
     """Take the noise by regime, and how long it lasts while decoding.
 
@@ -257,8 +308,8 @@ def fit_residual(
         Readings.
     meter : Meter
         The fitted meter.
-    scale : float
-        Scale of the saturation by prefill, tokens.
+    scales : Scales
+        Of prefill and of the batch.
     law : numpy.ndarray
         As `fit_reading` gives it.
     idle_sd_w : float
@@ -271,7 +322,7 @@ def fit_residual(
     """
     before, after = [], []
     for each in seen:
-        share = shares(each, meter, scale)
+        share = shares(each, meter, scales)
         left = each.power_w - power_of(share, law, each.idle_w).mean(axis=1)
         calm = (share[0].min(axis=1) > 0.98) & (share[3].max(axis=1) < 0.05)
         pairs = calm[1:] & calm[:-1] & (np.diff(each.times_s) < 1.5 * meter.dt_s)
@@ -282,7 +333,7 @@ def fit_residual(
     kept = (np.abs(before) < limit) & (np.abs(after) < limit)
     phi = 0.0
     if kept.sum() >= 20:
-        phi = float(np.clip(np.corrcoef(before[kept], after[kept])[0, 1], 0.0, 0.95))
+        phi = float(np.clip(np.corrcoef(before[kept], after[kept])[0, 1], 0.0, PHI_MAX))
     return Residual(idle_sd_w, float(np.exp(law[4])), phi)
 
 
@@ -326,7 +377,7 @@ def fit_afterglow(frame: pd.DataFrame, idle: Idle, meter: Meter, gpus: int) -> t
     return float(found[0]), float(np.exp(found[1]))
 
 
-def surface_of(law: np.ndarray, scale: float, idle_w: float, hardware: str, gpus: int) -> Surface:
+def surface_of(law: np.ndarray, scales: Scales, idle_w: float, hardware: str, gpus: int) -> Surface:
     """Make the surface from fitted numbers and the board's design power.
 
     Parameters
@@ -351,4 +402,5 @@ def surface_of(law: np.ndarray, scale: float, idle_w: float, hardware: str, gpus
         limit_w = device(hardware)["tdp_w"] * gpus
     except InputError:
         limit_w = 1e6
-    return Surface(idle_w, *map(float, law[:3]), scale, float(law[3]), limit_w)
+    law = [float(value) for value in law]
+    return Surface(idle_w, *law[:3], scales.tokens, law[3], scales.batch, limit_w)

@@ -6,14 +6,16 @@ from dataclasses import replace
 from fractions import Fraction
 
 import numpy as np
+import pandas as pd
 
 from sitetrace.calibration import calibrate
 from sitetrace.files import InputError
 from sitetrace.generator import busiest_rate, most_at_once
-from sitetrace.idle import fit_idle
+from sitetrace.idle import Idle, fit_idle
 from sitetrace.serving import Server
 from sitetrace.timeline_fit import (
     Seen,
+    best_law,
     fit_afterglow,
     fit_reading,
     fit_residual,
@@ -25,6 +27,9 @@ from sitetrace.trace import Run
 from sitetrace.training import prepare
 
 DT = Fraction(1, 4)
+# a further sequence lengthens a decode step by about so much of it
+DECODE_SHARE = 0.03
+SIMPLEX = np.array([[0.0, 0.0], [1.0, 0.0], [0.0, 2.0]])
 
 
 def fit_timeline(runs: list[Run], provenance: dict) -> TimelineModel:
@@ -48,6 +53,8 @@ def fit_timeline(runs: list[Run], provenance: dict) -> TimelineModel:
         If the readings do not rise above idle.
     """
     server = calibrate(runs)
+    if all(run.engine is None for run in runs):
+        server = learn_decode(runs, server)
     return fit_power(runs, server, provenance)
 
 
@@ -75,30 +82,89 @@ def fit_power(runs: list[Run], server: Server, provenance: dict) -> TimelineMode
     """
     configuration = runs[0].configuration
     gpus = configuration.tensor_parallel
-    frame = prepare(runs, server, runs[0].dt)
+    frame, idle = _idle_of(runs, server)
     power_w = frame["power_w"].to_numpy()
-    idle = fit_idle(power_w, frame["before_load"].to_numpy(), frame["quiet_for_s"].to_numpy())
-    # each board has its own idle power; a recording without any takes the others'
-    boards_w = [run.idle_before_load_w() or idle.mean_w for run in runs]
-    seen = [observe_power(*pair) for pair in zip(runs, [server] * len(runs), boards_w, strict=True)]
+    seen = _seen_by(runs, server, idle)
     if not any(len(each.times_s) for each in seen):
         raise InputError(f"run {runs[0].name}: no sample while requests run: check both clocks")
-    meter, scale, law, tried = fit_reading(seen, gpus)
+    _, meter, scales, law, tried = fit_reading(seen, gpus)
     active_w, decay_s = fit_afterglow(frame, idle, meter, gpus)
-    residual = fit_residual(seen, meter, scale, law, float(np.std(idle.deviation_w)))
+    residual = fit_residual(seen, meter, scales, law, float(np.std(idle.deviation_w)))
     return TimelineModel(
         configuration=configuration,
         dt=DT,
         server=server,
         idle=replace(idle, active_w=active_w),
         decay_s=decay_s,
-        surface=surface_of(law, scale, idle.mean_w, configuration.hardware, gpus),
+        surface=surface_of(law, scales, idle.mean_w, configuration.hardware, gpus),
         meter=meter,
         residual=residual,
         power_range_w=(float(power_w.min()), float(power_w.max())),
         fitted=_reach(runs, seen),
         provenance=provenance | {"selection": provenance["selection"] | {"meter": tried}},
     )
+
+
+def learn_decode(runs: list[Run], server: Server) -> Server:
+    """Learn the time of decode steps from power, where no counter tells it.
+
+    Times to first token know nothing of decode; a power that rises with the batch and falls when
+    the last request ends does. What is taken from a step is added to what a client waits for
+    besides, so that times to first token stay what they were.
+
+    Parameters
+    ----------
+    runs : list of Run
+        Without engine counters.
+    server : Server
+        Calibrated on times to first token.
+
+    Returns
+    -------
+    Server
+        With ``c0_s`` and ``c1_s`` that make the readings most likely.
+    """
+    from scipy.optimize import minimize
+
+    gpus = runs[0].configuration.tensor_parallel
+    _, idle = _idle_of(runs, server)
+    first = server
+
+    def changed(point: np.ndarray) -> Server:
+        c0_s, c1_s = first.c0_s * np.exp(point[0]), DECODE_SHARE * first.c0_s * np.exp(point[1])
+        overhead_s = max(first.overhead_s + first.c0_s - c0_s, 0.0)
+        return replace(first, c0_s=float(c0_s), c1_s=float(c1_s), overhead_s=float(overhead_s))
+
+    point = np.array([-0.3, 0.0])
+    for reach in (0.4, 0.15):
+        seen = _seen_by(runs, changed(point), idle)
+        _, meter, scales, law, _ = fit_reading(seen, gpus)
+        point = minimize(
+            lambda at: best_law(
+                _seen_by(runs, changed(at), idle),
+                meter,
+                scales,
+                law,
+                gpus,  # noqa: B023
+            )[0],
+            point,
+            method="Nelder-Mead",
+            options={"initial_simplex": point + reach * SIMPLEX, "maxfev": 40, "xatol": 0.01},
+        ).x
+    return changed(point)
+
+
+def _idle_of(runs: list[Run], server: Server) -> tuple[pd.DataFrame, Idle]:
+    """Prepare the samples of the runs, and take the idle power from them."""
+    frame = prepare(runs, server, runs[0].dt)
+    columns = (frame[name].to_numpy() for name in ("power_w", "before_load", "quiet_for_s"))
+    return frame, fit_idle(*columns)
+
+
+def _seen_by(runs: list[Run], server: Server, idle: Idle) -> list[Seen]:
+    """Put readings beside their work; a board that never idles takes the others' idle power."""
+    boards_w = [run.idle_before_load_w() or idle.mean_w for run in runs]
+    return [observe_power(run, server, idle_w) for run, idle_w in zip(runs, boards_w, strict=True)]
 
 
 def _reach(runs: list[Run], seen: list[Seen]) -> dict[str, float]:

@@ -58,7 +58,11 @@ def cut_run(run: Run, start_s: float | None, stop_s: float | None) -> Run:
     engine = run.engine
     if engine is not None:
         engine = engine[engine["time_s"].between(begin, end)].reset_index(drop=True)
-    samples = run.samples[run.samples["time_s"].between(begin, end)].reset_index(drop=True)
+    inside = run.samples["time_s"].between(begin, end)
+    samples = run.samples[inside].reset_index(drop=True)
+    published = run.published
+    if published is not None:
+        published = published[inside.to_numpy()].reset_index(drop=True)
     if requests.empty:
         raise InputError(f"run {run.name}: no request before {stop_s} s: widen --to")
     if len(samples) < LEAST_SAMPLES:
@@ -66,7 +70,8 @@ def cut_run(run: Run, start_s: float | None, stop_s: float | None) -> Run:
             f"run {run.name}: {len(samples)} power samples from {start_s} to {stop_s} s after the "
             f"first request, fewer than {LEAST_SAMPLES}: widen --from/--to"
         )
-    return replace(run, requests=requests, engine=engine, samples=samples)
+    parts = {"requests": requests, "engine": engine, "samples": samples}
+    return replace(run, **parts, published=published)
 
 
 def prepare(runs: list[Run], server: Server, dt: Fraction) -> pd.DataFrame:

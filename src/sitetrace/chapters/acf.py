@@ -9,11 +9,12 @@ import pandas as pd
 
 from sitetrace.activity import COLUMNS, activity_table
 from sitetrace.baselines import baselines
-from sitetrace.comparison import COMPOSED, TESTBED, draw_traces, open_run
+from sitetrace.comparison import COMPOSED, TESTBED, open_run
 from sitetrace.coupling import Independent
 from sitetrace.datasets import data_dir
 from sitetrace.evaluation import evaluate
 from sitetrace.generator import StatesModel
+from sitetrace.kinds import printed
 from sitetrace.metrics import acf, acf_lags
 from sitetrace.modelfile import load_model
 from sitetrace.records import record
@@ -69,7 +70,7 @@ def methods(model: StatesModel, parts: Split, run: Run, draws: int, seed: int) -
         models["states, bigru"] = load_model(net)
     models[INDEPENDENT] = replace(model, transitions=Independent(model.mixture.weight))
     found = {
-        name: draw_traces(each, run, draws, np.random.default_rng(seed))
+        name: printed(each, run, draws, np.random.default_rng(seed))
         for name, each in models.items()
     }
     first = found[COMPOSED][0]

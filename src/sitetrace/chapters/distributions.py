@@ -7,11 +7,12 @@ import pandas as pd
 
 from sitetrace.alignment import pair
 from sitetrace.carryover import rank_agreement
-from sitetrace.comparison import draw_traces, open_run
+from sitetrace.comparison import open_run
 from sitetrace.emissions import PHI_THRESHOLD
 from sitetrace.floors import noise_floor
 from sitetrace.generator import StatesModel
 from sitetrace.idle_ends import spread_errors
+from sitetrace.kinds import printed
 from sitetrace.metrics import acf, acf_lags, energy_error_pct, ks_distance, nrmse, scores
 from sitetrace.normality import LEVEL
 from sitetrace.records import record
@@ -59,7 +60,7 @@ def judged_power(model: StatesModel, judged: Part, draws: int, seed: int) -> dic
         width_s)``, generated power of shape (draws, n).
     """
     run = open_run(judged.run)
-    traces = draw_traces(model, run, draws, np.random.default_rng(seed))
+    traces = printed(model, run, draws, np.random.default_rng(seed))
     window = cut_run(run, judged.start_s, judged.stop_s).samples
     begin_s, end_s, _ = run.busy_span()
     found = {}

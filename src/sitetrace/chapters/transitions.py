@@ -7,12 +7,13 @@ from dataclasses import replace
 import numpy as np
 import pandas as pd
 
-from sitetrace.comparison import TESTBED, draw_traces, open_run
+from sitetrace.comparison import TESTBED, open_run
 from sitetrace.coupling import Independent
 from sitetrace.datasets import shipped_model
 from sitetrace.decomposition import labelled
 from sitetrace.evaluation import evaluate
 from sitetrace.generator import StatesModel
+from sitetrace.kinds import printed
 from sitetrace.modelfile import load_model
 from sitetrace.nets import read_net_table
 from sitetrace.paper import read_paper_table
@@ -215,7 +216,7 @@ def free_runs(
     rows = [{"candidate": "recording", "stay_bins": stay_bins(labels.state)}]
     everyone = models | {INDEPENDENT: replace(first, transitions=Independent(first.mixture.weight))}
     for name, model in everyone.items():
-        traces = draw_traces(model, run, draws, np.random.default_rng(seed))
+        traces = printed(model, run, draws, np.random.default_rng(seed))
         result = evaluate(run, traces, start_s=part.start_s, stop_s=part.stop_s)["native"]
         whole, busy = result["whole"], result["busy"]
         drawn = model.draw_states(frame, np.random.default_rng(seed))
