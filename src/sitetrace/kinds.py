@@ -43,7 +43,7 @@ def choose_kind(
         The kind with the lower loss; ``timeline`` where the runs are too short to be halved.
     table : list of dict
         Per kind: ``ks``, ``acf_r2``, ``energy_error_pct``, ``nrmse`` (of one second), medians over
-        halves, runs and draws, and ``loss``, their sum in units of what is aimed at.
+        runs and draws, and ``loss``, their sum in units of what is aimed at.
     because : str
         The reason in one line.
     """
@@ -58,19 +58,20 @@ def choose_kind(
         return "timeline", [], f"timeline: too little to fit both kinds on halves ({error})"
     rows = []
     for kind in KINDS:
-        scored = []
-        for run, middle in zip(runs, middles, strict=True):
-            cuts = ((middle, None), (0.0, middle))
-            for model, cut in zip(models[kind], cuts, strict=True):
-                scored += _scores(model, run, cut, seed)
+        scored = [
+            score
+            for run, middle in zip(runs, middles, strict=True)
+            for score in _scores(models[kind], run, middle, seed)
+        ]
         row = {name: float(np.median([score[name] for score in scored])) for name in scored[0]}
+        row = {"kind": kind, **row}
         row["loss"] = (
             row["ks"] / KS_UNIT
             + (1 - row["acf_r2"]) / ACF_UNIT
             + row["energy_error_pct"] / ENERGY_UNIT_PCT
             + row["nrmse"] / NRMSE_UNIT
         )
-        rows.append({"kind": kind, **row})
+        rows.append(row)
     better, worse = sorted(rows, key=lambda row: row["loss"])
     because = (
         f"{better['kind']}, not {worse['kind']}: each fitted on half of the seconds and judged on "
@@ -96,16 +97,21 @@ def _middle_s(run: Run) -> float:
 
 
 def _scores(
-    model: StatesModel | TimelineModel, run: Run, cut: tuple[float | None, float | None], seed: int
+    models: list[StatesModel | TimelineModel], run: Run, middle_s: float, seed: int
 ) -> list[dict[str, float]]:
-    """Score draws on some seconds of a run."""
+    """Score draws over a whole run, each half of it by the model that has not seen it."""
+    early, late = (
+        printed(model, run, DRAWS, np.random.default_rng(seed)) for model in reversed(models)
+    )
     found = []
-    for trace in printed(model, run, DRAWS, np.random.default_rng(seed)):
-        result = evaluate(run, trace, start_s=cut[0], stop_s=cut[1])
+    for before, after in zip(early, late, strict=True):
+        arrival_s = float(run.requests["arrival_s"].iloc[0])
+        turn = int((arrival_s + middle_s - before.start_s) / before.dt_s)
+        power_w = np.concatenate([before.power_w[:turn], after.power_w[turn:]])
+        result = evaluate(run, PowerTrace(before.start_s, before.dt, power_w))
         whole = result["native"]["whole"]
         row = {name: whole[name] for name in ("ks", "acf_r2", "energy_error_pct")}
-        row["nrmse"] = result["1s"]["whole"]["nrmse"]
-        found.append({name: 0.0 if value is None else value for name, value in row.items()})
+        found.append(row | {"nrmse": result["1s"]["whole"]["nrmse"]})
     return found
 
 
