@@ -8,7 +8,7 @@ import pandas as pd
 from sitetrace import testbed
 from sitetrace.activity import activity_table
 from sitetrace.baselines import baselines
-from sitetrace.datasets import data_dir, dataset_path
+from sitetrace.datasets import data_dir, dataset_path, shipped_model
 from sitetrace.evaluation import evaluate
 from sitetrace.files import InputError
 from sitetrace.fitting import fit
@@ -20,6 +20,7 @@ from sitetrace.rundir import read_run
 from sitetrace.selection import cross_validate
 from sitetrace.serving import simulate
 from sitetrace.splits import Split, split, splits
+from sitetrace.timeline_model import TimelineModel
 from sitetrace.trace import Run
 from sitetrace.training import cut_run
 
@@ -98,6 +99,31 @@ def split_model(name: str, n_states: int | None, seed: int) -> StatesModel:
     model = load_model(path)
     if model.provenance["runs"] != [{"name": run.name, "sha256": run.digest}]:
         raise InputError(f"{path}: fitted on other files than those of {run.name}: make it anew")
+    return model
+
+
+def timeline_model(name: str) -> TimelineModel:
+    """Take the shipped timeline model of a split, after a look at what it was fitted on.
+
+    Parameters
+    ----------
+    name : str
+        Name of the split.
+
+    Returns
+    -------
+    TimelineModel
+        Fitted on the split's fitting seconds alone.
+
+    Raises
+    ------
+    InputError
+        If it was fitted on other runs than those at hand.
+    """
+    run = open_run(split(name).fit[0].run)
+    model = load_model(shipped_model(f"{name}_timeline"))
+    if model.provenance["runs"][0]["sha256"] != run.digest:
+        raise InputError(f"{name}_timeline: fitted on other files than those of {run.name}")
     return model
 
 
