@@ -99,7 +99,7 @@ def seen_w(
     """
     segments = timeline.segments
     length_s = (segments["end_s"] - segments["start_s"]).to_numpy()
-    above_w = surface.segment_power_w(segments) - surface.idle_w
+    above_w = surface.above_idle_w(segments)
     above, busy = (
         amount_in_bins(segments, amount * length_s, ends_s, meter.window_s) / meter.window_s
         for amount in (above_w, 1.0)
