@@ -28,7 +28,7 @@ def fit(
     runs: list[Run],
     *,
     seed: int,
-    kind: str = "states",
+    kind: str = "auto",
     transitions: str = "auto",
     n_states: int | None = None,
     emissions: str = "gaussian",
@@ -47,7 +47,7 @@ def fit(
         Seed of all that is drawn while fitting.
     kind : {"states", "timeline", "auto"}
         The paper's way, ours, or the better one in cross-validation within the runs. The options
-        below are those of ``states``.
+        below are those of ``states``: giving one means that kind.
     transitions : str
         ``markov``, ``logit``, ``trees``, or ``auto``: the best free run of these in
         cross-validation; or ``bigru``, the paper's net, which needs torch to be trained.
@@ -87,6 +87,8 @@ def fit(
         require_torch()
     runs = [cut_run(run, start_s, stop_s) for run in checked(runs)]
     provenance = _provenance(runs, seed, start_s, stop_s, {})
+    if kind == "auto" and (transitions != "auto" or n_states is not None):
+        kind = "states"
     if kind == "auto":
         kind, table, because = choose_kind(runs, _fit_quickly, seed)
         provenance |= {"selection": {"kind": table}, "kind_because": because}

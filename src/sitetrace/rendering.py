@@ -6,7 +6,7 @@ import numpy as np
 from numba import njit
 
 LONG_AFTER = 8.0
-NO_SCALE = 1e5
+LINEAR = 1e6
 SMALL = 0.1
 
 
@@ -73,7 +73,7 @@ def segment_power(start, end, batch, prefill, law, scales):
     warm = warmth(start, end, warm_s)
     most = 0 if start.size == 0 else int(batch.max())
     counted = np.arange(most + 1.0)
-    if batch_scale < NO_SCALE:
+    if batch_scale < LINEAR:
         counted = batch_scale * np.log1p(counted / batch_scale)
     room_j = max(prefill_w - limit_w, 0.0) * limit_s
     stored_j, last = 0.0, 0.0

@@ -163,6 +163,7 @@ class Engine:
         InputError
             As `advance`.
         """
+        from sitetrace.cruising import cruise
         from sitetrace.stepping import run_until
 
         if requests is not None and len(requests):
@@ -174,7 +175,12 @@ class Engine:
         law, limits = np.array(astuple(self.server)[:5]), np.array(astuple(self.server)[6:])
         tables = (self._arrival, self._tokens, self._running, self._preempted)
         tables += (self._times, self._decoding)
-        segments = run_until(until, law, limits, self._clocks, self._counts, tables)
+        state = (law, limits, self._clocks, self._counts, tables)
+        segments = np.empty((0, 7))
+        if until == np.inf and not self._counts[:2].any():
+            segments = cruise(*state)
+        if until < np.inf or self._counts[0] or self._counts[2] < self._arrival.size:
+            segments = np.concatenate([segments, run_until(until, *state)])
         if np.isfinite(until):
             self._clocks[0] = max(self._clocks[0], until)
         return segments

@@ -12,15 +12,43 @@ FAR = 2**62
 
 
 @njit(cache=True, inline="always", error_model="numpy")
-def _leap_time(clocks, steps):
-    """Clock after so many steps of a leap: an arithmetic series summed in closed form."""
+def leap_time(clocks, steps):
+    """Tell the clock after so many steps of a leap: an arithmetic series in closed form.
+
+    Parameters
+    ----------
+    clocks : numpy.ndarray
+        As in `run_until`.
+    steps : int
+        Steps since the leap began.
+
+    Returns
+    -------
+    float
+        Seconds.
+    """
     slope = 0.5 * clocks[LEAP_SLOPE] * steps * (steps - 1.0)
     return clocks[LEAP_START] + (clocks[LEAP_FIRST] * steps + slope)
 
 
 @njit(cache=True, inline="always", error_model="numpy")
-def _steps_until(clocks, done, time):
-    """Least number of steps of a leap, above those done, whose end is at or after a time."""
+def steps_until(clocks, done, time):
+    """Find the least number of steps of a leap, above those done, that ends at or after a time.
+
+    Parameters
+    ----------
+    clocks : numpy.ndarray
+        As in `run_until`.
+    done : int
+        Steps done already.
+    time : float
+        Seconds.
+
+    Returns
+    -------
+    int
+        Steps since the leap began.
+    """
     if time == np.inf:
         return FAR
     distance = max(time - clocks[LEAP_START], 0.0)
@@ -28,9 +56,9 @@ def _steps_until(clocks, done, time):
     root = np.sqrt(linear * linear + 2.0 * clocks[LEAP_SLOPE] * distance)
     steps = max(int(np.ceil(2.0 * distance / (linear + root))), done + 1)
     # The root is rounded; the sum itself decides, so that slices of time agree to the bit.
-    while _leap_time(clocks, steps) < time:
+    while leap_time(clocks, steps) < time:
         steps += 1
-    while steps - 1 > done and _leap_time(clocks, steps - 1) >= time:
+    while steps - 1 > done and leap_time(clocks, steps - 1) >= time:
         steps -= 1
     return steps
 
@@ -52,11 +80,12 @@ def _leap(segments, n, until, law, limits, clocks, counts, head, used, tables):
     batch, done, clock = counts[N_RUNNING], counts[LEAP_STEPS], clocks[CLOCK]
     # a decoding sequence attends to all its tokens, of which the newest is not in the cache yet
     context = used + batch
-    steps = (limits[2] - used) // batch
     left = FAR
     for i in range(batch):
         left = min(left, tokens[running[i], 1] - tokens[running[i], 3])
-    steps = min(steps, left)
+    steps = left
+    if used + left * batch > limits[2]:
+        steps = (limits[2] - used) // batch
     if done == 0:
         clocks[LEAP_START] = clock
         clocks[LEAP_FIRST] = law[0] + law[1] * batch + law[3] * context
@@ -64,12 +93,13 @@ def _leap(segments, n, until, law, limits, clocks, counts, head, used, tables):
     coming = counts[NEXT]
     if head < 0 and coming < arrival.size and batch < limits[0]:
         chunk = min(tokens[coming, 0], limits[1] - batch)
-        if used + batch + chunk <= limits[2]:
-            steps = min(steps, _steps_until(clocks, done, arrival[coming]) - done)
-    paused = _steps_until(clocks, done, until) - done
+        met = leap_time(clocks, done + steps) > arrival[coming]
+        if met and used + batch + chunk <= limits[2]:
+            steps = min(steps, steps_until(clocks, done, arrival[coming]) - done)
+    paused = steps_until(clocks, done, until) - done
     counts[LEAP_STEPS] = done + paused if paused < steps else 0
     steps = min(steps, paused)
-    clocks[CLOCK] = _leap_time(clocks, done + steps)
+    clocks[CLOCK] = leap_time(clocks, done + steps)
     for i in range(batch):
         tokens[running[i], 2] += steps
         tokens[running[i], 3] += steps

@@ -12,6 +12,8 @@ from sitetrace.timeline import Timeline
 
 WARM_S = 20.0
 LIMIT_S = 0.5
+# finite, so that a model file can hold them
+LINEAR, LIMITLESS_W = 1e6, 1e6
 
 
 def counted(batch: np.ndarray, batch_scale: float) -> np.ndarray:
@@ -25,7 +27,7 @@ def counted(batch: np.ndarray, batch_scale: float) -> np.ndarray:
     batch : numpy.ndarray
         Sequences, shape (n,).
     batch_scale : float
-        Where it begins to matter; infinite for never.
+        Where it begins to matter; from a million on never.
 
     Returns
     -------
@@ -33,7 +35,7 @@ def counted(batch: np.ndarray, batch_scale: float) -> np.ndarray:
         ``batch_scale ln(1 + batch/batch_scale)``, shape (n,).
     """
     batch = np.asarray(batch, dtype=float)
-    return batch if np.isinf(batch_scale) else batch_scale * np.log1p(batch / batch_scale)
+    return batch if batch_scale >= LINEAR else batch_scale * np.log1p(batch / batch_scale)
 
 
 @dataclass(frozen=True)
@@ -68,8 +70,8 @@ class Surface:
     prefill_w: float
     scale_tokens: float
     warm_w: float = 0.0
-    batch_scale: float = np.inf
-    limit_w: float = np.inf
+    batch_scale: float = LINEAR
+    limit_w: float = LIMITLESS_W
 
     def step_power_w(self, batch: np.ndarray, prefill_tokens: np.ndarray) -> np.ndarray:
         """Power while a step runs on a cold board.

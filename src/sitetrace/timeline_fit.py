@@ -16,7 +16,7 @@ from sitetrace.meter import Meter
 from sitetrace.readings import Residual, ages_s
 from sitetrace.rendering import warmth
 from sitetrace.serving import Server, simulate
-from sitetrace.surface import WARM_S, Surface, counted
+from sitetrace.surface import LIMITLESS_W, LINEAR, WARM_S, Surface, counted
 from sitetrace.timeline import Timeline
 from sitetrace.trace import Run
 
@@ -24,7 +24,7 @@ WINDOWS_S = (0.025, 0.05, 0.1, 0.25, 0.5, 1.0)
 LAGS_S = (-0.05, 0.0, 0.05, 0.1)
 UPDATES_S = (0.05, 0.1, 0.15, 0.2)
 SCALES_TOKENS = (60.0, 120.0, 200.0, 300.0, 450.0, 700.0, 1100.0)
-SCALES_BATCH = (0.5, 2.0, 8.0, 32.0, 1e6)
+SCALES_BATCH = (0.5, 2.0, 8.0, 32.0, LINEAR)
 EDGE_S = 2.0
 # what a board gains while it warms up, by experience: watts a GPU, and how sure that is
 WARM_W, WARM_SD_W, WARM_MAX_W = 8.0, 3.0, 14.0
@@ -401,6 +401,6 @@ def surface_of(law: np.ndarray, scales: Scales, idle_w: float, hardware: str, gp
     try:
         limit_w = device(hardware)["tdp_w"] * gpus
     except InputError:
-        limit_w = 1e6
+        limit_w = LIMITLESS_W
     law = [float(value) for value in law]
     return Surface(idle_w, *law[:3], scales.tokens, law[3], scales.batch, limit_w)
