@@ -16,7 +16,7 @@ from sitetrace.idle import Idle
 from sitetrace.meter import Meter
 from sitetrace.metrics import ks_distance
 from sitetrace.modelfile import load_model, save_model, summary
-from sitetrace.readings import Residual, expected_w
+from sitetrace.readings import Residual, expected_w, placed_w
 from sitetrace.serving import Server, simulate
 from sitetrace.surface import Surface
 from sitetrace.timeline_fitting import fit_power, learn_decode
@@ -169,17 +169,28 @@ def test_prefill_without_end_is_held_to_the_boards_limit():
     assert trace.power_w[8:-1].max() < 400.0 + 5 * MODEL.residual.decode_w
 
 
-def test_placed_readings_are_the_drawn_ones_in_the_order_of_the_expected():
+def test_placed_readings_are_the_drawn_ones_where_their_energy_is_expected():
+    rng = np.random.default_rng(1)
+    expected, second = rng.gamma(2.0, 50.0, 400), np.repeat(np.arange(100), 4)
+    drawn = rng.permutation(expected) + rng.normal(0.0, 60.0, 400)
+    placed = placed_w(drawn, expected, second)
+    np.testing.assert_array_equal(np.sort(placed), np.sort(drawn))
+    sums = [np.add.reduceat(each, np.arange(0, 400, 4)) for each in (placed, expected, drawn)]
+    assert np.corrcoef(sums[0], sums[1])[0, 1] > 0.99 > 0.5 > np.corrcoef(sums[2], sums[1])[0, 1]
+    np.testing.assert_array_equal(
+        placed_w(drawn, expected, np.zeros(400, int))[np.argsort(expected)], np.sort(drawn)
+    )
+    assert placed_w(drawn[:0], expected[:0], second[:0]).size == 0
+
+
+def test_glimpses_show_peaks_that_means_of_a_quarter_second_hide():
     timeline = simulate(requests_of(6), SERVER)
     trace = MODEL.draw(timeline, np.random.default_rng(1), reading="meter")
-    times = trace.time_s + 0.25
-    expected, busy = expected_w(timeline, MODEL.surface, MODEL.meter, times)
-    full = busy > 0.999
-    assert pd.Series(trace.power_w[full]).corr(pd.Series(expected[full]), method="spearman") > 0.99
+    expected, _ = expected_w(timeline, MODEL.surface, MODEL.meter, trace.time_s + 0.25)
     power = MODEL.draw(timeline, np.random.default_rng(1))
-    # glimpses see whole prefills, means of a quarter second do not
     assert np.percentile(trace.power_w, 99) > np.percentile(power.power_w, 99) + 10.0
     assert trace.power_w.mean() == pytest.approx(power.power_w.mean(), rel=0.01)
+    assert expected.max() < trace.power_w.max()
 
 
 def test_another_board_moves_idle_in_full_and_the_limit_of_prefill_not_at_all():
