@@ -176,7 +176,8 @@ def test_placed_readings_are_the_drawn_ones_where_their_energy_is_expected():
     placed = placed_w(drawn, expected, second)
     np.testing.assert_array_equal(np.sort(placed), np.sort(drawn))
     sums = [np.add.reduceat(each, np.arange(0, 400, 4)) for each in (placed, expected, drawn)]
-    assert np.corrcoef(sums[0], sums[1])[0, 1] > 0.99 > 0.5 > np.corrcoef(sums[2], sums[1])[0, 1]
+    near, far = (np.corrcoef(each, sums[1])[0, 1] for each in (sums[0], sums[2]))
+    assert near > 0.8 > 0.3 > far
     np.testing.assert_array_equal(
         placed_w(drawn, expected, np.zeros(400, int))[np.argsort(expected)], np.sort(drawn)
     )
