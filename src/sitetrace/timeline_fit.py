@@ -33,7 +33,7 @@ AFTER_W, AFTER_S, AFTER_NOISE_W = 5.0, 1.0, 2.0
 SCALE_SPREAD = 0.5
 OUTLIER_SHARE = 0.02
 ENERGY_SHARE = 0.003
-LEAST_SD_W = 0.3
+LEAST_SD_W, MOST_LOG_SD = 0.3, 9.0
 PHI_MAX = 0.95
 
 
@@ -52,6 +52,11 @@ class Seen:
     parts_s : numpy.ndarray
         A reading is the mean over printings at these times before its own: 0 alone for samples,
         the four quarters for means of a second.
+    gpus : float
+        GPUs, as a multiple of those of the configuration that is fitted.
+    decode : tuple of float or None
+        For a run of another configuration: its own ``decode_w``, ``per_sequence_w`` and batch
+        scale; it teaches the meter, warming up and prefill alone.
     """
 
     timeline: Timeline
@@ -59,6 +64,32 @@ class Seen:
     power_w: np.ndarray
     idle_w: float
     parts_s: np.ndarray
+    gpus: float = 1.0
+    decode: tuple[float, float, float] | None = None
+
+    def law(self, law: np.ndarray, home_w: float) -> np.ndarray:
+        """Give the fitted configuration's law the size of this one.
+
+        Parameters
+        ----------
+        law : numpy.ndarray
+            As `fit_reading` gives it.
+        home_w : float
+            Idle power of the fitted configuration, watts.
+
+        Returns
+        -------
+        numpy.ndarray
+            The same for this run's configuration.
+        """
+        if self.decode is None:
+            return law
+        own = np.array(law, dtype=float)
+        own[:2] = self.decode[:2]
+        own[2] = self.idle_w + self.gpus * (law[2] - home_w)
+        own[3] = self.gpus * law[3]
+        own[4:] += np.log(self.gpus)
+        return own
 
 
 @dataclass(frozen=True)
@@ -128,7 +159,8 @@ def shares(seen: Seen, meter: Meter, scales: Scales, count: int = 9) -> np.ndarr
     work = seen.timeline.segments
     start, end = work["start_s"].to_numpy(), work["end_s"].to_numpy()
     length_s = end - start
-    batch, warm = counted(work["batch"], scales.batch), warmth(start, end, WARM_S)
+    batch_scale = scales.batch if seen.decode is None else seen.decode[2]
+    batch, warm = counted(work["batch"], batch_scale), warmth(start, end, WARM_S)
     full = -np.expm1(-work["prefill_tokens"].to_numpy() / scales.tokens)
     ends = seen.times_s[:, None, None] - seen.parts_s[:, None] - ages_s(meter, count=count)
     plain = (length_s, length_s * batch, length_s * warm)
@@ -165,10 +197,12 @@ def power_of(shares_: np.ndarray, law: np.ndarray, idle_w: float) -> np.ndarray:
 
 def _loss(point: np.ndarray, views: list[tuple[Seen, np.ndarray]], gpus: int) -> float:
     """Negative log-likelihood of the readings, their age unknown, with priors."""
-    law, sd = point[:4], np.exp(point[4:6])
+    law, home_w = point, views[0][0].idle_w
     total, spent_w, meant_w = 0.0, 0.0, 0.0
     for seen, share in views:
-        power_w = power_of(share, law, seen.idle_w)
+        own = seen.law(law, home_w)
+        sd = np.exp(own[4:6])
+        power_w = power_of(share, own, seen.idle_w)
         sigma_w = np.hypot(sd[0], sd[1] * share[3])
         density = np.exp(-0.5 * ((seen.power_w[:, None] - power_w) / sigma_w) ** 2) / sigma_w
         reach_w = np.ptp(seen.power_w) + 1.0
@@ -209,7 +243,7 @@ def best_law(
     views = [(each, shares(each, meter, scales)) for each in seen]
     unit = np.array([10.0, 1.0, 50.0, 5.0, 0.3, 0.5]) * np.array([gpus, 1, gpus, gpus, 1, 1])
     low = [0.0, 0.0, 0.0, 0.0, np.log(LEAST_SD_W), np.log(LEAST_SD_W)]
-    high = [np.inf, np.inf, np.inf, WARM_MAX_W * gpus, np.inf, np.inf]
+    high = [np.inf, np.inf, np.inf, WARM_MAX_W * gpus, MOST_LOG_SD, MOST_LOG_SD]
     bounds = list(zip(low / unit, high / unit, strict=True))
     found = minimize(
         lambda point: _loss(point * unit, views, gpus),
@@ -323,7 +357,8 @@ def fit_residual(
     before, after = [], []
     for each in seen:
         share = shares(each, meter, scales)
-        left = each.power_w - power_of(share, law, each.idle_w).mean(axis=1)
+        own = each.law(law, seen[0].idle_w)
+        left = (each.power_w - power_of(share, own, each.idle_w).mean(axis=1)) / each.gpus
         calm = (share[0].min(axis=1) > 0.98) & (share[3].max(axis=1) < 0.05)
         pairs = calm[1:] & calm[:-1] & (np.diff(each.times_s) < 1.5 * meter.dt_s)
         before.append(left[:-1][pairs])
