@@ -419,8 +419,8 @@ def surface_of(law: np.ndarray, scales: Scales, idle_w: float, hardware: str, gp
     ----------
     law : numpy.ndarray
         As `fit_reading` gives it.
-    scale : float
-        Scale of the saturation by prefill, tokens.
+    scales : Scales
+        Of prefill and of the batch.
     idle_w : float
         Idle power, watts.
     hardware : str

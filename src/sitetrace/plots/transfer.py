@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from textwrap import fill
+
 import matplotlib.pyplot as plt
 import pandas as pd
 import seaborn as sns
@@ -52,7 +54,7 @@ def machines(table: pd.DataFrame) -> Figure:
     order = list(dict.fromkeys(table["to"]))
     grid = table.pivot(index="from", columns="to", values="energy_error_signed_pct")
     grid = grid.loc[[name for name in [*order, "later model"] if name in grid.index], order]
-    short = [name.split("/")[-1].replace(" ", "\n") for name in order]
+    short = [fill(name.split("/")[-1].replace("-Instruct", ""), 13) for name in order]
     figure, axes = plt.subplots(figsize=(8, 4.6))
     sns.heatmap(
         grid, annot=True, fmt="+.1f", cmap="cividis", center=0.0, ax=axes, cbar=False,
@@ -84,7 +86,9 @@ def saturated(table: pd.DataFrame) -> Figure:
     figure, panels = plt.subplots(rows, 2, figsize=(8, 2.3 * rows), sharey=True)
     for axes, model in zip(panels.flat, models, strict=False):
         part = table[table["model"] == model]
-        axes.plot(part["batch_limit"], part["line_w"], ":", color=OTHER, label="straight line")
+        axes.plot(
+            part["batch_limit"], part["line_w"], ":", lw=2, color=OTHER, label="straight line"
+        )
         axes.plot(part["batch_limit"], part["surface_w"], color=GENERATED, label="saturating")
         for judged, face in ((False, MEASURED), (True, "white")):
             some = part[part["judged"] == judged]
@@ -98,7 +102,7 @@ def saturated(table: pd.DataFrame) -> Figure:
     for axes in panels.flat[len(models) :]:
         axes.remove()
     handles, labels = panels.flat[0].get_legend_handles_labels()
-    figure.legend(handles, labels, loc="outside lower center", ncols=4, fontsize=9)
+    figure.legend(handles, labels, loc="outside upper center", ncols=4, fontsize=9)
     figure.supxlabel("batch limit [sequences]", fontsize=10)
     figure.supylabel("power a GPU [W]", fontsize=10)
     return figure
