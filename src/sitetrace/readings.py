@@ -12,7 +12,7 @@ from sitetrace.meter import Meter
 from sitetrace.surface import Surface
 from sitetrace.timeline import Timeline
 
-AGES = 9
+AGES, FINE_AGES = 9, 25
 BLOCK_S, ROUNDING = 1.0, 1e-9
 
 
@@ -143,14 +143,16 @@ def drawn_w(
     from scipy.signal import lfilter
 
     expected, busy = expected_w(timeline, surface, meter, times_s)
-    age_s = rng.choice(ages_s(meter), times_s.size)
+    glimpses = meter.window_s < meter.dt_s
+    # what a glimpse sees hangs on the phase of the sampling clock, which is as unknown as the age
+    age_s = rng.choice(ages_s(meter, meter.dt_s * glimpses, FINE_AGES), times_s.size)
     power_w, share = seen_w(timeline, surface, meter, times_s - age_s)
     normals = rng.standard_normal(times_s.size) * np.sqrt(1.0 - residual.phi**2)
     noise = lfilter([1.0], [1.0, -residual.phi], normals)
     power_w += (residual.idle_w + (residual.decode_w - residual.idle_w) * share) * noise
     working = np.flatnonzero(busy > 0)
     # a window longer than a bin has no chances: there the order alone decides
-    block_s = BLOCK_S if meter.window_s < meter.dt_s else np.inf
+    block_s = BLOCK_S if glimpses else np.inf
     block = np.floor((times_s[working] - times_s[0]) / block_s + ROUNDING).astype(np.int64)
     power_w[working] = placed_w(power_w[working], expected[working], block)
     return power_w, busy

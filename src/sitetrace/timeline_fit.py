@@ -29,7 +29,7 @@ EDGE_S = 2.0
 # what a board gains while it warms up, by experience: watts a GPU, and how sure that is
 WARM_W, WARM_SD_W, WARM_MAX_W = 8.0, 3.0, 14.0
 # the same for the power just after work
-AFTER_W, AFTER_S, AFTER_NOISE_W = 5.0, 1.0, 2.0
+AFTER_W, AFTER_S, AFTER_NOISE_W = 8.0, 0.5, 2.0
 SCALE_SPREAD = 0.5
 OUTLIER_SHARE = 0.02
 ENERGY_SHARE = 0.003
@@ -389,7 +389,7 @@ def fit_afterglow(frame: pd.DataFrame, idle: Idle, meter: Meter, gpus: int) -> t
     Returns
     -------
     active_w, decay_s : float
-        Watts, seconds; the fewer the readings, the nearer to 5 W a GPU and 1 s.
+        Watts, seconds; the fewer the readings, the nearer to 8 W a GPU and 0.5 s.
     """
     from scipy.optimize import least_squares
 
