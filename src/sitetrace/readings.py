@@ -140,22 +140,45 @@ def drawn_w(
     power_w, busy : numpy.ndarray
         Watts, and the expected share of work, 0 to 1, shape (n,).
     """
-    from scipy.signal import lfilter
-
     expected, busy = expected_w(timeline, surface, meter, times_s)
-    glimpses = meter.window_s < meter.dt_s
-    # what a glimpse sees hangs on the phase of the sampling clock, which is as unknown as the age
-    age_s = rng.choice(ages_s(meter, meter.dt_s * glimpses, FINE_AGES), times_s.size)
-    power_w, share = seen_w(timeline, surface, meter, times_s - age_s)
-    normals = rng.standard_normal(times_s.size) * np.sqrt(1.0 - residual.phi**2)
-    noise = lfilter([1.0], [1.0, -residual.phi], normals)
-    power_w += (residual.idle_w + (residual.decode_w - residual.idle_w) * share) * noise
+    power_w = chanced_w(timeline, surface, meter, residual, times_s, rng)
     working = np.flatnonzero(busy > 0)
     # a window longer than a bin has no chances: there the order alone decides
-    block_s = BLOCK_S if glimpses else np.inf
+    block_s = BLOCK_S if meter.window_s < meter.dt_s else np.inf
     block = np.floor((times_s[working] - times_s[0]) / block_s + ROUNDING).astype(np.int64)
     power_w[working] = placed_w(power_w[working], expected[working], block)
     return power_w, busy
+
+
+def chanced_w(
+    timeline: Timeline,
+    surface: Surface,
+    meter: Meter,
+    residual: Residual,
+    times_s: np.ndarray,
+    rng: np.random.Generator,
+) -> np.ndarray:
+    """Draw readings each at an age of its own, where chance puts them.
+
+    Parameters
+    ----------
+    timeline, surface, meter, residual, times_s, rng
+        As in `drawn_w`.
+
+    Returns
+    -------
+    numpy.ndarray
+        Watts, shape (n,).
+    """
+    from scipy.signal import lfilter
+
+    # what a glimpse sees hangs on the phase of the sampling clock, which is as unknown as the age
+    phase_s = meter.dt_s if meter.window_s < meter.dt_s else 0.0
+    age_s = rng.choice(ages_s(meter, phase_s, FINE_AGES), times_s.size)
+    power_w, share = seen_w(timeline, surface, meter, times_s - age_s)
+    normals = rng.standard_normal(times_s.size) * np.sqrt(1.0 - residual.phi**2)
+    noise = lfilter([1.0], [1.0, -residual.phi], normals)
+    return power_w + (residual.idle_w + (residual.decode_w - residual.idle_w) * share) * noise
 
 
 def placed_w(drawn_w: np.ndarray, expected_w: np.ndarray, block: np.ndarray) -> np.ndarray:

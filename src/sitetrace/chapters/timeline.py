@@ -1,0 +1,398 @@
+"""The chapter on the kind timeline: steps, meter, surface, and what each part of them buys."""
+
+from __future__ import annotations
+
+from typing import NamedTuple
+
+import numpy as np
+import pandas as pd
+
+from sitetrace import powertrace_v1
+from sitetrace.activity import amount_in_bins
+from sitetrace.comparison import TESTBED, open_run, timeline_model
+from sitetrace.datasets import shipped_model
+from sitetrace.evaluation import evaluate
+from sitetrace.kinds import printed
+from sitetrace.meter import Meter
+from sitetrace.meter_study import middle_age_s
+from sitetrace.modelfile import load_model
+from sitetrace.observed import observe, printed_count
+from sitetrace.parts_off import FULL, SCORED, in_turn, mean_batch, without
+from sitetrace.paper import read_paper_table
+from sitetrace.records import record
+from sitetrace.serving import simulate
+from sitetrace.splits import Part
+from sitetrace.splits import split as split_named
+from sitetrace.timeline import Timeline
+from sitetrace.timeline_model import TimelineModel
+from sitetrace.trace import PowerTrace, Run
+
+DAY_S = 86400.0
+WARM_LIMIT_W = 15.0
+AFTER_S = (10.0, 60.0, 600.0, 3600.0, DAY_S)
+GLIMPSE, SECOND = "qwen3-8b_a100_from_r4_timeline", "llama-3.1-70b_h100_cut_timeline"
+
+
+class Case(NamedTuple):
+    """A split's model and the recording that it is judged on."""
+
+    split: str
+    model: TimelineModel
+    board: TimelineModel
+    fitting: Run
+    run: Run
+    part: Part
+    timeline: Timeline
+
+    @property
+    def begin_s(self) -> float:
+        """Begin of the judged seconds, on the recording's clock."""
+        return float(self.run.requests["arrival_s"].iloc[0]) + (self.part.start_s or 0.0)
+
+    @property
+    def gpus(self) -> int:
+        """GPUs of the server."""
+        return self.model.configuration.tensor_parallel
+
+
+def opened(split: str, judged: str = "") -> Case:
+    """Open a split's shipped timeline model and a recording that it is judged on.
+
+    Parameters
+    ----------
+    split : str
+        Name of the split.
+    judged : str
+        Which of its judged recordings; the first without a name.
+
+    Returns
+    -------
+    Case
+        The model as it is and on the recording's board, both recordings, and the engine's work.
+    """
+    parts = split_named(split)
+    part = next(each for each in parts.judge if judged in ("", each.run))
+    model, run = timeline_model(split), open_run(part.run)
+    idle_w = run.idle_before_load_w()
+    board = model if idle_w is None else model.on_board(idle_w)
+    fitting = open_run(parts.fit[0].run)
+    return Case(split, model, board, fitting, run, part, simulate(run.requests, model.server))
+
+
+def counters(case: Case) -> pd.DataFrame:
+    """Put the simulated engine beside the counters of the judged recording.
+
+    Parameters
+    ----------
+    case : Case
+        With engine counters.
+
+    Returns
+    -------
+    pandas.DataFrame
+        ``time_s`` after the first arrival; ``running`` and ``tokens`` (generated so far) by the
+        engine's counters, ``running_simulated`` and ``tokens_simulated`` by ours.
+    """
+    seen = observe(case.run)
+    timeline = simulate(seen.requests, case.model.server)
+    since_s = seen.times_s - seen.times_s[0]
+    decode = timeline.segments["decode_tokens"].to_numpy()
+    first = np.searchsorted(
+        np.sort(timeline.requests["first_token_s"]), seen.times_s, side="right"
+    )
+    made = amount_in_bins(timeline.segments, decode, seen.times_s, since_s) + first - first[0]
+    columns = {"time_s": seen.times_s, "running": seen.running, "tokens": seen.generated}
+    columns["running_simulated"] = printed_count(timeline, seen.times_s)
+    return pd.DataFrame(columns | {"tokens_simulated": made})
+
+
+def counter_errors(table: pd.DataFrame) -> dict[str, float]:
+    """How far the simulated engine is from the counters.
+
+    Parameters
+    ----------
+    table : pandas.DataFrame
+        Result of `counters`.
+
+    Returns
+    -------
+    dict of str to float
+        Mean absolute error of the running count (``requests``), mean of the counter itself
+        (``of``), and of generated tokens in seconds of the mean rate (``token_lead_s``).
+    """
+    rate = table["tokens"].iloc[-1] / np.ptp(table["time_s"])
+    return {
+        "requests": float((table["running_simulated"] - table["running"]).abs().mean()),
+        "of": float(table["running"].mean()),
+        "token_lead_s": float((table["tokens_simulated"] - table["tokens"]).abs().mean() / rate),
+    }
+
+
+def other_meter(model: TimelineModel) -> Meter:
+    """Meter of the other kind, of a glimpse or of a second, from the measured models.
+
+    Parameters
+    ----------
+    model : TimelineModel
+        Whose meter is of one kind.
+
+    Returns
+    -------
+    Meter
+        An H100's where the model's window is shorter than its step, otherwise an A100's.
+    """
+    glimpses = model.meter.window_s < model.meter.dt_s
+    return load_model(shipped_model(SECOND if glimpses else GLIMPSE)).meter
+
+
+def warming(case: Case) -> pd.DataFrame:
+    """What work without a pause adds to the power of decoding, by how long it has lasted.
+
+    Parameters
+    ----------
+    case : Case
+        Whose surface warms up.
+
+    Returns
+    -------
+    pandas.DataFrame
+        ``split``, ``after [s]``, and ``added [W a GPU]`` at the mean batch.
+    """
+    start_s = np.arange(0.0, DAY_S)
+    batch = np.full(start_s.size, round(mean_batch(case.timeline)), dtype=float)
+    surface, none = case.model.surface, np.zeros(start_s.size)
+    power_w = surface.segment_power_w(start_s, start_s + 1.0, batch, none)
+    cold_w = surface.step_power_w(batch[:1], none[:1])[0]
+    rows = [
+        {"after [s]": after, "added [W a GPU]": (power_w[int(after) - 1] - cold_w) / case.gpus}
+        for after in AFTER_S
+    ]
+    return pd.DataFrame(rows).assign(split=case.split)
+
+
+def minute(case: Case, trace: PowerTrace, seconds: tuple[float, float]) -> pd.DataFrame:
+    """Measured readings of some seconds and a draw of them.
+
+    Parameters
+    ----------
+    case : Case
+        Of which the recording.
+    trace : PowerTrace
+        A draw.
+    seconds : tuple of float
+        Begin and end, counted from the begin of the judged seconds.
+
+    Returns
+    -------
+    pandas.DataFrame
+        ``time_s`` after the begin of the judged seconds, ``measured``, ``generated``, watts.
+    """
+    samples = case.run.samples
+    time_s = samples["time_s"].to_numpy() - case.begin_s
+    kept = (time_s >= seconds[0]) & (time_s < seconds[1])
+    middle_s = samples["time_s"].to_numpy()[kept] - trace.dt_s / 2
+    place = ((middle_s - trace.start_s) / trace.dt_s).astype(int)
+    columns = {"measured": samples["power_w"].to_numpy()[kept], "generated": trace.power_w[place]}
+    return pd.DataFrame({"time_s": time_s[kept]} | columns)
+
+
+def parts(case: Case, draws: int, seed: int) -> dict[str, list[PowerTrace]]:
+    """Draws of a model and of the same with each part switched off.
+
+    Parameters
+    ----------
+    case : Case
+        Model and recording.
+    draws : int
+        Draws of each.
+    seed : int
+        Seed of the draws.
+
+    Returns
+    -------
+    dict of str to list of PowerTrace
+        As `sitetrace.parts_off.in_turn`.
+    """
+    batch = mean_batch(simulate(case.fitting.requests, case.model.server))
+    models = without(case.model, batch, other_meter(case.model))
+    return in_turn(models, case.run, draws, seed)
+
+
+def beside(cases: list[Case], draws: int, seed: int) -> pd.DataFrame:
+    """Our scores beside those of the paper's models and of its authors' later one.
+
+    Parameters
+    ----------
+    cases : list of Case
+        One of each split; all recordings that it is judged on are scored.
+    draws : int
+        Draws of the timeline model.
+    seed : int
+        Their seed.
+
+    Returns
+    -------
+    pandas.DataFrame
+        ``model``, ``judged``, absolute energy error (%), KS, NRMSE and ACF R² over whole
+        recordings at 0.25 s and at 1 s: on each recording ours and, where the architecture is
+        known, the later model's; then what their authors report of the paper's configurations and
+        of the later model (median, least, greatest).
+    """
+    rows = []
+    for case in cases:
+        for part in split_named(case.split).judge:
+            run = open_run(part.run)
+            traces = printed(case.model, run, draws, np.random.default_rng(seed))
+            rows.append(_row("timeline", run, part, traces))
+            if "arch" in run.info:
+                idle_w = run.idle_before_load_w()
+                later = powertrace_v1.predict(run, idle_w=idle_w)
+                rows.append(_row("later model, rebuilt", run, part, [later]))
+    return pd.concat([pd.DataFrame(rows), _reported()], ignore_index=True)
+
+
+def _row(name: str, run: Run, part: Part, traces: list[PowerTrace]) -> dict:
+    result = evaluate(run, traces, start_s=part.start_s, stop_s=part.stop_s)
+    row = {"model": name, "judged": part.run.removeprefix(TESTBED)}
+    row |= {"energy error [%]": result["native"]["whole"]["energy_error_pct"]}
+    return row | {
+        f"{title}, {step}": result[clock]["whole"][key]
+        for clock, step in (("native", "0.25 s"), ("1s", "1 s"))
+        for title, key in (("KS", "ks"), ("NRMSE", "nrmse"), ("ACF R²", "acf_r2"))
+    }
+
+
+def _reported() -> pd.DataFrame:
+    """What the authors report: the paper's models at 0.25 s, the later one at 1 s."""
+    paper = read_paper_table("fidelity_by_configuration")
+    later = read_paper_table("later_fidelity")
+    of_paper = {
+        "energy error [%]": paper["delta_energy_pct_median"],
+        "KS, 0.25 s": paper["ks_stat_median"],
+        "NRMSE, 0.25 s": paper["nrmse_median"],
+        "ACF R², 0.25 s": paper["acf_r2_median"],
+    }
+    of_later = {
+        "energy error [%]": later["energy_error_pct"],
+        "KS, 1 s": 1.0 - later["ks_agreement"],
+        "NRMSE, 1 s": later["nrmse_pct"] / 100.0,
+        "ACF R², 1 s": later["acf_r2"],
+    }
+    rows = []
+    for name, columns in (("the paper's, reported", of_paper), ("later, reported", of_later)):
+        count = f"{len(columns['energy error [%]'])} configurations or models"
+        rows += [
+            {"model": f"{name}: {how}", "judged": count} | pd.DataFrame(columns).agg(how).to_dict()
+            for how in ("median", "min", "max")
+        ]
+    return pd.DataFrame(rows)
+
+
+def found(
+    cases: list[Case],
+    lines: dict[str, pd.DataFrame],
+    scored: pd.DataFrame,
+    compared: pd.DataFrame,
+    dataset: str,
+) -> list[dict]:
+    """Record engine, meter, warming, what each part buys, and what is left over.
+
+    Parameters
+    ----------
+    cases : list of Case
+        One of each split.
+    lines : dict of str to pandas.DataFrame
+        ``planted`` (of `sitetrace.meter_study.planted`), ``warming`` (of `warming`) and ``left``
+        (of `sitetrace.left_over.by_regime`, with ``split``).
+    scored : pandas.DataFrame
+        Results of `sitetrace.parts_off.score`, recording below recording.
+    compared : pandas.DataFrame
+        Result of `beside`.
+    dataset : str
+        ``measured`` or ``testbed``.
+
+    Returns
+    -------
+    list of dict
+        Records.
+    """
+    rows = []
+    for case in cases:
+        rows += _engine_and_meter(case, dataset)
+    of = {"data": dataset, "dataset": cases[0].split}
+    for number, (true, seen) in enumerate(_pairs(lines["planted"]), start=1):
+        name = f"planted meter {number} of {true['window [s]']:g} s: "
+        rows.append(record(name + "window found", seen["window [s]"], "s", **of))
+        off_s = seen["middle age [s]"] - true["middle age [s]"]
+        rows.append(record(name + "error of the middle age", off_s, "s", **of))
+    for row in lines["warming"].to_dict("records"):
+        if row["after [s]"] == DAY_S:
+            name, of = "added by a day of work", {"data": dataset, "dataset": row["split"]}
+            rows.append(record(name, row["added [W a GPU]"], "W a GPU", **of))
+    for row in scored.to_dict("records"):
+        of = {"data": dataset, "dataset": row["judged"]}
+        for title in SCORED:
+            span = (row[f"{title}_low"], row[f"{title}_high"])
+            rows.append(record(f"{title}, {row['part']}", row[title], "", interval=span, **of))
+    for row in lines["left"].dropna().to_dict("records"):
+        of = {"data": dataset, "dataset": row["split"]}
+        name = f"left over of {row['power']} power, {row['regime']}"
+        rows.append(record(f"{name}: standard deviation", row["sd [W]"], "W", **of))
+        rows.append(record(f"{name}: autocorrelation of 0.25 s", row["autocorrelation"], "", **of))
+    ours = compared[compared["model"] == "timeline"]
+    for row in ours.to_dict("records"):
+        of = {"data": dataset, "dataset": row["judged"]}
+        rows.append(record("NRMSE, 0.25 s, timeline", row["NRMSE, 0.25 s"], "", **of))
+    return rows
+
+
+def _engine_and_meter(case: Case, dataset: str) -> list[dict]:
+    """Records of the engine's errors and of the meter found."""
+    off, meter = counter_errors(counters(case)), case.model.meter
+    at = {"data": dataset, "dataset": case.part.run}
+    of = {"data": dataset, "dataset": case.split}
+    return [
+        record("running requests, mean absolute error", off["requests"], "requests", **at),
+        record("generated tokens, mean absolute lead", off["token_lead_s"], "s", **at),
+        record("meter: window", meter.window_s, "s", **of),
+        record("meter: lag", meter.lag_s, "s", **of),
+        record("meter: renewal", meter.update_s, "s", **of),
+        record("meter: middle age", middle_age_s(meter), "s", **of),
+    ]
+
+
+def _pairs(planted: pd.DataFrame) -> list[tuple[dict, dict]]:
+    rows = planted.to_dict("records")
+    return list(zip(rows[::2], rows[1::2], strict=True))
+
+
+def conclusion(scored: pd.DataFrame, warm: pd.DataFrame, compared: pd.DataFrame) -> str:
+    """Say whether seconds and distribution are both kept, and what they cost.
+
+    Parameters
+    ----------
+    scored : pandas.DataFrame
+        Results of `sitetrace.parts_off.score`.
+    warm : pandas.DataFrame
+        Results of `warming`.
+    compared : pandas.DataFrame
+        Result of `beside`.
+
+    Returns
+    -------
+    str
+        Four lines.
+    """
+    full = scored[scored["part"] == FULL]
+    ours = compared.loc[compared["model"] == "timeline", "NRMSE, 0.25 s"]
+    paper = read_paper_table("fidelity_by_configuration")["nrmse_median"]
+    day_w = warm.loc[warm["after [s]"] == DAY_S, "added [W a GPU]"].max()
+    ends = [f"{values.min():.2f} to {values.max():.2f}" for values in (ours, paper)]
+    bound = "below" if day_w < WARM_LIMIT_W else "not below"
+    return (
+        f"busy seconds: correlation {full['correlation, 1 s, busy'].min():.1f} or more; "
+        f"distribution: KS {full['KS'].max():.1f} or less\n"
+        f"NRMSE at 0.25 s over {ours.size} recordings: {ends[0]}\n"
+        f"the paper's configurations: {ends[1]}\n"
+        f"a day of work adds {day_w:.0f} W a GPU, {bound} {WARM_LIMIT_W:.0f} W"
+    )

@@ -1,0 +1,100 @@
+"""What the expected reading leaves over, by what the engine did meanwhile."""
+
+from __future__ import annotations
+
+import numpy as np
+import pandas as pd
+
+from sitetrace.activity import amount_in_bins
+from sitetrace.metrics import acf
+from sitetrace.readings import ages_s, seen_w
+from sitetrace.timeline import Timeline
+from sitetrace.timeline_model import TimelineModel
+
+REGIMES = ("idle", "edge", "decode", "prefill")
+FULL_SHARE, LITTLE_PREFILL = 0.98, 0.05
+LEAST = 20
+
+
+def left_over(
+    model: TimelineModel, timeline: Timeline, time_s: np.ndarray, power_w: np.ndarray
+) -> pd.DataFrame:
+    """Take the expected reading from readings.
+
+    Parameters
+    ----------
+    model : TimelineModel
+        On the board of the readings.
+    timeline : Timeline
+        What its engine does.
+    time_s, power_w : numpy.ndarray
+        When readings were printed (s) and their power (W), shape (n,).
+
+    Returns
+    -------
+    pandas.DataFrame
+        ``time_s``; ``left_w``, watts; ``regime``: ``prefill`` where a reading is likely to have
+        seen some, ``idle`` and ``decode`` where all that it may have seen is of that kind, and
+        ``edge`` between these.
+    """
+    given, ages = (timeline, model.surface, model.meter), ages_s(model.meter)
+    seen = np.array([seen_w(*given, time_s - age) for age in ages])
+    expected_w, busy = seen[:, 0].mean(axis=0), seen[:, 1]
+    work, window_s = timeline.segments, model.meter.window_s
+    length_s = np.where(work["prefill_tokens"] > 0, work["end_s"] - work["start_s"], 0.0)
+    prefill_s = [amount_in_bins(work, length_s, time_s - age, window_s) for age in ages]
+    kinds = [
+        np.mean(prefill_s, axis=0) > LITTLE_PREFILL * window_s,
+        busy.max(axis=0) == 0,
+        busy.min(axis=0) > FULL_SHARE,
+    ]
+    regime = np.select(kinds, ["prefill", "idle", "decode"], "edge")
+    return pd.DataFrame({"time_s": time_s, "left_w": power_w - expected_w, "regime": regime})
+
+
+def by_regime(left: pd.DataFrame) -> pd.DataFrame:
+    """Spread and memory of what is left over in each regime.
+
+    Parameters
+    ----------
+    left : pandas.DataFrame
+        Result of `left_over` of successive readings.
+
+    Returns
+    -------
+    pandas.DataFrame
+        ``regime``, ``readings``, ``mean [W]``, ``sd [W]``, and ``autocorrelation`` from one
+        reading to the next of the same regime (NaN below twenty such pairs).
+    """
+    rows = []
+    for name in REGIMES:
+        inside = (left["regime"] == name).to_numpy()
+        left_w = left["left_w"].to_numpy()
+        row = {"regime": name, "readings": int(inside.sum())}
+        if inside.sum() >= LEAST:
+            row |= {"mean [W]": left_w[inside].mean(), "sd [W]": left_w[inside].std()}
+        pairs = inside[1:] & inside[:-1]
+        if pairs.sum() >= LEAST:
+            row["autocorrelation"] = np.corrcoef(left_w[:-1][pairs], left_w[1:][pairs])[0, 1]
+        rows.append(row)
+    columns = ["regime", "readings", "mean [W]", "sd [W]", "autocorrelation"]
+    return pd.DataFrame(rows).reindex(columns=columns)
+
+
+def busy_memory(left: pd.DataFrame, lags: int) -> np.ndarray:
+    """Autocorrelation of what is left over from the first reading at work to the last.
+
+    Parameters
+    ----------
+    left : pandas.DataFrame
+        Result of `left_over`.
+    lags : int
+        Greatest lag, readings.
+
+    Returns
+    -------
+    numpy.ndarray
+        Of lags 1 to `lags`, shape (lags,).
+    """
+    work = np.flatnonzero(left["regime"] != "idle")
+    return acf(left["left_w"].to_numpy()[work[0] : work[-1] + 1], lags)

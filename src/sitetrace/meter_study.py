@@ -1,0 +1,143 @@
+"""How well readings tell what the meter that printed them is like."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from fractions import Fraction
+
+import numpy as np
+import pandas as pd
+
+from sitetrace.meter import Meter
+from sitetrace.readings import ages_s, seen_w
+from sitetrace.serving import simulate
+from sitetrace.timeline import Timeline
+from sitetrace.timeline_fit import fit_reading, observe_power
+from sitetrace.timeline_model import TimelineModel
+from sitetrace.trace import PowerTrace, Run
+
+FINE = Fraction(1, 200)
+BEFORE_S, AFTER_S = 20.0, 8.0
+SETTINGS = ["window_s", "lag_s", "update_s", "tokens", "batch"]
+
+
+def profile(tried: list[dict], names: list[str]) -> pd.DataFrame:
+    """Loss of a fit by some of its settings, all others held.
+
+    Parameters
+    ----------
+    tried : list of dict
+        What the fit tried: the settings of `SETTINGS` and ``loss``.
+    names : list of str
+        The settings.
+
+    Returns
+    -------
+    pandas.DataFrame
+        Their values in ascending order and ``above``, the loss above the least: of all sets of
+        rows that differ in these settings alone the largest, and of equal ones that with the
+        least loss.
+    """
+    table = pd.DataFrame(tried).sort_values("loss").drop_duplicates(SETTINGS)
+    held = [name for name in SETTINGS if name not in names]
+    sets = [rows for _, rows in table.groupby(held)]
+    best = min(sets, key=lambda rows: (-len(rows), rows["loss"].min()))
+    best = best.assign(above=best["loss"] - best["loss"].min())
+    return best.sort_values(names)[[*names, "above"]].reset_index(drop=True)
+
+
+def middle_age_s(meter: Meter) -> float:
+    """Age of the middle of what a reading saw, mean over its possible ages, seconds.
+
+    Parameters
+    ----------
+    meter : Meter
+        The meter.
+
+    Returns
+    -------
+    float
+        ``lag + renewal/2 + window/2``.
+    """
+    return meter.lag_s + 0.5 * (meter.update_s + meter.window_s)
+
+
+def described(name: str, meter: Meter) -> dict:
+    """Put a meter into a row of a table.
+
+    Parameters
+    ----------
+    name : str
+        Whose meter.
+    meter : Meter
+        The meter.
+
+    Returns
+    -------
+    dict
+        ``meter``, and in seconds ``window``, ``lag``, ``renewal``, ``middle age``.
+    """
+    row = {"meter": name, "window [s]": meter.window_s, "lag [s]": meter.lag_s}
+    return row | {"renewal [s]": meter.update_s, "middle age [s]": middle_age_s(meter)}
+
+
+def planted(model: TimelineModel, run: Run, meters: list[Meter], seed: int) -> pd.DataFrame:
+    """Print a server's power through meters that are known, and look for them.
+
+    Parameters
+    ----------
+    model : TimelineModel
+        Its engine, surface and noise make the power.
+    run : Run
+        Whose requests are served.
+    meters : list of Meter
+        The known meters.
+    seed : int
+        Seed of phases and noise.
+
+    Returns
+    -------
+    pandas.DataFrame
+        As `described`, two rows a meter: as planted, and as the fit of kind timeline finds it.
+    """
+    timeline = simulate(run.requests, model.server)
+    start_s = float(run.requests["arrival_s"].iloc[0]) - BEFORE_S
+    span_s = float(timeline.requests["end_s"].max()) + AFTER_S - start_s
+    ends_s = start_s + np.arange(1, int(span_s / FINE) + 1) * float(FINE)
+    power = PowerTrace(start_s, FINE, model.surface.mean_power_w(timeline, ends_s, float(FINE)))
+    rng, rows = np.random.default_rng(seed), []
+    for meter in meters:
+        noisy = replace(meter, noise_w=model.residual.decode_w)
+        recorded = replace(run, samples=noisy.read(power, rng), dt=model.dt, published=None)
+        seen = observe_power(recorded, model.server, model.surface.idle_w)
+        _, found, *_ = fit_reading([seen], model.configuration.tensor_parallel)
+        rows += [described("planted", meter), described("found", found)]
+    return pd.DataFrame(rows)
+
+
+def microscope(
+    model: TimelineModel, timeline: Timeline, begin_s: float, end_s: float
+) -> pd.DataFrame:
+    """Power of some seconds in steps of 5 ms, and what a meter may print of it.
+
+    Parameters
+    ----------
+    model : TimelineModel
+        The model.
+    timeline : Timeline
+        What its engine does.
+    begin_s, end_s : float
+        The seconds, on the clock of the timeline.
+
+    Returns
+    -------
+    pandas.DataFrame
+        ``time_s`` after `begin_s`, ``power_w``, and ``low_w``, ``high_w``, ``mean_w`` over the
+        ages that a reading may have.
+    """
+    ends_s = np.arange(begin_s, end_s, float(FINE)) + float(FINE)
+    power_w = model.surface.mean_power_w(timeline, ends_s, float(FINE))
+    given = (timeline, model.surface, model.meter)
+    may_w = np.array([seen_w(*given, ends_s - age)[0] for age in ages_s(model.meter)])
+    columns = {"time_s": ends_s - begin_s, "power_w": power_w, "mean_w": may_w.mean(axis=0)}
+    return pd.DataFrame(columns | {"low_w": may_w.min(axis=0), "high_w": may_w.max(axis=0)})
