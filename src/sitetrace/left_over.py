@@ -9,15 +9,22 @@ from sitetrace.activity import amount_in_bins
 from sitetrace.metrics import acf
 from sitetrace.readings import ages_s, seen_w
 from sitetrace.timeline import Timeline
+from sitetrace.timeline_fit import LEAST_SD_W
 from sitetrace.timeline_model import TimelineModel
 
 REGIMES = ("idle", "edge", "decode", "prefill")
 FULL_SHARE, LITTLE_PREFILL = 0.98, 0.05
-LEAST = 20
+LEAST, OUTLIER_SD = 20, 4.0
+COLUMNS = ["regime", "readings", "mean [W]", "sd [W]", "sd, middle [W]", "outliers"]
+COLUMNS += ["autocorrelation"]
 
 
 def left_over(
-    model: TimelineModel, timeline: Timeline, time_s: np.ndarray, power_w: np.ndarray
+    model: TimelineModel,
+    timeline: Timeline,
+    time_s: np.ndarray,
+    power_w: np.ndarray,
+    phase_s: float = 0.0,
 ) -> pd.DataFrame:
     """Take the expected reading from readings.
 
@@ -29,6 +36,8 @@ def left_over(
         What its engine does.
     time_s, power_w : numpy.ndarray
         When readings were printed (s) and their power (W), shape (n,).
+    phase_s : float
+        For drawn readings of a glimpse: the step of the sampling clock, whose phase they draw too.
 
     Returns
     -------
@@ -37,7 +46,7 @@ def left_over(
         seen some, ``idle`` and ``decode`` where all that it may have seen is of that kind, and
         ``edge`` between these.
     """
-    given, ages = (timeline, model.surface, model.meter), ages_s(model.meter)
+    given, ages = (timeline, model.surface, model.meter), ages_s(model.meter, phase_s)
     seen = np.array([seen_w(*given, time_s - age) for age in ages])
     expected_w, busy = seen[:, 0].mean(axis=0), seen[:, 1]
     work, window_s = timeline.segments, model.meter.window_s
@@ -63,22 +72,34 @@ def by_regime(left: pd.DataFrame) -> pd.DataFrame:
     Returns
     -------
     pandas.DataFrame
-        ``regime``, ``readings``, ``mean [W]``, ``sd [W]``, and ``autocorrelation`` from one
-        reading to the next of the same regime (NaN below twenty such pairs).
+        ``regime``, ``readings``, ``mean [W]``; ``sd [W]``; ``sd, middle [W]``, from the median
+        absolute deviation; ``outliers``, the share beyond four of these from the median; and
+        ``autocorrelation`` from one reading to the next of the same regime, outliers left out.
+        NaN below twenty readings or pairs.
     """
-    rows = []
-    for name in REGIMES:
-        inside = (left["regime"] == name).to_numpy()
-        left_w = left["left_w"].to_numpy()
-        row = {"regime": name, "readings": int(inside.sum())}
-        if inside.sum() >= LEAST:
-            row |= {"mean [W]": left_w[inside].mean(), "sd [W]": left_w[inside].std()}
-        pairs = inside[1:] & inside[:-1]
-        if pairs.sum() >= LEAST:
-            row["autocorrelation"] = np.corrcoef(left_w[:-1][pairs], left_w[1:][pairs])[0, 1]
-        rows.append(row)
-    columns = ["regime", "readings", "mean [W]", "sd [W]", "autocorrelation"]
-    return pd.DataFrame(rows).reindex(columns=columns)
+    left_w, regime = left["left_w"].to_numpy(), left["regime"].to_numpy()
+    rows = [{"regime": name} | _spread(left_w, regime == name) for name in REGIMES]
+    return pd.DataFrame(rows).reindex(columns=COLUMNS)
+
+
+def _spread(left_w: np.ndarray, inside: np.ndarray) -> dict[str, float]:
+    """One row of `by_regime`, as far as there are readings."""
+    from scipy.stats import median_abs_deviation
+
+    row = {"readings": int(inside.sum())}
+    if inside.sum() < LEAST:
+        return row
+    of_regime = left_w[inside]
+    middle_sd_w = float(median_abs_deviation(of_regime, scale="normal"))
+    # an idle meter may print one value alone
+    reach_w = OUTLIER_SD * max(middle_sd_w, LEAST_SD_W)
+    near = inside & (np.abs(left_w - np.median(of_regime)) <= reach_w)
+    row |= {"mean [W]": of_regime.mean(), "sd [W]": of_regime.std()}
+    row |= {"sd, middle [W]": middle_sd_w, "outliers": 1.0 - near.sum() / inside.sum()}
+    pairs = near[1:] & near[:-1]
+    if pairs.sum() >= LEAST:
+        row["autocorrelation"] = np.corrcoef(left_w[:-1][pairs], left_w[1:][pairs])[0, 1]
+    return row
 
 
 def busy_memory(left: pd.DataFrame, lags: int) -> np.ndarray:

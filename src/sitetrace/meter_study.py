@@ -17,7 +17,7 @@ from sitetrace.timeline_model import TimelineModel
 from sitetrace.trace import PowerTrace, Run
 
 FINE = Fraction(1, 200)
-BEFORE_S, AFTER_S = 20.0, 8.0
+BEFORE_S, AFTER_S, PLANTED_S = 20.0, 8.0, 90.0
 SETTINGS = ["window_s", "lag_s", "update_s", "tokens", "batch"]
 
 
@@ -89,7 +89,7 @@ def planted(model: TimelineModel, run: Run, meters: list[Meter], seed: int) -> p
     model : TimelineModel
         Its engine, surface and noise make the power.
     run : Run
-        Whose requests are served.
+        Whose requests are served, those of the first 90 s.
     meters : list of Meter
         The known meters.
     seed : int
@@ -100,15 +100,17 @@ def planted(model: TimelineModel, run: Run, meters: list[Meter], seed: int) -> p
     pandas.DataFrame
         As `described`, two rows a meter: as planted, and as the fit of kind timeline finds it.
     """
-    timeline = simulate(run.requests, model.server)
-    start_s = float(run.requests["arrival_s"].iloc[0]) - BEFORE_S
+    first_s = float(run.requests["arrival_s"].iloc[0])
+    requests = run.requests[run.requests["arrival_s"] < first_s + PLANTED_S]
+    timeline, start_s = simulate(requests, model.server), first_s - BEFORE_S
     span_s = float(timeline.requests["end_s"].max()) + AFTER_S - start_s
     ends_s = start_s + np.arange(1, int(span_s / FINE) + 1) * float(FINE)
     power = PowerTrace(start_s, FINE, model.surface.mean_power_w(timeline, ends_s, float(FINE)))
     rng, rows = np.random.default_rng(seed), []
     for meter in meters:
         noisy = replace(meter, noise_w=model.residual.decode_w)
-        recorded = replace(run, samples=noisy.read(power, rng), dt=model.dt, published=None)
+        samples = noisy.read(power, rng)
+        recorded = replace(run, requests=requests, samples=samples, dt=model.dt, published=None)
         seen = observe_power(recorded, model.server, model.surface.idle_w)
         _, found, *_ = fit_reading([seen], model.configuration.tensor_parallel)
         rows += [described("planted", meter), described("found", found)]

@@ -198,9 +198,7 @@ def score(run: Run, part: Part, found: dict[str, list[PowerTrace]]) -> pd.DataFr
     """
     rows = []
     for name, traces in found.items():
-        each = [
-            evaluate(run, trace, start_s=part.start_s, stop_s=part.stop_s) for trace in traces
-        ]
+        each = [evaluate(run, trace, start_s=part.start_s, stop_s=part.stop_s) for trace in traces]
         row = {"judged": part.run, "part": name}
         for title, (clock, span, key) in SCORED.items():
             values = np.array([result[clock][span][key] for result in each], dtype=float)

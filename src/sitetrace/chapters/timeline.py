@@ -8,18 +8,19 @@ import numpy as np
 import pandas as pd
 
 from sitetrace import powertrace_v1
-from sitetrace.activity import amount_in_bins
 from sitetrace.comparison import TESTBED, open_run, timeline_model
+from sitetrace.counters import counter_errors, counters
 from sitetrace.datasets import shipped_model
 from sitetrace.evaluation import evaluate
 from sitetrace.kinds import printed
+from sitetrace.left_over import busy_memory, by_regime, left_over
 from sitetrace.meter import Meter
 from sitetrace.meter_study import middle_age_s
 from sitetrace.modelfile import load_model
-from sitetrace.observed import observe, printed_count
-from sitetrace.parts_off import FULL, SCORED, in_turn, mean_batch, without
 from sitetrace.paper import read_paper_table
+from sitetrace.parts_off import FULL, SCORED, in_turn, mean_batch, without
 from sitetrace.records import record
+from sitetrace.reported import reported
 from sitetrace.serving import simulate
 from sitetrace.splits import Part
 from sitetrace.splits import split as split_named
@@ -29,6 +30,7 @@ from sitetrace.trace import PowerTrace, Run
 
 DAY_S = 86400.0
 WARM_LIMIT_W = 15.0
+LAGS_S = 5.0
 AFTER_S = (10.0, 60.0, 600.0, 3600.0, DAY_S)
 GLIMPSE, SECOND = "qwen3-8b_a100_from_r4_timeline", "llama-3.1-70b_h100_cut_timeline"
 
@@ -79,55 +81,6 @@ def opened(split: str, judged: str = "") -> Case:
     return Case(split, model, board, fitting, run, part, simulate(run.requests, model.server))
 
 
-def counters(case: Case) -> pd.DataFrame:
-    """Put the simulated engine beside the counters of the judged recording.
-
-    Parameters
-    ----------
-    case : Case
-        With engine counters.
-
-    Returns
-    -------
-    pandas.DataFrame
-        ``time_s`` after the first arrival; ``running`` and ``tokens`` (generated so far) by the
-        engine's counters, ``running_simulated`` and ``tokens_simulated`` by ours.
-    """
-    seen = observe(case.run)
-    timeline = simulate(seen.requests, case.model.server)
-    since_s = seen.times_s - seen.times_s[0]
-    decode = timeline.segments["decode_tokens"].to_numpy()
-    first = np.searchsorted(
-        np.sort(timeline.requests["first_token_s"]), seen.times_s, side="right"
-    )
-    made = amount_in_bins(timeline.segments, decode, seen.times_s, since_s) + first - first[0]
-    columns = {"time_s": seen.times_s, "running": seen.running, "tokens": seen.generated}
-    columns["running_simulated"] = printed_count(timeline, seen.times_s)
-    return pd.DataFrame(columns | {"tokens_simulated": made})
-
-
-def counter_errors(table: pd.DataFrame) -> dict[str, float]:
-    """How far the simulated engine is from the counters.
-
-    Parameters
-    ----------
-    table : pandas.DataFrame
-        Result of `counters`.
-
-    Returns
-    -------
-    dict of str to float
-        Mean absolute error of the running count (``requests``), mean of the counter itself
-        (``of``), and of generated tokens in seconds of the mean rate (``token_lead_s``).
-    """
-    rate = table["tokens"].iloc[-1] / np.ptp(table["time_s"])
-    return {
-        "requests": float((table["running_simulated"] - table["running"]).abs().mean()),
-        "of": float(table["running"].mean()),
-        "token_lead_s": float((table["tokens_simulated"] - table["tokens"]).abs().mean() / rate),
-    }
-
-
 def other_meter(model: TimelineModel) -> Meter:
     """Meter of the other kind, of a glimpse or of a second, from the measured models.
 
@@ -146,7 +99,7 @@ def other_meter(model: TimelineModel) -> Meter:
 
 
 def warming(case: Case) -> pd.DataFrame:
-    """What work without a pause adds to the power of decoding, by how long it has lasted.
+    """Tell what work without a pause adds to the power of decoding, by how long it lasts.
 
     Parameters
     ----------
@@ -171,7 +124,7 @@ def warming(case: Case) -> pd.DataFrame:
 
 
 def minute(case: Case, trace: PowerTrace, seconds: tuple[float, float]) -> pd.DataFrame:
-    """Measured readings of some seconds and a draw of them.
+    """Put measured readings of some seconds beside a draw of them.
 
     Parameters
     ----------
@@ -197,7 +150,7 @@ def minute(case: Case, trace: PowerTrace, seconds: tuple[float, float]) -> pd.Da
 
 
 def parts(case: Case, draws: int, seed: int) -> dict[str, list[PowerTrace]]:
-    """Draws of a model and of the same with each part switched off.
+    """Draw from a model and from the same with each part switched off.
 
     Parameters
     ----------
@@ -216,6 +169,46 @@ def parts(case: Case, draws: int, seed: int) -> dict[str, list[PowerTrace]]:
     batch = mean_batch(simulate(case.fitting.requests, case.model.server))
     models = without(case.model, batch, other_meter(case.model))
     return in_turn(models, case.run, draws, seed)
+
+
+def remainder(
+    case: Case, trace: PowerTrace, source: str
+) -> tuple[pd.DataFrame, dict[str, np.ndarray]]:
+    """Take the expected reading from the recording's readings and from drawn ones.
+
+    Parameters
+    ----------
+    case : Case
+        Model and recording.
+    trace : PowerTrace
+        A draw.
+    source : str
+        ``measured`` or ``testbed``.
+
+    Returns
+    -------
+    by_regime : pandas.DataFrame
+        As `sitetrace.left_over.by_regime`, with ``split`` and ``power``, whose readings.
+    memory : dict of str to numpy.ndarray
+        As `sitetrace.left_over.busy_memory` up to 5 s, by whose readings.
+    """
+    samples, meter = case.run.samples, case.model.meter
+    readings = {
+        source: (samples["time_s"].to_numpy(), samples["power_w"].to_numpy(), 0.0),
+        "generated": (
+            trace.time_s + trace.dt_s,
+            trace.power_w,
+            meter.dt_s if meter.window_s < meter.dt_s else 0.0,
+        ),
+    }
+    tables, memory = [], {}
+    for power, told in readings.items():
+        left = left_over(case.board, case.timeline, *told)
+        if case.part.start_s is not None:
+            left = left[left["time_s"] > case.begin_s]
+        tables.append(by_regime(left).assign(split=case.split, power=power))
+        memory[power] = busy_memory(left, round(LAGS_S / trace.dt_s))
+    return pd.concat(tables, ignore_index=True), memory
 
 
 def beside(cases: list[Case], draws: int, seed: int) -> pd.DataFrame:
@@ -248,7 +241,7 @@ def beside(cases: list[Case], draws: int, seed: int) -> pd.DataFrame:
                 idle_w = run.idle_before_load_w()
                 later = powertrace_v1.predict(run, idle_w=idle_w)
                 rows.append(_row("later model, rebuilt", run, part, [later]))
-    return pd.concat([pd.DataFrame(rows), _reported()], ignore_index=True)
+    return pd.concat([pd.DataFrame(rows), reported()], ignore_index=True)
 
 
 def _row(name: str, run: Run, part: Part, traces: list[PowerTrace]) -> dict:
@@ -260,32 +253,6 @@ def _row(name: str, run: Run, part: Part, traces: list[PowerTrace]) -> dict:
         for clock, step in (("native", "0.25 s"), ("1s", "1 s"))
         for title, key in (("KS", "ks"), ("NRMSE", "nrmse"), ("ACF R²", "acf_r2"))
     }
-
-
-def _reported() -> pd.DataFrame:
-    """What the authors report: the paper's models at 0.25 s, the later one at 1 s."""
-    paper = read_paper_table("fidelity_by_configuration")
-    later = read_paper_table("later_fidelity")
-    of_paper = {
-        "energy error [%]": paper["delta_energy_pct_median"],
-        "KS, 0.25 s": paper["ks_stat_median"],
-        "NRMSE, 0.25 s": paper["nrmse_median"],
-        "ACF R², 0.25 s": paper["acf_r2_median"],
-    }
-    of_later = {
-        "energy error [%]": later["energy_error_pct"],
-        "KS, 1 s": 1.0 - later["ks_agreement"],
-        "NRMSE, 1 s": later["nrmse_pct"] / 100.0,
-        "ACF R², 1 s": later["acf_r2"],
-    }
-    rows = []
-    for name, columns in (("the paper's, reported", of_paper), ("later, reported", of_later)):
-        count = f"{len(columns['energy error [%]'])} configurations or models"
-        rows += [
-            {"model": f"{name}: {how}", "judged": count} | pd.DataFrame(columns).agg(how).to_dict()
-            for how in ("median", "min", "max")
-        ]
-    return pd.DataFrame(rows)
 
 
 def found(
@@ -332,8 +299,9 @@ def found(
     for row in scored.to_dict("records"):
         of = {"data": dataset, "dataset": row["judged"]}
         for title in SCORED:
-            span = (row[f"{title}_low"], row[f"{title}_high"])
-            rows.append(record(f"{title}, {row['part']}", row[title], "", interval=span, **of))
+            span, unit = (row[f"{title}_low"], row[f"{title}_high"]), "%" * title.endswith("[%]")
+            name = f"{title.removesuffix(' [%]')}, {row['part']}"
+            rows.append(record(name, row[title], unit, interval=span, **of))
     for row in lines["left"].dropna().to_dict("records"):
         of = {"data": dataset, "dataset": row["split"]}
         name = f"left over of {row['power']} power, {row['regime']}"
@@ -347,8 +315,8 @@ def found(
 
 
 def _engine_and_meter(case: Case, dataset: str) -> list[dict]:
-    """Records of the engine's errors and of the meter found."""
-    off, meter = counter_errors(counters(case)), case.model.meter
+    """Record the engine's errors and the meter found."""
+    off, meter = counter_errors(counters(case.run, case.model.server)), case.model.meter
     at = {"data": dataset, "dataset": case.part.run}
     of = {"data": dataset, "dataset": case.split}
     return [
