@@ -26,6 +26,7 @@ SCORED = {
     "ACF R²": ("native", "whole", "acf_r2"),
     "correlation, 1 s, busy": ("1s", "busy", "correlation"),
 }
+SHOWN = ("KS", "NRMSE, 1 s", "correlation, 1 s, busy")
 
 
 def mean_batch(timeline: Timeline) -> float:

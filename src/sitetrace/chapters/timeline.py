@@ -18,7 +18,7 @@ from sitetrace.meter import Meter
 from sitetrace.meter_study import middle_age_s
 from sitetrace.modelfile import load_model
 from sitetrace.paper import read_paper_table
-from sitetrace.parts_off import FULL, SCORED, in_turn, mean_batch, without
+from sitetrace.parts_off import FULL, SCORED, SHOWN, in_turn, mean_batch, without
 from sitetrace.records import record
 from sitetrace.reported import reported
 from sitetrace.serving import simulate
@@ -228,7 +228,8 @@ def beside(cases: list[Case], draws: int, seed: int) -> pd.DataFrame:
     pandas.DataFrame
         ``model``, ``judged``, absolute energy error (%), KS, NRMSE and ACF R² over whole
         recordings at 0.25 s and at 1 s: on each recording ours and, where the architecture is
-        known, the later model's; then what their authors report of the paper's configurations and
+        known, the later model's, with the KS distance between the recording's own alternate
+        blocks (``KS of halves``); then what their authors report of the paper's configurations and
         of the later model (median, least, greatest).
     """
     rows = []
@@ -248,6 +249,7 @@ def _row(name: str, run: Run, part: Part, traces: list[PowerTrace]) -> dict:
     result = evaluate(run, traces, start_s=part.start_s, stop_s=part.stop_s)
     row = {"model": name, "judged": part.run.removeprefix(TESTBED)}
     row |= {"energy error [%]": result["native"]["whole"]["energy_error_pct"]}
+    row |= {"KS of halves": result["noise_floor"]["native"]["whole"]["ks_halves"]}
     return row | {
         f"{title}, {step}": result[clock]["whole"][key]
         for clock, step in (("native", "0.25 s"), ("1s", "1 s"))
@@ -298,7 +300,8 @@ def found(
             rows.append(record(name, row["added [W a GPU]"], "W a GPU", **of))
     for row in scored.to_dict("records"):
         of = {"data": dataset, "dataset": row["judged"]}
-        for title in SCORED:
+        # of a model with a part switched off, what the figure shows
+        for title in SCORED if row["part"] == FULL else SHOWN:
             span, unit = (row[f"{title}_low"], row[f"{title}_high"]), "%" * title.endswith("[%]")
             name = f"{title.removesuffix(' [%]')}, {row['part']}"
             rows.append(record(name, row[title], unit, interval=span, **of))
@@ -355,7 +358,7 @@ def conclusion(scored: pd.DataFrame, warm: pd.DataFrame, compared: pd.DataFrame)
     ours = compared.loc[compared["model"] == "timeline", "NRMSE, 0.25 s"]
     paper = read_paper_table("fidelity_by_configuration")["nrmse_median"]
     day_w = warm.loc[warm["after [s]"] == DAY_S, "added [W a GPU]"].max()
-    ends = [f"{values.min():.2f} to {values.max():.2f}" for values in (ours, paper)]
+    ends = [f"{values.min():.1f} to {values.max():.1f}" for values in (ours, paper)]
     bound = "below" if day_w < WARM_LIMIT_W else "not below"
     return (
         f"busy seconds: correlation {full['correlation, 1 s, busy'].min():.1f} or more; "

@@ -8,7 +8,7 @@ import pandas as pd
 from matplotlib.figure import Figure
 from matplotlib.ticker import FuncFormatter
 
-from sitetrace.parts_off import FULL
+from sitetrace.parts_off import FULL, SHOWN
 from sitetrace.plots.style import BAND, GENERATED, MARKERS, MEASURED, OTHER, PAPER
 from sitetrace.surface import Surface
 
@@ -79,7 +79,7 @@ def meter_profiles(
     left.minorticks_off()
     left.set_yscale("symlog", linthresh=3.0)
     left.yaxis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:g}"))
-    left.set_ylim(-0.5, None)
+    left.set_ylim(-0.5, 2.0 * max(table["above"].max() for table in windows.values()))
     left.set_xlabel("window [s]")
     right.set_xlabel("lag + renewal/2 [s]")
     left.set_ylabel("loss above the least")
@@ -190,7 +190,7 @@ def minutes(lines: dict[str, pd.DataFrame], source: str) -> Figure:
             axes.step(table["time_s"], table[column], where="pre", color=color, lw=0.9)
             axes.set_ylim(low - 0.05 * (high - low), high + 0.05 * (high - low))
             axes.set_xlim(table["time_s"].iloc[0], table["time_s"].iloc[-1])
-            kind = source if column == "measured" else "generated"
+            kind = f"recorded ({source})" if column == "measured" else column
             axes.set_title(f"{name.replace('_', ' ')}: {kind}", loc="left", fontsize=10)
             axes.set_ylabel("power [W]")
         pair[0].tick_params(labelbottom=False)
@@ -213,7 +213,7 @@ def parts(scored: pd.DataFrame) -> Figure:
     """
     names, judged = (list(dict.fromkeys(scored[column])) for column in ("part", "judged"))
     figure, panels = plt.subplots(1, 3, figsize=(8, 0.36 * len(names) + 1.9), sharey=True)
-    for axes, title in zip(panels, ("KS", "NRMSE, 1 s", "correlation, 1 s, busy"), strict=True):
+    for axes, title in zip(panels, SHOWN, strict=True):
         for k, run in enumerate(judged):
             rows = scored[scored["judged"] == run].set_index("part").loc[names]
             value = rows[title]
