@@ -1,0 +1,139 @@
+"""Figures of all models beside each other: what they score, and what they cost."""
+
+from __future__ import annotations
+
+import matplotlib.pyplot as plt
+import numpy as np
+import pandas as pd
+from matplotlib.figure import Figure
+from matplotlib.ticker import NullFormatter
+
+from sitetrace.plots.style import GENERATED, MEASURED, OTHER, PAPER
+
+BASELINE = "#8A5A83"
+LEAST_PCT, LEAST_R2 = 0.01, -1.0
+# what is taken out of the tidy table, and how its axis is called
+PANELS = {
+    "energy_error_pct": "energy error [%]",
+    "ks": "KS",
+    "nrmse_1s": "NRMSE at 1 s",
+    "acf_r2": "ACF R² (below −1: at −1)",
+}
+
+
+def color_of(method: str) -> str:
+    """Colour of a method by its family.
+
+    Parameters
+    ----------
+    method : str
+        Name, as in `sitetrace.chapters.models`.
+
+    Returns
+    -------
+    str
+        Colour.
+    """
+    families = {"timeline": GENERATED, "states": OTHER, "powertrace_v1": PAPER, "floor": MEASURED}
+    return next((c for name, c in families.items() if method.startswith(name)), BASELINE)
+
+
+def by_method(medians: pd.DataFrame) -> Figure:
+    """Four scores of each method, over all judged parts.
+
+    Parameters
+    ----------
+    medians : pandas.DataFrame
+        Result of `sitetrace.ranking.by_part`.
+
+    Returns
+    -------
+    matplotlib.figure.Figure
+        A panel a score, a row a method: range over the parts, each part, and their median.
+    """
+    methods = sorted(dict.fromkeys(medians["method"]), key=lambda name: name.startswith("floor"))
+    figure, panels = plt.subplots(2, 2, figsize=(8, 0.46 * len(methods) + 3.2), sharey=True)
+    for axes, (name, label) in zip(panels.flat, PANELS.items(), strict=True):
+        for row, method in enumerate(methods):
+            values = medians.loc[medians["method"] == method, name].dropna()
+            if values.empty:
+                continue
+            values = values.clip(lower=LEAST_R2 if name == "acf_r2" else LEAST_PCT)
+            color = color_of(method)
+            axes.hlines(row, values.min(), values.max(), color=color, lw=5, alpha=0.25)
+            axes.plot(values, np.full(len(values), row), "|", color=color, ms=8)
+            axes.plot(values.median(), row, "o", color=color, ms=7)
+        if name == "energy_error_pct":
+            axes.set_xscale("log")
+            axes.xaxis.set_minor_formatter(NullFormatter())
+        if name == "acf_r2":
+            axes.set_xlim(-1.1, 1.1)
+        axes.set_xlabel(label)
+    panels[0, 0].set_yticks(range(len(methods)), methods, fontsize=9)
+    panels[0, 0].set_ylim(len(methods) - 0.4, -0.6)
+    return figure
+
+
+def place(ranks: pd.DataFrame) -> Figure:
+    """Mean rank of each method by each score.
+
+    Parameters
+    ----------
+    ranks : pandas.DataFrame
+        Result of `sitetrace.ranking.ranks`, with printed names of the scores.
+
+    Returns
+    -------
+    matplotlib.figure.Figure
+        A map, methods by scores; the last column is the mean over the scores.
+    """
+    values = ranks.set_index("method")
+    figure, axes = plt.subplots(figsize=(8, 0.36 * len(values) + 1.9))
+    axes.imshow(values, cmap="cividis_r", aspect="auto", vmin=1, vmax=len(values))
+    for i, j in np.ndindex(values.shape):
+        dark = values.iloc[i, j] > 0.55 * len(values)
+        color = "white" if dark else "black"
+        axes.text(
+            j, i, f"{values.iloc[i, j]:.1f}", ha="center", va="center", color=color, fontsize=9
+        )
+    names = [name.replace(", ", ",\n").replace("percentile ", "percentile\n") for name in values]
+    axes.set_xticks(range(values.shape[1]), names, fontsize=9, rotation=45, ha="right")
+    axes.set_yticks(range(len(values)), values.index, fontsize=9)
+    axes.grid(visible=False)
+    return figure
+
+
+def cost(table: pd.DataFrame) -> Figure:
+    """Fidelity against what a method costs.
+
+    Parameters
+    ----------
+    table : pandas.DataFrame
+        ``method``, ``numbers``, ``both`` as in `sitetrace.chapters.models.costs`, and ``rank``.
+
+    Returns
+    -------
+    matplotlib.figure.Figure
+        Mean rank against the fitted numbers, and against the time of generation.
+    """
+    figure, panels = plt.subplots(1, 2, figsize=(8, 4.4), sharey=True)
+    panels[0].set_xscale("symlog", linthresh=1)
+    panels[0].set_xlim(-0.4, 4 * table["numbers"].max())
+    panels[1].set_xscale("log")
+    for axes, column in zip(panels, ("numbers", "both"), strict=True):
+        shown = table.dropna(subset=[column, "rank"])
+        for row in shown.itertuples():
+            x, color = getattr(row, column), color_of(row.method)
+            axes.plot(x, row.rank, "o", color=color, ms=8)
+            last = x > shown[column].max() / 4
+            axes.annotate(
+                row.method, (x, row.rank), xytext=(-8 if last else 8, 4), fontsize=9,
+                textcoords="offset points", ha="right" if last else "left",
+            )  # fmt: skip
+    low, high = panels[1].get_xlim()
+    panels[1].set_xlim(low / 1.5, high * 1.5)
+    panels[0].invert_yaxis()
+    panels[0].set_ylabel("mean rank over scores and parts (up: better)")
+    panels[0].set_xlabel("numbers decided by the fit")
+    panels[1].set_xlabel("time of generation\n[drawing as many normal numbers]")
+    return figure
