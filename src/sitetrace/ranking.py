@@ -154,8 +154,8 @@ def winners(medians: pd.DataFrame, method: str) -> pd.DataFrame:
     -------
     pandas.DataFrame
         One row a score of `RANKED`: ``best`` by the median over parts, its ``median``,
-        ``most_often`` the best in a part (all that share this), ``times`` of the ``parts``; ``own``,
-        ``own_times`` the same two numbers of `method`.
+        ``most_often`` the best in a part (all that share this), ``times`` of the ``parts``;
+        ``own``, ``own_times`` the same two numbers of `method`.
     """
     rows = []
     for name, (label, _, more) in RANKED.items():
@@ -164,7 +164,7 @@ def winners(medians: pd.DataFrame, method: str) -> pd.DataFrame:
         best, sign = middle.idxmin(), -1 if more else 1
         rows.append(
             {"score": label, "best": best, "median": sign * middle[best]}
-            | {"most_often": " and ".join(sorted(times.index[times == times.max()]))}
+            | {"most_often": " / ".join(sorted(times.index[times == times.max()]))}
             | {"times": int(times.max()), "parts": len(wide)}
             | {"own": sign * middle[method], "own_times": int(times.get(method, 0))}
         )

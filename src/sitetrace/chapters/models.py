@@ -34,7 +34,7 @@ from sitetrace.workload import poisson
 
 TIMELINE, LATER = "timeline", "powertrace_v1"
 MEAN_POWER = "timeline, mean power"
-HALVES, REGRESSION = FLOOR + "one half to the other", FLOOR + "regression on these seconds"
+HALVES, REGRESSION = FLOOR + "two halves", FLOOR + "regression"
 RATE_PER_S = 2.0
 
 
@@ -263,7 +263,8 @@ def conclusion(medians: pd.DataFrame) -> str:
     Returns
     -------
     str
-        A line a score of `MAIN`, two of ranks, then a line a score by which the timeline loses.
+        A line a score of `MAIN`, three of ranks and the floor, a line a score that the timeline
+        loses by.
     """
     told, ranked = winners(medians, TIMELINE).set_index("score"), ranks(medians)
     lines = []
@@ -279,6 +280,8 @@ def conclusion(medians: pd.DataFrame) -> str:
         "mean rank over scores and parts: "
         + ", ".join(f"{row.method} {row.all:.1f}" for row in ranked.head(3).itertuples())
     )
+    halves = medians.loc[medians["method"] == HALVES, "ks"].median()
+    lines.append(f"two halves of one recording are {halves:.3g} apart by KS, in the median")
     first = ranked["method"].iloc[0]
     moved = [f"{run} ({name})" for run, name in steady(medians).items() if name != first]
     lines.append(f"left out, these recordings change the first place: {'; '.join(moved) or 'none'}")

@@ -12,6 +12,7 @@ from sitetrace.plots.style import GENERATED, MEASURED, OTHER, PAPER
 
 BASELINE = "#8A5A83"
 LEAST_PCT, LEAST_R2 = 0.01, -1.0
+TICKS = {"energy_error_pct": (0.1, 1, 10, 100), "nrmse_1s": (0.05, 0.1, 0.2, 0.5, 1, 2)}
 # what is taken out of the tidy table, and how its axis is called
 PANELS = {
     "energy_error_pct": "energy error [%]",
@@ -58,18 +59,21 @@ def by_method(medians: pd.DataFrame) -> Figure:
             values = medians.loc[medians["method"] == method, name].dropna()
             if values.empty:
                 continue
-            values = values.clip(lower=LEAST_R2 if name == "acf_r2" else LEAST_PCT)
-            color = color_of(method)
+            least, color = LEAST_R2 if name == "acf_r2" else LEAST_PCT, color_of(method)
+            middle, values = max(values.median(), least), values.clip(lower=least)
             axes.hlines(row, values.min(), values.max(), color=color, lw=5, alpha=0.25)
             axes.plot(values, np.full(len(values), row), "|", color=color, ms=8)
-            axes.plot(values.median(), row, "o", color=color, ms=7)
-        if name == "energy_error_pct":
+            axes.plot(middle, row, "o", color=color, ms=7)
+        if name in TICKS:
             axes.set_xscale("log")
+            axes.set_xticks(TICKS[name], [f"{tick:g}" for tick in TICKS[name]])
             axes.xaxis.set_minor_formatter(NullFormatter())
         if name == "acf_r2":
             axes.set_xlim(-1.1, 1.1)
         axes.set_xlabel(label)
-    panels[0, 0].set_yticks(range(len(methods)), methods, fontsize=9)
+    panels[0, 0].set_yticks(range(len(methods)), methods)
+    for axes in panels[:, 0]:
+        axes.tick_params(axis="y", labelsize=9)
     panels[0, 0].set_ylim(len(methods) - 0.4, -0.6)
     return figure
 
@@ -96,8 +100,7 @@ def place(ranks: pd.DataFrame) -> Figure:
         axes.text(
             j, i, f"{values.iloc[i, j]:.1f}", ha="center", va="center", color=color, fontsize=9
         )
-    names = [name.replace(", ", ",\n").replace("percentile ", "percentile\n") for name in values]
-    axes.set_xticks(range(values.shape[1]), names, fontsize=9, rotation=45, ha="right")
+    axes.set_xticks(range(values.shape[1]), values.columns, fontsize=9, rotation=40, ha="right")
     axes.set_yticks(range(len(values)), values.index, fontsize=9)
     axes.grid(visible=False)
     return figure
@@ -122,13 +125,14 @@ def cost(table: pd.DataFrame) -> Figure:
     panels[1].set_xscale("log")
     for axes, column in zip(panels, ("numbers", "both"), strict=True):
         shown = table.dropna(subset=[column, "rank"])
+        low, high = np.log1p([shown[column].min(), shown[column].max()])
         for row in shown.itertuples():
-            x, color = getattr(row, column), color_of(row.method)
-            axes.plot(x, row.rank, "o", color=color, ms=8)
-            last = x > shown[column].max() / 4
+            x = getattr(row, column)
+            axes.plot(x, row.rank, "o", color=color_of(row.method), ms=8)
+            right = np.log1p(x) > low + 0.6 * (high - low)
             axes.annotate(
-                row.method, (x, row.rank), xytext=(-8 if last else 8, 4), fontsize=9,
-                textcoords="offset points", ha="right" if last else "left",
+                row.method, (x, row.rank), xytext=(-7, -12) if right else (7, 4), fontsize=9,
+                textcoords="offset points", ha="right" if right else "left",
             )  # fmt: skip
     low, high = panels[1].get_xlim()
     panels[1].set_xlim(low / 1.5, high * 1.5)
