@@ -14,6 +14,7 @@ from sitetrace.serving import simulate
 
 DAY_S = 86400.0
 RATE_PER_S = 1.0
+CALM_RATE_PER_S = 0.5
 REPEATS = 3
 
 
@@ -43,10 +44,12 @@ def main() -> None:
     with tempfile.TemporaryDirectory() as folder:
         sitetrace.testbed.write_dataset(Path(folder) / "testbed", 1)
         run = sitetrace.read_run(Path(folder) / "testbed" / "poisson")
-    model = sitetrace.fit([run], seed=1)
+    model = sitetrace.fit([run], seed=1, kind="states")
     print(f"{'':34}{'samples':>10}{'s':>10}{'floor s':>10}{'floors':>10}")
-    took_s = best_s(lambda: sitetrace.fit([run], seed=1))
-    print(line("fit, one run, all choices made", len(run.samples), took_s, rng))
+    took_s = best_s(lambda: sitetrace.fit([run], seed=1, kind="states"))
+    print(line("states: fit, all choices made", len(run.samples), took_s, rng))
+    took_s = best_s(lambda: sitetrace.fit([run], seed=1, kind="timeline"))
+    print(line("timeline: fit", len(run.samples), took_s, rng))
     requests = sitetrace.workload.poisson(RATE_PER_S, DAY_S, rng)
     timeline = simulate(requests, model.server)
     trace = model.draw(timeline, rng)
@@ -54,7 +57,13 @@ def main() -> None:
     took_s = best_s(lambda: simulate(requests, model.server))
     print(line(f"serving, a day at {RATE_PER_S:g} request/s", samples, took_s, rng))
     took_s = best_s(lambda: model.draw(timeline, rng))
-    print(line("power, the same day at 0.25 s", samples, took_s, rng))
+    print(line("states: power, the same day", samples, took_s, rng))
+    line_model = sitetrace.load_model(sitetrace.shipped_model("testbed_timeline"))
+    calm = sitetrace.workload.poisson(CALM_RATE_PER_S, DAY_S, rng)
+    for reading in ("power", "meter"):
+        took_s = best_s(lambda reading=reading: line_model.generate(calm, rng=rng, reading=reading))
+        name = f"timeline: a day at {CALM_RATE_PER_S:g}/s, {reading}"
+        print(line(name, samples, took_s, rng))
     print(f"peak memory {peak_mb():.0f} MB")
 
 

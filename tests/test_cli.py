@@ -217,7 +217,11 @@ BAD = {
     "output cannot be written": ((*GENERATE[:5], "t" * 250 + ".csv"), "cannot be written"),
     "output is a folder": ((*GENERATE[:5], "folder.csv"), "folder.csv: a folder"),
     "run missing": (("fit", "none", "-o", "m.json"), "none"),
-    "kind unknown": (("fit", "RUN", "-o", "m.json", "--kind", "timeline"), "'--kind'"),
+    "kind unknown": (("fit", "RUN", "-o", "m.json", "--kind", "nameplate"), "'--kind'"),
+    "states of a timeline": (
+        ("fit", "RUN", "-o", "m.json", "--kind", "timeline", "--states", 3),
+        "--kind states",
+    ),
     "transitions unknown": (("fit", "RUN", "-o", "m.json", "--transitions", "gru"), "'gru'"),
     "one state": (("fit", "RUN", "-o", "m.json", "--states", 1), "--states"),
     "cut before the first request": (("fit", "RUN", "-o", "m.json", "--to", 0), "widen --to"),

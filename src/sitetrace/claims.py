@@ -54,7 +54,8 @@ def _claims_of(entry: dict) -> list[dict]:
                 row = {"claim": f"{entry['table']}:{name}:{column}", "table": entry["table"]}
                 row |= {"row": name, "column": column, "value": float(cells[column])}
                 row["rounding"] = 0.0 if told["kind"] == "setting" else _rounding(cells[column])
-                rows.append(row | {field: {**cells, **told}[field] for field in FIELDS})
+                row |= {field: {**cells, **told}[field] for field in FIELDS}
+                rows.append(row | {"better": row["better"] or None})
     return rows
 
 

@@ -97,7 +97,7 @@ def split_model(name: str, n_states: int | None, seed: int) -> StatesModel:
     if part.run.startswith(TESTBED) or not path.is_file():
         kind = "logit" if n_states else "auto"
         cut = {"start_s": part.start_s, "stop_s": part.stop_s}
-        return fit([run], seed=seed, transitions=kind, n_states=n_states, **cut)
+        return fit([run], seed=seed, kind="states", transitions=kind, n_states=n_states, **cut)
     model = load_model(path)
     if model.provenance["runs"] != [{"name": run.name, "sha256": run.digest}]:
         raise InputError(f"{path}: fitted on other files than those of {run.name}: make it anew")

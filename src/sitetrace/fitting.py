@@ -28,7 +28,7 @@ def fit(
     runs: list[Run],
     *,
     seed: int,
-    kind: str = "states",
+    kind: str = "auto",
     transitions: str = "auto",
     n_states: int | None = None,
     emissions: str = "gaussian",
@@ -47,7 +47,7 @@ def fit(
         Seed of all that is drawn while fitting.
     kind : {"states", "timeline", "auto"}
         The paper's way, ours, or the better one in cross-validation within the runs. The options
-        below are those of ``states``.
+        below are those of ``states``: giving one means that kind.
     transitions : str
         ``markov``, ``logit``, ``trees``, or ``auto``: the best free run of these in
         cross-validation; or ``bigru``, the paper's net, which needs torch to be trained.
@@ -85,8 +85,12 @@ def fit(
     """
     if transitions == "bigru":
         require_torch()
-    runs = [cut_run(run, start_s, stop_s) for run in checked(runs)]
+    runs = [cut_run(run, start_s, stop_s) for run in checked(runs, kind)]
+    if kind == "auto" and any(run.configuration != runs[0].configuration for run in runs):
+        kind = "timeline"
     provenance = _provenance(runs, seed, start_s, stop_s, {})
+    if kind == "auto" and (transitions != "auto" or n_states is not None):
+        kind = "states"
     if kind == "auto":
         kind, table, because = choose_kind(runs, _fit_quickly, seed)
         provenance |= {"selection": {"kind": table}, "kind_because": because}
@@ -147,13 +151,15 @@ def _fit_quickly(runs: list[Run], kind: str) -> StatesModel | TimelineModel:
     return fit(runs, seed=0, kind=kind, **options)
 
 
-def checked(runs: list[Run]) -> list[Run]:
+def checked(runs: list[Run], kind: str) -> list[Run]:
     """Refuse runs that cannot be fitted together.
 
     Parameters
     ----------
     runs : list of Run
         Candidates.
+    kind : str
+        As in `fit`: the kind ``states`` takes one configuration and one step.
 
     Returns
     -------
@@ -163,19 +169,25 @@ def checked(runs: list[Run]) -> list[Run]:
     Raises
     ------
     InputError
-        If requests are missing, or configurations or steps differ.
+        If requests are missing, or configurations, GPU types or steps differ.
     """
+    first = runs[0]
     for run in runs:
         if run.requests is None:
             raise InputError(f"run {run.name}: requests.csv is missing: a fit needs requests")
-        if run.configuration != runs[0].configuration:
+        if kind == "states" and run.configuration != first.configuration:
             raise InputError(
-                f"run {run.name}: {run.configuration.name} is not {runs[0].configuration.name}: "
-                "fit one configuration at a time"
+                f"run {run.name}: {run.configuration.name} is not {first.configuration.name}: "
+                "fit one configuration at a time, or --kind timeline"
             )
-        if run.dt != runs[0].dt:
+        if run.configuration.hardware != first.configuration.hardware:
             raise InputError(
-                f"run {run.name}: samples every {float(run.dt):g} s, not {float(runs[0].dt):g} s: "
+                f"run {run.name}: {run.configuration.hardware} is not "
+                f"{first.configuration.hardware}: fit runs of one GPU type together"
+            )
+        if run.configuration == first.configuration and run.dt != first.dt:
+            raise InputError(
+                f"run {run.name}: samples every {float(run.dt):g} s, not {float(first.dt):g} s: "
                 "fit runs of one step together"
             )
     return runs

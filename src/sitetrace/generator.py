@@ -228,7 +228,7 @@ class StatesModel:
         PowerTrace
             One draw.
         """
-        start_s, step, n_bins = trace_clock(timeline, self.dt, dt_s, lead_s, tail_s)
+        start_s, step, n_bins = trace_clock(span_of(timeline), self.dt, dt_s, lead_s, tail_s)
         ticks = np.arange(1, n_bins + 1, dtype=np.int64) * self.dt.numerator
         ends = start_s + ticks / self.dt.denominator
         table = activity_table(timeline, ends, float(self.dt))
@@ -253,15 +253,32 @@ class StatesModel:
         return replace(self, server=server)
 
 
-def trace_clock(
-    timeline: Timeline, dt: Fraction, dt_s: float | None, lead_s: float, tail_s: float
-) -> tuple[float, Fraction, int]:
-    """Set the clock of a trace, a whole number of output steps long.
+def span_of(timeline: Timeline) -> tuple[float, float]:
+    """Find when the first request arrives and the last ends.
 
     Parameters
     ----------
     timeline : Timeline
         Served requests.
+
+    Returns
+    -------
+    tuple of float
+        Seconds.
+    """
+    requests = timeline.requests
+    return float(requests["arrival_s"].min()), float(requests["end_s"].max())
+
+
+def trace_clock(
+    span_s: tuple[float, float], dt: Fraction, dt_s: float | None, lead_s: float, tail_s: float
+) -> tuple[float, Fraction, int]:
+    """Set the clock of a trace, a whole number of output steps long.
+
+    Parameters
+    ----------
+    span_s : tuple of float
+        First arrival and last token, seconds.
     dt : fractions.Fraction
         Step of the model, seconds.
     dt_s : float or None
@@ -290,13 +307,13 @@ def trace_clock(
             f"--dt {dt_s:g} is no multiple of the model's step of {float(dt):g} s: "
             f"give {float(dt):g}, {float(2 * dt):g} or another multiple"
         )
-    start_s = float(timeline.requests["arrival_s"].min()) - lead_s
-    span_s = float(timeline.requests["end_s"].max()) + tail_s - start_s
-    if not 0 < span_s <= 2 * MAX_SPAN_S:
+    start_s = span_s[0] - lead_s
+    length_s = span_s[1] + tail_s - start_s
+    if not 0 < length_s <= 2 * MAX_SPAN_S:
         raise InputError(
-            f"the trace would span {span_s / 86400:.3g} days: mend the arrivals, --lead or --tail"
+            f"the trace would span {length_s / 86400:.3g} days: mend the arrivals, --lead or --tail"
         )
-    return start_s, step, math.ceil(span_s / float(step)) * int(step / dt)
+    return start_s, step, math.ceil(length_s / float(step)) * int(step / dt)
 
 
 def most_at_once(requests: pd.DataFrame) -> int:

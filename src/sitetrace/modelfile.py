@@ -87,7 +87,8 @@ def save_model(model: StatesModel | TimelineModel, path: Path | str) -> None:
     shared = {name: getattr(model, name) for name in ("power_range_w", "fitted", "provenance")}
     if isinstance(model, TimelineModel):
         parts = {name: asdict(getattr(model, name)) for name in TIMELINE_PARTS}
-        return _write(content | parts | {"decay_s": model.decay_s} | shared, path)
+        _write(content | parts | {"decay_s": model.decay_s} | shared, path)
+        return
     content |= {
         "idle": None if model.idle is None else asdict(model.idle),
         "mixture": asdict(model.mixture),
@@ -96,12 +97,13 @@ def save_model(model: StatesModel | TimelineModel, path: Path | str) -> None:
         **shared,
     }
     if not isinstance(model.transitions, BiGRU):
-        return _write(content, path)
+        _write(content, path)
+        return
     arrays = {name: content["transitions"].pop(name) for name in WEIGHTS}
     with replacing(weights_path(path)) as beside:
         write_arrays(beside, arrays)
         content["transitions"]["weights_sha256"] = sha256_of(beside)
-        return _write(content, path)
+        _write(content, path)
 
 
 def _write(content: dict, path: Path | str) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import heapq
 from dataclasses import dataclass
 
 import numpy as np
@@ -11,7 +12,8 @@ from sitetrace.meter import Meter
 from sitetrace.surface import Surface
 from sitetrace.timeline import Timeline
 
-AGES = 9
+AGES, FINE_AGES = 9, 25
+BLOCK_S, ROUNDING = 1.0, 1e-9
 
 
 @dataclass(frozen=True)
@@ -99,7 +101,7 @@ def seen_w(
     """
     segments = timeline.segments
     length_s = (segments["end_s"] - segments["start_s"]).to_numpy()
-    above_w = surface.segment_power_w(segments) - surface.idle_w
+    above_w = surface.above_idle_w(segments)
     above, busy = (
         amount_in_bins(segments, amount * length_s, ends_s, meter.window_s) / meter.window_s
         for amount in (above_w, 1.0)
@@ -119,9 +121,8 @@ def drawn_w(
 
     A short window sees a prefill or misses it, by chance. Drawing these chances one by one gives
     the right distribution at the wrong seconds; the expectation is right about the seconds and
-    has no spikes. So the drawn readings take the order of the expected ones (the reordering that
-    weather forecasting calls ensemble copula coupling): the same values, each where it is most
-    to be expected.
+    has no spikes. So the drawn readings are put in an order that the expected ones prescribe (see
+    `placed_w`; weather forecasting calls it ensemble copula coupling).
 
     Parameters
     ----------
@@ -142,12 +143,59 @@ def drawn_w(
     from scipy.signal import lfilter
 
     expected, busy = expected_w(timeline, surface, meter, times_s)
-    age_s = rng.choice(ages_s(meter), times_s.size)
+    glimpses = meter.window_s < meter.dt_s
+    # what a glimpse sees hangs on the phase of the sampling clock, which is as unknown as the age
+    age_s = rng.choice(ages_s(meter, meter.dt_s * glimpses, FINE_AGES), times_s.size)
     power_w, share = seen_w(timeline, surface, meter, times_s - age_s)
     normals = rng.standard_normal(times_s.size) * np.sqrt(1.0 - residual.phi**2)
     noise = lfilter([1.0], [1.0, -residual.phi], normals)
     power_w += (residual.idle_w + (residual.decode_w - residual.idle_w) * share) * noise
     working = np.flatnonzero(busy > 0)
-    order = np.lexsort((normals[working], expected[working]))
-    power_w[working[order]] = np.sort(power_w[working])
+    # a window longer than a bin has no chances: there the order alone decides
+    block_s = BLOCK_S if glimpses else np.inf
+    block = np.floor((times_s[working] - times_s[0]) / block_s + ROUNDING).astype(np.int64)
+    power_w[working] = placed_w(power_w[working], expected[working], block)
     return power_w, busy
+
+
+def placed_w(drawn_w: np.ndarray, expected_w: np.ndarray, block: np.ndarray) -> np.ndarray:
+    """Give drawn readings to the blocks that expect their energy, and order them within each.
+
+    From the greatest down, each reading goes to the block that lacks most of what it expects;
+    within a block the readings take the order of the expected ones.
+
+    Parameters
+    ----------
+    drawn_w, expected_w : numpy.ndarray
+        Readings as drawn and as expected, watts, shape (n,).
+    block : numpy.ndarray
+        Which block of time each belongs to, ascending whole numbers, shape (n,).
+
+    Returns
+    -------
+    numpy.ndarray
+        The drawn readings in another order, watts, shape (n,).
+    """
+    if drawn_w.size == 0:
+        return drawn_w
+    middle_w = np.median(drawn_w)
+    begin = np.flatnonzero(np.diff(block, prepend=block[0] - 1))
+    free = np.diff(begin, append=block.size)
+    lacking = [
+        (-lack, place) for place, lack in enumerate(np.add.reduceat(expected_w - middle_w, begin))
+    ]
+    heapq.heapify(lacking)
+    given = np.empty(drawn_w.size, dtype=np.int64)
+    for rank, value in enumerate(np.sort(drawn_w)[::-1]):
+        lack, place = lacking[0]
+        given[rank] = place
+        free[place] -= 1
+        if free[place]:
+            heapq.heapreplace(lacking, (lack + value - middle_w, place))
+        else:
+            heapq.heappop(lacking)
+    taken = np.argsort(given, kind="stable")
+    order = np.lexsort((-expected_w, block))
+    placed = np.empty_like(drawn_w)
+    placed[order] = np.sort(drawn_w)[::-1][taken]
+    return placed

@@ -6,6 +6,14 @@ import numpy as np
 from numba import njit
 
 LONG_AFTER = 8.0
+LINEAR = 1e6
+SMALL = 0.1
+
+
+@njit(cache=True, inline="always")
+def _decay(x):
+    """Exponential of -x, for small x by a quotient that is right within 1e-4."""
+    return (1.0 - 0.5 * x) / (1.0 + 0.5 * x) if x < SMALL else np.exp(-x)
 
 
 @njit(cache=True)
@@ -27,58 +35,62 @@ def warmth(start, end, warm_s):
     mean = np.empty(start.size)
     now, last = 0.0, start[0] if start.size else 0.0
     for i in range(start.size):
-        length = end[i] - start[i]
         if start[i] > last:
-            now *= np.exp(-(start[i] - last) / warm_s)
-        x = length / warm_s
-        left = np.exp(-x) if x > 1e-2 else 1.0 - x + 0.5 * x * x
-        mean[i] = 1.0 - (1.0 - now) * ((1.0 - left) / x if x > 1e-6 else 1.0)
+            now *= _decay((start[i] - last) / warm_s)
+        x = (end[i] - start[i]) / warm_s
+        left = _decay(x)
+        # the mean of a short segment is its middle
+        share = 0.5 * (1.0 + left) if x < SMALL else (1.0 - left) / x
+        mean[i] = 1.0 - (1.0 - now) * share
         now = 1.0 - (1.0 - now) * left
         last = end[i]
     return mean
 
 
 @njit(cache=True)
-def held_below(start, end, power_w, idle_w, limit_w, limit_s):
-    """Power that a board's limit allows.
+def segment_power(start, end, batch, prefill, law, scales):
+    """Power of successive segments of work.
 
     Parameters
     ----------
-    start, end : numpy.ndarray
-        Begin and end of successive segments, seconds, shape (n,).
-    power_w : numpy.ndarray
-        What they would draw, watts, shape (n,).
-    idle_w, limit_w : float
-        Power without work, and the limit of its running mean, watts.
-    limit_s : float
-        Time constant of that mean, seconds.
+    start, end, batch, prefill : numpy.ndarray
+        Begin and end (seconds), sequences that decode and prompt tokens, shape (n,) each.
+    law : tuple of float
+        Watts: idle, decoding, a sequence, limit of prefill, gained when warm.
+    scales : tuple of float
+        Prompt tokens and sequences at which power begins to saturate, time constant of warming up
+        (s), limit of sustained power (W) and for how long prefill may stay above it (s).
 
     Returns
     -------
     numpy.ndarray
-        Watts, shape (n,): the limit for what of a segment lies after the running mean reached it.
+        Mean watts of each segment, shape (n,). Energy above the limit goes into a store that what
+        lies below the limit empties; when it is full, power is held to the limit.
     """
-    allowed = power_w.copy()
-    if start.size == 0 or power_w.max() <= limit_w:
-        return allowed
-    mean, last = idle_w, start[0]
+    idle_w, decode_w, sequence_w, prefill_w, warm_w = law
+    scale_tokens, batch_scale, warm_s, limit_w, limit_s = scales
+    power_w = np.empty(start.size)
+    warm = warmth(start, end, warm_s)
+    most = 0 if start.size == 0 else int(batch.max())
+    counted = np.arange(most + 1.0)
+    if batch_scale < LINEAR:
+        counted = batch_scale * np.log1p(counted / batch_scale)
+    room_j = max(prefill_w - limit_w, 0.0) * limit_s
+    stored_j, last = 0.0, 0.0
     for i in range(start.size):
-        if start[i] > last:
-            mean = idle_w + (mean - idle_w) * np.exp(-(start[i] - last) / limit_s)
+        level = decode_w + sequence_w * counted[int(batch[i])] + warm_w * warm[i]
+        if prefill[i] > 0.0:
+            level += (prefill_w - level) * (1.0 - np.exp(-prefill[i] / scale_tokens))
         length = end[i] - start[i]
-        if power_w[i] <= limit_w:
-            mean = power_w[i] + (mean - power_w[i]) * np.exp(-length / limit_s)
-        else:
-            free = 0.0
-            if mean < limit_w:
-                free = limit_s * np.log((power_w[i] - mean) / (power_w[i] - limit_w))
-            if free >= length:
-                mean = power_w[i] + (mean - power_w[i]) * np.exp(-length / limit_s)
-            else:
-                allowed[i] = limit_w + (power_w[i] - limit_w) * free / length
-                mean = limit_w
+        emptied_j = (limit_w - idle_w) * max(start[i] - last, 0.0)
+        stored_j = max(stored_j - emptied_j, 0.0) + (level - limit_w) * length
+        if stored_j > room_j:
+            level -= (stored_j - room_j) / length
+            stored_j = room_j
+        stored_j = max(stored_j, 0.0)
         last = end[i]
-    return allowed
+        power_w[i] = level
+    return power_w
 
 
 @njit(cache=True)
@@ -110,22 +122,25 @@ def render(segments, clock, idle, spread, normals):
     idle_sd, decode_sd, phi = spread
     fresh = np.sqrt(1.0 - phi * phi)
     power_w = np.empty(normals.size)
-    i, noise, last = 0, 0.0, -np.inf
+    per_s, fade = 1.0 / dt_s, np.exp(-dt_s / after_s)
+    i, noise, glow = 0, 0.0, 0.0
     for b in range(normals.size):
         low, high = begin_s + b * dt_s, begin_s + (b + 1) * dt_s
         busy, joules = 0.0, 0.0
+        glow *= fade
         while i < start.size and start[i] < high:
-            inside = min(end[i], high) - max(start[i], low)
+            stop = min(end[i], high)
+            inside = stop - max(start[i], low)
             busy += inside
             joules += inside * above_w[i]
-            last = min(end[i], high)
+            glow = after_w
             if end[i] > high:
                 break
             i += 1
-        busy = min(busy / dt_s, 1.0)
-        value = idle_w + joules / dt_s
-        if busy < 1.0 and after_w > 0.0 and high - last < LONG_AFTER * after_s:
-            value += (1.0 - busy) * after_w * np.exp(-(high - last) / after_s)
+            if i == start.size or start[i] >= high:
+                glow *= np.exp((stop - high) / after_s)
+        busy = min(busy * per_s, 1.0)
         noise = phi * noise + (fresh if b else 1.0) * normals[b]
+        value = idle_w + joules * per_s + (1.0 - busy) * glow
         power_w[b] = max(value + noise * (idle_sd + (decode_sd - idle_sd) * busy), 0.0)
     return power_w

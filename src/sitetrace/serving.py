@@ -140,6 +140,30 @@ class Engine:
         InputError
             If a request needs more than the KV cache or comes before those given earlier.
         """
+        return self._timeline(self.run(until_s, requests))
+
+    def run(self, until_s: float, requests: pd.DataFrame | None = None) -> np.ndarray:
+        """Work as `advance` does, and return the bare segments: for those who want no requests.
+
+        Parameters
+        ----------
+        until_s : float
+            As `advance`.
+        requests : pandas.DataFrame or None
+            As `advance`.
+
+        Returns
+        -------
+        numpy.ndarray
+            Columns as in `sitetrace.timeline.Timeline`, but seconds after the first arrival, shape
+            (segments, 7).
+
+        Raises
+        ------
+        InputError
+            As `advance`.
+        """
+        from sitetrace.cruising import cruise
         from sitetrace.stepping import run_until
 
         if requests is not None and len(requests):
@@ -151,33 +175,42 @@ class Engine:
         law, limits = np.array(astuple(self.server)[:5]), np.array(astuple(self.server)[6:])
         tables = (self._arrival, self._tokens, self._running, self._preempted)
         tables += (self._times, self._decoding)
-        segments = run_until(until, law, limits, self._clocks, self._counts, tables)
+        state = (law, limits, self._clocks, self._counts, tables)
+        segments = np.empty((0, 7))
+        if until == np.inf and not self._counts[:2].any():
+            segments = cruise(*state)
+        if until < np.inf or self._counts[0] or self._counts[2] < self._arrival.size:
+            segments = np.concatenate([segments, run_until(until, *state)])
         if np.isfinite(until):
             self._clocks[0] = max(self._clocks[0], until)
-        return self._timeline(segments)
+        return segments
 
     def _add(self, requests: pd.DataFrame) -> None:
         """Put requests behind those known, in order of arrival."""
         arrival = requests["arrival_s"].to_numpy(dtype=float)
-        asked = requests[["input_tokens", "output_tokens"]].to_numpy(dtype=np.int64)
-        over = np.flatnonzero(asked.sum(axis=1) > self.server.kv_tokens)
-        if over.size:
+        tokens = np.zeros((arrival.size, 4), dtype=np.int64)
+        tokens[:, 0], tokens[:, 1] = requests["input_tokens"], requests["output_tokens"]
+        asked = tokens[:, 0] + tokens[:, 1]
+        if asked.max() > self.server.kv_tokens:
+            over = np.flatnonzero(asked > self.server.kv_tokens)
             raise InputError(
-                f"requests: row {over[0]} needs {asked[over[0]].sum()} tokens of KV cache, the "
+                f"requests: row {over[0]} needs {asked[over[0]]} tokens of KV cache, the "
                 f"server has {self.server.kv_tokens}: shorten it or raise kv_tokens"
             )
         if self._origin_s is None:
             # Small numbers keep nanoseconds where epoch seconds would keep microseconds.
             self._origin_s = float(arrival.min())
-        order = np.argsort(arrival, kind="stable")
-        arrival = arrival[order] - self._origin_s
+        order = np.arange(arrival.size)
+        if (np.diff(arrival) < 0).any():
+            order = np.argsort(arrival, kind="stable")
+            arrival, tokens = arrival[order], tokens[order]
+        arrival = arrival - self._origin_s
         if self._arrival.size and arrival[0] < self._arrival[-1]:
             raise InputError(
                 f"requests: row {order[0]} arrives before requests given in an earlier advance: "
                 "give them in order of arrival"
             )
         n = arrival.size
-        tokens = np.column_stack([asked[order], np.zeros((n, 2), dtype=np.int64)])
         self._row = np.concatenate([self._row, order + self._row.size])
         self._arrival = np.concatenate([self._arrival, arrival])
         self._tokens = np.concatenate([self._tokens, tokens])

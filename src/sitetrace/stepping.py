@@ -11,16 +11,44 @@ CLOCK, LEAP_START, LEAP_FIRST, LEAP_SLOPE = range(4)
 FAR = 2**62
 
 
-@njit(cache=True)
-def _leap_time(clocks, steps):
-    """Clock after so many steps of a leap: an arithmetic series summed in closed form."""
+@njit(cache=True, inline="always", error_model="numpy")
+def leap_time(clocks, steps):
+    """Tell the clock after so many steps of a leap: an arithmetic series in closed form.
+
+    Parameters
+    ----------
+    clocks : numpy.ndarray
+        As in `run_until`.
+    steps : int
+        Steps since the leap began.
+
+    Returns
+    -------
+    float
+        Seconds.
+    """
     slope = 0.5 * clocks[LEAP_SLOPE] * steps * (steps - 1.0)
     return clocks[LEAP_START] + (clocks[LEAP_FIRST] * steps + slope)
 
 
-@njit(cache=True)
-def _steps_until(clocks, done, time):
-    """Least number of steps of a leap, above those done, whose end is at or after a time."""
+@njit(cache=True, inline="always", error_model="numpy")
+def steps_until(clocks, done, time):
+    """Find the least number of steps of a leap, above those done, that ends at or after a time.
+
+    Parameters
+    ----------
+    clocks : numpy.ndarray
+        As in `run_until`.
+    done : int
+        Steps done already.
+    time : float
+        Seconds.
+
+    Returns
+    -------
+    int
+        Steps since the leap began.
+    """
     if time == np.inf:
         return FAR
     distance = max(time - clocks[LEAP_START], 0.0)
@@ -28,14 +56,14 @@ def _steps_until(clocks, done, time):
     root = np.sqrt(linear * linear + 2.0 * clocks[LEAP_SLOPE] * distance)
     steps = max(int(np.ceil(2.0 * distance / (linear + root))), done + 1)
     # The root is rounded; the sum itself decides, so that slices of time agree to the bit.
-    while _leap_time(clocks, steps) < time:
+    while leap_time(clocks, steps) < time:
         steps += 1
-    while steps - 1 > done and _leap_time(clocks, steps - 1) >= time:
+    while steps - 1 > done and leap_time(clocks, steps - 1) >= time:
         steps -= 1
     return steps
 
 
-@njit(cache=True)
+@njit(cache=True, inline="always", error_model="numpy")
 def _head(clock, counts, preempted, arrival):
     """Row of the request that waits first, or -1: pre-empted ones stand before all others."""
     if counts[N_PREEMPTED] > 0:
@@ -45,17 +73,19 @@ def _head(clock, counts, preempted, arrival):
     return -1
 
 
-@njit(cache=True)
-def _leap(segment, until, law, limits, clocks, counts, head, used, tables):
+@njit(cache=True, inline="always", error_model="numpy")
+def _leap(segments, n, until, law, limits, clocks, counts, head, used, tables):
     """Decode many steps at once, up to the next event; describe them as one segment."""
     arrival, tokens, running = tables[0], tables[1], tables[2]
     batch, done, clock = counts[N_RUNNING], counts[LEAP_STEPS], clocks[CLOCK]
-    context = 0
-    steps = (limits[2] - used) // batch
+    # a decoding sequence attends to all its tokens, of which the newest is not in the cache yet
+    context = used + batch
+    left = FAR
     for i in range(batch):
-        row = running[i]
-        context += tokens[row, 0] + tokens[row, 3]
-        steps = min(steps, tokens[row, 1] - tokens[row, 3])
+        left = min(left, tokens[running[i], 1] - tokens[running[i], 3])
+    steps = left
+    if used + left * batch > limits[2]:
+        steps = (limits[2] - used) // batch
     if done == 0:
         clocks[LEAP_START] = clock
         clocks[LEAP_FIRST] = law[0] + law[1] * batch + law[3] * context
@@ -63,22 +93,29 @@ def _leap(segment, until, law, limits, clocks, counts, head, used, tables):
     coming = counts[NEXT]
     if head < 0 and coming < arrival.size and batch < limits[0]:
         chunk = min(tokens[coming, 0], limits[1] - batch)
-        if used + batch + chunk <= limits[2]:
-            steps = min(steps, _steps_until(clocks, done, arrival[coming]) - done)
-    paused = _steps_until(clocks, done, until) - done
+        met = leap_time(clocks, done + steps) > arrival[coming]
+        if met and used + batch + chunk <= limits[2]:
+            steps = min(steps, steps_until(clocks, done, arrival[coming]) - done)
+    paused = steps_until(clocks, done, until) - done
     counts[LEAP_STEPS] = done + paused if paused < steps else 0
     steps = min(steps, paused)
-    clocks[CLOCK] = _leap_time(clocks, done + steps)
+    clocks[CLOCK] = leap_time(clocks, done + steps)
     for i in range(batch):
         tokens[running[i], 2] += steps
         tokens[running[i], 3] += steps
     mean_context = context + 0.5 * batch * (steps - 1)
-    segment[0], segment[1], segment[2], segment[3] = clock, clocks[CLOCK], steps, batch
-    segment[4], segment[5], segment[6] = mean_context, 0.0, batch * steps
+    segments[n, 0], segments[n, 1], segments[n, 2], segments[n, 3] = (
+        clock,
+        clocks[CLOCK],
+        steps,
+        batch,
+    )
+    segments[n, 4], segments[n, 5], segments[n, 6] = mean_context, 0.0, batch * steps
+    return used + batch * steps, steps == left
 
 
-@njit(cache=True)
-def _step(segment, law, limits, clocks, counts, used, tables):
+@njit(cache=True, inline="always", error_model="numpy")
+def _step(segments, n, law, limits, clocks, counts, used, tables):
     """Do one step, running sequences first, then the queue; describe it as a segment."""
     arrival, tokens, running, preempted, times, decoding = tables
     clock, budget, capacity = clocks[CLOCK], limits[1], limits[2]
@@ -133,32 +170,37 @@ def _step(segment, law, limits, clocks, counts, used, tables):
         budget -= chunk
     duration = law[0] + law[1] * batch + law[2] * prefill + law[3] * context + law[4] * pairs
     clocks[CLOCK] = clock + duration
+    any_done = False
     for i in range(counts[N_RUNNING]):
         row = running[i]
         if tokens[row, 2] == tokens[row, 0] + tokens[row, 3]:
             decoding[row] = True
             tokens[row, 3] += 1
+            any_done |= tokens[row, 3] == tokens[row, 1]
             if tokens[row, 3] == 1:
                 times[row, 1] = clocks[CLOCK]
-    segment[0], segment[1], segment[2], segment[3] = clock, clocks[CLOCK], 1, batch
-    segment[4], segment[5], segment[6] = context, prefill, batch
+    segments[n, 0], segments[n, 1], segments[n, 2], segments[n, 3] = clock, clocks[CLOCK], 1, batch
+    segments[n, 4], segments[n, 5], segments[n, 6] = context, prefill, batch
+    return used, any_done
 
 
-@njit(cache=True)
+@njit(cache=True, inline="always", error_model="numpy")
 def _retire(clock, counts, tokens, running, times):
     """Take the requests that have all their tokens out of the running ones."""
-    kept = 0
+    kept, freed = 0, 0
     for i in range(counts[N_RUNNING]):
         row = running[i]
         if tokens[row, 3] == tokens[row, 1]:
             times[row, 2] = clock
+            freed += tokens[row, 2]
         else:
             running[kept] = row
             kept += 1
     counts[N_RUNNING] = kept
+    return freed
 
 
-@njit(cache=True)
+@njit(cache=True, error_model="numpy")
 def run_until(until, law, limits, clocks, counts, tables):
     """Work until the first step boundary at or after a time, or until nothing is left to do.
 
@@ -183,16 +225,17 @@ def run_until(until, law, limits, clocks, counts, tables):
         Segments: start, end, steps, batch, mean context, prefill tokens, decode tokens, (m, 7).
     """
     arrival, tokens, running, preempted, times, decoding = tables
-    segments = np.empty((256, 7))
-    n = 0
+    # each request still to come makes some three segments: room for them is taken at once
+    segments = np.empty((256 + 3 * (arrival.size - counts[NEXT]), 7))
+    n, used = 0, 0
+    for i in range(counts[N_RUNNING]):
+        used += tokens[running[i], 2]
     while clocks[CLOCK] < until:
         if counts[N_RUNNING] + counts[N_PREEMPTED] == 0:
             if counts[NEXT] == arrival.size or arrival[counts[NEXT]] >= until:
                 break
             clocks[CLOCK] = max(clocks[CLOCK], arrival[counts[NEXT]])
-        batch, used = counts[N_RUNNING], 0
-        for i in range(batch):
-            used += tokens[running[i], 2]
+        batch = counts[N_RUNNING]
         head = _head(clocks[CLOCK], counts, preempted, arrival)
         plain = batch > 0 and decoding[running[batch - 1]] and used + batch <= limits[2]
         if plain and head >= 0 and batch < limits[0]:
@@ -203,10 +246,13 @@ def run_until(until, law, limits, clocks, counts, tables):
             longer[:n] = segments
             segments = longer
         if plain:
-            _leap(segments[n], until, law, limits, clocks, counts, head, used, tables)
+            used, any_done = _leap(
+                segments, n, until, law, limits, clocks, counts, head, used, tables
+            )
         else:
             counts[LEAP_STEPS] = 0
-            _step(segments[n], law, limits, clocks, counts, used, tables)
+            used, any_done = _step(segments, n, law, limits, clocks, counts, used, tables)
         n += 1
-        _retire(clocks[CLOCK], counts, tokens, running, times)
+        if any_done:
+            used -= _retire(clocks[CLOCK], counts, tokens, running, times)
     return segments[:n]

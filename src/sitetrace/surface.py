@@ -12,6 +12,8 @@ from sitetrace.timeline import Timeline
 
 WARM_S = 20.0
 LIMIT_S = 0.5
+# finite, so that a model file can hold them
+LINEAR, LIMITLESS_W = 1e6, 1e6
 
 
 def counted(batch: np.ndarray, batch_scale: float) -> np.ndarray:
@@ -25,7 +27,7 @@ def counted(batch: np.ndarray, batch_scale: float) -> np.ndarray:
     batch : numpy.ndarray
         Sequences, shape (n,).
     batch_scale : float
-        Where it begins to matter; infinite for never.
+        Where it begins to matter; from a million on never.
 
     Returns
     -------
@@ -33,7 +35,7 @@ def counted(batch: np.ndarray, batch_scale: float) -> np.ndarray:
         ``batch_scale ln(1 + batch/batch_scale)``, shape (n,).
     """
     batch = np.asarray(batch, dtype=float)
-    return batch if np.isinf(batch_scale) else batch_scale * np.log1p(batch / batch_scale)
+    return batch if batch_scale >= LINEAR else batch_scale * np.log1p(batch / batch_scale)
 
 
 @dataclass(frozen=True)
@@ -59,7 +61,7 @@ class Surface:
         Sequences from which on one more adds ever less: the batch counts as
         ``batch_scale ln(1 + batch/batch_scale)``, which is the batch itself without a scale.
     limit_w : float
-        What the board holds its power to when it would stay above for some half a second, watts.
+        What the board holds its power to when prefill would stay above for half a second, watts.
     """
 
     idle_w: float
@@ -68,8 +70,8 @@ class Surface:
     prefill_w: float
     scale_tokens: float
     warm_w: float = 0.0
-    batch_scale: float = np.inf
-    limit_w: float = np.inf
+    batch_scale: float = LINEAR
+    limit_w: float = LIMITLESS_W
 
     def step_power_w(self, batch: np.ndarray, prefill_tokens: np.ndarray) -> np.ndarray:
         """Power while a step runs on a cold board.
@@ -105,8 +107,31 @@ class Surface:
         """
         return -np.expm1(-np.asarray(prefill_tokens, dtype=float) / self.scale_tokens)
 
-    def segment_power_w(self, segments: pd.DataFrame) -> np.ndarray:
+    def segment_power_w(
+        self, start_s: np.ndarray, end_s: np.ndarray, batch: np.ndarray, prefill_tokens: np.ndarray
+    ) -> np.ndarray:
         """Power of successive segments of work, warming up and limited.
+
+        Parameters
+        ----------
+        start_s, end_s : numpy.ndarray
+            Begin and end of each segment, seconds, shape (n,).
+        batch, prefill_tokens : numpy.ndarray
+            As in `sitetrace.timeline.Timeline`, shape (n,).
+
+        Returns
+        -------
+        numpy.ndarray
+            Mean watts of each segment, shape (n,).
+        """
+        from sitetrace.rendering import segment_power
+
+        law = (self.idle_w, self.decode_w, self.per_sequence_w, self.prefill_w, self.warm_w)
+        scales = (self.scale_tokens, self.batch_scale, WARM_S, self.limit_w, LIMIT_S)
+        return segment_power(start_s, end_s, batch, prefill_tokens, law, scales)
+
+    def above_idle_w(self, segments: pd.DataFrame) -> np.ndarray:
+        """Power of segments above that of an idle board.
 
         Parameters
         ----------
@@ -116,18 +141,11 @@ class Surface:
         Returns
         -------
         numpy.ndarray
-            Mean watts of each segment, shape (segments,).
+            Watts, shape (segments,).
         """
-        from sitetrace.rendering import held_below, warmth
-
-        start, end = (segments[name].to_numpy(dtype=float) for name in ("start_s", "end_s"))
-        prefill = segments["prefill_tokens"].to_numpy(dtype=float)
-        decode_w = self.decode_w + self.per_sequence_w * counted(
-            segments["batch"], self.batch_scale
-        )
-        decode_w += self.warm_w * warmth(start, end, WARM_S)
-        power_w = decode_w + (self.prefill_w - decode_w) * self.saturation(prefill)
-        return held_below(start, end, power_w, self.idle_w, self.limit_w, LIMIT_S)
+        names = ("start_s", "end_s", "batch", "prefill_tokens")
+        columns = (segments[name].to_numpy(dtype=float) for name in names)
+        return self.segment_power_w(*columns) - self.idle_w
 
     def mean_power_w(self, timeline: Timeline, end_times_s: np.ndarray, dt_s: float) -> np.ndarray:
         """Mean power of the bins ``[t - dt, t)``; energy is neither lost nor counted twice.
@@ -148,6 +166,7 @@ class Surface:
         """
         segments = timeline.segments
         length_s = (segments["end_s"] - segments["start_s"]).to_numpy()
-        above_w = self.segment_power_w(segments) - self.idle_w
-        above_j = amount_in_bins(segments, above_w * length_s, end_times_s, dt_s)
+        above_j = amount_in_bins(
+            segments, self.above_idle_w(segments) * length_s, end_times_s, dt_s
+        )
         return self.idle_w + above_j / dt_s

@@ -16,7 +16,7 @@ from sitetrace.meter import Meter
 from sitetrace.readings import Residual, ages_s
 from sitetrace.rendering import warmth
 from sitetrace.serving import Server, simulate
-from sitetrace.surface import WARM_S, Surface, counted
+from sitetrace.surface import LIMITLESS_W, LINEAR, WARM_S, Surface, counted
 from sitetrace.timeline import Timeline
 from sitetrace.trace import Run
 
@@ -24,16 +24,16 @@ WINDOWS_S = (0.025, 0.05, 0.1, 0.25, 0.5, 1.0)
 LAGS_S = (-0.05, 0.0, 0.05, 0.1)
 UPDATES_S = (0.05, 0.1, 0.15, 0.2)
 SCALES_TOKENS = (60.0, 120.0, 200.0, 300.0, 450.0, 700.0, 1100.0)
-SCALES_BATCH = (0.5, 2.0, 8.0, 32.0, 1e6)
+SCALES_BATCH = (0.5, 2.0, 8.0, 32.0, LINEAR)
 EDGE_S = 2.0
 # what a board gains while it warms up, by experience: watts a GPU, and how sure that is
 WARM_W, WARM_SD_W, WARM_MAX_W = 8.0, 3.0, 14.0
 # the same for the power just after work
-AFTER_W, AFTER_S, AFTER_NOISE_W = 5.0, 1.0, 2.0
+AFTER_W, AFTER_S, AFTER_NOISE_W = 8.0, 0.5, 2.0
 SCALE_SPREAD = 0.5
 OUTLIER_SHARE = 0.02
 ENERGY_SHARE = 0.003
-LEAST_SD_W = 0.3
+LEAST_SD_W, MOST_LOG_SD = 0.3, 9.0
 PHI_MAX = 0.95
 
 
@@ -52,6 +52,11 @@ class Seen:
     parts_s : numpy.ndarray
         A reading is the mean over printings at these times before its own: 0 alone for samples,
         the four quarters for means of a second.
+    gpus : float
+        GPUs, as a multiple of those of the configuration that is fitted.
+    decode : tuple of float or None
+        For a run of another configuration: its own ``decode_w``, ``per_sequence_w`` and batch
+        scale; it teaches the meter, warming up and prefill alone.
     """
 
     timeline: Timeline
@@ -59,6 +64,32 @@ class Seen:
     power_w: np.ndarray
     idle_w: float
     parts_s: np.ndarray
+    gpus: float = 1.0
+    decode: tuple[float, float, float] | None = None
+
+    def law(self, law: np.ndarray, home_w: float) -> np.ndarray:
+        """Give the fitted configuration's law the size of this one.
+
+        Parameters
+        ----------
+        law : numpy.ndarray
+            As `fit_reading` gives it.
+        home_w : float
+            Idle power of the fitted configuration, watts.
+
+        Returns
+        -------
+        numpy.ndarray
+            The same for this run's configuration.
+        """
+        if self.decode is None:
+            return law
+        own = np.array(law, dtype=float)
+        own[:2] = self.decode[:2]
+        own[2] = self.idle_w + self.gpus * (law[2] - home_w)
+        own[3] = self.gpus * law[3]
+        own[4:] += np.log(self.gpus)
+        return own
 
 
 @dataclass(frozen=True)
@@ -128,7 +159,8 @@ def shares(seen: Seen, meter: Meter, scales: Scales, count: int = 9) -> np.ndarr
     work = seen.timeline.segments
     start, end = work["start_s"].to_numpy(), work["end_s"].to_numpy()
     length_s = end - start
-    batch, warm = counted(work["batch"], scales.batch), warmth(start, end, WARM_S)
+    batch_scale = scales.batch if seen.decode is None else seen.decode[2]
+    batch, warm = counted(work["batch"], batch_scale), warmth(start, end, WARM_S)
     full = -np.expm1(-work["prefill_tokens"].to_numpy() / scales.tokens)
     ends = seen.times_s[:, None, None] - seen.parts_s[:, None] - ages_s(meter, count=count)
     plain = (length_s, length_s * batch, length_s * warm)
@@ -165,10 +197,12 @@ def power_of(shares_: np.ndarray, law: np.ndarray, idle_w: float) -> np.ndarray:
 
 def _loss(point: np.ndarray, views: list[tuple[Seen, np.ndarray]], gpus: int) -> float:
     """Negative log-likelihood of the readings, their age unknown, with priors."""
-    law, sd = point[:4], np.exp(point[4:6])
+    law, home_w = point, views[0][0].idle_w
     total, spent_w, meant_w = 0.0, 0.0, 0.0
     for seen, share in views:
-        power_w = power_of(share, law, seen.idle_w)
+        own = seen.law(law, home_w)
+        sd = np.exp(own[4:6])
+        power_w = power_of(share, own, seen.idle_w)
         sigma_w = np.hypot(sd[0], sd[1] * share[3])
         density = np.exp(-0.5 * ((seen.power_w[:, None] - power_w) / sigma_w) ** 2) / sigma_w
         reach_w = np.ptp(seen.power_w) + 1.0
@@ -209,7 +243,7 @@ def best_law(
     views = [(each, shares(each, meter, scales)) for each in seen]
     unit = np.array([10.0, 1.0, 50.0, 5.0, 0.3, 0.5]) * np.array([gpus, 1, gpus, gpus, 1, 1])
     low = [0.0, 0.0, 0.0, 0.0, np.log(LEAST_SD_W), np.log(LEAST_SD_W)]
-    high = [np.inf, np.inf, np.inf, WARM_MAX_W * gpus, np.inf, np.inf]
+    high = [np.inf, np.inf, np.inf, WARM_MAX_W * gpus, MOST_LOG_SD, MOST_LOG_SD]
     bounds = list(zip(low / unit, high / unit, strict=True))
     found = minimize(
         lambda point: _loss(point * unit, views, gpus),
@@ -323,7 +357,8 @@ def fit_residual(
     before, after = [], []
     for each in seen:
         share = shares(each, meter, scales)
-        left = each.power_w - power_of(share, law, each.idle_w).mean(axis=1)
+        own = each.law(law, seen[0].idle_w)
+        left = (each.power_w - power_of(share, own, each.idle_w).mean(axis=1)) / each.gpus
         calm = (share[0].min(axis=1) > 0.98) & (share[3].max(axis=1) < 0.05)
         pairs = calm[1:] & calm[:-1] & (np.diff(each.times_s) < 1.5 * meter.dt_s)
         before.append(left[:-1][pairs])
@@ -354,7 +389,7 @@ def fit_afterglow(frame: pd.DataFrame, idle: Idle, meter: Meter, gpus: int) -> t
     Returns
     -------
     active_w, decay_s : float
-        Watts, seconds; the fewer the readings, the nearer to 5 W a GPU and 1 s.
+        Watts, seconds; the fewer the readings, the nearer to 8 W a GPU and 0.5 s.
     """
     from scipy.optimize import least_squares
 
@@ -384,8 +419,8 @@ def surface_of(law: np.ndarray, scales: Scales, idle_w: float, hardware: str, gp
     ----------
     law : numpy.ndarray
         As `fit_reading` gives it.
-    scale : float
-        Scale of the saturation by prefill, tokens.
+    scales : Scales
+        Of prefill and of the batch.
     idle_w : float
         Idle power, watts.
     hardware : str
@@ -401,6 +436,6 @@ def surface_of(law: np.ndarray, scales: Scales, idle_w: float, hardware: str, gp
     try:
         limit_w = device(hardware)["tdp_w"] * gpus
     except InputError:
-        limit_w = 1e6
+        limit_w = LIMITLESS_W
     law = [float(value) for value in law]
     return Surface(idle_w, *law[:3], scales.tokens, law[3], scales.batch, limit_w)

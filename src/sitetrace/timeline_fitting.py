@@ -33,12 +33,13 @@ SIMPLEX = np.array([[0.0, 0.0], [1.0, 0.0], [0.0, 2.0]])
 
 
 def fit_timeline(runs: list[Run], provenance: dict) -> TimelineModel:
-    """Fit engine, surface, meter and noise on runs of one configuration.
+    """Fit engine, surface, meter and noise.
 
     Parameters
     ----------
     runs : list of Run
-        Cut and checked.
+        Cut and checked. The model is that of the first one's configuration; runs of other
+        configurations of the same GPU type add to its meter, warming up and prefill.
     provenance : dict
         As in `TimelineModel`; what was tried is added.
 
@@ -52,10 +53,52 @@ def fit_timeline(runs: list[Run], provenance: dict) -> TimelineModel:
     InputError
         If the readings do not rise above idle.
     """
+    home = [run for run in runs if run.configuration == runs[0].configuration]
+    server = _engine_of(home)
+    model = fit_power(home, server, provenance)
+    if len(home) == len(runs):
+        return model
+    return _with_others(model, home, runs, provenance)
+
+
+def _engine_of(runs: list[Run]) -> Server:
+    """Calibrate the engine of runs of one configuration."""
     server = calibrate(runs)
-    if all(run.engine is None for run in runs):
-        server = learn_decode(runs, server)
-    return fit_power(runs, server, provenance)
+    return learn_decode(runs, server) if all(run.engine is None for run in runs) else server
+
+
+def _with_others(
+    model: TimelineModel, home: list[Run], runs: list[Run], provenance: dict
+) -> TimelineModel:
+    """Fit the first configuration again: others of its GPU type share meter, warmth and prefill."""
+    gpus = home[0].configuration.tensor_parallel
+    seen = _seen_by(home, model.server, _idle_of(home, model.server)[1])
+    for configuration in dict.fromkeys(run.configuration for run in runs):
+        if configuration == home[0].configuration:
+            continue
+        group = [run for run in runs if run.configuration == configuration]
+        alone = fit_power(group, _engine_of(group), provenance)
+        own = alone.surface
+        other = {
+            "gpus": configuration.tensor_parallel / gpus,
+            "decode": (own.decode_w, own.per_sequence_w, own.batch_scale),
+        }
+        found = _seen_by(group, alone.server, alone.idle)
+        seen += [replace(each, **other) for each in found]
+    _, meter, scales, law, tried = fit_reading(seen, gpus)
+    tables = provenance["selection"] | {"meter": tried}
+    configuration = model.configuration
+    surface = surface_of(
+        law, scales, model.idle.mean_w, configuration.hardware, configuration.tensor_parallel
+    )
+    return replace(
+        model,
+        surface=surface,
+        meter=meter,
+        residual=fit_residual(seen, meter, scales, law, model.residual.idle_w),
+        fitted=_reach(runs, seen),
+        provenance=provenance | {"selection": tables},
+    )
 
 
 def fit_power(runs: list[Run], server: Server, provenance: dict) -> TimelineModel:

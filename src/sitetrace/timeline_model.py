@@ -8,12 +8,12 @@ from fractions import Fraction
 import numpy as np
 import pandas as pd
 
-from sitetrace.generator import LEAD_S, TAIL_S, trace_clock
+from sitetrace.generator import LEAD_S, TAIL_S, span_of, trace_clock
 from sitetrace.idle import Idle
 from sitetrace.meter import Meter
 from sitetrace.readings import Residual, drawn_w
 from sitetrace.rendering import render
-from sitetrace.serving import Server, simulate
+from sitetrace.serving import Engine, Server, simulate
 from sitetrace.surface import Surface
 from sitetrace.timeline import Timeline
 from sitetrace.trace import Configuration, PowerTrace
@@ -110,8 +110,17 @@ class TimelineModel:
         >>> trace.dt_s
         0.25
         """
-        timeline = simulate(requests, self.server)
-        return self.draw(timeline, rng, dt_s, lead_s, tail_s, idle_w, reading)
+        if reading == "meter":
+            timeline = simulate(requests, self.server)
+            return self.draw(timeline, rng, dt_s, lead_s, tail_s, idle_w, reading)
+        # mean power needs the steps alone: without tables a day takes milliseconds
+        work = Engine(self.server).run(np.inf, requests)
+        first_s = float(requests["arrival_s"].min())
+        span = (first_s, first_s + float(work[-1, 1]))
+        start_s, step, n_bins = trace_clock(span, self.dt, dt_s, lead_s, tail_s)
+        board = self if idle_w is None else self.on_board(idle_w)
+        power_w = board.power_of(work[:, [0, 1, 3, 5]].T, first_s - start_s, n_bins, rng)
+        return PowerTrace(start_s, self.dt, power_w).resample(step)
 
     def draw(
         self,
@@ -145,16 +154,51 @@ class TimelineModel:
         PowerTrace
             One draw.
         """
-        start_s, step, n_bins = trace_clock(timeline, self.dt, dt_s, lead_s, tail_s)
+        start_s, step, n_bins = trace_clock(span_of(timeline), self.dt, dt_s, lead_s, tail_s)
         board = self if idle_w is None else self.on_board(idle_w)
-        draw = board.draw_readings if reading == "meter" else board.draw_power
-        trace = PowerTrace(start_s, self.dt, draw(timeline, start_s, n_bins, rng))
-        return trace.resample(step)
+        if reading == "meter":
+            power_w = board.draw_readings(timeline, start_s, n_bins, rng)
+        else:
+            names = ("start_s", "end_s", "batch", "prefill_tokens")
+            work = np.array([timeline.segments[name] for name in names], dtype=float)
+            work[:2] -= start_s
+            power_w = board.power_of(work, 0.0, n_bins, rng)
+        return PowerTrace(start_s, self.dt, power_w).resample(step)
 
-    def draw_power(
-        self, timeline: Timeline, start_s: float, n_bins: int, rng: np.random.Generator
+    def power_of(
+        self, work: np.ndarray, after_s: float, n_bins: int, rng: np.random.Generator
     ) -> np.ndarray:
         """Draw the mean power of bins: process noise, but nothing of the meter.
+
+        Parameters
+        ----------
+        work : numpy.ndarray
+            Begin and end (seconds), batch and prompt tokens of each segment, shape (4, segments).
+        after_s : float
+            Time from the begin of the first bin to the zero of these seconds.
+        n_bins : int
+            Number of bins of the model's step.
+        rng : numpy.random.Generator
+            Source of randomness.
+
+        Returns
+        -------
+        numpy.ndarray
+            Watts, shape (n_bins,).
+        """
+        noise, surface = self.residual, self.surface
+        return render(
+            (work[0], work[1], surface.segment_power_w(*work) - surface.idle_w),
+            (-after_s, float(self.dt)),
+            (self.idle.mean_w, self.idle.active_w, self.decay_s),
+            (noise.idle_w, noise.decode_w, noise.phi),
+            rng.standard_normal(n_bins, dtype=np.float32),
+        )
+
+    def draw_readings(
+        self, timeline: Timeline, start_s: float, n_bins: int, rng: np.random.Generator
+    ) -> np.ndarray:
+        """Draw what the meter prints at the end of each bin.
 
         Parameters
         ----------
@@ -166,34 +210,6 @@ class TimelineModel:
             Number of bins of the model's step.
         rng : numpy.random.Generator
             Source of randomness.
-
-        Returns
-        -------
-        numpy.ndarray
-            Watts, shape (n_bins,).
-        """
-        work, noise = timeline.segments, self.residual
-        start, end, prefill = (
-            work[c].to_numpy(float) for c in ("start_s", "end_s", "prefill_tokens")
-        )
-        above_w = self.surface.segment_power_w(work) - self.surface.idle_w
-        return render(
-            (start - start_s, end - start_s, above_w),
-            (0.0, float(self.dt)),
-            (self.idle.mean_w, self.idle.active_w, self.decay_s),
-            (noise.idle_w, noise.decode_w, noise.phi),
-            rng.standard_normal(n_bins),
-        )
-
-    def draw_readings(
-        self, timeline: Timeline, start_s: float, n_bins: int, rng: np.random.Generator
-    ) -> np.ndarray:
-        """Draw what the meter prints at the end of each bin.
-
-        Parameters
-        ----------
-        timeline, start_s, n_bins, rng : Timeline, float, int, numpy.random.Generator
-            As `draw_power`.
 
         Returns
         -------

@@ -98,6 +98,8 @@ class PowerTrace:
                 f"a trace of {self.power_w.size} bins of {self.dt_s:g} s has no whole bins of "
                 f"{float(dt):g} s: take a multiple of the step that divides the length"
             )
+        if ratio == 1:
+            return self
         return PowerTrace(self.start_s, dt, self.power_w.reshape(-1, int(ratio)).mean(axis=1))
 
 

@@ -1,0 +1,269 @@
+"""What hardware and architecture say: how much of a GPU a step uses, and a model carried over.
+
+The roofline of a decode step: its bytes (weights, of a mixture of experts those that are touched,
+and the cache) over the memory's bandwidth, its operations over the peak. A board's power above idle
+grows with the root of the share of its bandwidth in use, as in the later model of
+grantwilkins/powertrace-sim.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+
+import numpy as np
+
+from sitetrace.devices import device
+from sitetrace.files import InputError
+from sitetrace.idle import Idle
+from sitetrace.serving import Server
+from sitetrace.timeline_model import TimelineModel
+from sitetrace.trace import Configuration
+
+NEEDED = ("d_model", "n_layers", "n_kv", "head_dim", "n_active", "w_bytes")
+ELEMENT_BYTES = 2.0
+FEW, MANY = 2.0, 12.0
+MEMORY_SHARE = 0.9
+
+
+@dataclass(frozen=True)
+class Machine:
+    """An architecture on so many GPUs of a type.
+
+    Parameters
+    ----------
+    configuration : Configuration
+        Model, GPU type, tensor parallelism.
+    layers : float
+        Number of layers.
+    active : float
+        Parameters that a token uses.
+    dense_bytes, expert_bytes : float
+        Weights that every step reads, and those in experts, bytes.
+    touched : float
+        Share of the experts that one token uses; 1 in a dense model.
+    token_bytes : float
+        Keys and values of a token, bytes.
+    width : float
+        Width of the model.
+    gpu : dict
+        As `sitetrace.devices.device` gives it.
+    """
+
+    configuration: Configuration
+    layers: float
+    active: float
+    dense_bytes: float
+    expert_bytes: float
+    touched: float
+    token_bytes: float
+    width: float
+    gpu: dict
+
+    @property
+    def gpus(self) -> int:
+        """Number of GPUs."""
+        return self.configuration.tensor_parallel
+
+    def read_s(self, batch: np.ndarray | float, context: float = 0.0) -> np.ndarray | float:
+        """Time to read what a decode step needs at the full bandwidth.
+
+        Parameters
+        ----------
+        batch : numpy.ndarray or float
+            Sequences that decode.
+        context : float
+            Tokens that each attends to.
+
+        Returns
+        -------
+        numpy.ndarray or float
+            Seconds.
+        """
+        untouched = (1.0 - self.touched) ** np.asarray(batch, dtype=float)
+        weights = self.dense_bytes + self.expert_bytes * (1.0 - untouched)
+        taken = weights + self.token_bytes * context * np.asarray(batch, dtype=float)
+        return taken / (self.gpus * self.gpu["bandwidth_bytes_s"])
+
+    def compute_s(self, tokens: np.ndarray | float) -> np.ndarray | float:
+        """Time to compute so many tokens at the peak rate.
+
+        Parameters
+        ----------
+        tokens : numpy.ndarray or float
+            Tokens of a step.
+
+        Returns
+        -------
+        numpy.ndarray or float
+            Seconds.
+        """
+        return 2.0 * self.active * tokens / (self.gpus * self.gpu["peak_flop_s"])
+
+
+def machine(configuration: Configuration, info: dict) -> Machine:
+    """Read an architecture.
+
+    Parameters
+    ----------
+    configuration : Configuration
+        Model, GPU type, tensor parallelism.
+    info : dict
+        Content of ``run.json``, with ``arch``.
+
+    Returns
+    -------
+    Machine
+        What the roofline needs.
+
+    Raises
+    ------
+    InputError
+        If ``arch`` lacks a field or the GPU is not in the table of devices.
+    """
+    arch = info.get("arch")
+    arch = arch if isinstance(arch, dict) else {}
+    for name in NEEDED:
+        value = arch.get(name)
+        if isinstance(value, bool) or not isinstance(value, int | float) or not 1 <= value < 1e18:
+            raise InputError(
+                f"{configuration.name}: run.json: arch.{name} = {value!r}: the physical form needs "
+                f"{', '.join(NEEDED)}"
+            )
+    in_experts = float(arch.get("moe_frac") or 0.0)
+    experts = float(arch.get("n_experts") or 1.0)
+    windowed = float(arch.get("swa_global_ratio") or 0.0)
+    cached = 2.0 * ELEMENT_BYTES * arch["n_layers"] * arch["n_kv"] * arch["head_dim"]
+    return Machine(
+        configuration=configuration,
+        layers=float(arch["n_layers"]),
+        active=float(arch["n_active"]),
+        dense_bytes=arch["w_bytes"] * (1.0 - in_experts),
+        expert_bytes=arch["w_bytes"] * in_experts,
+        touched=float(arch.get("top_k") or 1.0) / experts if in_experts else 1.0,
+        token_bytes=cached / (1.0 + windowed),
+        width=float(arch["d_model"]),
+        gpu=device(configuration.hardware),
+    )
+
+
+def bandwidth_share(served: Machine, server: Server, batch: float) -> float:
+    """Share of the memory's bandwidth that decode steps use.
+
+    Parameters
+    ----------
+    served : Machine
+        What is served on what.
+    server : Server
+        Its calibrated engine.
+    batch : float
+        Sequences that decode.
+
+    Returns
+    -------
+    float
+        0 to 1.
+    """
+    return float(min(served.read_s(batch) / (server.c0_s + server.c1_s * batch), 1.0))
+
+
+def carried_server(server: Server, source: Machine, target: Machine) -> Server:
+    """Guess the engine of another architecture, GPU type or number of GPUs.
+
+    A step of decode is the time to read what it needs and a time for each layer, which stays; a
+    prompt token is its operations at the same share of the peak.
+
+    Parameters
+    ----------
+    server : Server
+        Calibrated engine of the source.
+    source, target : Machine
+        Whose it is, and whose it becomes.
+
+    Returns
+    -------
+    Server
+        With the source's limits, but the target's room for keys and values.
+    """
+    steps = {}
+    for batch in (FEW, MANY):
+        spent_s = server.c0_s + server.c1_s * batch
+        left_s = spent_s - source.read_s(batch)
+        # an engine faster than its memory does not read all: the times then scale as a whole
+        steps[batch] = (
+            target.read_s(batch) + left_s * target.layers / source.layers
+            if left_s > 0
+            else spent_s * target.read_s(batch) / source.read_s(batch)
+        )
+    c1_s = max((steps[MANY] - steps[FEW]) / (MANY - FEW), 0.0)
+    free = target.gpu["memory_bytes"] * MEMORY_SHARE * target.gpus
+    free -= target.dense_bytes + target.expert_bytes
+    pairs = target.width * target.layers / (target.gpus * target.gpu["peak_flop_s"])
+    pairs_before = source.width * source.layers / (source.gpus * source.gpu["peak_flop_s"])
+    return replace(
+        server,
+        c0_s=float(steps[FEW] - FEW * c1_s),
+        c1_s=float(c1_s),
+        c2_s=float(server.c2_s * target.compute_s(1.0) / source.compute_s(1.0)),
+        c3_s=float(target.token_bytes / (target.gpus * target.gpu["bandwidth_bytes_s"])),
+        c4_s=float(server.c4_s * pairs / pairs_before),
+        kv_tokens=max(int(free / target.token_bytes), server.max_num_batched_tokens),
+    )
+
+
+def carried(
+    model: TimelineModel, source: Machine, target: Machine, board: Idle, like: TimelineModel
+) -> TimelineModel:
+    """Carry a fitted model over to another architecture, GPU type or number of GPUs.
+
+    Power above idle, per GPU, grows with the root of the bandwidth in use while decoding, and
+    keeps its limit in prefill; between types it is a share of what lies between idle and design
+    power.
+
+    Parameters
+    ----------
+    model : TimelineModel
+        Fitted on the source.
+    source, target : Machine
+        Whose it is, and whose it becomes.
+    board : Idle
+        Idle power of the target's server.
+    like : TimelineModel
+        A model of the target's GPU type, for its meter; the model itself where the type is one.
+
+    Returns
+    -------
+    TimelineModel
+        A guess for the target, which saw none of its runs.
+    """
+    server, old = carried_server(model.server, source, target), model.surface
+    before_w = source.gpu["tdp_w"] - old.idle_w / source.gpus
+    gain = target.gpus * (target.gpu["tdp_w"] - board.mean_w / target.gpus)
+    gain /= before_w * source.gpus
+    levels = {}
+    for batch in (FEW, MANY):
+        used = bandwidth_share(target, server, batch) / bandwidth_share(source, model.server, batch)
+        above_w = float(old.step_power_w(np.array([batch]), np.zeros(1))[0]) - old.idle_w
+        levels[batch] = board.mean_w + gain * above_w * np.sqrt(used)
+    slope_w = max((levels[MANY] - levels[FEW]) / (MANY - FEW), 0.0)
+    surface = replace(
+        old,
+        idle_w=board.mean_w,
+        decode_w=float(levels[FEW] - FEW * slope_w),
+        per_sequence_w=float(slope_w),
+        prefill_w=float(board.mean_w + gain * (old.prefill_w - old.idle_w)),
+        warm_w=float(gain * old.warm_w),
+        batch_scale=type(old).batch_scale,
+        limit_w=float(target.gpu["tdp_w"] * target.gpus),
+    )
+    noise = replace(model.residual, decode_w=float(gain * model.residual.decode_w))
+    rule = f"carried over from {source.configuration.name} by roofline terms"
+    return replace(
+        model,
+        configuration=target.configuration,
+        server=server,
+        idle=replace(board, active_w=float(gain * model.idle.active_w)),
+        surface=surface,
+        meter=like.meter,
+        residual=noise,
+        provenance=model.provenance | {"rule": rule},
+    )

@@ -1,0 +1,79 @@
+"""A model carried over: what the roofline says of steps and power, and what it refuses."""
+
+from dataclasses import replace
+
+import numpy as np
+import pytest
+
+import sitetrace
+from sitetrace.files import InputError
+from sitetrace.modelfile import load_model
+from sitetrace.physical import bandwidth_share, carried, carried_server, machine
+from sitetrace.serving import Server
+from sitetrace.trace import Configuration
+
+DENSE = {
+    "d_model": 4096,
+    "n_layers": 36,
+    "n_kv": 8,
+    "head_dim": 128,
+    "n_active": 8e9,
+    "w_bytes": 16e9,
+}
+SPARSE = DENSE | {"moe_frac": 0.9, "n_experts": 128, "top_k": 8, "n_active": 3e9}
+ONE = machine(Configuration("dense", "A100", 1), {"arch": DENSE})
+
+
+def test_a_dense_model_reads_all_its_weights_whatever_the_batch():
+    assert ONE.read_s(1.0) == ONE.read_s(64.0) == pytest.approx(16e9 / 2.0e12)
+    # 2 (keys, values) x 2 bytes x 36 layers x 8 heads x 128 for each token of context
+    assert ONE.read_s(4.0, 1000.0) - ONE.read_s(4.0) == pytest.approx(4000 * 147_456 / 2.0e12)
+
+
+def test_a_mixture_of_experts_reads_more_with_each_sequence_but_ever_less_more():
+    sparse = machine(Configuration("sparse", "A100", 1), {"arch": SPARSE})
+    taken = sparse.read_s(np.array([1.0, 2.0, 4.0, 1e4])) * 2.0e12 / 16e9
+    assert taken[0] == pytest.approx(0.1 + 0.9 / 16)
+    assert taken[1] - taken[0] > (taken[2] - taken[1]) / 2 > 0
+    assert taken[3] == pytest.approx(1.0)
+
+
+def test_twice_the_weights_take_twice_the_reading_and_the_same_time_a_layer():
+    double = machine(Configuration("double", "A100", 1), {"arch": DENSE | {"w_bytes": 32e9}})
+    server = carried_server(Server(c0_s=0.012, c1_s=0.0), ONE, double)
+    assert server.c0_s == pytest.approx(0.012 + 0.008)
+    assert server.c2_s == pytest.approx(Server.c2_s)
+    deep = machine(Configuration("deep", "A100", 1), {"arch": DENSE | {"n_layers": 72}})
+    assert carried_server(Server(c0_s=0.012, c1_s=0.0), ONE, deep).c0_s == pytest.approx(0.016)
+
+
+def test_a_model_carried_to_its_own_server_is_itself():
+    model = load_model(sitetrace.shipped_model("qwen3-8b_a100_from_r2p5_timeline"))
+    same = carried(model, ONE, ONE, model.idle, model)
+    for batch in (2.0, 12.0):
+        one, two = (
+            each.surface.step_power_w(np.array([batch]), np.array([300.0]))[0]
+            for each in (model, same)
+        )
+        assert two == pytest.approx(one, rel=1e-6)
+    assert same.server.c0_s == pytest.approx(model.server.c0_s, rel=1e-9)
+    assert "carried over" in same.provenance["rule"]
+
+
+def test_more_gpus_of_a_kind_draw_more_and_an_idle_board_stays_its_own():
+    model = load_model(sitetrace.shipped_model("qwen3-8b_a100_from_r2p5_timeline"))
+    two = machine(Configuration("dense", "A100", 2), {"arch": DENSE})
+    board = replace(model.idle, mean_w=170.0)
+    moved = carried(model, ONE, two, board, model)
+    assert moved.surface.idle_w == moved.idle.mean_w == 170.0
+    above = [each.surface.prefill_w - each.idle.mean_w for each in (model, moved)]
+    assert above[1] == pytest.approx(2 * above[0], rel=0.02)
+    assert moved.surface.limit_w == 800.0
+    assert moved.server.c0_s < model.server.c0_s
+    assert bandwidth_share(two, moved.server, 4.0) < bandwidth_share(ONE, model.server, 4.0)
+
+
+@pytest.mark.parametrize("arch", [None, {}, DENSE | {"w_bytes": "many"}, DENSE | {"n_layers": 0}])
+def test_an_architecture_that_is_not_told_is_refused(arch):
+    with pytest.raises(InputError, match="arch"):
+        machine(Configuration("dense", "A100", 1), {"arch": arch})

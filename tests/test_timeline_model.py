@@ -1,0 +1,280 @@
+"""The kind timeline: known servers are recovered, energy is kept, readings are placed."""
+
+from dataclasses import replace
+from fractions import Fraction
+
+import numpy as np
+import pandas as pd
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+import sitetrace
+from sitetrace.evaluation import evaluate
+from sitetrace.generator import load_warnings
+from sitetrace.idle import Idle
+from sitetrace.meter import Meter
+from sitetrace.metrics import ks_distance
+from sitetrace.modelfile import load_model, save_model, summary
+from sitetrace.readings import Residual, expected_w, placed_w
+from sitetrace.serving import Server, simulate
+from sitetrace.surface import Surface
+from sitetrace.timeline_fitting import fit_power, learn_decode
+from sitetrace.timeline_model import TimelineModel
+from sitetrace.trace import Configuration, PowerTrace, Run
+
+SERVER = Server(c0_s=0.012, c1_s=6e-5, c2_s=6e-5)
+SURFACE = Surface(80.0, 280.0, 1.5, 480.0, 250.0, warm_w=8.0)
+GLIMPSE = Meter(window_s=0.05, lag_s=0.0, update_s=0.1, noise_w=3.0)
+SMOOTH = Meter(window_s=1.0, lag_s=0.05, update_s=0.1, noise_w=1.5)
+FINE = Fraction(1, 200)
+MODEL = TimelineModel(
+    configuration=Configuration("made-up", "A100", 1),
+    dt=Fraction(1, 4),
+    server=SERVER,
+    idle=Idle(80.0, np.array([-0.3, 0.0, 0.3]), 5.0, 100.0, 0.5),
+    decay_s=1.0,
+    surface=replace(SURFACE, limit_w=400.0),
+    meter=replace(GLIMPSE, noise_w=0.0),
+    residual=Residual(0.3, 4.0, 0.4),
+    power_range_w=(79.0, 500.0),
+    fitted={"active": 20, "input_tokens": 3000, "output_tokens": 1000, "requests_per_s": 4.0},
+    provenance={"data": "testbed", "runs": [{"name": "r", "sha256": "0"}], "selection": {}},
+)
+
+
+def requests_of(seed, rate=2.5, duration_s=150.0):
+    return sitetrace.workload.poisson(rate, duration_s, np.random.default_rng(seed))
+
+
+def recorded(requests, server, surface, meter, seed):
+    """A run of a server whose engine, surface and meter are known."""
+    timeline = simulate(requests, server)
+    start_s, stop_s = -20.0, float(timeline.requests["end_s"].max()) + 8.0
+    ends = start_s + np.arange(1, int((stop_s - start_s) / FINE) + 1) * float(FINE)
+    power_w = surface.mean_power_w(timeline, ends, float(FINE))
+    samples = meter.read(PowerTrace(start_s, FINE, power_w), np.random.default_rng(seed))
+    fate = timeline.requests
+    ttft_s = fate["first_token_s"] - fate["arrival_s"] + server.overhead_s
+    return Run(
+        name="known",
+        configuration=Configuration("made-up", "A100", 1),
+        requests=requests.assign(ttft_s=ttft_s),
+        samples=samples,
+        dt=Fraction(1, 4),
+        engine=None,
+        info={},
+        digest="0" * 64,
+    )
+
+
+def fitted(meter, seed=1):
+    run = recorded(requests_of(seed), SERVER, SURFACE, meter, seed)
+    return run, fit_power([run], SERVER, MODEL.provenance)
+
+
+@pytest.fixture(scope="module")
+def glimpsed():
+    return fitted(GLIMPSE)
+
+
+def test_the_meter_of_a_glimpse_is_found(glimpsed):
+    _, model = glimpsed
+    assert model.meter.window_s in (0.025, 0.05, 0.1)
+    middle_s = model.meter.lag_s + (model.meter.update_s + model.meter.window_s) / 2
+    assert middle_s == pytest.approx(0.075, abs=0.04)
+
+
+def test_the_meter_of_a_second_is_found():
+    _, model = fitted(SMOOTH)
+    assert model.meter.window_s == 1.0
+    middle_s = model.meter.lag_s + (model.meter.update_s + model.meter.window_s) / 2
+    assert middle_s == pytest.approx(0.6, abs=0.06)
+
+
+def test_the_surface_is_recovered(glimpsed):
+    _, model = glimpsed
+    found, batch = model.surface, np.array([2.0, 6.0, 12.0])
+    warm_w = found.step_power_w(batch, np.zeros(3)) + found.warm_w
+    np.testing.assert_allclose(warm_w, SURFACE.step_power_w(batch, np.zeros(3)) + 8.0, atol=4.0)
+    prefill_w = found.step_power_w(np.array([6.0]), np.array([600.0]))
+    assert prefill_w[0] == pytest.approx(SURFACE.step_power_w([6.0], [600.0])[0], abs=35.0)
+    assert model.residual.decode_w == pytest.approx(3.0, abs=1.0)
+
+
+def test_a_fitted_model_keeps_energy_and_distribution_of_traffic_it_never_saw(glimpsed):
+    _, model = glimpsed
+    run = recorded(requests_of(5, rate=1.5), SERVER, SURFACE, GLIMPSE, 5)
+    draw = model.generate(run.requests, rng=np.random.default_rng(1), reading="meter")
+    whole = evaluate(run, draw)["native"]["whole"]
+    assert whole["energy_error_pct"] < 1.0
+    assert whole["ks"] < 0.12
+
+
+def test_decode_steps_are_learned_from_power_alone():
+    run = recorded(requests_of(3), SERVER, SURFACE, SMOOTH, 3)
+    guess = replace(SERVER, c0_s=0.018, c1_s=3e-5)
+    found = learn_decode([run], guess)
+    batch = simulate(run.requests, SERVER).segments["batch"].mean()
+    true_s, found_s = (each.c0_s + batch * each.c1_s for each in (SERVER, found))
+    assert found_s == pytest.approx(true_s, rel=0.06)
+    assert found.c0_s + found.overhead_s >= guess.c0_s
+
+
+@settings(max_examples=20, deadline=None)
+@given(st.integers(0, 10**6), st.floats(0.2, 6.0))
+def test_power_in_bins_holds_the_energy_of_the_steps(seed, rate):
+    still = replace(
+        MODEL,
+        residual=Residual(0.0, 0.0, 0.0),
+        idle=replace(MODEL.idle, active_w=0.0),
+    )
+    requests = requests_of(seed, rate, 20.0)
+    if requests.empty:
+        return
+    trace = still.generate(requests, rng=np.random.default_rng(0))
+    segments = simulate(requests, SERVER).segments
+    length_s = segments["end_s"] - segments["start_s"]
+    above_j = float((still.surface.above_idle_w(segments) * length_s).sum())
+    assert trace.energy_j - 80.0 * trace.power_w.size / 4 == pytest.approx(above_j, rel=1e-6)
+
+
+def test_generating_and_drawing_a_timeline_give_the_same_power():
+    requests = requests_of(2)
+    one = MODEL.generate(requests, rng=np.random.default_rng(4))
+    two = MODEL.draw(simulate(requests, SERVER), np.random.default_rng(4))
+    np.testing.assert_allclose(one.power_w, two.power_w, atol=1e-6)
+
+
+def test_a_day_of_work_creeps_up_by_less_than_the_warming_term():
+    always = pd.DataFrame({"arrival_s": np.arange(0.0, 86400.0, 10.0)})
+    always = always.assign(input_tokens=50, output_tokens=900)
+    segments = simulate(always, SERVER).segments
+    decoding = segments[(segments["prefill_tokens"] == 0) & (segments["batch"] == 1)]
+    power_w = MODEL.surface.segment_power_w(
+        *(
+            segments[name].to_numpy(float)
+            for name in ("start_s", "end_s", "batch", "prefill_tokens")
+        )
+    )[decoding.index]
+    assert power_w[0] < power_w[-1] < power_w[0] + 15.0
+    hours = np.array_split(power_w, 24)
+    assert np.ptp([part.mean() for part in hours[1:]]) < 0.01
+
+
+def test_prefill_without_end_is_held_to_the_boards_limit():
+    long = pd.DataFrame({"arrival_s": [0.0], "input_tokens": [300_000], "output_tokens": [2]})
+    trace = MODEL.generate(long, rng=np.random.default_rng(1), lead_s=0.0, tail_s=0.0)
+    assert trace.power_w[:2].max() > 450.0
+    assert trace.power_w[8:-1].max() < 400.0 + 5 * MODEL.residual.decode_w
+
+
+def test_placed_readings_are_the_drawn_ones_where_their_energy_is_expected():
+    rng = np.random.default_rng(1)
+    expected, second = rng.gamma(2.0, 50.0, 400), np.repeat(np.arange(100), 4)
+    drawn = rng.permutation(expected) + rng.normal(0.0, 60.0, 400)
+    placed = placed_w(drawn, expected, second)
+    np.testing.assert_array_equal(np.sort(placed), np.sort(drawn))
+    sums = [np.add.reduceat(each, np.arange(0, 400, 4)) for each in (placed, expected, drawn)]
+    near, far = (np.corrcoef(each, sums[1])[0, 1] for each in (sums[0], sums[2]))
+    assert near > 0.8 > 0.3 > far
+    np.testing.assert_array_equal(
+        placed_w(drawn, expected, np.zeros(400, int))[np.argsort(expected)], np.sort(drawn)
+    )
+    assert placed_w(drawn[:0], expected[:0], second[:0]).size == 0
+
+
+def test_glimpses_show_peaks_that_means_of_a_quarter_second_hide():
+    timeline = simulate(requests_of(6), SERVER)
+    trace = MODEL.draw(timeline, np.random.default_rng(1), reading="meter")
+    expected, _ = expected_w(timeline, MODEL.surface, MODEL.meter, trace.time_s + 0.25)
+    power = MODEL.draw(timeline, np.random.default_rng(1))
+    assert np.percentile(trace.power_w, 99) > np.percentile(power.power_w, 99) + 10.0
+    assert trace.power_w.mean() == pytest.approx(power.power_w.mean(), rel=0.01)
+    assert expected.max() < trace.power_w.max()
+
+
+def test_another_board_moves_idle_in_full_and_the_limit_of_prefill_not_at_all():
+    requests = requests_of(7)
+    plain, moved = (
+        MODEL.generate(requests, rng=np.random.default_rng(1), idle_w=idle) for idle in (None, 90.0)
+    )
+    shift_w = moved.power_w - plain.power_w
+    assert shift_w[:40] == pytest.approx(10.0, abs=1e-3)
+    working = plain.power_w > 270.0
+    assert 0.0 < shift_w[working].mean() < 6.0
+
+
+def test_a_model_file_holds_all_of_it(tmp_path):
+    save_model(MODEL, tmp_path / "one.json")
+    back = load_model(tmp_path / "one.json")
+    save_model(back, tmp_path / "two.json")
+    assert (tmp_path / "one.json").read_bytes() == (tmp_path / "two.json").read_bytes()
+    requests = requests_of(8)
+    for reading in ("power", "meter"):
+        one, two = (
+            model.generate(requests, rng=np.random.default_rng(2), reading=reading)
+            for model in (MODEL, back)
+        )
+        np.testing.assert_array_equal(one.power_w, two.power_w)
+    assert "mean of 0.05 s" in summary(back)
+
+
+@pytest.mark.parametrize(
+    ("part", "field", "value"),
+    [
+        ("surface", "scale_tokens", 0.0),
+        ("surface", "prefill_w", -1.0),
+        ("surface", "idle_w", 81.0),
+        ("meter", "window_s", 0.0),
+        ("meter", "update_s", -0.1),
+        ("residual", "phi", 1.0),
+        ("residual", "decode_w", "many"),
+    ],
+)
+def test_a_model_file_that_no_server_could_have_is_refused(tmp_path, part, field, value):
+    import json
+
+    save_model(MODEL, tmp_path / "m.json")
+    content = json.loads((tmp_path / "m.json").read_text())
+    content[part][field] = value
+    (tmp_path / "m.json").write_text(json.dumps(content))
+    with pytest.raises(sitetrace.files.InputError, match="m.json"):
+        load_model(tmp_path / "m.json")
+
+
+def test_traffic_beyond_what_was_fitted_is_said():
+    crowd = simulate(requests_of(9, rate=12.0, duration_s=60.0), SERVER)
+    text = " ".join(load_warnings(MODEL.fitted, crowd))
+    assert "requests a second" in text
+    assert "requests at once" in text
+    assert load_warnings(MODEL.fitted, simulate(requests_of(9, rate=0.5), SERVER)) == []
+
+
+MEASURED = {
+    "qwen3-8b_a100_from_r4": ("qwen3-8b_a100_tp1_poisson_r2p5", None),
+    "qwen3-8b_a100_from_r2p5": ("qwen3-8b_a100_tp1_poisson_r4", None),
+    "llama-3.1-70b_h100_cut": ("llama-3.1-70b_h100_tp4_poisson_r4", 100.0),
+    "qwen3-30b-a3b_h100_cut": ("qwen3-30b-a3b_h100_tp2_poisson_r2", 192.0),
+}
+
+
+@pytest.mark.parametrize("split", MEASURED)
+def test_measured_energy_and_distribution(measured, split):
+    name, start_s = MEASURED[split]
+    run = sitetrace.read_run(measured / name)
+    model = load_model(sitetrace.shipped_model(f"{split}_timeline"))
+    draws = [
+        model.generate(
+            run.requests,
+            rng=np.random.default_rng(seed),
+            idle_w=run.idle_before_load_w(),
+            reading="meter",
+        )
+        for seed in range(3)
+    ]
+    whole = evaluate(run, draws, start_s=start_s)["native"]["whole"]
+    assert whole["energy_error_pct"] < 1.0
+    assert whole["ks"] < 0.17
+    for trace in draws:
+        assert ks_distance(trace.power_w, draws[0].power_w) < 0.1
