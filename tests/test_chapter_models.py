@@ -6,8 +6,9 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from sitetrace import comparison, costs, ranking
+from sitetrace import comparison, costs, powertrace_v1, ranking
 from sitetrace.chapters import models as chapter
+from sitetrace.claims import claims
 from sitetrace.datasets import shipped_model
 from sitetrace.evaluation import evaluate
 from sitetrace.modelfile import load_model
@@ -190,12 +191,26 @@ def test_every_fitted_model_has_both_prices_and_serving_is_a_part(fitted):
 
 def test_records_are_named_once_and_the_testbed_claims_nothing(judged):
     medians = ranking.by_part(judged[0])
-    rows = chapter.found(medians, "testbed")
+    rows = chapter.found(medians, chapter.published(["testbed/bursty"], 1), "testbed")
     assert len({(row["name"], row["dataset"]) for row in rows}) == len(rows)
     assert {row["verdict"] for row in rows} == {None}
     said = chapter.conclusion(medians)
     assert said.count("best median") == len(ranking.MAIN)
     assert ranking.ranks(medians)["method"].iloc[0] in said
+
+
+def test_gates_are_those_of_the_table_and_all_of_them_must_be_passed():
+    near = {"energy_error_pct_1s": 5.9, "acf_r2_1s": 0.91, "nrmse_1s": 0.19}
+    methods = {
+        "passes": [near],
+        "too much energy": [near | {"energy_error_pct_1s": 6.1}],
+        "forgets": [near | {"acf_r2_1s": 0.89}],
+    }
+    told = chapter.gates(medians_of(scored(methods))).set_index("method")
+    assert told["all"].tolist() == [1, 0, 0]
+    assert told["energy"].tolist() == [1, 0, 1]
+    assert told["acf_r2"].tolist() == [1, 1, 0]
+    assert told["nrmse"].tolist() == [1, 1, 1]
 
 
 def test_figures_have_a_row_or_a_dot_for_every_method(judged):
@@ -208,7 +223,9 @@ def test_figures_have_a_row_or_a_dot_for_every_method(judged):
         {"method": ["timeline", "mean"], "numbers": [13, 1], "both": [50.0, np.nan], "rank": [1, 2]}
     )
     fidelity = figures.cost(table)
-    assert [len(axes.texts) for axes in fidelity.axes] == [2, 1]
+    shown = [np.concatenate([line.get_xdata() for line in axes.lines]) for axes in fidelity.axes]
+    assert [np.isfinite(x).sum() for x in shown] == [2, 1]
+    assert [text.get_text() for text in fidelity.legends[0].texts] == ["timeline", "mean"]
 
 
 def test_the_later_model_is_told_the_idle_power_that_others_know(measured, fitted):
@@ -218,6 +235,20 @@ def test_the_later_model_is_told_the_idle_power_that_others_know(measured, fitte
     warmer = replace(model, idle=replace(model.idle, mean_w=model.idle.mean_w + 10.0))
     low, high = (chapter.later(run, each).power_w for each in (model, warmer))
     assert high - low == pytest.approx(10.0)
+
+
+def test_the_run_of_a_published_model_answers_its_four_scores(measured):
+    names = ["llama-3.1-70b_h100_tp4_poisson_r4", "qwen3-8b_h100_tp1_poisson_r4"]
+    rebuilt = chapter.published(names, 1).set_index("claim")
+    known = claims()
+    asked = known[(known["table"] == "later_fidelity") & (known["row"] == "Llama 70B")]
+    assert set(rebuilt.index) == set(asked.index)
+    run = comparison.open_run(names[0])
+    said = evaluate(run, powertrace_v1.predict(run))["1s"]["whole"]
+    value = rebuilt["value"]
+    assert value["later_fidelity:Llama 70B:nrmse_pct"] == pytest.approx(100 * said["nrmse"])
+    assert value["later_fidelity:Llama 70B:ks_agreement"] == pytest.approx(1 - said["ks"])
+    assert value["later_fidelity:Llama 70B:acf_r2"] == pytest.approx(said["acf_r2"])
 
 
 def test_on_bursts_of_another_kind_the_timeline_is_not_the_best(measured):

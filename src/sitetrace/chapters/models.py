@@ -8,8 +8,10 @@ import numpy as np
 import pandas as pd
 
 from sitetrace import powertrace_v1
+from sitetrace.alignment import pair
 from sitetrace.baselines import PHASES
 from sitetrace.chapters.transitions import candidates
+from sitetrace.claims import claim
 from sitetrace.comparison import (
     activity_at,
     generated,
@@ -21,8 +23,16 @@ from sitetrace.costs import floors, generation, numbers
 from sitetrace.datasets import shipped_model
 from sitetrace.evaluation import CLOCKS, SPANS, evaluate
 from sitetrace.files import InputError
+from sitetrace.floors import bootstrap_interval
 from sitetrace.generator import StatesModel
-from sitetrace.metrics import SCORES
+from sitetrace.metrics import (
+    SCORES,
+    acf_lags,
+    acf_r2,
+    energy_error_pct,
+    ks_distance,
+    nrmse,
+)
 from sitetrace.modelfile import load_model
 from sitetrace.ranking import COLUMNS, FLOOR, MAIN, RANKED, losses, ranks, steady, winners
 from sitetrace.records import record
@@ -36,6 +46,10 @@ TIMELINE, LATER = "timeline", "powertrace_v1"
 MEAN_POWER = "timeline, mean power"
 HALVES, REGRESSION = FLOOR + "two halves", FLOOR + "regression"
 RATE_PER_S = 2.0
+# gates of the later model's authors, and the scores that they ask for
+GATES = {"energy": "energy_error_pct_1s", "acf_r2": "acf_r2_1s", "nrmse": "nrmse_1s"}
+# recording whose model is a row of the later model's published table
+PUBLISHED = {"llama-3.1-70b_h100_tp4_poisson_r4": "Llama 70B"}
 
 
 def models(parts: Split) -> dict[str, StatesModel | TimelineModel]:
@@ -158,6 +172,72 @@ def _flat(result: dict, ending: str = "") -> dict:
     return dict(zip(COLUMNS, values, strict=True))
 
 
+def gates(medians: pd.DataFrame) -> pd.DataFrame:
+    """Count the parts in which a method meets what the later model's authors ask of it.
+
+    Parameters
+    ----------
+    medians : pandas.DataFrame
+        Result of `sitetrace.ranking.by_part`.
+
+    Returns
+    -------
+    pandas.DataFrame
+        One row a method: ``method``, ``parts``, in how many of them it passes each of `GATES`
+        (at 1 s, over the whole part), and ``all``.
+    """
+    entered = medians[~medians["method"].str.startswith(FLOOR)]
+    passed = pd.DataFrame({"method": entered["method"], "parts": 1})
+    for gate, column in GATES.items():
+        limit = claim(f"later_gates:{gate}:value")["value"]
+        value = entered[column]
+        passed[gate] = value >= limit if gate == "acf_r2" else value <= limit
+    passed["all"] = passed[list(GATES)].all(axis=1)
+    return passed.groupby("method", sort=False).sum().reset_index()
+
+
+def published(judged: list[str], seed: int) -> pd.DataFrame:
+    """Put the rebuilt later model beside what its authors printed for runs of the same model.
+
+    Parameters
+    ----------
+    judged : list of str
+        Recordings at hand.
+    seed : int
+        Seed of the bootstrap.
+
+    Returns
+    -------
+    pandas.DataFrame
+        One row a score of a recording in `PUBLISHED`, at 1 s over the whole recording and with the
+        published idle power, as theirs: ``run``, ``claim``, ``value``; ``low``, ``high`` (95%,
+        bootstrap over blocks of 10 s; none for the autocorrelation).
+    """
+    rows = []
+    for name in judged:
+        if name not in PUBLISHED:
+            continue
+        run = open_run(name)
+        bins = pair("1s", run.samples, run.dt, [powertrace_v1.predict(run)])
+        series, width_s, rng = (bins[1], bins[2][0]), bins[4], np.random.default_rng(seed)
+        asked = {
+            "nrmse_pct": lambda m, g: 100 * nrmse(m, g),
+            "ks_agreement": lambda m, g: 1 - ks_distance(m, g),
+            "energy_error_pct": lambda m, g: abs(energy_error_pct(m, g)),
+        }
+        for column, wanted in asked.items():
+            low, high = bootstrap_interval(*series, width_s, wanted, rng)
+            row = {"value": wanted(*series), "low": low, "high": high}
+            rows.append({"run": name, "claim": _claim_of(name, column)} | row)
+        kept = acf_r2(*series, acf_lags(width_s))
+        rows.append({"run": name, "claim": _claim_of(name, "acf_r2"), "value": kept})
+    return pd.DataFrame(rows, columns=["run", "claim", "value", "low", "high"])
+
+
+def _claim_of(run: str, column: str) -> str:
+    return f"later_fidelity:{PUBLISHED[run]}:{column}"
+
+
 def costs(
     found: dict[str, StatesModel | TimelineModel], parts: Split, hours: float, seed: int
 ) -> pd.DataFrame:
@@ -210,13 +290,15 @@ def costs(
     return pd.DataFrame(rows)
 
 
-def found(medians: pd.DataFrame, dataset: str) -> list[dict]:
+def found(medians: pd.DataFrame, rebuilt: pd.DataFrame, dataset: str) -> list[dict]:
     """Record what each model scores over all parts, and the timeline in each of them.
 
     Parameters
     ----------
     medians : pandas.DataFrame
-        Result of `by_part`.
+        Result of `sitetrace.ranking.by_part`.
+    rebuilt : pandas.DataFrame
+        Result of `published`.
     dataset : str
         ``measured`` or ``testbed``.
 
@@ -249,6 +331,17 @@ def found(medians: pd.DataFrame, dataset: str) -> list[dict]:
             label, unit, _ = RANKED[name]
             ends = (part[f"{name}_low"], part[f"{name}_high"])
             rows.append(record(f"{label}, timeline", part[name], unit, interval=ends, **given))
+    for row in gates(medians).itertuples():
+        name = f"parts in which all three gates are passed, {row.method}"
+        rows.append(record(name, float(row.all), "parts", **over))
+    for row in rebuilt.itertuples():
+        told = claim(row.claim)
+        # the bootstrap of a distance lies above it: two resampled series differ by chance too
+        ends = (min(row.low, row.value), max(row.high, row.value)) if pd.notna(row.low) else None
+        rows.append(
+            record(f"{told['what']}, {LATER} rebuilt", row.value, told["unit"], interval=ends,
+                   data=dataset, dataset=row.run, claim=row.claim, same_kind=True)
+        )  # fmt: skip
     return rows
 
 
@@ -258,7 +351,7 @@ def conclusion(medians: pd.DataFrame) -> str:
     Parameters
     ----------
     medians : pandas.DataFrame
-        Result of `by_part`.
+        Result of `sitetrace.ranking.by_part`.
 
     Returns
     -------

@@ -13,6 +13,8 @@ from sitetrace.plots.style import GENERATED, MEASURED, OTHER, PAPER
 BASELINE = "#8A5A83"
 LEAST_PCT, LEAST_R2 = 0.01, -1.0
 TICKS = {"energy_error_pct": (0.1, 1, 10, 100), "nrmse_1s": (0.05, 0.1, 0.2, 0.5, 1, 2)}
+FLOORS = (50, 100, 200, 500, 1000, 2000, 5000, 10000, 20000)
+DOTS = ("o", "s", "^", "D", "v", "P", "X", "<", ">", "*")
 # what is taken out of the tidy table, and how its axis is called
 PANELS = {
     "energy_error_pct": "energy error [%]",
@@ -119,25 +121,24 @@ def cost(table: pd.DataFrame) -> Figure:
     matplotlib.figure.Figure
         Mean rank against the fitted numbers, and against the time of generation.
     """
-    figure, panels = plt.subplots(1, 2, figsize=(8, 4.4), sharey=True)
-    panels[0].set_xscale("symlog", linthresh=1)
-    panels[0].set_xlim(-0.4, 4 * table["numbers"].max())
-    panels[1].set_xscale("log")
+    figure, panels = plt.subplots(1, 2, figsize=(8, 4.6), sharey=True)
+    ranked = table.dropna(subset="rank").sort_values("rank")
     for axes, column in zip(panels, ("numbers", "both"), strict=True):
-        shown = table.dropna(subset=[column, "rank"])
-        low, high = np.log1p([shown[column].min(), shown[column].max()])
-        for row in shown.itertuples():
-            x = getattr(row, column)
-            axes.plot(x, row.rank, "o", color=color_of(row.method), ms=8)
-            right = np.log1p(x) > low + 0.6 * (high - low)
-            axes.annotate(
-                row.method, (x, row.rank), xytext=(-7, -12) if right else (7, 4), fontsize=9,
-                textcoords="offset points", ha="right" if right else "left",
-            )  # fmt: skip
-    low, high = panels[1].get_xlim()
-    panels[1].set_xlim(low / 1.5, high * 1.5)
+        for marker, row in zip(DOTS, ranked.itertuples(), strict=False):
+            color = color_of(row.method)
+            axes.plot(
+                getattr(row, column), row.rank, marker, color=color, ms=9, ls="", label=row.method
+            )
+    panels[0].set_xscale("symlog", linthresh=1)
+    panels[0].set_xlim(-0.4, 4 * ranked["numbers"].max())
+    panels[1].set_xscale("log")
+    panels[1].set_xticks(FLOORS, [f"{tick:,}" for tick in FLOORS])
+    panels[1].xaxis.set_minor_formatter(NullFormatter())
+    panels[1].set_xlim(ranked["both"].min() / 1.5, ranked["both"].max() * 1.5)
     panels[0].invert_yaxis()
     panels[0].set_ylabel("mean rank over scores and parts (up: better)")
     panels[0].set_xlabel("numbers decided by the fit")
     panels[1].set_xlabel("time of generation\n[drawing as many normal numbers]")
+    handles, names = panels[0].get_legend_handles_labels()
+    figure.legend(handles, names, loc="outside lower center", ncols=4, fontsize=9)
     return figure
