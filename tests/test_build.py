@@ -225,7 +225,9 @@ def test_the_table_of_contents_lists_every_page_once():
     assert sorted(generated) == sorted(f"_generated/{run['page']}" for run in RUNS)
 
 
-MEASURED = [run["page"] for run in RUNS if "needs" in run]
+# these take a minute and more each; making the book with the mirror makes them anew
+LONG = {"states", "distributions", "composing", "acf", "models", "timeline"}
+MEASURED = [run["page"] for run in RUNS if "needs" in run and run["notebook"] not in LONG]
 
 
 @pytest.mark.parametrize("slug", MEASURED)

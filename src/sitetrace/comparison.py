@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+
 import numpy as np
 import pandas as pd
 
@@ -19,9 +21,9 @@ from sitetrace.modelfile import load_model
 from sitetrace.rundir import read_run
 from sitetrace.selection import cross_validate
 from sitetrace.serving import simulate
-from sitetrace.splits import Split, split, splits
+from sitetrace.splits import Part, Split, split, splits
 from sitetrace.timeline_model import TimelineModel
-from sitetrace.trace import Run
+from sitetrace.trace import PowerTrace, Run
 from sitetrace.training import cut_run
 
 TESTBED = "testbed/"
@@ -148,18 +150,11 @@ def compare(model: StatesModel, parts: Split, draws: int, seed: int) -> pd.DataF
         ``method``, ``draw``, the scores of `sitetrace.metrics.scores` at the native step over the
         whole part, ``ks_busy``, and ``energy_kwh``, the measured energy of the part.
     """
-    part = parts.fit[0]
-    fitting = cut_run(open_run(part.run), part.start_s, part.stop_s)
     rows = []
-    for judged in parts.judge:
-        run = open_run(judged.run)
+    for judged, run, found in generated({COMPOSED: model}, parts, draws, seed):
         mean_w = float(cut_run(run, judged.start_s, judged.stop_s).samples["power_w"].mean())
-        traces = printed(model, run, draws, np.random.default_rng(seed))
-        clock = (traces[0].start_s, model.dt, traces[0].power_w.size)
-        simple = baselines(fitting, model.server, run.requests, *clock)
-        known = {"split": parts.name, "fitted": part.run, "judged": judged.run}
-        known |= {"new": ", ".join(judged.new)}
-        for name, candidates in {COMPOSED: traces, **{k: [v] for k, v in simple.items()}}.items():
+        known = known_of(parts, judged)
+        for name, candidates in found.items():
             for draw, trace in enumerate(candidates):
                 scored = evaluate(run, trace, start_s=judged.start_s, stop_s=judged.stop_s)
                 whole, busy_ks = scored["native"]["whole"], scored["native"]["busy"]["ks"]
@@ -173,13 +168,73 @@ def compare(model: StatesModel, parts: Split, draws: int, seed: int) -> pd.DataF
     return pd.DataFrame(rows).astype(dict.fromkeys((*SCORES, "ks_busy"), float))
 
 
-def over_draws(table: pd.DataFrame) -> pd.DataFrame:
+def generated(
+    models: dict[str, StatesModel | TimelineModel], parts: Split, draws: int, seed: int
+) -> Iterator[tuple[Part, Run, dict[str, list[PowerTrace]]]]:
+    """Generate power for each judged part of a split by models and by all baselines.
+
+    Parameters
+    ----------
+    models : dict of str to StatesModel or TimelineModel
+        Fitted on the split's fitting seconds; the baselines take server and clock of the first.
+    parts : Split
+        What was fitted and what is judged.
+    draws : int
+        Draws of each model.
+    seed : int
+        Seed of the draws, the same for each.
+
+    Yields
+    ------
+    judged : Part
+        The judged part.
+    run : Run
+        Its recording.
+    traces : dict of str to list of PowerTrace
+        By model, then by baseline, which has one.
+    """
+    part = parts.fit[0]
+    fitting = cut_run(open_run(part.run), part.start_s, part.stop_s)
+    first = next(iter(models))
+    for judged in parts.judge:
+        run = open_run(judged.run)
+        found = {
+            name: printed(model, run, draws, np.random.default_rng(seed))
+            for name, model in models.items()
+        }
+        clock = (found[first][0].start_s, models[first].dt, found[first][0].power_w.size)
+        simple = baselines(fitting, models[first].server, run.requests, *clock)
+        yield judged, run, found | {name: [trace] for name, trace in simple.items()}
+
+
+def known_of(parts: Split, judged: Part) -> dict[str, str]:
+    """Say which part of which split a row is about.
+
+    Parameters
+    ----------
+    parts : Split
+        The split.
+    judged : Part
+        One of its judged parts.
+
+    Returns
+    -------
+    dict of str to str
+        ``split``, ``fitted``, ``judged``, ``new``.
+    """
+    known = {"split": parts.name, "fitted": parts.fit[0].run, "judged": judged.run}
+    return known | {"new": ", ".join(judged.new)}
+
+
+def over_draws(table: pd.DataFrame, scores: tuple[str, ...] = SCORES) -> pd.DataFrame:
     """Medians over the draws of each judged part and method.
 
     Parameters
     ----------
     table : pandas.DataFrame
         Results of `compare`, split below split.
+    scores : tuple of str
+        Columns whose range over the draws is wanted too.
 
     Returns
     -------
@@ -188,7 +243,7 @@ def over_draws(table: pd.DataFrame) -> pd.DataFrame:
         ``<score>_low`` and ``<score>_high``, the range over the draws.
     """
     by_part = table.groupby(["split", "fitted", "judged", "new", "method"], sort=False)
-    ends = [by_part[list(SCORES)].agg(how).add_suffix(f"_{name}") for name, how in ENDS.items()]
+    ends = [by_part[list(scores)].agg(how).add_suffix(f"_{name}") for name, how in ENDS.items()]
     return by_part.median(numeric_only=True).join(ends).drop(columns="draw").reset_index()
 
 

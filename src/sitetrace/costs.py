@@ -1,0 +1,137 @@
+"""What a model costs: numbers that a fit decided, and time in units that any machine has."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable
+
+import numpy as np
+import pandas as pd
+
+from sitetrace.bigru import WEIGHTS, BiGRU
+from sitetrace.generator import StatesModel
+from sitetrace.logit import Logit
+from sitetrace.markov import Markov
+from sitetrace.serving import simulate
+from sitetrace.timeline_model import TimelineModel
+from sitetrace.transitions import Transitions
+from sitetrace.trees import Trees
+
+REPEATS = 3
+# what `sitetrace.timeline_fitting` decides beside the engine and the idle power
+SURFACE = ("decode_w", "per_sequence_w", "prefill_w", "scale_tokens", "warm_w", "batch_scale")
+METER = ("window_s", "lag_s", "update_s")
+NOISE = ("decode_w", "phi")
+AFTER_WORK = ("active_w", "decay_s")
+
+
+def numbers(model: StatesModel | TimelineModel) -> int:
+    """Count the numbers that a fit decided, without engine and idle power, which kinds share.
+
+    Parameters
+    ----------
+    model : StatesModel or TimelineModel
+        A fitted model.
+
+    Returns
+    -------
+    int
+        Of the timeline those of surface, meter, noise and the power after work; of states those
+        of mixture, emissions and transitions. Probabilities that sum to 1 count as one less.
+    """
+    if isinstance(model, TimelineModel):
+        return len(SURFACE) + len(METER) + len(NOISE) + len(AFTER_WORK)
+    n_states = model.mixture.n_states
+    emissions = {"gaussian": 0, "empirical": model.emissions.quantile_w.size}
+    mixture = 3 * n_states - 1
+    return mixture + emissions.get(model.emissions.kind, n_states) + _learnt(model.transitions)
+
+
+def _learnt(transitions: Transitions) -> int:
+    """Count the numbers of learnt transitions."""
+    if isinstance(transitions, Markov):
+        levels, before, n_states = transitions.probability.shape
+        return transitions.edges.size + levels * before * (n_states - 1)
+    if isinstance(transitions, Logit):
+        # the scores of all states may be shifted alike
+        rows, features = transitions.weight.shape
+        return (rows - 1) * (features + 1 + transitions.lag.shape[0])
+    if isinstance(transitions, Trees):
+        leaves = int((transitions.feature < 0).sum())
+        return transitions.prior.size - 1 + leaves + 2 * (transitions.feature.size - leaves)
+    if isinstance(transitions, BiGRU):
+        return sum(getattr(transitions, name).size for name in WEIGHTS)
+    return transitions.weight.size - 1
+
+
+def best_s(work: Callable[[], object]) -> float:
+    """Take the shortest of a few repeats: what the machine can do when nothing else runs.
+
+    Parameters
+    ----------
+    work : callable
+        What is timed.
+
+    Returns
+    -------
+    float
+        Seconds.
+    """
+    times = []
+    for _ in range(REPEATS):
+        begin = time.perf_counter()
+        work()
+        times.append(time.perf_counter() - begin)
+    return min(times)
+
+
+def floors(work: Callable[[], object], samples: int, rng: np.random.Generator) -> float:
+    """Time something as a multiple of drawing as many normal numbers in the same process.
+
+    Parameters
+    ----------
+    work : callable
+        What is timed; once before, so that nothing is compiled while the clock runs.
+    samples : int
+        Number of power values that it makes.
+    rng : numpy.random.Generator
+        Draws the normal numbers.
+
+    Returns
+    -------
+    float
+        The multiple.
+    """
+    work()
+    return best_s(work) / best_s(lambda: rng.standard_normal(samples))
+
+
+def generation(
+    model: StatesModel | TimelineModel,
+    requests: pd.DataFrame,
+    rng: np.random.Generator,
+    **reading: str,
+) -> dict[str, float]:
+    """Time the generation of one trace in floors.
+
+    Parameters
+    ----------
+    model : StatesModel or TimelineModel
+        A fitted model.
+    requests : pandas.DataFrame
+        Request table.
+    rng : numpy.random.Generator
+        Source of randomness.
+    **reading : str
+        As `sitetrace.timeline_model.TimelineModel.draw`.
+
+    Returns
+    -------
+    dict
+        ``serving``, ``power`` and ``both``, as `floors`.
+    """
+    timeline = simulate(requests, model.server)
+    samples = model.draw(timeline, rng, **reading).power_w.size
+    serving = floors(lambda: simulate(requests, model.server), samples, rng)
+    power = floors(lambda: model.draw(timeline, rng, **reading), samples, rng)
+    return {"serving": serving, "power": power, "both": serving + power}
