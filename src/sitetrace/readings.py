@@ -162,7 +162,9 @@ def chanced_w(
 
     Parameters
     ----------
-    timeline, surface, meter, residual, times_s, rng
+    timeline, surface, meter : Timeline, Surface, Meter
+        As in `expected_w`.
+    residual, times_s, rng : Residual, numpy.ndarray, numpy.random.Generator
         As in `drawn_w`.
 
     Returns

@@ -36,7 +36,21 @@ GLIMPSE, SECOND = "qwen3-8b_a100_from_r4_timeline", "llama-3.1-70b_h100_cut_time
 
 
 class Case(NamedTuple):
-    """A split's model and the recording that it is judged on."""
+    """A split's model and the recording that it is judged on.
+
+    Parameters
+    ----------
+    split : str
+        Name of the split.
+    model, board : TimelineModel
+        As fitted, and with the idle power of the recording's board.
+    fitting, run : Run
+        What it was fitted on and what it is judged on.
+    part : Part
+        Which seconds are judged.
+    timeline : Timeline
+        What the model's engine does with the recording's requests.
+    """
 
     split: str
     model: TimelineModel
@@ -358,12 +372,11 @@ def conclusion(scored: pd.DataFrame, warm: pd.DataFrame, compared: pd.DataFrame)
     ours = compared.loc[compared["model"] == "timeline", "NRMSE, 0.25 s"]
     paper = read_paper_table("fidelity_by_configuration")["nrmse_median"]
     day_w = warm.loc[warm["after [s]"] == DAY_S, "added [W a GPU]"].max()
-    ends = [f"{values.min():.1f} to {values.max():.1f}" for values in (ours, paper)]
     bound = "below" if day_w < WARM_LIMIT_W else "not below"
     return (
-        f"busy seconds: correlation {full['correlation, 1 s, busy'].min():.1f} or more; "
-        f"distribution: KS {full['KS'].max():.1f} or less\n"
-        f"NRMSE at 0.25 s over {ours.size} recordings: {ends[0]}\n"
-        f"the paper's configurations: {ends[1]}\n"
+        f"recordings shown: correlation of busy seconds {full['correlation, 1 s, busy'].min():.1f} "
+        f"or more, KS {full['KS'].max():.1f} or less\n"
+        f"NRMSE at 0.25 s, median of {ours.size} recordings: {ours.median():.2f}\n"
+        f"the same of the paper's {paper.size} configurations: {paper.median():.2f}\n"
         f"a day of work adds {day_w:.0f} W a GPU, {bound} {WARM_LIMIT_W:.0f} W"
     )
