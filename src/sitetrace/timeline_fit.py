@@ -6,17 +6,14 @@ import itertools
 from dataclasses import asdict, dataclass, replace
 
 import numpy as np
-import pandas as pd
 
 from sitetrace.activity import amount_in_bins
-from sitetrace.devices import device
 from sitetrace.files import InputError
-from sitetrace.idle import Idle
 from sitetrace.meter import Meter
-from sitetrace.readings import Residual, ages_s
+from sitetrace.readings import ages_s
 from sitetrace.rendering import warmth
 from sitetrace.serving import Server, simulate
-from sitetrace.surface import LIMITLESS_W, LINEAR, WARM_S, Surface, counted
+from sitetrace.surface import LINEAR, WARM_S, counted
 from sitetrace.timeline import Timeline
 from sitetrace.trace import Run
 
@@ -26,15 +23,13 @@ UPDATES_S = (0.05, 0.1, 0.15, 0.2)
 SCALES_TOKENS = (60.0, 120.0, 200.0, 300.0, 450.0, 700.0, 1100.0)
 SCALES_BATCH = (0.5, 2.0, 8.0, 32.0, LINEAR)
 EDGE_S = 2.0
+MOST_READINGS = 5000
 # what a board gains while it warms up, by experience: watts a GPU, and how sure that is
 WARM_W, WARM_SD_W, WARM_MAX_W = 8.0, 3.0, 14.0
-# the same for the power just after work
-AFTER_W, AFTER_S, AFTER_NOISE_W = 8.0, 0.5, 2.0
 SCALE_SPREAD = 0.5
 OUTLIER_SHARE = 0.02
 ENERGY_SHARE = 0.003
 LEAST_SD_W, MOST_LOG_SD = 0.3, 9.0
-PHI_MAX = 0.95
 
 
 @dataclass(frozen=True)
@@ -66,6 +61,21 @@ class Seen:
     parts_s: np.ndarray
     gpus: float = 1.0
     decode: tuple[float, float, float] | None = None
+
+    def thinned(self, every: int) -> Seen:
+        """Keep one reading in so many: a long recording repeats itself.
+
+        Parameters
+        ----------
+        every : int
+            1 keeps all.
+
+        Returns
+        -------
+        Seen
+            The same work, fewer readings.
+        """
+        return replace(self, times_s=self.times_s[::every], power_w=self.power_w[::every])
 
     def law(self, law: np.ndarray, home_w: float) -> np.ndarray:
         """Give the fitted configuration's law the size of this one.
@@ -293,6 +303,8 @@ def fit_reading(seen: list[Seen], gpus: int) -> tuple[float, Meter, Scales, np.n
         What was tried and its loss.
     """
     tried = []
+    every = -(-sum(len(each.times_s) for each in seen) // MOST_READINGS)
+    seen = [each.thinned(every) for each in seen]
 
     def best(choices: list[tuple[Meter, Scales]], start: np.ndarray) -> tuple:
         results = []
@@ -329,113 +341,3 @@ def _other_prefill(meter: Meter, scales: Scales) -> list[tuple[Meter, Scales]]:
 
 def _other_batch(meter: Meter, scales: Scales) -> list[tuple[Meter, Scales]]:
     return [(meter, replace(scales, batch=batch)) for batch in SCALES_BATCH]
-
-
-def fit_residual(
-    seen: list[Seen], meter: Meter, scales: Scales, law: np.ndarray, idle_sd_w: float
-) -> Residual:
-    """Take the noise by regime, and how long it lasts while decoding.
-
-    Parameters
-    ----------
-    seen : list of Seen
-        Readings.
-    meter : Meter
-        The fitted meter.
-    scales : Scales
-        Of prefill and of the batch.
-    law : numpy.ndarray
-        As `fit_reading` gives it.
-    idle_sd_w : float
-        Standard deviation of idle readings, watts.
-
-    Returns
-    -------
-    Residual
-        The autocorrelation is that of successive readings that saw decoding alone.
-    """
-    before, after = [], []
-    for each in seen:
-        share = shares(each, meter, scales)
-        own = each.law(law, seen[0].idle_w)
-        left = (each.power_w - power_of(share, own, each.idle_w).mean(axis=1)) / each.gpus
-        calm = (share[0].min(axis=1) > 0.98) & (share[3].max(axis=1) < 0.05)
-        pairs = calm[1:] & calm[:-1] & (np.diff(each.times_s) < 1.5 * meter.dt_s)
-        before.append(left[:-1][pairs])
-        after.append(left[1:][pairs])
-    before, after = np.concatenate(before), np.concatenate(after)
-    limit = 4 * np.exp(law[4])
-    kept = (np.abs(before) < limit) & (np.abs(after) < limit)
-    phi = 0.0
-    if kept.sum() >= 20:
-        phi = float(np.clip(np.corrcoef(before[kept], after[kept])[0, 1], 0.0, PHI_MAX))
-    return Residual(idle_sd_w, float(np.exp(law[4])), phi)
-
-
-def fit_afterglow(frame: pd.DataFrame, idle: Idle, meter: Meter, gpus: int) -> tuple[float, float]:
-    """Learn the extra power just after work and how fast it goes.
-
-    Parameters
-    ----------
-    frame : pandas.DataFrame
-        Prepared samples (``quiet_for_s``, ``power_w``, ``before_load``).
-    idle : Idle
-        The board's idle power.
-    meter : Meter
-        A reading counts from when its window holds no work.
-    gpus : int
-        GPUs of the server.
-
-    Returns
-    -------
-    active_w, decay_s : float
-        Watts, seconds; the fewer the readings, the nearer to 8 W a GPU and 0.5 s.
-    """
-    from scipy.optimize import least_squares
-
-    clear_s = frame["quiet_for_s"].to_numpy() - meter.lag_s - meter.update_s - meter.window_s
-    power_w = frame["power_w"].to_numpy()
-    rows = (clear_s >= 0) & (clear_s < 30) & ~frame["before_load"].to_numpy()
-    rows &= power_w <= idle.band_w
-    quiet = frame["quiet_for_s"].to_numpy()[rows] - meter.lag_s
-    extra_w = power_w[rows] - idle.mean_w
-
-    def errors(point: np.ndarray) -> np.ndarray:
-        after_w, log_s = point
-        left = (after_w * np.exp(-quiet / np.exp(log_s)) - extra_w) / AFTER_NOISE_W
-        prior = [(after_w / gpus - AFTER_W) / AFTER_W, log_s - np.log(AFTER_S)]
-        return np.concatenate([left, prior])
-
-    found = least_squares(
-        errors, [AFTER_W * gpus, np.log(AFTER_S)], bounds=([0.0, -2.0], [60.0 * gpus, 3.0])
-    ).x
-    return float(found[0]), float(np.exp(found[1]))
-
-
-def surface_of(law: np.ndarray, scales: Scales, idle_w: float, hardware: str, gpus: int) -> Surface:
-    """Make the surface from fitted numbers and the board's design power.
-
-    Parameters
-    ----------
-    law : numpy.ndarray
-        As `fit_reading` gives it.
-    scales : Scales
-        Of prefill and of the batch.
-    idle_w : float
-        Idle power, watts.
-    hardware : str
-        GPU type; one that is not in the table of devices has no limit.
-    gpus : int
-        GPUs of the server.
-
-    Returns
-    -------
-    Surface
-        With the limit at the design power of all its GPUs.
-    """
-    try:
-        limit_w = device(hardware)["tdp_w"] * gpus
-    except InputError:
-        limit_w = LIMITLESS_W
-    law = [float(value) for value in law]
-    return Surface(idle_w, *law[:3], scales.tokens, law[3], scales.batch, limit_w)

@@ -9,18 +9,19 @@ import numpy as np
 import pandas as pd
 
 from sitetrace.calibration import calibrate
+from sitetrace.devices import device
 from sitetrace.files import InputError
 from sitetrace.generator import busiest_rate, most_at_once
 from sitetrace.idle import Idle, fit_idle
+from sitetrace.residuals import fit_afterglow, fit_residual
 from sitetrace.serving import Server
+from sitetrace.surface import LIMITLESS_W, Surface
 from sitetrace.timeline_fit import (
+    Scales,
     Seen,
     best_law,
-    fit_afterglow,
     fit_reading,
-    fit_residual,
     observe_power,
-    surface_of,
 )
 from sitetrace.timeline_model import TimelineModel
 from sitetrace.trace import Run
@@ -88,7 +89,7 @@ def _with_others(
     _, meter, scales, law, tried = fit_reading(seen, gpus)
     tables = provenance["selection"] | {"meter": tried}
     configuration = model.configuration
-    surface = surface_of(
+    surface = _surface_of(
         law, scales, model.idle.mean_w, configuration.hardware, configuration.tensor_parallel
     )
     return replace(
@@ -139,7 +140,7 @@ def fit_power(runs: list[Run], server: Server, provenance: dict) -> TimelineMode
         server=server,
         idle=replace(idle, active_w=active_w),
         decay_s=decay_s,
-        surface=surface_of(law, scales, idle.mean_w, configuration.hardware, gpus),
+        surface=_surface_of(law, scales, idle.mean_w, configuration.hardware, gpus),
         meter=meter,
         residual=residual,
         power_range_w=(float(power_w.min()), float(power_w.max())),
@@ -221,3 +222,15 @@ def _reach(runs: list[Run], seen: list[Seen]) -> dict[str, float]:
     reach["requests_per_s"] = round(max(rates), 3)
     reach["context_tokens"] = int(max(each.timeline.segments["context"].max() for each in seen))
     return reach
+
+
+def _surface_of(
+    law: np.ndarray, scales: Scales, idle_w: float, hardware: str, gpus: int
+) -> Surface:
+    """Make the surface, with its limit at the design power of all its GPUs, where it is known."""
+    try:
+        limit_w = device(hardware)["tdp_w"] * gpus
+    except InputError:
+        limit_w = LIMITLESS_W
+    law = [float(value) for value in law]
+    return Surface(idle_w, *law[:3], scales.tokens, law[3], scales.batch, limit_w)
