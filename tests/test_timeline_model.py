@@ -112,7 +112,7 @@ def test_a_fitted_model_keeps_energy_and_distribution_of_traffic_it_never_saw(gl
 
 
 def test_decode_steps_are_learned_from_power_alone():
-    run = recorded(requests_of(3), SERVER, SURFACE, SMOOTH, 3)
+    run = recorded(requests_of(3, duration_s=90.0), SERVER, SURFACE, SMOOTH, 3)
     guess = replace(SERVER, c0_s=0.018, c1_s=3e-5)
     found = learn_decode([run], guess)
     batch = simulate(run.requests, SERVER).segments["batch"].mean()
