@@ -12,7 +12,6 @@ from pydantic import (
     BeforeValidator,
     Discriminator,
     Field,
-    PrivateAttr,
     Tag,
     ValidationError,
     model_validator,
@@ -101,7 +100,9 @@ class Scenario(Part):
         description="list of entries with levels and step_s; the first is the root of the dataset, "
         "others are groups of it; else site, rows and racks each second",
     )
-    _folder: Path = PrivateAttr(Path())
+    folder: Path = Field(
+        Path(), exclude=True, description="where the files lie that it names: the scenario's own"
+    )
 
     @model_validator(mode="after")
     def _fits_together(self) -> Scenario:
@@ -112,11 +113,6 @@ class Scenario(Part):
                 raise Fault(keys, "is missing, here and at the top: give one")
         fill(self.topology, self.fleet)
         return self
-
-    @property
-    def folder(self) -> Path:
-        """Where the files lie that the scenario names."""
-        return self._folder
 
     @property
     def n_servers(self) -> int:
@@ -174,23 +170,6 @@ class Scenario(Part):
         """
         return self.model_dump_json(exclude_none=True)
 
-    def at(self, folder: Path | str) -> Scenario:
-        """Return the scenario as of another folder.
-
-        Parameters
-        ----------
-        folder : Path or str
-            Where the files lie that it names.
-
-        Returns
-        -------
-        Scenario
-            Otherwise equal.
-        """
-        moved = self.model_copy()
-        moved._folder = Path(folder)
-        return moved
-
 
 def _check_files(scenario: Scenario) -> None:
     """Name the first file that is not there or cannot be read."""
@@ -241,7 +220,9 @@ def check_scenario(content: dict, folder: Path | str = ".") -> Scenario:
         The first fault, with its keys.
     """
     try:
-        scenario = Scenario.model_validate(content).at(folder)
+        if "folder" in content:
+            raise Fault(("folder",), "no such key here: files are sought beside the scenario")
+        scenario = Scenario.model_validate({**content, "folder": Path(folder)})
     except ValidationError as error:
         raise Fault(*first_fault(error, Scenario)) from None
     _check_files(scenario)
@@ -269,10 +250,11 @@ def scenario_from_json(text: str, folder: Path | str = ".") -> Scenario:
         If it is no scenario.
     """
     try:
-        return Scenario.model_validate_json(text).at(folder)
+        written = Scenario.model_validate_json(text)
     except ValidationError as error:
         keys, said = first_fault(error, Scenario)
         raise InputError(f"scenario: key {dotted(keys)}: {said}") from None
+    return written.model_copy(update={"folder": Path(folder)})
 
 
 def read_scenario(path: Path | str) -> Scenario:
