@@ -80,15 +80,23 @@ class LogNormalLengths:
         numpy.ndarray
             Input and output tokens, int64, shape (count, 2).
         """
-        drawn = rng.standard_normal((count, 2), dtype=np.float32)
+        drawn = rng.standard_normal((2, count), dtype=np.float32)
         if self.correlation:
-            drawn[:, 1] *= np.float32(np.sqrt(1 - self.correlation**2))
-            drawn[:, 1] += np.float32(self.correlation) * drawn[:, 0]
-        drawn *= np.array([self.input_sigma, self.output_sigma], dtype=np.float32)
-        np.exp(drawn, out=drawn)
-        drawn *= np.array([self.input_median, self.output_median], dtype=np.float32)
-        limits = np.array([self.input_limit, self.output_limit], dtype=np.float32)
-        return np.clip(drawn, np.float32(1), limits, out=drawn).astype(np.int64)
+            drawn[1] *= np.float32(np.sqrt(1 - self.correlation**2))
+            drawn[1] += np.float32(self.correlation) * drawn[0]
+        tokens = np.empty((count, 2), dtype=np.int64)
+        laws = (
+            (self.input_median, self.input_sigma, self.input_limit),
+            (self.output_median, self.output_sigma, self.output_limit),
+        )
+        for column, (median, sigma, limit) in enumerate(laws):
+            one = drawn[column]
+            one *= np.float32(sigma)
+            np.exp(one, out=one)
+            one *= np.float32(median)
+            np.maximum(one, np.float32(1), out=one)
+            tokens[:, column] = np.minimum(one, np.float32(limit), out=one)
+        return tokens
 
 
 @dataclass(frozen=True)
