@@ -117,6 +117,8 @@ ODD = [
     ("hours", "24:00", "to base 60 or 8"),
     ("hours", "1e1", "'1e1' is no number: give above 0, up to 8784 without quotes"),
     ("hours", "9" * 5000, "write a plain number"),
+    ("hours", "-.inf", "-inf is no finite number: give above 0, up to 8784"),
+    ("hours", "many", "'many' is no number"),
     ("hours", "0.00001", "0.036 s are no whole number of steps of 0.25 s"),
     ("hours", "0.0001", "give 6.94444444444e-05"),
     ("seed", "010", "to base 60 or 8"),
@@ -296,7 +298,7 @@ def test_a_key_that_stands_twice_is_refused_with_both_lines(fault_of, key):
     assert said == f"line {place + 2}, key {key}: stands there twice (line {place + 1}): remove one"
 
 
-@pytest.mark.parametrize("value", ['"0.5"', "true", ".nan", ".inf", "[1]", "{a: 1}", "many"])
+@pytest.mark.parametrize("value", ['"0.5"', "true", ".nan", "[1]", "{a: 1}"])
 @pytest.mark.parametrize("key", NUMBERS)
 def test_what_is_no_number_is_not_taken_for_one(fault_of, key, value):
     said = fault_of(changed(key, value))
@@ -459,7 +461,7 @@ def scenarios(draw):
     return Scenario.model_validate(content | optional)
 
 
-@settings(max_examples=60, deadline=None, suppress_health_check=[HealthCheck.too_slow])
+@settings(max_examples=30, deadline=None, suppress_health_check=[HealthCheck.too_slow])
 @given(scenarios())
 def test_a_scenario_comes_back_from_its_json(scenario):
     text = scenario.to_json()
@@ -469,7 +471,7 @@ def test_a_scenario_comes_back_from_its_json(scenario):
     assert (again.start_hour, again.utc_offset_h) == (scenario.start_hour, scenario.utc_offset_h)
 
 
-@settings(max_examples=60, deadline=None, suppress_health_check=[HealthCheck.too_slow])
+@settings(max_examples=30, deadline=None, suppress_health_check=[HealthCheck.too_slow])
 @given(scenarios())
 def test_every_server_has_one_pool_and_each_pool_what_it_asked_for(scenario):
     units, pools = scenario.units(), scenario.pools()

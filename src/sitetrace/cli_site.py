@@ -90,7 +90,6 @@ def site(scenario, out, workers, cluster, resume, **given) -> None:  # noqa: ANN
     1.3, and site, rows and racks are kept each second.
     """
     from sitetrace.scenario import read_scenario
-    from sitetrace.site import simulate_site
 
     if workers is not None and cluster is not None:
         raise InputError("--workers and --cluster: the work is done here or there: leave one out")
@@ -98,6 +97,8 @@ def site(scenario, out, workers, cluster, resume, **given) -> None:  # noqa: ANN
     if scenario is not None and told:
         raise InputError(f"{told[0]}: {scenario} says it: change it there or leave the file out")
     checked = _of_options(given) if scenario is None else read_scenario(scenario)
+    from sitetrace.site import simulate_site  # compiles; what is wrong is said before
+
     try:
         result = simulate_site(
             checked, out, workers=workers or 1, cluster=cluster, resume=resume, progress=True

@@ -10,6 +10,7 @@ import yaml
 from sitetrace.files import InputError
 
 MAX_BYTES = 256_000
+DEEPEST = 20
 Keys = tuple[str | int, ...]
 
 
@@ -21,13 +22,21 @@ class _Loader(yaml.SafeLoader):
         for first, known in yaml.SafeLoader.yaml_implicit_resolvers.items()
     }
 
+    depth = 0
+
     def compose_node(self, parent, index):  # noqa: ANN001, ANN202
+        mark = self.peek_event().start_mark
+        if self.depth > DEEPEST:
+            problem = "nested too deeply: a scenario needs few levels"
+            raise yaml.MarkedYAMLError(problem=problem, problem_mark=mark)
         if self.check_event(yaml.AliasEvent):
-            mark = self.peek_event().start_mark
             raise yaml.MarkedYAMLError(
                 problem="an alias (*): write the keys out", problem_mark=mark
             )
-        return super().compose_node(parent, index)
+        self.depth += 1
+        node = super().compose_node(parent, index)
+        self.depth -= 1
+        return node
 
 
 def read_yaml(path: Path | str) -> tuple[dict, dict[Keys, int]]:
@@ -69,8 +78,6 @@ def read_yaml(path: Path | str) -> tuple[dict, dict[Keys, int]]:
         raise InputError(f"{path}: no plain YAML ({reason}): write text, numbers and lists") from (
             None
         )
-    except RecursionError:
-        raise InputError(f"{path}: nested too deeply: a scenario needs few levels") from None
 
 
 def _text(path: Path) -> str:
