@@ -267,7 +267,7 @@ def _value_fault(kind: str, value: object, context: dict, field: FieldInfo, here
     if kind in ("float_type", "int_type", "int_from_float", "finite_number"):
         wanted = "whole number" if kind.startswith("int") else "number"
         wanted = f"finite {wanted}" if kind == "finite_number" else wanted
-        quotes = " without quotes" if isinstance(value, str) else ""
+        quotes = " as a plain number, without quotes" if isinstance(value, str) else ""
         return f"{shown(value)} is no {wanted}: {allowed}{quotes}"
     if kind == "string_type":
         return f"{shown(value)} is no text: give {field.description}, in quotes"

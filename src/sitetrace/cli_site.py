@@ -143,5 +143,9 @@ def summary(result: xr.Dataset, hours: float) -> str:
             f"{name:9}mean {mean_w / 1e3:.2f} kW, peak {peak_w / 1e3:.2f} kW, PAR {par:.3f}, "
             f"load factor {1 / par:.3f}, energy {mean_w * hours / 1e6:.4g} MWh"
         )
-    served, total = (result.attrs[f"requests_{name}"] for name in ("served", "total"))
-    return "\n".join([*lines, f"requests {served} served of {total}"])
+    told = result.attrs
+    lines.append(
+        f"requests {told['requests']}, tokens {told['input_tokens']} in and "
+        f"{told['output_tokens']} out, longest wait {told['longest_wait_s']:.2f} s"
+    )
+    return "\n".join(lines)
