@@ -217,7 +217,7 @@ class Poisson:
         if self.swing:
             rate = 1 + self.swing * np.cos(self._phase(arrival_s))
             arrival_s = arrival_s[rng.random(arrival_s.size) * most < rate]
-        arrival_s = _within(arrival_s, begin_s, end_s)
+        np.minimum(arrival_s, np.nextafter(end_s, begin_s), out=arrival_s)  # rounding
         return arrival_s, self.lengths(arrival_s.size, rng)
 
 
