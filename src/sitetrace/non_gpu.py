@@ -12,10 +12,10 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 
-from sitetrace.comparison import open_run
 from sitetrace.datasets import data_dir, dataset_path
 from sitetrace.files import read_json, read_table, read_text_table, replacing
-from sitetrace.wallplug import list_recordings, overview
+from sitetrace.rundir import read_run
+from sitetrace.wallplug import list_recordings, overview, read_all
 
 RECORDINGS, LEADERBOARD = "mlperf_node", "mlenergy_leaderboard"
 IDLE_RUNS = ("llama-3.1-70b_h100_tp4_poisson_r4", "qwen3-8b_h100_tp1_poisson_r4")
@@ -39,7 +39,7 @@ def h100_idle_w() -> tuple[float, float]:
         Least and greatest reading before load of our recordings (W a GPU), 10 W wider on either
         side, which is how far boards of one type idle apart.
     """
-    runs = [open_run(name) for name in IDLE_RUNS]
+    runs = [read_run(dataset_path(name)) for name in IDLE_RUNS]
     idle_w = [run.idle_before_load_w() / run.configuration.tensor_parallel for run in runs]
     return min(idle_w) - BOARD_SPREAD_W, max(idle_w) + BOARD_SPREAD_W
 
@@ -177,6 +177,22 @@ def fit_non_gpu(part: pd.DataFrame) -> dict:
     }
 
 
+def fit_each(found: pd.DataFrame) -> dict[str, dict]:
+    """Fit each node.
+
+    Parameters
+    ----------
+    found : pandas.DataFrame
+        From `levels`.
+
+    Returns
+    -------
+    dict of str to dict
+        From `fit_non_gpu`, by node.
+    """
+    return {node: fit_non_gpu(part) for node, part in found.groupby("node")}
+
+
 def fit_nodes() -> dict:
     """Fit all nodes of the recordings at the plug.
 
@@ -186,9 +202,8 @@ def fit_nodes() -> dict:
         The default (the Hopper node, nearest to the GPUs of our models), ``node`` its name,
         ``nodes`` the fit of each, ``source``.
     """
-    table = overview(list_recordings(dataset_path(RECORDINGS)))
-    by_node = levels(table, bounds()).groupby("node")
-    fits = {node: fit_non_gpu(part) for node, part in by_node}
+    recordings = list_recordings(dataset_path(RECORDINGS))
+    fits = fit_each(levels(overview(recordings, read_all(recordings)), bounds()))
     return _rounded({"source": SOURCE, "node": DEFAULT_NODE} | fits[DEFAULT_NODE] | {"nodes": fits})
 
 

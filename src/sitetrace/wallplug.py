@@ -224,8 +224,8 @@ def _rise_s(table: pd.DataFrame, load: tuple[float, float], ready_w: float, full
     return float(full.iloc[0] - rest.iloc[-1])
 
 
-def overview(recordings: pd.DataFrame) -> pd.DataFrame:
-    """Describe recordings, one row each.
+def read_all(recordings: pd.DataFrame) -> dict[str, pd.DataFrame]:
+    """Read the listed recordings.
 
     Parameters
     ----------
@@ -234,10 +234,29 @@ def overview(recordings: pd.DataFrame) -> pd.DataFrame:
 
     Returns
     -------
-    pandas.DataFrame
-        Its columns without the path, and those of `describe`.
+    dict of str to pandas.DataFrame
+        From `read_wall_plug`, by name.
     """
-    rows = [describe(read_wall_plug(path)) for path in recordings["path"]]
+    pairs = zip(recordings["name"], recordings["path"], strict=True)
+    return {name: read_wall_plug(path) for name, path in pairs}
+
+
+def overview(recordings: pd.DataFrame, tables: dict[str, pd.DataFrame]) -> pd.DataFrame:
+    """Describe recordings, one row each.
+
+    Parameters
+    ----------
+    recordings : pandas.DataFrame
+        From `list_recordings`.
+    tables : dict of str to pandas.DataFrame
+        From `read_all`.
+
+    Returns
+    -------
+    pandas.DataFrame
+        Columns of the list without the path, and those of `describe`.
+    """
+    rows = [describe(tables[name]) for name in recordings["name"]]
     return pd.concat([recordings.drop(columns="path"), pd.DataFrame(rows)], axis=1)
 
 
