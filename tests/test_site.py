@@ -273,7 +273,7 @@ def test_places_that_cannot_hold_it_are_refused(tmp_path):
 
 
 def test_a_step_finer_than_the_model_is_refused(tmp_path):
-    fleet = [{"name": "slow", "model": "qwen3-30b-a3b_h100_cut_timeline"}]
+    fleet = [{"name": "slow", "model": "qwen3-30b-a3b_h100_cut"}]
     with pytest.raises(InputError, match="pool slow: step_s 0.25 is no multiple.*1 s"):
         sitetrace.simulate_site(scenario(fleet=fleet), tmp_path / "site.zarr")
 
@@ -311,7 +311,9 @@ def test_a_server_of_a_site_is_a_server_alone():
             columns = (work[:, 0], work[:, 1], work[:, 3], work[:, 5])
             model.add_power(columns, begin_s, noise[bins], state, total_w[bins])
         totals.append(total_w)
-    np.testing.assert_allclose(totals[1], totals[0], rtol=1e-9)
+    # a segment that is cut in two warms up in two steps instead of one
+    np.testing.assert_allclose(totals[1], totals[0], rtol=1e-3)
+    assert totals[1].sum() == pytest.approx(totals[0].sum(), rel=1e-6)
 
 
 @settings(max_examples=30, deadline=None)
