@@ -52,14 +52,11 @@ class Replay(Part):
     """A recorded stream of requests for the whole pool, from its beginning again when it ends."""
 
     pattern: Literal["replay"] = Field("replay", description="replay")
-    file: Text = Field(description="CSV with arrival_s,input_tokens,output_tokens")
+    file: Text = Field(description="CSV with arrival_s,input_tokens,output_tokens[,session]")
     thin: Number = Field(1.0, gt=0, le=1, description="share of requests kept")
     speed: Number = Field(1.0, gt=0, le=1000, description="time-warp: 2 replays twice as fast")
     offset_h: Number = Field(
         0.0, ge=0, le=MAX_HOURS, description="hours into the recording at second 0"
-    )
-    lengths: Text | None = Field(
-        None, description="request table (CSV) whose rows are drawn for token lengths; else its own"
     )
     routing: Routing = Field("random", description=ROUTING)
 
