@@ -163,6 +163,7 @@ ODD = [
     ("fleet[0].traffic.pattern", "poisson", "swing: belongs to diurnal, not to poisson"),
     ("traffic.pattern", "[bursty]", "traffic.pattern"),
     ("fleet[1].traffic.thin", "1\n      lengths: requests.csv", "lengths: belongs to poisson and"),
+    ("traffic.pattern", "clients\n  file: requests.csv", "traffic.cv: belongs to bursty, not to"),
     ("traffic.pattern", "replay", "traffic.rate_per_server: belongs to"),
     ("keep[0].levels", "[site, hall]", "keep[0].levels[1]: 'hall' is not known: there are site"),
     ("keep[0].levels", "[site, racks]", "did you mean rack?"),
@@ -424,7 +425,8 @@ traffics = st.one_of(
                           optional={"swing": numbers, "peak_hour": numbers}),
     st.fixed_dictionaries({"pattern": st.just("replay"), "file": st.text(min_size=1)},
                           optional={"thin": numbers, "speed": numbers, "offset_h": numbers}),
-    st.fixed_dictionaries({"pattern": st.just("clients"), "file": st.text(min_size=1)},
+    st.fixed_dictionaries({"pattern": st.just("clients"), "file": st.text(min_size=1),
+                           "lengths": st.text(min_size=1)},
                           optional={"rate_per_server": numbers}),
 )  # fmt: skip
 

@@ -18,6 +18,7 @@ _VERBS = {
     "read_requests": "requests",
     "simulate_site": "site",
     "read_site": "sitefile",
+    "read_scenario": "scenario",
 }
 _MODULES = (
     "baselines",

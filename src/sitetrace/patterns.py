@@ -66,9 +66,7 @@ class Clients(Part):
 
     pattern: Literal["clients"] = Field("clients", description="clients")
     file: Text = Field(description="CSV of rates by client and window, in ServeGen's form")
-    lengths: Text | None = Field(
-        None, description="CSV of token-length summaries by client; else those of shared chats"
-    )
+    lengths: Text = Field(description="CSV of token-length summaries by client")
     rate_per_server: Rate | None = Field(
         None, description=f"{RATE}, to which the whole stream is scaled; else as recorded"
     )
