@@ -6,6 +6,7 @@ import pandas as pd
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+
 from sitetrace.clients import law_moments, read_rates
 from sitetrace.files import InputError
 from sitetrace.streams import open_stream

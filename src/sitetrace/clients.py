@@ -16,10 +16,11 @@ import pandas as pd
 from scipy.special import gamma as gamma_function
 from scipy.special import ndtri
 
+from sitetrace.arrivals import Requests, chunk_rng, gamma_gaps, renew
 from sitetrace.files import InputError, read_table, read_text_table
 from sitetrace.requests import MAX_TOKENS
-from sitetrace.streams import DAY_S, HOUR_S, Requests, chunk_rng, gamma_gaps, renew
 
+HOUR_S, DAY_S = 3600.0, 86400.0
 WINDOW_S = 600.0
 LENGTH_WINDOW_S = 6 * HOUR_S
 QUANTILES = 1024
