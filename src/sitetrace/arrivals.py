@@ -7,7 +7,8 @@ bytes, and memory does not grow with hours.
 
 from __future__ import annotations
 
-from typing import Any, NamedTuple, Protocol
+from abc import ABC, abstractmethod
+from typing import Any, NamedTuple
 
 import numpy as np
 
@@ -32,9 +33,10 @@ class Requests(NamedTuple):
     session: np.ndarray | None = None
 
 
-class Stream(Protocol):
+class Stream(ABC):
     """What every pattern offers."""
 
+    @abstractmethod
     def chunk(
         self,
         index: int,

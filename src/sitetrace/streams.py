@@ -16,7 +16,7 @@ from sitetrace.token_lengths import Lengths, open_lengths
 
 
 @dataclass(frozen=True)
-class Poisson:
+class Poisson(Stream):
     """Independent arrivals at a rate that is constant or swings with the hour of the day.
 
     Parameters
@@ -54,8 +54,14 @@ class Poisson:
 
         Parameters
         ----------
-        index, begin_s, end_s, seed_sequence, carry
-            As in `Stream`.
+        index : int
+            As this and what follows in `Stream`.
+        begin_s, end_s : float
+            Seconds.
+        seed_sequence : numpy.random.SeedSequence
+            Of the stream.
+        carry : dict or None
+            Of the chunk before.
 
         Returns
         -------
@@ -112,7 +118,7 @@ class Poisson:
 
 
 @dataclass(frozen=True)
-class Bursty:
+class Bursty(Stream):
     """Arrivals of a pool with gamma-distributed gaps, which go on from chunk to chunk.
 
     Parameters
@@ -141,8 +147,14 @@ class Bursty:
 
         Parameters
         ----------
-        index, begin_s, end_s, seed_sequence, carry
-            As in `Stream`.
+        index : int
+            As this and what follows in `Stream`.
+        begin_s, end_s : float
+            Seconds.
+        seed_sequence : numpy.random.SeedSequence
+            Of the stream.
+        carry : dict or None
+            Of the chunk before.
 
         Returns
         -------
@@ -157,7 +169,7 @@ class Bursty:
 
 
 @dataclass(frozen=True)
-class Replay:
+class Replay(Stream):
     """A recorded table, again and again: after its last request one mean gap, then its first.
 
     Parameters
@@ -174,6 +186,8 @@ class Replay:
         Factor by which the recording runs faster.
     offset_s : float
         Where in the recording second 0 lies, seconds of the recording.
+    lengths : callable or None
+        Draws tokens in place of the recorded ones.
     """
 
     after_s: np.ndarray
@@ -182,6 +196,7 @@ class Replay:
     thin: float = 1.0
     speed: float = 1.0
     offset_s: float = 0.0
+    lengths: Lengths | None = None
 
     @property
     def period_s(self) -> float:
@@ -200,25 +215,33 @@ class Replay:
 
         Parameters
         ----------
-        index, begin_s, end_s, seed_sequence, carry
-            As in `Stream`.
+        index : int
+            As this and what follows in `Stream`.
+        begin_s, end_s : float
+            Seconds.
+        seed_sequence : numpy.random.SeedSequence
+            Of the stream.
+        carry : dict or None
+            Of the chunk before.
 
         Returns
         -------
         tuple of Requests and dict
             As in `Stream`.
         """
+        rng = chunk_rng(seed_sequence, index)
         number = np.arange(self._before(begin_s), self._before(end_s))
         if self.thin < 1:
-            kept = chunk_rng(seed_sequence, index).random(number.size) < self.thin
-            number = number[kept]
+            number = number[rng.random(number.size) < self.thin]
         times_round, row = np.divmod(number, self.after_s.size)
         recorded_s = times_round * self.period_s + self.after_s[row]
         arrival_s = _within((recorded_s - self.offset_s) / self.speed, begin_s, end_s)
         session = None
         if self.session is not None:
             session = self.session[row] + times_round * (int(self.session.max()) + 1)
-        return Requests(arrival_s, self.tokens.take(row, axis=0), session), {}
+        drawn = self.lengths is not None
+        tokens = self.lengths(row.size, rng) if drawn else self.tokens.take(row, axis=0)
+        return Requests(arrival_s, tokens, session), {}
 
     def _before(self, time_s: float) -> int:
         """Count the requests of all times round before a time, so that no seam loses one."""
@@ -243,6 +266,7 @@ def _open_replay(traffic: Any, folder: Path) -> Replay:
         traffic.thin,
         traffic.speed,
         traffic.offset_h * HOUR_S,
+        None if traffic.lengths is None else open_lengths(traffic.lengths, folder),
     )
 
 
