@@ -9,7 +9,7 @@ from pathlib import Path
 import click
 import numpy as np
 
-from sitetrace import __version__
+from sitetrace import __version__, cli_utility
 from sitetrace.files import InputError, read_json
 from sitetrace.requests import read_requests
 
@@ -346,6 +346,10 @@ def data_testbed(out, seed) -> None:  # noqa: ANN001
 
     for path in write_dataset(out, seed):
         click.echo(f"wrote {path}")
+
+
+for _command in (cli_utility.export, cli_utility.report):
+    cli.add_command(_command)
 
 
 def main() -> None:
