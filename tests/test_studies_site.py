@@ -180,7 +180,9 @@ def test_the_look_up_of_a_site_is_the_sum_of_its_servers():
         )
         powers = {"idle": 100.0, "prefill": 900.0, "decode": 500.0}
         expected += [powers[phase] for phase in phases(table)]
-    found = simple_sites.lookup_gpu_w(lookup, requests, server_of, 0.25, 240)
+    tokens = requests[["input_tokens", "output_tokens"]].to_numpy()
+    arrival_s = requests["arrival_s"].to_numpy()
+    found = simple_sites.lookup_gpu_w(lookup, arrival_s, tokens, server_of, 0.25, 240)
     assert found == pytest.approx(expected)
 
 

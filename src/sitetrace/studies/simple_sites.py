@@ -98,19 +98,22 @@ def fit_lookup(fitting: Run, server: Server) -> PhaseLookup:
 
 def lookup_gpu_w(
     lookup: PhaseLookup,
-    requests: pd.DataFrame,
+    arrival_s: np.ndarray,
+    tokens: np.ndarray,
     server_of: np.ndarray,
     dt_s: float,
     size: int,
 ) -> np.ndarray:
-    """Power of all GPUs of a site by phase look-up.
+    """Power of the GPUs of all servers that have requests, by phase look-up.
 
     Parameters
     ----------
     lookup : PhaseLookup
         Powers and rates.
-    requests : pandas.DataFrame
-        The site's requests; time 0 is the begin of the first bin.
+    arrival_s : numpy.ndarray
+        Arrivals, seconds after the begin of the first bin, shape (requests,).
+    tokens : numpy.ndarray
+        Input and output tokens, shape (requests, 2).
     server_of : numpy.ndarray
         Number of the server that serves each request, shape (requests,).
     dt_s : float
@@ -121,11 +124,10 @@ def lookup_gpu_w(
     Returns
     -------
     numpy.ndarray
-        Watts of the servers 0 to the greatest of `server_of`, shape (size,).
+        Watts, shape (size,): of the servers from 0 to the greatest of `server_of`.
     """
-    arrival_s = requests["arrival_s"].to_numpy()
-    end_s = arrival_s + requests["input_tokens"].to_numpy() / lookup.rates.prefill_tok_s
-    end_s = end_s + requests["output_tokens"].to_numpy() / lookup.rates.decode_tok_s
+    end_s = arrival_s + tokens[:, 0] / lookup.rates.prefill_tok_s
+    end_s = end_s + tokens[:, 1] / lookup.rates.decode_tok_s
     # the bin at whose end a change is first counted
     first, last = (
         np.minimum(np.ceil(times_s / dt_s).astype(np.int64) - 1, size)
