@@ -121,7 +121,9 @@ def work_block(
         rack_w, base_w = np.zeros(n_bins), 0.0
         while len(after) < len(here) and plant.rack_of[here[len(after)]] == rack:
             number = here[len(after)]
-            server_w, state = _work_server(plant, number, index, span_s, states[len(after)], routed)
+            server_w, state = _work_server(
+                plant, number, index, n_bins, span_s, states[len(after)], routed
+            )
             after.append(state)
             rack_w += server_w
             base_w += plant.base_w[number]
@@ -131,7 +133,7 @@ def work_block(
     return gpu_w, racks, servers, after
 
 
-def _work_server(plant, number, index, span_s, state, routed):  # noqa: ANN001, ANN202
+def _work_server(plant, number, index, n_bins, span_s, state, routed):  # noqa: ANN001, ANN202
     """GPU power of one server at the step of the simulation."""
     pool = plant.pools[plant.pool_of[number]]
     seeds = np.random.SeedSequence(plant.seed, spawn_key=(SERVER_KEY, int(number), index))
@@ -139,10 +141,9 @@ def _work_server(plant, number, index, span_s, state, routed):  # noqa: ANN001, 
     requests = routed.get(number)
     if requests is None:
         requests = pool.stream.server_chunk(*span_s, rng)
-    every = int(plant.dt / pool.model.dt)
-    own_w = np.zeros(round((span_s[1] - span_s[0]) / float(pool.model.dt)))
+    own_w = np.zeros(n_bins * pool.every)
     state = advance(pool, state, requests, span_s, rng, own_w)
-    return (own_w if every == 1 else own_w.reshape(-1, every).mean(axis=1)), state
+    return (own_w if pool.every == 1 else own_w.reshape(-1, pool.every).mean(axis=1)), state
 
 
 def _keep(plant, level, gpu_w, base_w, kept):  # noqa: ANN001, ANN202

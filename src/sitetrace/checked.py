@@ -157,7 +157,9 @@ def nearest(name: object, known: list[str]) -> str:
         The nearest, else all.
     """
     close = difflib.get_close_matches(str(name), known, 1, 0.6)
-    return f"did you mean {close[0]}?" if close else f"there are {', '.join(known)}"
+    listed = ", ".join(known)
+    cut = listed if len(listed) <= 200 else listed[: listed.rindex(",", 0, 200)] + ", ..."
+    return f"did you mean {close[0]}?" if close else f"there are {cut}"
 
 
 def shown(value: object) -> str:
@@ -205,6 +207,8 @@ def first_fault(error: ValidationError, root: type[Part]) -> tuple[Keys, str]:
     """
     faults = error.errors(include_url=False)
     fault = min(faults, key=lambda each: each["type"] != "extra_forbidden")
+    if faults[0]["type"] == "json_invalid":
+        return (), f"{faults[0]['msg']}: write it anew"
     loc, kind, value, context = fault["loc"], fault["type"], fault["input"], fault.get("ctx", {})
     if kind == "extra_forbidden":
         keys, _, here, family = _walk(root, loc[:-1])
@@ -213,6 +217,10 @@ def first_fault(error: ValidationError, root: type[Part]) -> tuple[Keys, str]:
     if kind == "value_error" and isinstance(context["error"], Fault):
         return (*keys, *context["error"].keys), str(context["error"])
     if kind == "union_tag_not_found":
+        known = {name: part for part in here for name in part.model_fields}
+        odd = [name for name in value if name not in known]
+        if odd:
+            return (*keys, odd[0]), f"no such key here: {nearest(odd[0], list(known))}"
         return (*keys, "pattern"), f"is missing: give one of {', '.join(map(_tag, here))}"
     if kind == "union_tag_invalid":
         tag = context["tag"]
@@ -256,16 +264,14 @@ def _value_fault(kind: str, value: object, context: dict, field: FieldInfo, here
     if kind == "literal_error":
         known = [name.strip("'") for name in context["expected"].replace(" or ", ", ").split(", ")]
         return f"{shown(value)} is not known: {nearest(value, known)}"
-    if kind in ("float_type", "int_type", "int_from_float", "finite_number") and not (
-        isinstance(value, dict)
-    ):
+    if kind in ("float_type", "int_type", "int_from_float", "finite_number"):
         wanted = "whole number" if kind.startswith("int") else "number"
         wanted = f"finite {wanted}" if kind == "finite_number" else wanted
-        quotes = " without quotes" if isinstance(value, str) else ""
+        quotes = " as a plain number, without quotes" if isinstance(value, str) else ""
         return f"{shown(value)} is no {wanted}: {allowed}{quotes}"
     if kind == "string_type":
         return f"{shown(value)} is no text: give {field.description}, in quotes"
-    if kind in ("model_type", "model_attributes_type", "float_type"):
+    if kind in ("model_type", "model_attributes_type"):
         known = ", ".join(dict.fromkeys(name for part in here for name in part.model_fields))
         return f"{shown(value)} is no mapping: give keys of {known}"
     if kind == "tuple_type":

@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 import json
+import os
 from pathlib import Path
 
 import numpy as np
 
-from sitetrace.files import InputError, replacing
+from sitetrace.files import InputError
+
+CHECKPOINT = "checkpoint.npz"
 
 State = dict[str, np.ndarray]
 
@@ -25,6 +28,11 @@ def write_checkpoint(path: Path, done: int, states: list[State], streams: list) 
         State of each server: arrays by name.
     streams : list
         State of each pool's stream and routing: anything that JSON holds, and arrays.
+
+    Raises
+    ------
+    OSError
+        If there is no room.
     """
     told = json.dumps({"done": done, "streams": streams}, default=np.ndarray.tolist)
     packed = {"told": np.array(told)}
@@ -36,8 +44,9 @@ def write_checkpoint(path: Path, done: int, states: list[State], streams: list) 
             parts = [states[i][name] for i in members]
             packed[f"{kind} {name}"] = np.concatenate(parts)
             packed[f"{kind} {name} lengths"] = np.array([len(part) for part in parts])
-    with replacing(path) as temporary:
-        np.savez(temporary, **packed)
+    fresh = path.with_name(f"new-{path.name}")
+    np.savez(fresh, **packed)
+    os.replace(fresh, path)
 
 
 def read_checkpoint(path: Path) -> tuple[int, list[State], list]:

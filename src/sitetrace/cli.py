@@ -9,7 +9,9 @@ from pathlib import Path
 import click
 import numpy as np
 
-from sitetrace import __version__, cli_utility
+from sitetrace import __version__
+from sitetrace.cli_site import site
+from sitetrace.cli_utility import export, report
 from sitetrace.files import InputError, read_json
 from sitetrace.requests import read_requests
 
@@ -268,6 +270,11 @@ def evaluate(measured, requests, generated, more, start, stop, as_json, plot) ->
     click.echo(json.dumps(result, indent=1) if as_json else format_table(result))
 
 
+cli.add_command(site)
+cli.add_command(export)
+cli.add_command(report)
+
+
 @cli.group(epilog="Example: sitetrace data testbed -o testbed --seed 1")
 def data() -> None:
     """List, fetch and verify public data; write the simulated testbed."""
@@ -346,10 +353,6 @@ def data_testbed(out, seed) -> None:  # noqa: ANN001
 
     for path in write_dataset(out, seed):
         click.echo(f"wrote {path}")
-
-
-for _command in (cli_utility.export, cli_utility.report):
-    cli.add_command(_command)
 
 
 def main() -> None:

@@ -52,7 +52,27 @@ def window_features(table: pd.DataFrame, columns: tuple[str, ...], width: int) -
     numpy.ndarray
         Shape (bins, features).
     """
-    now = table[list(columns)].astype(float)
+    now = bin_features(table, columns)
+    bins = np.arange(len(now))
+    return np.column_stack([now[np.maximum(bins - lag, 0)] for lag in range(width)])
+
+
+def bin_features(table: pd.DataFrame, columns: tuple[str, ...]) -> np.ndarray:
+    """Activity of each bin: the columns asked for, and the logarithm of prompt tokens.
+
+    Parameters
+    ----------
+    table : pandas.DataFrame
+        Activity of successive bins.
+    columns : tuple of str
+        As `window_features`.
+
+    Returns
+    -------
+    numpy.ndarray
+        Shape (bins, features).
+    """
+    now = [table[name].to_numpy(dtype=float) for name in columns]
     if "prefill_tokens" in columns:
-        now = now.assign(log_prefill=np.log1p(now["prefill_tokens"]))
-    return np.column_stack([now.shift(lag).fillna(now.iloc[0]).to_numpy() for lag in range(width)])
+        now.append(np.log1p(now[columns.index("prefill_tokens")]))
+    return np.column_stack(now)

@@ -9,6 +9,7 @@ import numpy as np
 import pandas as pd
 
 from sitetrace.labelled import Labelled
+from sitetrace.walking import walk_levels
 
 LEVELS = 5
 
@@ -48,6 +49,31 @@ class Markov:
         """
         level = np.searchsorted(self.edges, table[self.column].to_numpy(), side="right")
         return self.probability[level]
+
+    def path(
+        self, table: pd.DataFrame, quiet: np.ndarray, uniform: np.ndarray, start: int
+    ) -> np.ndarray:
+        """Draw a sequence of states, as by `matrix`.
+
+        Parameters
+        ----------
+        table : pandas.DataFrame
+            Activity of the bins, and of `reach` bins before them where there are any.
+        quiet : numpy.ndarray
+            Bins in which the board is certainly idle, booleans, shape (n,).
+        uniform : numpy.ndarray
+            Numbers from 0 to 1, shape (n,).
+        start : int
+            State before the first bin.
+
+        Returns
+        -------
+        numpy.ndarray
+            States, integers from 0 (idle), shape (n,).
+        """
+        drive = table[self.column].to_numpy(dtype=float)[len(table) - quiet.size :]
+        cumulated = np.cumsum(self.probability, axis=2)
+        return walk_levels(drive, self.edges, cumulated, quiet, uniform, start)
 
 
 def fit_markov(steps: Labelled, columns: tuple[str, ...]) -> Markov:

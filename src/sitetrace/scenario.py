@@ -253,7 +253,7 @@ def scenario_from_json(text: str, folder: Path | str = ".") -> Scenario:
         written = Scenario.model_validate_json(text)
     except ValidationError as error:
         keys, said = first_fault(error, Scenario)
-        raise InputError(f"scenario: key {dotted(keys)}: {said}") from None
+        raise InputError(f"scenario: {'key ' * bool(keys)}{dotted(keys)}: {said}") from None
     return written.model_copy(update={"folder": Path(folder)})
 
 

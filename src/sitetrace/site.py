@@ -16,7 +16,7 @@ from tqdm import tqdm
 
 from sitetrace import __version__
 from sitetrace.blocks import begin
-from sitetrace.checkpoint import State, read_checkpoint, write_checkpoint
+from sitetrace.checkpoint import CHECKPOINT, State, read_checkpoint, write_checkpoint
 from sitetrace.executors import executor
 from sitetrace.facility import pue_series, resolve_pue
 from sitetrace.files import InputError, digest_of
@@ -28,7 +28,6 @@ from sitetrace.sitefile import check_out, coordinates, create, finish, read_site
 from sitetrace.stretches import Stretch, work
 
 CHECKPOINT_EVERY_S = 5.0
-CHECKPOINT = "checkpoint.npz"
 
 
 def simulate_site(
@@ -102,7 +101,6 @@ def simulate_site(
         with executor(workers, cluster) as submit:
             stretches = work(plant, scenario.n_steps, submit, done, states, carries)
             states = _written(scenario, plant, part, stretches, progress)
-        (part / CHECKPOINT).unlink(missing_ok=True)
         finish(part, _groups(plant), _served(states), out)
     except OSError as error:
         if error.errno not in (errno.ENOSPC, errno.EDQUOT):

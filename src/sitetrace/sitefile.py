@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import json
+import shutil
 from pathlib import Path
 
 import numpy as np
 import pandas as pd
 import xarray as xr
 
+from sitetrace.checkpoint import CHECKPOINT
 from sitetrace.files import InputError, replacing
 
 ENDINGS = (".zarr", ".parquet", ".nc")
@@ -106,6 +108,7 @@ def finish(part: Path, groups: list[str | None], attributes: dict, out: Path) ->
     zarr.consolidate_metadata(part, zarr_format=2)
     with replacing(out) as temporary:
         if out.suffix == ".zarr":
+            (part / CHECKPOINT).unlink(missing_ok=True)
             part.rename(temporary)
             return
         with xr.open_zarr(part) as dataset:
@@ -115,6 +118,7 @@ def finish(part: Path, groups: list[str | None], attributes: dict, out: Path) ->
                 table = dataset["power_w"].transpose("time", "unit").to_pandas()
                 table.attrs = {**dataset.attrs, "units": _unit_rows(dataset)}
                 table.to_parquet(temporary)
+    shutil.rmtree(part)
 
 
 def _unit_rows(dataset: xr.Dataset) -> str:

@@ -209,13 +209,15 @@ class Poisson:
         first, last = self._phase(begin_s), self._phase(end_s)
         peaks = np.floor(last / (2 * np.pi)) * 2 * np.pi >= first
         most = 1 + self.swing * (1.0 if peaks else max(np.cos(first), np.cos(last)))
-        arrival_s = rng.random(rng.poisson(rate_per_s * most * (end_s - begin_s)))
-        arrival_s *= end_s - begin_s
+        # the partial sums of exponential gaps, over all of them, are sorted uniform numbers
+        gaps = rng.standard_exponential(rng.poisson(rate_per_s * most * (end_s - begin_s)) + 1)
+        np.cumsum(gaps, out=gaps)
+        arrival_s = gaps[:-1] * ((end_s - begin_s) / gaps[-1])
         arrival_s += begin_s
         if self.swing:
             rate = 1 + self.swing * np.cos(self._phase(arrival_s))
             arrival_s = arrival_s[rng.random(arrival_s.size) * most < rate]
-        arrival_s = _within(np.sort(arrival_s), begin_s, end_s)
+        np.minimum(arrival_s, np.nextafter(end_s, begin_s), out=arrival_s)  # rounding
         return arrival_s, self.lengths(arrival_s.size, rng)
 
 
@@ -353,7 +355,7 @@ class Replay:
 
 def _within(arrival_s: np.ndarray, begin_s: float, end_s: float) -> np.ndarray:
     """Keep rounding from moving an arrival out of its chunk."""
-    return np.clip(arrival_s, begin_s, np.nextafter(end_s, begin_s))
+    return np.minimum(np.maximum(arrival_s, begin_s), np.nextafter(end_s, begin_s))
 
 
 def _open_replay(traffic: Any, folder: Path) -> Replay:

@@ -14,6 +14,7 @@ from sitetrace.files import InputError
 
 # usual sizes of three-phase transformers (IEEE C57.12), kVA
 STANDARD_KVA = (75, 112.5, 150, 225, 300, 500, 750, 1000, 1500, 2000, 2500, 3000, 3750, 5000, 7500)
+USUAL_KVA = 2000.0  # that the defaults of a feeder are for
 # voltage at the service, per unit: range A of ANSI C84.1
 LOWEST_PU, HIGHEST_PU = 0.95, 1.05
 COLLAPSE_PU = 0.7
@@ -113,6 +114,9 @@ def standard_kva(needed_kva: float) -> float:
 def feeder_for(nameplate_w: float, power_factor: float = 0.98) -> Feeder:
     """Make the feeder that a utility would plan for a nameplate: as much again for others.
 
+    The defaults of `Feeder` are for a transformer of 2 MVA. For another size the source is so much
+    stronger or weaker and the line so much thicker or thinner: in per unit it stays the same.
+
     Parameters
     ----------
     nameplate_w : float
@@ -126,7 +130,16 @@ def feeder_for(nameplate_w: float, power_factor: float = 0.98) -> Feeder:
         With the smallest usual transformer that carries the nameplate.
     """
     size = standard_kva(nameplate_w / 1e3 / power_factor)
-    return Feeder(size, other_kw=size, power_factor=power_factor)
+    scale = size / USUAL_KVA
+    return Feeder(
+        size,
+        other_kw=size,
+        short_circuit_mva=Feeder.short_circuit_mva * scale,
+        r_ohm_km=Feeder.r_ohm_km / scale,
+        x_ohm_km=Feeder.x_ohm_km / scale,
+        ampacity_a=Feeder.ampacity_a * scale,
+        power_factor=power_factor,
+    )
 
 
 def constant(part: Intervals, power_w: float) -> Intervals:
