@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 import numpy as np
 import pandas as pd
@@ -15,123 +13,24 @@ from sitetrace.planning import (
     coincidence_factor,
     load_duration,
     mean_w,
-    par,
     paper_diversity,
+    par,
     peak_w,
     ramp_summary,
     ramps,
     resample,
 )
 from sitetrace.records import record
-from sitetrace.sitefile import read_site
 from sitetrace.studies import hierarchy
 from sitetrace.studies.levels import peaks_of, power_at, step_of
-from sitetrace.studies.setups import PUE, STEP_S, Setup, simple_facilities, simulated
-from sitetrace.studies.simple_sites import nameplate_w
+from sitetrace.studies.scene import FEW, QUARTER_S, Scene
+from sitetrace.studies.setups import STEP_S, Setup, simple_facilities, simulated
 from sitetrace.studies.sizing import facility_numbers
-
-if TYPE_CHECKING:
-    import xarray as xr
 
 FACILITY_STEPS_S = (0.25, 1.0, 60.0, 900.0)
 RESOLUTIONS_S = (0.25, 1.0, 10.0, 60.0, 300.0, 900.0)
-SIZES = (1, 4, 16, 60, 120, 240)
-SUBSETS, FEW = 50, 8
-QUARTER_S = 900.0
-KEEP = (
-    {"levels": ["site", "row", "rack", "server"], "step_s": 1},
-    {"levels": ["site"], "step_s": STEP_S},
-)
 # numbers that hold for any size of site and any configuration
 RATIOS = ("par", "load_factor")
-UNITS = {"par": "", "load_factor": ""}
-
-
-@dataclass(frozen=True)
-class Scene:
-    """A simulated site, and what the chapter asks of it.
-
-    Parameters
-    ----------
-    setup : Setup
-        What was simulated.
-    method : str
-        By which of its models.
-    site : xarray.Dataset
-        Every level at 1 s.
-    facility_w : numpy.ndarray
-        Power of the facility at 0.25 s.
-    quarters_w : dict of str to numpy.ndarray
-        Power of the facility at 15 minutes by method.
-    units : pandas.DataFrame
-        Result of `sitetrace.studies.hierarchy.by_unit`.
-    curve : pandas.DataFrame
-        Coefficient of variation against servers, of GPU power at 1 s.
-    parts : sitetrace.studies.hierarchy.Parts
-        Shared and independent variance by all servers.
-    foretold : sitetrace.studies.hierarchy.Parts
-        The same by the first few servers alone.
-    single : numpy.ndarray
-        Coefficient of variation of each server.
-    """
-
-    setup: Setup
-    method: str
-    site: xr.Dataset
-    facility_w: np.ndarray
-    quarters_w: dict[str, np.ndarray]
-    units: pd.DataFrame
-    curve: pd.DataFrame
-    parts: hierarchy.Parts
-    foretold: hierarchy.Parts
-    single: np.ndarray
-
-    @property
-    def label(self) -> str:
-        """Source and name, for figures."""
-        source = "paper's numbers" if self.setup.data == "paper" else self.setup.data
-        return f"{self.setup.name.replace('_', ' ')} ({source})"
-
-
-def simulate(setup: Setup, method: str, seed: int, folder: Path) -> Scene:
-    """Simulate a site and look at it from all sides.
-
-    Parameters
-    ----------
-    setup : Setup
-        The site.
-    method : str
-        Which of its models.
-    seed : int
-        Seed.
-    folder : Path
-        Where the site is written; it has to last as long as the scene.
-
-    Returns
-    -------
-    Scene
-        The site and its tables.
-    """
-    site = simulated(setup, method, seed, list(KEEP), folder)
-    fine = read_site(site.encoding["source"], group=f"{STEP_S:g}s")
-    facility_w = power_at(fine, "facility")
-    quarters_w = simple_facilities(setup, seed, QUARTER_S)
-    quarters_w[method] = resample(facility_w, STEP_S, QUARTER_S)
-    servers = hierarchy.moments(site, setup.non_gpu_w)
-    rng = np.random.default_rng(seed)
-    single = np.sqrt(np.diag(servers.covariance_w2)) / servers.mean_w
-    return Scene(
-        setup,
-        method,
-        site,
-        facility_w,
-        quarters_w,
-        hierarchy.by_unit(site, setup.non_gpu_w),
-        hierarchy.cov_by_servers(servers, list(SIZES), SUBSETS, rng),
-        hierarchy.separate(servers),
-        hierarchy.separate(servers.of(np.arange(FEW))),
-        single,
-    )
 
 
 def minutes_of_day(scene: Scene, step_s: float) -> pd.DataFrame:
@@ -327,11 +226,25 @@ def found(scenes: list[Scene], hour: pd.DataFrame | None, hour_of: str) -> list[
             for method in hour.index
             for column in hour.columns[hour.loc[method].notna()]
         ]
+    return rows + _by_the_tables()
+
+
+def _by_the_tables() -> list[dict]:
+    """Say what the paper's own tables give."""
+    server_w, servers, pue = (
+        claims().loc[f"settings:{name}:value", "value"]
+        for name in ("facility_tdp_server", "servers", "pue")
+    )
+    given = {"data": "paper", "dataset": "settings"}
+    nameplates = [
+        _answer(f"facility_constants:{run}/tdp:power_kw", server_w * servers * pue / 1e3, **given)
+        for run in ("A", "B")
+    ]
     table = read_paper_table("cov_by_servers")
     law = hierarchy.law_through_ends(table)
     of_paper = {"data": "paper", "dataset": "table cov_by_servers"}
     return [
-        *rows,
+        *nameplates,
         record("CoV to which the paper's curve flattens", law.floor, "", **of_paper),
         record("law of two parts through both ends of the paper's curve, greatest deviation",
                law_misses_pct(table, law), "%", **of_paper),
@@ -356,7 +269,13 @@ def _of_scene(scene: Scene) -> list[dict]:
     ]
     shared = diversity(scene)
     rows += [
-        _answer("facility:B/ours/1:diversity", shared["paper"], **given),
+        record(
+            "diversity factor as the paper's, 1 s",
+            shared["paper"],
+            "",
+            claim="facility:B/ours/1:diversity",
+            **given,
+        ),
         record("coincidence factor, 1 s", shared["coincidence"], "", **given),
         record("diversity factor of the textbooks, 1 s", shared["diversity"], "", **given),
         *_hierarchy(scene, same, given),
@@ -368,18 +287,16 @@ def _of_scene(scene: Scene) -> list[dict]:
         for row in resolution.itertuples()
     ]
     if same:
+        mean_kw, nameplate_kw = (scene.quarters_w[name][0] / 1e3 for name in ("mean", "nameplate"))
         rows += [
-            _answer(f"facility_constants:{name}:power_kw", scene.quarters_w[method][0] / 1e3,
-                    **given)
-            for name, method in (("B/mean", "mean"),)
-        ]  # fmt: skip
-        rows.append(record("nameplate of the configuration itself, facility",
-                           scene.quarters_w["nameplate"][0] / 1e3, "kW", **given))  # fmt: skip
+            _answer("facility_constants:B/mean:power_kw", mean_kw, **given),
+            record("nameplate of the configuration itself", nameplate_kw, "kW", **given),
+        ]
     return rows
 
 
 def _hierarchy(scene: Scene, same: bool, given: dict) -> list[dict]:
-    """The first unit of each level, as the paper takes it, between the least and the greatest."""
+    """Take the first unit of each level, as the paper, between the least and the greatest."""
     rows = []
     for level in dict.fromkeys(scene.units.index.get_level_values("level")):
         of_level = scene.units.loc[level]
@@ -408,25 +325,6 @@ def _flattening(scene: Scene, given: dict) -> list[dict]:
     ]
     name = f"law of two parts by {FEW} servers, greatest deviation from the curve"
     return [*rows, record(name, missed, "%", **given)]
-
-
-def nameplate_by_paper_kw(servers: int) -> float:
-    """Nameplate of the paper's facility, which is that of four H100 and not of its eight A100.
-
-    Parameters
-    ----------
-    servers : int
-        Number of servers.
-
-    Returns
-    -------
-    float
-        Kilowatts with PUE.
-    """
-    from sitetrace.trace import Configuration
-
-    gpus_w = nameplate_w(Configuration("any", "H100", 4))
-    return PUE * servers * (gpus_w + 1000.0) / 1e3
 
 
 def conclusion(scene: Scene) -> str:

@@ -8,8 +8,8 @@ from typing import TYPE_CHECKING
 import numpy as np
 import pandas as pd
 
-from sitetrace.planning import cov, mean_w, par, peak_w, resample
-from sitetrace.studies.levels import blocks, power_at, step_of
+from sitetrace.planning import par, peak_w, resample
+from sitetrace.studies.levels import blocks, step_of
 
 if TYPE_CHECKING:
     import xarray as xr
@@ -242,18 +242,27 @@ def by_unit(site: xr.Dataset, non_gpu_w: float = 0.0) -> pd.DataFrame:
         Indexed by ``level`` and number; `COLUMNS`: ``mean_kw``, ``sd_kw``, ``cov`` and ``par_1s``
         of means over 1 s, ``par_15min``.
     """
-    rows, dt_s = [], step_of(site)
-    for level in (level for level in LEVELS if (site["level"] == level).any()):
-        power_w = power_at(site, level).reshape(site.sizes["time"], -1)
-        power_w = power_w - np.float32(non_gpu_w if level == "server" else 0.0)
-        fine_w, quarter_w = (resample(power_w, dt_s, step_s) for step_s in (FINE_S, QUARTER_S))
-        for unit in range(power_w.shape[1]):
-            one_w = fine_w[:, unit]
-            mean_kw = mean_w(one_w) / 1e3
-            row = {"level": level, "unit": unit, "mean_kw": mean_kw, "cov": cov(one_w)}
-            row |= {"par_1s": par(one_w), "par_15min": par(quarter_w[:, unit])}
-            rows.append(row | {"sd_kw": row["cov"] * mean_kw})
-    return pd.DataFrame(rows).set_index(["level", "unit"])[list(COLUMNS)]
+    kept = [level for level in LEVELS if (site["level"] == level).any()]
+    tables = [_of_level(site, level, non_gpu_w if level == "server" else 0.0) for level in kept]
+    return pd.concat(tables, keys=kept, names=["level", "unit"])[list(COLUMNS)]
+
+
+def _of_level(site: xr.Dataset, level: str, without_w: float) -> pd.DataFrame:
+    """Pass once over the units of a level."""
+    dt_s, count, total, squares, origin, peaks, quarters = step_of(site), 0, 0.0, 0.0, None, [], []
+    for block in blocks(site, level, QUARTER_S):
+        fine_w = resample(block, dt_s, FINE_S) - without_w
+        origin = fine_w.mean(axis=0) if origin is None else origin
+        away = fine_w - origin
+        count, total = count + len(away), total + away.sum(axis=0)
+        squares = squares + np.einsum("tu,tu->u", away, away)
+        peaks.append(fine_w.max(axis=0))
+        quarters.append(resample(fine_w, FINE_S, QUARTER_S))
+    mean_w = origin + total / count
+    sd_w = np.sqrt(np.maximum(squares / count - (total / count) ** 2, 0.0))
+    table = pd.DataFrame({"mean_kw": mean_w / 1e3, "sd_kw": sd_w / 1e3, "cov": sd_w / mean_w})
+    table["par_1s"] = np.max(peaks, axis=0) / mean_w
+    return table.assign(par_15min=np.concatenate(quarters).max(axis=0) / mean_w)
 
 
 def levels(units: pd.DataFrame) -> pd.DataFrame:

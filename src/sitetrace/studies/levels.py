@@ -64,7 +64,7 @@ def power_at(site: xr.Dataset, level: str) -> np.ndarray:
     return power_w[:, 0] if level in ("facility", "site", "gpu") else power_w
 
 
-def blocks(site: xr.Dataset, level: str) -> Iterator[np.ndarray]:
+def blocks(site: xr.Dataset, level: str, whole_s: float = 0.0) -> Iterator[np.ndarray]:
     """Read the power of a level piece by piece, for sites that do not fit into memory.
 
     Parameters
@@ -73,6 +73,8 @@ def blocks(site: xr.Dataset, level: str) -> Iterator[np.ndarray]:
         Result of `sitetrace.simulate_site`.
     level : str
         As `power_at`.
+    whole_s : float
+        Seconds of which each piece, but perhaps the last, is a whole number; 0: of any length.
 
     Yields
     ------
@@ -86,7 +88,8 @@ def blocks(site: xr.Dataset, level: str) -> Iterator[np.ndarray]:
     """
     units = _units_of(site, level)
     power = site["power_w"].isel(unit=units)
-    length = max(BLOCK_VALUES // units.size, 1)
+    least = max(round(whole_s / step_of(site)), 1)
+    length = max(BLOCK_VALUES // units.size // least, 1) * least
     for begin in range(0, power.sizes["time"], length):
         yield power.isel(time=slice(begin, begin + length)).values
 

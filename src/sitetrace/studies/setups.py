@@ -11,7 +11,7 @@ import numpy as np
 import pandas as pd
 
 from sitetrace.comparison import open_run, timeline_model
-from sitetrace.datasets import dataset_path
+from sitetrace.datasets import dataset_path, shipped_model
 from sitetrace.files import InputError
 from sitetrace.modelfile import load_model, save_model
 from sitetrace.published import paper_model
@@ -24,7 +24,8 @@ from sitetrace.training import cut_run
 if TYPE_CHECKING:
     import xarray as xr
 
-NON_GPU_W, PUE = 1000.0, 1.3  # the paper's
+NON_GPU_W, PUE = 1000.0, 1.3  # the paper's, for servers of eight GPUs
+GPUS = 8
 STEP_S = 0.25
 SERVEGEN_DAY_H = 48.0  # which of the recorded fourteen days: the third, whole
 TRAFFIC = {
@@ -66,7 +67,7 @@ class Setup:
     what: str
     shape: tuple[int, int, int]
     hours: float
-    non_gpu_w: float = NON_GPU_W
+    non_gpu_w: float
 
     @property
     def servers(self) -> int:
@@ -153,12 +154,15 @@ def fitted_setup(
     Returns
     -------
     Setup
-        With the methods ``timeline`` and ``states``.
+        With the methods ``timeline`` and ``states``; the paper's watts besides the GPUs are scaled
+        by the number of GPUs.
     """
     models = {"timeline": f"{split}_timeline", "states": split}
     data = "testbed" if split.startswith("testbed") else "measured"
-    traffic_ = traffic(kind, rate, folder)
-    return Setup(split, data, models, traffic_, TRAFFIC[kind], shape, hours)
+    gpus = load_model(shipped_model(models["timeline"])).configuration.tensor_parallel
+    others_w = NON_GPU_W * gpus / GPUS
+    given = traffic(kind, rate, folder)
+    return Setup(split, data, models, given, TRAFFIC[kind], shape, hours, others_w)
 
 
 def paper_setup(
@@ -191,8 +195,8 @@ def paper_setup(
     """
     path = (folder / f"{config}.json").resolve()
     save_model(paper_model(config), path)
-    models, traffic_ = {"states": str(path)}, traffic(kind, rate, folder)
-    return Setup(config, "paper", models, traffic_, TRAFFIC[kind], shape, hours, non_gpu_w)
+    models, given = {"states": str(path)}, traffic(kind, rate, folder)
+    return Setup(config, "paper", models, given, TRAFFIC[kind], shape, hours, non_gpu_w)
 
 
 def scenario_of(setup: Setup, method: str, seed: int, keep: list[dict]) -> Scenario:
