@@ -49,6 +49,7 @@ def day(connection: Connection) -> Figure:
     panels[1].set_ylim(bottom=0)
     panels[1].set_xlabel("hour of the day")
     panels[1].set_xlim(hours[0], hours[-1])
+    panels[1].xaxis.set_major_locator(plt.MultipleLocator(4))
     figure.legend(*panels[0].get_legend_handles_labels(), loc="outside upper center", ncols=2)
     return figure
 

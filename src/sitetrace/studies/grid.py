@@ -13,7 +13,26 @@ from sitetrace.exports import Intervals, write_opendss
 from sitetrace.files import InputError
 
 # usual sizes of three-phase transformers (IEEE C57.12), kVA
-STANDARD_KVA = (75, 112.5, 150, 225, 300, 500, 750, 1000, 1500, 2000, 2500, 3000, 3750, 5000, 7500)
+STANDARD_KVA = (
+    15,
+    30,
+    45,
+    75,
+    112.5,
+    150,
+    225,
+    300,
+    500,
+    750,
+    1000,
+    1500,
+    2000,
+    2500,
+    3000,
+    3750,
+    5000,
+    7500,
+)
 USUAL_KVA = 2000.0  # that the defaults of a feeder are for
 # voltage at the service, per unit: range A of ANSI C84.1
 LOWEST_PU, HIGHEST_PU = 0.95, 1.05
@@ -47,9 +66,9 @@ class Feeder:
     transformer_kva: float
     other_kw: float
     source_kv: float = 12.47
-    source_pu: float = 1.02
+    source_pu: float = 1.03
     short_circuit_mva: float = 150.0
-    line_km: float = 5.0
+    line_km: float = 4.0
     r_ohm_km: float = 0.19
     x_ohm_km: float = 0.38
     ampacity_a: float = 530.0
@@ -199,7 +218,8 @@ def solve(part: Intervals, feeder: Feeder) -> pd.DataFrame:
             defined.replace("site.csv", f'"{shape / "site.csv"}"'),
             f"new load.site bus1=site phases=3 kv={feeder.low_kv} kw={part.power_w.max() / 1e3} "
             f"pf={feeder.power_factor} model=1 vminpu={COLLAPSE_PU} vmaxpu=1.3 daily=site",
-            f"set mode=daily stepsize={part.step_s}s number=1 maxiterations=50",
+            f"set mode=daily stepsize={part.step_s}s number=1 "
+            "tolerance=1e-8 maxiterations=100",
         ]
         for command in commands:
             dss.Text.Command(command)
