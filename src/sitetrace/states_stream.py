@@ -41,9 +41,9 @@ def begin(model: StatesModel) -> dict:
         "arrivals_s": np.empty(0),
         "ends_s": np.empty(0),
         "rows": np.empty((0, len(ROW))),
-        "worked_s": -np.inf,
-        "state": 0,
-        "emitted": np.nan,
+        "worked_s": np.array([-np.inf]),
+        "state": np.array([0]),
+        "emitted": np.array([np.nan]),
     }
 
 
@@ -94,7 +94,7 @@ def work(
     )
     earlier = carried["rows"]
     active = earlier[-1, 0] if len(earlier) else np.nan
-    worked_s = float(carried["worked_s"])
+    worked_s = float(carried["worked_s"][0])
     rows = activity_rows(segments, events, ends, float(model.dt), active, worked_s)
     seen = np.concatenate([earlier, rows])
     uniform = rng.random((2, n_bins))
@@ -102,8 +102,8 @@ def work(
     hold_s = np.inf if model.idle is None else model.idle.hold_s
     quiet = (rows[:, -1] >= hold_s) & (model.idle is not None)
     table = pd.DataFrame(seen, columns=ROW)
-    states = walk(model.transitions, table, quiet, uniform[0], int(carried["state"]))
-    emitted = float(carried["emitted"])
+    states = walk(model.transitions, table, quiet, uniform[0], int(carried["state"][0]))
+    emitted = float(carried["emitted"][0])
     power_w, emitted = _power_w(model, states, rows[:, -1], uniform[1], noise, emitted)
     begun = np.searchsorted(segments[:, 0], ends[-1], side="left")
     return power_w, {
@@ -111,9 +111,9 @@ def work(
         "arrivals_s": events[0][events[0] > ends[-1]],
         "ends_s": events[1][events[1] > ends[-1]],
         "rows": seen[-max(model.transitions.reach, 1) :],
-        "worked_s": float(segments[begun - 1, 1]) if begun else worked_s,
-        "state": int(states[-1]),
-        "emitted": emitted,
+        "worked_s": np.array([segments[begun - 1, 1] if begun else worked_s]),
+        "state": states[-1:].copy(),
+        "emitted": np.array([emitted]),
     }
 
 
