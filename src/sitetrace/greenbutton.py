@@ -66,11 +66,11 @@ def _feed(part: Intervals, energy: np.ndarray) -> ElementTree.Element:
     feed = ElementTree.Element(f"{{{ATOM}}}feed")
     named = "".join(c if c.isprintable() else " " for c in str(given.get("title", "site")))
     _head(feed, root, "feed", f"{named}: {part.unit} (simulated)", updated)
-    point = "UsagePoint/1"
+    clock, point = "LocalTimeParameters/1", "UsagePoint/1"
     reading = f"{point}/MeterReading/1"
     entries = [
-        ("LocalTimeParameters/1", "Local time", _local_time(part), ()),
-        (point, part.unit, _usage_point(), (reading, f"{point}/UsageSummary/1")),
+        (clock, "Local time", _local_time(part), ()),
+        (point, part.unit, _usage_point(), (reading, f"{point}/UsageSummary/1", clock)),
         (reading, "Energy", ("MeterReading", None), (f"{reading}/IntervalBlock", "ReadingType/1")),
         ("ReadingType/1", "Energy by interval", _reading_type(part.step_s), ()),
     ]

@@ -218,8 +218,7 @@ def solve(part: Intervals, feeder: Feeder) -> pd.DataFrame:
             defined.replace("site.csv", f'"{shape / "site.csv"}"'),
             f"new load.site bus1=site phases=3 kv={feeder.low_kv} kw={part.power_w.max() / 1e3} "
             f"pf={feeder.power_factor} model=1 vminpu={COLLAPSE_PU} vmaxpu=1.3 daily=site",
-            f"set mode=daily stepsize={part.step_s}s number=1 "
-            "tolerance=1e-8 maxiterations=100",
+            f"set mode=daily stepsize={part.step_s}s number=1 tolerance=1e-8 maxiterations=100",
         ]
         for command in commands:
             dss.Text.Command(command)
