@@ -86,7 +86,7 @@ def test_assumptions_are_told_in_words():
             "pue": {"full": 1.2, "idle": 1.5, "temperature": {"mean_c": 15}},
         }
     )
-    assert words[0] == "240 servers: 10 rows of 6 racks with 4 servers each."
+    assert words[0] == "240 servers: rows 10, racks a row 6, servers a rack 4."
     assert "Pool chat: model a.json on rows 0, 1." in words
     assert any("poisson" in line and "'random'" in line for line in words)
     assert any("560 W and 0.12 W for each watt" in line for line in words)

@@ -49,11 +49,12 @@ def in_words(scenario: dict) -> list[str]:
     if all(isinstance(count, int) for count in counts):
         rows, racks, servers = counts
         lines.append(
-            f"{rows * racks * servers} servers: {rows} rows of {racks} racks with {servers} "
-            "servers each."
+            f"{rows * racks * servers} servers: rows {rows}, racks a row {racks}, servers a rack "
+            f"{servers}."
         )
-    for pool in scenario.get("fleet") or []:
-        where = "the rest of the servers"
+    pools = scenario.get("fleet") or []
+    for pool in pools:
+        where = "all servers" if len(pools) == 1 else "the rest of the servers"
         if pool.get("rows") is not None:
             where = "rows " + ", ".join(map(str, pool["rows"]))
         elif pool.get("servers") is not None:

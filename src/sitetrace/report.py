@@ -167,7 +167,7 @@ def headline(
     ]
     if "nameplate_w" in site.coords:
         plate_w = float(site["nameplate_w"].sel(unit="facility"))
-        share = f"{100 * peak_w / plate_w:.0f}% of it is the peak of {over}"
+        share = f"the peak of {over} is {100 * peak_w / plate_w:.0f}% of it"
         rows.append(("Nameplate", _kw(plate_w), share))
     if parts is not None:
         total_w = float(site["power_w"].sel(unit="site").max())
@@ -265,7 +265,7 @@ def _clock_h(part: Intervals) -> np.ndarray:
 def _span(part: Intervals, dt_s: float, steps: int) -> str:
     """Say from when on, how long and in what steps."""
     return (
-        f"from {part.begin[0].isoformat()} on for {steps * dt_s / 3600:g} hours, simulated in "
+        f"from {part.begin[0].isoformat()} on for {steps * dt_s / 3600:g} hours, kept in "
         f"steps of {dt_s:g} s (fixed offset from UTC)"
     )
 

@@ -8,7 +8,7 @@ import io
 import matplotlib as mpl
 import numpy as np
 from matplotlib.figure import Figure
-from matplotlib.ticker import MultipleLocator
+from matplotlib.ticker import MultipleLocator, NullFormatter
 
 from sitetrace.planning import load_duration
 from sitetrace.plots.style import BAND, GENERATED, MARKERS, MEASURED, OTHER, PAPER
@@ -108,6 +108,9 @@ def ramp_sizes(ramps_w: dict[str, np.ndarray]) -> str:
             axes.loglog(kw[::8], 100 * share[chosen][::8], marker, color=colour, markersize=4)
         greatest_kw = max(np.abs(ramps).max() for ramps in ramps_w.values()) / 1e3
         axes.set_xlim(max(greatest_kw, 1e-3) / 100, max(greatest_kw, 1e-3) * 1.3)
+        for axis in (axes.xaxis, axes.yaxis):
+            axis.set_major_formatter("{x:g}")
+            axis.set_minor_formatter(NullFormatter())
         axes.set_xlabel("change from one mean to the next, up or down [kW]")
         axes.set_ylabel("exceeded in [%] of steps")
         axes.legend(title="means over")
