@@ -3,6 +3,7 @@ import json
 import numpy as np
 import pandas as pd
 import pytest
+
 from sitetrace.files import InputError
 from sitetrace.routing import ROUTINGS, route
 from sitetrace.serving import Server, simulate

@@ -6,6 +6,7 @@ import pandas as pd
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+
 from sitetrace.clients import law_moments, read_rates
 from sitetrace.files import InputError
 from sitetrace.streams import open_stream
@@ -203,6 +204,14 @@ def test_clients_without_summaries_borrow_the_lengths_of_the_others(folder):
     assert drawn[:, 0].mean() == pytest.approx(150, rel=0.05)
 
 
+def test_without_summaries_or_with_a_table_all_clients_share_their_lengths(folder):
+    _, tokens, _ = all_of(a_stream(folder, "clients", 40, lengths=None), [0.0, 6000.0])
+    shared = LogNormalLengths()(50_000, np.random.default_rng(1))
+    np.testing.assert_allclose(tokens.mean(axis=0), shared.mean(axis=0), rtol=0.03)
+    stream = a_stream(folder, "replay", lengths={"input_median": 7, "input_sigma": 0.0})
+    assert np.all(all_of(stream, [0.0, 900.0])[1][:, 0] == 7)
+
+
 def test_gamma_and_weibull_parameters_are_shape_and_scale(folder):
     rates = read_rates(folder / "rates.csv")
     law = law_moments(rates)
@@ -256,8 +265,6 @@ def test_bad_recordings_of_clients_get_one_line(folder, tmp_path, name, text, sa
 def test_bad_traffic_gets_one_line(folder):
     with pytest.raises(InputError, match="pattern 'steady' is unknown"):
         a_stream(folder, "steady")
-    with pytest.raises(InputError, match="lengths is missing"):
-        a_stream(folder, "clients", lengths=None)
     with pytest.raises(InputError, match="unknown field 'median'"):
         open_lengths({"median": 3}, ".")
     with pytest.raises(InputError, match="correlation = 2 is out of range"):

@@ -16,10 +16,12 @@ import pandas as pd
 from scipy.special import gamma as gamma_function
 from scipy.special import ndtri
 
+from sitetrace.arrivals import Requests, Stream, chunk_rng, gamma_gaps, renew
 from sitetrace.files import InputError, read_table, read_text_table
 from sitetrace.requests import MAX_TOKENS
-from sitetrace.streams import DAY_S, HOUR_S, Requests, chunk_rng, gamma_gaps, renew
+from sitetrace.token_lengths import LogNormalLengths
 
+HOUR_S, DAY_S = 3600.0, 86400.0
 WINDOW_S = 600.0
 LENGTH_WINDOW_S = 6 * HOUR_S
 QUANTILES = 1024
@@ -219,8 +221,16 @@ def _length_laws(path: Path, clients: np.ndarray, rates: np.ndarray) -> LengthLa
     return LengthLaws(quantiles, row, donors)
 
 
+def _shared_chats(rates: np.ndarray) -> LengthLaws:
+    """Give all clients one law."""
+    law = LogNormalLengths()
+    z = ndtri((np.arange(QUANTILES) + 0.5) / QUANTILES)
+    quantiles = np.stack(law.at(z, z))[None]
+    return LengthLaws(quantiles, np.zeros(rates.shape, int), np.ones(rates.T.shape))
+
+
 @dataclass(frozen=True)
-class Clients:
+class Clients(Stream):
     """The sum of many clients' streams; after its last day the recording begins anew.
 
     Each client is a renewal process whose clock runs with its rate: the law of the gaps is that
@@ -259,8 +269,14 @@ class Clients:
 
         Parameters
         ----------
-        index, begin_s, end_s, seed_sequence, carry
-            As in `Stream`.
+        index : int
+            As this and what follows in `Stream`.
+        begin_s, end_s : float
+            Seconds.
+        seed_sequence : numpy.random.SeedSequence
+            Of the stream.
+        carry : dict or None
+            Of the chunk before.
 
         Returns
         -------
@@ -307,9 +323,10 @@ def open_clients(traffic: Any, n_servers: int, folder: Path) -> Clients:
     Parameters
     ----------
     traffic : object
-        ``file`` (rates), ``lengths`` (summaries), ``offset_h`` and ``rate_per_server``: where it
-        is given, all rates are scaled so that the recording's mean is this times the servers.
-        Scaling keeps the coefficients of variation of each client's gaps, as ServeGen does.
+        ``file`` (rates), ``lengths`` (summaries; None: those of shared chats for all), ``offset_h``
+        and ``rate_per_server``: where it is given, all rates are scaled so that the recording's
+        mean is this times the servers. Scaling keeps the coefficients of variation of each
+        client's gaps.
     n_servers : int
         Servers of the pool.
     folder : Path
@@ -325,8 +342,6 @@ def open_clients(traffic: Any, n_servers: int, folder: Path) -> Clients:
     InputError
         If a file is missing or bad.
     """
-    if traffic.lengths is None:
-        raise InputError("traffic: lengths is missing: clients need the summaries of their lengths")
     table = read_rates(folder / traffic.file)
     days = int(table["window_start_s"].max() // DAY_S) + 1
     clients, place = np.unique(table["client"], return_inverse=True)
@@ -338,7 +353,10 @@ def open_clients(traffic: Any, n_servers: int, folder: Path) -> Clients:
     # the windows before the first one that is there hold what it holds
     source = np.maximum.accumulate(np.where(lost, int(np.argmin(lost)), np.arange(lost.size)))
     rates, shapes = rates[:, source], shapes[:, source]
-    lengths = _length_laws(folder / traffic.lengths, clients, rates)
+    if traffic.lengths is None:
+        lengths = _shared_chats(rates)
+    else:
+        lengths = _length_laws(folder / traffic.lengths, clients, rates)
     if traffic.rate_per_server is not None:
         rates = rates * (n_servers * traffic.rate_per_server / rates.sum(axis=0).mean())
     return Clients(rates, shapes, lengths, traffic.offset_h * HOUR_S, int(lost.sum()))

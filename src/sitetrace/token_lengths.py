@@ -36,7 +36,7 @@ class LogNormalLengths:
         Standard deviations of the natural logarithm.
     correlation : float
         Of the two logarithms.
-    input_limit, output_limit : int
+    input_limit, output_limit : float
         Greatest counts.
 
     Raises
@@ -46,12 +46,12 @@ class LogNormalLengths:
     """
 
     input_median: float = INPUT_MEDIAN
-    input_sigma: float = INPUT_SIGMA
     output_median: float = OUTPUT_MEDIAN
+    input_sigma: float = INPUT_SIGMA
     output_sigma: float = OUTPUT_SIGMA
     correlation: float = 0.0
-    input_limit: int = INPUT_LIMIT
-    output_limit: int = OUTPUT_LIMIT
+    input_limit: float = INPUT_LIMIT
+    output_limit: float = OUTPUT_LIMIT
 
     def __post_init__(self) -> None:
         """Refuse what no request has."""
@@ -86,7 +86,7 @@ class LogNormalLengths:
         if self.correlation:
             prompt, answer = rng.standard_normal((2, count), dtype=np.float32)
             answer = self.correlation * prompt + np.sqrt(1 - self.correlation**2) * answer
-            tokens[:, 0], tokens[:, 1] = self._tokens(prompt, answer)
+            tokens[:, 0], tokens[:, 1] = self.at(prompt, answer)
         else:
             chances = rng.integers(0, QUANTILES, (2, count), dtype=np.uint16)
             for field, (table, chance) in enumerate(zip(self._quantiles, chances, strict=True)):
@@ -99,10 +99,21 @@ class LogNormalLengths:
         from scipy.special import ndtri
 
         z = ndtri((np.arange(QUANTILES) + 0.5) / QUANTILES)
-        return self._tokens(z, z)
+        return self.at(z, z)
 
-    def _tokens(self, prompt: np.ndarray, answer: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-        """Turn normal numbers into token counts."""
+    def at(self, prompt: np.ndarray, answer: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+        """Turn standard normal numbers into token counts.
+
+        Parameters
+        ----------
+        prompt, answer : numpy.ndarray
+            Normal numbers, shape (n,).
+
+        Returns
+        -------
+        tuple of numpy.ndarray
+            Input and output tokens, int64, shape (n,).
+        """
         prompt = self.input_median * np.exp(self.input_sigma * prompt)
         answer = self.output_median * np.exp(self.output_sigma * answer)
         return (
