@@ -1,0 +1,1 @@
+"""Studies: one module a planning question; site traces in, tables out."""
