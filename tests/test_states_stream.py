@@ -9,11 +9,13 @@ from hypothesis import strategies as st
 
 import sitetrace
 from sitetrace import states_stream
-from sitetrace.activity import activity_table
+from sitetrace.activity import activity_columns, activity_table
 from sitetrace.coupling import Coupled, Independent
 from sitetrace.emissions import KINDS
 from sitetrace.files import InputError
+from sitetrace.published import paper_model
 from sitetrace.serving import simulate
+from sitetrace.surrogates import ConstantRate, LogNormalTTFT, none_running, surrogate_chunk
 from sitetrace.workload import poisson
 
 BINS = 1200
@@ -113,7 +115,7 @@ def test_one_chunk_is_the_trace_that_the_model_draws(transitions, emissions):
     assert np.ptp(power_w) > 50.0
 
 
-@settings(max_examples=25, deadline=None)
+@settings(max_examples=15, deadline=None)
 @given(
     cuts=st.lists(st.integers(1, BINS - 1), unique=True, min_size=1, max_size=8).map(sorted),
     transitions=st.sampled_from(["markov", "logit", "trees", "coupled"]),
@@ -154,7 +156,7 @@ def test_the_engine_may_work_over_the_edge_of_a_chunk_for_long():
             model, carried, begun, events, 100 * chunk * dt_s, 100, rng
         )
         means.append(power_w.mean())
-        assert carried["rows"][-1, 0] == (chunk < 2)
+        assert carried["activity"][0, -1] == (chunk < 2)
     assert means[1] > model.idle.mean_w + 30.0
     assert means[3] == pytest.approx(model.idle.mean_w, abs=2.0)
     assert carried["segments"].size == carried["ends_s"].size == 0
@@ -183,3 +185,72 @@ def test_a_net_that_needs_the_whole_series_is_refused():
     with pytest.raises(InputError, match="whole day") as told:
         states_stream.begin(sitetrace.load_model(sitetrace.shipped_model("testbed_bigru")))
     assert "\n" not in str(told.value)
+
+
+SURROGATES = {
+    "constant": ConstantRate(2000.0, 40.0),
+    # a tight limit: requests wait over the edges of chunks
+    "drawn": LogNormalTTFT(-3.0, 0.3, 0.1, -3.0, 0.1, 0.02, 0.005, 3),
+}
+
+
+class InPairs:
+    """A generator of normal numbers of which the nth request always gets the same two."""
+
+    def __init__(self, seed):
+        self.seed, self.calls, self.served = seed, 0, 0
+
+    def normal(self, mean, sd, size=None):
+        n = np.size(mean) if size is None else size
+        rng = np.random.default_rng([self.seed, self.calls % 2])
+        drawn = rng.standard_normal(self.served + n)[self.served :]
+        self.calls += 1
+        self.served += n if self.calls % 2 == 0 else 0
+        return mean + sd * drawn
+
+
+@settings(max_examples=15, deadline=None)
+@given(
+    cuts=st.lists(st.integers(1, BINS - 1), unique=True, max_size=6).map(sorted),
+    kind=st.sampled_from(sorted(SURROGATES)),
+    seed=st.integers(0, 1000),
+)
+def test_a_surrogate_may_be_asked_in_chunks(cuts, kind, seed):
+    requests = poisson(0.8, 250.0, np.random.default_rng(seed))
+    whole = simulate(requests, SURROGATES[kind], InPairs(seed))
+    arrival_s = requests["arrival_s"].to_numpy()
+    tokens = requests[["input_tokens", "output_tokens"]].to_numpy()
+    edges = [0.0, *(0.25 * np.array(cuts)), 3600.0]
+    carried, rng, parts = none_running(), InPairs(seed), []
+    for low, high in zip(edges[:-1], edges[1:], strict=True):
+        new = (arrival_s >= low) & (arrival_s < high)
+        *part, carried = surrogate_chunk(
+            SURROGATES[kind], arrival_s[new], tokens[new], (low, high), carried, rng
+        )
+        assert part[0][:, :2].min(initial=low) >= low
+        assert part[0][:, :2].max(initial=high) <= high
+        parts.append(part)
+    segments, ends = (np.concatenate(column) for column in zip(*parts, strict=True))
+    assert ends == pytest.approx(np.sort(whole.requests["end_s"]), abs=1e-9)
+    assert carried["times"].size == 0
+    times = [np.sort(requests["arrival_s"].to_numpy()), ends]
+    bin_ends = 0.25 * np.arange(1, BINS + 1)
+    expected = activity_table(whole, bin_ends, 0.25).to_numpy()
+    assert activity_columns(segments, times, bin_ends, 0.25).T == pytest.approx(expected, abs=1e-6)
+
+
+def test_a_published_model_runs_in_chunks_on_its_surrogate():
+    model = paper_model("llama-3-70b_A100_tp8")
+    requests = poisson(0.5, 200.0, np.random.default_rng(1))
+    tokens = requests[["input_tokens", "output_tokens"]].to_numpy()
+    events = requests["arrival_s"].to_numpy()
+    span_s, n_bins = (0.0, 300.0), round(300.0 / float(model.dt))
+    segments, ends, _ = surrogate_chunk(
+        model.server, events, tokens, span_s, none_running(), None
+    )
+    rng = np.random.default_rng(2)
+    power_w, _ = states_stream.work(
+        model, states_stream.begin(model), segments, (events, ends), 0.0, n_bins, rng
+    )
+    whole = model.draw(simulate(requests, model.server), rng, None, 0.0, 100.0)
+    assert power_w.mean() == pytest.approx(whole.power_w.mean(), rel=0.05)

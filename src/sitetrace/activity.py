@@ -6,7 +6,7 @@ import numpy as np
 import pandas as pd
 
 from sitetrace.timeline import Timeline
-from sitetrace.walking import amounts_in_bins
+from sitetrace.walking import amounts_in_bins, count_before
 
 COLUMNS = (
     "active",
@@ -17,6 +17,7 @@ COLUMNS = (
     "decode_tokens",
 )
 PAPER_COLUMNS = ("active", "delta_active")
+ROW = [*COLUMNS, "quiet_for_s"]
 
 
 def activity_table(timeline: Timeline, end_times_s: np.ndarray, dt_s: float) -> pd.DataFrame:
@@ -40,18 +41,18 @@ def activity_table(timeline: Timeline, end_times_s: np.ndarray, dt_s: float) -> 
         prefill; ``prefill_tokens``, ``decode_tokens``: tokens in the bin, spread evenly over
         their step; ``quiet_for_s``: time since the engine's last work, infinite before the first.
     """
-    ends = np.asarray(end_times_s, dtype=float)
+    ends = np.array(end_times_s, dtype=float)
     events = (np.sort(timeline.requests[name].to_numpy()) for name in ("arrival_s", "end_s"))
-    rows = activity_rows(timeline.segments.to_numpy(dtype=float), tuple(events), ends, dt_s)
-    return pd.DataFrame(rows, columns=[*COLUMNS, "quiet_for_s"])
+    segments = timeline.segments.to_numpy(dtype=float)
+    return pd.DataFrame(activity_columns(segments, tuple(events), ends, dt_s).T, columns=ROW)
 
 
-def activity_rows(
+def activity_columns(
     segments: np.ndarray,
     events: tuple[np.ndarray, np.ndarray],
     ends: np.ndarray,
     dt_s: float,
-    active: float = np.nan,
+    earlier: np.ndarray | None = None,
     worked_s: float = -np.inf,
 ) -> np.ndarray:
     """Describe the engine's work as `activity_table` does, from bare arrays.
@@ -66,31 +67,38 @@ def activity_rows(
         End of each bin, ascending, seconds, shape (n,).
     dt_s : float
         Length of a bin, seconds.
-    active : float
-        Requests at the end of the bin before the first; NaN if there was no bin.
+    earlier : numpy.ndarray, optional
+        Result for the bins just before, shape (7, k).
     worked_s : float
         End of the last work before these segments, seconds.
 
     Returns
     -------
     numpy.ndarray
-        Columns as in `activity_table`, shape (n, 7).
+        As the columns of `activity_table`, shape (7, k + n): the earlier bins first.
     """
-    rows = np.empty((ends.size, len(COLUMNS) + 1))
-    counts = [np.searchsorted(times, ends, side="right") for times in events]
-    rows[:, 0] = (0.0 if np.isnan(active) else active) + counts[0] - counts[1]
-    rows[:, 1] = np.diff(rows[:, 0], prepend=rows[:1, 0] if np.isnan(active) else active)
-    begin, finish, prefill = segments[:, 0], segments[:, 1], segments[:, 5]
-    length = finish - begin
-    amounts = [length / dt_s, np.where(prefill > 0, length, 0.0) / dt_s, prefill, segments[:, 6]]
-    knots = segments[:, :2].reshape(-1)
-    rows[:, 2:6] = amounts_in_bins(knots, np.array(amounts), ends - dt_s, ends).T
+    known = 0 if earlier is None else earlier.shape[1]
+    table = np.empty((len(ROW), known + ends.size))
+    columns = table[:, known:]
+    arrived, ended = (count_before(times, ends, True) for times in events)
+    columns[0] = arrived - ended
+    before = columns[0, :1]
+    if known:
+        table[:, :known] = earlier
+        before = earlier[0, -1:]
+        columns[0] += before
+    columns[1] = np.diff(columns[0], prepend=before)
+    # copies: the compiled passes are made once, for arrays that lie in one piece
+    begin, finish, prefill, decode = np.array(segments[:, [0, 1, 5, 6]].T, order="C")
+    share = (finish - begin) / dt_s
+    amounts = np.array([share, np.where(prefill > 0, share, 0.0), prefill, decode])
+    knots = np.column_stack([begin, finish]).reshape(-1)
+    amounts_in_bins(knots, amounts, ends - dt_s, ends, columns[2:6])
     # epoch seconds are floats of a fraction of a microsecond: a full bin may come out as more
-    np.minimum(rows[:, 2:4], 1.0, out=rows[:, 2:4])
-    last = np.searchsorted(begin, ends, side="left")
-    since = ends - np.concatenate([[worked_s], finish])[last]
-    rows[:, 6] = np.maximum(since, 0.0)
-    return rows
+    np.minimum(columns[2:4], 1.0, out=columns[2:4])
+    finished = np.concatenate([[worked_s], finish])[count_before(begin, ends, False)]
+    columns[6] = np.maximum(ends - finished, 0.0)
+    return table
 
 
 def amount_in_bins(
@@ -114,6 +122,8 @@ def amount_in_bins(
     numpy.ndarray
         Amount in each bin, shape (n,); nothing is lost or counted twice.
     """
-    knots = segments[["start_s", "end_s"]].to_numpy(dtype=float).reshape(-1)
-    amounts = np.asarray(amount, dtype=float)[None]
-    return amounts_in_bins(knots, amounts, end_times_s - dt_s, end_times_s)[0]
+    knots = np.column_stack([segments["start_s"], segments["end_s"]]).reshape(-1)
+    ends = np.array(end_times_s, dtype=float)
+    found = np.empty((1, ends.size))
+    amounts_in_bins(knots, np.array([amount], dtype=float), ends - dt_s, ends, found)
+    return found[0]

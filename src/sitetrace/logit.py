@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import ClassVar
 
 import numpy as np
 import pandas as pd
+from numpy.typing import ArrayLike
 
 from sitetrace.labelled import Labelled, bin_features, window_features
 from sitetrace.walking import walk_logit
@@ -64,13 +66,13 @@ class Logit:
         return softmax(score[:, None, :] + self.lag[None, :, :], axis=-1)
 
     def path(
-        self, table: pd.DataFrame, quiet: np.ndarray, uniform: np.ndarray, start: int
+        self, table: Mapping[str, ArrayLike], quiet: np.ndarray, uniform: np.ndarray, start: int
     ) -> np.ndarray:
         """Draw a sequence of states, as by `matrix`.
 
         Parameters
         ----------
-        table : pandas.DataFrame
+        table : pandas.DataFrame or dict of str to numpy.ndarray
             Activity of the bins, and of `reach` bins before them where there are any.
         quiet : numpy.ndarray
             Bins in which the board is certainly idle, booleans, shape (n,).
@@ -88,8 +90,7 @@ class Logit:
         intercept = self.intercept - weight @ self.center
         now, before = np.split(np.ascontiguousarray(weight.T), WINDOW)
         law = (now, before, intercept, np.exp(self.lag))
-        rows = bin_features(table, self.columns)
-        return walk_logit(rows, law, quiet, uniform, start)
+        return walk_logit(bin_features(table, self.columns), law, quiet, uniform, start)
 
 
 def fit_logit(steps: Labelled, columns: tuple[str, ...]) -> Logit:

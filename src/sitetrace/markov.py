@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import ClassVar
 
 import numpy as np
 import pandas as pd
+from numpy.typing import ArrayLike
 
 from sitetrace.labelled import Labelled
 from sitetrace.walking import walk_levels
@@ -51,13 +53,13 @@ class Markov:
         return self.probability[level]
 
     def path(
-        self, table: pd.DataFrame, quiet: np.ndarray, uniform: np.ndarray, start: int
+        self, table: Mapping[str, ArrayLike], quiet: np.ndarray, uniform: np.ndarray, start: int
     ) -> np.ndarray:
         """Draw a sequence of states, as by `matrix`.
 
         Parameters
         ----------
-        table : pandas.DataFrame
+        table : pandas.DataFrame or dict of str to numpy.ndarray
             Activity of the bins, and of `reach` bins before them where there are any.
         quiet : numpy.ndarray
             Bins in which the board is certainly idle, booleans, shape (n,).
@@ -71,7 +73,8 @@ class Markov:
         numpy.ndarray
             States, integers from 0 (idle), shape (n,).
         """
-        drive = table[self.column].to_numpy(dtype=float)[len(table) - quiet.size :]
+        drive = np.asarray(table[self.column], dtype=float)
+        drive = drive[drive.size - quiet.size :]
         cumulated = np.cumsum(self.probability, axis=2)
         return walk_levels(drive, self.edges, cumulated, quiet, uniform, start)
 

@@ -88,14 +88,11 @@ class Replay(Part):
     """A recorded stream of requests for the whole pool, from its beginning again when it ends."""
 
     pattern: Literal["replay"] = Field("replay", description="replay")
-    file: Text = Field(description="CSV with arrival_s,input_tokens,output_tokens")
+    file: Text = Field(description="CSV with arrival_s,input_tokens,output_tokens[,session]")
     thin: Number = Field(1.0, gt=0, le=1, description="share of requests kept")
     speed: Number = Field(1.0, gt=0, le=1000, description="time-warp: 2 replays twice as fast")
     offset_h: Number = Field(
         0.0, ge=0, le=MAX_HOURS, description="hours into the recording at second 0"
-    )
-    lengths: Text | None = Field(
-        None, description="request table (CSV) whose rows are drawn for token lengths; else its own"
     )
     routing: Routing = Field("random", description=ROUTING)
 
@@ -105,9 +102,7 @@ class Clients(Part):
 
     pattern: Literal["clients"] = Field("clients", description="clients")
     file: Text = Field(description="CSV of rates by client and window, in ServeGen's form")
-    lengths: Text | None = Field(
-        None, description="CSV of token-length summaries by client; else those of shared chats"
-    )
+    lengths: Text = Field(description="CSV of token-length summaries by client")
     rate_per_server: Rate | None = Field(
         None, description=f"{RATE}, to which the whole stream is scaled; else as recorded"
     )

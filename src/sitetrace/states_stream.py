@@ -3,14 +3,11 @@
 from __future__ import annotations
 
 import numpy as np
-import pandas as pd
 
-from sitetrace.activity import COLUMNS, activity_rows
+from sitetrace.activity import ROW, activity_columns
 from sitetrace.files import InputError
 from sitetrace.generator import StatesModel
 from sitetrace.transitions import walk
-
-ROW = [*COLUMNS, "quiet_for_s"]
 
 
 def begin(model: StatesModel) -> dict:
@@ -23,7 +20,7 @@ def begin(model: StatesModel) -> dict:
 
     Returns
     -------
-    dict of str to numpy.ndarray or float
+    dict of str to numpy.ndarray
         What `work` carries from one chunk to the next.
 
     Raises
@@ -40,10 +37,10 @@ def begin(model: StatesModel) -> dict:
         "segments": np.empty((0, 7)),
         "arrivals_s": np.empty(0),
         "ends_s": np.empty(0),
-        "rows": np.empty((0, len(ROW))),
-        "worked_s": -np.inf,
-        "state": 0,
-        "emitted": np.nan,
+        "activity": np.empty((len(ROW), 0)),
+        "worked_s": np.array([-np.inf]),
+        "state": np.array([0]),
+        "emitted": np.array([np.nan]),
     }
 
 
@@ -92,28 +89,26 @@ def work(
         np.concatenate([carried[name], times])
         for name, times in zip(("arrivals_s", "ends_s"), events, strict=True)
     )
-    earlier = carried["rows"]
-    active = earlier[-1, 0] if len(earlier) else np.nan
-    worked_s = float(carried["worked_s"])
-    rows = activity_rows(segments, events, ends, float(model.dt), active, worked_s)
-    seen = np.concatenate([earlier, rows])
+    worked_s = float(carried["worked_s"][0])
+    seen = activity_columns(segments, events, ends, float(model.dt), carried["activity"], worked_s)
+    quiet_for_s = seen[-1, -n_bins:]
     uniform = rng.random((2, n_bins))
     noise = uniform[1] if model.emissions.kind == "empirical" else rng.standard_normal(n_bins)
     hold_s = np.inf if model.idle is None else model.idle.hold_s
-    quiet = (rows[:, -1] >= hold_s) & (model.idle is not None)
-    table = pd.DataFrame(seen, columns=ROW)
-    states = walk(model.transitions, table, quiet, uniform[0], int(carried["state"]))
-    emitted = float(carried["emitted"])
-    power_w, emitted = _power_w(model, states, rows[:, -1], uniform[1], noise, emitted)
+    quiet = (quiet_for_s >= hold_s) & (model.idle is not None)
+    table = dict(zip(ROW, seen, strict=True))
+    states = walk(model.transitions, table, quiet, uniform[0], int(carried["state"][0]))
+    emitted = float(carried["emitted"][0])
+    power_w, emitted = _power_w(model, states, quiet_for_s, uniform[1], noise, emitted)
     begun = np.searchsorted(segments[:, 0], ends[-1], side="left")
     return power_w, {
         "segments": segments[segments[:, 1] > ends[-1]],
         "arrivals_s": events[0][events[0] > ends[-1]],
         "ends_s": events[1][events[1] > ends[-1]],
-        "rows": seen[-max(model.transitions.reach, 1) :],
-        "worked_s": float(segments[begun - 1, 1]) if begun else worked_s,
-        "state": int(states[-1]),
-        "emitted": emitted,
+        "activity": seen[:, -max(model.transitions.reach, 1) :].copy(),
+        "worked_s": np.array([segments[begun - 1, 1] if begun else worked_s]),
+        "state": states[-1:].copy(),
+        "emitted": np.array([emitted]),
     }
 
 

@@ -8,10 +8,12 @@ through them, so that a state persists as it did in the measured runs.
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import Any
 
 import numpy as np
 import pandas as pd
+from numpy.typing import ArrayLike
 
 from sitetrace.activity import COLUMNS, PAPER_COLUMNS
 from sitetrace.bigru import BiGRU, fit_bigru
@@ -108,7 +110,7 @@ def sample_path(
 
 def walk(
     transitions: Transitions,
-    table: pd.DataFrame,
+    table: Mapping[str, ArrayLike],
     quiet: np.ndarray,
     uniform: np.ndarray,
     start: int,
@@ -119,7 +121,7 @@ def walk(
     ----------
     transitions : Markov, Logit, Trees, BiGRU, Coupled or Independent
         Fitted transitions.
-    table : pandas.DataFrame
+    table : pandas.DataFrame or dict of str to numpy.ndarray
         Activity of the bins, and of bins before them, of which their first ones need ``reach``.
     quiet : numpy.ndarray
         Bins in which the board is certainly idle, booleans, shape (n,).
@@ -135,6 +137,7 @@ def walk(
     """
     if isinstance(transitions, Markov | Logit):
         return transitions.path(table, quiet, uniform, start)
+    table = pd.DataFrame(table)
     earlier = len(table) - quiet.size
     path = np.empty(quiet.size, dtype=np.int64)
     whole = transitions.reach is None

@@ -27,7 +27,7 @@ def _level(time, place, knots, total, slope):
 
 
 @numba.njit(cache=True, error_model="numpy")
-def amounts_in_bins(knots, amounts, begins, ends):
+def amounts_in_bins(knots, amounts, begins, ends, found):
     """Spread amounts evenly over stretches of time and sum them by bins.
 
     Parameters
@@ -38,15 +38,13 @@ def amounts_in_bins(knots, amounts, begins, ends):
         What each stretch holds, shape (kinds, stretches).
     begins, ends : numpy.ndarray
         Begin and end of each bin, ascending, seconds, shape (bins,).
-
-    Returns
-    -------
-    numpy.ndarray
-        Amounts in each bin, shape (kinds, bins), to the bit as ``np.interp`` of the running total.
+    found : numpy.ndarray
+        Is given the amounts in each bin, shape (kinds, bins), to the bit as ``np.interp`` of the
+        running total.
     """
-    found = np.zeros((len(amounts), ends.size))
+    found[:] = 0.0
     if knots.size == 0:
-        return found
+        return
     total, slope = np.empty(knots.size), np.zeros(knots.size)
     for kind in range(len(amounts)):
         amount = amounts[kind]
@@ -66,7 +64,35 @@ def amounts_in_bins(knots, amounts, begins, ends):
             place = _move(last, place, knots)
             after = _level(last, place, knots, total, slope)
             found[kind, b] = max(after - before, 0.0)
-    return found
+
+
+@numba.njit(cache=True)
+def count_before(events, times, also_at):
+    """Count the events before each time; as ``np.searchsorted``, but walking along.
+
+    Parameters
+    ----------
+    events, times : numpy.ndarray
+        Ascending, seconds, shapes (events,) and (times,); NaN stands at the end.
+    also_at : bool
+        Whether an event at the very time counts.
+
+    Returns
+    -------
+    numpy.ndarray
+        Integers, shape (times,).
+    """
+    counts = np.empty(times.size, dtype=np.int64)
+    count = 0
+    for i in range(times.size):
+        while count > 0 and not events[count - 1] <= times[i]:
+            count -= 1
+        while count < events.size and events[count] <= times[i]:
+            count += 1
+        counts[i] = count
+        while not also_at and counts[i] > 0 and events[counts[i] - 1] == times[i]:
+            counts[i] -= 1
+    return counts
 
 
 @numba.njit(cache=True)
@@ -144,13 +170,13 @@ def walk_levels(drive, edges, cumulated, quiet, uniform, start):
 
 
 @numba.njit(cache=True, error_model="numpy")
-def walk_logit(rows, law, quiet, uniform, start):
+def walk_logit(features, law, quiet, uniform, start):
     """Draw one state after the other by a multinomial logit of this bin and the one before.
 
     Parameters
     ----------
-    rows : numpy.ndarray
-        Features of the bins, shape (earlier + bins, features): earlier bins first.
+    features : numpy.ndarray
+        Features of the bins, shape (features, earlier + bins): earlier bins first.
     law : tuple of numpy.ndarray
         Weights of this bin's features and of those before, shape (features, states) each;
         intercept, shape (states,); weights of the previous state as factors, shape
@@ -164,7 +190,7 @@ def walk_logit(rows, law, quiet, uniform, start):
         States, shape (bins,).
     """
     weight, weight_before, intercept, factor = law
-    earlier, n_states = len(rows) - quiet.size, intercept.size
+    earlier, n_states = features.shape[1] - quiet.size, intercept.size
     path = np.empty(quiet.size, dtype=np.int64)
     score = np.empty(n_states)
     state = start
@@ -172,15 +198,11 @@ def walk_logit(rows, law, quiet, uniform, start):
         if quiet[i]:
             state = 0
         else:
-            now, before = rows[earlier + i], rows[max(earlier + i - 1, 0)]
             score[:] = intercept
-            for f in range(now.size):
-                if now[f] != 0.0:
-                    for k in range(n_states):
-                        score[k] += now[f] * weight[f, k]
-                if before[f] != 0.0:
-                    for k in range(n_states):
-                        score[k] += before[f] * weight_before[f, k]
+            for f in range(len(features)):
+                now, before = features[f, earlier + i], features[f, max(earlier + i - 1, 0)]
+                for k in range(n_states):
+                    score[k] += now * weight[f, k] + before * weight_before[f, k]
             top = score[0]
             for k in range(1, n_states):
                 top = max(top, score[k])
