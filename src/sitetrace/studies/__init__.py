@@ -1,0 +1,1 @@
+"""Studies: one module a planning question; traces or models in, tables out."""

@@ -1,0 +1,548 @@
+"""Following a power set-point: what a row of servers can shed, how fast, and for whom it waits."""
+
+from __future__ import annotations
+
+from dataclasses import astuple, dataclass
+from functools import cached_property
+
+import numpy as np
+import pandas as pd
+
+from sitetrace import workload
+from sitetrace.clock_rule import RULES, ClockRule, clocked
+from sitetrace.lockstep import run_row
+from sitetrace.timeline_model import TimelineModel
+
+ALL = 2**31
+PLACES, LOWEST_CLOCK = 51, 0.5
+SWING, DWELL_S = 0.3, 60.0
+TTFT_BOUND_S, MEANS_S = 10.0, 5
+STEP_SETTLED_S = (60, 120)
+
+
+@dataclass(frozen=True)
+class Row:
+    """A row of equal servers that share one stream of requests, and its meter and controller.
+
+    Parameters
+    ----------
+    model : TimelineModel
+        Of each server.
+    servers : int
+        How many.
+    rate_per_server : float
+        Mean requests a second and server; the pool's rate switches about it, 30% up and down.
+    tick_s : float
+        Step of router, meter and controller, seconds: a multiple of the model's step.
+    window_s, delay_s : float
+        What the controller sees: mean power over a window, so many seconds late.
+    """
+
+    model: TimelineModel
+    servers: int
+    rate_per_server: float
+    tick_s: float = 1.0
+    window_s: float = 2.0
+    delay_s: float = 1.0
+
+    def stream(self, seconds: float, rng: np.random.Generator) -> Stream:
+        """Draw requests, the servers they go to, and the noise of power.
+
+        Parameters
+        ----------
+        seconds : float
+            Length.
+        rng : numpy.random.Generator
+            Source of randomness.
+
+        Returns
+        -------
+        Stream
+            The same for every arm of a comparison.
+        """
+        mean = self.rate_per_server * self.servers
+        rates = (mean * (1 - SWING), mean * (1 + SWING))
+        requests = workload.switching(rates, DWELL_S, seconds, rng)
+        bins = int(round(seconds / float(self.model.dt)))
+        normals = rng.standard_normal((self.servers, bins), dtype=np.float32)
+        return Stream(requests, rng.random(len(requests)), normals)
+
+
+@dataclass(frozen=True)
+class Stream:
+    """Requests of the row with a number each that chooses the server, and noise by server."""
+
+    requests: pd.DataFrame
+    chance: np.ndarray
+    normals: np.ndarray
+
+
+@dataclass(frozen=True)
+class Lever:
+    """A knob with places from 0 (nothing shed) to 1, and how late it acts.
+
+    Parameters
+    ----------
+    name : str
+        ``admission``, ``parking``, ``batch limit`` or ``clock``.
+    dials : numpy.ndarray
+        What each place means, as in `sitetrace.lockstep.run_row`.
+    latency_s : float
+        From the command to its effect on the servers, seconds.
+    rule : ClockRule or None
+        The assumed rule, where the clock is the lever.
+    """
+
+    name: str
+    dials: np.ndarray
+    latency_s: float
+    rule: ClockRule | None = None
+
+    @property
+    def label(self) -> str:
+        """Name with rule."""
+        return self.name if self.rule is None else f"{self.name} ({self.rule.name})"
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """What a run gave: watts by tick, states by tick, and the fate of requests."""
+
+    tick_s: float
+    power_w: np.ndarray
+    states: np.ndarray
+    requests: pd.DataFrame
+
+    @cached_property
+    def latency(self) -> pd.DataFrame:
+        """TTFT and time per output token (s) by arrival; what has not come yet counts its age."""
+        table, end_s = self.requests, self.tick_s * len(self.power_w)
+        ttft_s = table["first_token_s"].fillna(end_s) - table["arrival_s"]
+        more = (table["output_tokens"] - 1).where(table["output_tokens"] > 1)
+        tpot_s = (table["end_s"] - table["first_token_s"]) / more
+        told = {"arrival_s": table["arrival_s"], "ttft_s": ttft_s, "tpot_s": tpot_s}
+        return pd.DataFrame(told | {"ended": table["end_s"].notna()})
+
+
+def levers(
+    row: Row, usual: Outcome, clock_latency_s: float, latency_s: float = 1.0,
+    rules: tuple[ClockRule, ...] = RULES,
+) -> list[Lever]:  # fmt: skip
+    """Make the levers of a row, scaled to what it usually does.
+
+    Parameters
+    ----------
+    row : Row
+        The row.
+    usual : Outcome
+        A run without control: limits begin at the greatest number in service and in a batch.
+    clock_latency_s, latency_s : float
+        How late a clock, and any other command, acts.
+    rules : tuple of ClockRule
+        One lever of the clock for each.
+
+    Returns
+    -------
+    list of Lever
+        ``admission``: most requests in service in the row, the others wait at the router;
+        ``parking``: new requests go to the first servers only; ``batch limit``: most running
+        sequences of each server; ``clock``: share of the full clock, down to a half.
+    """
+    share = np.linspace(0, 1, PLACES)
+    free = np.array([ALL, row.servers, ALL, 0]) * np.ones((PLACES, 1), dtype=np.int64)
+
+    def dials(column: int, values: np.ndarray) -> np.ndarray:
+        table = free.copy()
+        table[1:, column] = np.round(values[1:])
+        return table
+
+    in_service, batch = (1 - share) * usual.states[:, 3].max(), usual.states[:, 4].max()
+    made = [
+        Lever("admission", dials(0, in_service), latency_s),
+        Lever("parking", dials(1, row.servers - share * (row.servers - 1)), latency_s),
+        Lever("batch limit", dials(2, batch - share * (batch - 1)), latency_s),
+    ]
+    clock = dials(3, np.arange(PLACES))
+    return made + [Lever("clock", clock, clock_latency_s, rule) for rule in rules]
+
+
+def run(
+    row: Row,
+    stream: Stream,
+    lever: Lever | None = None,
+    plan: np.ndarray | None = None,
+    curve: tuple[np.ndarray, np.ndarray] | None = None,
+    gain: float = 0.0,
+    cut: bool = False,
+) -> Outcome:
+    """Run a row over a stream.
+
+    Parameters
+    ----------
+    row : Row
+        The row.
+    stream : Stream
+        Requests and noise.
+    lever : Lever or None
+        What is moved; None: no control.
+    plan : numpy.ndarray or None
+        Set-point in watts (NaN: none) and watts to be shed by plan, by tick, shape (ticks, 2).
+    curve : tuple of numpy.ndarray or None
+        Watts shed at rest (ascending) and places of the lever, see `at_rest`.
+    gain : float
+        Share of the seen error that the integral corrects in a tick; 0: the plan alone.
+    cut : bool
+        Whether commands are lost on their way.
+
+    Returns
+    -------
+    Outcome
+        Of the whole stream.
+    """
+    model, dt_s = row.model, float(row.model.dt)
+    per_tick = int(round(row.tick_s / dt_s))
+    ticks = stream.normals.shape[1] // per_tick
+    nobody = Lever("none", np.array([[ALL, row.servers, ALL, 0]]), 0.0)
+    lever = nobody if lever is None else lever
+    plan = np.full((ticks, 2), np.nan) if plan is None else plan
+    curve = (np.zeros(1), np.zeros(1)) if curve is None else curve
+    table = stream.requests
+    columns = (table[name].to_numpy() for name in ("arrival_s", "input_tokens", "output_tokens"))
+    noise = model.residual
+    board = [model.idle.mean_w, model.idle.active_w, model.decay_s]
+    board += [noise.idle_w, noise.decode_w, noise.phi]
+    loop = [round(row.window_s / row.tick_s), round(row.delay_s / row.tick_s), gain]
+    late = -1 if cut else round(lever.latency_s / row.tick_s)
+    power_w, states, times = run_row(
+        (*columns, stream.chance),
+        _laws(model, lever),
+        lever.dials,
+        np.array(board),
+        (row.tick_s, dt_s),
+        stream.normals,
+        (plan, curve, np.array(loop), late),
+    )
+    fates = table.assign(first_token_s=times[:, 0], end_s=times[:, 1])
+    by_tick = power_w[: ticks * per_tick].reshape(ticks, per_tick).mean(axis=1)
+    return Outcome(row.tick_s, by_tick, states, fates)
+
+
+def _laws(model: TimelineModel, lever: Lever) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """Times, limits and watts of the server at each clock of a lever."""
+    pairs = [(model.server, model.surface)]
+    if lever.rule is not None:
+        clocks = 1 - np.linspace(0, 1, PLACES) * (1 - LOWEST_CLOCK)
+        pairs = [clocked(model.server, model.surface, phi, lever.rule) for phi in clocks]
+    times = np.array([astuple(server)[:5] for server, _ in pairs])
+    watts = np.array([astuple(surface) for _, surface in pairs])
+    return times, np.array(astuple(model.server)[6:], dtype=np.int64), watts
+
+
+def held(row: Row, stream: Stream, lever: Lever, place: float, from_s: float = 0.0) -> Outcome:
+    """Run a row with its lever at one place from a time on.
+
+    Parameters
+    ----------
+    row : Row
+        The row.
+    stream : Stream
+        Requests and noise.
+    lever : Lever
+        What is moved.
+    place : float
+        0 to 1.
+    from_s : float
+        When the command is given, seconds.
+
+    Returns
+    -------
+    Outcome
+        Of the whole stream.
+    """
+    ticks = int(stream.normals.shape[1] * float(row.model.dt) / row.tick_s)
+    plan = np.full((ticks, 2), np.nan)
+    plan[int(from_s / row.tick_s) :] = 0.0
+    return run(row, stream, lever, plan, (np.zeros(1), np.array([place])))
+
+
+def at_rest(
+    row: Row, streams: list[Stream], lever: Lever, places: np.ndarray, warm_s: float = 120.0
+) -> tuple[np.ndarray, np.ndarray]:
+    """Measure the static curve of a lever, as the controller knows it.
+
+    Parameters
+    ----------
+    row : Row
+        The row.
+    streams : list of Stream
+        Not those that the controller is judged on.
+    lever : Lever
+        The lever.
+    places : numpy.ndarray
+        Places above 0, ascending.
+    warm_s : float
+        Begin of each run that is left out, seconds.
+
+    Returns
+    -------
+    shed_w, places : numpy.ndarray
+        From (0, 0) on; where a place sheds less than one before it, the earlier counts.
+    """
+    cut = int(warm_s / row.tick_s)
+    usual = np.mean([run(row, each).power_w[cut:].mean() for each in streams])
+    shed_w = [
+        usual - np.mean([held(row, each, lever, place).power_w[cut:].mean() for each in streams])
+        for place in places
+    ]
+    rising = np.maximum.accumulate([0.0, *shed_w])
+    kept = np.concatenate([[True], np.diff(rising) > 0])
+    return rising[kept], np.concatenate([[0.0], places])[kept]
+
+
+def gain_of(row: Row, lever: Lever) -> float:
+    """Choose how much of an error the integral corrects in a tick: less, the later all is.
+
+    Parameters
+    ----------
+    row : Row
+        Its meter.
+    lever : Lever
+        Its latency.
+
+    Returns
+    -------
+    float
+        0.3 over all delays and 5 s of the servers' own, times the tick; above 1.5 over the delays
+        such a loop would oscillate.
+    """
+    late_s = row.window_s / 2 + row.delay_s + lever.latency_s + 5.0
+    return 0.3 * row.tick_s / late_s
+
+
+def compared(arm: Outcome, usual: Outcome, from_s: float, to_s: float) -> dict[str, float]:
+    """Compare a run with the uncontrolled one on the same stream, over a span of time.
+
+    Parameters
+    ----------
+    arm, usual : Outcome
+        With and without control.
+    from_s, to_s : float
+        The span, seconds.
+
+    Returns
+    -------
+    dict of str to float
+        Mean power (W) and ``shed_pct`` of the usual; of the requests that arrive in the span P50
+        and P95 of TTFT (s), how many times the usual ones they are, the ratio of mean times per
+        output token, and the share that had ended when the run did, in percent.
+    """
+    span = slice(int(from_s / arm.tick_s), int(to_s / arm.tick_s))
+    power_w, usual_w = arm.power_w[span].mean(), usual.power_w[span].mean()
+    mine, other = (each.latency for each in (arm, usual))
+    inside = mine["arrival_s"].between(from_s, to_s).to_numpy()
+    mine, other = mine[inside], other[inside]
+    told = {"power_w": power_w, "shed_pct": 100 * (1 - power_w / usual_w)}
+    for name, level in (("p50", 0.5), ("p95", 0.95)):
+        told[f"ttft_{name}_s"] = mine["ttft_s"].quantile(level)
+        told[f"ttft_{name}_ratio"] = told[f"ttft_{name}_s"] / other["ttft_s"].quantile(level)
+    told["tpot_ratio"] = mine["tpot_s"].mean() / other["tpot_s"].mean()
+    told["ended_pct"] = 100 * mine["ended"].mean()
+    return told
+
+
+def step(
+    row: Row, streams: list[Stream], lever: Lever, place: float, at_s: float
+) -> tuple[np.ndarray, np.ndarray]:
+    """Move a lever once, and see what is shed from then on.
+
+    Parameters
+    ----------
+    row : Row
+        The row.
+    streams : list of Stream
+        Of `at_s` and at least two minutes more.
+    lever : Lever
+        The lever.
+    place : float
+        Where it goes.
+    at_s : float
+        When the command is given, seconds.
+
+    Returns
+    -------
+    after_s : numpy.ndarray
+        End of each tick after the command, seconds, shape (ticks,).
+    shed_w : numpy.ndarray
+        Usual power less power with the lever moved, shape (streams, ticks).
+    """
+    first = int(at_s / row.tick_s)
+    shed_w = [
+        (run(row, each).power_w - held(row, each, lever, place, at_s).power_w)[first:]
+        for each in streams
+    ]
+    return row.tick_s * np.arange(1, len(shed_w[0]) + 1), np.array(shed_w)
+
+
+def reached_s(after_s: np.ndarray, shed_w: np.ndarray, share: float = 0.9) -> float:
+    """Tell when a share of the watts that are shed in the end is reached first.
+
+    Parameters
+    ----------
+    after_s : numpy.ndarray
+        Seconds after the command, shape (ticks,).
+    shed_w : numpy.ndarray
+        Watts shed, shape (streams, ticks); the mean over streams counts.
+    share : float
+        The share.
+
+    Returns
+    -------
+    float
+        Seconds; in the end means from one to two minutes after the command.
+    """
+    mean_w = shed_w.mean(axis=0)
+    settled = (after_s > STEP_SETTLED_S[0]) & (after_s <= STEP_SETTLED_S[1])
+    return float(after_s[np.argmax(mean_w >= share * mean_w[settled].mean())])
+
+
+def plan_of(
+    setpoint_w: np.ndarray, base_w: float, curve: tuple[np.ndarray, np.ndarray]
+) -> np.ndarray:
+    """Lay a set-point out for the controller.
+
+    Parameters
+    ----------
+    setpoint_w : numpy.ndarray
+        Watts, NaN where none is, shape (ticks,).
+    base_w : float
+        Usual mean power of the row.
+    curve : tuple of numpy.ndarray
+        From `at_rest`: no more is planned than can be shed.
+
+    Returns
+    -------
+    numpy.ndarray
+        Set-point and planned watts, shape (ticks, 2).
+    """
+    return np.column_stack([setpoint_w, np.clip(base_w - setpoint_w, 0.0, curve[0][-1])])
+
+
+def called(arm: Outcome, usual: Outcome, setpoint_w: np.ndarray) -> dict[str, float]:
+    """Judge a run in which less power was asked for during one stretch of time.
+
+    Parameters
+    ----------
+    arm, usual : Outcome
+        With and without control, on the same stream.
+    setpoint_w : numpy.ndarray
+        Watts by tick, NaN before and after.
+
+    Returns
+    -------
+    dict of str to float
+        As `compared` over the stretch; then energy shed and missed (``missed_kwh``: means of 5 s
+        above the set-point), share of these means above it by more than 1%, when the median TTFT
+        of a minute's arrivals first exceeds 10 s (``holds_s``: until then; the whole stretch if
+        never), and after the release the greatest mean of 15 s above the usual one, in percent of
+        usual mean power, and the energy above usual in percent of what was shed.
+    """
+    tick_s, asked = arm.tick_s, np.flatnonzero(~np.isnan(setpoint_w))
+    begin, end = asked[0], asked[-1] + 1
+    span, after = slice(begin, end), slice(end, None)
+    told = compared(arm, usual, begin * tick_s, end * tick_s)
+    less_w = usual.power_w - arm.power_w
+    told["shed_kwh"] = less_w[span].sum() * tick_s / 3.6e6
+    block = int(MEANS_S / tick_s)
+    over_w = _means(arm.power_w[span] - setpoint_w[span], block)
+    told["missed_kwh"] = np.maximum(over_w, 0).sum() * MEANS_S / 3.6e6
+    told["above_pct"] = 100 * (over_w > 0.01 * setpoint_w[begin]).mean()
+    late = arm.latency[arm.latency["arrival_s"].between(begin * tick_s, end * tick_s)]
+    minute = ((late["arrival_s"] - begin * tick_s) // 60).astype(int)
+    slow = late.groupby(minute)["ttft_s"].median() > TTFT_BOUND_S
+    told["holds_s"] = float(min(60 * slow.idxmax() if slow.any() else np.inf, len(asked) * tick_s))
+    base_w = usual.power_w.mean()
+    told["rebound_pct"] = -100 * _means(less_w[after], int(15 / tick_s)).min() / base_w
+    returned = -less_w[after].sum() / max(less_w[span].sum(), 1e-9)
+    told["returned_pct"] = 100 * returned
+    return told
+
+
+def _means(values: np.ndarray, block: int) -> np.ndarray:
+    """Means of successive blocks; what is left at the end is dropped."""
+    whole = values.size // block * block
+    return values[:whole].reshape(-1, block).mean(axis=1)
+
+
+def tracking_pct(arm: Outcome, setpoint_w: np.ndarray) -> float:
+    """Tell how far power was from a moving set-point.
+
+    Parameters
+    ----------
+    arm : Outcome
+        A run.
+    setpoint_w : numpy.ndarray
+        Watts by tick, NaN where none is.
+
+    Returns
+    -------
+    float
+        Root mean square error of means over 5 s, in percent of the range of the set-point.
+    """
+    asked = ~np.isnan(setpoint_w)
+    error_w = _means((arm.power_w - setpoint_w)[asked], int(MEANS_S / arm.tick_s))
+    return float(100 * np.sqrt((error_w**2).mean()) / np.ptp(setpoint_w[asked]))
+
+
+def greatest_rise_pct(power_w: np.ndarray, tick_s: float, spans_s: tuple[int, ...]) -> dict:
+    """Tell the greatest rise of power within some seconds.
+
+    Parameters
+    ----------
+    power_w : numpy.ndarray
+        By tick.
+    tick_s : float
+        Seconds of a tick.
+    spans_s : tuple of int
+        Seconds.
+
+    Returns
+    -------
+    dict of int to float
+        Greatest difference of two ticks so far apart, percent of mean power.
+    """
+    lags = {span: int(round(span / tick_s)) for span in spans_s}
+    return {s: 100 * (power_w[n:] - power_w[:-n]).max() / power_w.mean() for s, n in lags.items()}
+
+
+def interval(values: np.ndarray, statistic: object = np.mean, seed: int = 0) -> tuple[float, float]:
+    """Bootstrap interval over streams.
+
+    Parameters
+    ----------
+    values : numpy.ndarray
+        One row (or number) a stream: paired differences or ratios.
+    statistic : callable
+        Of such rows.
+    seed : int
+        Of the resampling.
+
+    Returns
+    -------
+    tuple of float
+        95% of the resampled statistics lie between (percentile method).
+    """
+    from scipy.stats import bootstrap
+
+    values = np.asarray(values)
+    if np.ptp(values) == 0:
+        return float(values.flat[0]), float(values.flat[0])
+
+    def chosen(rows: np.ndarray) -> float:
+        return float(statistic(values[rows.astype(int)]))
+
+    rng = np.random.default_rng(seed)
+    found = bootstrap(
+        (np.arange(len(values)),), chosen, vectorized=False, n_resamples=400,
+        method="percentile", rng=rng,
+    ).confidence_interval  # fmt: skip
+    return float(found.low), float(found.high)
