@@ -16,7 +16,7 @@ from sitetrace.surface import LIMIT_S, WARM_S
 
 # places in a server's state of power, in a surface, and in a dial
 WARMTH, LAST, STORED_J, GLOW, NOISE = range(5)
-IDLE, DECODE, SEQUENCE, PREFILL, WARM, TOKENS, BATCH, LIMIT = range(8)
+IDLE, DECODE, SEQUENCE, PREFILL, TOKENS, WARM, BATCH, LIMIT = range(8)
 IN_SERVICE, OPEN, BATCH_LIMIT, LAW = range(4)
 
 

@@ -16,7 +16,7 @@ from sitetrace.timeline_model import TimelineModel
 ALL = 2**31
 PLACES, LOWEST_CLOCK = 51, 0.5
 SWING, DWELL_S = 0.3, 60.0
-TTFT_BOUND_S, MEANS_S = 10.0, 5
+TTFT_BOUND_S, PART_S, MEANS_S = 10.0, 10, 5
 STEP_SETTLED_S = (60, 120)
 
 
@@ -87,6 +87,8 @@ class Lever:
         ``admission``, ``parking``, ``batch limit`` or ``clock``.
     dials : numpy.ndarray
         What each place means, as in `sitetrace.lockstep.run_row`.
+    laws : tuple of numpy.ndarray
+        Times by clock, limits, watts by clock, as there.
     latency_s : float
         From the command to its effect on the servers, seconds.
     rule : ClockRule or None
@@ -95,6 +97,7 @@ class Lever:
 
     name: str
     dials: np.ndarray
+    laws: tuple[np.ndarray, np.ndarray, np.ndarray]
     latency_s: float
     rule: ClockRule | None = None
 
@@ -157,13 +160,15 @@ def levers(
         return table
 
     in_service, batch = (1 - share) * usual.states[:, 3].max(), usual.states[:, 4].max()
-    made = [
-        Lever("admission", dials(0, in_service), latency_s),
-        Lever("parking", dials(1, row.servers - share * (row.servers - 1)), latency_s),
-        Lever("batch limit", dials(2, batch - share * (batch - 1)), latency_s),
-    ]
-    clock = dials(3, np.arange(PLACES))
-    return made + [Lever("clock", clock, clock_latency_s, rule) for rule in rules]
+    places = {
+        "admission": dials(0, in_service),
+        "parking": dials(1, row.servers - share * (row.servers - 1)),
+        "batch limit": dials(2, batch - share * (batch - 1)),
+    }
+    laws, clock = _laws(row.model, None), dials(3, np.arange(PLACES))
+    made = [Lever(name, table, laws, latency_s) for name, table in places.items()]
+    clocks = [Lever("clock", clock, _laws(row.model, r), clock_latency_s, r) for r in rules]
+    return made + clocks
 
 
 def run(
@@ -202,8 +207,9 @@ def run(
     model, dt_s = row.model, float(row.model.dt)
     per_tick = int(round(row.tick_s / dt_s))
     ticks = stream.normals.shape[1] // per_tick
-    nobody = Lever("none", np.array([[ALL, row.servers, ALL, 0]]), 0.0)
-    lever = nobody if lever is None else lever
+    if lever is None:
+        free = np.array([[ALL, row.servers, ALL, 0]])
+        lever = Lever("none", free, _laws(model, None), 0.0)
     plan = np.full((ticks, 2), np.nan) if plan is None else plan
     curve = (np.zeros(1), np.zeros(1)) if curve is None else curve
     table = stream.requests
@@ -215,7 +221,7 @@ def run(
     late = -1 if cut else round(lever.latency_s / row.tick_s)
     power_w, states, times = run_row(
         (*columns, stream.chance),
-        _laws(model, lever),
+        lever.laws,
         lever.dials,
         np.array(board),
         (row.tick_s, dt_s),
@@ -227,12 +233,14 @@ def run(
     return Outcome(row.tick_s, by_tick, states, fates)
 
 
-def _laws(model: TimelineModel, lever: Lever) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    """Times, limits and watts of the server at each clock of a lever."""
+def _laws(
+    model: TimelineModel, rule: ClockRule | None
+) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """Times, limits and watts of the server at each clock of a lever; without rule at the full."""
     pairs = [(model.server, model.surface)]
-    if lever.rule is not None:
+    if rule is not None:
         clocks = 1 - np.linspace(0, 1, PLACES) * (1 - LOWEST_CLOCK)
-        pairs = [clocked(model.server, model.surface, phi, lever.rule) for phi in clocks]
+        pairs = [clocked(model.server, model.surface, phi, rule) for phi in clocks]
     times = np.array([astuple(server)[:5] for server, _ in pairs])
     watts = np.array([astuple(surface) for _, surface in pairs])
     return times, np.array(astuple(model.server)[6:], dtype=np.int64), watts
@@ -342,9 +350,9 @@ def compared(arm: Outcome, usual: Outcome, from_s: float, to_s: float) -> dict[s
     inside = mine["arrival_s"].between(from_s, to_s).to_numpy()
     mine, other = mine[inside], other[inside]
     told = {"power_w": power_w, "shed_pct": 100 * (1 - power_w / usual_w)}
-    for name, level in (("p50", 0.5), ("p95", 0.95)):
-        told[f"ttft_{name}_s"] = mine["ttft_s"].quantile(level)
-        told[f"ttft_{name}_ratio"] = told[f"ttft_{name}_s"] / other["ttft_s"].quantile(level)
+    levels = [np.quantile(each["ttft_s"].to_numpy(), (0.5, 0.95)) for each in (mine, other)]
+    for name, waited_s, usual_s in zip(("p50", "p95"), *levels, strict=True):
+        told |= {f"ttft_{name}_s": waited_s, f"ttft_{name}_ratio": waited_s / usual_s}
     told["tpot_ratio"] = mine["tpot_s"].mean() / other["tpot_s"].mean()
     told["ended_pct"] = 100 * mine["ended"].mean()
     return told
@@ -441,10 +449,11 @@ def called(arm: Outcome, usual: Outcome, setpoint_w: np.ndarray) -> dict[str, fl
     -------
     dict of str to float
         As `compared` over the stretch; then energy shed and missed (``missed_kwh``: means of 5 s
-        above the set-point), share of these means above it by more than 1%, when the median TTFT
-        of a minute's arrivals first exceeds 10 s (``holds_s``: until then; the whole stretch if
-        never), and after the release the greatest mean of 15 s above the usual one, in percent of
-        usual mean power, and the energy above usual in percent of what was shed.
+        above the set-point), share of these means above it by more than 1%; how long it takes
+        until the median TTFT of 10 s of arrivals exceeds 10 s (``holds_s``; the whole stretch and
+        ``lasted`` if it never does), mean power over the set-point in percent; and after the
+        release the greatest mean of 15 s above the usual one, in percent of usual mean power, and
+        the energy above usual in percent of what was shed.
     """
     tick_s, asked = arm.tick_s, np.flatnonzero(~np.isnan(setpoint_w))
     begin, end = asked[0], asked[-1] + 1
@@ -457,9 +466,11 @@ def called(arm: Outcome, usual: Outcome, setpoint_w: np.ndarray) -> dict[str, fl
     told["missed_kwh"] = np.maximum(over_w, 0).sum() * MEANS_S / 3.6e6
     told["above_pct"] = 100 * (over_w > 0.01 * setpoint_w[begin]).mean()
     late = arm.latency[arm.latency["arrival_s"].between(begin * tick_s, end * tick_s)]
-    minute = ((late["arrival_s"] - begin * tick_s) // 60).astype(int)
-    slow = late.groupby(minute)["ttft_s"].median() > TTFT_BOUND_S
-    told["holds_s"] = float(min(60 * slow.idxmax() if slow.any() else np.inf, len(asked) * tick_s))
+    part = (late["arrival_s"] - begin * tick_s) // PART_S
+    slow = late.groupby(part)["ttft_s"].median() > TTFT_BOUND_S
+    told["lasted"] = not slow.any()
+    told["holds_s"] = PART_S * slow.idxmax() if slow.any() else len(asked) * tick_s
+    told["mean_over_pct"] = 100 * (arm.power_w[span].mean() / setpoint_w[span].mean() - 1)
     base_w = usual.power_w.mean()
     told["rebound_pct"] = -100 * _means(less_w[after], int(15 / tick_s)).min() / base_w
     returned = -less_w[after].sum() / max(less_w[span].sum(), 1e-9)
@@ -514,15 +525,15 @@ def greatest_rise_pct(power_w: np.ndarray, tick_s: float, spans_s: tuple[int, ..
     return {s: 100 * (power_w[n:] - power_w[:-n]).max() / power_w.mean() for s, n in lags.items()}
 
 
-def interval(values: np.ndarray, statistic: object = np.mean, seed: int = 0) -> tuple[float, float]:
+def interval(values: np.ndarray, statistic: object = None, seed: int = 0) -> tuple[float, float]:
     """Bootstrap interval over streams.
 
     Parameters
     ----------
     values : numpy.ndarray
         One row (or number) a stream: paired differences or ratios.
-    statistic : callable
-        Of such rows.
+    statistic : callable, optional
+        Of such rows; the mean of numbers by default.
     seed : int
         Of the resampling.
 
@@ -533,16 +544,14 @@ def interval(values: np.ndarray, statistic: object = np.mean, seed: int = 0) -> 
     """
     from scipy.stats import bootstrap
 
-    values = np.asarray(values)
-    if np.ptp(values) == 0:
-        return float(values.flat[0]), float(values.flat[0])
-
-    def chosen(rows: np.ndarray) -> float:
-        return float(statistic(values[rows.astype(int)]))
-
-    rng = np.random.default_rng(seed)
-    found = bootstrap(
-        (np.arange(len(values)),), chosen, vectorized=False, n_resamples=400,
-        method="percentile", rng=rng,
-    ).confidence_interval  # fmt: skip
-    return float(found.low), float(found.high)
+    values = np.asarray(values, dtype=float)
+    if np.ptp(values, axis=0).max() == 0:
+        same = values.mean(axis=0) if statistic is None else statistic(values)
+        return float(same), float(same)
+    how = {"n_resamples": 400, "method": "percentile", "rng": np.random.default_rng(seed)}
+    if statistic is None:
+        found = bootstrap((values,), np.mean, **how)
+    else:
+        numbers = (np.arange(len(values)),)
+        found = bootstrap(numbers, lambda n: statistic(values[n]), vectorized=False, **how)
+    return float(found.confidence_interval.low), float(found.confidence_interval.high)
