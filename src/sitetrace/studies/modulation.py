@@ -109,22 +109,43 @@ class Lever:
 
 @dataclass(frozen=True)
 class Outcome:
-    """What a run gave: watts by tick, states by tick, and the fate of requests."""
+    """What a run gave.
+
+    Parameters
+    ----------
+    tick_s : float
+        Seconds of a tick.
+    power_w, states : numpy.ndarray
+        Row power by tick, and states as in `sitetrace.lockstep.run_row`.
+    requests : pandas.DataFrame
+        The stream's.
+    times_s : numpy.ndarray
+        First token and end of each request, seconds, NaN if not reached, shape (n, 2).
+    """
 
     tick_s: float
     power_w: np.ndarray
     states: np.ndarray
     requests: pd.DataFrame
+    times_s: np.ndarray
 
     @cached_property
-    def latency(self) -> pd.DataFrame:
-        """TTFT and time per output token (s) by arrival; what has not come yet counts its age."""
-        table, end_s = self.requests, self.tick_s * len(self.power_w)
-        ttft_s = table["first_token_s"].fillna(end_s) - table["arrival_s"]
-        more = (table["output_tokens"] - 1).where(table["output_tokens"] > 1)
-        tpot_s = (table["end_s"] - table["first_token_s"]) / more
-        told = {"arrival_s": table["arrival_s"], "ttft_s": ttft_s, "tpot_s": tpot_s}
-        return pd.DataFrame(told | {"ended": table["end_s"].notna()})
+    def arrival_s(self) -> np.ndarray:
+        """When each request arrives, seconds."""
+        return self.requests["arrival_s"].to_numpy()
+
+    @cached_property
+    def ttft_s(self) -> np.ndarray:
+        """Time to first token of each request; its age at the end where none has come."""
+        end_s = self.tick_s * len(self.power_w)
+        first_s = self.times_s[:, 0]
+        return np.where(np.isnan(first_s), end_s, first_s) - self.arrival_s
+
+    @cached_property
+    def tpot_s(self) -> np.ndarray:
+        """Time per further output token of each request that has ended, else NaN."""
+        more = self.requests["output_tokens"].to_numpy() - 1.0
+        return (self.times_s[:, 1] - self.times_s[:, 0]) / np.where(more > 0, more, np.nan)
 
 
 def levers(
@@ -228,9 +249,8 @@ def run(
         stream.normals,
         (plan, curve, np.array(loop), late),
     )
-    fates = table.assign(first_token_s=times[:, 0], end_s=times[:, 1])
     by_tick = power_w[: ticks * per_tick].reshape(ticks, per_tick).mean(axis=1)
-    return Outcome(row.tick_s, by_tick, states, fates)
+    return Outcome(row.tick_s, by_tick, states, table, times)
 
 
 def _laws(
@@ -342,19 +362,19 @@ def compared(arm: Outcome, usual: Outcome, from_s: float, to_s: float) -> dict[s
     dict of str to float
         Mean power (W) and ``shed_pct`` of the usual; of the requests that arrive in the span P50
         and P95 of TTFT (s), how many times the usual ones they are, the ratio of mean times per
-        output token, and the share that had ended when the run did, in percent.
+        output token (of those that ended in both; NaN: none), and the share that ended, percent.
     """
     span = slice(int(from_s / arm.tick_s), int(to_s / arm.tick_s))
     power_w, usual_w = arm.power_w[span].mean(), usual.power_w[span].mean()
-    mine, other = (each.latency for each in (arm, usual))
-    inside = mine["arrival_s"].between(from_s, to_s).to_numpy()
-    mine, other = mine[inside], other[inside]
+    inside = (arm.arrival_s >= from_s) & (arm.arrival_s < to_s)
     told = {"power_w": power_w, "shed_pct": 100 * (1 - power_w / usual_w)}
-    levels = [np.quantile(each["ttft_s"].to_numpy(), (0.5, 0.95)) for each in (mine, other)]
+    levels = [np.quantile(each.ttft_s[inside], (0.5, 0.95)) for each in (arm, usual)]
     for name, waited_s, usual_s in zip(("p50", "p95"), *levels, strict=True):
         told |= {f"ttft_{name}_s": waited_s, f"ttft_{name}_ratio": waited_s / usual_s}
-    told["tpot_ratio"] = mine["tpot_s"].mean() / other["tpot_s"].mean()
-    told["ended_pct"] = 100 * mine["ended"].mean()
+    mine_s, usual_s = arm.tpot_s[inside], usual.tpot_s[inside]
+    both = ~np.isnan(mine_s) & ~np.isnan(usual_s)
+    told["tpot_ratio"] = mine_s[both].mean() / usual_s[both].mean() if both.any() else np.nan
+    told["ended_pct"] = 100 * (~np.isnan(arm.times_s[inside, 1])).mean()
     return told
 
 
@@ -465,11 +485,11 @@ def called(arm: Outcome, usual: Outcome, setpoint_w: np.ndarray) -> dict[str, fl
     over_w = _means(arm.power_w[span] - setpoint_w[span], block)
     told["missed_kwh"] = np.maximum(over_w, 0).sum() * MEANS_S / 3.6e6
     told["above_pct"] = 100 * (over_w > 0.01 * setpoint_w[begin]).mean()
-    late = arm.latency[arm.latency["arrival_s"].between(begin * tick_s, end * tick_s)]
-    part = (late["arrival_s"] - begin * tick_s) // PART_S
-    slow = late.groupby(part)["ttft_s"].median() > TTFT_BOUND_S
-    told["lasted"] = not slow.any()
-    told["holds_s"] = PART_S * slow.idxmax() if slow.any() else len(asked) * tick_s
+    edges_s = np.arange(begin * tick_s, end * tick_s, PART_S)
+    waits = np.split(arm.ttft_s, np.searchsorted(arm.arrival_s, [*edges_s, end * tick_s]))[1:-1]
+    slow = [part.size > 0 and np.median(part) > TTFT_BOUND_S for part in waits]
+    told["lasted"] = not any(slow)
+    told["holds_s"] = PART_S * slow.index(True) if any(slow) else len(asked) * tick_s
     told["mean_over_pct"] = 100 * (arm.power_w[span].mean() / setpoint_w[span].mean() - 1)
     base_w = usual.power_w.mean()
     told["rebound_pct"] = -100 * _means(less_w[after], int(15 / tick_s)).min() / base_w
