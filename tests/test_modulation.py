@@ -14,6 +14,7 @@ from sitetrace.clock_rule import RULES, ClockRule, clocked
 from sitetrace.files import InputError
 from sitetrace.serving import Engine, Server, simulate
 from sitetrace.studies import modulation as study
+from sitetrace.studies import shedding
 
 MODEL = load_model(shipped_model("testbed_timeline"))
 ROW = study.Row(MODEL, servers=3, rate_per_server=1.5)
@@ -108,10 +109,10 @@ def test_all_watts_that_are_shed_are_the_integral_of_the_difference():
     setpoint_w = np.full(200, np.nan)
     setpoint_w[60:140] = 0.8 * USUAL.power_w.mean()
     arm = study.held(ROW, STREAM, LEVERS["parking"], 0.5)
-    told = study.called(arm, USUAL, setpoint_w)
+    told = shedding.called(arm, USUAL, setpoint_w)
     less_w = (USUAL.power_w - arm.power_w)[60:140]
     assert told["shed_kwh"] == pytest.approx(less_w.mean() * 80 / 3.6e6)
-    nothing = study.called(USUAL, USUAL, setpoint_w)
+    nothing = shedding.called(USUAL, USUAL, setpoint_w)
     assert nothing["shed_kwh"] == nothing["rebound_pct"] == 0
     assert nothing["ttft_p95_ratio"] == nothing["tpot_ratio"] == 1 and nothing["lasted"]
 
@@ -133,21 +134,21 @@ def test_tracking_error_of_the_signal_itself_is_zero_and_of_its_mean_its_spread(
     setpoint_w = np.full(100, np.nan)
     setpoint_w[50:] = np.repeat([100.0, 200.0], 25)
     perfect = replace(USUAL, power_w=np.nan_to_num(setpoint_w))
-    assert study.tracking_pct(perfect, setpoint_w) == 0
+    assert shedding.tracking_pct(perfect, setpoint_w) == 0
     flat = replace(USUAL, power_w=np.full(100, 150.0))
-    assert study.tracking_pct(flat, setpoint_w) == pytest.approx(50.0)
+    assert shedding.tracking_pct(flat, setpoint_w) == pytest.approx(50.0)
 
 
 def test_ninety_percent_of_a_first_order_step_take_2_3_time_constants():
     after_s = np.arange(1.0, 201.0)
     shed_w = np.tile(1 - np.exp(-after_s / 10), (4, 1))
-    assert study.reached_s(after_s, shed_w) == pytest.approx(23.0, abs=0.6)
+    assert shedding.reached_s(after_s, shed_w) == pytest.approx(23.0, abs=0.6)
 
 
 def test_an_interval_holds_the_mean_and_is_a_point_where_nothing_varies():
-    low, high = study.interval(np.arange(10.0))
+    low, high = shedding.interval(np.arange(10.0))
     assert low < 4.5 < high and low > 2
-    assert study.interval(np.ones(5)) == (1.0, 1.0)
+    assert shedding.interval(np.ones(5)) == (1.0, 1.0)
 
 
 def test_the_full_clock_is_the_server_itself_and_a_lower_one_the_stated_law():
