@@ -12,7 +12,7 @@ import numpy as np
 import pytest
 
 import sitetrace
-from sitetrace.cli import cli, main
+from sitetrace.cli import cli
 from sitetrace.metrics import SCORES
 from sitetrace.requests import read_requests
 from sitetrace.storage import read_trace
@@ -20,24 +20,6 @@ from sitetrace.testbed import write_dataset
 
 SHIPPED = sitetrace.shipped_model("testbed")
 SAMPLES = Path(__file__).parent / "samples"
-
-
-@pytest.fixture
-def call(monkeypatch, capsys):
-    """Run the command in this process: exit code, stdout, stderr."""
-
-    def run(*arguments):
-        monkeypatch.setattr(sys, "argv", ["sitetrace", *map(str, arguments)])
-        capsys.readouterr()
-        try:
-            main()
-            code = 0
-        except SystemExit as end:
-            code = end.code or 0
-        out, err = capsys.readouterr()
-        return code, out, err
-
-    return run
 
 
 def in_process(folder, *arguments):

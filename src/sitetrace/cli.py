@@ -10,6 +10,7 @@ import click
 import numpy as np
 
 from sitetrace import __version__
+from sitetrace.cli_site import site
 from sitetrace.files import InputError, read_json
 from sitetrace.requests import read_requests
 
@@ -266,6 +267,9 @@ def evaluate(measured, requests, generated, more, start, stop, as_json, plot) ->
 
         save_comparison(plot, recording, draws)
     click.echo(json.dumps(result, indent=1) if as_json else format_table(result))
+
+
+cli.add_command(site)
 
 
 @cli.group(epilog="Example: sitetrace data testbed -o testbed --seed 1")
