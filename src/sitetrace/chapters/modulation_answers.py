@@ -10,7 +10,7 @@ from sitetrace.studies import shedding
 
 FEW = 1.0
 SUMMED = ("mean_over_pct", "ttft_p50_s", "ttft_p95_s", "ttft_p95_ratio", "tpot_ratio", "holds_s",
-          "queue", "rebound_pct", "returned_pct")  # fmt: skip
+          "queue", "batch", "rebound_pct", "returned_pct")  # fmt: skip
 
 
 def cost_of(table: pd.DataFrame, shed_pct: float) -> pd.DataFrame:
