@@ -9,6 +9,12 @@ from sitetrace.records import record
 from sitetrace.studies import shedding
 
 FEW = 1.0
+ANSWERED = {
+    "holds_s": ("time until the median TTFT exceeds 10 s", "s"),
+    "ttft_p95_ratio": ("TTFT P95 over usual", ""),
+    "tpot_ratio": ("time per token over usual", ""),
+    "rebound_pct": ("rebound after the release", "% of usual power"),
+}
 SUMMED = ("mean_over_pct", "ttft_p50_s", "ttft_p95_s", "ttft_p95_ratio", "tpot_ratio", "holds_s",
           "queue", "batch", "rebound_pct", "returned_pct")  # fmt: skip
 
@@ -33,7 +39,7 @@ def cost_of(table: pd.DataFrame, shed_pct: float) -> pd.DataFrame:
     for (rate, name), part in table.groupby(["rate", "lever"], sort=False):
         lines = []
         for _, line in part.groupby("label", sort=False):
-            told = {"most": line["shed_pct"].max()}
+            told = {"most": max(line["shed_pct"].max(), 0.0)}
             for column in ("ttft_p50_ratio", "ttft_p95_ratio", "tpot_ratio"):
                 rising = np.maximum.accumulate([0.0, *line["shed_pct"]])
                 cost = np.array([1.0, *line[column]])
@@ -169,13 +175,16 @@ def found(
             rows.append(record(name, None, unit, **given))
             return
         middle = float(np.median(values))
+        if values.size == 1 and ends is None:
+            rows.append(record(name, middle, unit, **given))
+            return
         low, high = ends or (values.min(), values.max())
         interval = (min(float(low), middle), max(float(high), middle))
         rows.append(record(name, middle, unit, interval=interval, **given))
 
     for row in costs.itertuples():
         at = f"{row.lever}, {row.requests_per_s:g} requests/s a server"
-        add(f"most shed by {at}", [row.most_low, row.most_high], "%")
+        add(f"most shed by {at}", np.unique([row.most_low, row.most_high]), "%")
     for (lever, late), part in stepped.groupby(["lever", "latency_s"], sort=False):
         ends = (part["low_s"].min(), part["high_s"].max())
         name = f"time to 90% of the shed watts, {lever}, command acts {late:g} s late"
@@ -183,11 +192,12 @@ def found(
     for row in summary(called).query("arm == 'followed'").itertuples():
         at = f"{row.lever}, {row.asked_pct:g}% asked"
         add(f"shed on request by {at}", [row.shed_pct], "%", (row.low, row.high))
-        for column, unit in (("holds_s", "s"), ("rebound_pct", "%"), ("ttft_p95_ratio", ""),
-                             ("tpot_ratio", "")):  # fmt: skip
-            part = called[(called["lever"] == row.lever) & (called["arm"] == "followed")]
-            part = part[part["asked_pct"] == row.asked_pct]
-            add(f"{column} of {at}", part.groupby("label")[column].median(), unit)
+        part = called[(called["lever"] == row.lever) & (called["arm"] == "followed")]
+        part = part[part["asked_pct"] == row.asked_pct]
+        for column, (name, unit) in ANSWERED.items():
+            middles = part.groupby("label")[column].median().round(3)
+            ends = shedding.interval(part[column], np.median) if len(middles) == 1 else None
+            add(f"{name}, {at}", middles, unit, ends)
     for (signal, lever), part in tracked.groupby(["signal", "lever"], sort=False):
         ends = (part["low"].min(), part["high"].max())
         add(f"tracking error, {signal}, {lever}", part["nrmse_pct"], "%", ends)

@@ -43,7 +43,7 @@ def curves(table: pd.DataFrame) -> Figure:
     figure, panels = plt.subplots(
         len(rates), 3, figsize=(8, 1.3 + 2.2 * len(rates)), sharex=True, sharey="col", squeeze=False
     )
-    for row, rate in zip(panels, rates, strict=True):
+    for i, (row, rate) in enumerate(zip(panels, rates, strict=True)):
         for axes, (column, label) in zip(row, COSTS.items(), strict=True):
             seen: set = set()
             part = table[table["rate"] == rate]
@@ -56,7 +56,7 @@ def curves(table: pd.DataFrame) -> Figure:
                 )  # fmt: skip
             if column.startswith("ttft"):
                 axes.set_yscale("log")
-            axes.set_title(label if row is panels[0] else "", fontsize=10, loc="left")
+            axes.set_title("" if i else label, fontsize=10, loc="left")
         row[0].set_ylabel(f"{rate:g} requests/s\na server", fontsize=10)
     for axes in panels[-1]:
         axes.set_xlabel("shed [% of usual]")

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
 import numpy as np
 
 from sitetrace.studies.modulation import Lever, Outcome, Row, Stream, held, run
@@ -186,15 +188,17 @@ def greatest_rise_pct(power_w: np.ndarray, tick_s: float, spans_s: tuple[int, ..
     return {s: 100 * (power_w[n:] - power_w[:-n]).max() / power_w.mean() for s, n in lags.items()}
 
 
-def interval(values: np.ndarray, statistic: object = None, seed: int = 0) -> tuple[float, float]:
+def interval(
+    values: np.ndarray, statistic: Callable[[np.ndarray], float] = np.mean, seed: int = 0
+) -> tuple[float, float]:
     """Bootstrap interval over streams.
 
     Parameters
     ----------
     values : numpy.ndarray
         One row (or number) a stream: paired differences or ratios.
-    statistic : callable, optional
-        Of such rows; the mean of numbers by default.
+    statistic : callable
+        Of such rows.
     seed : int
         Of the resampling.
 
@@ -207,11 +211,10 @@ def interval(values: np.ndarray, statistic: object = None, seed: int = 0) -> tup
 
     values = np.asarray(values, dtype=float)
     if np.ptp(values, axis=0).max() == 0:
-        same = values.mean(axis=0) if statistic is None else statistic(values)
-        return float(same), float(same)
+        return (float(statistic(values)),) * 2
     how = {"n_resamples": 400, "method": "percentile", "rng": np.random.default_rng(seed)}
-    if statistic is None:
-        found = bootstrap((values,), np.mean, **how)
+    if values.ndim == 1:
+        found = bootstrap((values,), statistic, **how)
     else:
         numbers = (np.arange(len(values)),)
         found = bootstrap(numbers, lambda n: statistic(values[n]), vectorized=False, **how)
