@@ -29,7 +29,7 @@ def curves(row):
 
 @pytest.fixture(scope="module")
 def called(row, levers):
-    return chapter.calls(row, levers, [0.2], (60.0, 150.0, 60.0), STREAMS, SEED)
+    return chapter.calls(row, levers, [0.2], (60.0, 300.0, 60.0), STREAMS, SEED)
 
 
 @pytest.fixture(scope="module")

@@ -132,10 +132,12 @@ def curves(
         One a load.
     places : list of float
         Above 0.
-    seconds, warm_s : float
-        Length of each run, and of its begin that does not count.
+    seconds : float
+        Length of each run.
     count, seed : int
         Streams.
+    warm_s : float
+        Begin of each run that does not count, seconds.
 
     Returns
     -------

@@ -32,7 +32,7 @@ def cost_of(table: pd.DataFrame, shed_pct: float) -> pd.DataFrame:
     Returns
     -------
     pandas.DataFrame
-        One row a load and lever: the most that it sheds, and ratios of TTFT and time per output
+        One row a load and lever: the most shed at the places tried, and ratios of TTFT and time per output
         token at the share (NaN: out of reach); the clock has the range over its rules.
     """
     found = []
@@ -184,7 +184,7 @@ def found(
 
     for row in costs.itertuples():
         at = f"{row.lever}, {row.requests_per_s:g} requests/s a server"
-        add(f"most shed by {at}", np.unique([row.most_low, row.most_high]), "%")
+        add(f"most shed at the places tried, {at}", np.unique([row.most_low, row.most_high]), "%")
     for (lever, late), part in stepped.groupby(["lever", "latency_s"], sort=False):
         ends = (part["low_s"].min(), part["high_s"].max())
         name = f"time to 90% of the shed watts, {lever}, command acts {late:g} s late"
@@ -229,6 +229,6 @@ def conclusion(costs: pd.DataFrame, stepped: pd.DataFrame, judged: pd.DataFrame)
         speed = (
             "no step" if np.isnan(fast) else f"90% of a step within {5 * np.ceil(fast / 5):.0f} s"
         )
-        sheds = f"sheds at most {10 * np.ceil(most.max() / 10):.0f}%"
+        sheds = f"shed up to {10 * np.ceil(most.max() / 10):.0f}%"
         lines.append("; ".join([f"{lever}: {sheds}, {speed}", *answers]))
     return "\n".join(lines)

@@ -68,7 +68,17 @@ class Row:
 
 @dataclass(frozen=True)
 class Stream:
-    """Requests of the row with a number each that chooses the server, and noise by server."""
+    """What is the same for every arm of a comparison.
+
+    Parameters
+    ----------
+    requests : pandas.DataFrame
+        Requests of the row in order of arrival.
+    chance : numpy.ndarray
+        A number from 0 to 1 for each, which chooses its server.
+    normals : numpy.ndarray
+        Standard normal numbers of the noise, shape (servers, bins).
+    """
 
     requests: pd.DataFrame
     chance: np.ndarray
