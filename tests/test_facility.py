@@ -5,14 +5,12 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from sitetrace import facility
 from sitetrace.facility import (
     ConstantWatts,
     LinearWatts,
     PueFile,
     PueFunction,
     Temperature,
-    fitted_non_gpu,
     greatest_pue,
     non_gpu_law,
     outdoor_c,
@@ -144,8 +142,7 @@ def test_the_rest_of_a_server_is_constant_or_linear():
     assert non_gpu_law(LinearWatts(base_w=560, per_gpu_w=0.12), 4) == (560, 0.12)
 
 
-def test_the_fitted_rest_grows_with_the_gpus(tmp_path, monkeypatch):
-    (tmp_path / "nodes.json").write_text('{"base_w_per_gpu": 190.0, "per_gpu_w": 0.2}')
-    monkeypatch.setattr(facility, "data_dir", lambda: tmp_path)
-    assert fitted_non_gpu(4) == LinearWatts(base_w=760, per_gpu_w=0.2)
-    assert non_gpu_law(None, 8) == (1520, 0.2)
+def test_the_fitted_rest_grows_with_the_gpus():
+    (four, slope), (eight, same) = (non_gpu_law(None, gpus) for gpus in (4, 8))
+    assert eight == 2 * four > 0
+    assert slope == same > 0

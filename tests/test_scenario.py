@@ -3,6 +3,7 @@
 import re
 import shutil
 from datetime import UTC, datetime, timedelta, timezone
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -14,6 +15,7 @@ from sitetrace.cli_site import topology_of
 from sitetrace.datasets import shipped_model
 from sitetrace.files import InputError
 from sitetrace.fleet import resolve_model
+from sitetrace.keys import key_tables
 from sitetrace.patterns import Traffic
 from sitetrace.scenario import Scenario, check_scenario, read_scenario, scenario_from_json
 from sitetrace.yamlfile import MAX_BYTES
@@ -48,7 +50,6 @@ fleet: # fleet
       thin: 0.5 # fleet[1].traffic.thin
       speed: 2 # fleet[1].traffic.speed
       offset_h: 3 # fleet[1].traffic.offset_h
-      lengths: requests.csv # fleet[1].traffic.lengths
       routing: session # fleet[1].traffic.routing
   - name: rest # fleet[2].name
     model: testbed_timeline # fleet[2].model
@@ -56,6 +57,7 @@ traffic: # traffic
   pattern: bursty # traffic.pattern
   rate_per_server: 0.5 # traffic.rate_per_server
   cv: 2 # traffic.cv
+  lengths: requests.csv # traffic.lengths
 non_gpu: # non_gpu
   base_w: 560 # non_gpu.base_w
   per_gpu_w: 0.12 # non_gpu.per_gpu_w
@@ -154,12 +156,14 @@ ODD = [
     ("fleet[1].traffic.file", "recuests.csv", "recuests.csv: cannot be read (No such file"),
     ("fleet[1].traffic.file", ".", "cannot be read (Is a directory"),
     ("fleet[1].traffic.file", '"a\\0b"', "no name of a file"),
-    ("fleet[1].traffic.lengths", "lengths.csv", "cannot be read (No such file"),
+    ("traffic.lengths", "lengths.csv", "cannot be read (No such file"),
     ("fleet[1].traffic.routing", "sticky", "'sticky' is not known: there are random, round_robin"),
     ("fleet[1].traffic.routing", "round robin", "did you mean round_robin?"),
     ("fleet[0].traffic.pattern", "diurnel", "'diurnel' is no pattern: did you mean diurnal?"),
     ("fleet[0].traffic.pattern", "poisson", "swing: belongs to diurnal, not to poisson"),
     ("traffic.pattern", "[bursty]", "traffic.pattern"),
+    ("fleet[1].traffic.thin", "1\n      lengths: requests.csv", "lengths: belongs to poisson and"),
+    ("traffic.pattern", "clients\n  file: requests.csv", "traffic.cv: belongs to bursty, not to"),
     ("traffic.pattern", "replay", "traffic.rate_per_server: belongs to"),
     ("keep[0].levels", "[site, hall]", "keep[0].levels[1]: 'hall' is not known: there are site"),
     ("keep[0].levels", "[site, racks]", "did you mean rack?"),
@@ -421,7 +425,8 @@ traffics = st.one_of(
                           optional={"swing": numbers, "peak_hour": numbers}),
     st.fixed_dictionaries({"pattern": st.just("replay"), "file": st.text(min_size=1)},
                           optional={"thin": numbers, "speed": numbers, "offset_h": numbers}),
-    st.fixed_dictionaries({"pattern": st.just("clients"), "file": st.text(min_size=1)},
+    st.fixed_dictionaries({"pattern": st.just("clients"), "file": st.text(min_size=1),
+                           "lengths": st.text(min_size=1)},
                           optional={"rate_per_server": numbers}),
 )  # fmt: skip
 
@@ -516,3 +521,12 @@ def test_each_setting_has_a_description():
     for part in parts:
         assert issubclass(part, Part)
         assert all(field.description for field in part.model_fields.values())
+
+
+def test_the_page_has_all_keys_and_an_example_that_is_read(tmp_path):
+    page = (Path(__file__).parents[1] / "book" / "scenario.md").read_text("utf-8")
+    text, _, tables = page.partition("prints these tables.\n\n")
+    assert tables.strip() == key_tables(), "put the output of sitetrace site --keys there"
+    (tmp_path / "example.yaml").write_text(re.search(r"```yaml\n(.*?)```", text, re.DOTALL)[1])
+    example = read_scenario(tmp_path / "example.yaml")
+    assert [pool.servers.size for pool in example.pools()] == [72, 80, 88]

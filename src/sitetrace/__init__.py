@@ -16,6 +16,7 @@ _VERBS = {
     "evaluate": "evaluation",
     "shipped_model": "datasets",
     "read_requests": "requests",
+    "read_scenario": "scenario",
     "simulate_site": "site",
     "read_site": "sitefile",
 }

@@ -4,18 +4,24 @@ from __future__ import annotations
 
 import numpy as np
 
+from sitetrace import states_stream
 from sitetrace.generator import StatesModel
 from sitetrace.plant import Plant, Pool
+from sitetrace.relay import Unfinished, idle_engine, relay
+from sitetrace.rendering import STATES
+from sitetrace.serving import Server
+from sitetrace.surrogates import none_running, surrogate_chunk
 from sitetrace.timeline_model import TimelineModel
 
 # traffic of a pool has another key, so that no two share their numbers
 SERVER_KEY = 1
 
 Requests = tuple[np.ndarray, np.ndarray]
+State = dict[str, np.ndarray]
 Series = list[list[np.ndarray]]
 
 
-def begin(model: TimelineModel | StatesModel) -> dict[str, np.ndarray]:
+def begin(model: TimelineModel | StatesModel) -> State:
     """Switch a server on: idle, with nothing to do.
 
     Parameters
@@ -27,22 +33,29 @@ def begin(model: TimelineModel | StatesModel) -> dict[str, np.ndarray]:
     -------
     dict of str to numpy.ndarray
         What `advance` goes on from.
-    """
-    from sitetrace.relay import idle_engine
-    from sitetrace.rendering import STATES
 
-    return idle_engine()._asdict() | {"power": np.zeros(STATES)}
+    Raises
+    ------
+    InputError
+        If the model cannot work stretch by stretch.
+    """
+    if isinstance(model, TimelineModel):
+        return idle_engine()._asdict() | {"power": np.zeros(STATES)}
+    served = none_running() | {"tally": np.zeros(4)}
+    if isinstance(model.server, Server):
+        served = idle_engine()._asdict()
+    return served | states_stream.begin(model)
 
 
 def advance(
     pool: Pool,
-    state: dict[str, np.ndarray],
+    state: State,
     requests: Requests,
     span_s: tuple[float, float],
     rng: np.random.Generator,
-    total_w: np.ndarray,
-) -> dict[str, np.ndarray]:
-    """Let a server work for a while and add its power to a total.
+    n_bins: int,
+) -> tuple[np.ndarray, State]:
+    """Let a server work for a while.
 
     Parameters
     ----------
@@ -56,23 +69,41 @@ def advance(
         Begin and end, seconds.
     rng : numpy.random.Generator
         Source of randomness.
-    total_w : numpy.ndarray
-        Watts, shape (bins of the model's step,); changed in place.
+    n_bins : int
+        Bins of the model's step in the span.
 
     Returns
     -------
-    dict of str to numpy.ndarray
+    gpu_w : numpy.ndarray
+        Mean power of each bin, watts, shape (n_bins,).
+    state : dict of str to numpy.ndarray
         What is left.
     """
-    from sitetrace.relay import Unfinished, relay
+    model = pool.model
+    segments, ends_s, served = _serve(model.server, state, requests, span_s, rng)
+    if isinstance(model, TimelineModel):
+        power, gpu_w = state["power"].copy(), np.zeros(n_bins)
+        work = (segments[:, 0], segments[:, 1], segments[:, 3], segments[:, 5])
+        normals = rng.standard_normal(n_bins, dtype=np.float32)
+        model.add_power(work, span_s[0], normals, power, gpu_w)
+        return gpu_w, served | {"power": power}
+    events = (requests[0], ends_s)
+    gpu_w, kept = states_stream.work(model, state, segments, events, span_s[0], n_bins, rng)
+    if pool.idle_w is not None:
+        gpu_w = model.rebase(gpu_w, pool.idle_w)
+    return gpu_w, served | kept
 
-    before = Unfinished(*(state[name] for name in Unfinished._fields))
-    segments, _, after = relay(pool.model.server, before, *requests, span_s[1])
-    power = state["power"].copy()
-    work = (segments[:, 0], segments[:, 1], segments[:, 3], segments[:, 5])
-    normals = rng.standard_normal(total_w.size, dtype=np.float32)
-    pool.model.add_power(work, span_s[0], normals, power, total_w)
-    return after._asdict() | {"power": power}
+
+def _serve(server, state, requests, span_s, rng):  # noqa: ANN001, ANN202
+    """Turn requests into work, by the engine or by a surrogate; count what is done."""
+    if isinstance(server, Server):
+        before = Unfinished(*(state[name] for name in Unfinished._fields))
+        segments, ends_s, after = relay(server, before, *requests, span_s[1])
+        return segments, ends_s, after._asdict()
+    segments, ends_s, after = surrogate_chunk(server, *requests, span_s, state, rng)
+    tokens = state["tokens"].sum(axis=0) + requests[1].sum(axis=0) - after["tokens"].sum(axis=0)
+    tally = state["tally"] + np.array([ends_s.size, *tokens, 0.0])
+    return segments, ends_s, after | {"tally": tally}
 
 
 def work_block(
@@ -80,9 +111,9 @@ def work_block(
     block: tuple[int, int],
     index: int,
     n_bins: int,
-    states: list[dict[str, np.ndarray]],
+    states: list[State],
     routed: dict[int, Requests],
-) -> tuple[np.ndarray, Series, Series, list[dict[str, np.ndarray]]]:
+) -> tuple[np.ndarray, Series, Series, list[State]]:
     """Let a block of racks work for one stretch of time.
 
     Parameters
@@ -141,9 +172,8 @@ def _work_server(plant, number, index, n_bins, span_s, state, routed):  # noqa: 
     requests = routed.get(number)
     if requests is None:
         requests = pool.stream.server_chunk(*span_s, rng)
-    own_w = np.zeros(n_bins * pool.every)
-    state = advance(pool, state, requests, span_s, rng, own_w)
-    return (own_w if pool.every == 1 else own_w.reshape(-1, pool.every).mean(axis=1)), state
+    gpu_w, state = advance(pool, state, requests, span_s, rng, n_bins * pool.every)
+    return (gpu_w if pool.every == 1 else gpu_w.reshape(-1, pool.every).mean(axis=1)), state
 
 
 def _keep(plant, level, gpu_w, base_w, kept):  # noqa: ANN001, ANN202

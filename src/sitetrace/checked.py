@@ -72,8 +72,19 @@ def parts_in(annotation: Any) -> list[type[Part]]:  # noqa: ANN401
     return [part for inner in get_args(annotation) for part in parts_in(inner)]
 
 
-def _tag(part: type[Part]) -> str:
-    """Name by which a union tells its models apart: the pattern, else the class."""
+def tag_of(part: type[Part]) -> str:
+    """Name by which a union tells its models apart: the pattern, else the class.
+
+    Parameters
+    ----------
+    part : type
+        One of the models.
+
+    Returns
+    -------
+    str
+        Such as ``poisson`` or ``PueFile``.
+    """
     pattern = part.model_fields.get("pattern")
     return part.__name__ if pattern is None else pattern.default
 
@@ -133,7 +144,7 @@ def kind_of(field: FieldInfo) -> str:
     for name, one in (("float", "number"), ("int", "whole number"), ("str", "text")):
         if f"[{name}," in text or text == f"<class '{name}'>":
             words.append((one, f"{one}s"))
-    if "datetime" in text:
+    if "datetime" in text.lower():
         words.append(("time", "times"))
     if "Literal" in text:
         words.append(("name", "names"))
@@ -221,10 +232,13 @@ def first_fault(error: ValidationError, root: type[Part]) -> tuple[Keys, str]:
         odd = [name for name in value if name not in known]
         if odd:
             return (*keys, odd[0]), f"no such key here: {nearest(odd[0], list(known))}"
-        return (*keys, "pattern"), f"is missing: give one of {', '.join(map(_tag, here))}"
+        return (*keys, "pattern"), f"is missing: give one of {', '.join(map(tag_of, here))}"
     if kind == "union_tag_invalid":
         tag = context["tag"]
-        return (*keys, "pattern"), f"{tag[:40]!r} is no pattern: {nearest(tag, [*map(_tag, here)])}"
+        return (
+            *keys,
+            "pattern",
+        ), f"{tag[:40]!r} is no pattern: {nearest(tag, [*map(tag_of, here)])}"
     if kind == "missing":
         return keys, f"is missing: give {field.description}"
     return keys, _value_fault(kind, value, context, field, here)
@@ -235,7 +249,7 @@ def _walk(root: type[Part], loc: tuple) -> tuple[Keys, FieldInfo | None, list, l
     keys, field, here, family = [], None, [root], [root]
     for step in loc:
         named = [part.model_fields[step] for part in here if step in part.model_fields]
-        told = [part for part in here if _tag(part) == step]
+        told = [part for part in here if tag_of(part) == step]
         if isinstance(step, int):
             keys.append(step)
         elif told and len(here) > 1:  # a union says which of its models it took
@@ -249,9 +263,9 @@ def _walk(root: type[Part], loc: tuple) -> tuple[Keys, FieldInfo | None, list, l
 
 def _unknown_key(key: object, part: type[Part], family: list[type[Part]]) -> str:
     """Say where a key belongs, or how it is spelt."""
-    others = [_tag(rival) for rival in family if key in rival.model_fields]
+    others = [tag_of(rival) for rival in family if key in rival.model_fields]
     if others:
-        return f"belongs to {' and '.join(others)}, not to {_tag(part)}: leave it out"
+        return f"belongs to {' and '.join(others)}, not to {tag_of(part)}: leave it out"
     return f"no such key here: {nearest(key, list(part.model_fields))}"
 
 

@@ -10,8 +10,6 @@ import numpy as np
 
 from sitetrace.files import InputError
 
-CHECKPOINT = "checkpoint.npz"
-
 State = dict[str, np.ndarray]
 
 
@@ -37,10 +35,13 @@ def write_checkpoint(path: Path, done: int, states: list[State], streams: list) 
     told = json.dumps({"done": done, "streams": streams}, default=np.ndarray.tolist)
     packed = {"told": np.array(told)}
     # servers of one kind have arrays of the same names, so that few long arrays hold them all
-    for kind, names in enumerate(dict.fromkeys(tuple(state) for state in states)):
-        members = [i for i, state in enumerate(states) if tuple(state) == names]
+    kinds: dict[tuple, list[int]] = {}
+    for i, state in enumerate(states):
+        form = tuple((name, value.shape[1:], value.dtype.str) for name, value in state.items())
+        kinds.setdefault(form, []).append(i)
+    for kind, (form, members) in enumerate(kinds.items()):
         packed[f"{kind} members"] = np.array(members)
-        for name in names:
+        for name, *_ in form:
             parts = [states[i][name] for i in members]
             packed[f"{kind} {name}"] = np.concatenate(parts)
             packed[f"{kind} {name} lengths"] = np.array([len(part) for part in parts])

@@ -70,6 +70,14 @@ def _of_options(given: dict) -> Scenario:
         raise InputError(f"{option}: {fault}") from None
 
 
+def _print_keys(context: click.Context, option: click.Parameter, wanted: bool) -> None:
+    if wanted:
+        from sitetrace.keys import key_tables
+
+        click.echo(key_tables())
+        context.exit()
+
+
 @click.command(epilog="Example: sitetrace site scenario.yaml -o site.zarr --workers 2")
 @click.argument("scenario", type=FILE, required=False)
 @click.option("-o", "--out", type=FILE, required=True, help="Ends in .zarr, .parquet or .nc.")
@@ -82,6 +90,14 @@ def _of_options(given: dict) -> Scenario:
 @click.option("--hours", type=float, help="Without a scenario: duration.  [default: 24]")
 @click.option("--seed", type=click.IntRange(0), help="Without a scenario.  [default: 0]")
 @click.option("--step", type=float, help="Without a scenario: seconds.  [default: 0.25]")
+@click.option(
+    "--keys",
+    is_flag=True,
+    is_eager=True,
+    expose_value=False,
+    callback=_print_keys,
+    help="Print all keys of a scenario file and exit.",
+)
 def site(scenario, out, workers, cluster, resume, **given) -> None:  # noqa: ANN001, ANN003
     """Simulate a site: servers, racks, rows and all, from a scenario file or a model and a rate.
 

@@ -33,7 +33,8 @@ class Pool:
     model : TimelineModel or StatesModel
         Power of each server.
     idle_w : float or None
-        Idle power of these boards, where it is not the model's.
+        Idle power of these boards, where it is not the model's: of the kind `states`, which is
+        re-based after the drawing; of the kind `timeline` the model itself is.
     servers : numpy.ndarray
         Their numbers on the site, ascending, shape (n,).
     stream : Stream
@@ -148,7 +149,7 @@ class Plant:
         ]
 
     def servers_in(self, block: tuple[int, int]) -> range:
-        """Number the servers of a block.
+        """List the servers of a block.
 
         Parameters
         ----------
@@ -224,6 +225,8 @@ def make_plant(scenario: Scenario) -> Plant:
             filled.traffic, filled.servers.size, scenario.folder, scenario.start_hour
         )
         every = steps_in(dt, model, filled.pool.name)
+        if filled.pool.idle_w is not None and isinstance(model, TimelineModel):
+            model = model.on_board(filled.pool.idle_w)
         own = (filled.servers, stream, filled.traffic.routing, every)
         pools.append(Pool(filled.pool.name, model, filled.pool.idle_w, *own))
     rack_of = np.cumsum(np.diff(units.rack, prepend=units.rack[:1]) != 0)

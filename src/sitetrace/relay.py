@@ -92,7 +92,7 @@ def relay(
         Columns as in `sitetrace.timeline.Timeline`, shape (segments, 7); the last may reach a step
         beyond the end.
     ends_s : numpy.ndarray
-        When requests ended, in the order of their arrival, seconds.
+        When requests ended, ascending, seconds.
     after : Unfinished
         For the next stretch.
     """
@@ -172,4 +172,4 @@ def _relay(until, law, limits, before, arrival, asked):
         place[preempted[: counts[N_PREEMPTED]]],
         tally,
     )
-    return segments, ends[:gone].copy(), after
+    return segments, np.sort(ends[:gone]), after

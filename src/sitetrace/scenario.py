@@ -196,7 +196,8 @@ def _check_files(scenario: Scenario) -> None:
     ]
     for keys, part in [*parts, (("traffic",), scenario.traffic), (("pue",), scenario.pue)]:
         for name in ("file", "lengths"):
-            check((*keys, name), getattr(part, name, None))
+            named = getattr(part, name, None)
+            check((*keys, name), named if isinstance(named, str) else None)
 
 
 def check_scenario(content: dict, folder: Path | str = ".") -> Scenario:

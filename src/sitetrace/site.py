@@ -16,7 +16,7 @@ from tqdm import tqdm
 
 from sitetrace import __version__
 from sitetrace.blocks import begin
-from sitetrace.checkpoint import CHECKPOINT, State, read_checkpoint, write_checkpoint
+from sitetrace.checkpoint import State, read_checkpoint, write_checkpoint
 from sitetrace.executors import executor
 from sitetrace.facility import pue_series, resolve_pue
 from sitetrace.files import InputError, digest_of
@@ -28,6 +28,8 @@ from sitetrace.sitefile import check_out, coordinates, create, finish, read_site
 from sitetrace.stretches import Stretch, work
 
 CHECKPOINT_EVERY_S = 5.0
+# what a part holds
+STORE, CHECKPOINT = "site.zarr", "checkpoint.npz"
 
 
 def simulate_site(
@@ -101,7 +103,8 @@ def simulate_site(
         with executor(workers, cluster) as submit:
             stretches = work(plant, scenario.n_steps, submit, done, states, carries)
             states = _written(scenario, plant, part, stretches, progress)
-        finish(part, _groups(plant), _served(states), out)
+        finish(part / STORE, _groups(plant), _served(states), out)
+        shutil.rmtree(part)
     except OSError as error:
         if error.errno not in (errno.ENOSPC, errno.EDQUOT):
             raise
@@ -126,18 +129,19 @@ def _opened(
             f"{part}: a run that was cut short has left it: go on with --resume, or remove it"
         )
     if (part / CHECKPOINT).exists():
-        with xr.open_zarr(part, consolidated=False, chunks=None) as former:
+        with xr.open_zarr(part / STORE, consolidated=False, chunks=None) as former:
             same = all(former.attrs.get(name) == value for name, value in attributes.items())
         if not same:
             raise InputError(f"{part}: is of another scenario, model or version: remove it")
         return read_checkpoint(part / CHECKPOINT)
     if part.exists():
         shutil.rmtree(part)
+    part.mkdir()
     start = scenario.start.astimezone().isoformat()
     for entry, group, units in zip(plant.keep, _groups(plant), tables, strict=True):
         empty = coordinates(units, scenario.n_steps // entry.every, entry.step_s, start)
         own = attributes | {"step_s": entry.step_s}
-        create(part, group, empty.assign_attrs(own), plant.chunk // entry.every)
+        create(part / STORE, group, empty.assign_attrs(own), plant.chunk // entry.every)
     return 0, [begin(plant.pools[i].model) for i in plant.pool_of], [None] * len(plant.pools)
 
 
@@ -182,7 +186,7 @@ def _written(
     import zarr
 
     groups = _groups(plant)
-    arrays = [zarr.open_group(part, path=group, mode="r+")["power_w"] for group in groups]
+    arrays = [zarr.open_group(part / STORE, path=group, mode="r+")["power_w"] for group in groups]
     hours = scenario.n_servers * float(plant.dt) / 3600
     last = time.monotonic()
     bar = tqdm(

@@ -3,14 +3,12 @@
 from __future__ import annotations
 
 import json
-import shutil
 from pathlib import Path
 
 import numpy as np
 import pandas as pd
 import xarray as xr
 
-from sitetrace.checkpoint import CHECKPOINT
 from sitetrace.files import InputError, replacing
 
 ENDINGS = (".zarr", ".parquet", ".nc")
@@ -87,12 +85,12 @@ def create(folder: Path, group: str | None, empty: xr.Dataset, chunk: int) -> No
     power.attrs["coordinates"] = "level row rack servers nameplate_w"
 
 
-def finish(part: Path, groups: list[str | None], attributes: dict, out: Path) -> None:
+def finish(store: Path, groups: list[str | None], attributes: dict, out: Path) -> None:
     """Give a folder whose power is complete its last attributes, its form and its name.
 
     Parameters
     ----------
-    part : Path
+    store : Path
         Zarr folder with all power.
     groups : list of str or None
         Groups in it.
@@ -104,21 +102,19 @@ def finish(part: Path, groups: list[str | None], attributes: dict, out: Path) ->
     import zarr
 
     for group in groups:
-        zarr.open_group(part, path=group, mode="r+").attrs.update(attributes)
-    zarr.consolidate_metadata(part, zarr_format=2)
+        zarr.open_group(store, path=group, mode="r+").attrs.update(attributes)
+    zarr.consolidate_metadata(store, zarr_format=2)
     with replacing(out) as temporary:
         if out.suffix == ".zarr":
-            (part / CHECKPOINT).unlink(missing_ok=True)
-            part.rename(temporary)
+            store.rename(temporary)
             return
-        with xr.open_zarr(part) as dataset:
+        with xr.open_zarr(store) as dataset:
             if out.suffix == ".nc":
                 dataset.to_netcdf(temporary)
             else:
                 table = dataset["power_w"].transpose("time", "unit").to_pandas()
                 table.attrs = {**dataset.attrs, "units": _unit_rows(dataset)}
                 table.to_parquet(temporary)
-    shutil.rmtree(part)
 
 
 def _unit_rows(dataset: xr.Dataset) -> str:

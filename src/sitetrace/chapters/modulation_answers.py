@@ -32,8 +32,8 @@ def cost_of(table: pd.DataFrame, shed_pct: float) -> pd.DataFrame:
     Returns
     -------
     pandas.DataFrame
-        One row a load and lever: the most shed at the places tried, and ratios of TTFT and time per output
-        token at the share (NaN: out of reach); the clock has the range over its rules.
+        One row a load and lever: the most shed at the places tried, and ratios of TTFT and time
+        per output token at the share (NaN: out of reach); the clock has the range over its rules.
     """
     found = []
     for (rate, name), part in table.groupby(["rate", "lever"], sort=False):
