@@ -229,6 +229,6 @@ def conclusion(costs: pd.DataFrame, stepped: pd.DataFrame, judged: pd.DataFrame)
         speed = (
             "no step" if np.isnan(fast) else f"90% of a step within {5 * np.ceil(fast / 5):.0f} s"
         )
-        sheds = f"shed up to {10 * np.ceil(most.max() / 10):.0f}%"
+        sheds = f"sheds about {10 * np.round(most.max() / 10):.0f}% at most"
         lines.append("; ".join([f"{lever}: {sheds}, {speed}", *answers]))
     return "\n".join(lines)
