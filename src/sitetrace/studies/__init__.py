@@ -1,1 +1,1 @@
-"""Studies: one module a planning question; traces or models in, tables out."""
+"""Studies: one module a planning question; site traces in, tables out."""

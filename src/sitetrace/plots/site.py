@@ -1,0 +1,229 @@
+"""Figures of a site: its day, its racks, and how power gets smoother from server to site."""
+
+from __future__ import annotations
+
+import matplotlib.pyplot as plt
+import numpy as np
+import pandas as pd
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
+
+from sitetrace.chapters import site as chapter
+from sitetrace.paper import read_paper_table
+from sitetrace.plots.style import BAND, GENERATED, MARKERS, MEASURED, OTHER, PAPER
+from sitetrace.studies import hierarchy
+from sitetrace.studies.scene import FEW, Scene
+
+COLOURS = {
+    "nameplate": MEASURED,
+    "mean": "#777777",
+    "look-up": OTHER,
+    "timeline": GENERATED,
+    "states": GENERATED,
+}
+STYLES = {"nameplate": ":", "mean": "--", "look-up": "-", "timeline": "-", "states": "-"}
+
+
+def _panels(scenes: list[Scene], height: float, **shared: bool) -> tuple[Figure, list[Axes]]:
+    size = (8, 0.6 + height * len(scenes))
+    figure, panels = plt.subplots(len(scenes), 1, figsize=size, squeeze=False, **shared)
+    for axes, scene in zip(panels[:, 0], scenes, strict=True):
+        axes.set_title(scene.label, loc="left", fontsize=10)
+    return figure, list(panels[:, 0])
+
+
+def _of_paper(axes: Axes, scene: Scene, numbers: dict[str, str]) -> None:
+    """Mark numbers of the paper's run B, on the panel of its own configuration alone."""
+    if scene.setup.data != "paper":
+        return
+    row = read_paper_table("facility").query("run == 'B' and method == 'ours' and step_s == 900")
+    for column, label in numbers.items():
+        axes.axhline(row[column].iloc[0], ls="-.", color=PAPER, label=label)
+
+
+def profile(scenes: list[Scene]) -> Figure:
+    """Power of the facility over the day, by minute and by quarter of an hour.
+
+    Parameters
+    ----------
+    scenes : list of Scene
+        Simulated sites.
+
+    Returns
+    -------
+    matplotlib.figure.Figure
+        One panel a site.
+    """
+    figure, panels = _panels(scenes, 2.2, sharex=True)
+    for axes, scene in zip(panels, scenes, strict=True):
+        for step_s, colour, label in ((60.0, BAND, "1 min"), (900.0, GENERATED, "15 min")):
+            table = chapter.minutes_of_day(scene, step_s)
+            axes.step(table["hour"], table["power_kw"], where="post", color=colour, label=label)
+        _of_paper(axes, scene, {"peak_kw": "paper, peak", "mean_kw": "paper, mean"})
+        axes.set_ylabel("facility [kW]")
+        axes.legend(fontsize=9, ncols=4, loc="upper left")
+        axes.margins(y=0.25)
+    panels[-1].set_xlabel("hour of the day")
+    panels[-1].set_xticks(np.arange(0, scenes[-1].setup.hours + 1, 3))
+    return figure
+
+
+def methods(scenes: list[Scene]) -> Figure:
+    """Power of the facility at 15 minutes by every method.
+
+    Parameters
+    ----------
+    scenes : list of Scene
+        Simulated sites.
+
+    Returns
+    -------
+    matplotlib.figure.Figure
+        One panel a site.
+    """
+    figure, panels = _panels(scenes, 2.3, sharex=True)
+    for axes, scene in zip(panels, scenes, strict=True):
+        for name, power_w in scene.quarters_w.items():
+            hours = np.arange(len(power_w)) / 4
+            style = {"color": COLOURS[name], "ls": STYLES[name], "label": name}
+            axes.step(hours, power_w / 1e3, where="post", **style)
+        axes.set_ylabel("facility [kW]")
+        axes.set_ylim(bottom=0)
+        axes.legend(fontsize=9, ncols=4, loc="lower left")
+    panels[-1].set_xlabel("hour of the day")
+    panels[-1].set_xticks(np.arange(0, scenes[-1].setup.hours + 1, 3))
+    return figure
+
+
+def durations(scenes: list[Scene]) -> Figure:
+    """Load duration curves at 15 minutes over the own mean, and the paper's percentiles.
+
+    Parameters
+    ----------
+    scenes : list of Scene
+        Simulated sites.
+
+    Returns
+    -------
+    matplotlib.figure.Figure
+        Curves of the sites, marks of the paper.
+    """
+    figure, axes = plt.subplots(figsize=(8, 3.4))
+    for scene, style in zip(scenes, ("-", "--", ":", "-."), strict=False):
+        share, power_kw = chapter.durations(scene)[scene.method]
+        axes.plot(
+            100 * share, power_kw / power_kw.mean(), style, color=GENERATED, label=scene.label
+        )
+    facility = read_paper_table("facility").query("method == 'ours' and step_s == 900")
+    for row, marker in zip(facility.itertuples(), MARKERS, strict=False):
+        points = np.array([row.peak_kw, row.load_p99_kw, row.load_p95_kw]) / row.mean_kw
+        axes.plot([0, 1, 5], points, marker, color=PAPER, label=f"paper, run {row.run}")
+    axes.set_xlabel("share of the time [%]")
+    axes.set_ylabel("power over its mean")
+    axes.legend(fontsize=9)
+    return figure
+
+
+def racks(scene: Scene) -> Figure:
+    """Power of each rack over the day.
+
+    Parameters
+    ----------
+    scene : Scene
+        A simulated site.
+
+    Returns
+    -------
+    matplotlib.figure.Figure
+        Racks upwards, hours to the right.
+    """
+    power_kw = chapter.racks_kw(scene)
+    figure, axes = plt.subplots(figsize=(8, 3.6))
+    extent = (0, scene.setup.hours, -0.5, len(power_kw) - 0.5)
+    image = axes.imshow(
+        power_kw, aspect="auto", origin="lower", cmap="cividis", extent=extent, interpolation="none"
+    )
+    axes.set_xlabel("hour of the day")
+    axes.set_ylabel("rack")
+    axes.yaxis.set_major_locator(plt.MaxNLocator(integer=True))
+    axes.grid(visible=False)
+    figure.colorbar(image, ax=axes, label="rack [kW]")
+    return figure
+
+
+def flattening(scenes: list[Scene]) -> Figure:
+    """Coefficient of variation against servers, with both laws.
+
+    Parameters
+    ----------
+    scenes : list of Scene
+        Simulated sites.
+
+    Returns
+    -------
+    matplotlib.figure.Figure
+        One panel a site, and one of the paper's table.
+    """
+    count = len(scenes) + 1
+    rows = (count + 1) // 2
+    figure, panels = plt.subplots(rows, 2, figsize=(8, 0.6 + 2.7 * rows), sharey=True)
+    few = f"two parts, by {FEW} servers"
+    for axes, scene in zip(panels.flat, scenes, strict=False):
+        _curve(axes, scene.curve, scene.foretold, "theory", GENERATED, few)
+        axes.set_title(scene.label, loc="left", fontsize=9)
+    table = read_paper_table("cov_by_servers")
+    law = hierarchy.law_through_ends(table)
+    axes = panels.flat[len(scenes)]
+    _curve(axes, table, law, "cov_theory", PAPER, "two parts, through both ends")
+    axes.set_title("paper, run A", loc="left", fontsize=9)
+    for spare in panels.flat[count:]:
+        spare.remove()
+    figure.supxlabel("servers", fontsize=10)
+    figure.supylabel("coefficient of variation", fontsize=10)
+    return figure
+
+
+def _curve(
+    axes: Axes, table: pd.DataFrame, law: hierarchy.Parts, theory: str, colour: str, name: str
+) -> None:
+    servers = table["servers"].to_numpy()
+    fine = np.geomspace(servers[0], servers[-1], 60)
+    axes.plot(fine, law.cov_of(fine), color=MEASURED, label=name)
+    axes.plot(servers, table[theory], ":", lw=2, color="#777777", label="independent servers")
+    axes.axhline(law.floor, ls="--", lw=1, color=OTHER, label="floor of the two parts")
+    spread = [table["cov"] - table["cov_p5"], table["cov_p95"] - table["cov"]]
+    style = {"ms": 5, "color": colour, "label": "sums of servers"}
+    axes.errorbar(servers, table["cov"], np.maximum(spread, 0), fmt="o", **style)
+    axes.set_xscale("log")
+    axes.set_yscale("log")
+    axes.set_xticks(servers, [str(n) for n in servers])
+    axes.minorticks_off()
+    axes.set_yticks([0.02, 0.05, 0.1, 0.2, 0.5], ["0.02", "0.05", "0.1", "0.2", "0.5"])
+    axes.legend(fontsize=9, loc="lower left")
+
+
+def resolutions(table: pd.DataFrame) -> Figure:
+    """Peak-to-average ratio against the length of the means.
+
+    Parameters
+    ----------
+    table : pandas.DataFrame
+        Result of `sitetrace.chapters.site.resolution_table`.
+
+    Returns
+    -------
+    matplotlib.figure.Figure
+        One line a source.
+    """
+    figure, axes = plt.subplots(figsize=(8, 3.2))
+    for (source, part), marker in zip(table.groupby("source", sort=False), MARKERS, strict=False):
+        colour = PAPER if source.startswith("paper, run") else GENERATED
+        axes.plot(part["step_s"], part["par"], marker + "-", color=colour, label=source)
+    axes.set_xscale("log")
+    steps = sorted(set(table["step_s"]))
+    axes.set_xticks(steps, [f"{step:g} s" if step < 60 else f"{step / 60:g} min" for step in steps])
+    axes.minorticks_off()
+    axes.set_xlabel("length of the means")
+    axes.set_ylabel("peak over mean")
+    axes.legend(fontsize=9)
+    return figure

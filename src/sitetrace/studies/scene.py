@@ -1,0 +1,114 @@
+"""A simulated day of a site, looked at from all sides at once."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import numpy as np
+import pandas as pd
+
+from sitetrace.planning import resample
+from sitetrace.sitefile import read_site
+from sitetrace.studies import hierarchy
+from sitetrace.studies.levels import power_at
+from sitetrace.studies.setups import STEP_S, Setup, simple_facilities, simulated
+
+if TYPE_CHECKING:
+    import xarray as xr
+
+SIZES = (1, 4, 16, 60, 120, 240)
+SUBSETS, FEW = 50, 8
+QUARTER_S = 900.0
+KEEP = (
+    {"levels": ["site", "row", "rack", "server"], "step_s": 1},
+    {"levels": ["site"], "step_s": STEP_S},
+)
+
+
+@dataclass(frozen=True)
+class Scene:
+    """A simulated site, and what the chapter asks of it.
+
+    Parameters
+    ----------
+    setup : Setup
+        What was simulated.
+    method : str
+        By which of its models.
+    site : xarray.Dataset
+        Every level at 1 s.
+    facility_w : numpy.ndarray
+        Power of the facility at 0.25 s.
+    quarters_w : dict of str to numpy.ndarray
+        Power of the facility at 15 minutes by method.
+    units : pandas.DataFrame
+        Result of `sitetrace.studies.hierarchy.by_unit`.
+    curve : pandas.DataFrame
+        Coefficient of variation against servers, of GPU power at 1 s.
+    parts : sitetrace.studies.hierarchy.Parts
+        Shared and independent variance by all servers.
+    foretold : sitetrace.studies.hierarchy.Parts
+        The same by the first few servers alone.
+    single : numpy.ndarray
+        Coefficient of variation of each server.
+    """
+
+    setup: Setup
+    method: str
+    site: xr.Dataset
+    facility_w: np.ndarray
+    quarters_w: dict[str, np.ndarray]
+    units: pd.DataFrame
+    curve: pd.DataFrame
+    parts: hierarchy.Parts
+    foretold: hierarchy.Parts
+    single: np.ndarray
+
+    @property
+    def label(self) -> str:
+        """Source and name, for figures."""
+        source = "paper's numbers" if self.setup.data == "paper" else self.setup.data
+        return f"{self.setup.name.replace('_', ' ')} ({source})"
+
+
+def simulate(setup: Setup, method: str, seed: int, folder: Path) -> Scene:
+    """Simulate a site and look at it from all sides.
+
+    Parameters
+    ----------
+    setup : Setup
+        The site.
+    method : str
+        Which of its models.
+    seed : int
+        Seed.
+    folder : Path
+        Where the site is written; it has to last as long as the scene.
+
+    Returns
+    -------
+    Scene
+        The site and its tables.
+    """
+    site = simulated(setup, method, seed, list(KEEP), folder)
+    fine = read_site(site.encoding["source"], group=f"{STEP_S:g}s")
+    facility_w = power_at(fine, "facility")
+    quarters_w = simple_facilities(setup, seed, QUARTER_S)
+    quarters_w[method] = resample(facility_w, STEP_S, QUARTER_S)
+    servers = hierarchy.moments(site, setup.non_gpu_w)
+    rng = np.random.default_rng(seed)
+    single = np.sqrt(np.diag(servers.covariance_w2)) / servers.mean_w
+    return Scene(
+        setup,
+        method,
+        site,
+        facility_w,
+        quarters_w,
+        hierarchy.by_unit(site, setup.non_gpu_w),
+        hierarchy.cov_by_servers(servers, list(SIZES), SUBSETS, rng),
+        hierarchy.separate(servers),
+        hierarchy.separate(servers.of(np.arange(FEW))),
+        single,
+    )

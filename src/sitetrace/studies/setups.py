@@ -1,0 +1,343 @@
+"""The sites of the chapters: which model, which traffic, how many servers; simulated by seed."""
+
+from __future__ import annotations
+
+import tempfile
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import numpy as np
+import pandas as pd
+
+from sitetrace.comparison import open_run, timeline_model
+from sitetrace.datasets import dataset_path, shipped_model
+from sitetrace.files import InputError
+from sitetrace.modelfile import load_model, save_model
+from sitetrace.published import paper_model
+from sitetrace.scenario import Scenario, check_scenario
+from sitetrace.splits import split as split_named
+from sitetrace.streams import open_stream
+from sitetrace.studies.simple_sites import fit_lookup, lookup_gpu_w, nameplate_w
+from sitetrace.training import cut_run
+
+if TYPE_CHECKING:
+    import xarray as xr
+
+NON_GPU_W, PUE = 1000.0, 1.3  # the paper's, for servers of eight GPUs
+GPUS = 8
+STEP_S = 0.25
+SERVEGEN_DAY_H = 48.0  # which of the recorded fourteen days: the third, whole
+TRAFFIC = {
+    "diurnal": "a made-up day: Poisson arrivals, the rate a cosine with its maximum at 15:00",
+    "azure": "a made-up day with the token lengths of an hour of Azure's conversations of 2023",
+    "servegen": "a day of ServeGen's production rates by client, scaled to the servers",
+    "poisson": "Poisson arrivals at a constant rate",
+}
+
+
+@dataclass(frozen=True)
+class Setup:
+    """A site before it is simulated.
+
+    Parameters
+    ----------
+    name : str
+        Split, or configuration of the paper.
+    data : str
+        What its models were fitted on: ``measured``, ``testbed`` or ``paper``.
+    models : dict of str to str
+        Method to model: the name of a shipped one, or a path.
+    traffic : dict
+        As a scenario has it.
+    what : str
+        Traffic in words.
+    shape : tuple of int
+        Rows, racks a row, servers a rack.
+    hours : float
+        Duration.
+    non_gpu_w : float
+        Watts of a server besides its GPUs.
+    """
+
+    name: str
+    data: str
+    models: dict[str, str]
+    traffic: dict
+    what: str
+    shape: tuple[int, int, int]
+    hours: float
+    non_gpu_w: float
+
+    @property
+    def servers(self) -> int:
+        """Servers of the site."""
+        return int(np.prod(self.shape))
+
+    @property
+    def dataset(self) -> str:
+        """Models and traffic, as records name them."""
+        return f"{self.name}, {self.what.partition(':')[0]}"
+
+
+def traffic(kind: str, rate_per_server: float, folder: Path) -> dict:
+    """Describe the traffic of a site as a scenario does.
+
+    Parameters
+    ----------
+    kind : str
+        One of `TRAFFIC`.
+    rate_per_server : float
+        Mean requests a second and server.
+    folder : Path
+        Where files may be written that the scenario names.
+
+    Returns
+    -------
+    dict
+        Key ``traffic`` of a scenario.
+
+    Raises
+    ------
+    InputError
+        If the kind is unknown or its data are not at hand.
+    """
+    given = {"pattern": "diurnal", "rate_per_server": rate_per_server}
+    if kind == "diurnal":
+        return given
+    if kind == "poisson":
+        return given | {"pattern": "poisson"}
+    if kind == "azure":
+        return given | {"lengths": str(_azure_lengths(folder))}
+    if kind == "servegen":
+        recorded = dataset_path("servegen")
+        files = {
+            "file": recorded / "m-small_rates.csv",
+            "lengths": recorded / "m-small_lengths.csv",
+        }
+        named = {key: str(path.resolve()) for key, path in files.items()}
+        return given | {"pattern": "clients", "offset_h": SERVEGEN_DAY_H} | named
+    raise InputError(f"traffic {kind!r}: there are {', '.join(TRAFFIC)}")
+
+
+def _azure_lengths(folder: Path) -> Path:
+    """Write Azure's conversations as a request table."""
+    path = dataset_path("azure_llm_2023") / "AzureLLMInferenceTrace_conv.csv"
+    names = {"ContextTokens": "input_tokens", "GeneratedTokens": "output_tokens"}
+    table = pd.read_csv(path, usecols=list(names)).rename(columns=names)
+    table = table[(table > 0).all(axis=1)].reset_index(drop=True)
+    table.insert(0, "arrival_s", table.index.astype(float))
+    table.to_csv(folder / "azure.csv", index=False)
+    return (folder / "azure.csv").resolve()
+
+
+def fitted_setup(
+    split: str, kind: str, rate: float, shape: tuple[int, int, int], hours: float, folder: Path
+) -> Setup:
+    """Set up a site of servers like the one that a split's models were fitted on.
+
+    Parameters
+    ----------
+    split : str
+        Its name; both kinds of model are shipped.
+    kind : str
+        Traffic, one of `TRAFFIC`.
+    rate : float
+        Mean requests a second and server.
+    shape : tuple of int
+        Rows, racks a row, servers a rack.
+    hours : float
+        Duration.
+    folder : Path
+        Where files may be written.
+
+    Returns
+    -------
+    Setup
+        With the methods ``timeline`` and ``states``; the paper's watts besides the GPUs are scaled
+        by the number of GPUs.
+    """
+    models = {"timeline": f"{split}_timeline", "states": split}
+    data = "testbed" if split.startswith("testbed") else "measured"
+    gpus = load_model(shipped_model(models["timeline"])).configuration.tensor_parallel
+    others_w = NON_GPU_W * gpus / GPUS
+    given = traffic(kind, rate, folder)
+    return Setup(split, data, models, given, TRAFFIC[kind], shape, hours, others_w)
+
+
+def paper_setup(
+    config: str, kind: str, rate: float, shape: tuple[int, int, int], hours: float, folder: Path,
+    non_gpu_w: float = NON_GPU_W,
+) -> Setup:  # fmt: skip
+    """Set up a site of servers of one of the paper's configurations.
+
+    Parameters
+    ----------
+    config : str
+        Its name, such as ``llama-3-70b_A100_tp8``; the model is made of published numbers.
+    kind : str
+        Traffic, one of `TRAFFIC`.
+    rate : float
+        Mean requests a second and server.
+    shape : tuple of int
+        Rows, racks a row, servers a rack.
+    hours : float
+        Duration.
+    folder : Path
+        Where files may be written.
+    non_gpu_w : float
+        Watts of a server besides its GPUs.
+
+    Returns
+    -------
+    Setup
+        With the method ``states`` alone: the paper has no other.
+    """
+    path = (folder / f"{config}.json").resolve()
+    save_model(paper_model(config), path)
+    models, given = {"states": str(path)}, traffic(kind, rate, folder)
+    return Setup(config, "paper", models, given, TRAFFIC[kind], shape, hours, non_gpu_w)
+
+
+def scenario_of(setup: Setup, method: str, seed: int, keep: list[dict]) -> Scenario:
+    """Write a setup as a scenario.
+
+    Parameters
+    ----------
+    setup : Setup
+        The site.
+    method : str
+        Which of its models.
+    seed : int
+        Seed of arrivals, lengths, routing and power.
+    keep : list of dict
+        What is stored.
+
+    Returns
+    -------
+    Scenario
+        For `sitetrace.simulate_site`.
+    """
+    words = ("rows", "racks_per_row", "servers_per_rack")
+    return check_scenario(
+        {
+            "name": f"{setup.name}, {method}",
+            "seed": seed,
+            "hours": setup.hours,
+            "step_s": STEP_S,
+            "topology": dict(zip(words, setup.shape, strict=True)),
+            "fleet": [{"name": "all", "model": setup.models[method]}],
+            "traffic": setup.traffic,
+            "non_gpu": {"constant_w": setup.non_gpu_w},
+            "pue": PUE,
+            "keep": keep,
+        }
+    )
+
+
+def simulated(setup: Setup, method: str, seed: int, keep: list[dict], folder: Path) -> xr.Dataset:
+    """Simulate a site into a folder.
+
+    Parameters
+    ----------
+    setup : Setup
+        The site.
+    method : str
+        Which of its models.
+    seed : int
+        Seed.
+    keep : list of dict
+        What is stored.
+    folder : Path
+        Where; it has to last as long as the result is read.
+
+    Returns
+    -------
+    xarray.Dataset
+        The root entry, read lazily.
+    """
+    from sitetrace.site import simulate_site
+
+    place = Path(tempfile.mkdtemp(dir=folder)) / "site.zarr"
+    return simulate_site(scenario_of(setup, method, seed, keep), place, workers=2)
+
+
+def simple_facilities(setup: Setup, seed: int, dt_s: float) -> dict[str, np.ndarray]:
+    """Power of the facility by the simple methods, on traffic of the same kind.
+
+    Parameters
+    ----------
+    setup : Setup
+        The site.
+    seed : int
+        Seed of arrivals, lengths and routing: a stream drawn anew.
+    dt_s : float
+        Step of the result, seconds: a multiple of 0.25 s.
+
+    Returns
+    -------
+    dict of str to numpy.ndarray
+        ``nameplate``, ``mean`` and, where there is a fitting run, ``look-up``; watts with PUE.
+    """
+    from sitetrace.planning import resample
+
+    bins = round(setup.hours * 3600 / STEP_S)
+    others_w = setup.servers * setup.non_gpu_w
+    model = load_model_of(setup)
+    constants_w = {"nameplate": nameplate_w(model.configuration), "mean": mean_gpu_w(setup)}
+    found = {
+        name: np.full(round(bins * STEP_S / dt_s), PUE * (setup.servers * watts + others_w))
+        for name, watts in constants_w.items()
+    }
+    if setup.data == "paper":
+        return found
+    lookup = fit_lookup(_fitting_run(setup.name), timeline_model(setup.name).server)
+    drawn = scenario_of(setup, "timeline", seed, [{"levels": ["site"], "step_s": 1}])
+    stream = open_stream(drawn.traffic, setup.servers, drawn.folder, drawn.start_hour)
+    seeds = np.random.SeedSequence(seed).spawn(2)
+    requests, _ = stream.chunk(0, 0.0, setup.hours * 3600, seeds[0], None)
+    server_of = np.random.default_rng(seeds[1]).integers(0, setup.servers, len(requests.arrival_s))
+    gpu_w = lookup_gpu_w(lookup, requests.arrival_s, requests.tokens, server_of, STEP_S, bins)
+    return found | {"look-up": PUE * (resample(gpu_w, STEP_S, dt_s) + others_w)}
+
+
+def load_model_of(setup: Setup):  # noqa: ANN201
+    """Load the first of a setup's models.
+
+    Parameters
+    ----------
+    setup : Setup
+        The site.
+
+    Returns
+    -------
+    StatesModel or TimelineModel
+        Its model.
+    """
+    from sitetrace.fleet import resolve_model
+
+    return load_model(resolve_model(next(iter(setup.models.values())), Path()))
+
+
+def mean_gpu_w(setup: Setup) -> float:
+    """Mean power of a server's GPUs while it was measured.
+
+    Parameters
+    ----------
+    setup : Setup
+        The site.
+
+    Returns
+    -------
+    float
+        Watts: of the fitting run, or of the published mixture.
+    """
+    if setup.data == "paper":
+        mixture = load_model_of(setup).mixture
+        return float(mixture.weight @ mixture.mean_w / mixture.weight.sum())
+    return float(_fitting_run(setup.name).samples["power_w"].mean())
+
+
+def _fitting_run(split: str):  # noqa: ANN202
+    part = split_named(split).fit[0]
+    return cut_run(open_run(part.run), part.start_s, part.stop_s)

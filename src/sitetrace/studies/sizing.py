@@ -1,0 +1,138 @@
+"""What size a connection needs: peaks, ratios, ramps, transformer, energy; by method and seed."""
+
+from __future__ import annotations
+
+import numpy as np
+import pandas as pd
+
+from sitetrace.planning import (
+    energy_per_year_wh,
+    load_factor,
+    mean_w,
+    par,
+    peak_w,
+    ramp_summary,
+    ramps,
+    resample,
+    transformer_va,
+)
+
+QUARTER_S = 900.0
+RAMP_STEPS_S = (1.0, 60.0, 300.0, 900.0)
+CONFIDENCE = 0.95
+SAME = 1e-9
+
+
+def facility_numbers(power_w: np.ndarray, dt_s: float, steps_s: list[float]) -> pd.DataFrame:
+    """Peak, mean, ratios, ramps and percentiles at several resolutions.
+
+    Parameters
+    ----------
+    power_w : numpy.ndarray
+        Power of the facility, watts, shape (n,).
+    dt_s : float
+        Step, seconds.
+    steps_s : list of float
+        Resolutions, seconds: whole multiples of `dt_s`.
+
+    Returns
+    -------
+    pandas.DataFrame
+        Indexed by ``step_s``; columns as the paper's table ``facility``, kW: ``peak_kw``,
+        ``mean_kw``, ``par``, ``load_factor``, ``ramp_p50_kw``, ``ramp_abs_p95_kw``,
+        ``ramp_abs_p99_kw``, ``ramp_up_kw``, ``ramp_down_kw``, ``load_p95_kw``, ``load_p99_kw``.
+    """
+    rows = []
+    for step_s in steps_s:
+        means_w = resample(power_w, dt_s, step_s)
+        ramp = ramp_summary(ramps(means_w, step_s, step_s))
+        row = {"step_s": step_s, "peak_kw": peak_w(means_w) / 1e3, "mean_kw": mean_w(means_w) / 1e3}
+        row |= {"par": par(means_w), "load_factor": load_factor(means_w)}
+        for name in ("p50", "abs_p95", "abs_p99", "up", "down"):
+            row[f"ramp_{name}_kw"] = ramp[name] / 1e3
+        for percent in (95, 99):
+            row[f"load_p{percent}_kw"] = float(np.percentile(means_w, percent)) / 1e3
+        rows.append(row)
+    return pd.DataFrame(rows).set_index("step_s")
+
+
+def sizing_numbers(power_w: np.ndarray, dt_s: float) -> dict[str, float]:
+    """Size a connection from 15-minute values, and list the ramps at four resolutions.
+
+    Parameters
+    ----------
+    power_w : numpy.ndarray
+        Power of the facility, watts, shape (n,), at 1 s or a divisor of it.
+    dt_s : float
+        Step, seconds.
+
+    Returns
+    -------
+    dict
+        As the paper's table ``sizing``: ``peak`` and ``mean`` (MW), ``par``, ``load_factor``,
+        ``ramp`` (greatest of 15 minutes, up or down, MW/h), ``transformer`` (MVA); as its table
+        ``interconnection``: ``peak_p95``, ``ramp_up_p95``, ``ramp_down_p95``, ``ramp_up_max`` (MW
+        per 15 minutes), ``energy_year`` (MWh); and ``up_1s``, ``down_1s`` to ``up_900s``,
+        ``down_900s`` (MW in that time).
+    """
+    quarter_w = resample(power_w, dt_s, QUARTER_S)
+    ramp = ramp_summary(ramps(quarter_w, QUARTER_S, QUARTER_S))
+    greatest_w = max(ramp["up"], -ramp["down"])
+    numbers = {
+        "peak": peak_w(quarter_w) / 1e6,
+        "mean": mean_w(quarter_w) / 1e6,
+        "par": par(quarter_w),
+        "load_factor": load_factor(quarter_w),
+        "ramp": greatest_w * 3600.0 / QUARTER_S / 1e6,
+        "transformer": transformer_va(peak_w(quarter_w)) / 1e6,
+        "peak_p95": float(np.percentile(quarter_w, 95)) / 1e6,
+        "ramp_up_p95": ramp["up_p95"] / 1e6,
+        "ramp_down_p95": ramp["down_p95"] / 1e6,
+        "ramp_up_max": ramp["up"] / 1e6,
+        "energy_year": energy_per_year_wh(quarter_w) / 1e6,
+    }
+    for step_s in RAMP_STEPS_S:
+        at_step = ramp_summary(ramps(power_w, dt_s, step_s))
+        numbers[f"up_{step_s:g}s"] = at_step["up"] / 1e6
+        numbers[f"down_{step_s:g}s"] = at_step["down"] / 1e6
+    return numbers
+
+
+def over_seeds(runs: pd.DataFrame) -> pd.DataFrame:
+    """Mean over whole simulations, with its interval and their range.
+
+    Parameters
+    ----------
+    runs : pandas.DataFrame
+        One row a seed and method: ``method``, ``seed`` and quantities.
+
+    Returns
+    -------
+    pandas.DataFrame
+        Indexed by ``method`` and ``quantity``: ``value`` (mean over seeds), ``low``, ``high`` (95%
+        of Student's t for that mean; both the value where seeds do not matter, NaN for one seed
+        alone), ``least``, ``greatest`` (of the seeds), ``seeds``.
+    """
+    rows = []
+    long = runs.melt(["method", "seed"], var_name="quantity").dropna(subset="value")
+    for (method, quantity), part in long.groupby(["method", "quantity"], sort=False):
+        values = part["value"].to_numpy(dtype=float)
+        low, high = _interval(values)
+        row = {"method": method, "quantity": quantity, "value": values.mean()}
+        row |= {"low": low, "high": high, "least": values.min(), "greatest": values.max()}
+        rows.append(row | {"seeds": values.size})
+    return pd.DataFrame(rows).set_index(["method", "quantity"])
+
+
+def _interval(values: np.ndarray) -> tuple[float, float]:
+    """Student's interval of a mean."""
+    from scipy.stats import t
+
+    mean, spread = float(values.mean()), float(np.ptp(values))
+    if values.size < 2:
+        return np.nan, np.nan
+    if spread <= SAME * abs(mean):
+        return mean, mean
+    scale = float(values.std(ddof=1)) / np.sqrt(values.size)
+    low, high = t.interval(CONFIDENCE, values.size - 1, loc=mean, scale=scale)
+    return float(low), float(high)
