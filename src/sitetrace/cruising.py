@@ -1,7 +1,8 @@
 """The engine's loop while all is easy: whole prompts, room in the cache, no end in sight.
 
-It does what `sitetrace.stepping.run_until` does, to the bit, for as long as no prompt has to be cut
-and nobody has to wait for the cache; then it hands over.
+It does what `sitetrace.stepping.run_until` does for as long as no prompt has to be cut and nobody
+has to wait for the cache; then it hands over. From an idle engine and without an end they agree to
+the bit; an end in the middle of a leap begins a new leap there, which rounds anew.
 """
 
 from __future__ import annotations
@@ -9,7 +10,7 @@ from __future__ import annotations
 import numpy as np
 from numba import njit
 
-from sitetrace.stepping import CLOCK, N_RUNNING, NEXT, leap_time, steps_until
+from sitetrace.stepping import CLOCK, LEAP_STEPS, N_RUNNING, NEXT, leap_time, steps_until
 
 
 @njit(cache=True, inline="always", error_model="numpy")
@@ -52,14 +53,28 @@ def _retire(clock, done, batch, finish, rows, tokens, times):
     return gone, freed
 
 
-@njit(cache=True, error_model="numpy")
-def cruise(law, limits, clocks, counts, tables):
-    """Work on an idle engine until nothing is left to do or it gets difficult.
+@njit(cache=True, inline="always", error_model="numpy")
+def _taken_up(running, tokens, finish, rows):
+    """Put the running requests among the decoding ones; return their tokens."""
+    context = 0
+    for i in range(running.size):
+        row = running[i]
+        _admit(tokens[row, 1] - tokens[row, 3], i, row, finish, rows)
+        context += tokens[row, 0] + tokens[row, 3]
+    return context
+
+
+@njit(cache=True, nogil=True, error_model="numpy")
+def cruise(until, law, limits, clocks, counts, tables):
+    """Work until the first step boundary at or after a time, nothing to do, or a difficulty.
 
     Parameters
     ----------
+    until : float
+        Time to stop at, seconds.
     law, limits, clocks, counts, tables
-        As in `sitetrace.stepping.run_until`; left as it would leave them.
+        As in `sitetrace.stepping.run_until`; left as it would leave them. All running requests
+        decode, and none was pre-empted.
 
     Returns
     -------
@@ -68,12 +83,15 @@ def cruise(law, limits, clocks, counts, tables):
     """
     arrival, tokens, running, _, times, decoding = tables
     clock, following = clocks[CLOCK], counts[NEXT]
-    segments = np.empty((3 * (arrival.size - following), 7))
+    n, done, batch = 0, 0, counts[N_RUNNING]
+    segments = np.empty((3 * (arrival.size - following) + batch + 1, 7))
     finish, rows = np.empty_like(running), np.empty_like(running)
-    n, done, batch, context = 0, 0, 0, 0
+    context = _taken_up(running[:batch], tokens, finish, rows)
     leap = np.zeros(4)
-    while batch > 0 or following < arrival.size:
+    while clock < until and (batch > 0 or following < arrival.size):
         if batch == 0:
+            if arrival[following] >= until:
+                break
             clock = max(clock, arrival[following])
         count = _fitting(clock, batch, context, following, limits, arrival, tokens)
         if count < 0 or context > limits[2]:
@@ -98,6 +116,8 @@ def cruise(law, limits, clocks, counts, tables):
                     break
                 if leap_time(leap, steps) > arrival[following]:
                     steps = min(steps, steps_until(leap, 0, arrival[following]))
+            if leap_time(leap, steps) > until:
+                steps = min(steps, steps_until(leap, 0, until))
             mean_context = context + 0.5 * batch * (steps - 1)
             clock = leap_time(leap, steps)
         segments[n, 1], segments[n, 2], segments[n, 4] = clock, steps, mean_context
@@ -118,7 +138,7 @@ def cruise(law, limits, clocks, counts, tables):
                 batch += 1
                 context += tokens[row, 0] + 1
         following += count
-    clocks[CLOCK], counts[NEXT], counts[N_RUNNING] = clock, following, batch
+    clocks[CLOCK], counts[NEXT], counts[N_RUNNING], counts[LEAP_STEPS] = clock, following, batch, 0
     running[:batch] = np.sort(rows[:batch])
     for i in range(batch):
         row = rows[i]

@@ -5,9 +5,14 @@ from __future__ import annotations
 import numpy as np
 from numba import njit
 
-LONG_AFTER = 8.0
 LINEAR = 1e6
 SMALL = 0.1
+FAINT_W = 1e-9
+
+# What one stretch of time hands to the next: warmth, end of the last work, energy above the limit,
+# noise, afterglow, whether it has begun, and the segment that reaches over the edge.
+WARM, UNTIL, STORED, NOISE, GLOW, BEGUN, OPEN_START, OPEN_END, OPEN_W = range(9)
+STATES = 9
 
 
 @njit(cache=True, inline="always")
@@ -16,8 +21,8 @@ def _decay(x):
     return (1.0 - 0.5 * x) / (1.0 + 0.5 * x) if x < SMALL else np.exp(-x)
 
 
-@njit(cache=True)
-def warmth(start, end, warm_s):
+@njit(cache=True, nogil=True)
+def warmth(start, end, warm_s, state):
     """How warm a board is in each segment of work, from 0 to 1.
 
     Parameters
@@ -26,14 +31,16 @@ def warmth(start, end, warm_s):
         Begin and end of successive segments, seconds, shape (n,).
     warm_s : float
         Time constant of warming up and of cooling down, seconds.
+    state : numpy.ndarray
+        What was before, shape (9,), zeros for a cold board; changed in place.
 
     Returns
     -------
     numpy.ndarray
-        Mean warmth in each segment, shape (n,); it starts cold.
+        Mean warmth in each segment, shape (n,).
     """
     mean = np.empty(start.size)
-    now, last = 0.0, start[0] if start.size else 0.0
+    now, last = state[WARM], state[UNTIL]
     for i in range(start.size):
         if start[i] > last:
             now *= _decay((start[i] - last) / warm_s)
@@ -44,11 +51,12 @@ def warmth(start, end, warm_s):
         mean[i] = 1.0 - (1.0 - now) * share
         now = 1.0 - (1.0 - now) * left
         last = end[i]
+    state[WARM] = now
     return mean
 
 
-@njit(cache=True)
-def segment_power(start, end, batch, prefill, law, scales):
+@njit(cache=True, nogil=True)
+def segment_power(start, end, batch, prefill, law, scales, state):
     """Power of successive segments of work.
 
     Parameters
@@ -60,6 +68,8 @@ def segment_power(start, end, batch, prefill, law, scales):
     scales : tuple of float
         Prompt tokens and sequences at which power begins to saturate, time constant of warming up
         (s), limit of sustained power (W) and for how long prefill may stay above it (s).
+    state : numpy.ndarray
+        As in `warmth`.
 
     Returns
     -------
@@ -70,13 +80,13 @@ def segment_power(start, end, batch, prefill, law, scales):
     idle_w, decode_w, sequence_w, prefill_w, warm_w = law
     scale_tokens, batch_scale, warm_s, limit_w, limit_s = scales
     power_w = np.empty(start.size)
-    warm = warmth(start, end, warm_s)
+    warm = warmth(start, end, warm_s, state)
     most = 0 if start.size == 0 else int(batch.max())
     counted = np.arange(most + 1.0)
     if batch_scale < LINEAR:
         counted = batch_scale * np.log1p(counted / batch_scale)
     room_j = max(prefill_w - limit_w, 0.0) * limit_s
-    stored_j, last = 0.0, 0.0
+    stored_j, last = state[STORED], state[UNTIL]
     for i in range(start.size):
         level = decode_w + sequence_w * counted[int(batch[i])] + warm_w * warm[i]
         if prefill[i] > 0.0:
@@ -90,12 +100,13 @@ def segment_power(start, end, batch, prefill, law, scales):
         stored_j = max(stored_j, 0.0)
         last = end[i]
         power_w[i] = level
+    state[STORED], state[UNTIL] = stored_j, last
     return power_w
 
 
-@njit(cache=True)
-def render(segments, clock, idle, spread, normals):
-    """Put the power of segments into equidistant bins, with idle power and noise, in one pass.
+@njit(cache=True, nogil=True)
+def render(segments, clock, idle, spread, normals, state, total_w):
+    """Add the power of segments to equidistant bins, with idle power and noise, in one pass.
 
     Parameters
     ----------
@@ -110,25 +121,26 @@ def render(segments, clock, idle, spread, normals):
         one bin to the next.
     normals : numpy.ndarray
         Standard normal numbers, one a bin, shape (bins,).
-
-    Returns
-    -------
-    numpy.ndarray
-        Mean power of each bin, watts, shape (bins,).
+    state : numpy.ndarray
+        As in `warmth`.
+    total_w : numpy.ndarray
+        Watts, shape (bins,); the mean power of each bin is added to it.
     """
     start, end, above_w = segments
     begin_s, dt_s = clock
     idle_w, after_w, after_s = idle
     idle_sd, decode_sd, phi = spread
     fresh = np.sqrt(1.0 - phi * phi)
-    power_w = np.empty(normals.size)
     per_s, fade = 1.0 / dt_s, np.exp(-dt_s / after_s)
-    i, noise, glow = 0, 0.0, 0.0
+    noise, glow = state[NOISE], state[GLOW]
+    gain = fresh if state[BEGUN] > 0.0 else 1.0
+    i, size = 0, start.size
     for b in range(normals.size):
         low, high = begin_s + b * dt_s, begin_s + (b + 1) * dt_s
         busy, joules = 0.0, 0.0
-        glow *= fade
-        while i < start.size and start[i] < high:
+        # numbers too small for their exponent are slow
+        glow = glow * fade if glow > FAINT_W else 0.0
+        while i < size and start[i] < high:
             stop = min(end[i], high)
             inside = stop - max(start[i], low)
             busy += inside
@@ -137,10 +149,39 @@ def render(segments, clock, idle, spread, normals):
             if end[i] > high:
                 break
             i += 1
-            if i == start.size or start[i] >= high:
+            if i == size or start[i] >= high:
                 glow *= np.exp((stop - high) / after_s)
         busy = min(busy * per_s, 1.0)
-        noise = phi * noise + (fresh if b else 1.0) * normals[b]
+        noise = phi * noise + gain * normals[b]
+        gain = fresh
         value = idle_w + joules * per_s + (1.0 - busy) * glow
-        power_w[b] = max(value + noise * (idle_sd + (decode_sd - idle_sd) * busy), 0.0)
-    return power_w
+        total_w[b] += max(value + noise * (idle_sd + (decode_sd - idle_sd) * busy), 0.0)
+    state[NOISE], state[GLOW], state[BEGUN] = noise, glow, 1.0
+    state[OPEN_START], state[OPEN_END], state[OPEN_W] = 0.0, 0.0, 0.0
+    if i < size:
+        state[OPEN_START], state[OPEN_END], state[OPEN_W] = start[i], end[i], above_w[i]
+
+
+@njit(cache=True, nogil=True)
+def add_power(work, law, scales, clock, idle, spread, normals, state, total_w):
+    """Add the power of what an engine does to equidistant bins: `segment_power`, then `render`.
+
+    Parameters
+    ----------
+    work : tuple of numpy.ndarray
+        Begin and end (seconds), sequences that decode and prompt tokens of segments, shape (n,);
+        at most the last reaches beyond the bins, and is kept in the state.
+    law, scales : tuple of float
+        As in `segment_power`.
+    clock, idle, spread : tuple of float
+        As in `render`.
+    normals, state, total_w : numpy.ndarray
+        As in `render`.
+    """
+    start, end, batch, prefill = work
+    above_w = segment_power(start, end, batch, prefill, law, scales, state) - law[0]
+    if state[OPEN_END] > clock[0]:
+        start = np.concatenate((state[OPEN_START : OPEN_START + 1], start))
+        end = np.concatenate((state[OPEN_END : OPEN_END + 1], end))
+        above_w = np.concatenate((state[OPEN_W : OPEN_W + 1], above_w))
+    render((start, end, above_w), clock, idle, spread, normals, state, total_w)

@@ -63,12 +63,23 @@ def validate_requests(table: pd.DataFrame, source: Path | str) -> pd.DataFrame:
                 f"{path}: line {bad[0] + 2}, {name}: {table[name].iloc[bad[0]]:g} lies before the "
                 "arrival or absurdly late: mend or remove that request"
             )
+    if "session" in table:
+        values = table["session"].to_numpy()
+        bad = np.flatnonzero((values < 0) | (values > 2**53) | (values != np.floor(values)))
+        if bad.size:
+            raise InputError(
+                f"{path}: line {bad[0] + 2}, session: {values[bad[0]]:g} is no whole number from 0: "
+                "number the sessions"
+            )
     table = table.sort_values("arrival_s", kind="stable", ignore_index=True)
-    return table.astype({"input_tokens": np.int64, "output_tokens": np.int64})
+    whole = {"input_tokens", "output_tokens", "session"} & set(table.columns)
+    return table.astype(dict.fromkeys(whole, np.int64))
 
 
 def read_requests(path: Path | str) -> pd.DataFrame:
-    """Read and check a request table (``arrival_s,input_tokens,output_tokens[,ttft_s][,end_s]``).
+    """Read and check a request table.
+
+    Columns: ``arrival_s,input_tokens,output_tokens[,ttft_s][,end_s][,session]``.
 
     Parameters
     ----------
@@ -86,4 +97,4 @@ def read_requests(path: Path | str) -> pd.DataFrame:
         As `read_table` and `validate_requests`.
     """
     required = ("arrival_s", "input_tokens", "output_tokens")
-    return validate_requests(read_table(path, required, ("ttft_s", "end_s")), path)
+    return validate_requests(read_table(path, required, ("ttft_s", "end_s", "session")), path)

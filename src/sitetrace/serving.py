@@ -178,7 +178,7 @@ class Engine:
         state = (law, limits, self._clocks, self._counts, tables)
         segments = np.empty((0, 7))
         if until == np.inf and not self._counts[:2].any():
-            segments = cruise(*state)
+            segments = cruise(until, *state)
         if until < np.inf or self._counts[0] or self._counts[2] < self._arrival.size:
             segments = np.concatenate([segments, run_until(until, *state)])
         if np.isfinite(until):

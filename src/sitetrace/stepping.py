@@ -200,7 +200,7 @@ def _retire(clock, counts, tokens, running, times):
     return freed
 
 
-@njit(cache=True, error_model="numpy")
+@njit(cache=True, nogil=True, error_model="numpy")
 def run_until(until, law, limits, clocks, counts, tables):
     """Work until the first step boundary at or after a time, or until nothing is left to do.
 

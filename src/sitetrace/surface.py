@@ -124,11 +124,21 @@ class Surface:
         numpy.ndarray
             Mean watts of each segment, shape (n,).
         """
-        from sitetrace.rendering import segment_power
+        from sitetrace.rendering import STATES, segment_power
 
+        work = (start_s, end_s, batch, prefill_tokens)
+        return segment_power(*work, *self.numbers(), np.zeros(STATES))
+
+    def numbers(self) -> tuple[tuple[float, ...], tuple[float, ...]]:
+        """Give the law and the scales as `sitetrace.rendering.segment_power` takes them.
+
+        Returns
+        -------
+        law, scales : tuple of float
+            Watts, and where power saturates.
+        """
         law = (self.idle_w, self.decode_w, self.per_sequence_w, self.prefill_w, self.warm_w)
-        scales = (self.scale_tokens, self.batch_scale, WARM_S, self.limit_w, LIMIT_S)
-        return segment_power(start_s, end_s, batch, prefill_tokens, law, scales)
+        return law, (self.scale_tokens, self.batch_scale, WARM_S, self.limit_w, LIMIT_S)
 
     def above_idle_w(self, segments: pd.DataFrame) -> np.ndarray:
         """Power of segments above that of an idle board.

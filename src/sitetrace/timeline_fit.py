@@ -11,7 +11,7 @@ from sitetrace.activity import amount_in_bins
 from sitetrace.files import InputError
 from sitetrace.meter import Meter
 from sitetrace.readings import ages_s
-from sitetrace.rendering import warmth
+from sitetrace.rendering import STATES, warmth
 from sitetrace.serving import Server, simulate
 from sitetrace.surface import LINEAR, WARM_S, counted
 from sitetrace.timeline import Timeline
@@ -170,7 +170,7 @@ def shares(seen: Seen, meter: Meter, scales: Scales, count: int = 9) -> np.ndarr
     start, end = work["start_s"].to_numpy(), work["end_s"].to_numpy()
     length_s = end - start
     batch_scale = scales.batch if seen.decode is None else seen.decode[2]
-    batch, warm = counted(work["batch"], batch_scale), warmth(start, end, WARM_S)
+    batch, warm = counted(work["batch"], batch_scale), warmth(start, end, WARM_S, np.zeros(STATES))
     full = -np.expm1(-work["prefill_tokens"].to_numpy() / scales.tokens)
     ends = seen.times_s[:, None, None] - seen.parts_s[:, None] - ages_s(meter, count=count)
     plain = (length_s, length_s * batch, length_s * warm)

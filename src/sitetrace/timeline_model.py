@@ -12,7 +12,7 @@ from sitetrace.generator import LEAD_S, TAIL_S, span_of, trace_clock
 from sitetrace.idle import Idle
 from sitetrace.meter import Meter
 from sitetrace.readings import Residual, drawn_w
-from sitetrace.rendering import render
+from sitetrace.rendering import STATES, add_power
 from sitetrace.serving import Engine, Server, simulate
 from sitetrace.surface import Surface
 from sitetrace.timeline import Timeline
@@ -186,14 +186,40 @@ class TimelineModel:
         numpy.ndarray
             Watts, shape (n_bins,).
         """
-        noise, surface = self.residual, self.surface
-        return render(
-            (work[0], work[1], surface.segment_power_w(*work) - surface.idle_w),
-            (-after_s, float(self.dt)),
-            (self.idle.mean_w, self.idle.active_w, self.decay_s),
-            (noise.idle_w, noise.decode_w, noise.phi),
-            rng.standard_normal(n_bins, dtype=np.float32),
-        )
+        power_w = np.zeros(n_bins)
+        normals = rng.standard_normal(n_bins, dtype=np.float32)
+        self.add_power(tuple(work), -after_s, normals, np.zeros(STATES), power_w)
+        return power_w
+
+    def add_power(
+        self,
+        work: tuple[np.ndarray, ...],
+        begin_s: float,
+        normals: np.ndarray,
+        state: np.ndarray,
+        total_w: np.ndarray,
+    ) -> None:
+        """Add the mean power of successive bins to what others draw; goes on where it stopped.
+
+        Parameters
+        ----------
+        work : tuple of numpy.ndarray
+            Begin and end (seconds), batch and prompt tokens of segments, shape (segments,) each.
+        begin_s : float
+            Begin of the first bin, seconds.
+        normals : numpy.ndarray
+            Standard normal numbers, one a bin, shape (bins,).
+        state : numpy.ndarray
+            As in `sitetrace.rendering.warmth`, changed in place.
+        total_w : numpy.ndarray
+            Watts, shape (bins,), changed in place.
+        """
+        noise = self.residual
+        idle = (self.idle.mean_w, self.idle.active_w, self.decay_s)
+        spread = (noise.idle_w, noise.decode_w, noise.phi)
+        clock = (begin_s, float(self.dt))
+        law = self.surface.numbers()
+        add_power(work, *law, clock, idle, spread, normals, state, total_w)
 
     def draw_readings(
         self, timeline: Timeline, start_s: float, n_bins: int, rng: np.random.Generator

@@ -1,0 +1,151 @@
+"""The power of a block of racks for a stretch of time: what one worker does at once."""
+
+from __future__ import annotations
+
+import numpy as np
+
+from sitetrace.generator import StatesModel
+from sitetrace.plant import Plant, Pool
+from sitetrace.timeline_model import TimelineModel
+
+# traffic of a pool has another key, so that no two share their numbers
+SERVER_KEY = 1
+
+Requests = tuple[np.ndarray, np.ndarray]
+
+
+def begin(model: TimelineModel | StatesModel) -> dict[str, np.ndarray]:
+    """Switch a server on: idle, with nothing to do.
+
+    Parameters
+    ----------
+    model : TimelineModel or StatesModel
+        Its model.
+
+    Returns
+    -------
+    dict of str to numpy.ndarray
+        What `advance` goes on from.
+    """
+    from sitetrace.relay import idle_engine
+    from sitetrace.rendering import STATES
+
+    return idle_engine()._asdict() | {"power": np.zeros(STATES)}
+
+
+def advance(
+    pool: Pool,
+    state: dict[str, np.ndarray],
+    requests: Requests,
+    span_s: tuple[float, float],
+    rng: np.random.Generator,
+    total_w: np.ndarray,
+) -> dict[str, np.ndarray]:
+    """Let a server work for a while and add its power to a total.
+
+    Parameters
+    ----------
+    pool : Pool
+        The server's pool.
+    state : dict of str to numpy.ndarray
+        What was left before; not changed.
+    requests : tuple of numpy.ndarray
+        Arrivals (seconds, shape (n,)) and tokens (shape (n, 2)) of the requests that it gets.
+    span_s : tuple of float
+        Begin and end, seconds.
+    rng : numpy.random.Generator
+        Source of randomness.
+    total_w : numpy.ndarray
+        Watts, shape (bins of the model's step,); changed in place.
+
+    Returns
+    -------
+    dict of str to numpy.ndarray
+        What is left.
+    """
+    from sitetrace.relay import Unfinished, relay
+
+    before = Unfinished(*(state[name] for name in Unfinished._fields))
+    segments, _, after = relay(pool.model.server, before, *requests, span_s[1])
+    power = state["power"].copy()
+    work = (segments[:, 0], segments[:, 1], segments[:, 3], segments[:, 5])
+    normals = rng.standard_normal(total_w.size, dtype=np.float32)
+    pool.model.add_power(work, span_s[0], normals, power, total_w)
+    return after._asdict() | {"power": power}
+
+
+def work_block(
+    plant: Plant,
+    block: tuple[int, int],
+    index: int,
+    n_bins: int,
+    states: list[dict[str, np.ndarray]],
+    routed: dict[int, Requests],
+) -> tuple[np.ndarray, list[list[np.ndarray]], list[dict[str, np.ndarray]]]:
+    """Let a block of racks work for one stretch of time.
+
+    Parameters
+    ----------
+    plant : Plant
+        The site.
+    block : tuple of int
+        First rack and the one after the last.
+    index : int
+        Number of the stretch.
+    n_bins : int
+        Its bins.
+    states : list of dict
+        What each server of the block had left before.
+    routed : dict of int to tuple
+        Requests of the servers whose pool has one stream for all.
+
+    Returns
+    -------
+    gpu_w : numpy.ndarray
+        GPU power of the block, watts, shape (n_bins,).
+    kept : list of list of numpy.ndarray
+        For each entry of `Plant.keep` the IT power of the racks, then of the servers, as far as
+        they are kept, watts, each at the step of the entry.
+    states : list of dict
+        What each server has left.
+    """
+    dt_s = float(plant.dt)
+    begin_s = index * plant.chunk * dt_s
+    span_s = (begin_s, begin_s + n_bins * dt_s)
+    gpu_w, after = np.zeros(n_bins), []
+    racks: list[list[np.ndarray]] = [[] for _ in plant.keep]
+    servers: list[list[np.ndarray]] = [[] for _ in plant.keep]
+    here = plant.servers_in(block)
+    for rack in range(*block):
+        rack_w, base_w = np.zeros(n_bins), 0.0
+        while len(after) < len(here) and plant.rack_of[here[len(after)]] == rack:
+            number = here[len(after)]
+            server_w, state = _work_server(plant, number, index, span_s, states[len(after)], routed)
+            after.append(state)
+            rack_w += server_w
+            base_w += plant.base_w[number]
+            _keep(plant, "server", server_w, plant.base_w[number], servers)
+        gpu_w += rack_w
+        _keep(plant, "rack", rack_w, base_w, racks)
+    return gpu_w, [a + b for a, b in zip(racks, servers, strict=True)], after
+
+
+def _work_server(plant, number, index, span_s, state, routed):  # noqa: ANN001, ANN202
+    """GPU power of one server at the step of the simulation."""
+    pool = plant.pools[plant.pool_of[number]]
+    seeds = np.random.SeedSequence(plant.seed, spawn_key=(SERVER_KEY, int(number), index))
+    rng = np.random.default_rng(seeds)
+    requests = routed.get(number)
+    if requests is None:
+        requests = pool.stream.server_chunk(*span_s, rng)
+    every = int(plant.dt / pool.model.dt)
+    own_w = np.zeros(round((span_s[1] - span_s[0]) / float(pool.model.dt)))
+    state = advance(pool, state, requests, span_s, rng, own_w)
+    return (own_w if every == 1 else own_w.reshape(-1, every).mean(axis=1)), state
+
+
+def _keep(plant, level, gpu_w, base_w, kept):  # noqa: ANN001, ANN202
+    """Store IT power at the steps at which the level is kept."""
+    for entry, rows in zip(plant.keep, kept, strict=True):
+        if level in entry.levels:
+            rows.append(base_w + (1.0 + plant.per_gpu_w) * entry.mean(gpu_w))

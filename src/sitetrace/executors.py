@@ -1,0 +1,99 @@
+"""Where blocks of racks are worked on: threads of this process, or the workers of a Dask cluster."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from concurrent.futures import Future, ThreadPoolExecutor
+from contextlib import contextmanager
+from typing import Any
+
+from sitetrace.files import InputError
+
+MOST_WORKERS = 1024
+PATIENCE_S = 10.0
+CONNECT_S = 10.0
+
+Submit = Callable[..., Callable[[], Any]]
+
+
+@contextmanager
+def executor(workers: int, cluster: str | None) -> Iterator[Submit]:
+    """Open what work is given to.
+
+    Parameters
+    ----------
+    workers : int
+        Threads, where there is no cluster.
+    cluster : str or None
+        Address of a Dask scheduler.
+
+    Yields
+    ------
+    callable
+        Takes a function and its arguments; returns what waits for the result and gives it.
+
+    Raises
+    ------
+    InputError
+        If there are no workers.
+    """
+    if not 1 <= workers <= MOST_WORKERS:
+        raise InputError(f"workers: {workers}: give 1 to {MOST_WORKERS}")
+    if cluster is not None:
+        with _cluster(cluster) as submit:
+            yield submit
+        return
+    pool = ThreadPoolExecutor(workers)
+    try:
+        yield lambda function, *given: pool.submit(function, *given).result
+    finally:
+        pool.shutdown(cancel_futures=True)
+
+
+@contextmanager
+def _cluster(address: str) -> Iterator[Submit]:
+    """Give work to Dask, which gives it to another worker when one dies."""
+    try:
+        from distributed import Client
+        from distributed.client import FutureCancelledError
+        from distributed.scheduler import KilledWorker
+    except ImportError:
+        raise InputError(
+            "cluster: Dask is not installed: pip install 'sitetrace[cluster]'"
+        ) from None
+    try:
+        client = Client(address, timeout=CONNECT_S)
+    except (OSError, ValueError) as error:
+        raise InputError(
+            f"cluster {address}: no scheduler answers there ({error}): start one with dask scheduler"
+        ) from None
+    lost = (KilledWorker, FutureCancelledError)
+
+    def submit(function: Callable, *given: Any) -> Callable[[], Any]:  # noqa: ANN401
+        future = client.submit(function, *given, pure=False)
+        return lambda: _result(client, address, future, lost)
+
+    with client:
+        if not client.scheduler_info(n_workers=-1)["workers"]:
+            raise InputError(f"cluster {address}: it has no worker: start one with dask worker")
+        yield submit
+
+
+def _result(client: Any, address: str, future: Future, lost: tuple) -> Any:  # noqa: ANN401
+    """Wait for a result for as long as there is anybody who can work on it."""
+    idle_rounds = 0
+    while True:
+        try:
+            return future.result(timeout=PATIENCE_S)
+        except TimeoutError:
+            workers = client.scheduler_info(n_workers=-1).get("workers")
+            idle_rounds = 0 if workers else idle_rounds + 1
+            if idle_rounds == 2:
+                raise InputError(
+                    f"cluster {address}: no worker is left: start one and go on with --resume"
+                ) from None
+        except lost as error:
+            raise InputError(
+                f"cluster {address}: workers died over and over ({error}): mend them and go on "
+                "with --resume"
+            ) from None

@@ -1,0 +1,298 @@
+"""What a site is made of when it runs: pools with their models, racks, rows, and what is kept."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from fractions import Fraction
+
+import numpy as np
+import pandas as pd
+
+from sitetrace.devices import device
+from sitetrace.facility import greatest_pue, non_gpu_law, resolve_pue
+from sitetrace.files import InputError
+from sitetrace.fleet import resolve_model
+from sitetrace.generator import StatesModel
+from sitetrace.modelfile import load_model
+from sitetrace.scenario import Scenario, exact
+from sitetrace.streams import Stream, open_stream
+from sitetrace.timeline_model import TimelineModel
+
+# enough blocks for any number of workers at hand; the result hangs on their number in no way
+MOST_BLOCKS = 64
+
+
+@dataclass(frozen=True)
+class Pool:
+    """Servers of one model.
+
+    Parameters
+    ----------
+    name : str
+        Name in the scenario.
+    model : TimelineModel or StatesModel
+        Power of each server.
+    idle_w : float or None
+        Idle power of these boards, where it is not the model's.
+    servers : numpy.ndarray
+        Their numbers on the site, ascending, shape (n,).
+    stream : Stream
+        Its requests.
+    routing : str
+        How requests reach servers.
+    """
+
+    name: str
+    model: TimelineModel | StatesModel
+    idle_w: float | None
+    servers: np.ndarray
+    stream: Stream
+    routing: str
+
+    @property
+    def independent(self) -> bool:
+        """Whether a server's requests are a stream of their own: a thinned Poisson stream is."""
+        return self.routing == "random" and hasattr(self.stream, "server_chunk")
+
+
+@dataclass(frozen=True)
+class Kept:
+    """What is stored at one step.
+
+    Parameters
+    ----------
+    levels : tuple of str
+        Of ``site``, ``row``, ``rack``, ``server``.
+    step_s : float
+        Seconds.
+    every : int
+        Bins of the simulation in one that is stored.
+    """
+
+    levels: tuple[str, ...]
+    step_s: float
+    every: int
+
+    def mean(self, power_w: np.ndarray) -> np.ndarray:
+        """Average over the bins of each stored one.
+
+        Parameters
+        ----------
+        power_w : numpy.ndarray
+            Watts at the step of the simulation, shape (bins,).
+
+        Returns
+        -------
+        numpy.ndarray
+            Watts, shape (bins/every,).
+        """
+        return power_w.reshape(-1, self.every).mean(axis=1)
+
+
+@dataclass(frozen=True)
+class Plant:
+    """All that a block of racks needs to know.
+
+    Parameters
+    ----------
+    pools : tuple of Pool
+        Who serves what.
+    pool_of, rack_of : numpy.ndarray
+        Pool and rack of each server, integers, shape (servers,).
+    row_of : numpy.ndarray
+        Row of each rack, integers, shape (racks,).
+    base_w : numpy.ndarray
+        Constant part of each server's non-GPU power, watts, shape (servers,).
+    per_gpu_w : float
+        Non-GPU watts for a GPU watt.
+    seed : int
+        Of the whole site.
+    dt : fractions.Fraction
+        Step of the simulation, seconds.
+    chunk : int
+        Bins of a stretch of time.
+    keep : tuple of Kept
+        What is stored.
+    """
+
+    pools: tuple[Pool, ...]
+    pool_of: np.ndarray
+    rack_of: np.ndarray
+    row_of: np.ndarray
+    base_w: np.ndarray
+    per_gpu_w: float
+    seed: int
+    dt: Fraction
+    chunk: int
+    keep: tuple[Kept, ...]
+
+    def blocks(self) -> list[tuple[int, int]]:
+        """Cut the racks into blocks that lie within a row.
+
+        Returns
+        -------
+        list of tuple of int
+            First rack of each block and the one after its last.
+        """
+        most = -(-self.row_of.size // MOST_BLOCKS)
+        edges = np.flatnonzero(np.diff(self.row_of)) + 1
+        parts = zip([0, *edges.tolist()], [*edges.tolist(), self.row_of.size], strict=True)
+        return [
+            (begin, min(begin + most, end))
+            for first, end in parts
+            for begin in range(first, end, most)
+        ]
+
+    def servers_in(self, block: tuple[int, int]) -> range:
+        """Number the servers of a block.
+
+        Parameters
+        ----------
+        block : tuple of int
+            As `blocks` gives them.
+
+        Returns
+        -------
+        range
+            Servers stand in the order of their racks.
+        """
+        first, end = np.searchsorted(self.rack_of, block)
+        return range(int(first), int(end))
+
+
+def check_step(model: TimelineModel | StatesModel, dt: Fraction, name: str) -> None:
+    """Refuse a step of the simulation that is no multiple of a model's own.
+
+    Parameters
+    ----------
+    model : TimelineModel or StatesModel
+        Model of a pool.
+    dt : fractions.Fraction
+        Step of the simulation, seconds.
+    name : str
+        Name of the pool.
+
+    Raises
+    ------
+    InputError
+        If it is finer than the model's, or does not divide.
+    """
+    if (dt / model.dt).denominator != 1:
+        raise InputError(
+            f"pool {name}: step_s {float(dt):g} is no multiple of its model's step of "
+            f"{float(model.dt):g} s: give {float(model.dt):g} or a multiple"
+        )
+
+
+def make_plant(scenario: Scenario) -> Plant:
+    """Load what a scenario names and put it in its place.
+
+    Parameters
+    ----------
+    scenario : Scenario
+        Checked.
+
+    Returns
+    -------
+    Plant
+        Ready to work.
+
+    Raises
+    ------
+    InputError
+        If a file cannot be read, or a model has a coarser step than the simulation.
+    """
+    units, dt = scenario.units(), exact(scenario.step_s)
+    base_w, slopes, pools = np.zeros(scenario.n_servers), set(), []
+    for filled in scenario.pools():
+        model = load_model(resolve_model(filled.pool.model, scenario.folder))
+        check_step(model, dt, filled.pool.name)
+        law = non_gpu_law(scenario.non_gpu, model.configuration.tensor_parallel)
+        base_w[filled.servers], slope = law
+        slopes.add(slope)
+        stream = open_stream(
+            filled.traffic, filled.servers.size, scenario.folder, scenario.start_hour
+        )
+        own = (filled.servers, stream, filled.traffic.routing)
+        pools.append(Pool(filled.pool.name, model, filled.pool.idle_w, *own))
+    rack_of = np.cumsum(np.diff(units.rack, prepend=units.rack[:1]) != 0)
+    rack_of += np.cumsum((np.diff(units.rack, prepend=units.rack[:1]) == 0)
+                         & (np.diff(units.row, prepend=units.row[:1]) != 0))  # fmt: skip
+    keep = tuple(
+        Kept(entry.levels, entry.step_s, int(exact(entry.step_s) / dt)) for entry in scenario.keep
+    )
+    return Plant(
+        pools=tuple(pools),
+        pool_of=units.pool,
+        rack_of=rack_of,
+        row_of=units.row[np.flatnonzero(np.diff(rack_of, prepend=-1))],
+        base_w=base_w,
+        per_gpu_w=slopes.pop(),
+        seed=scenario.seed,
+        dt=dt,
+        chunk=int(exact(scenario.chunk_s) / dt),
+        keep=keep,
+    )
+
+
+def unit_table(scenario: Scenario, plant: Plant, entry: Kept) -> pd.DataFrame:
+    """List the units that are kept, in the order of the file.
+
+    Parameters
+    ----------
+    scenario : Scenario
+        For the PUE.
+    plant : Plant
+        The site.
+    entry : Kept
+        What is kept.
+
+    Returns
+    -------
+    pandas.DataFrame
+        ``level``, ``row``, ``rack``, ``servers``, ``nameplate_w`` by name.
+    """
+    gpu_w = nameplate_gpu_w(plant)
+    it_w = plant.base_w + (1.0 + plant.per_gpu_w) * gpu_w
+    row = plant.row_of[plant.rack_of]
+    first = np.searchsorted(plant.row_of, plant.row_of)
+    rack = (np.arange(plant.row_of.size) - first)[plant.rack_of]
+    place = np.arange(row.size) - np.searchsorted(plant.rack_of, plant.rack_of)
+    servers = pd.DataFrame({"row": row, "rack": rack, "place": place, "nameplate_w": it_w})
+    rows = []
+    if "site" in entry.levels:
+        most = greatest_pue(resolve_pue(scenario.pue, scenario.folder))
+        totals = {"facility": most * it_w.sum(), "site": it_w.sum(), "gpu": gpu_w.sum()}
+        rows += [(name, name, -1, -1, row.size, watts) for name, watts in totals.items()]
+    for level, keys in (("row", ["row"]), ("rack", ["row", "rack"])):
+        if level in entry.levels:
+            found = servers.groupby(keys)["nameplate_w"].agg(["size", "sum"])
+            for key, (size, watts) in zip(found.index, found.to_numpy(), strict=True):
+                at = (key, -1) if level == "row" else key
+                name = "-".join([level, *(str(i) for i in at if i >= 0)])
+                rows.append((name, level, *at, int(size), watts))
+    if "server" in entry.levels:
+        rows += [
+            (f"server-{s.row}-{s.rack}-{s.place}", "server", s.row, s.rack, 1, s.nameplate_w)
+            for s in servers.itertuples()
+        ]
+    columns = ["unit", "level", "row", "rack", "servers", "nameplate_w"]
+    return pd.DataFrame(rows, columns=columns).set_index("unit")
+
+
+def nameplate_gpu_w(plant: Plant) -> np.ndarray:
+    """Thermal design power of each server's GPUs.
+
+    Parameters
+    ----------
+    plant : Plant
+        The site.
+
+    Returns
+    -------
+    numpy.ndarray
+        Watts, shape (servers,).
+    """
+    each = [pool.model.configuration for pool in plant.pools]
+    design = [device(it.hardware)["tdp_w"] * it.tensor_parallel for it in each]
+    return np.array(design)[plant.pool_of]

@@ -1,0 +1,285 @@
+"""A scenario: what stands where, what arrives, what is kept; one YAML file, checked."""
+
+from __future__ import annotations
+
+from datetime import datetime
+from pathlib import Path
+from typing import Annotated, Any
+
+import numpy as np
+from pydantic import (
+    AwareDatetime,
+    BeforeValidator,
+    Discriminator,
+    Field,
+    Tag,
+    ValidationError,
+    model_validator,
+)
+
+from sitetrace.checked import Count, Fault, Keys, Number, Part, Text, first_fault
+from sitetrace.facility import ConstantWatts, LinearWatts, PueFile, PueFunction, PueNumber
+from sitetrace.files import InputError
+from sitetrace.fleet import Filled, Pool, Topology, Units, fill, resolve_model
+from sitetrace.keeping import Keep, Step, check_steps, exact, usual_keep
+from sitetrace.patterns import MAX_HOURS, Traffic
+from sitetrace.yamlfile import dotted, read_yaml
+
+YEARS = (1970, 2200)
+
+
+def _wall_clock(value: Any) -> Any:  # noqa: ANN401
+    """Read a time of day with its UTC offset."""
+    example = "write it as 2026-07-01T00:00:00+02:00"
+    try:
+        moment = datetime.fromisoformat(value) if isinstance(value, str) else value
+    except ValueError:
+        raise Fault((), f"{value[:40]!r} is no time: {example}") from None
+    if not isinstance(moment, datetime):
+        raise Fault((), f"{str(value)[:40]} is no time: {example}")
+    offset = moment.utcoffset()
+    if offset is None or offset.total_seconds() % 60:
+        raise Fault((), f"{str(value)[:40]} has no UTC offset in hours and minutes: {example}")
+    if not YEARS[0] <= moment.year <= YEARS[1]:
+        raise Fault((), f"the year {moment.year} is out of reach: give {YEARS[0]} to {YEARS[1]}")
+    return moment
+
+
+def _pue_form(value: Any) -> str:  # noqa: ANN401
+    if isinstance(value, Part):
+        return type(value).__name__
+    if isinstance(value, dict):
+        return "PueFile" if "file" in value else "PueFunction"
+    return "number"
+
+
+def _non_gpu_form(value: Any) -> str:  # noqa: ANN401
+    if isinstance(value, Part):
+        return type(value).__name__
+    constant = isinstance(value, dict) and "constant_w" in value
+    return "ConstantWatts" if constant else "LinearWatts"
+
+
+Pue = Annotated[
+    Annotated[PueNumber, Tag("number")]
+    | Annotated[PueFile, Tag("PueFile")]
+    | Annotated[PueFunction, Tag("PueFunction")],
+    Discriminator(_pue_form),
+]
+NonGpu = Annotated[
+    Annotated[ConstantWatts, Tag("ConstantWatts")] | Annotated[LinearWatts, Tag("LinearWatts")],
+    Discriminator(_non_gpu_form),
+]
+
+
+class Scenario(Part):
+    """A site, its traffic and what is kept of its power."""
+
+    name: Text = Field("site", description="free text")
+    seed: Count = Field(0, ge=0, le=2**63 - 1, description="same seed, same result")
+    hours: Number = Field(24.0, gt=0, le=MAX_HOURS, description="duration; whole steps")
+    start: Annotated[AwareDatetime, BeforeValidator(_wall_clock)] = Field(
+        datetime.fromisoformat("2001-01-01T00:00:00+00:00"),
+        description="wall clock of second 0 with its UTC offset; else a nominal day",
+    )
+    step_s: Step = Field(0.25, description="step of the simulation, seconds; a multiple of models'")
+    topology: Topology = Field(description="rows, racks_per_row, servers_per_rack")
+    fleet: tuple[Pool, ...] = Field(
+        min_length=1,
+        description="list of pools; the last may leave out rows and servers and takes the rest",
+    )
+    traffic: Traffic | None = Field(None, description="traffic of pools that name none; by pattern")
+    non_gpu: NonGpu | None = Field(
+        None, description="constant_w, or base_w and per_gpu_w; else fitted to wall-plug traces"
+    )
+    pue: Pue = Field(1.3, description="PUE: a number from 1 to 5, a file, or full and idle")
+    chunk_s: Number = Field(3600.0, ge=1, le=86400, description="seconds written at once")
+    keep: tuple[Keep, ...] = Field(
+        default_factory=usual_keep,
+        min_length=1,
+        description="list of entries with levels and step_s; the first is the root of the dataset, "
+        "others are groups of it; else site, rows and racks each second",
+    )
+    folder: Path = Field(
+        Path(), exclude=True, description="where the files lie that it names: the scenario's own"
+    )
+
+    @model_validator(mode="after")
+    def _fits_together(self) -> Scenario:
+        check_steps(self.hours, self.step_s, self.chunk_s, self.keep)
+        for place, pool in enumerate(self.fleet):
+            if pool.traffic is None and self.traffic is None:
+                keys = ("fleet", place, "traffic")
+                raise Fault(keys, "is missing, here and at the top: give one")
+        fill(self.topology, self.fleet)
+        return self
+
+    @property
+    def n_servers(self) -> int:
+        """Servers of the whole site."""
+        return self.topology.n_servers
+
+    @property
+    def n_steps(self) -> int:
+        """Steps of the simulation."""
+        return int(3600 * exact(self.hours) / exact(self.step_s))
+
+    @property
+    def start_hour(self) -> float:
+        """Local hour of day of second 0."""
+        return self.start.hour + self.start.minute / 60 + self.start.second / 3600
+
+    @property
+    def utc_offset_h(self) -> float:
+        """Local time less UTC, hours."""
+        return self.start.utcoffset().total_seconds() / 3600
+
+    def units(self) -> Units:
+        """Place of each server.
+
+        Returns
+        -------
+        Units
+            Arrays over servers in order.
+        """
+        shape = (self.topology.rows, self.topology.racks_per_row, self.topology.servers_per_rack)
+        row, rack, server = (axis.ravel() for axis in np.indices(shape))
+        return Units(row, rack, server, fill(self.topology, self.fleet))
+
+    def pools(self) -> list[Filled]:
+        """Each pool with its traffic and servers.
+
+        Returns
+        -------
+        list of Filled
+            In the order of the fleet.
+        """
+        of = fill(self.topology, self.fleet)
+        return [
+            Filled(pool, pool.traffic or self.traffic, np.flatnonzero(of == place))
+            for place, pool in enumerate(self.fleet)
+        ]
+
+    def to_json(self) -> str:
+        """Write the scenario, defaults included, as one line of JSON.
+
+        Returns
+        -------
+        str
+            Equal for equal scenarios.
+        """
+        return self.model_dump_json(exclude_none=True)
+
+
+def _check_files(scenario: Scenario) -> None:
+    """Name the first file that is not there or cannot be read."""
+
+    def check(keys: Keys, name: str | None) -> None:
+        if name is None:
+            return
+        path = scenario.folder / name
+        try:
+            path.open("rb").close()
+        except (OSError, ValueError) as error:  # ValueError: a NUL in the name
+            reason = getattr(error, "strerror", None) or "no name of a file"
+            raise Fault(keys, f"{name[:80]}: cannot be read ({reason}): check the path from "
+                        f"{scenario.folder}")  # fmt: skip
+
+    for place, pool in enumerate(scenario.fleet):
+        try:
+            path = resolve_model(pool.model, scenario.folder)
+        except InputError as error:
+            raise Fault(("fleet", place, "model"), str(error)) from None
+        check(("fleet", place, "model"), str(path.resolve()))
+    parts = [
+        (("fleet", place, "traffic"), pool.traffic) for place, pool in enumerate(scenario.fleet)
+    ]
+    for keys, part in [*parts, (("traffic",), scenario.traffic), (("pue",), scenario.pue)]:
+        for name in ("file", "lengths"):
+            check((*keys, name), getattr(part, name, None))
+
+
+def check_scenario(content: dict, folder: Path | str = ".") -> Scenario:
+    """Make a scenario of a mapping and see that its files are there.
+
+    Parameters
+    ----------
+    content : dict
+        Keys and values as in the file.
+    folder : Path or str
+        Where the files lie that it names.
+
+    Returns
+    -------
+    Scenario
+        Checked.
+
+    Raises
+    ------
+    Fault
+        The first fault, with its keys.
+    """
+    try:
+        if "folder" in content:
+            raise Fault(("folder",), "no such key here: files are sought beside the scenario")
+        scenario = Scenario.model_validate({**content, "folder": Path(folder)})
+    except ValidationError as error:
+        raise Fault(*first_fault(error, Scenario)) from None
+    _check_files(scenario)
+    return scenario
+
+
+def scenario_from_json(text: str, folder: Path | str = ".") -> Scenario:
+    """Read what `Scenario.to_json` wrote; the files need not be there.
+
+    Parameters
+    ----------
+    text : str
+        One line of JSON.
+    folder : Path or str
+        Where the files lie that it names.
+
+    Returns
+    -------
+    Scenario
+        Equal to the one written.
+
+    Raises
+    ------
+    InputError
+        If it is no scenario.
+    """
+    try:
+        written = Scenario.model_validate_json(text)
+    except ValidationError as error:
+        keys, said = first_fault(error, Scenario)
+        raise InputError(f"scenario: key {dotted(keys)}: {said}") from None
+    return written.model_copy(update={"folder": Path(folder)})
+
+
+def read_scenario(path: Path | str) -> Scenario:
+    """Read a scenario file.
+
+    Parameters
+    ----------
+    path : Path or str
+        YAML file; what it names lies beside it.
+
+    Returns
+    -------
+    Scenario
+        Checked.
+
+    Raises
+    ------
+    InputError
+        One line: file, line, key, what is wrong, and the mend.
+    """
+    content, lines = read_yaml(path)
+    try:
+        return check_scenario(content, Path(path).parent)
+    except Fault as fault:
+        places = [fault.keys[:depth] for depth in range(len(fault.keys), 0, -1)]
+        line = next((lines[place] for place in places if place in lines), 1)
+        key = f", key {dotted(fault.keys)}" if fault.keys else ""
+        raise InputError(f"{path}: line {line}{key}: {fault}") from None
