@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
 import numpy as np
 import pandas as pd
 
 from sitetrace.claims import claim
+from sitetrace.clients import read_rates
 from sitetrace.paper import read_paper_table
 from sitetrace.records import record
 from sitetrace.studies.battery import EFFICIENCY, racks_held
@@ -21,6 +24,7 @@ from sitetrace.studies.row_days import Days
 TERMS = ("as published", "IT power for all", "with PUE for all")
 METHODS = ("nameplate", "mean", "generated")
 RISKS = (0.01, 0.05)
+DAY_S = 86400.0
 
 
 def paper_terms() -> dict[str, float]:
@@ -41,6 +45,37 @@ def paper_terms() -> dict[str, float]:
         "seed": "oversubscription_seed",
     }
     return {name: float(claim(f"settings:{key}:value")["value"]) for name, key in names.items()}
+
+
+def daily_loads(rates: Path | str, days: int, cv: float, seed: int) -> list[float]:
+    """Give days their loads, those nearest the mean first.
+
+    Parameters
+    ----------
+    rates : Path or str
+        Rates by client and window in ServeGen's form, whose days are taken at even distances; empty
+        for invented days.
+    days : int
+        How many.
+    cv : float
+        Coefficient of variation of invented days.
+    seed : int
+        Seed of invented days.
+
+    Returns
+    -------
+    list of float
+        Requests of each day over the mean of all days on record; log-normal where invented.
+    """
+    if rates:
+        table = read_rates(rates)
+        totals = table.groupby(table["window_start_s"] // DAY_S)["rate_rps"].sum()
+        picked = np.linspace(0, len(totals) - 1, days).round().astype(int)
+        loads = (totals / totals.mean()).iloc[picked]
+    else:
+        sigma = np.sqrt(np.log1p(cv**2))
+        loads = np.random.default_rng(seed).lognormal(-0.5 * sigma**2, sigma, days)
+    return sorted(map(float, loads), key=lambda load: abs(load - 1.0))
 
 
 def methods(days: Days, limit_kw: float, rack_kw: float, draws: int) -> pd.DataFrame:

@@ -1,9 +1,9 @@
-"""Days of the same racks under other seeds: what is looked at, each day once."""
+"""Days of the same racks, each with its own load and seed: each is looked at once."""
 
 from __future__ import annotations
 
 import tempfile
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -51,9 +51,15 @@ class Days:
 
 
 def simulated_days(
-    model: Path | str, plan: dict, traffic: dict, overhead_w: float, days: int, seed: int
+    model: Path | str,
+    plan: dict,
+    traffic: dict,
+    overhead_w: float,
+    loads: Sequence[float],
+    seed: int,
+    workers: int = 1,
 ) -> Iterator[xr.Dataset]:
-    """Simulate the same site for several days, each with a seed of its own.
+    """Simulate the same site for several days, each with its own load and seed.
 
     Parameters
     ----------
@@ -62,13 +68,15 @@ def simulated_days(
     plan : dict
         ``rows``, ``racks_per_row``, ``servers_per_rack`` and ``hours``.
     traffic : dict
-        As in a scenario.
+        As in a scenario, of a day of load 1.
     overhead_w : float
         Power besides the GPUs, watts, each server, always.
-    days : int
-        How many.
+    loads : sequence of float
+        Factor on the rate of requests, one a day.
     seed : int
         Of the first day; the next has the next.
+    workers : int
+        As in `sitetrace.site.simulate_site`.
 
     Yields
     ------
@@ -76,20 +84,20 @@ def simulated_days(
         IT power of racks at 1 s; gone when the next is asked for.
     """
     topology = {key: value for key, value in plan.items() if key != "hours"}
-    for day in range(days):
+    for day, load in enumerate(loads):
         scenario = check_scenario(
             {
                 "seed": seed + day,
                 "hours": plan["hours"],
                 "topology": topology,
                 "fleet": [{"name": "all", "model": str(model)}],
-                "traffic": traffic,
+                "traffic": traffic | {"rate_per_server": load * traffic["rate_per_server"]},
                 "non_gpu": {"constant_w": overhead_w},
                 "keep": [{"levels": ["rack"], "step_s": 1}],
             }
         )
         with tempfile.TemporaryDirectory() as folder:
-            yield simulate_site(scenario, Path(folder) / "site.zarr")
+            yield simulate_site(scenario, Path(folder) / "site.zarr", workers=workers)
 
 
 def study(
