@@ -16,6 +16,8 @@ _VERBS = {
     "evaluate": "evaluation",
     "shipped_model": "datasets",
     "read_requests": "requests",
+    "simulate_site": "site",
+    "read_site": "sitefile",
 }
 _MODULES = (
     "baselines",

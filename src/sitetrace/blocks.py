@@ -12,6 +12,7 @@ from sitetrace.timeline_model import TimelineModel
 SERVER_KEY = 1
 
 Requests = tuple[np.ndarray, np.ndarray]
+Series = list[list[np.ndarray]]
 
 
 def begin(model: TimelineModel | StatesModel) -> dict[str, np.ndarray]:
@@ -81,7 +82,7 @@ def work_block(
     n_bins: int,
     states: list[dict[str, np.ndarray]],
     routed: dict[int, Requests],
-) -> tuple[np.ndarray, list[list[np.ndarray]], list[dict[str, np.ndarray]]]:
+) -> tuple[np.ndarray, Series, Series, list[dict[str, np.ndarray]]]:
     """Let a block of racks work for one stretch of time.
 
     Parameters
@@ -103,9 +104,9 @@ def work_block(
     -------
     gpu_w : numpy.ndarray
         GPU power of the block, watts, shape (n_bins,).
-    kept : list of list of numpy.ndarray
-        For each entry of `Plant.keep` the IT power of the racks, then of the servers, as far as
-        they are kept, watts, each at the step of the entry.
+    racks, servers : list of list of numpy.ndarray
+        For each entry of `Plant.keep` the IT power of racks and of servers, where they are kept,
+        watts, at the step of the entry.
     states : list of dict
         What each server has left.
     """
@@ -113,8 +114,8 @@ def work_block(
     begin_s = index * plant.chunk * dt_s
     span_s = (begin_s, begin_s + n_bins * dt_s)
     gpu_w, after = np.zeros(n_bins), []
-    racks: list[list[np.ndarray]] = [[] for _ in plant.keep]
-    servers: list[list[np.ndarray]] = [[] for _ in plant.keep]
+    racks: Series = [[] for _ in plant.keep]
+    servers: Series = [[] for _ in plant.keep]
     here = plant.servers_in(block)
     for rack in range(*block):
         rack_w, base_w = np.zeros(n_bins), 0.0
@@ -127,7 +128,7 @@ def work_block(
             _keep(plant, "server", server_w, plant.base_w[number], servers)
         gpu_w += rack_w
         _keep(plant, "rack", rack_w, base_w, racks)
-    return gpu_w, [a + b for a, b in zip(racks, servers, strict=True)], after
+    return gpu_w, racks, servers, after
 
 
 def _work_server(plant, number, index, span_s, state, routed):  # noqa: ANN001, ANN202

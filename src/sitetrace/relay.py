@@ -38,7 +38,7 @@ class Unfinished(NamedTuple):
     running, preempted : numpy.ndarray
         Rows in order of admission; rows that lost their cache, the first to return last.
     tally : numpy.ndarray
-        Requests served so far, their prompt and answer tokens, and the longest wait (s), shape (4,).
+        Requests served so far, their prompt and answer tokens, the longest wait (s), shape (4,).
     """
 
     clock_s: np.ndarray

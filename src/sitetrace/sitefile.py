@@ -200,7 +200,9 @@ def read_site(path: Path | str, group: str | None = None) -> xr.Dataset:
     except (OSError, ValueError, KeyError, TypeError) as error:
         reason = " ".join(str(error).split())[:120]
         which = "" if group is None else f" with a group {group}"
-        raise InputError(f"{path}: no site{which} ({reason}): make it with sitetrace site") from None
+        raise InputError(
+            f"{path}: no site{which} ({reason}): make it with sitetrace site"
+        ) from None
     return dataset
 
 

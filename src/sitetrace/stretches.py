@@ -1,0 +1,116 @@
+"""Stretches of time, one after the other: requests to servers, blocks of racks to workers."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import NamedTuple
+
+import numpy as np
+
+from sitetrace.blocks import Requests, work_block
+from sitetrace.checkpoint import State
+from sitetrace.executors import Submit
+from sitetrace.plant import Plant
+from sitetrace.routing import route
+
+# servers have another key, so that no two share their numbers
+TRAFFIC_KEY = 2
+
+
+class Stretch(NamedTuple):
+    """What a stretch of time has come to.
+
+    Parameters
+    ----------
+    index : int
+        Its number.
+    results : list of tuple
+        What `sitetrace.blocks.work_block` returned for each block.
+    states : list of dict
+        State of each server at its end.
+    carries : list
+        State of each pool's stream and routing at its end.
+    """
+
+    index: int
+    results: list[tuple]
+    states: list[State]
+    carries: list
+
+
+def _routed(
+    plant: Plant, index: int, n_bins: int, carries: list
+) -> tuple[dict[int, Requests], list]:
+    """Send the requests of pools with one stream for all to their servers."""
+    begin_s = index * plant.chunk * float(plant.dt)
+    requests, after = {}, []
+    for number, (pool, carry) in enumerate(zip(plant.pools, carries, strict=True)):
+        after.append(carry)
+        if pool.independent:
+            continue
+        streamed, sent = carry or (None, None)
+        seeds = np.random.SeedSequence(plant.seed, spawn_key=(TRAFFIC_KEY, number))
+        rng = np.random.default_rng(
+            np.random.SeedSequence(plant.seed, spawn_key=(TRAFFIC_KEY, number, index, 1))
+        )
+        end_s = begin_s + n_bins * float(plant.dt)
+        drawn, streamed = pool.stream.chunk(index, begin_s, end_s, seeds, streamed)
+        server, sent = route(pool.routing, *drawn, pool.servers.size, rng, sent, pool.model.server)
+        after[-1] = [streamed, sent]
+        order = np.argsort(server, kind="stable")
+        edges = np.searchsorted(server[order], np.arange(pool.servers.size + 1))
+        arrival_s, tokens = drawn.arrival_s[order], drawn.tokens[order]
+        for place, at in enumerate(pool.servers.tolist()):
+            inside = slice(edges[place], edges[place + 1])
+            requests[at] = (arrival_s[inside], tokens[inside])
+    return requests, after
+
+
+def work(
+    plant: Plant, n_bins: int, submit: Submit, done: int, states: list[State], carries: list
+) -> Iterator[Stretch]:
+    """Work on stretches of time; a block begins the next when it has done its present one.
+
+    Parameters
+    ----------
+    plant : Plant
+        The site.
+    n_bins : int
+        Bins of all stretches.
+    submit : callable
+        Of `sitetrace.executors.executor`.
+    done : int
+        Stretches that need no more work.
+    states : list of dict
+        State of each server after them.
+    carries : list
+        State of each pool's stream and routing after them.
+
+    Yields
+    ------
+    Stretch
+        One after the other.
+    """
+    blocks = plant.blocks()
+    bins = [min(plant.chunk, n_bins - first) for first in range(0, n_bins, plant.chunk)]
+
+    def give(index: int, block: tuple[int, int], own: list[State], requests: dict):  # noqa: ANN202
+        mine = {at: requests[at] for at in plant.servers_in(block) if at in requests}
+        return submit(work_block, plant, block, index, bins[index], own, mine)
+
+    if done < len(bins):
+        requests, carries = _routed(plant, done, bins[done], carries)
+        own = [[states[at] for at in plant.servers_in(block)] for block in blocks]
+        waiting = [give(done, *of, requests) for of in zip(blocks, own, strict=True)]
+    for index in range(done, len(bins)):
+        here = carries
+        if index + 1 < len(bins):
+            requests, carries = _routed(plant, index + 1, bins[index + 1], carries)
+        results, states = [], []
+        for place, block in enumerate(blocks):
+            results.append(waiting[place]())
+            after = results[-1][-1]
+            states += after
+            if index + 1 < len(bins):
+                waiting[place] = give(index + 1, block, after, requests)
+        yield Stretch(index, results, states, here)
