@@ -10,6 +10,7 @@ import pandas as pd
 from sitetrace.claims import claim
 from sitetrace.clients import read_rates
 from sitetrace.paper import read_paper_table
+from sitetrace.planning import mean_w, par
 from sitetrace.records import record
 from sitetrace.studies.battery import EFFICIENCY, racks_held
 from sitetrace.studies.oversubscription import (
@@ -78,7 +79,29 @@ def daily_loads(rates: Path | str, days: int, cv: float, seed: int) -> list[floa
     return sorted(map(float, loads), key=lambda load: abs(load - 1.0))
 
 
-def methods(days: Days, limit_kw: float, rack_kw: float, draws: int) -> pd.DataFrame:
+def load_of(days: Days) -> pd.DataFrame:
+    """Compare the first day's load with that of the paper's site.
+
+    Parameters
+    ----------
+    days : Days
+        From `sitetrace.studies.row_days.study`.
+
+    Returns
+    -------
+    pandas.DataFrame
+        Mean IT power of a rack and peak-to-average ratio of all racks at 1 s, here and there.
+    """
+    total_w = days.racks_w.sum(axis=0)
+    paper = read_paper_table("hierarchy").set_index("level")
+    rows = [
+        ("mean of a rack [kW]", mean_w(days.racks_w) / 1e3, paper.loc["rack", "mean_kw"]),
+        ("peak to average, all racks, 1 s", par(total_w), paper.loc["site", "par_1s"]),
+    ]
+    return pd.DataFrame(rows, columns=["quantity", "first day", "the paper's site"])
+
+
+def methods(days: Days, limit_kw: float, rack_kw: float, available: int) -> pd.DataFrame:
     """Count racks by each method, on the paper's terms and on equal ones.
 
     Parameters
@@ -89,8 +112,8 @@ def methods(days: Days, limit_kw: float, rack_kw: float, draws: int) -> pd.DataF
         Limit of the row, kW.
     rack_kw : float
         Nameplate of a rack in the published terms, kW; the equal ones take the boards' own.
-    draws : int
-        Random subsets of each size.
+    available : int
+        Racks that the rule draws from: the first so many.
 
     Returns
     -------
@@ -99,18 +122,22 @@ def methods(days: Days, limit_kw: float, rack_kw: float, draws: int) -> pd.DataF
         ``peak_p95_kw``.
     """
     terms, limit_w = paper_terms(), 1e3 * limit_kw
-    pue, mean_w = terms["pue"], float(days.racks_w.mean())
+    pue, racks_w = terms["pue"], days.racks_w[:available]
+    rack_w, draws, seed = mean_w(racks_w), int(terms["draws"]), int(terms["seed"])
+    generated = {
+        factor: capacity(factor * racks_w, limit_w, draws, np.random.default_rng(seed))
+        for factor in (1.0, pue)
+    }
     rows = []
-    for name, nameplate_w, factors in (
-        (TERMS[0], 1e3 * rack_kw, (1.0, pue, 1.0)),
-        (TERMS[1], days.nameplate_w, (1.0, 1.0, 1.0)),
-        (TERMS[2], days.nameplate_w, (pue, pue, pue)),
+    for name, nameplate_w, mean_factor, factor in (
+        (TERMS[0], 1e3 * rack_kw, pue, 1.0),
+        (TERMS[1], days.nameplate_w, 1.0, 1.0),
+        (TERMS[2], pue * days.nameplate_w, pue, pue),
     ):
-        rng = np.random.default_rng(int(terms["seed"]))
         counts = (
-            constant_capacity(factors[0] * nameplate_w, limit_w),
-            constant_capacity(factors[1] * mean_w, limit_w),
-            capacity(factors[2] * days.racks_w, limit_w, draws, rng),
+            constant_capacity(nameplate_w, limit_w),
+            constant_capacity(mean_factor * rack_w, limit_w),
+            generated[factor],
         )
         rows += [
             {"terms": name, "method": method} | count

@@ -7,9 +7,9 @@ import numpy as np
 import pandas as pd
 from matplotlib.figure import Figure
 
-from sitetrace.planning import resample
-from sitetrace.plots.style import BAND, GENERATED, MARKERS, MEASURED, OTHER, PAPER
+from sitetrace.plots.style import BAND, GENERATED, MEASURED, OTHER, PAPER
 
+LEAST_MARGIN = 30  # steps
 STEPS = {1: ("1 s", GENERATED, "-"), 60: ("1 min", OTHER, "--"), 900: ("15 min", PAPER, ":")}
 
 
@@ -145,6 +145,7 @@ def risk(curve: pd.DataFrame) -> Figure:
     panels[0].set_ylabel("probability that a day\nexceeds the limit")
     panels[1].set_ylabel("time above [min a year]")
     panels[1].set_yscale("log")
+    panels[1].minorticks_off()
     panels[1].set_xlabel("racks in the row")
     figure.legend(*panels[0].get_legend_handles_labels(), loc="outside upper center", ncols=3,
                   fontsize=9)  # fmt: skip
@@ -167,10 +168,11 @@ def battery(table: pd.DataFrame) -> Figure:
     figure, axes = plt.subplots(figsize=(8, 3.4))
     rates = list(dict.fromkeys(table["rate_w"]))
     shades = plt.colormaps["viridis"](np.linspace(0.0, 0.85, len(rates)))
-    for rate_w, shade, marker in zip(rates, shades, (MARKERS * 2)[: len(rates)], strict=True):
+    widths = np.linspace(5.0, 1.2, len(rates))  # lines that coincide stay visible
+    for rate_w, shade, width in zip(rates, shades, widths, strict=True):
         part = table[table["rate_w"] == rate_w]
-        axes.plot(part["store_kwh"], part["racks"], marker=marker, ms=5, color=shade,
-                  label=f"{rate_w / 1e3:g} kW")  # fmt: skip
+        axes.plot(part["store_kwh"], part["racks"], "o-", ms=width + 2, lw=width, color=shade,
+                  drawstyle="steps-post", label=f"{rate_w / 1e3:g} kW")  # fmt: skip
     smallest = table.loc[table["store_kwh"] > 0, "store_kwh"].min()
     axes.set_xscale("symlog", linthresh=smallest)
     stores = sorted(set(table["store_kwh"]))
@@ -179,12 +181,12 @@ def battery(table: pd.DataFrame) -> Figure:
     axes.yaxis.set_major_locator(plt.MaxNLocator(integer=True))
     axes.set_xlabel("usable energy of the battery [kWh]")
     axes.set_ylabel("racks with no exceedance")
-    axes.legend(title="its power", fontsize=9)
+    figure.legend(title="its power", fontsize=9, loc="outside upper center", ncols=len(rates))
     return figure
 
 
-def discharge(run: pd.DataFrame, limit_kw: float, step_s: float = 60.0) -> Figure:
-    """Draw a day with a battery.
+def discharge(run: pd.DataFrame, limit_kw: float) -> Figure:
+    """Draw the deepest discharge of a battery, from full to full.
 
     Parameters
     ----------
@@ -192,26 +194,28 @@ def discharge(run: pd.DataFrame, limit_kw: float, step_s: float = 60.0) -> Figur
         From `sitetrace.studies.battery.with_battery`.
     limit_kw : float
         Limit of the row, kW.
-    step_s : float
-        Over how long the lines are averaged, seconds.
 
     Returns
     -------
     matplotlib.figure.Figure
-        Power of row and grid; below it what is stored.
+        Power of row and grid, and below it what is missing from full; with some time about it.
     """
-    dt_s = float(run["time_s"].iloc[1])
-    columns = run[["power_w", "grid_w", "stored_kwh"]].to_numpy()
-    power_w, grid_w, stored_kwh = resample(columns, dt_s, step_s).T
-    hours = np.arange(len(power_w)) * step_s / 3600
+    stored = run["stored_kwh"]
+    deepest = int(stored.idxmin())
+    full = np.flatnonzero(stored.to_numpy() >= stored.max())
+    first = full[full <= deepest].max(initial=0)
+    last = full[full >= deepest].min(initial=len(run) - 1)
+    margin = max(LEAST_MARGIN, (last - first) // 2)
+    part = run.iloc[max(first - margin, 0) : last + margin]
+    minutes = part["time_s"] / 60
     figure, panels = plt.subplots(2, 1, figsize=(8, 4.6), sharex=True, height_ratios=[3, 1.6])
-    panels[0].plot(hours, power_w / 1e3, color=GENERATED, lw=0.8, label="row")
-    panels[0].plot(hours, grid_w / 1e3, color=PAPER, lw=0.8, ls="--", label="from the grid")
+    panels[0].plot(minutes, part["power_w"] / 1e3, color=GENERATED, label="row")
+    panels[0].plot(minutes, part["grid_w"] / 1e3, "--", color=PAPER, label="from the grid")
     panels[0].axhline(limit_kw, color=MEASURED, lw=1, ls=":", label="limit")
     panels[0].set_ylabel("power [kW]")
-    panels[0].legend(fontsize=9, ncols=3, loc="lower center")
-    panels[1].plot(hours, stored_kwh, color=OTHER)
-    panels[1].set_ylim(0, None)
-    panels[1].set_ylabel("stored [kWh]")
-    panels[1].set_xlabel("hour")
+    figure.legend(*panels[0].get_legend_handles_labels(), loc="outside upper center", ncols=3,
+                  fontsize=9)  # fmt: skip
+    panels[1].plot(minutes, 1e3 * (part["stored_kwh"] - stored.max()), color=OTHER)
+    panels[1].set_ylabel("stored, less\nfull [Wh]")
+    panels[1].set_xlabel("minutes since the day began")
     return figure

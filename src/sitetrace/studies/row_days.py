@@ -106,6 +106,7 @@ def study(
     rates_kw: list[float],
     draws: int,
     few: int,
+    available: int,
     seed: int,
 ) -> Days:
     """Look at each day once.
@@ -122,6 +123,8 @@ def study(
         Random orders of the racks a day.
     few : int
         Of these, how many for batteries and caps.
+    available : int
+        Racks that the paper's rule draws from: the first so many.
     seed : int
         Seed of the orders.
 
@@ -140,7 +143,9 @@ def study(
             first = racks_w, dt_s, float(site["nameplate_w"].to_numpy()[of_racks].mean())
         rule, orders, subsets = np.random.default_rng([seed, day]).spawn(3)
         some = random_orders(len(racks_w), few, orders)
-        tables["capacity"].append(pd.DataFrame([capacity(racks_w, limit_w, draws, rule)]))
+        tables["capacity"].append(
+            pd.DataFrame([capacity(racks_w[:available], limit_w, draws, rule)])
+        )
         tables["peaks"].append(day_peaks(racks_w, dt_s, limit_w, STEPS_S, draws, subsets))
         tables["needs"].append(day_needs(racks_w, dt_s, limit_w, rates_w, some))
         tables["caps"].append(_caps(racks_w, dt_s, limit_w, some))
@@ -152,11 +157,14 @@ def study(
 
 
 def _caps(racks_w: np.ndarray, dt_s: float, limit_w: float, orders: np.ndarray) -> pd.DataFrame:
-    """Cap subsets of all sizes; sizes that keep the limit are zeros."""
+    """Cap subsets of all sizes; those that keep the limit are zeros."""
+    nothing = dict.fromkeys(capped(np.ones(1), dt_s, 2.0), 0.0)
     rows = []
     for draw, order in enumerate(orders):
         total_w = np.zeros(racks_w.shape[1])
         for size, rack in enumerate(order, start=1):
             total_w += racks_w[rack]
-            rows.append({"draw": draw, "racks": size} | capped(total_w, dt_s, limit_w))
+            above = total_w.max() > limit_w
+            cut = capped(total_w, dt_s, limit_w) if above else nothing
+            rows.append({"draw": draw, "racks": size} | cut)
     return pd.DataFrame(rows)
