@@ -348,7 +348,7 @@ def conclusion(counts: pd.DataFrame, spread_kw: pd.DataFrame, carried: pd.DataFr
     spread_kw : pandas.DataFrame
         From `spread`.
     carried : pandas.DataFrame
-        From `held`.
+        From `held`, with a battery of nothing among them.
 
     Returns
     -------
@@ -358,14 +358,15 @@ def conclusion(counts: pd.DataFrame, spread_kw: pd.DataFrame, carried: pd.DataFr
     racks = counts.set_index(["terms", "method"])["racks"]
     gain = {term: racks[term, METHODS[2]] / racks[term, METHODS[0]] for term in TERMS[:2]}
     last = spread_kw.iloc[-1]
-    without, most = carried["racks"].min(), carried["racks"].max()
+    without = carried.loc[carried["store_kwh"] == 0, "racks"].min()
+    most = carried["racks"].max()
     return "\n".join(
         [
             f"racks by trace over racks by nameplate: {gain[TERMS[0]]:.1f} as published, "
             f"{gain[TERMS[1]]:.1f} with the boards' own nameplate",
             f"spread of the peak of all {last['racks']:.0f} racks: {last['within_kw']:.1f} kW over "
             f"subsets, more than 0 over days: {bool(last['between_kw'] > 0)}",
-            f"no exceedance, 95% of days and subsets: {without} racks with the least battery, "
+            f"no exceedance, 95% of days and subsets: {without} racks without a battery, "
             f"{most} with the greatest (round trip {100 * EFFICIENCY:.0f}%)",
         ]
     )
