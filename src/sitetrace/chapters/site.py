@@ -23,7 +23,7 @@ from sitetrace.planning import (
 from sitetrace.records import record
 from sitetrace.studies import hierarchy
 from sitetrace.studies.levels import peaks_of, power_at, step_of
-from sitetrace.studies.scene import FEW, QUARTER_S, Scene
+from sitetrace.studies.scene import FEW, QUARTER_S, SIZES, Scene
 from sitetrace.studies.setups import STEP_S, Setup, simple_facilities, simulated
 from sitetrace.studies.sizing import facility_numbers
 
@@ -311,7 +311,7 @@ def _flattening(scene: Scene, given: dict) -> list[dict]:
     rows = [
         _answer(f"cov_by_servers:{row.servers}:cov", row.cov,
                 (min(row.cov_p5, row.cov), max(row.cov_p95, row.cov)), **given)
-        for row in scene.curve.itertuples()
+        for row in scene.curve[scene.curve["servers"].isin(SIZES)].itertuples()
     ]  # fmt: skip
     law = hierarchy.power_law(scene.curve)
     law |= {"single_mean": scene.single.mean()}

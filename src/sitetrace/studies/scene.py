@@ -69,8 +69,8 @@ class Scene:
     @property
     def label(self) -> str:
         """Source and name, for figures."""
-        source = "paper's numbers" if self.setup.data == "paper" else self.setup.data
-        return f"{self.setup.name.replace('_', ' ')} ({source})"
+        name, data = self.setup.name.replace("_", " "), self.setup.data
+        return name if name == data else f"{name} ({data})"
 
 
 def simulate(setup: Setup, method: str, seed: int, folder: Path) -> Scene:
@@ -107,7 +107,7 @@ def simulate(setup: Setup, method: str, seed: int, folder: Path) -> Scene:
         facility_w,
         quarters_w,
         hierarchy.by_unit(site, setup.non_gpu_w),
-        hierarchy.cov_by_servers(servers, list(SIZES), SUBSETS, rng),
+        hierarchy.cov_by_servers(servers, sorted({*SIZES, setup.servers}), SUBSETS, rng),
         hierarchy.separate(servers),
         hierarchy.separate(servers.of(np.arange(FEW))),
         single,

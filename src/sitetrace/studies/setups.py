@@ -27,11 +27,11 @@ if TYPE_CHECKING:
 NON_GPU_W, PUE = 1000.0, 1.3  # the paper's, for servers of eight GPUs
 GPUS = 8
 STEP_S = 0.25
-SERVEGEN_DAY_H = 48.0  # which of the recorded fourteen days: the third, whole
 TRAFFIC = {
     "diurnal": "a made-up day: Poisson arrivals, the rate a cosine with its maximum at 15:00",
     "azure": "a made-up day with the token lengths of an hour of Azure's conversations of 2023",
-    "servegen": "a day of ServeGen's production rates by client, scaled to the servers",
+    "servegen": "ServeGen's day of a reasoning model: production rates and lengths by client, scaled to "
+    "the servers",
     "poisson": "Poisson arrivals at a constant rate",
 }
 
@@ -112,11 +112,11 @@ def traffic(kind: str, rate_per_server: float, folder: Path) -> dict:
     if kind == "servegen":
         recorded = dataset_path("servegen")
         files = {
-            "file": recorded / "m-small_rates.csv",
-            "lengths": recorded / "m-small_lengths.csv",
+            "file": recorded / "deepseek-r1_rates.csv",
+            "lengths": recorded / "deepseek-r1_lengths.csv",
         }
         named = {key: str(path.resolve()) for key, path in files.items()}
-        return given | {"pattern": "clients", "offset_h": SERVEGEN_DAY_H} | named
+        return given | {"pattern": "clients"} | named
     raise InputError(f"traffic {kind!r}: there are {', '.join(TRAFFIC)}")
 
 
