@@ -1,6 +1,7 @@
 """Fixtures shared by all tests."""
 
 import os
+import sys
 from pathlib import Path
 
 import pytest
@@ -23,3 +24,23 @@ def torch():
 
         return torch
     return pytest.importorskip("torch")
+
+
+@pytest.fixture
+def call(monkeypatch, capsys):
+    """Run the command in this process: exit code, stdout, stderr."""
+
+    from sitetrace.cli import main
+
+    def run(*arguments):
+        monkeypatch.setattr(sys, "argv", ["sitetrace", *map(str, arguments)])
+        capsys.readouterr()
+        try:
+            main()
+            code = 0
+        except SystemExit as end:
+            code = end.code or 0
+        out, err = capsys.readouterr()
+        return code, out, err
+
+    return run

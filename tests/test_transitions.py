@@ -12,6 +12,7 @@ from sitetrace.transitions import (
     log_likelihood,
     sample_path,
 )
+from sitetrace.walking import walk_matrix
 
 STICKY = np.array([[0.0, 0.5, 0.5, 0.0], [0.0, 0.9, 0.08, 0.02], [0.0, 0.1, 0.8, 0.1],
                    [0.0, 0.02, 0.18, 0.8]])  # fmt: skip
@@ -127,3 +128,14 @@ def test_long_paths_do_not_depend_on_chunks(observed, monkeypatch):
         monkeypatch.setattr("sitetrace.transitions.CHUNK", 97)
         assert (sample_path(fitted, table, quiet, np.random.default_rng(5)) == whole).all()
         monkeypatch.undo()
+
+
+@pytest.mark.parametrize("kind", ["markov", "logit"])
+def test_states_are_drawn_with_the_probabilities_of_the_matrix(observed, kind):
+    table, previous, state = observed
+    fitted = fit_transitions(kind, table, previous, state, np.ones(state.size, bool), 5)
+    quiet = np.arange(len(table)) % 11 < 2
+    for seed in range(5):
+        uniform = np.random.default_rng(seed).random(len(table))
+        expected = walk_matrix(fitted.matrix(table), quiet, uniform, 2)
+        assert (fitted.path(table, quiet, uniform, 2) == expected).all()

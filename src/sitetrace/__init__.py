@@ -16,8 +16,10 @@ _VERBS = {
     "evaluate": "evaluation",
     "shipped_model": "datasets",
     "read_requests": "requests",
+    "read_scenario": "scenario",
     "simulate_site": "site",
     "read_site": "sitefile",
+    "read_scenario": "scenario",
 }
 _MODULES = (
     "baselines",

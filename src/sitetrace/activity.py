@@ -6,6 +6,7 @@ import numpy as np
 import pandas as pd
 
 from sitetrace.timeline import Timeline
+from sitetrace.walking import amounts_in_bins, count_before
 
 COLUMNS = (
     "active",
@@ -16,6 +17,7 @@ COLUMNS = (
     "decode_tokens",
 )
 PAPER_COLUMNS = ("active", "delta_active")
+ROW = [*COLUMNS, "quiet_for_s"]
 
 
 def activity_table(timeline: Timeline, end_times_s: np.ndarray, dt_s: float) -> pd.DataFrame:
@@ -39,28 +41,68 @@ def activity_table(timeline: Timeline, end_times_s: np.ndarray, dt_s: float) -> 
         prefill; ``prefill_tokens``, ``decode_tokens``: tokens in the bin, spread evenly over
         their step; ``quiet_for_s``: time since the engine's last work, infinite before the first.
     """
-    requests, segments = timeline.requests, timeline.segments
-    ends = np.asarray(end_times_s, dtype=float)
-    active = _count(requests["arrival_s"], ends) - _count(requests["end_s"], ends)
-    length = (segments["end_s"] - segments["start_s"]).to_numpy()
-    amounts = {
-        "busy_share": length / dt_s,
-        "prefill_share": np.where(segments["prefill_tokens"] > 0, length, 0.0) / dt_s,
-        "prefill_tokens": segments["prefill_tokens"].to_numpy(dtype=float),
-        "decode_tokens": segments["decode_tokens"].to_numpy(dtype=float),
-    }
-    table = {"active": active, "delta_active": np.diff(active, prepend=active[:1])}
-    for name, amount in amounts.items():
-        table[name] = amount_in_bins(segments, amount, ends, dt_s)
-    for name in ("busy_share", "prefill_share"):
-        # epoch seconds are floats of a fraction of a microsecond: a full bin may come out as more
-        table[name] = np.minimum(table[name], 1.0)
-    table["quiet_for_s"] = _time_since_work(segments, ends)
-    return pd.DataFrame(table)
+    ends = np.array(end_times_s, dtype=float)
+    events = (np.sort(timeline.requests[name].to_numpy()) for name in ("arrival_s", "end_s"))
+    segments = timeline.segments.to_numpy(dtype=float)
+    return pd.DataFrame(activity_columns(segments, tuple(events), ends, dt_s).T, columns=ROW)
+
+
+def activity_columns(
+    segments: np.ndarray,
+    events: tuple[np.ndarray, np.ndarray],
+    ends: np.ndarray,
+    dt_s: float,
+    earlier: np.ndarray | None = None,
+    worked_s: float = -np.inf,
+) -> np.ndarray:
+    """Describe the engine's work as `activity_table` does, from bare arrays.
+
+    Parameters
+    ----------
+    segments : numpy.ndarray
+        Columns as in `sitetrace.timeline.Timeline`, shape (m, 7).
+    events : tuple of numpy.ndarray
+        Ascending arrivals and ends of requests, seconds.
+    ends : numpy.ndarray
+        End of each bin, ascending, seconds, shape (n,).
+    dt_s : float
+        Length of a bin, seconds.
+    earlier : numpy.ndarray, optional
+        Result for the bins just before, shape (7, k).
+    worked_s : float
+        End of the last work before these segments, seconds.
+
+    Returns
+    -------
+    numpy.ndarray
+        As the columns of `activity_table`, shape (7, k + n): the earlier bins first.
+    """
+    known = 0 if earlier is None else earlier.shape[1]
+    table = np.empty((len(ROW), known + ends.size))
+    columns = table[:, known:]
+    arrived, ended = (count_before(times, ends, True) for times in events)
+    columns[0] = arrived - ended
+    before = columns[0, :1]
+    if known:
+        table[:, :known] = earlier
+        before = earlier[0, -1:]
+        columns[0] += before
+    columns[1] = np.diff(columns[0], prepend=before)
+    # copies: the compiled passes are made once, for arrays that lie in one piece
+    begin, finish, prefill, decode = np.array(segments[:, [0, 1, 5, 6]].T, order="C")
+    share = (finish - begin) / dt_s
+    amounts = np.array([share, np.where(prefill > 0, share, 0.0), prefill, decode])
+    knots = np.column_stack([begin, finish]).reshape(-1)
+    amounts_in_bins(knots, amounts, ends - dt_s, ends, columns[2:6])
+    # epoch seconds are floats of a fraction of a microsecond: a full bin may come out as more
+    np.minimum(columns[2:4], 1.0, out=columns[2:4])
+    finished = np.concatenate([[worked_s], finish])[count_before(begin, ends, False)]
+    columns[6] = np.maximum(ends - finished, 0.0)
+    return table
 
 
 def amount_in_bins(
-    segments: pd.DataFrame, amount: np.ndarray, end_times_s: np.ndarray, dt_s: float
+    segments: pd.DataFrame, amount: np.ndarray, end_times_s: np.ndarray, dt_s: float | np.ndarray
 ) -> np.ndarray:
     """Spread an amount per segment evenly over its time and sum it by bins.
 
@@ -72,34 +114,16 @@ def amount_in_bins(
         What each segment holds (tokens, seconds, joules), shape (segments,).
     end_times_s : numpy.ndarray
         End of each bin, seconds, shape (n,).
-    dt_s : float
-        Length of a bin, seconds.
+    dt_s : float or numpy.ndarray
+        Length of each bin, seconds.
 
     Returns
     -------
     numpy.ndarray
         Amount in each bin, shape (n,); nothing is lost or counted twice.
     """
-    if segments.empty:
-        return np.zeros(len(end_times_s))
-    knots = segments[["start_s", "end_s"]].to_numpy().ravel()
-    total = np.cumsum(amount)
-    level = np.column_stack([total - amount, total]).ravel()
-    before = np.interp(end_times_s - dt_s, knots, level)
-    return np.maximum(np.interp(end_times_s, knots, level) - before, 0.0)
-
-
-def _count(times: pd.Series, at: np.ndarray) -> np.ndarray:
-    """Count the events up to and at each time."""
-    return np.searchsorted(np.sort(times.to_numpy()), at, side="right").astype(float)
-
-
-def _time_since_work(segments: pd.DataFrame, ends: np.ndarray) -> np.ndarray:
-    """Seconds since the engine last did anything, 0 while it works, infinite before."""
-    begin = segments["start_s"].to_numpy()
-    finish = segments["end_s"].to_numpy()
-    last = np.searchsorted(begin, ends, side="left") - 1
-    since = np.full(ends.shape, np.inf)
-    worked = last >= 0
-    since[worked] = np.maximum(ends[worked] - finish[last[worked]], 0.0)
-    return since
+    knots = np.column_stack([segments["start_s"], segments["end_s"]]).reshape(-1)
+    ends = np.array(end_times_s, dtype=float)
+    found = np.empty((1, ends.size))
+    amounts_in_bins(knots, np.array([amount], dtype=float), ends - dt_s, ends, found)
+    return found[0]

@@ -4,18 +4,23 @@ from __future__ import annotations
 
 import numpy as np
 
+from sitetrace import states_stream
 from sitetrace.generator import StatesModel
 from sitetrace.plant import Plant, Pool
+from sitetrace.relay import Unfinished, idle_engine, relay
+from sitetrace.rendering import STATES
+from sitetrace.serving import Server
 from sitetrace.timeline_model import TimelineModel
 
 # traffic of a pool has another key, so that no two share their numbers
 SERVER_KEY = 1
 
 Requests = tuple[np.ndarray, np.ndarray]
+State = dict[str, np.ndarray]
 Series = list[list[np.ndarray]]
 
 
-def begin(model: TimelineModel | StatesModel) -> dict[str, np.ndarray]:
+def begin(model: TimelineModel | StatesModel) -> State:
     """Switch a server on: idle, with nothing to do.
 
     Parameters
@@ -27,22 +32,26 @@ def begin(model: TimelineModel | StatesModel) -> dict[str, np.ndarray]:
     -------
     dict of str to numpy.ndarray
         What `advance` goes on from.
-    """
-    from sitetrace.relay import idle_engine
-    from sitetrace.rendering import STATES
 
-    return idle_engine()._asdict() | {"power": np.zeros(STATES)}
+    Raises
+    ------
+    InputError
+        If the model cannot work stretch by stretch.
+    """
+    if isinstance(model, TimelineModel):
+        return idle_engine()._asdict() | {"power": np.zeros(STATES)}
+    return idle_engine()._asdict() | states_stream.begin(model)
 
 
 def advance(
     pool: Pool,
-    state: dict[str, np.ndarray],
+    state: State,
     requests: Requests,
     span_s: tuple[float, float],
     rng: np.random.Generator,
-    total_w: np.ndarray,
-) -> dict[str, np.ndarray]:
-    """Let a server work for a while and add its power to a total.
+    n_bins: int,
+) -> tuple[np.ndarray, State]:
+    """Let a server work for a while.
 
     Parameters
     ----------
@@ -56,23 +65,33 @@ def advance(
         Begin and end, seconds.
     rng : numpy.random.Generator
         Source of randomness.
-    total_w : numpy.ndarray
-        Watts, shape (bins of the model's step,); changed in place.
+    n_bins : int
+        Bins of the model's step in the span.
 
     Returns
     -------
-    dict of str to numpy.ndarray
+    gpu_w : numpy.ndarray
+        Mean power of each bin, watts, shape (n_bins,).
+    state : dict of str to numpy.ndarray
         What is left.
     """
-    from sitetrace.relay import Unfinished, relay
-
+    model = pool.model
     before = Unfinished(*(state[name] for name in Unfinished._fields))
-    segments, _, after = relay(pool.model.server, before, *requests, span_s[1])
-    power = state["power"].copy()
-    work = (segments[:, 0], segments[:, 1], segments[:, 3], segments[:, 5])
-    normals = rng.standard_normal(total_w.size, dtype=np.float32)
-    pool.model.add_power(work, span_s[0], normals, power, total_w)
-    return after._asdict() | {"power": power}
+    if isinstance(model.server, Server):
+        segments, ends_s, after = relay(model.server, before, *requests, span_s[1])
+    else:
+        segments, ends_s, after = relay_surrogate(model.server, before, *requests, span_s[1], rng)
+    if isinstance(model, TimelineModel):
+        power, gpu_w = state["power"].copy(), np.zeros(n_bins)
+        work = (segments[:, 0], segments[:, 1], segments[:, 3], segments[:, 5])
+        normals = rng.standard_normal(n_bins, dtype=np.float32)
+        model.add_power(work, span_s[0], normals, power, gpu_w)
+        return gpu_w, after._asdict() | {"power": power}
+    events = (requests[0], ends_s)
+    gpu_w, kept = states_stream.work(model, state, segments, events, span_s[0], n_bins, rng)
+    if pool.idle_w is not None:
+        gpu_w = model.rebase(gpu_w, pool.idle_w)
+    return gpu_w, after._asdict() | kept
 
 
 def work_block(
@@ -80,9 +99,9 @@ def work_block(
     block: tuple[int, int],
     index: int,
     n_bins: int,
-    states: list[dict[str, np.ndarray]],
+    states: list[State],
     routed: dict[int, Requests],
-) -> tuple[np.ndarray, Series, Series, list[dict[str, np.ndarray]]]:
+) -> tuple[np.ndarray, Series, Series, list[State]]:
     """Let a block of racks work for one stretch of time.
 
     Parameters
@@ -121,7 +140,9 @@ def work_block(
         rack_w, base_w = np.zeros(n_bins), 0.0
         while len(after) < len(here) and plant.rack_of[here[len(after)]] == rack:
             number = here[len(after)]
-            server_w, state = _work_server(plant, number, index, span_s, states[len(after)], routed)
+            server_w, state = _work_server(
+                plant, number, index, n_bins, span_s, states[len(after)], routed
+            )
             after.append(state)
             rack_w += server_w
             base_w += plant.base_w[number]
@@ -131,7 +152,7 @@ def work_block(
     return gpu_w, racks, servers, after
 
 
-def _work_server(plant, number, index, span_s, state, routed):  # noqa: ANN001, ANN202
+def _work_server(plant, number, index, n_bins, span_s, state, routed):  # noqa: ANN001, ANN202
     """GPU power of one server at the step of the simulation."""
     pool = plant.pools[plant.pool_of[number]]
     seeds = np.random.SeedSequence(plant.seed, spawn_key=(SERVER_KEY, int(number), index))
@@ -139,10 +160,8 @@ def _work_server(plant, number, index, span_s, state, routed):  # noqa: ANN001, 
     requests = routed.get(number)
     if requests is None:
         requests = pool.stream.server_chunk(*span_s, rng)
-    every = int(plant.dt / pool.model.dt)
-    own_w = np.zeros(round((span_s[1] - span_s[0]) / float(pool.model.dt)))
-    state = advance(pool, state, requests, span_s, rng, own_w)
-    return (own_w if every == 1 else own_w.reshape(-1, every).mean(axis=1)), state
+    gpu_w, state = advance(pool, state, requests, span_s, rng, n_bins * pool.every)
+    return (gpu_w if pool.every == 1 else gpu_w.reshape(-1, pool.every).mean(axis=1)), state
 
 
 def _keep(plant, level, gpu_w, base_w, kept):  # noqa: ANN001, ANN202

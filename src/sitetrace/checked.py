@@ -72,8 +72,19 @@ def parts_in(annotation: Any) -> list[type[Part]]:  # noqa: ANN401
     return [part for inner in get_args(annotation) for part in parts_in(inner)]
 
 
-def _tag(part: type[Part]) -> str:
-    """Name by which a union tells its models apart: the pattern, else the class."""
+def tag_of(part: type[Part]) -> str:
+    """Name by which a union tells its models apart: the pattern, else the class.
+
+    Parameters
+    ----------
+    part : type
+        One of the models.
+
+    Returns
+    -------
+    str
+        Such as ``poisson`` or ``PueFile``.
+    """
     pattern = part.model_fields.get("pattern")
     return part.__name__ if pattern is None else pattern.default
 
@@ -133,7 +144,7 @@ def kind_of(field: FieldInfo) -> str:
     for name, one in (("float", "number"), ("int", "whole number"), ("str", "text")):
         if f"[{name}," in text or text == f"<class '{name}'>":
             words.append((one, f"{one}s"))
-    if "datetime" in text:
+    if "datetime" in text.lower():
         words.append(("time", "times"))
     if "Literal" in text:
         words.append(("name", "names"))
@@ -157,7 +168,9 @@ def nearest(name: object, known: list[str]) -> str:
         The nearest, else all.
     """
     close = difflib.get_close_matches(str(name), known, 1, 0.6)
-    return f"did you mean {close[0]}?" if close else f"there are {', '.join(known)}"
+    listed = ", ".join(known)
+    cut = listed if len(listed) <= 200 else listed[: listed.rindex(",", 0, 200)] + ", ..."
+    return f"did you mean {close[0]}?" if close else f"there are {cut}"
 
 
 def shown(value: object) -> str:
@@ -205,6 +218,8 @@ def first_fault(error: ValidationError, root: type[Part]) -> tuple[Keys, str]:
     """
     faults = error.errors(include_url=False)
     fault = min(faults, key=lambda each: each["type"] != "extra_forbidden")
+    if faults[0]["type"] == "json_invalid":
+        return (), f"{faults[0]['msg']}: write it anew"
     loc, kind, value, context = fault["loc"], fault["type"], fault["input"], fault.get("ctx", {})
     if kind == "extra_forbidden":
         keys, _, here, family = _walk(root, loc[:-1])
@@ -213,10 +228,17 @@ def first_fault(error: ValidationError, root: type[Part]) -> tuple[Keys, str]:
     if kind == "value_error" and isinstance(context["error"], Fault):
         return (*keys, *context["error"].keys), str(context["error"])
     if kind == "union_tag_not_found":
-        return (*keys, "pattern"), f"is missing: give one of {', '.join(map(_tag, here))}"
+        known = {name: part for part in here for name in part.model_fields}
+        odd = [name for name in value if name not in known]
+        if odd:
+            return (*keys, odd[0]), f"no such key here: {nearest(odd[0], list(known))}"
+        return (*keys, "pattern"), f"is missing: give one of {', '.join(map(tag_of, here))}"
     if kind == "union_tag_invalid":
         tag = context["tag"]
-        return (*keys, "pattern"), f"{tag[:40]!r} is no pattern: {nearest(tag, [*map(_tag, here)])}"
+        return (
+            *keys,
+            "pattern",
+        ), f"{tag[:40]!r} is no pattern: {nearest(tag, [*map(tag_of, here)])}"
     if kind == "missing":
         return keys, f"is missing: give {field.description}"
     return keys, _value_fault(kind, value, context, field, here)
@@ -227,7 +249,7 @@ def _walk(root: type[Part], loc: tuple) -> tuple[Keys, FieldInfo | None, list, l
     keys, field, here, family = [], None, [root], [root]
     for step in loc:
         named = [part.model_fields[step] for part in here if step in part.model_fields]
-        told = [part for part in here if _tag(part) == step]
+        told = [part for part in here if tag_of(part) == step]
         if isinstance(step, int):
             keys.append(step)
         elif told and len(here) > 1:  # a union says which of its models it took
@@ -241,9 +263,9 @@ def _walk(root: type[Part], loc: tuple) -> tuple[Keys, FieldInfo | None, list, l
 
 def _unknown_key(key: object, part: type[Part], family: list[type[Part]]) -> str:
     """Say where a key belongs, or how it is spelt."""
-    others = [_tag(rival) for rival in family if key in rival.model_fields]
+    others = [tag_of(rival) for rival in family if key in rival.model_fields]
     if others:
-        return f"belongs to {' and '.join(others)}, not to {_tag(part)}: leave it out"
+        return f"belongs to {' and '.join(others)}, not to {tag_of(part)}: leave it out"
     return f"no such key here: {nearest(key, list(part.model_fields))}"
 
 
@@ -256,16 +278,14 @@ def _value_fault(kind: str, value: object, context: dict, field: FieldInfo, here
     if kind == "literal_error":
         known = [name.strip("'") for name in context["expected"].replace(" or ", ", ").split(", ")]
         return f"{shown(value)} is not known: {nearest(value, known)}"
-    if kind in ("float_type", "int_type", "int_from_float", "finite_number") and not (
-        isinstance(value, dict)
-    ):
+    if kind in ("float_type", "int_type", "int_from_float", "finite_number"):
         wanted = "whole number" if kind.startswith("int") else "number"
         wanted = f"finite {wanted}" if kind == "finite_number" else wanted
-        quotes = " without quotes" if isinstance(value, str) else ""
+        quotes = " as a plain number, without quotes" if isinstance(value, str) else ""
         return f"{shown(value)} is no {wanted}: {allowed}{quotes}"
     if kind == "string_type":
         return f"{shown(value)} is no text: give {field.description}, in quotes"
-    if kind in ("model_type", "model_attributes_type", "float_type"):
+    if kind in ("model_type", "model_attributes_type"):
         known = ", ".join(dict.fromkeys(name for part in here for name in part.model_fields))
         return f"{shown(value)} is no mapping: give keys of {known}"
     if kind == "tuple_type":

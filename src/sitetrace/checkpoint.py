@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import json
+import os
 from pathlib import Path
 
 import numpy as np
 
-from sitetrace.files import InputError, replacing
+from sitetrace.files import InputError
 
 State = dict[str, np.ndarray]
 
@@ -25,19 +26,28 @@ def write_checkpoint(path: Path, done: int, states: list[State], streams: list) 
         State of each server: arrays by name.
     streams : list
         State of each pool's stream and routing: anything that JSON holds, and arrays.
+
+    Raises
+    ------
+    OSError
+        If there is no room.
     """
     told = json.dumps({"done": done, "streams": streams}, default=np.ndarray.tolist)
     packed = {"told": np.array(told)}
     # servers of one kind have arrays of the same names, so that few long arrays hold them all
-    for kind, names in enumerate(dict.fromkeys(tuple(state) for state in states)):
-        members = [i for i, state in enumerate(states) if tuple(state) == names]
+    kinds: dict[tuple, list[int]] = {}
+    for i, state in enumerate(states):
+        form = tuple((name, value.shape[1:], value.dtype.str) for name, value in state.items())
+        kinds.setdefault(form, []).append(i)
+    for kind, (form, members) in enumerate(kinds.items()):
         packed[f"{kind} members"] = np.array(members)
-        for name in names:
+        for name, *_ in form:
             parts = [states[i][name] for i in members]
             packed[f"{kind} {name}"] = np.concatenate(parts)
             packed[f"{kind} {name} lengths"] = np.array([len(part) for part in parts])
-    with replacing(path) as temporary:
-        np.savez(temporary, **packed)
+    fresh = path.with_name(f"new-{path.name}")
+    np.savez(fresh, **packed)
+    os.replace(fresh, path)
 
 
 def read_checkpoint(path: Path) -> tuple[int, list[State], list]:

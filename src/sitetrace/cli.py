@@ -10,6 +10,7 @@ import click
 import numpy as np
 
 from sitetrace import __version__
+from sitetrace.cli_site import site
 from sitetrace.files import InputError, read_json
 from sitetrace.requests import read_requests
 
@@ -32,19 +33,36 @@ def cli() -> None:
 
 
 @cli.command(epilog="Example: sitetrace ingest --power smi.csv --vllm result.json -o my-run")
-@click.option("--power", type=FILE, required=True, help="nvidia-smi, DCGM or Zeus recording.")
-@click.option("--vllm", type=FILE, required=True, help="JSON of vllm bench serve --save-detailed.")
+@click.option("--power", type=FILE, help="nvidia-smi, DCGM or Zeus recording.")
+@click.option("--vllm", type=FILE, help="JSON of vllm bench serve --save-detailed.")
 @click.option("--engine", type=FILE, help="Samples of vLLM's metrics (CSV).")
 @click.option("--model", help="Model; by default the one named in the JSON.")
 @click.option("--hardware", default="unknown", show_default=True, help="GPU type, such as A100.")
 @click.option("--tensor-parallel", type=click.IntRange(1), help="By default all recorded GPUs.")
 @click.option("--utc-offset", help="Zone of local wall times, such as -7 or +05:30; else found.")
-@click.option("-o", "--out", type=FILE, required=True, help="Run directory to be made.")
-def ingest(power, vllm, engine, model, hardware, tensor_parallel, utc_offset, out) -> None:  # noqa: ANN001
-    """Turn recordings of other tools into a run directory."""
+@click.option("--azure", type=FILE, help="Instead: a request trace of Azure, 2023 or 2024.")
+@click.option("--day", help="Of --azure, as 2024-05-16; by default all of it.")
+@click.option("-o", "--out", type=FILE, required=True, help="Run directory, or request table.")
+def ingest(
+    power, vllm, engine, model, hardware, tensor_parallel, utc_offset, azure, day, out
+) -> None:  # noqa: ANN001
+    """Turn recordings of other tools into a run directory, a trace of Azure into requests."""
     from sitetrace.clocks import parse_utc_offset
     from sitetrace.ingest import ingest as ingest_run
 
+    if azure is not None:
+        if power or vllm or engine:
+            raise InputError("--azure: a trace of requests alone: leave the other files out")
+        from sitetrace.azure import read_azure
+        from sitetrace.workload import write_requests
+
+        table, notes = read_azure(azure, day)
+        _say(notes)
+        write_requests(out, table)
+        click.echo(f"wrote {len(table)} requests to {out}")
+        return
+    if power is None or vllm is None or day is not None:
+        raise InputError("ingest: give --power and --vllm, or --azure (and --day)")
     named = read_json(vllm).get("model_id")
     info = {"model": model or (named if isinstance(named, str) else "unknown")}
     info |= {"hardware": hardware}
@@ -58,12 +76,12 @@ def ingest(power, vllm, engine, model, hardware, tensor_parallel, utc_offset, ou
 @cli.command(
     epilog="Example: sitetrace workload bursty --rate 2.5 --cv 2 --duration 300 -o requests.csv"
 )
-@click.argument("pattern", type=click.Choice(["poisson", "bursty", "diurnal", "replay"]))
+@click.argument("pattern", type=click.Choice(["poisson", "bursty", "diurnal", "replay", "fitted"]))
 @click.option("--rate", type=float, default=1.0, show_default=True, help="Requests a second.")
 @click.option("--duration", type=float, default=600.0, show_default=True, help="Seconds.")
 @click.option("--cv", type=float, default=2.0, show_default=True, help="bursty: of the gaps.")
 @click.option("--swing", type=float, default=0.5, show_default=True, help="diurnal: 0 to 1.")
-@click.option("--from", "source", type=FILE, help="replay: requests.csv; others: lengths from it.")
+@click.option("--from", "source", type=FILE, help="replay, fitted: requests; others: lengths.")
 @click.option("--thin", type=float, default=1.0, show_default=True, help="replay: share kept.")
 @click.option("--speed", type=float, default=1.0, show_default=True, help="replay: time-warp.")
 @SEED
@@ -74,9 +92,15 @@ def workload(pattern, rate, duration, cv, swing, source, thin, speed, seed, out)
 
     rng = np.random.default_rng(seed)
     given = None if source is None else read_requests(source)
-    if pattern == "replay":
-        if given is None:
-            raise InputError("--from is missing: replay needs a request table")
+    if given is None and pattern in ("replay", "fitted"):
+        raise InputError(f"--from is missing: {pattern} needs a request table")
+    if pattern == "fitted":
+        from sitetrace.traffic_fit import draw_traffic, fit_traffic
+
+        section = fit_traffic(given)
+        click.echo(f"traffic: {json.dumps(section)}")
+        table = draw_traffic(section, duration, seed)
+    elif pattern == "replay":
         table = streams.replay(given, thin, speed, rng)
     elif pattern == "bursty":
         table = streams.bursty(rate, cv, duration, rng, given)
@@ -266,6 +290,9 @@ def evaluate(measured, requests, generated, more, start, stop, as_json, plot) ->
 
         save_comparison(plot, recording, draws)
     click.echo(json.dumps(result, indent=1) if as_json else format_table(result))
+
+
+cli.add_command(site)
 
 
 @cli.group(epilog="Example: sitetrace data testbed -o testbed --seed 1")

@@ -14,14 +14,17 @@ from typing import Any
 import numpy as np
 import pandas as pd
 from scipy.special import gamma as gamma_function
+from scipy.special import ndtri
 
+from sitetrace.arrivals import Requests, Stream, chunk_rng, gamma_gaps, renew
 from sitetrace.files import InputError, read_table, read_text_table
 from sitetrace.requests import MAX_TOKENS
-from sitetrace.streams import DAY_S, HOUR_S, Requests, chunk_rng, gamma_gaps, renew
+from sitetrace.token_lengths import LogNormalLengths
 
+HOUR_S, DAY_S = 3600.0, 86400.0
 WINDOW_S = 600.0
 LENGTH_WINDOW_S = 6 * HOUR_S
-NORMAL_90, NORMAL_99, NORMAL_MOST = 1.2815516, 2.3263479, 3.5
+QUANTILES = 1024
 STEEPEST = 3.0
 
 
@@ -122,27 +125,23 @@ def law_moments(rates: pd.DataFrame) -> pd.DataFrame:
 
 @dataclass(frozen=True)
 class LengthLaws:
-    """Token lengths by client and window, as log-normal pieces through mean, P50, P90 and P99.
+    """Token lengths by client and window, each as quantiles that are equally likely.
 
-    The logarithm of a length is a broken line over a normal variable: its knots lie at the three
-    percentiles, the piece below P50 is as steep as the mean asks, the one above P99 ends at 3.5
-    standard deviations. A client without a summary borrows: each of its requests has the lengths of
-    a client that has one, drawn by the number of requests.
+    The logarithm of a length is a broken line over a normal variable, with knots at P50, P90 and
+    P99; the piece below P50 is as steep as the mean asks. A client without a summary borrows: each
+    of its requests has the lengths of a client that has one, drawn by the number of requests.
 
     Parameters
     ----------
-    knots : numpy.ndarray
-        Logarithms at the knots, shape (rows, 2, 3).
-    slopes : numpy.ndarray
-        Of the four pieces, shape (rows, 2, 4).
+    quantiles : numpy.ndarray
+        Tokens, input and output, of each summary, shape (rows, 2, 1024).
     row : numpy.ndarray
-        Row of a client in a window of rates, -1 where it borrows, shape (clients, windows).
+        Summary of a client in a window of rates, -1 where it borrows, shape (clients, windows).
     donors : numpy.ndarray
         Cumulated shares of the requests of clients with a summary, shape (windows, clients).
     """
 
-    knots: np.ndarray
-    slopes: np.ndarray
+    quantiles: np.ndarray
     row: np.ndarray
     donors: np.ndarray
 
@@ -167,40 +166,29 @@ class LengthLaws:
         borrows = np.flatnonzero(row < 0)
         donor = np.searchsorted(self.donors[window], rng.random(borrows.size), side="right")
         row[borrows] = self.row[donor, window]
-        drawn = rng.standard_normal((client.size, 2), dtype=np.float32)
-        np.clip(drawn, -NORMAL_MOST, NORMAL_MOST, out=drawn)
+        chances = rng.integers(0, QUANTILES, (2, client.size), dtype=np.uint16)
         tokens = np.empty((client.size, 2), dtype=np.int64)
-        for field in range(2):
-            z = drawn[:, field]
-            knots, slopes = self.knots[row, field], self.slopes[row, field]
-            logarithm = knots[:, 0] + slopes[:, 0] * np.minimum(z, 0)
-            logarithm += slopes[:, 1] * np.clip(z, 0, NORMAL_90)
-            logarithm += slopes[:, 2] * np.clip(z - NORMAL_90, 0, NORMAL_99 - NORMAL_90)
-            logarithm += slopes[:, 3] * np.maximum(z - NORMAL_99, 0)
-            tokens[:, field] = np.clip(np.rint(np.exp(logarithm)), 1, MAX_TOKENS)
+        for field, chance in enumerate(chances):
+            tokens[:, field] = self.quantiles[row, field, chance]
         return tokens
 
 
-def _pieces(summaries: pd.DataFrame) -> tuple[np.ndarray, np.ndarray]:
-    """Return logarithms at the knots and slopes of the pieces, for one field."""
-    knots = np.log(summaries[["p50", "p90", "p99"]].to_numpy())
-    slopes = np.empty((len(knots), 4))
-    slopes[:, 1] = (knots[:, 1] - knots[:, 0]) / NORMAL_90
-    slopes[:, 2] = slopes[:, 3] = (knots[:, 2] - knots[:, 1]) / (NORMAL_99 - NORMAL_90)
-    z = np.linspace(0, NORMAL_MOST, 351)[1:] - 0.005
-    weight = np.exp(-(z**2) / 2)
-    weight /= 2 * weight.sum()
-    above = knots[:, :1] + slopes[:, 1:2] * np.clip(z, 0, NORMAL_90)
-    above += slopes[:, 2:3] * np.maximum(z - NORMAL_90, 0)
-    lower_mean = summaries["mean_tokens"].to_numpy() - np.exp(above) @ weight
-    wanted = lower_mean / np.exp(knots[:, 0])  # mean of exp(-slope * z) over the lower half
-    least, most = np.zeros(len(knots)), np.full(len(knots), STEEPEST)
+def _quantiles(summaries: pd.DataFrame) -> np.ndarray:
+    """Return token counts at equally likely quantiles, for one field; shape (rows, 1024)."""
+    z = ndtri((np.arange(QUANTILES) + 0.5) / QUANTILES)
+    low, high = -z[: QUANTILES // 2], z[QUANTILES // 2 :]
+    p50, p90, p99 = (np.log(summaries[[name]].to_numpy()) for name in ("p50", "p90", "p99"))
+    at_90, at_99 = ndtri([0.90, 0.99])
+    upper = p50 + (p90 - p50) / at_90 * np.minimum(high, at_90)
+    upper = np.exp(upper + (p99 - p90) / (at_99 - at_90) * np.maximum(high - at_90, 0))
+    wanted = 2 * summaries[["mean_tokens"]].to_numpy() - upper.mean(axis=1, keepdims=True)
+    least, most = np.zeros_like(p50), np.full_like(p50, STEEPEST)
     for _ in range(30):
         middle = (least + most) / 2
-        flat = np.exp(-middle[:, None] * z) @ weight > wanted
+        flat = np.exp(p50 - middle * low).mean(axis=1, keepdims=True) > wanted
         least, most = np.where(flat, middle, least), np.where(flat, most, middle)
-    slopes[:, 0] = least
-    return knots, slopes
+    tokens = np.hstack([np.exp(p50 - least * low), upper])
+    return np.clip(np.rint(tokens), 1, MAX_TOKENS).astype(np.int32)
 
 
 def _length_laws(path: Path, clients: np.ndarray, rates: np.ndarray) -> LengthLaws:
@@ -213,7 +201,7 @@ def _length_laws(path: Path, clients: np.ndarray, rates: np.ndarray) -> LengthLa
     ]
     if not np.array_equal(sides[0][keys], sides[1][keys]):
         raise InputError(f"{path}: not every window has input_tokens and output_tokens once")
-    knots, slopes = (np.stack(both, axis=1) for both in zip(*map(_pieces, sides), strict=True))
+    quantiles = np.stack([_quantiles(side) for side in sides], axis=1)
     known = sides[0].reset_index(drop=True)
     windows = np.arange(rates.shape[1]) * WINDOW_S + WINDOW_S / 2
     row = np.full(rates.shape, -1)
@@ -230,11 +218,19 @@ def _length_laws(path: Path, clients: np.ndarray, rates: np.ndarray) -> LengthLa
     share = np.where(share.sum(axis=0) > 0, share, share.sum(axis=1, keepdims=True))
     donors = np.cumsum(share / share.sum(axis=0), axis=0).T
     donors[:, np.flatnonzero(has)[-1] :] = 1.0
-    return LengthLaws(knots, slopes, row, donors)
+    return LengthLaws(quantiles, row, donors)
+
+
+def _shared_chats(rates: np.ndarray) -> LengthLaws:
+    """Give all clients one law."""
+    law = LogNormalLengths()
+    z = ndtri((np.arange(QUANTILES) + 0.5) / QUANTILES)
+    quantiles = np.stack(law.at(z, z))[None]
+    return LengthLaws(quantiles, np.zeros(rates.shape, int), np.ones(rates.T.shape))
 
 
 @dataclass(frozen=True)
-class Clients:
+class Clients(Stream):
     """The sum of many clients' streams; after its last day the recording begins anew.
 
     Each client is a renewal process whose clock runs with its rate: the law of the gaps is that
@@ -273,8 +269,14 @@ class Clients:
 
         Parameters
         ----------
-        index, begin_s, end_s, seed_sequence, carry
-            As in `Stream`.
+        index : int
+            As this and what follows in `Stream`.
+        begin_s, end_s : float
+            Seconds.
+        seed_sequence : numpy.random.SeedSequence
+            Of the stream.
+        carry : dict or None
+            Of the chunk before.
 
         Returns
         -------
@@ -321,9 +323,10 @@ def open_clients(traffic: Any, n_servers: int, folder: Path) -> Clients:
     Parameters
     ----------
     traffic : object
-        ``file`` (rates), ``lengths`` (summaries), ``offset_h`` and ``rate_per_server``: where it
-        is given, all rates are scaled so that the recording's mean is this times the servers.
-        Scaling keeps the coefficients of variation of each client's gaps, as ServeGen does.
+        ``file`` (rates), ``lengths`` (summaries; None: those of shared chats for all), ``offset_h``
+        and ``rate_per_server``: where it is given, all rates are scaled so that the recording's
+        mean is this times the servers. Scaling keeps the coefficients of variation of each
+        client's gaps.
     n_servers : int
         Servers of the pool.
     folder : Path
@@ -339,8 +342,6 @@ def open_clients(traffic: Any, n_servers: int, folder: Path) -> Clients:
     InputError
         If a file is missing or bad.
     """
-    if traffic.lengths is None:
-        raise InputError("traffic: lengths is missing: clients need the summaries of their lengths")
     table = read_rates(folder / traffic.file)
     days = int(table["window_start_s"].max() // DAY_S) + 1
     clients, place = np.unique(table["client"], return_inverse=True)
@@ -352,7 +353,10 @@ def open_clients(traffic: Any, n_servers: int, folder: Path) -> Clients:
     # the windows before the first one that is there hold what it holds
     source = np.maximum.accumulate(np.where(lost, int(np.argmin(lost)), np.arange(lost.size)))
     rates, shapes = rates[:, source], shapes[:, source]
-    lengths = _length_laws(folder / traffic.lengths, clients, rates)
+    if traffic.lengths is None:
+        lengths = _shared_chats(rates)
+    else:
+        lengths = _length_laws(folder / traffic.lengths, clients, rates)
     if traffic.rate_per_server is not None:
         rates = rates * (n_servers * traffic.rate_per_server / rates.sum(axis=0).mean())
     return Clients(rates, shapes, lengths, traffic.offset_h * HOUR_S, int(lost.sum()))

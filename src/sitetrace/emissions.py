@@ -13,6 +13,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from sitetrace.states import Mixture
+from sitetrace.walking import autoregressive, own_deviation
 
 KINDS = ("gaussian", "ar1", "ar1_deviation", "empirical")
 PHI_THRESHOLD = 0.3
@@ -56,15 +57,45 @@ class Emissions:
         numpy.ndarray
             Power, watts, shape (n,).
         """
+        draw = rng.random if self.kind == "empirical" else rng.standard_normal
+        return self.power_of(states, mixture, draw(states.size))[0]
+
+    def power_of(
+        self, states: np.ndarray, mixture: Mixture, noise: np.ndarray, last: float = np.nan
+    ) -> tuple[np.ndarray, float]:
+        """Turn random numbers into the power of a sequence of states that may go on.
+
+        Parameters
+        ----------
+        states : numpy.ndarray
+            State of each bin, integers, shape (n,).
+        mixture : Mixture
+            The states.
+        noise : numpy.ndarray
+            Standard normal numbers; for ``empirical`` numbers from 0 to 1; shape (n,).
+        last : float
+            What is carried over from the bin before; NaN if there was none.
+
+        Returns
+        -------
+        power_w : numpy.ndarray
+            Power, watts, shape (n,).
+        last : float
+            What the next bin needs: the deviation for ``ar1_deviation``, else the power.
+        """
+        if states.size == 0:
+            return np.empty(0), last
         if self.kind == "empirical":
-            return _draw_quantiles(states, self.quantile_w, rng.random(states.size))
-        noise = rng.standard_normal(states.size)
-        if self.kind == "gaussian":
-            return mixture.mean_w[states] + mixture.sigma_w[states] * noise
+            power_w = _draw_quantiles(states, self.quantile_w, noise)
+            return power_w, power_w[-1]
+        mean_w, sigma_w = mixture.mean_w[states], mixture.sigma_w[states]
         phi = np.where(self.phi >= PHI_THRESHOLD, self.phi, 0.0)
+        if self.kind == "ar1":
+            power_w = autoregressive(mean_w, sigma_w, phi[states], noise, last)
+            return power_w, power_w[-1]
         if self.kind == "ar1_deviation":
-            return mixture.mean_w[states] + mixture.sigma_w[states] * _deviation(phi[states], noise)
-        return _autoregressive(states, mixture.mean_w, mixture.sigma_w, phi, noise)
+            noise = own_deviation(phi[states], noise, last)
+        return mean_w + sigma_w * noise, noise[-1]
 
 
 def _draw_quantiles(states: np.ndarray, quantile_w: np.ndarray, u: np.ndarray) -> np.ndarray:
@@ -73,27 +104,6 @@ def _draw_quantiles(states: np.ndarray, quantile_w: np.ndarray, u: np.ndarray) -
     low = place.astype(int)
     below, above = quantile_w[states, low], quantile_w[states, low + 1]
     return below + (place - low) * (above - below)
-
-
-def _autoregressive(
-    states: np.ndarray, mean_w: np.ndarray, sigma_w: np.ndarray, phi: np.ndarray, noise: np.ndarray
-) -> np.ndarray:
-    """AR(1) around the state's mean; the deviation carries over a change of state."""
-    power = np.empty(states.size)
-    scale = sigma_w * np.sqrt(1 - phi**2)
-    last = mean_w[states[0]] if states.size else 0.0
-    for i, k in enumerate(states):
-        last = power[i] = mean_w[k] + phi[k] * (last - mean_w[k]) + scale[k] * noise[i]
-    return power
-
-
-def _deviation(phi: np.ndarray, noise: np.ndarray) -> np.ndarray:
-    """AR(1) of the standardised deviation: normal in every bin, whatever the states do."""
-    deviation = noise * np.sqrt(1 - phi**2)
-    deviation[:1] = noise[:1]
-    for i in range(1, noise.size):
-        deviation[i] += phi[i] * deviation[i - 1]
-    return deviation
 
 
 def fit_emissions(

@@ -1,4 +1,4 @@
-"""Where blocks of racks are worked on: threads of this process, or the workers of a Dask cluster."""
+"""Where blocks of racks are worked on: threads of this process, or workers of a Dask cluster."""
 
 from __future__ import annotations
 
@@ -65,7 +65,7 @@ def _cluster(address: str) -> Iterator[Submit]:
         client = Client(address, timeout=CONNECT_S)
     except (OSError, ValueError) as error:
         raise InputError(
-            f"cluster {address}: no scheduler answers there ({error}): start one with dask scheduler"
+            f"cluster {address}: no scheduler answers ({error}): start one with dask scheduler"
         ) from None
     lost = (KilledWorker, FutureCancelledError)
 

@@ -10,8 +10,8 @@ import numpy as np
 from pydantic import Field, model_validator
 
 from sitetrace.checked import Fault, Number, Part, Text
-from sitetrace.datasets import data_dir
-from sitetrace.files import InputError, read_json, read_table
+from sitetrace.files import InputError, read_table
+from sitetrace.nodes import default_non_gpu
 
 DAY_H = 24.0
 PUE_LIMITS = (1.0, 5.0)
@@ -216,35 +216,13 @@ def greatest_pue(pue: Pue) -> float:
     return pue.idle + (0.0 if outdoor is None else outdoor.per_c * max(warm_c, 0.0))
 
 
-def fitted_non_gpu(gpus: int) -> LinearWatts:
-    """Power of a server beside its GPUs as fitted to wall-plug traces of 8-GPU nodes.
-
-    Parameters
-    ----------
-    gpus : int
-        GPUs of the server; the base is scaled by them.
-
-    Returns
-    -------
-    LinearWatts
-        From ``data/nodes.json``.
-
-    Raises
-    ------
-    InputError
-        If the fit is not there.
-    """
-    fit = read_json(data_dir() / "nodes.json")
-    return LinearWatts(base_w=fit["base_w_per_gpu"] * gpus, per_gpu_w=fit["per_gpu_w"])
-
-
 def non_gpu_law(given: ConstantWatts | LinearWatts | None, gpus: int) -> tuple[float, float]:
     """Give base and slope of a server's power beside its GPUs; both add over servers.
 
     Parameters
     ----------
     given : ConstantWatts, LinearWatts or None
-        As in a scenario; None: `fitted_non_gpu`.
+        As in a scenario; None: `sitetrace.nodes.default_non_gpu`.
     gpus : int
         GPUs of the server.
 
@@ -257,5 +235,6 @@ def non_gpu_law(given: ConstantWatts | LinearWatts | None, gpus: int) -> tuple[f
     """
     if isinstance(given, ConstantWatts):
         return given.constant_w, 0.0
-    law = fitted_non_gpu(gpus) if given is None else given
-    return law.base_w, law.per_gpu_w
+    if given is None:
+        return default_non_gpu(gpus)
+    return given.base_w, given.per_gpu_w

@@ -118,6 +118,21 @@ class StatesModel:
             power_w = self.idle.sample(table["quiet_for_s"].to_numpy(), rng)
         working = states > 0
         power_w[working] = self.emissions.sample(states[working] - 1, self.mixture, rng)
+        return self.within_range(power_w)
+
+    def within_range(self, power_w: np.ndarray) -> np.ndarray:
+        """Keep power near the range that was seen.
+
+        Parameters
+        ----------
+        power_w : numpy.ndarray
+            Power, watts, shape (n,).
+
+        Returns
+        -------
+        numpy.ndarray
+            At most 5% of the range outside, and nothing below 0.
+        """
         low, high = self.power_range_w
         margin = CLIP_SHARE * (high - low)
         return np.clip(power_w, max(low - margin, 0.0), high + margin)

@@ -52,8 +52,29 @@ class Idle:
             Power, watts, shape (n,).
         """
         # a quantile is taken as it is, so that the meter's steps keep their exact values
-        spread = rng.choice(self.deviation_w, size=quiet_for_s.size)
-        return self.mean_w + spread + self.active_w * np.exp(-quiet_for_s / DECAY_S)
+        return self._around(rng.choice(self.deviation_w, size=quiet_for_s.size), quiet_for_s)
+
+    def power_w(self, quiet_for_s: np.ndarray, uniform: np.ndarray) -> np.ndarray:
+        """Turn random numbers into idle power, distributed as by `sample`.
+
+        Parameters
+        ----------
+        quiet_for_s : numpy.ndarray
+            As `sample`.
+        uniform : numpy.ndarray
+            Numbers from 0 to 1, shape (n,).
+
+        Returns
+        -------
+        numpy.ndarray
+            Power, watts, shape (n,).
+        """
+        place = (uniform * self.deviation_w.size).astype(np.int64)
+        return self._around(self.deviation_w[place], quiet_for_s)
+
+    def _around(self, spread_w: np.ndarray, quiet_for_s: np.ndarray) -> np.ndarray:
+        """Idle power of a given spread, and what is left of the load."""
+        return self.mean_w + spread_w + self.active_w * np.exp(-quiet_for_s / DECAY_S)
 
 
 def fit_idle(power_w: np.ndarray, before_load: np.ndarray, quiet_for_s: np.ndarray) -> Idle:

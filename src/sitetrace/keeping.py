@@ -77,6 +77,8 @@ def check_steps(hours: float, step_s: float, chunk_s: float, keep: tuple[Keep, .
         At the key that does not fit.
     """
     step, chunk, span = exact(step_s), exact(chunk_s), 3600 * exact(hours)
+    if (step * 1_000_000) % 1:
+        raise Fault(("step_s",), f"{step_s:.12g} s are no whole number of microseconds: round it")
     for key, length, unit_s in (("hours", span, 3600), ("chunk_s", chunk, 1)):
         if length % step:
             whole = float(max(length // step, 1) * step / unit_s)

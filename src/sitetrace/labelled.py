@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 
 import numpy as np
 import pandas as pd
+from numpy.typing import ArrayLike
 
 
 @dataclass(frozen=True)
@@ -52,7 +54,27 @@ def window_features(table: pd.DataFrame, columns: tuple[str, ...], width: int) -
     numpy.ndarray
         Shape (bins, features).
     """
-    now = table[list(columns)].astype(float)
+    now = bin_features(table, columns).T
+    bins = np.arange(len(now))
+    return np.column_stack([now[np.maximum(bins - lag, 0)] for lag in range(width)])
+
+
+def bin_features(table: Mapping[str, ArrayLike], columns: tuple[str, ...]) -> np.ndarray:
+    """Activity of each bin: the columns asked for, and the logarithm of prompt tokens.
+
+    Parameters
+    ----------
+    table : pandas.DataFrame or dict of str to numpy.ndarray
+        Activity of successive bins.
+    columns : tuple of str
+        As `window_features`.
+
+    Returns
+    -------
+    numpy.ndarray
+        Shape (features, bins).
+    """
+    now = [np.asarray(table[name], dtype=float) for name in columns]
     if "prefill_tokens" in columns:
-        now = now.assign(log_prefill=np.log1p(now["prefill_tokens"]))
-    return np.column_stack([now.shift(lag).fillna(now.iloc[0]).to_numpy() for lag in range(width)])
+        now.append(np.log1p(now[columns.index("prefill_tokens")]))
+    return np.array(now)

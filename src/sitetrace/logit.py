@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import ClassVar
 
 import numpy as np
 import pandas as pd
+from numpy.typing import ArrayLike
 
-from sitetrace.labelled import Labelled, window_features
+from sitetrace.labelled import Labelled, bin_features, window_features
+from sitetrace.walking import walk_logit
 
 PENALTY = 1.0
 WINDOW = 2
@@ -61,6 +64,33 @@ class Logit:
         from scipy.special import softmax
 
         return softmax(score[:, None, :] + self.lag[None, :, :], axis=-1)
+
+    def path(
+        self, table: Mapping[str, ArrayLike], quiet: np.ndarray, uniform: np.ndarray, start: int
+    ) -> np.ndarray:
+        """Draw a sequence of states, as by `matrix`.
+
+        Parameters
+        ----------
+        table : pandas.DataFrame or dict of str to numpy.ndarray
+            Activity of the bins, and of `reach` bins before them where there are any.
+        quiet : numpy.ndarray
+            Bins in which the board is certainly idle, booleans, shape (n,).
+        uniform : numpy.ndarray
+            Numbers from 0 to 1, shape (n,).
+        start : int
+            State before the first bin.
+
+        Returns
+        -------
+        numpy.ndarray
+            States, integers from 0 (idle), shape (n,).
+        """
+        weight = self.weight / self.scale
+        intercept = self.intercept - weight @ self.center
+        now, before = np.split(np.ascontiguousarray(weight.T), WINDOW)
+        law = (now, before, intercept, np.exp(self.lag))
+        return walk_logit(bin_features(table, self.columns), law, quiet, uniform, start)
 
 
 def fit_logit(steps: Labelled, columns: tuple[str, ...]) -> Logit:

@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import ClassVar
 
 import numpy as np
 import pandas as pd
+from numpy.typing import ArrayLike
 
 from sitetrace.labelled import Labelled
+from sitetrace.walking import walk_levels
 
 LEVELS = 5
 
@@ -48,6 +51,32 @@ class Markov:
         """
         level = np.searchsorted(self.edges, table[self.column].to_numpy(), side="right")
         return self.probability[level]
+
+    def path(
+        self, table: Mapping[str, ArrayLike], quiet: np.ndarray, uniform: np.ndarray, start: int
+    ) -> np.ndarray:
+        """Draw a sequence of states, as by `matrix`.
+
+        Parameters
+        ----------
+        table : pandas.DataFrame or dict of str to numpy.ndarray
+            Activity of the bins, and of `reach` bins before them where there are any.
+        quiet : numpy.ndarray
+            Bins in which the board is certainly idle, booleans, shape (n,).
+        uniform : numpy.ndarray
+            Numbers from 0 to 1, shape (n,).
+        start : int
+            State before the first bin.
+
+        Returns
+        -------
+        numpy.ndarray
+            States, integers from 0 (idle), shape (n,).
+        """
+        drive = np.asarray(table[self.column], dtype=float)
+        drive = drive[drive.size - quiet.size :]
+        cumulated = np.cumsum(self.probability, axis=2)
+        return walk_levels(drive, self.edges, cumulated, quiet, uniform, start)
 
 
 def fit_markov(steps: Labelled, columns: tuple[str, ...]) -> Markov:

@@ -2,18 +2,54 @@
 
 from __future__ import annotations
 
-from typing import Annotated, Literal
+from typing import Annotated, Any, Literal
 
-from pydantic import Field
+from pydantic import Discriminator, Field, Tag
 
 from sitetrace.checked import Number, Part, Text
+from sitetrace.requests import MAX_TOKENS
+from sitetrace.workload import (
+    INPUT_LIMIT,
+    INPUT_MEDIAN,
+    INPUT_SIGMA,
+    OUTPUT_LIMIT,
+    OUTPUT_MEDIAN,
+    OUTPUT_SIGMA,
+)
 
 MAX_HOURS = 24 * 366
 Rate = Annotated[Number, Field(gt=0, le=1000)]
+Tokens = Annotated[Number, Field(ge=1, le=MAX_TOKENS)]
+Sigma = Annotated[Number, Field(ge=0, le=10)]
 Routing = Literal["random", "round_robin", "least_loaded", "session"]
 RATE = "mean requests a second and server of the pool"
-LENGTHS = "request table (CSV) whose rows are drawn for token lengths; else those of shared chats"
+LENGTHS = (
+    "request table (CSV) whose rows are drawn for token lengths, or a mapping with the numbers of "
+    "a log-normal law; else those of shared chats"
+)
 ROUTING = "how requests reach the servers: random, round_robin, least_loaded or session"
+
+
+class LengthLaw(Part):
+    """Log-normal token lengths, as `sitetrace.traffic_fit.fit_traffic` finds them."""
+
+    input_median: Tokens = Field(INPUT_MEDIAN, description="median prompt, tokens")
+    input_sigma: Sigma = Field(INPUT_SIGMA, description="spread of its logarithm")
+    input_limit: Tokens = Field(INPUT_LIMIT, description="longest prompt, tokens")
+    output_median: Tokens = Field(OUTPUT_MEDIAN, description="median answer, tokens")
+    output_sigma: Sigma = Field(OUTPUT_SIGMA, description="spread of its logarithm")
+    output_limit: Tokens = Field(OUTPUT_LIMIT, description="longest answer, tokens")
+    correlation: Number = Field(0.0, ge=-1, le=1, description="of the two logarithms")
+
+
+def _length_form(value: Any) -> str:  # noqa: ANN401
+    return "LengthLaw" if isinstance(value, dict | LengthLaw) else "file"
+
+
+Lengths = Annotated[
+    Annotated[LengthLaw, Tag("LengthLaw")] | Annotated[Text, Tag("file")],
+    Discriminator(_length_form),
+]
 
 
 class Poisson(Part):
@@ -21,7 +57,7 @@ class Poisson(Part):
 
     pattern: Literal["poisson"] = Field("poisson", description="poisson")
     rate_per_server: Rate = Field(description=RATE)
-    lengths: Text | None = Field(None, description=LENGTHS)
+    lengths: Lengths | None = Field(None, description=LENGTHS)
     routing: Routing = Field("random", description=ROUTING)
 
 
@@ -33,7 +69,7 @@ class Bursty(Part):
     cv: Number = Field(
         2.0, gt=0, le=100, description="coefficient of variation of the pool's gaps; 1 is Poisson"
     )
-    lengths: Text | None = Field(None, description=LENGTHS)
+    lengths: Lengths | None = Field(None, description=LENGTHS)
     routing: Routing = Field("random", description=ROUTING)
 
 
@@ -44,7 +80,7 @@ class Diurnal(Part):
     rate_per_server: Rate = Field(description=RATE)
     swing: Number = Field(0.5, ge=0, le=1, description="greatest rate less the mean, over the mean")
     peak_hour: Number = Field(15.0, ge=0, le=24, description="local hour of day of the maximum")
-    lengths: Text | None = Field(None, description=LENGTHS)
+    lengths: Lengths | None = Field(None, description=LENGTHS)
     routing: Routing = Field("random", description=ROUTING)
 
 
@@ -52,14 +88,11 @@ class Replay(Part):
     """A recorded stream of requests for the whole pool, from its beginning again when it ends."""
 
     pattern: Literal["replay"] = Field("replay", description="replay")
-    file: Text = Field(description="CSV with arrival_s,input_tokens,output_tokens")
+    file: Text = Field(description="CSV with arrival_s,input_tokens,output_tokens[,session]")
     thin: Number = Field(1.0, gt=0, le=1, description="share of requests kept")
     speed: Number = Field(1.0, gt=0, le=1000, description="time-warp: 2 replays twice as fast")
     offset_h: Number = Field(
         0.0, ge=0, le=MAX_HOURS, description="hours into the recording at second 0"
-    )
-    lengths: Text | None = Field(
-        None, description="request table (CSV) whose rows are drawn for token lengths; else its own"
     )
     routing: Routing = Field("random", description=ROUTING)
 
@@ -69,9 +102,7 @@ class Clients(Part):
 
     pattern: Literal["clients"] = Field("clients", description="clients")
     file: Text = Field(description="CSV of rates by client and window, in ServeGen's form")
-    lengths: Text | None = Field(
-        None, description="CSV of token-length summaries by client; else those of shared chats"
-    )
+    lengths: Text = Field(description="CSV of token-length summaries by client")
     rate_per_server: Rate | None = Field(
         None, description=f"{RATE}, to which the whole stream is scaled; else as recorded"
     )

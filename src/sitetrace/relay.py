@@ -7,6 +7,7 @@ here a stretch hands over only those that still run or wait: memory does not gro
 from __future__ import annotations
 
 from dataclasses import astuple
+from functools import lru_cache
 from typing import NamedTuple
 
 import numpy as np
@@ -91,14 +92,18 @@ def relay(
         Columns as in `sitetrace.timeline.Timeline`, shape (segments, 7); the last may reach a step
         beyond the end.
     ends_s : numpy.ndarray
-        When requests ended, in the order of their arrival, seconds.
+        When requests ended, ascending, seconds.
     after : Unfinished
         For the next stretch.
     """
-    law = np.array(astuple(server)[:5])
-    limits = np.array(astuple(server)[6:])
-    segments, ends_s, after = _relay(until_s, law, limits, before, arrival_s, tokens)
+    segments, ends_s, after = _relay(until_s, *_numbers(server), before, arrival_s, tokens)
     return segments, ends_s, Unfinished(*after)
+
+
+@lru_cache(maxsize=256)
+def _numbers(server: Server) -> tuple[np.ndarray, np.ndarray]:
+    """Law and limits as `run_until` takes them."""
+    return np.array(astuple(server)[:5]), np.array(astuple(server)[6:])
 
 
 @njit(cache=True, nogil=True, error_model="numpy")
@@ -167,4 +172,4 @@ def _relay(until, law, limits, before, arrival, asked):
         place[preempted[: counts[N_PREEMPTED]]],
         tally,
     )
-    return segments, ends[:gone].copy(), after
+    return segments, np.sort(ends[:gone]), after

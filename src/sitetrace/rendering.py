@@ -105,8 +105,41 @@ def segment_power(start, end, batch, prefill, law, scales, state):
 
 
 @njit(cache=True, nogil=True)
+def _spread_out(segments, clock, busy, above_w, rest):
+    """Put segments into bins: share at work, mean power above idle, and bins left after the work.
+
+    The last is the time from the end of the last work in a bin to its end, 0 where work goes on,
+    and stays as it is where there is none.
+    """
+    start, end, power_w = segments
+    size = busy.size
+    for i in range(start.size):
+        first = max((start[i] - clock[0]) / clock[1], 0.0)
+        last = min((end[i] - clock[0]) / clock[1], float(size))
+        if last <= first:
+            continue
+        b, e = int(first), int(last)
+        if b == e:
+            busy[b] += last - first
+            above_w[b] += (last - first) * power_w[i]
+            rest[b] = 1.0 + e - last
+            continue
+        busy[b] += 1.0 + b - first
+        above_w[b] += (1.0 + b - first) * power_w[i]
+        for k in range(b + 1, e):
+            busy[k] = 1.0
+            above_w[k] = power_w[i]
+        for k in range(b, e):
+            rest[k] = 0.0
+        if e < size and last > e:
+            busy[e] += last - e
+            above_w[e] += (last - e) * power_w[i]
+            rest[e] = 1.0 + e - last
+
+
+@njit(cache=True, nogil=True)
 def render(segments, clock, idle, spread, normals, state, total_w):
-    """Add the power of segments to equidistant bins, with idle power and noise, in one pass.
+    """Add the power of segments to equidistant bins, with idle power and noise.
 
     Parameters
     ----------
@@ -126,40 +159,31 @@ def render(segments, clock, idle, spread, normals, state, total_w):
     total_w : numpy.ndarray
         Watts, shape (bins,); the mean power of each bin is added to it.
     """
-    start, end, above_w = segments
-    begin_s, dt_s = clock
     idle_w, after_w, after_s = idle
     idle_sd, decode_sd, phi = spread
-    fresh = np.sqrt(1.0 - phi * phi)
-    per_s, fade = 1.0 / dt_s, np.exp(-dt_s / after_s)
+    busy, above_w = np.zeros(normals.size), np.zeros(normals.size)
+    rest = np.full(normals.size, -1.0)
+    _spread_out(segments, clock, busy, above_w, rest)
+    fresh, fade = np.sqrt(1.0 - phi * phi), np.exp(-clock[1] / after_s)
     noise, glow = state[NOISE], state[GLOW]
     gain = fresh if state[BEGUN] > 0.0 else 1.0
-    i, size = 0, start.size
     for b in range(normals.size):
-        low, high = begin_s + b * dt_s, begin_s + (b + 1) * dt_s
-        busy, joules = 0.0, 0.0
-        # numbers too small for their exponent are slow
-        glow = glow * fade if glow > FAINT_W else 0.0
-        while i < size and start[i] < high:
-            stop = min(end[i], high)
-            inside = stop - max(start[i], low)
-            busy += inside
-            joules += inside * above_w[i]
-            glow = after_w
-            if end[i] > high:
-                break
-            i += 1
-            if i == size or start[i] >= high:
-                glow *= np.exp((stop - high) / after_s)
-        busy = min(busy * per_s, 1.0)
         noise = phi * noise + gain * normals[b]
         gain = fresh
-        value = idle_w + joules * per_s + (1.0 - busy) * glow
-        total_w[b] += max(value + noise * (idle_sd + (decode_sd - idle_sd) * busy), 0.0)
+        share = min(busy[b], 1.0)
+        if rest[b] == 0.0:
+            glow = after_w
+        elif rest[b] > 0.0:
+            glow = after_w * np.exp(-rest[b] * clock[1] / after_s)
+        else:  # numbers too small for their exponent are slow
+            glow = glow * fade if glow > FAINT_W else 0.0
+        value = idle_w + above_w[b] + (1.0 - share) * glow
+        total_w[b] += max(value + noise * (idle_sd + (decode_sd - idle_sd) * share), 0.0)
     state[NOISE], state[GLOW], state[BEGUN] = noise, glow, 1.0
+    start, end, power_w = segments
     state[OPEN_START], state[OPEN_END], state[OPEN_W] = 0.0, 0.0, 0.0
-    if i < size:
-        state[OPEN_START], state[OPEN_END], state[OPEN_W] = start[i], end[i], above_w[i]
+    if start.size and end[-1] > clock[0] + clock[1] * normals.size:
+        state[OPEN_START], state[OPEN_END], state[OPEN_W] = start[-1], end[-1], power_w[-1]
 
 
 @njit(cache=True, nogil=True)

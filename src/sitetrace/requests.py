@@ -68,8 +68,8 @@ def validate_requests(table: pd.DataFrame, source: Path | str) -> pd.DataFrame:
         bad = np.flatnonzero((values < 0) | (values > 2**53) | (values != np.floor(values)))
         if bad.size:
             raise InputError(
-                f"{path}: line {bad[0] + 2}, session: {values[bad[0]]:g} is no whole number from 0: "
-                "number the sessions"
+                f"{path}: line {bad[0] + 2}, session: {values[bad[0]]:g} is no whole number: "
+                "number the sessions from 0"
             )
     table = table.sort_values("arrival_s", kind="stable", ignore_index=True)
     whole = {"input_tokens", "output_tokens", "session"} & set(table.columns)

@@ -196,7 +196,8 @@ def _check_files(scenario: Scenario) -> None:
     ]
     for keys, part in [*parts, (("traffic",), scenario.traffic), (("pue",), scenario.pue)]:
         for name in ("file", "lengths"):
-            check((*keys, name), getattr(part, name, None))
+            named = getattr(part, name, None)
+            check((*keys, name), named if isinstance(named, str) else None)
 
 
 def check_scenario(content: dict, folder: Path | str = ".") -> Scenario:
@@ -253,7 +254,7 @@ def scenario_from_json(text: str, folder: Path | str = ".") -> Scenario:
         written = Scenario.model_validate_json(text)
     except ValidationError as error:
         keys, said = first_fault(error, Scenario)
-        raise InputError(f"scenario: key {dotted(keys)}: {said}") from None
+        raise InputError(f"scenario: {'key ' * bool(keys)}{dotted(keys)}: {said}") from None
     return written.model_copy(update={"folder": Path(folder)})
 
 

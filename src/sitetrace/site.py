@@ -28,7 +28,8 @@ from sitetrace.sitefile import check_out, coordinates, create, finish, read_site
 from sitetrace.stretches import Stretch, work
 
 CHECKPOINT_EVERY_S = 5.0
-CHECKPOINT = "checkpoint.npz"
+# what a part holds
+STORE, CHECKPOINT = "site.zarr", "checkpoint.npz"
 
 
 def simulate_site(
@@ -102,8 +103,8 @@ def simulate_site(
         with executor(workers, cluster) as submit:
             stretches = work(plant, scenario.n_steps, submit, done, states, carries)
             states = _written(scenario, plant, part, stretches, progress)
-        (part / CHECKPOINT).unlink(missing_ok=True)
-        finish(part, _groups(plant), _served(states), out)
+        finish(part / STORE, _groups(plant), _served(states), out)
+        shutil.rmtree(part)
     except OSError as error:
         if error.errno not in (errno.ENOSPC, errno.EDQUOT):
             raise
@@ -128,18 +129,19 @@ def _opened(
             f"{part}: a run that was cut short has left it: go on with --resume, or remove it"
         )
     if (part / CHECKPOINT).exists():
-        with xr.open_zarr(part, consolidated=False, chunks=None) as former:
+        with xr.open_zarr(part / STORE, consolidated=False, chunks=None) as former:
             same = all(former.attrs.get(name) == value for name, value in attributes.items())
         if not same:
             raise InputError(f"{part}: is of another scenario, model or version: remove it")
         return read_checkpoint(part / CHECKPOINT)
     if part.exists():
         shutil.rmtree(part)
+    part.mkdir()
     start = scenario.start.astimezone().isoformat()
     for entry, group, units in zip(plant.keep, _groups(plant), tables, strict=True):
         empty = coordinates(units, scenario.n_steps // entry.every, entry.step_s, start)
         own = attributes | {"step_s": entry.step_s}
-        create(part, group, empty.assign_attrs(own), plant.chunk // entry.every)
+        create(part / STORE, group, empty.assign_attrs(own), plant.chunk // entry.every)
     return 0, [begin(plant.pools[i].model) for i in plant.pool_of], [None] * len(plant.pools)
 
 
@@ -184,7 +186,7 @@ def _written(
     import zarr
 
     groups = _groups(plant)
-    arrays = [zarr.open_group(part, path=group, mode="r+")["power_w"] for group in groups]
+    arrays = [zarr.open_group(part / STORE, path=group, mode="r+")["power_w"] for group in groups]
     hours = scenario.n_servers * float(plant.dt) / 3600
     last = time.monotonic()
     bar = tqdm(

@@ -85,12 +85,12 @@ def create(folder: Path, group: str | None, empty: xr.Dataset, chunk: int) -> No
     power.attrs["coordinates"] = "level row rack servers nameplate_w"
 
 
-def finish(part: Path, groups: list[str | None], attributes: dict, out: Path) -> None:
+def finish(store: Path, groups: list[str | None], attributes: dict, out: Path) -> None:
     """Give a folder whose power is complete its last attributes, its form and its name.
 
     Parameters
     ----------
-    part : Path
+    store : Path
         Zarr folder with all power.
     groups : list of str or None
         Groups in it.
@@ -102,13 +102,13 @@ def finish(part: Path, groups: list[str | None], attributes: dict, out: Path) ->
     import zarr
 
     for group in groups:
-        zarr.open_group(part, path=group, mode="r+").attrs.update(attributes)
-    zarr.consolidate_metadata(part, zarr_format=2)
+        zarr.open_group(store, path=group, mode="r+").attrs.update(attributes)
+    zarr.consolidate_metadata(store, zarr_format=2)
     with replacing(out) as temporary:
         if out.suffix == ".zarr":
-            part.rename(temporary)
+            store.rename(temporary)
             return
-        with xr.open_zarr(part) as dataset:
+        with xr.open_zarr(store) as dataset:
             if out.suffix == ".nc":
                 dataset.to_netcdf(temporary)
             else:

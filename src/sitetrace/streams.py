@@ -1,132 +1,22 @@
-"""Request streams of any length, chunk by chunk, that can be taken up again at any chunk.
-
-All that is random in chunk i comes from a generator of its own, and what passes from one chunk to
-the next (`carry`) is a few numbers that JSON can hold: a run that was killed goes on with the same
-bytes, and memory does not grow with hours.
-"""
+"""Request streams of any length, chunk by chunk: Poisson, diurnal, bursty, replayed, clients."""
 
 from __future__ import annotations
 
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, NamedTuple, Protocol
+from typing import Any
 
 import numpy as np
 
+from sitetrace.arrivals import Requests, Stream, chunk_rng, gamma_gaps, renew
+from sitetrace.clients import HOUR_S, open_clients
 from sitetrace.files import InputError
 from sitetrace.requests import read_requests
 from sitetrace.token_lengths import Lengths, open_lengths
 
-HOUR_S = 3600.0
-DAY_S = 24 * HOUR_S
-RESIDUAL_DRAWS = 512
-
-
-class Requests(NamedTuple):
-    """Requests of a chunk in order of arrival.
-
-    Parameters
-    ----------
-    arrival_s : numpy.ndarray
-        Seconds, float64, shape (n,).
-    tokens : numpy.ndarray
-        Input and output tokens, int64, shape (n, 2).
-    session : numpy.ndarray or None
-        Number of the session, int64, shape (n,); None where the stream knows none.
-    """
-
-    arrival_s: np.ndarray
-    tokens: np.ndarray
-    session: np.ndarray | None = None
-
-
-class Stream(Protocol):
-    """What every pattern offers."""
-
-    def chunk(
-        self,
-        index: int,
-        begin_s: float,
-        end_s: float,
-        seed_sequence: np.random.SeedSequence,
-        carry: dict[str, Any] | None,
-    ) -> tuple[Requests, dict[str, Any]]:
-        """Return the requests with ``begin_s <= arrival_s < end_s``.
-
-        Parameters
-        ----------
-        index : int
-            Number of the chunk.
-        begin_s, end_s : float
-            Its ends, seconds of the simulation; it begins where the one before ended.
-        seed_sequence : numpy.random.SeedSequence
-            Seed of the stream, the same for all chunks.
-        carry : dict or None
-            What the chunk before returned; None for the first.
-
-        Returns
-        -------
-        tuple of Requests and dict
-            The requests, and what the next chunk is to be given.
-        """
-
-
-def chunk_rng(seed_sequence: np.random.SeedSequence, index: int) -> np.random.Generator:
-    """Return the generator of a chunk, whatever chunks were drawn before.
-
-    Parameters
-    ----------
-    seed_sequence : numpy.random.SeedSequence
-        Seed of the stream.
-    index : int
-        Number of the chunk.
-
-    Returns
-    -------
-    numpy.random.Generator
-        A generator of its own.
-    """
-    key = (*seed_sequence.spawn_key, index)
-    return np.random.default_rng(np.random.SeedSequence(seed_sequence.entropy, spawn_key=key))
-
-
-def renew(
-    length: float, left: float | None, gaps: Any, rng: np.random.Generator
-) -> tuple[np.ndarray, float]:
-    """Draw a stretch of a renewal process with gaps of mean 1.
-
-    Parameters
-    ----------
-    length : float
-        Of the stretch, in mean gaps.
-    left : float or None
-        From its begin to the first event; None begins the process in its steady state.
-    gaps : callable
-        ``(count, rng)`` to gaps of mean 1.
-    rng : numpy.random.Generator
-        Source of randomness.
-
-    Returns
-    -------
-    tuple of numpy.ndarray and float
-        Times of the events in [0, length), and from its end to the first event after it.
-    """
-    if left is None:  # a long gap is met more often than a short one, anywhere in it
-        met = gaps(RESIDUAL_DRAWS, rng).cumsum()
-        at = rng.random() * met[-1]
-        left = float(met[np.searchsorted(met, at)] - at)
-    times = [np.array([left])]
-    while times[-1][-1] < length:
-        togo = length - times[-1][-1]
-        drawn = gaps(int(togo + 4 * np.sqrt(togo)) + 16, rng)
-        times.append(times[-1][-1] + np.cumsum(drawn))
-    events = np.concatenate(times)
-    count = int(np.searchsorted(events, length))
-    return events[:count], float(events[count] - length)
-
 
 @dataclass(frozen=True)
-class Poisson:
+class Poisson(Stream):
     """Independent arrivals at a rate that is constant or swings with the hour of the day.
 
     Parameters
@@ -164,8 +54,14 @@ class Poisson:
 
         Parameters
         ----------
-        index, begin_s, end_s, seed_sequence, carry
-            As in `Stream`.
+        index : int
+            As this and what follows in `Stream`.
+        begin_s, end_s : float
+            Seconds.
+        seed_sequence : numpy.random.SeedSequence
+            Of the stream.
+        carry : dict or None
+            Of the chunk before.
 
         Returns
         -------
@@ -209,18 +105,20 @@ class Poisson:
         first, last = self._phase(begin_s), self._phase(end_s)
         peaks = np.floor(last / (2 * np.pi)) * 2 * np.pi >= first
         most = 1 + self.swing * (1.0 if peaks else max(np.cos(first), np.cos(last)))
-        arrival_s = rng.random(rng.poisson(rate_per_s * most * (end_s - begin_s)))
-        arrival_s *= end_s - begin_s
+        # the partial sums of exponential gaps, over all of them, are sorted uniform numbers
+        gaps = rng.standard_exponential(rng.poisson(rate_per_s * most * (end_s - begin_s)) + 1)
+        np.cumsum(gaps, out=gaps)
+        arrival_s = gaps[:-1] * ((end_s - begin_s) / gaps[-1])
         arrival_s += begin_s
         if self.swing:
             rate = 1 + self.swing * np.cos(self._phase(arrival_s))
             arrival_s = arrival_s[rng.random(arrival_s.size) * most < rate]
-        arrival_s = _within(np.sort(arrival_s), begin_s, end_s)
+        np.minimum(arrival_s, np.nextafter(end_s, begin_s), out=arrival_s)  # rounding
         return arrival_s, self.lengths(arrival_s.size, rng)
 
 
 @dataclass(frozen=True)
-class Bursty:
+class Bursty(Stream):
     """Arrivals of a pool with gamma-distributed gaps, which go on from chunk to chunk.
 
     Parameters
@@ -249,8 +147,14 @@ class Bursty:
 
         Parameters
         ----------
-        index, begin_s, end_s, seed_sequence, carry
-            As in `Stream`.
+        index : int
+            As this and what follows in `Stream`.
+        begin_s, end_s : float
+            Seconds.
+        seed_sequence : numpy.random.SeedSequence
+            Of the stream.
+        carry : dict or None
+            Of the chunk before.
 
         Returns
         -------
@@ -264,25 +168,8 @@ class Bursty:
         return Requests(arrival_s, self.lengths(arrival_s.size, rng)), {"left": left}
 
 
-def gamma_gaps(cv: float) -> Any:
-    """Return what draws gamma gaps of mean 1.
-
-    Parameters
-    ----------
-    cv : float
-        Their coefficient of variation.
-
-    Returns
-    -------
-    callable
-        ``(count, rng)`` to gaps.
-    """
-    shape = cv**-2.0
-    return lambda count, rng: rng.standard_gamma(shape, count) / shape
-
-
 @dataclass(frozen=True)
-class Replay:
+class Replay(Stream):
     """A recorded table, again and again: after its last request one mean gap, then its first.
 
     Parameters
@@ -299,6 +186,8 @@ class Replay:
         Factor by which the recording runs faster.
     offset_s : float
         Where in the recording second 0 lies, seconds of the recording.
+    lengths : callable or None
+        Draws tokens in place of the recorded ones.
     """
 
     after_s: np.ndarray
@@ -307,6 +196,7 @@ class Replay:
     thin: float = 1.0
     speed: float = 1.0
     offset_s: float = 0.0
+    lengths: Lengths | None = None
 
     @property
     def period_s(self) -> float:
@@ -325,25 +215,33 @@ class Replay:
 
         Parameters
         ----------
-        index, begin_s, end_s, seed_sequence, carry
-            As in `Stream`.
+        index : int
+            As this and what follows in `Stream`.
+        begin_s, end_s : float
+            Seconds.
+        seed_sequence : numpy.random.SeedSequence
+            Of the stream.
+        carry : dict or None
+            Of the chunk before.
 
         Returns
         -------
         tuple of Requests and dict
             As in `Stream`.
         """
+        rng = chunk_rng(seed_sequence, index)
         number = np.arange(self._before(begin_s), self._before(end_s))
         if self.thin < 1:
-            kept = chunk_rng(seed_sequence, index).random(number.size) < self.thin
-            number = number[kept]
+            number = number[rng.random(number.size) < self.thin]
         times_round, row = np.divmod(number, self.after_s.size)
         recorded_s = times_round * self.period_s + self.after_s[row]
         arrival_s = _within((recorded_s - self.offset_s) / self.speed, begin_s, end_s)
         session = None
         if self.session is not None:
             session = self.session[row] + times_round * (int(self.session.max()) + 1)
-        return Requests(arrival_s, self.tokens.take(row, axis=0), session), {}
+        drawn = self.lengths is not None
+        tokens = self.lengths(row.size, rng) if drawn else self.tokens.take(row, axis=0)
+        return Requests(arrival_s, tokens, session), {}
 
     def _before(self, time_s: float) -> int:
         """Count the requests of all times round before a time, so that no seam loses one."""
@@ -353,7 +251,7 @@ class Replay:
 
 def _within(arrival_s: np.ndarray, begin_s: float, end_s: float) -> np.ndarray:
     """Keep rounding from moving an arrival out of its chunk."""
-    return np.clip(arrival_s, begin_s, np.nextafter(end_s, begin_s))
+    return np.minimum(np.maximum(arrival_s, begin_s), np.nextafter(end_s, begin_s))
 
 
 def _open_replay(traffic: Any, folder: Path) -> Replay:
@@ -368,6 +266,7 @@ def _open_replay(traffic: Any, folder: Path) -> Replay:
         traffic.thin,
         traffic.speed,
         traffic.offset_h * HOUR_S,
+        None if traffic.lengths is None else open_lengths(traffic.lengths, folder),
     )
 
 
@@ -400,8 +299,6 @@ def open_stream(traffic: Any, n_servers: int, folder: Path | str, start_hour: fl
     if traffic.pattern == "replay":
         return _open_replay(traffic, folder)
     if traffic.pattern == "clients":
-        from sitetrace.clients import open_clients
-
         return open_clients(traffic, n_servers, folder)
     lengths = open_lengths(traffic.lengths, folder)
     if traffic.pattern == "bursty":

@@ -12,6 +12,7 @@ from sitetrace.files import InputError
 from sitetrace.timeline import Timeline, segment_frame
 
 TTFT_FLOOR_S = 1e-3
+PHASES = ("start_s", "first_token_s", "end_s")
 
 
 @dataclass(frozen=True)
@@ -92,8 +93,83 @@ def serve(
         If `LogNormalTTFT` gets no generator.
     """
     arrival = requests["arrival_s"].to_numpy(dtype=float)
-    prompt = requests["input_tokens"].to_numpy(dtype=np.int64)
-    output = requests["output_tokens"].to_numpy(dtype=np.int64)
+    tokens = requests[["input_tokens", "output_tokens"]].to_numpy(dtype=np.int64)
+    times = _times(arrival, tokens, surrogate, [], rng)
+    table = pd.DataFrame({"arrival_s": arrival, **dict(zip(PHASES, times.T, strict=True))})
+    table[["input_tokens", "output_tokens"]] = tokens
+    origin_s = arrival.min()
+    segments = _sweep(times - origin_s, tokens)
+    segments[:, :2] += origin_s
+    return Timeline(table, segment_frame(segments))
+
+
+def surrogate_chunk(
+    surrogate: ConstantRate | LogNormalTTFT,
+    arrival_s: np.ndarray,
+    tokens: np.ndarray,
+    span_s: tuple[float, float],
+    carried: dict | None,
+    rng: np.random.Generator | None,
+) -> tuple[np.ndarray, np.ndarray, dict]:
+    """Serve the requests of one chunk of time, and go on with those of the chunks before.
+
+    Parameters
+    ----------
+    surrogate : ConstantRate or LogNormalTTFT
+        Which of the two.
+    arrival_s : numpy.ndarray
+        Ascending arrivals in the chunk, seconds on one clock for all chunks, shape (n,).
+    tokens : numpy.ndarray
+        Prompt and output tokens, integers, shape (n, 2).
+    span_s : tuple of float
+        Begin and end of the chunk, seconds.
+    carried : dict or None
+        From the chunk before; None in the first.
+    rng : numpy.random.Generator or None
+        Needed by `LogNormalTTFT` alone, which takes two numbers a request.
+
+    Returns
+    -------
+    segments : numpy.ndarray
+        Work up to the end of the chunk, where it is cut; columns as in `Timeline`, shape (m, 7).
+    ends_s : numpy.ndarray
+        Ascending ends of the requests that end in the chunk, seconds.
+    carried : dict of str to numpy.ndarray
+        For the next chunk.
+
+    Raises
+    ------
+    InputError
+        If `LogNormalTTFT` gets no generator.
+    """
+    if carried is None:
+        carried = {
+            "times": np.empty((0, 3)),
+            "tokens": np.empty((0, 2), dtype=np.int64),
+            "slots_s": np.empty(0),
+        }
+    slots = carried["slots_s"].tolist()
+    new = _times(arrival_s, tokens, surrogate, slots, rng)
+    times = np.concatenate([carried["times"], new])
+    tokens = np.concatenate([carried["tokens"], tokens])
+    begin_s, until_s = span_s
+    segments = _sweep(times - begin_s, tokens, (0.0, until_s - begin_s))
+    segments = segments[(segments[:, 0] >= 0.0) & (segments[:, 0] < until_s - begin_s)]
+    segments[:, :2] += begin_s
+    on = times[:, 2] > until_s
+    carried = {"times": times[on], "tokens": tokens[on], "slots_s": np.array(slots)}
+    return segments, np.sort(times[~on, 2]), carried
+
+
+def _times(
+    arrival: np.ndarray,
+    tokens: np.ndarray,
+    surrogate: ConstantRate | LogNormalTTFT,
+    slots: list[float],
+    rng: np.random.Generator | None,
+) -> np.ndarray:
+    """Start, first token and end of each request, shape (n, 3); the heap of slots is changed."""
+    prompt, output = tokens.T
     if isinstance(surrogate, ConstantRate):
         start = arrival
         ttft_s, decode_s = prompt / surrogate.prefill_tok_s, output / surrogate.decode_tok_s
@@ -101,18 +177,8 @@ def serve(
         raise InputError("LogNormalTTFT draws its times: give a numpy.random.Generator as rng")
     else:
         ttft_s, decode_s = _drawn_times(prompt, output, surrogate, rng)
-        start = _first_in_first_out(arrival, ttft_s + decode_s, surrogate.max_active)
-    table = pd.DataFrame(
-        {
-            "arrival_s": arrival,
-            "start_s": start,
-            "first_token_s": start + ttft_s,
-            "end_s": start + (ttft_s + decode_s),
-            "input_tokens": prompt,
-            "output_tokens": output,
-        }
-    )
-    return Timeline(table, _sweep(table))
+        start = _first_in_first_out(arrival, ttft_s + decode_s, surrogate.max_active, slots)
+    return np.column_stack([start, start + ttft_s, start + (ttft_s + decode_s)])
 
 
 def _drawn_times(
@@ -127,10 +193,11 @@ def _drawn_times(
     return np.maximum(ttft_s, TTFT_FLOOR_S), output * tpot_s
 
 
-def _first_in_first_out(arrival: np.ndarray, service_s: np.ndarray, most: int) -> np.ndarray:
+def _first_in_first_out(
+    arrival: np.ndarray, service_s: np.ndarray, most: int, ends: list[float]
+) -> np.ndarray:
     """Start each request at its arrival, or at the earliest end while `most` are active."""
     start = np.empty(arrival.size)
-    ends: list[float] = []
     for row in np.argsort(arrival, kind="stable"):
         while ends and ends[0] <= arrival[row]:
             heapq.heappop(ends)
@@ -139,21 +206,18 @@ def _first_in_first_out(arrival: np.ndarray, service_s: np.ndarray, most: int) -
     return start
 
 
-def _sweep(requests: pd.DataFrame) -> pd.DataFrame:
-    """Cut time where a surrogate's request changes phase; spread tokens evenly over phases."""
-    origin_s = requests["arrival_s"].min()
-    start, first, end = (
-        requests[name].to_numpy() - origin_s for name in ("start_s", "first_token_s", "end_s")
-    )
-    prompt, output = requests["input_tokens"].to_numpy(), requests["output_tokens"].to_numpy()
-    n, rate, prefill_rate = len(requests), output / (end - first), prompt / (first - start)
+def _sweep(times: np.ndarray, tokens: np.ndarray, cuts: tuple[float, ...] = ()) -> np.ndarray:
+    """Cut time where a request changes phase; spread tokens evenly over phases."""
+    start, first, end = times.T
+    prompt, output = tokens.T
+    n, rate, prefill_rate = len(times), output / (end - first), prompt / (first - start)
     # What begins with the prefill, with the decode, and stops with either.
-    change = np.zeros((3 * n, 5))
+    change = np.zeros((3 * n + len(cuts), 5))
     change[:n, 0], change[n : 2 * n, 0] = 1, -1
     change[:n, 1], change[n : 2 * n, 1] = prefill_rate, -prefill_rate
     decode = np.column_stack([np.ones(n), rate, prompt - rate * first])
-    change[n : 2 * n, 2:], change[2 * n :, 2:] = decode, -decode
-    time = np.concatenate([start, first, end])
+    change[n : 2 * n, 2:], change[2 * n : 3 * n, 2:] = decode, -decode
+    time = np.concatenate([start, first, end, cuts])
     order = np.argsort(time, kind="stable")
     level, time = np.cumsum(change[order], axis=0)[:-1], time[order]
     length, middle = np.diff(time), 0.5 * (time[1:] + time[:-1])
@@ -162,6 +226,5 @@ def _sweep(requests: pd.DataFrame) -> pd.DataFrame:
     prefill = np.where(prefilling > 0, level[:, 1] * length, 0.0)
     decoded = np.where(batch > 0, level[:, 3] * length, 0.0)
     context = np.where(batch > 0, level[:, 4] + level[:, 3] * middle, 0.0)
-    table = [time[:-1] + origin_s, time[1:] + origin_s, np.ones_like(length), batch, context]
-    busy = (length > 0) & (prefilling + batch > 0)
-    return segment_frame(np.column_stack([*table, prefill, decoded])[busy])
+    table = [time[:-1], time[1:], np.ones_like(length), batch, context, prefill, decoded]
+    return np.column_stack(table)[(length > 0) & (prefilling + batch > 0)]

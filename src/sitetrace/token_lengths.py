@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass, fields
+from functools import cached_property
 from pathlib import Path
 
 import numpy as np
@@ -19,6 +20,7 @@ from sitetrace.workload import (
     OUTPUT_SIGMA,
 )
 
+QUANTILES = 2**16
 Lengths = Callable[[int, np.random.Generator], np.ndarray]
 
 
@@ -34,7 +36,7 @@ class LogNormalLengths:
         Standard deviations of the natural logarithm.
     correlation : float
         Of the two logarithms.
-    input_limit, output_limit : int
+    input_limit, output_limit : float
         Greatest counts.
 
     Raises
@@ -44,12 +46,12 @@ class LogNormalLengths:
     """
 
     input_median: float = INPUT_MEDIAN
-    input_sigma: float = INPUT_SIGMA
     output_median: float = OUTPUT_MEDIAN
+    input_sigma: float = INPUT_SIGMA
     output_sigma: float = OUTPUT_SIGMA
     correlation: float = 0.0
-    input_limit: int = INPUT_LIMIT
-    output_limit: int = OUTPUT_LIMIT
+    input_limit: float = INPUT_LIMIT
+    output_limit: float = OUTPUT_LIMIT
 
     def __post_init__(self) -> None:
         """Refuse what no request has."""
@@ -80,15 +82,44 @@ class LogNormalLengths:
         numpy.ndarray
             Input and output tokens, int64, shape (count, 2).
         """
-        drawn = rng.standard_normal((count, 2), dtype=np.float32)
+        tokens = np.empty((count, 2), dtype=np.int64)
         if self.correlation:
-            drawn[:, 1] *= np.float32(np.sqrt(1 - self.correlation**2))
-            drawn[:, 1] += np.float32(self.correlation) * drawn[:, 0]
-        drawn *= np.array([self.input_sigma, self.output_sigma], dtype=np.float32)
-        np.exp(drawn, out=drawn)
-        drawn *= np.array([self.input_median, self.output_median], dtype=np.float32)
-        limits = np.array([self.input_limit, self.output_limit], dtype=np.float32)
-        return np.clip(drawn, np.float32(1), limits, out=drawn).astype(np.int64)
+            prompt, answer = rng.standard_normal((2, count), dtype=np.float32)
+            answer = self.correlation * prompt + np.sqrt(1 - self.correlation**2) * answer
+            tokens[:, 0], tokens[:, 1] = self.at(prompt, answer)
+        else:
+            chances = rng.integers(0, QUANTILES, (2, count), dtype=np.uint16)
+            for field, (table, chance) in enumerate(zip(self._quantiles, chances, strict=True)):
+                tokens[:, field] = table[chance]
+        return tokens
+
+    @cached_property
+    def _quantiles(self) -> tuple[np.ndarray, np.ndarray]:
+        """Token counts at as many equally likely quantiles as 16 bits tell apart."""
+        from scipy.special import ndtri
+
+        z = ndtri((np.arange(QUANTILES) + 0.5) / QUANTILES)
+        return self.at(z, z)
+
+    def at(self, prompt: np.ndarray, answer: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+        """Turn standard normal numbers into token counts.
+
+        Parameters
+        ----------
+        prompt, answer : numpy.ndarray
+            Normal numbers, shape (n,).
+
+        Returns
+        -------
+        tuple of numpy.ndarray
+            Input and output tokens, int64, shape (n,).
+        """
+        prompt = self.input_median * np.exp(self.input_sigma * prompt)
+        answer = self.output_median * np.exp(self.output_sigma * answer)
+        return (
+            np.clip(prompt, 1, self.input_limit).astype(np.int64),
+            np.clip(answer, 1, self.output_limit).astype(np.int64),
+        )
 
 
 @dataclass(frozen=True)

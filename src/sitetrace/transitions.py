@@ -8,11 +8,12 @@ through them, so that a state persists as it did in the measured runs.
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import Any
 
-import numba
 import numpy as np
 import pandas as pd
+from numpy.typing import ArrayLike
 
 from sitetrace.activity import COLUMNS, PAPER_COLUMNS
 from sitetrace.bigru import BiGRU, fit_bigru
@@ -21,6 +22,7 @@ from sitetrace.labelled import Labelled
 from sitetrace.logit import Logit, fit_logit
 from sitetrace.markov import Markov, fit_markov
 from sitetrace.trees import Trees, fit_trees
+from sitetrace.walking import walk_matrix
 
 # training the net needs torch, an optional dependency: it is no candidate unless it is asked for
 KINDS = ("markov", "logit", "trees")
@@ -76,26 +78,6 @@ def fit_transitions(
     return FITS[kind](steps, columns, **net)
 
 
-@numba.njit(cache=True)
-def _walk(matrix, quiet, uniform, start):  # noqa: ANN001, ANN202
-    """Draw one state after the other; quiet bins are idle."""
-    path = np.empty(quiet.size, dtype=np.int64)
-    state = start
-    for i in range(quiet.size):
-        if quiet[i]:
-            state = 0
-        else:
-            total, target = 0.0, uniform[i]
-            previous, state = state, matrix.shape[2] - 1
-            for k in range(matrix.shape[2]):
-                total += matrix[i, previous, k]
-                if target < total:
-                    state = k
-                    break
-        path[i] = state
-    return path
-
-
 def sample_path(
     transitions: Transitions,
     table: pd.DataFrame,
@@ -123,17 +105,50 @@ def sample_path(
     numpy.ndarray
         States, integers from 0 (idle), shape (n,).
     """
-    uniform = rng.random(len(table))
-    path = np.empty(len(table), dtype=np.int64)
+    return walk(transitions, table, quiet, rng.random(len(table)), start)
+
+
+def walk(
+    transitions: Transitions,
+    table: Mapping[str, ArrayLike],
+    quiet: np.ndarray,
+    uniform: np.ndarray,
+    start: int,
+) -> np.ndarray:
+    """Turn random numbers into a sequence of states.
+
+    Parameters
+    ----------
+    transitions : Markov, Logit, Trees, BiGRU, Coupled or Independent
+        Fitted transitions.
+    table : pandas.DataFrame or dict of str to numpy.ndarray
+        Activity of the bins, and of bins before them, of which their first ones need ``reach``.
+    quiet : numpy.ndarray
+        Bins in which the board is certainly idle, booleans, shape (n,).
+    uniform : numpy.ndarray
+        Numbers from 0 to 1, shape (n,).
+    start : int
+        State before the first bin.
+
+    Returns
+    -------
+    numpy.ndarray
+        States, integers from 0 (idle), shape (n,).
+    """
+    if isinstance(transitions, Markov | Logit):
+        return transitions.path(table, quiet, uniform, start)
+    table = pd.DataFrame(table)
+    earlier = len(table) - quiet.size
+    path = np.empty(quiet.size, dtype=np.int64)
     whole = transitions.reach is None
-    size = max(len(table), 1) if whole else CHUNK
-    for begin in range(0, len(table), size):
+    size = max(quiet.size, 1) if whole else CHUNK
+    for begin in range(0, quiet.size, size):
         end = begin + size
         # the window reaches back over the edge of a chunk
-        early = 0 if whole else max(begin - transitions.reach, 0)
-        matrix = transitions.matrix(table.iloc[early:end])[begin - early :]
-        path[begin:end] = _walk(matrix, quiet[begin:end], uniform[begin:end], start)
-        start = path[min(end, len(table)) - 1]
+        early = 0 if whole else max(earlier + begin - transitions.reach, 0)
+        matrix = transitions.matrix(table.iloc[early : earlier + end])[earlier + begin - early :]
+        path[begin:end] = walk_matrix(matrix, quiet[begin:end], uniform[begin:end], start)
+        start = path[min(end, quiet.size) - 1]
     return path
 
 

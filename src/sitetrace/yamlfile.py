@@ -10,6 +10,7 @@ import yaml
 from sitetrace.files import InputError
 
 MAX_BYTES = 256_000
+DEEPEST = 20
 Keys = tuple[str | int, ...]
 
 
@@ -21,13 +22,21 @@ class _Loader(yaml.SafeLoader):
         for first, known in yaml.SafeLoader.yaml_implicit_resolvers.items()
     }
 
+    depth = 0
+
     def compose_node(self, parent, index):  # noqa: ANN001, ANN202
+        mark = self.peek_event().start_mark
+        if self.depth > DEEPEST:
+            problem = "nested too deeply: a scenario needs few levels"
+            raise yaml.MarkedYAMLError(problem=problem, problem_mark=mark)
         if self.check_event(yaml.AliasEvent):
-            mark = self.peek_event().start_mark
             raise yaml.MarkedYAMLError(
                 problem="an alias (*): write the keys out", problem_mark=mark
             )
-        return super().compose_node(parent, index)
+        self.depth += 1
+        node = super().compose_node(parent, index)
+        self.depth -= 1
+        return node
 
 
 def read_yaml(path: Path | str) -> tuple[dict, dict[Keys, int]]:
@@ -52,23 +61,23 @@ def read_yaml(path: Path | str) -> tuple[dict, dict[Keys, int]]:
     """
     path = Path(path)
     text = _text(path)
-    loader = _Loader(text)
     try:
+        loader = _Loader(text)
         node = loader.get_single_node()
         if not isinstance(node, yaml.MappingNode):
             raise InputError(f"{path}: line 1: holds no mapping: write keys such as hours: 24")
         lines: dict[Keys, int] = {}
         _note_lines(path, node, (), lines)
         return loader.construct_document(node), lines
+    except InputError:
+        raise
     except yaml.MarkedYAMLError as error:
         raise InputError(_syntax(path, error)) from None
-    except yaml.YAMLError as error:
+    except (yaml.YAMLError, ValueError) as error:
         reason = " ".join(str(error).split())[:80]
-        raise InputError(f"{path}: no YAML ({reason}): remove what cannot be printed") from None
-    except RecursionError:
-        raise InputError(f"{path}: nested too deeply: a scenario needs few levels") from None
-    finally:
-        loader.dispose()
+        raise InputError(f"{path}: no plain YAML ({reason}): write text, numbers and lists") from (
+            None
+        )
 
 
 def _text(path: Path) -> str:
@@ -93,7 +102,10 @@ def _syntax(path: Path, error: yaml.MarkedYAMLError) -> str:
     """Say one line about a place where YAML stops."""
     mark = error.problem_mark or error.context_mark
     line = "" if mark is None else f" line {mark.line + 1}:"
-    problem = " ".join((error.problem or "broken off").split())
+    problem = error.problem or "broken off"
+    if problem.startswith("but"):
+        problem = f"{error.context}, {problem}"
+    problem = " ".join(problem.split())
     if "'\\t'" in problem:
         problem = "a tab: indent with spaces"
     if ": " not in problem:

@@ -1,0 +1,387 @@
+"""The chapter on GPU watts and wall-plug watts: recordings, fit, and what it does to a site."""
+
+from __future__ import annotations
+
+import tempfile
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+
+from sitetrace.claims import claim
+from sitetrace.datasets import dataset_path
+from sitetrace.files import InputError
+from sitetrace.non_gpu import RECORDINGS, bounds
+from sitetrace.records import record
+from sitetrace.wallplug import INDEX, INDEX_COLUMNS, list_recordings, overview, phases, read_all
+
+TESTBED_LIMITS_W = {"capped at 250 W": 250.0, "capped at 400 W": 400.0}
+TESTBED_GPUS = 8
+TESTBED_BASE_W, TESTBED_SLOPE = 1500.0, 0.15
+TESTBED_IDLE_W, TESTBED_LOADED_W = 60.0, 95.0
+TESTBED_SHARE = 0.97
+REACTIVE_VAR = 700.0
+KEPT_W, LOST_SHARE = 3.0, 0.003
+FACTOR_BINS, LEAST_SAMPLES, CALM = 40, 10, 0.02
+PAPER_GPUS = 8
+KW, MWH = 1e-3, 1e-6
+
+
+def open_nodes(
+    dataset: str, seed: int
+) -> tuple[dict[str, pd.DataFrame], pd.DataFrame, pd.DataFrame]:
+    """Open the recordings at the plug, and what is known of the GPUs behind them.
+
+    Parameters
+    ----------
+    dataset : str
+        ``measured`` or ``testbed``.
+    seed : int
+        Seed of the testbed's node.
+
+    Returns
+    -------
+    tables : dict of str to pandas.DataFrame
+        Recordings by name.
+    table : pandas.DataFrame
+        From `sitetrace.wallplug.overview`.
+    limits : pandas.DataFrame
+        As from `sitetrace.non_gpu.bounds`.
+
+    Raises
+    ------
+    InputError
+        If `dataset` is another word.
+    """
+    if dataset == "measured":
+        return *_opened(dataset_path(RECORDINGS)), bounds()
+    if dataset != "testbed":
+        raise InputError(f"dataset={dataset!r}: say 'measured' or 'testbed'")
+    with tempfile.TemporaryDirectory() as folder:
+        limits = simulate_node(Path(folder), np.random.default_rng(seed))
+        return *_opened(Path(folder)), limits
+
+
+def _opened(folder: Path) -> tuple[dict[str, pd.DataFrame], pd.DataFrame]:
+    recordings = list_recordings(folder)
+    tables = read_all(recordings)
+    return tables, overview(recordings, tables)
+
+
+def simulate_node(folder: Path, rng: np.random.Generator) -> pd.DataFrame:
+    """Write recordings of a node whose power besides the GPUs is known.
+
+    Two power limits, two repeats each: idle, one GPU after the other loads its model, load, end.
+    The meter reads at 1 Hz and loses a sample now and then.
+
+    Parameters
+    ----------
+    folder : Path
+        Where to.
+    rng : numpy.random.Generator
+        Source of randomness.
+
+    Returns
+    -------
+    pandas.DataFrame
+        What would be known without the truth: bounds of GPU power, as from
+        `sitetrace.non_gpu.bounds`.
+    """
+    index, limits = [], []
+    for model, limit_w in TESTBED_LIMITS_W.items():
+        known = {"idle_low_w": TESTBED_LOADED_W - 10, "idle_high_w": TESTBED_LOADED_W + 10}
+        known |= {"load_low_w": 0.95 * limit_w, "load_high_w": limit_w}
+        limits.append({"node": "testbed", "model": model} | known)
+        for repeat in ("first", "second"):
+            file = f"{model.replace(' ', '_')}_{repeat}.csv"
+            _recorded(limit_w, rng).to_csv(folder / file, index=False)
+            row = (file, "testbed", "testbed", TESTBED_GPUS, model, "Offline", repeat)
+            index.append(dict(zip(INDEX_COLUMNS, row, strict=True)))
+    pd.DataFrame(index).to_csv(folder / INDEX, index=False)
+    return pd.DataFrame(limits)
+
+
+def _recorded(limit_w: float, rng: np.random.Generator) -> pd.DataFrame:
+    """Record one load of the testbed's node."""
+    # idle, eight GPUs that load one by one, ready, load, ready
+    loaded = np.repeat(np.arange(TESTBED_GPUS + 1), [90, *[8] * TESTBED_GPUS])
+    resting_w = TESTBED_GPUS * TESTBED_IDLE_W + loaded * (TESTBED_LOADED_W - TESTBED_IDLE_W)
+    ready_w = np.full(20, TESTBED_GPUS * TESTBED_LOADED_W)
+    busy_w = np.full(2100, TESTBED_GPUS * TESTBED_SHARE * limit_w) + rng.normal(0, 6, 2100)
+    gpu_w = np.concatenate([resting_w, ready_w, busy_w, ready_w])
+    power_w = gpu_w + TESTBED_BASE_W + TESTBED_SLOPE * gpu_w + rng.normal(0, KEPT_W, gpu_w.size)
+    table = pd.DataFrame(
+        {"time_s": np.arange(gpu_w.size, dtype=float), "power_w": power_w.round(1)}
+    )
+    table["voltage_v"] = 230.0
+    table["power_factor"] = power_w / np.hypot(power_w, REACTIVE_VAR)
+    table["current_a"] = table["power_w"] / table["voltage_v"] / table["power_factor"]
+    table.loc[rng.random(len(table)) < LOST_SHARE, list(table)[1:]] = -1.0
+    return table
+
+
+def phase_table(table: pd.DataFrame) -> pd.DataFrame:
+    """Tell the phases of a recording.
+
+    Parameters
+    ----------
+    table : pandas.DataFrame
+        From `sitetrace.wallplug.read_wall_plug`.
+
+    Returns
+    -------
+    pandas.DataFrame
+        ``phase``, ``from_s``, ``to_s``, in order of time.
+    """
+    rows = [{"phase": name, "from_s": a, "to_s": b} for name, (a, b) in phases(table).items()]
+    return pd.DataFrame(rows).sort_values("from_s", ignore_index=True)
+
+
+def factor_by_load(tables: dict[str, pd.DataFrame], table: pd.DataFrame) -> pd.DataFrame:
+    """Power factor against wall power.
+
+    Parameters
+    ----------
+    tables : dict of str to pandas.DataFrame
+        Recordings by name.
+    table : pandas.DataFrame
+        From `sitetrace.wallplug.overview`.
+
+    Returns
+    -------
+    pandas.DataFrame
+        ``node``, ``wall_kw`` and ``power_factor``: medians over equal steps of wall power with at
+        least ten samples, of seconds in which power changed by less than 2%: the meter averages
+        its readings, and while power jumps they do not belong together.
+    """
+    rows = []
+    for node, part in table.groupby("node"):
+        samples = pd.concat([_calm(tables[name]) for name in part["name"]])
+        bins = pd.cut(samples["power_w"], FACTOR_BINS)
+        grouped = samples.groupby(bins, observed=True)[["power_w", "power_factor"]]
+        medians = grouped.median()[grouped.size() >= LEAST_SAMPLES]
+        told = {"node": node, "wall_kw": medians["power_w"] * KW}
+        rows.append(pd.DataFrame(told | {"power_factor": medians["power_factor"]}))
+    return pd.concat(rows, ignore_index=True)
+
+
+def _calm(table: pd.DataFrame) -> pd.DataFrame:
+    """Take the samples whose power is near that of both neighbours."""
+    power_w = table["power_w"]
+    change = np.maximum(power_w.diff().abs(), power_w.diff(-1).abs())
+    return table[change < CALM * power_w]
+
+
+def conversion(found: pd.DataFrame) -> pd.DataFrame:
+    """Wall watts for each GPU watt, level by level.
+
+    Parameters
+    ----------
+    found : pandas.DataFrame
+        From `sitetrace.non_gpu.levels`.
+
+    Returns
+    -------
+    pandas.DataFrame
+        ``node``, ``level``, ``gpu_w`` (a GPU, middle of its bounds), ``wall_w``, ``other_w``
+        (wall less GPUs, a server) and ``wall_per_gpu_w``, each with ``_low`` and ``_high``.
+    """
+    rows = []
+    for row in found.itertuples():
+        middle_w = (row.gpu_low_w + row.gpu_high_w) / 2
+        told = {"node": row.node, "level": row.level, "gpu_w": middle_w / row.gpus}
+        told["wall_w"] = row.wall_w
+        for end, gpu_w in (("", middle_w), ("_low", row.gpu_high_w), ("_high", row.gpu_low_w)):
+            told[f"other_w{end}"] = row.wall_w - gpu_w
+            told[f"wall_per_gpu_w{end}"] = row.wall_w / gpu_w
+        rows.append(told)
+    return pd.DataFrame(rows)
+
+
+def paper_site(fitted: dict) -> pd.DataFrame:
+    """Power and energy of the paper's site with a fitted power besides the GPUs.
+
+    Parameters
+    ----------
+    fitted : dict
+        From `sitetrace.non_gpu.fit_non_gpu`.
+
+    Returns
+    -------
+    pandas.DataFrame
+        Indexed by ``non_gpu`` (paper, low, fitted, high): ``other_w`` a server, ``it_kw`` (mean
+        of the site without cooling), ``energy_mwh`` of a year with the paper's PUE, ``more_pct``
+        against the paper's.
+    """
+    servers = claim("settings:servers:value")["value"]
+    paper_w = claim("settings:overhead:value")["value"]
+    gpu_w = claim("hierarchy:site:mean_kw")["value"] / KW / servers - paper_w
+    other_w = {"paper": paper_w}
+    for name, line in (("low", fitted["low"]), ("fitted", fitted), ("high", fitted["high"])):
+        other_w[name] = at_gpu_power(line, gpu_w)
+    table = pd.DataFrame({"other_w": other_w}).rename_axis("non_gpu")
+    table["it_kw"] = servers * (gpu_w + table["other_w"]) * KW
+    hours = claim("settings:hours_per_year:value")["value"] * claim("settings:pue:value")["value"]
+    table["energy_mwh"] = table["it_kw"] * hours * KW
+    table["more_pct"] = 100 * (table["it_kw"] / table.loc["paper", "it_kw"] - 1)
+    return table
+
+
+def at_gpu_power(line: dict, gpu_w: float) -> float:
+    """Power besides the GPUs of an eight-GPU server.
+
+    Parameters
+    ----------
+    line : dict
+        ``base_w_per_gpu`` and ``per_gpu_w``.
+    gpu_w : float
+        Power of its GPUs together, watts.
+
+    Returns
+    -------
+    float
+        Watts.
+    """
+    return PAPER_GPUS * line["base_w_per_gpu"] + line["per_gpu_w"] * gpu_w
+
+
+def truth(dataset: str) -> str:
+    """Say what the fit should have found, where that is known.
+
+    Parameters
+    ----------
+    dataset : str
+        ``measured`` or ``testbed``.
+
+    Returns
+    -------
+    str
+        One line.
+    """
+    if dataset == "measured":
+        return "no GPU watts were recorded beside the meter: the truth is not known"
+    return (
+        f"the simulated node: {TESTBED_BASE_W / TESTBED_GPUS:g} W a GPU and "
+        f"{TESTBED_SLOPE:g} W for each watt of the GPUs"
+    )
+
+
+def found(
+    table: pd.DataFrame,
+    spread: pd.DataFrame,
+    levels: pd.DataFrame,
+    fits: dict,
+    node: str,
+    dataset: str,
+) -> list[dict]:
+    """Record what the plug says.
+
+    Parameters
+    ----------
+    table, spread : pandas.DataFrame
+        From `sitetrace.wallplug.overview` and `sitetrace.wallplug.repeats`.
+    levels : pandas.DataFrame
+        From `sitetrace.non_gpu.levels`.
+    fits : dict
+        From `sitetrace.non_gpu.fit_each`.
+    node : str
+        The one that stands for a server of the paper's site.
+    dataset : str
+        ``measured`` or ``testbed``.
+
+    Returns
+    -------
+    list of dict
+        Records.
+    """
+    rows = []
+    for name, fitted in fits.items():
+        given = {"data": dataset, "dataset": name}
+        base = [end["base_w_per_gpu"] for end in (fitted, fitted["low"], fitted["high"])]
+        rows.append(record("non-GPU power at no GPU power, a GPU", base[0], "W", **given,
+                           interval=(min(base), max(base))))  # fmt: skip
+        rows.append(record("non-GPU power, a watt of the GPUs", fitted["per_gpu_w"], "W/W",
+                           interval=tuple(fitted["per_gpu_w_band"]), **given))  # fmt: skip
+        most = conversion(levels[levels["node"] == name]).iloc[-1]
+        ends = (most["wall_per_gpu_w_low"], most["wall_per_gpu_w_high"])
+        rows.append(record("wall watts for each GPU watt, greatest load", most["wall_per_gpu_w"],
+                           "W/W", interval=ends, **given))  # fmt: skip
+        rows += _of_node(table[table["node"] == name], spread[spread["node"] == name], given)
+    return rows + _of_paper(fits[node], {"data": dataset, "dataset": node})
+
+
+def _of_node(table: pd.DataFrame, spread: pd.DataFrame, given: dict) -> list[dict]:
+    """Record what needs no GPU watts, over the recordings of a node."""
+    named = {
+        "power factor at idle": ("power_factor_idle", ""),
+        "power factor under load": ("power_factor_load", ""),
+        "wall power with models loaded, waiting": ("ready_w", "W"),
+        "rise at the begin of the load": ("rise_s", "s"),
+        "greatest one-second step up while settled, share of the median": ("step_up", ""),
+        "greatest one-second step down while settled, share of the median": ("step_down", ""),
+        "greatest one-second step of all, share of the median": ("any_up", ""),
+        "peak to average of the load at 1 s": ("par_1s", ""),
+        "peak to average of the load at 15 min": ("par_15min", ""),
+        "rise of settled over early load": ("climb", ""),
+    }
+    table = table.assign(climb=table["median_w"] / table["early_w"] - 1)
+    rows = []
+    for name, (column, unit) in named.items():
+        values = table[column].dropna()
+        if len(values):
+            ends = (float(values.min()), float(values.max()))
+            median = float(values.median())
+            rows.append(record(name, median, unit, interval=ends, **given))
+    ends = (float(spread["median_spread"].min()), float(spread["median_spread"].max()))
+    median = float(spread["median_spread"].median())
+    return [*rows, record("spread of repeats, settled power", median, "", interval=ends, **given)]
+
+
+def _of_paper(fitted: dict, given: dict) -> list[dict]:
+    """Hold the paper's constant against a fit, and its site's energy."""
+    site = paper_site(fitted)
+    gpu_w = claim("settings:tdp_8_h100:value")["value"]
+    ends = {name: fitted[name] for name in ("low", "high")} | {"fitted": fitted}
+    full = {name: at_gpu_power(line, gpu_w) for name, line in ends.items()}
+    told = (
+        (
+            "non-GPU power at the mean GPU power of the paper's site",
+            site["other_w"],
+            "W",
+            "overhead",
+        ),
+        ("non-GPU power at its node study's nameplate of eight H100", full, "W", "tdp_overhead"),
+        ("power of the paper's site, change with this node", site["more_pct"], "%", None),
+    )
+    rows = []
+    for name, values, unit, setting in told:
+        named = None if setting is None else f"settings:{setting}:value"
+        ends = (values["low"], values["high"])
+        rows.append(record(name, values["fitted"], unit, interval=ends, claim=named, **given))
+    return rows
+
+
+def conclusion(fits: dict, node: str) -> str:
+    """Say what a GPU watt becomes at the plug.
+
+    Parameters
+    ----------
+    fits : dict
+        From `sitetrace.non_gpu.fit_each`.
+    node : str
+        The one that is told.
+
+    Returns
+    -------
+    str
+        Two lines.
+    """
+    fitted, site = fits[node], paper_site(fits[node])
+    low, high = fitted["per_gpu_w_band"]
+    more = site["more_pct"].round().astype(int)
+    return (
+        f"a GPU watt more is {1 + fitted['per_gpu_w']:.2f} W at the plug "
+        f"({1 + low:.2f} to {1 + high:.2f}), besides {fitted['base_w_per_gpu']:.0f} W a GPU\n"
+        f"with such servers the paper's site would draw {more['fitted']}% more "
+        f"({more['low']} to {more['high']}%)"
+    )

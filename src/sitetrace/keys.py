@@ -1,0 +1,56 @@
+"""All keys of a scenario in tables, written from the models that check them."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+from pydantic.fields import FieldInfo
+
+from sitetrace.checked import Part, kind_of, parts_in, range_of, tag_of
+from sitetrace.scenario import Scenario
+
+HEAD = "| key | what | value | if left out |\n| --- | --- | --- | --- |"
+
+
+def key_tables() -> str:
+    """Describe every key of a scenario.
+
+    Returns
+    -------
+    str
+        Markdown: one table for each kind of mapping.
+    """
+    return "\n\n".join(_table(title, part) for title, part in _parts("", Scenario))
+
+
+def _parts(path: str, part: type[Part]) -> Iterator[tuple[str, type[Part]]]:
+    """Give each model with the key that it stands under, once."""
+    yield path, part
+    for name, field in part.model_fields.items():
+        inner = parts_in(field.annotation)
+        if path and name == "traffic":  # told at the top
+            continue
+        for each in inner:
+            form = f", {tag_of(each)}" if "pattern" in each.model_fields else ""
+            place = f"{path}.{name}".strip(".") + ("[]" if "list" in kind_of(field) else "")
+            yield from _parts(f"{place}{form}", each)
+
+
+def _table(path: str, part: type[Part]) -> str:
+    title = f"`{path}`" if path else "the file"
+    told = {name: field for name, field in part.model_fields.items() if field.exclude is None}
+    rows = [f"| `{name}` | {field.description} | {_value(field)} | {_default(name, field)} |"
+            for name, field in told.items()]  # fmt: skip
+    return "\n".join([f"**{title}**: {part.__doc__.splitlines()[0]}", "", HEAD, *rows])
+
+
+def _value(field: FieldInfo) -> str:
+    return f"{kind_of(field)} {range_of(field)}".strip()
+
+
+def _default(name: str, field: FieldInfo) -> str:
+    if field.is_required() or name == "pattern":
+        return "must be given"
+    if field.default is None or field.default_factory is not None:
+        return ""
+    return f"{field.default:g}" if isinstance(field.default, float) else str(field.default)

@@ -1,0 +1,39 @@
+"""Power of a server besides its GPUs: what was fitted to servers measured at the plug."""
+
+from __future__ import annotations
+
+from sitetrace.datasets import data_dir
+from sitetrace.files import InputError, read_json
+
+SIDES = ("low", "high")
+
+
+def default_non_gpu(gpus: int, side: str | None = None) -> tuple[float, float]:
+    """Power besides the GPUs of a server, as a line in the watts of its GPUs.
+
+    Parameters
+    ----------
+    gpus : int
+        GPUs of the server; the fitted ones have eight, and the part that does not depend on the
+        load is scaled by their number.
+    side : {"low", "high"}, optional
+        An end of the band instead of the middle.
+
+    Returns
+    -------
+    tuple of float
+        ``base_w`` and ``per_gpu_w``: ``base_w + per_gpu_w * gpu_w`` for ``gpu_w`` watts of all
+        its GPUs together.
+
+    Raises
+    ------
+    InputError
+        If `gpus` is not positive or `side` another word.
+    """
+    if gpus < 1:
+        raise InputError(f"gpus: {gpus}: a server has at least one")
+    if side is not None and side not in SIDES:
+        raise InputError(f"side={side!r}: say 'low', 'high' or None")
+    fitted = read_json(data_dir() / "nodes.json")
+    line = fitted if side is None else fitted[side]
+    return gpus * line["base_w_per_gpu"], line["per_gpu_w"]

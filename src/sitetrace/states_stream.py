@@ -1,0 +1,132 @@
+"""The kind `states` for a site: power chunk by chunk, to the same numbers as all at once."""
+
+from __future__ import annotations
+
+import numpy as np
+
+from sitetrace.activity import ROW, activity_columns
+from sitetrace.files import InputError
+from sitetrace.generator import StatesModel
+from sitetrace.transitions import walk
+
+
+def begin(model: StatesModel) -> dict:
+    """Set a server up at second 0: idle, quiet for ever.
+
+    Parameters
+    ----------
+    model : StatesModel
+        Of any transitions that need not see the whole series.
+
+    Returns
+    -------
+    dict of str to numpy.ndarray
+        What `work` carries from one chunk to the next.
+
+    Raises
+    ------
+    InputError
+        If the transitions need the whole series.
+    """
+    if model.transitions.reach is None:
+        raise InputError(
+            "a bidirectional net needs the whole day: sites take models with markov, logit, trees, "
+            "coupled or independent transitions"
+        )
+    return {
+        "segments": np.empty((0, 7)),
+        "arrivals_s": np.empty(0),
+        "ends_s": np.empty(0),
+        "activity": np.empty((len(ROW), 0)),
+        "worked_s": np.array([-np.inf]),
+        "state": np.array([0]),
+        "emitted": np.array([np.nan]),
+    }
+
+
+def work(
+    model: StatesModel,
+    carried: dict,
+    segments: np.ndarray,
+    events: tuple[np.ndarray, np.ndarray],
+    begin_s: float,
+    n_bins: int,
+    rng: np.random.Generator,
+) -> tuple[np.ndarray, dict]:
+    """Draw the power of one server in one chunk of time.
+
+    Parameters
+    ----------
+    model : StatesModel
+        The model.
+    carried : dict
+        From `begin` or from the chunk before; it is left as it is.
+    segments : numpy.ndarray
+        Work that begins in the chunk; columns as in `sitetrace.timeline.Timeline`, seconds on one
+        clock for all chunks, shape (m, 7). It may reach over the chunk's end.
+    events : tuple of numpy.ndarray
+        Ascending arrivals and ends of requests in the chunk, on the same clock; what lies beyond
+        the chunk's end counts in a later one.
+    begin_s : float
+        Begin of the chunk, seconds.
+    n_bins : int
+        Its bins of the model's step.
+    rng : numpy.random.Generator
+        Source of randomness: of one model each chunk takes as many numbers as it has bins,
+        whatever happens in it.
+
+    Returns
+    -------
+    power_w : numpy.ndarray
+        Mean power of each bin, watts, shape (n_bins,).
+    carried : dict
+        For the next chunk.
+    """
+    ticks = np.arange(1, n_bins + 1, dtype=np.int64) * model.dt.numerator
+    ends = begin_s + ticks / model.dt.denominator
+    segments = np.concatenate([carried["segments"], segments])
+    events = tuple(
+        np.concatenate([carried[name], times])
+        for name, times in zip(("arrivals_s", "ends_s"), events, strict=True)
+    )
+    worked_s = float(carried["worked_s"][0])
+    seen = activity_columns(segments, events, ends, float(model.dt), carried["activity"], worked_s)
+    quiet_for_s = seen[-1, -n_bins:]
+    uniform = rng.random((2, n_bins))
+    noise = uniform[1] if model.emissions.kind == "empirical" else rng.standard_normal(n_bins)
+    hold_s = np.inf if model.idle is None else model.idle.hold_s
+    quiet = (quiet_for_s >= hold_s) & (model.idle is not None)
+    table = dict(zip(ROW, seen, strict=True))
+    states = walk(model.transitions, table, quiet, uniform[0], int(carried["state"][0]))
+    emitted = float(carried["emitted"][0])
+    power_w, emitted = _power_w(model, states, quiet_for_s, uniform[1], noise, emitted)
+    begun = np.searchsorted(segments[:, 0], ends[-1], side="left")
+    return power_w, {
+        "segments": segments[segments[:, 1] > ends[-1]],
+        "arrivals_s": events[0][events[0] > ends[-1]],
+        "ends_s": events[1][events[1] > ends[-1]],
+        "activity": seen[:, -max(model.transitions.reach, 1) :].copy(),
+        "worked_s": np.array([segments[begun - 1, 1] if begun else worked_s]),
+        "state": states[-1:].copy(),
+        "emitted": np.array([emitted]),
+    }
+
+
+def _power_w(
+    model: StatesModel,
+    states: np.ndarray,
+    quiet_for_s: np.ndarray,
+    uniform: np.ndarray,
+    noise: np.ndarray,
+    emitted: float,
+) -> tuple[np.ndarray, float]:
+    """Power of each bin from its state and its own numbers, and what the next bin needs."""
+    power_w = np.zeros(states.size)
+    working = states > 0
+    if model.idle is not None:
+        idle = ~working
+        power_w[idle] = model.idle.power_w(quiet_for_s[idle], uniform[idle])
+    power_w[working], emitted = model.emissions.power_of(
+        states[working] - 1, model.mixture, noise[working], emitted
+    )
+    return model.within_range(power_w), float(emitted)

@@ -1,0 +1,152 @@
+"""`sitetrace site`: what reaches the simulation, what is printed, one line for what is bad."""
+
+import shutil
+import sys
+from types import SimpleNamespace
+
+import numpy as np
+import pytest
+import xarray as xr
+
+from sitetrace.datasets import shipped_model
+from sitetrace.files import InputError
+
+SOUND = """\
+hours: 2
+topology: {rows: 2, racks_per_row: 1, servers_per_rack: 4}
+fleet:
+  - name: all
+    model: own.json
+traffic:
+  pattern: poisson
+  rate_per_server: 0.5
+"""
+QUICK = ("--model", "own.json", "--servers", 20, "--rate", 0.5)
+
+
+def result(levels, power_w):
+    """A site's result of one unit a level."""
+    return xr.Dataset(
+        {"power_w": (("time", "unit"), np.asarray(power_w, dtype=float))},
+        {"unit": [f"{level}" for level in levels], "level": ("unit", levels)},
+        {"requests": 90, "input_tokens": 900, "output_tokens": 800, "longest_wait_s": 1.25},
+    )
+
+
+@pytest.fixture
+def place(tmp_path, monkeypatch):
+    """A folder to stand in, with a sound scenario and its model."""
+    monkeypatch.chdir(tmp_path)
+    shutil.copy(shipped_model("testbed_timeline"), "own.json")
+    (tmp_path / "site.yaml").write_text(SOUND)
+    return tmp_path
+
+
+@pytest.fixture
+def simulated(monkeypatch):
+    """Stand in for the simulation: what it was asked, what it answers."""
+    asked = {}
+    answer = result(["facility", "site", "gpu"], [[1300, 1000, 400], [3900, 3000, 2400]])
+
+    def simulate_site(scenario, out, **options):
+        asked.update(options, scenario=scenario, out=out)
+        if isinstance(asked.get("answer"), BaseException):
+            raise asked["answer"]
+        return asked.get("answer", answer)
+
+    monkeypatch.setitem(sys.modules, "sitetrace.site", SimpleNamespace(simulate_site=simulate_site))
+    return asked
+
+
+def test_a_scenario_file_is_simulated_and_summed_up(call, place, simulated):
+    code, out, err = call("site", "site.yaml", "-o", "site.zarr", "--workers", 2, "--resume")
+    assert (code, err) == (0, "")
+    assert (simulated["workers"], simulated["cluster"], simulated["resume"]) == (2, None, True)
+    assert simulated["scenario"].n_servers == 8
+    facility, site, gpu, requests, wrote = out.splitlines()
+    assert facility == (
+        "facility mean 2.60 kW, peak 3.90 kW, PAR 1.500, load factor 0.667, energy 0.0052 MWh"
+    )
+    assert site.startswith("site     mean 2.00 kW, peak 3.00 kW, PAR 1.500")
+    assert gpu.startswith("gpu      mean 1.40 kW, peak 2.40 kW, PAR 1.714")
+    assert requests == "requests 90, tokens 900 in and 800 out, longest wait 1.25 s"
+    assert wrote == "wrote site.zarr"
+
+
+def test_where_no_site_is_kept_its_parts_are_summed(call, place, simulated):
+    simulated["answer"] = result(["row", "row", "rack"], [[1000, 2000, 9], [2000, 3000, 9]])
+    out = call("site", "site.yaml", "-o", "site.zarr")[1]
+    assert out.startswith("rows     mean 4.00 kW, peak 5.00 kW")
+
+
+def test_a_model_and_a_rate_make_a_scenario(call, place, simulated):
+    command = ("site", *QUICK, "--hours", 6, "--seed", 3, "-o", "site.zarr")
+    assert call(*command)[0] == 0
+    made = simulated["scenario"]
+    assert (made.n_servers, made.hours, made.seed, made.step_s) == (20, 6, 3, 0.25)
+    assert made.topology.servers_per_rack == 4
+    assert (made.traffic.pattern, made.traffic.rate_per_server) == ("poisson", 0.5)
+    assert simulated["workers"] == 1
+    assert call(*command, "--cluster", "tcp://127.0.0.1:8786")[0] == 0
+    assert simulated["cluster"] == "tcp://127.0.0.1:8786"
+
+
+def test_the_interrupt_key_is_told_how_to_go_on(call, place, simulated):
+    simulated["answer"] = KeyboardInterrupt()
+    code, out, err = call("site", "site.yaml", "-o", "site.zarr")
+    assert (code, out) == (130, "")
+    assert err == "interrupted: the same command with --resume goes on\n"
+
+
+def test_what_the_simulation_refuses_is_one_line(call, place, simulated):
+    simulated["answer"] = InputError("site.zarr: no space left on the device: free some")
+    code, out, err = call("site", "site.yaml", "-o", "site.zarr")
+    assert (code, out) == (2, "")
+    assert err == "Error: site.zarr: no space left on the device: free some\n"
+
+
+SCENARIO = ("site.yaml",)
+BAD = {
+    "file missing": (("no.yaml",), {}, "no.yaml: no such file"),
+    "file a folder": ((".",), {}, "cannot be read"),
+    "key misspelt": (SCENARIO, {"hours": "hour"}, "line 1, key hour: no such key here: did you"),
+    "value too large": (SCENARIO, {"0.5": "5000"}, "line 8, key traffic.rate_per_server: 5000"),
+    "value quoted": (SCENARIO, {"0.5": "'0.5'"}, "'0.5' is no number"),
+    "model missing": (SCENARIO, {"own.json": "my.json"}, "line 5, key fleet[0].model: my.json"),
+    "pattern unknown": (SCENARIO, {"poisson": "fish"}, "key traffic.pattern: 'fish' is no pattern"),
+    "tab": (SCENARIO, {"  pattern": "\tpattern"}, "line 7: a tab: indent with spaces"),
+    "key twice": (SCENARIO, {"hours: 2": "hours: 2\nhours: 3"}, "line 2, key hours: stands there"),
+    "pool empty": (SCENARIO, {"own.json": "own.json\n    servers: 9"}, "at most 8"),
+    "empty": (SCENARIO, {SOUND: ""}, "the file is empty"),
+    "no UTF-8": (SCENARIO, {"all": "\udcff"}, "no UTF-8"),
+    "seed twice": ((*SCENARIO, "--seed", 1), {}, "--seed: site.yaml says it"),
+    "rate twice": ((*SCENARIO, "--rate", 1), {}, "--rate: site.yaml says it"),
+    "here and there": ((*SCENARIO, "--workers", 2, "--cluster", "a"), {}, "leave one out"),
+    "no workers": ((*SCENARIO, "--workers", 0), {}, "--workers"),
+    "nothing": ((), {}, "--model is missing: give a scenario file, or --model"),
+    "no rate": (QUICK[:4], {}, "--rate is missing"),
+    "no servers": ((*QUICK, "--servers", 0), {}, "--servers"),
+    "rate zero": ((*QUICK, "--rate", 0), {}, "--rate: 0.0 is not above 0: give above 0, up to"),
+    "rate NaN": ((*QUICK, "--rate", "nan"), {}, "--rate: nan is no finite number"),
+    "hours odd": ((*QUICK, "--hours", 0.00001), {}, "--hours: 0.036 s are no whole number"),
+    "hours negative": ((*QUICK, "--hours", -1), {}, "--hours: -1.0 is not above 0"),
+    "step odd": ((*QUICK, "--step", 0.7), {}, "--hours: 86400 s are no whole number of steps"),
+    "step tiny": ((*QUICK, "--step", 0.0001), {}, "--step: 0.0001 is below 0.01"),
+    "seed large": ((*QUICK, "--seed", 2**63), {}, "--seed: 9223372036854775808 is above"),
+    "no model": ((*QUICK, "--model", "n.json"), {}, "--model: n.json: no such file"),
+}
+
+
+@pytest.mark.parametrize("name", BAD)
+def test_bad_input_is_one_line_and_leaves_nothing(call, place, name):
+    arguments, edits, told = BAD[name]
+    text = SOUND
+    for old, new in edits.items():
+        text = text.replace(old, new)
+    (place / "site.yaml").write_bytes(text.encode(errors="surrogateescape"))
+    code, out, err = call("site", *arguments, "-o", "site.zarr")
+    assert (code, out) == (2, "")
+    assert len(err.splitlines()) == 1, err
+    assert err.startswith("Error: ")
+    assert told in err
+    assert sorted(path.name for path in place.iterdir()) == ["own.json", "site.yaml"]

@@ -1,0 +1,148 @@
+"""The rest of a server and the PUE: bounds, directions, and energy."""
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from sitetrace.facility import (
+    ConstantWatts,
+    LinearWatts,
+    PueFile,
+    PueFunction,
+    Temperature,
+    greatest_pue,
+    non_gpu_law,
+    outdoor_c,
+    pue_series,
+    read_pue,
+    resolve_pue,
+)
+from sitetrace.files import InputError
+
+TIME_S = np.arange(0, 2 * 86400, 1800.0)
+
+
+few = settings(max_examples=40, deadline=None)
+
+
+def between(low, high):
+    return st.floats(low, high, allow_subnormal=False)
+
+
+@st.composite
+def functions(draw):
+    full = draw(between(1, 3))
+    weather = st.builds(
+        Temperature, mean_c=between(-20, 40), swing_c=between(0, 20), hottest_hour=between(0, 24),
+        above_c=between(-10, 30), per_c=between(0, 0.1),
+    )  # fmt: skip
+    temperature = draw(st.none() | weather)
+    return PueFunction(full=full, idle=full + draw(between(0, 2)), temperature=temperature)
+
+
+share_seeds = st.integers(0, 999).map(lambda seed: np.random.default_rng(seed).random(TIME_S.size))
+
+
+@few
+@given(functions(), share_seeds, between(0, 24))
+def test_pue_lies_between_that_at_full_load_and_the_greatest(pue, share, start_hour):
+    values = pue_series(pue, TIME_S, share, start_hour)
+    assert (values >= pue.full - 1e-12).all()
+    assert (values <= greatest_pue(pue) + 1e-12).all()
+
+
+@few
+@given(functions(), share_seeds, between(0, 1))
+def test_more_load_never_raises_the_pue(pue, share, more):
+    at, above = (pue_series(pue, TIME_S, share + extra) for extra in (0, more))
+    assert (above <= at + 1e-12).all()
+
+
+@few
+@given(functions(), share_seeds, between(0, 15))
+def test_a_warmer_day_never_lowers_the_pue(pue, share, warmer_c):
+    if pue.temperature is None:
+        return
+    warm = pue.temperature.model_copy(update={"mean_c": pue.temperature.mean_c + warmer_c})
+    cool, hot = (
+        pue_series(one, TIME_S, share)
+        for one in (pue, pue.model_copy(update={"temperature": warm}))
+    )
+    assert (hot >= cool - 1e-12).all()
+
+
+@few
+@given(functions(), share_seeds)
+def test_the_facility_takes_the_energy_of_its_bins_and_at_least_that_of_the_site(pue, share):
+    site_w = 1e6 * share
+    facility_w = site_w * pue_series(pue, TIME_S, share)
+    assert site_w.sum() <= facility_w.sum() <= greatest_pue(pue) * site_w.sum() * (1 + 1e-12)
+
+
+@few
+@given(functions(), share_seeds, between(0, 24))
+def test_chunks_have_the_pue_of_the_whole(pue, share, start_hour):
+    whole = pue_series(pue, TIME_S, share, start_hour)
+    parts = [pue_series(pue, TIME_S[k::2], share[k::2], start_hour) for k in (0, 1)]
+    assert np.array_equal(whole[0::2], parts[0])
+    assert np.array_equal(whole[1::2], parts[1])
+
+
+def test_full_and_idle_are_what_they_say_and_the_line_is_straight():
+    values = pue_series(PueFunction(full=1.2, idle=1.6), np.zeros(5), [-1.0, 0.0, 0.5, 1.0, 2.0])
+    assert values == pytest.approx([1.6, 1.6, 1.4, 1.2, 1.2])
+
+
+def test_a_warm_degree_costs_what_is_said_at_the_hottest_hour():
+    weather = Temperature(mean_c=15, swing_c=8, hottest_hour=15, above_c=20, per_c=0.01)
+    pue = PueFunction(full=1.2, idle=1.2, temperature=weather)
+    hours = np.array([15.0, 3.0])
+    assert outdoor_c(weather, hours) == pytest.approx([23, 7])
+    assert pue_series(pue, 3600 * hours, [1, 1]) == pytest.approx([1.23, 1.2])
+    assert pue_series(pue, 3600 * (hours - 9), [1, 1], 9.0) == pytest.approx([1.23, 1.2])
+    day = outdoor_c(weather, np.arange(24))
+    assert day.mean() == pytest.approx(15)
+
+
+def test_a_constant_is_the_same_in_each_bin():
+    assert pue_series(1.3, TIME_S, np.zeros(TIME_S.size)).tolist() == [1.3] * TIME_S.size
+    assert greatest_pue(1.3) == 1.3
+
+
+def test_a_recorded_pue_holds_until_the_next_row(tmp_path):
+    (tmp_path / "pue.csv").write_text("time_s,pue\n-60,1.5\n10,1.2\n20,1.4\n")
+    steps = resolve_pue(PueFile(file="pue.csv"), tmp_path)
+    values = pue_series(steps, [0, 9.75, 10, 19.75, 20, 1e6], np.ones(6))
+    assert values.tolist() == [1.5, 1.5, 1.2, 1.2, 1.4, 1.4]
+    assert greatest_pue(steps) == 1.5
+
+
+@pytest.mark.parametrize(
+    ("rows", "expected"),
+    [
+        ("5,1.2", "line 2, time_s: begins at 5: second 0 needs a value"),
+        ("0,1.2\n9,1.2\n9,1.3", "line 4, time_s: not after the line above"),
+        ("0,1.2\n9,0.9", "line 3, pue: 0.9 is no PUE: give 1 to 5"),
+        ("0,1.2\n9,12", "line 3, pue: 12 is no PUE"),
+        ("0,1.2\n9,x", "line 3, pue: 'x' is not a finite number"),
+        ("0,1.2\n9,nan", "line 3, pue"),
+    ],
+)
+def test_a_damaged_pue_file_is_told_by_line(tmp_path, rows, expected):
+    path = tmp_path / "pue.csv"
+    path.write_text(f"time_s,pue\n{rows}\n")
+    with pytest.raises(InputError) as caught:
+        read_pue(path)
+    assert f"{path}: {expected}" in str(caught.value)
+
+
+def test_the_rest_of_a_server_is_constant_or_linear():
+    assert non_gpu_law(ConstantWatts(constant_w=1000), 4) == (1000, 0)
+    assert non_gpu_law(LinearWatts(base_w=560, per_gpu_w=0.12), 4) == (560, 0.12)
+
+
+def test_the_fitted_rest_grows_with_the_gpus():
+    (four, slope), (eight, same) = (non_gpu_law(None, gpus) for gpus in (4, 8))
+    assert eight == 2 * four > 0
+    assert slope == same > 0

@@ -1,0 +1,357 @@
+"""A site: energy is conserved, memory and workers leave no trace, a killed run goes on."""
+
+import hashlib
+import itertools
+import os
+import signal
+import subprocess
+import sys
+import time
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import pytest
+import xarray as xr
+from click.testing import CliRunner
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+
+import sitetrace
+from sitetrace import site as site_module
+from sitetrace.cli import cli
+from sitetrace.files import InputError
+from sitetrace.modelfile import load_model
+from sitetrace.relay import idle_engine, relay
+from sitetrace.rendering import STATES
+from sitetrace.scenario import check_scenario
+from sitetrace.serving import Engine, Server
+
+
+def scenario(**changes):
+    content = {
+        "seed": 3,
+        "hours": 0.1,
+        "chunk_s": 60,
+        "topology": {"rows": 2, "racks_per_row": 2, "servers_per_rack": 2},
+        "fleet": [{"name": "all", "model": "testbed_timeline"}],
+        "traffic": {"pattern": "poisson", "rate_per_server": 1.0},
+        "non_gpu": {"base_w": 300, "per_gpu_w": 0.1},
+        "pue": {"full": 1.2, "idle": 1.5},
+        "keep": [
+            {"levels": ["site", "row", "rack", "server"], "step_s": 1},
+            {"levels": ["site"], "step_s": 0.25},
+            {"levels": ["rack", "server"], "step_s": 20},
+        ],
+    }
+    return check_scenario(content | changes)
+
+
+def digest(folder):
+    total = hashlib.sha256()
+    for path in sorted(Path(folder).rglob("*")):
+        if path.is_file():
+            total.update(str(path.relative_to(folder)).encode() + path.read_bytes())
+    return total.hexdigest()
+
+
+def of_level(dataset, level):
+    return dataset["power_w"].to_numpy()[:, dataset["level"].to_numpy() == level]
+
+
+@pytest.fixture(scope="module")
+def made(tmp_path_factory):
+    path = tmp_path_factory.mktemp("site") / "site.zarr"
+    sitetrace.simulate_site(scenario(), path)
+    return path
+
+
+def test_any_xarray_user_can_read_it(made):
+    dataset = xr.open_zarr(made)
+    assert dict(dataset.sizes) == {"time": 360, "unit": 3 + 2 + 4 + 8}
+    assert dataset["power_w"].attrs["units"] == "W"
+    assert list(dataset["unit"].to_numpy()[:6]) == [
+        "facility", "site", "gpu", "row-0", "row-1", "rack-0-0",
+    ]  # fmt: skip
+    assert dataset["time"].to_numpy()[1] - dataset["time"].to_numpy()[0] == np.timedelta64(1, "s")
+    assert {"data", "scenario", "models", "seed", "requests", "sitetrace"} <= set(dataset.attrs)
+    assert dataset.attrs["data"] == "testbed"
+    assert dataset["servers"].sel(unit=["site", "row-1", "rack-1-1"]).to_numpy().tolist() == [
+        8, 4, 2,
+    ]  # fmt: skip
+    assert xr.open_zarr(made, group="0.25s").sizes["time"] == 1440
+
+
+def test_levels_add_up_at_each_resolution(made):
+    second, coarse = sitetrace.read_site(made), sitetrace.read_site(made, "20s")
+    fine = sitetrace.read_site(made, "0.25s")
+    site_w, gpu_w = of_level(second, "site")[:, 0], of_level(second, "gpu")[:, 0]
+    for level in ("row", "rack", "server"):
+        np.testing.assert_allclose(of_level(second, level).sum(axis=1), site_w, rtol=1e-12)
+    np.testing.assert_allclose(site_w, 8 * 300 + 1.1 * gpu_w, rtol=1e-12)
+    np.testing.assert_allclose(
+        of_level(fine, "site").reshape(-1, 4).mean(axis=1), site_w, rtol=1e-12
+    )
+    for level in ("rack", "server"):
+        whole = of_level(second, level).reshape(-1, 20, of_level(second, level).shape[1])
+        np.testing.assert_allclose(whole.mean(axis=1), of_level(coarse, level), rtol=1e-12)
+
+
+def test_the_facility_is_the_site_times_its_pue(made):
+    fine = sitetrace.read_site(made, "0.25s")
+    pue = of_level(fine, "facility") / of_level(fine, "site")
+    nameplate_w = float(fine["nameplate_w"].sel(unit="site"))
+    share = of_level(fine, "site") / nameplate_w
+    np.testing.assert_allclose(pue, 1.5 - 0.3 * share, rtol=1e-12)
+    assert float(fine["nameplate_w"].sel(unit="facility")) == pytest.approx(1.5 * nameplate_w)
+
+
+@settings(max_examples=8, deadline=None, suppress_health_check=[HealthCheck.too_slow])
+@given(
+    rows=st.integers(1, 3),
+    racks=st.integers(1, 3),
+    servers=st.integers(1, 3),
+    rate=st.floats(0.05, 3.0),
+    step_s=st.sampled_from([0.5, 1.0, 6.0]),
+    pattern=st.sampled_from(["poisson", "bursty", "diurnal"]),
+    routing=st.sampled_from(["random", "round_robin", "least_loaded", "session"]),
+)
+def test_energy_is_conserved(
+    tmp_path_factory, rows, racks, servers, rate, step_s, pattern, routing
+):
+    """To one part in a billion, at every level, resolution, arrival pattern and routing."""
+    topology = {"rows": rows, "racks_per_row": racks, "servers_per_rack": servers}
+    traffic = {"pattern": pattern, "rate_per_server": rate, "routing": routing}
+    levels = {"levels": ["site", "row", "rack", "server"]}
+    kept = [levels | {"step_s": 0.5}, levels | {"step_s": step_s * 2}]
+    made = scenario(
+        hours=0.01, chunk_s=12, topology=topology, traffic=traffic, keep=kept, pue=1.3
+    )
+    path = tmp_path_factory.mktemp("energy") / "site.zarr"
+    fine = sitetrace.simulate_site(made, path)
+    coarse = sitetrace.read_site(path, f"{2 * step_s:g}s")
+    energy_j = fine["power_w"].sum("time").to_numpy() * 0.5
+    np.testing.assert_allclose(
+        coarse["power_w"].sum("time").to_numpy() * 2 * step_s, energy_j, rtol=1e-9
+    )
+    level = fine["level"].to_numpy()
+    for name in ("row", "rack", "server"):
+        assert energy_j[level == name].sum() == pytest.approx(energy_j[1], rel=1e-9)
+    assert energy_j[0] == pytest.approx(1.3 * energy_j[1], rel=1e-9)
+
+
+def test_workers_leave_no_trace(made, tmp_path):
+    for workers in (2, 5):
+        sitetrace.simulate_site(scenario(), tmp_path / f"{workers}.zarr", workers=workers)
+        assert digest(tmp_path / f"{workers}.zarr") == digest(made)
+
+
+def test_another_seed_is_another_day(made, tmp_path):
+    other = sitetrace.simulate_site(scenario(seed=4), tmp_path / "other.zarr")
+    first = sitetrace.read_site(made)
+    assert (of_level(other, "server") != of_level(first, "server")).mean() > 0.99
+
+
+def test_servers_are_strangers_to_each_other(made):
+    power_w = of_level(sitetrace.read_site(made), "server")
+    between = np.corrcoef(power_w.T)[np.triu_indices(8, 1)]
+    assert np.abs(between).max() < 0.35
+
+
+@pytest.mark.parametrize(
+    "pattern",
+    [
+        {"pattern": "poisson", "rate_per_server": 1.0},
+        {"pattern": "bursty", "rate_per_server": 1.0, "cv": 3, "routing": "session"},
+        {"pattern": "poisson", "rate_per_server": 1.0, "routing": "least_loaded"},
+    ],
+    ids=lambda traffic: traffic.get("routing", "random"),
+)
+@pytest.mark.parametrize("model", ["testbed_timeline", "testbed"])
+def test_cut_short_and_resumed_is_the_same(tmp_path, monkeypatch, pattern, model):
+    made = scenario(traffic=pattern, fleet=[{"name": "all", "model": model}])
+    sitetrace.simulate_site(made, tmp_path / "whole.zarr")
+    monkeypatch.setattr(site_module, "CHECKPOINT_EVERY_S", -1.0)
+    summed = site_module.site_power_w
+    for cuts in (1, 3):
+
+        def cut(scenario, plant, stretch, cuts=cuts):
+            if stretch.index == cuts:
+                raise KeyboardInterrupt
+            return summed(scenario, plant, stretch)
+
+        monkeypatch.setattr(site_module, "site_power_w", cut)
+        with pytest.raises(KeyboardInterrupt):
+            sitetrace.simulate_site(made, tmp_path / "cut.zarr", workers=2, resume=cuts > 1)
+    monkeypatch.setattr(site_module, "site_power_w", summed)
+    with pytest.raises(InputError, match="cut short.*--resume"):
+        sitetrace.simulate_site(made, tmp_path / "cut.zarr")
+    with pytest.raises(InputError, match="another scenario"):
+        other = made.model_copy(update={"seed": 5})
+        sitetrace.simulate_site(other, tmp_path / "cut.zarr", resume=True)
+    sitetrace.simulate_site(made, tmp_path / "cut.zarr", resume=True)
+    assert digest(tmp_path / "cut.zarr") == digest(tmp_path / "whole.zarr")
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["cut.zarr", "whole.zarr"]
+
+
+def test_a_killed_process_can_be_resumed(tmp_path):
+    """SIGKILL in the middle; whatever it hits, the resumed run ends with the same bytes."""
+    site_yaml = tmp_path / "site.yaml"
+    site_yaml.write_text(
+        "{seed: 3, hours: 12, topology: {rows: 2, racks_per_row: 3, servers_per_rack: 4},"
+        " fleet: [{name: all, model: testbed_timeline}],"
+        " traffic: {pattern: poisson, rate_per_server: 0.5}}"
+    )
+    code = (
+        "import sys; from sitetrace import site; from sitetrace.cli import main;"
+        "site.CHECKPOINT_EVERY_S = -1.0; main()"
+    )
+    part = tmp_path / "killed.zarr.part"
+    out = ["-o", str(part.with_suffix(""))]
+    command = [sys.executable, "-c", code, "site", str(site_yaml), *out]
+    with subprocess.Popen(command, stderr=subprocess.DEVNULL) as process:
+        for _ in itertools.count():
+            if (part / "checkpoint.npz").exists() or process.poll() is not None:
+                break
+            time.sleep(0.01)
+        os.kill(process.pid, signal.SIGKILL)
+    assert part.exists()
+    subprocess.run([*command, "--resume"], check=True, capture_output=True)
+    sitetrace.simulate_site(sitetrace.read_scenario(site_yaml), tmp_path / "whole.zarr", workers=2)
+    assert digest(part.with_suffix("")) == digest(tmp_path / "whole.zarr")
+
+
+def test_a_full_disk_is_said_and_nothing_is_lost(tmp_path, monkeypatch):
+    monkeypatch.setattr(site_module, "CHECKPOINT_EVERY_S", -1.0)
+    write = site_module.write_checkpoint
+
+    def full(path, done, states, carries):
+        if done == 3:
+            raise OSError(28, "No space left on device")
+        write(path, done, states, carries)
+
+    monkeypatch.setattr(site_module, "write_checkpoint", full)
+    with pytest.raises(InputError, match="no space left.*--resume"):
+        sitetrace.simulate_site(scenario(), tmp_path / "site.zarr")
+    monkeypatch.setattr(site_module, "write_checkpoint", write)
+    sitetrace.simulate_site(scenario(), tmp_path / "site.zarr", resume=True)
+    sitetrace.simulate_site(scenario(), tmp_path / "whole.zarr")
+    assert digest(tmp_path / "site.zarr") == digest(tmp_path / "whole.zarr")
+
+
+@pytest.mark.parametrize("ending", [".nc", ".parquet"])
+def test_small_sites_fit_in_other_forms(tmp_path, made, ending):
+    kept = scenario().keep[:1]
+    dataset = sitetrace.simulate_site(
+        scenario().model_copy(update={"keep": kept}), tmp_path / f"site{ending}"
+    )
+    first = sitetrace.read_site(made)
+    np.testing.assert_array_equal(dataset["power_w"], first["power_w"])
+    np.testing.assert_array_equal(dataset["time"], first["time"])
+    np.testing.assert_array_equal(dataset["nameplate_w"], first["nameplate_w"])
+    assert dataset.attrs["scenario"] != ""
+    assert dataset["power_w"].attrs["units"] == "W"
+
+
+def test_places_that_cannot_hold_it_are_refused(tmp_path):
+    (tmp_path / "file.zarr").write_text("")
+    refused = {
+        "site.csv": "unknown ending",
+        "nowhere/site.zarr": "no folder",
+        "file.zarr": "in the way",
+        "site.nc": "one step",
+    }
+    for name, said in refused.items():
+        with pytest.raises(InputError, match=said):
+            sitetrace.simulate_site(scenario(), tmp_path / name)
+    with pytest.raises(InputError, match="no site"):
+        sitetrace.read_site(tmp_path / "file.zarr")
+    with pytest.raises(InputError, match="no such file"):
+        sitetrace.read_site(tmp_path / "nothing.zarr")
+    with pytest.raises(InputError, match="workers"):
+        sitetrace.simulate_site(scenario(), tmp_path / "site.zarr", workers=0)
+
+
+def test_a_step_finer_than_the_model_is_refused(tmp_path):
+    fleet = [{"name": "slow", "model": "qwen3-30b-a3b_h100_cut"}]
+    with pytest.raises(InputError, match="pool slow: step_s 0.25 is no multiple.*1 s"):
+        sitetrace.simulate_site(scenario(fleet=fleet), tmp_path / "site.zarr")
+
+
+def test_pools_differ_and_idle_belongs_to_the_board(tmp_path):
+    fleet = [
+        {"name": "one", "model": "testbed_timeline", "rows": [0]},
+        {"name": "two", "model": "testbed_timeline", "idle_w": 120.0},
+    ]
+    quiet = {"pattern": "poisson", "rate_per_server": 1e-6}
+    made = scenario(fleet=fleet, traffic=quiet, non_gpu={"constant_w": 0}, pue=1.0)
+    dataset = sitetrace.simulate_site(made, tmp_path / "site.zarr")
+    rows_w = of_level(dataset, "row").mean(axis=0)
+    model = load_model(sitetrace.shipped_model("testbed_timeline"))
+    np.testing.assert_allclose(rows_w, [4 * model.idle.mean_w, 4 * 120.0], rtol=0.01)
+
+
+def test_a_server_of_a_site_is_a_server_alone():
+    """Stretch by stretch as in one piece: same requests, same noise, same power."""
+    model = load_model(sitetrace.shipped_model("testbed_timeline"))
+    requests = sitetrace.workload.bursty(2.0, 3.0, 600.0, np.random.default_rng(5))
+    arrival_s = requests["arrival_s"].to_numpy()
+    tokens = requests[["input_tokens", "output_tokens"]].to_numpy()
+    noise = np.random.default_rng(6).standard_normal(4 * 900, dtype=np.float32)
+    totals = []
+    for length_s in (900.0, 45.0):
+        unfinished, state, total_w = idle_engine(), np.zeros(STATES), np.zeros(noise.size)
+        for begin_s in np.arange(0.0, 900.0, length_s):
+            first, last = np.searchsorted(arrival_s, [begin_s, begin_s + length_s])
+            given_s, given_tokens = arrival_s[first:last], tokens[first:last]
+            work, _, unfinished = relay(
+                model.server, unfinished, given_s, given_tokens, begin_s + length_s
+            )
+            bins = slice(int(4 * begin_s), int(4 * (begin_s + length_s)))
+            columns = (work[:, 0], work[:, 1], work[:, 3], work[:, 5])
+            model.add_power(columns, begin_s, noise[bins], state, total_w[bins])
+        totals.append(total_w)
+    # a segment that is cut in two warms up in two steps instead of one
+    np.testing.assert_allclose(totals[1], totals[0], rtol=1e-3)
+    assert totals[1].sum() == pytest.approx(totals[0].sum(), rel=1e-6)
+
+
+@settings(max_examples=30, deadline=None)
+@given(
+    seed=st.integers(0, 10_000),
+    rate=st.floats(0.2, 6.0),
+    length_s=st.sampled_from([7.0, 30.0, 60.0]),
+    kv_tokens=st.sampled_from([9_000, 40_000, 400_000]),
+    max_num_seqs=st.sampled_from([4, 64]),
+    budget=st.sampled_from([64, 512, 8192]),
+)
+def test_relayed_requests_end_when_the_engine_says(
+    seed, rate, length_s, kv_tokens, max_num_seqs, budget
+):
+    """Also with cut prompts, queues and a cache that is too small."""
+    server = replace(
+        Server(), kv_tokens=kv_tokens, max_num_seqs=max_num_seqs, max_num_batched_tokens=budget
+    )
+    requests = sitetrace.workload.poisson(rate, 240.0, np.random.default_rng(seed))
+    arrival_s = requests["arrival_s"].to_numpy()
+    tokens = requests[["input_tokens", "output_tokens"]].to_numpy()
+    told = np.sort(Engine(server).advance(np.inf, requests).requests["end_s"].to_numpy())
+    unfinished, ends = idle_engine(), []
+    for begin_s in np.arange(0.0, told[-1] + length_s, length_s):
+        first, last = np.searchsorted(arrival_s, [begin_s, begin_s + length_s])
+        _, ended_s, unfinished = relay(
+            server, unfinished, arrival_s[first:last], tokens[first:last], begin_s + length_s
+        )
+        ends.append(ended_s)
+    np.testing.assert_allclose(np.sort(np.concatenate(ends)), told, atol=1e-6)
+    assert unfinished.arrival_s.size == 0
+    assert unfinished.tally[0] == len(requests)
+
+
+def test_a_site_without_a_file_as_the_first_command(tmp_path):
+    given = ["site", "--model", "testbed_timeline", "--servers", "5", "--rate", "0.5"]
+    out = ["--hours", "0.05", "--seed", "1", "-o", str(tmp_path / "site.zarr")]
+    result = CliRunner().invoke(cli, [*given, *out])
+    assert result.exit_code == 0
+    assert "PAR" in result.output
+    assert sitetrace.read_site(tmp_path / "site.zarr")["servers"].sel(unit="site") == 5

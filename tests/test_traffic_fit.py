@@ -1,0 +1,163 @@
+import json
+import sys
+from types import SimpleNamespace
+
+import numpy as np
+import pandas as pd
+import pytest
+
+from sitetrace.azure import read_azure
+from sitetrace.cli import main
+from sitetrace.files import InputError
+from sitetrace.requests import read_requests
+from sitetrace.streams import open_stream
+from sitetrace.traffic_fit import fit_traffic, index_of_dispersion
+
+
+@pytest.fixture
+def call(monkeypatch, capsys):
+    """Run the command in this process: exit code, stdout, stderr."""
+
+    def run(*arguments):
+        monkeypatch.setattr(sys, "argv", ["sitetrace", *map(str, arguments)])
+        capsys.readouterr()
+        code = 0
+        try:
+            main()
+        except SystemExit as end:
+            code = end.code
+        return code, *capsys.readouterr()
+
+    return run
+
+
+LENGTHS = {
+    "input_median": 700.0,
+    "input_sigma": 0.9,
+    "output_median": 120.0,
+    "output_sigma": 0.7,
+    "correlation": 0.4,
+    "input_limit": 200_000,
+    "output_limit": 100_000,
+}
+
+
+def a_table(duration_s, start_hour=0.0, **section):
+    traffic = SimpleNamespace(**section, lengths=LENGTHS)
+    drawn, _ = open_stream(traffic, 2, ".", start_hour).chunk(
+        0, 0.0, duration_s, np.random.SeedSequence(4), None
+    )
+    columns = {"arrival_s": drawn.arrival_s, "input_tokens": drawn.tokens[:, 0]}
+    return pd.DataFrame(columns | {"output_tokens": drawn.tokens[:, 1]})
+
+
+@pytest.mark.parametrize("cv", [0.5, 1.0, 2.5])
+def test_a_known_law_is_found_again(cv):
+    table = a_table(40000.0, pattern="bursty", rate_per_server=1.0, cv=cv)
+    found = fit_traffic(table, n_servers=2)
+    assert found["pattern"] == "bursty"
+    assert found["rate_per_server"] == pytest.approx(1.0, rel=0.04)
+    assert found["cv"] == pytest.approx(cv, rel=0.05)
+    by_counts = fit_traffic(table, scale_s=30.0)
+    assert by_counts["cv"] == pytest.approx(cv, rel=0.12)
+    for name in ("input_median", "output_median", "input_sigma", "output_sigma"):
+        assert found["lengths"][name] == pytest.approx(LENGTHS[name], rel=0.03)
+    assert found["lengths"]["correlation"] == pytest.approx(0.4, abs=0.02)
+
+
+def test_a_known_day_is_found_again():
+    day = {"pattern": "diurnal", "swing": 0.4, "peak_hour": 15.0}
+    found = fit_traffic(a_table(3.5 * 86400, rate_per_server=0.5, **day), n_servers=2)
+    assert found["pattern"] == "diurnal"
+    assert found["swing"] == pytest.approx(0.4, abs=0.02)
+    assert found["peak_hour"] == pytest.approx(15.0, abs=0.3)
+
+
+def test_a_slowly_wandering_rate_shows_in_counts_and_not_in_gaps():
+    rng = np.random.default_rng(1)
+    turns = [rng.exponential(1 / rate, 300) for rate in (1.0, 3.0) * 40]
+    arrival_s = np.cumsum(np.concatenate(turns))
+    table = pd.DataFrame({"arrival_s": arrival_s, "input_tokens": 5, "output_tokens": 5})
+    by_gaps, by_counts = fit_traffic(table)["cv"], fit_traffic(table, scale_s=60.0)["cv"]
+    assert by_gaps < 1.4 < 2.5 < by_counts
+    assert fit_traffic(table)["lengths"]["correlation"] == 0.0
+
+
+def test_counts_of_a_poisson_stream_have_their_mean_as_variance():
+    arrival_s = np.cumsum(np.random.default_rng(2).exponential(0.1, 100_000))
+    for window_s in (1.0, 4.0):
+        assert index_of_dispersion(arrival_s, window_s) == pytest.approx(1, abs=0.1)
+    assert np.isnan(index_of_dispersion(arrival_s, 4000.0))
+    assert index_of_dispersion(np.arange(1000.0), 10.0) == 0
+
+
+def test_too_few_requests_get_one_line():
+    table = pd.DataFrame({"arrival_s": [0.0, 1.0], "input_tokens": 5, "output_tokens": 5})
+    with pytest.raises(InputError, match="2 requests are too few to fit"):
+        fit_traffic(table)
+
+
+OF_2023 = "2023-11-16 18:17:03.9799600,4808,10\n2023-11-16 18:17:04.0319600,3180,8\n"
+OF_2024 = (
+    "2024-05-15 23:59:59.990000+00:00,9,9\n2024-05-16 00:00:01.500000+00:00,20,2\n"
+    "2024-05-16 00:00:00.250000+00:00,10,1\n2024-05-16 08:00:00+00:00,5,0\n"
+)
+HEAD = "TIMESTAMP,ContextTokens,GeneratedTokens\n"
+
+
+def test_azures_trace_of_2023_is_read_to_the_microsecond(tmp_path):
+    (tmp_path / "code.csv").write_text(HEAD + OF_2023)
+    table, notes = read_azure(tmp_path / "code.csv")
+    assert table["arrival_s"].tolist() == pytest.approx([0, 0.052], abs=1e-9)
+    assert table["input_tokens"].tolist() == [4808, 3180]
+    assert notes == ["code.csv: second 0 is 2023-11-16T18:17:03.979960+00:00"]
+
+
+def test_a_day_of_azures_week_of_2024_is_ingested(tmp_path, call):
+    (tmp_path / "week.csv").write_text(HEAD + OF_2024)
+    out = tmp_path / "day.csv"
+    given = ("--azure", tmp_path / "week.csv", "--day", "2024-05-16")
+    code, said, notes = call("ingest", *given, "-o", out)
+    assert code == 0 and "wrote 2 requests" in said
+    assert "1 requests without tokens are left out" in notes
+    table = read_requests(out)
+    assert table["arrival_s"].tolist() == [0, 1.25]
+    assert table["output_tokens"].tolist() == [1, 2]
+
+
+@pytest.mark.parametrize(
+    ("text", "day", "said"),
+    [
+        ("", None, "the file is empty"),
+        ("a,b\n1,2\n", None, "no column TIMESTAMP"),
+        (HEAD, None, "no request: give another"),
+        (HEAD + OF_2024, "2024-05-20", "no request on 2024-05-20"),
+        (HEAD + OF_2024, "16.5.2024", "give it as YYYY-MM-DD"),
+        (HEAD + OF_2023 + "yesterday,3,4\n", None, "line 4: no time and two numbers in 'yesterday"),
+        (HEAD + "2024-05-16 08:00:00,5,0\n", None, "no request has tokens"),
+        (HEAD + "2024-05-16 08:00:00,5,1.5\n", None, "no whole number of tokens"),
+    ],
+)
+def test_other_files_get_one_line(tmp_path, text, day, said):
+    (tmp_path / "trace.csv").write_text(text)
+    with pytest.raises(InputError, match=said) as raised:
+        read_azure(tmp_path / "trace.csv", day)
+    assert "\n" not in str(raised.value)
+
+
+def test_a_stream_like_a_recorded_one_is_written(tmp_path, call):
+    a_table(3000.0, pattern="bursty", rate_per_server=1.0, cv=2.0).to_csv(tmp_path / "r.csv")
+    out = tmp_path / "like.csv"
+    given = ("--from", tmp_path / "r.csv", "--duration", 2000)
+    code, said, _ = call("workload", "fitted", *given, "-o", out)
+    assert code == 0
+    section = json.loads(said.splitlines()[0].removeprefix("traffic: "))
+    assert section["cv"] == pytest.approx(2.0, rel=0.15)
+    assert len(read_requests(out)) == pytest.approx(4000, rel=0.2)
+
+
+def test_ingest_wants_one_kind_of_files(call):
+    code, _, said = call("ingest", "--azure", "a.csv", "--power", "p.csv", "-o", "x")
+    assert code == 2 and "--azure: a trace of requests alone" in said
+    code, _, said = call("ingest", "--power", "p.csv", "-o", "x")
+    assert code == 2 and "give --power and --vllm, or --azure" in said
