@@ -19,7 +19,7 @@ if TYPE_CHECKING:
     import xarray as xr
 
 SIZES = (1, 4, 16, 60, 120, 240)
-SUBSETS, FEW = 50, 8
+SUBSETS, FEW = 50, 12
 QUARTER_S = 900.0
 KEEP = (
     {"levels": ["site", "row", "rack", "server"], "step_s": 1},

@@ -30,8 +30,8 @@ STEP_S = 0.25
 TRAFFIC = {
     "diurnal": "a made-up day: Poisson arrivals, the rate a cosine with its maximum at 15:00",
     "azure": "a made-up day with the token lengths of an hour of Azure's conversations of 2023",
-    "servegen": "ServeGen's day of a reasoning model: production rates and lengths by client, scaled to "
-    "the servers",
+    "servegen": "ServeGen's day: rates and lengths by client of a reasoning model in production, "
+    "scaled to the servers",
     "poisson": "Poisson arrivals at a constant rate",
 }
 
