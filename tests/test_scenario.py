@@ -177,6 +177,7 @@ ODD = [
     ("chunk_s", "3600\nfolder: /tmp", "folder: no such key here"),
     ("chunk_s", "3600\n1: 2", "a key that is no name"),
     ("chunk_s", "3600\n? [a]\n: 2", "a key that is no name"),
+    ("chunk_s", '3600\n"two\\nlines": 2', "key two lines: no such key here"),
     ("chunk_s", "*own", "an alias (*): write the keys out"),
     ("chunk_s", "!!python/name:os.system", "could not determine a constructor"),
     ("chunk_s", "[1, 2", "expected ',' or ']'"),
@@ -530,3 +531,24 @@ def test_the_page_has_all_keys_and_an_example_that_is_read(tmp_path):
     (tmp_path / "example.yaml").write_text(re.search(r"```yaml\n(.*?)```", text, re.DOTALL)[1])
     example = read_scenario(tmp_path / "example.yaml")
     assert [pool.servers.size for pool in example.pools()] == [72, 80, 88]
+
+
+@settings(max_examples=60, deadline=None, suppress_health_check=list(HealthCheck))
+@given(
+    st.lists(
+        st.tuples(st.integers(0, len(SOUND)), st.integers(0, 9), st.text(max_size=3)),
+        min_size=1,
+        max_size=4,
+    )
+)
+def test_whatever_is_written_over_it_is_read_or_told_in_one_line(place, edits):
+    text = SOUND
+    for at, length, new in edits:
+        text = text[:at] + new + text[at + length :]
+    path = place / "edited.yaml"
+    path.write_text(text, "utf-8")
+    try:
+        assert read_scenario(path).n_servers >= 1
+    except InputError as error:
+        assert str(error).startswith(f"{path}: ")
+        assert "\n" not in str(error)

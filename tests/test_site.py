@@ -124,9 +124,7 @@ def test_energy_is_conserved(
     traffic = {"pattern": pattern, "rate_per_server": rate, "routing": routing}
     levels = {"levels": ["site", "row", "rack", "server"]}
     kept = [levels | {"step_s": 0.5}, levels | {"step_s": step_s * 2}]
-    made = scenario(
-        hours=0.01, chunk_s=12, topology=topology, traffic=traffic, keep=kept, pue=1.3
-    )
+    made = scenario(hours=0.01, chunk_s=12, topology=topology, traffic=traffic, keep=kept, pue=1.3)
     path = tmp_path_factory.mktemp("energy") / "site.zarr"
     fine = sitetrace.simulate_site(made, path)
     coarse = sitetrace.read_site(path, f"{2 * step_s:g}s")

@@ -15,7 +15,7 @@ from sitetrace.emissions import KINDS
 from sitetrace.files import InputError
 from sitetrace.published import paper_model
 from sitetrace.serving import simulate
-from sitetrace.surrogates import ConstantRate, LogNormalTTFT, surrogate_chunk
+from sitetrace.surrogates import ConstantRate, LogNormalTTFT, none_running, surrogate_chunk
 from sitetrace.workload import poisson
 
 BINS = 1200
@@ -221,7 +221,7 @@ def test_a_surrogate_may_be_asked_in_chunks(cuts, kind, seed):
     arrival_s = requests["arrival_s"].to_numpy()
     tokens = requests[["input_tokens", "output_tokens"]].to_numpy()
     edges = [0.0, *(0.25 * np.array(cuts)), 3600.0]
-    carried, rng, parts = None, InPairs(seed), []
+    carried, rng, parts = none_running(), InPairs(seed), []
     for low, high in zip(edges[:-1], edges[1:], strict=True):
         new = (arrival_s >= low) & (arrival_s < high)
         *part, carried = surrogate_chunk(
@@ -245,7 +245,9 @@ def test_a_published_model_runs_in_chunks_on_its_surrogate():
     tokens = requests[["input_tokens", "output_tokens"]].to_numpy()
     events = requests["arrival_s"].to_numpy()
     span_s, n_bins = (0.0, 300.0), round(300.0 / float(model.dt))
-    segments, ends, _ = surrogate_chunk(model.server, events, tokens, span_s, None, None)
+    segments, ends, _ = surrogate_chunk(
+        model.server, events, tokens, span_s, none_running(), None
+    )
     rng = np.random.default_rng(2)
     power_w, _ = states_stream.work(
         model, states_stream.begin(model), segments, (events, ends), 0.0, n_bins, rng

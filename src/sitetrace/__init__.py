@@ -19,7 +19,6 @@ _VERBS = {
     "read_scenario": "scenario",
     "simulate_site": "site",
     "read_site": "sitefile",
-    "read_scenario": "scenario",
 }
 _MODULES = (
     "baselines",

@@ -10,6 +10,7 @@ from sitetrace.plant import Plant, Pool
 from sitetrace.relay import Unfinished, idle_engine, relay
 from sitetrace.rendering import STATES
 from sitetrace.serving import Server
+from sitetrace.surrogates import none_running, surrogate_chunk
 from sitetrace.timeline_model import TimelineModel
 
 # traffic of a pool has another key, so that no two share their numbers
@@ -40,7 +41,10 @@ def begin(model: TimelineModel | StatesModel) -> State:
     """
     if isinstance(model, TimelineModel):
         return idle_engine()._asdict() | {"power": np.zeros(STATES)}
-    return idle_engine()._asdict() | states_stream.begin(model)
+    served = none_running() | {"tally": np.zeros(4)}
+    if isinstance(model.server, Server):
+        served = idle_engine()._asdict()
+    return served | states_stream.begin(model)
 
 
 def advance(
@@ -76,22 +80,30 @@ def advance(
         What is left.
     """
     model = pool.model
-    before = Unfinished(*(state[name] for name in Unfinished._fields))
-    if isinstance(model.server, Server):
-        segments, ends_s, after = relay(model.server, before, *requests, span_s[1])
-    else:
-        segments, ends_s, after = relay_surrogate(model.server, before, *requests, span_s[1], rng)
+    segments, ends_s, served = _serve(model.server, state, requests, span_s, rng)
     if isinstance(model, TimelineModel):
         power, gpu_w = state["power"].copy(), np.zeros(n_bins)
         work = (segments[:, 0], segments[:, 1], segments[:, 3], segments[:, 5])
         normals = rng.standard_normal(n_bins, dtype=np.float32)
         model.add_power(work, span_s[0], normals, power, gpu_w)
-        return gpu_w, after._asdict() | {"power": power}
+        return gpu_w, served | {"power": power}
     events = (requests[0], ends_s)
     gpu_w, kept = states_stream.work(model, state, segments, events, span_s[0], n_bins, rng)
     if pool.idle_w is not None:
         gpu_w = model.rebase(gpu_w, pool.idle_w)
-    return gpu_w, after._asdict() | kept
+    return gpu_w, served | kept
+
+
+def _serve(server, state, requests, span_s, rng):  # noqa: ANN001, ANN202
+    """Turn requests into work, by the engine or by a surrogate; count what is done."""
+    if isinstance(server, Server):
+        before = Unfinished(*(state[name] for name in Unfinished._fields))
+        segments, ends_s, after = relay(server, before, *requests, span_s[1])
+        return segments, ends_s, after._asdict()
+    segments, ends_s, after = surrogate_chunk(server, *requests, span_s, state, rng)
+    tokens = state["tokens"].sum(axis=0) + requests[1].sum(axis=0) - after["tokens"].sum(axis=0)
+    tally = state["tally"] + np.array([ends_s.size, *tokens, 0.0])
+    return segments, ends_s, after | {"tally": tally}
 
 
 def work_block(

@@ -11,6 +11,7 @@ import numpy as np
 
 from sitetrace import __version__
 from sitetrace.cli_site import site
+from sitetrace.cli_utility import export, report
 from sitetrace.files import InputError, read_json
 from sitetrace.requests import read_requests
 
@@ -293,6 +294,8 @@ def evaluate(measured, requests, generated, more, start, stop, as_json, plot) ->
 
 
 cli.add_command(site)
+cli.add_command(export)
+cli.add_command(report)
 
 
 @cli.group(epilog="Example: sitetrace data testbed -o testbed --seed 1")

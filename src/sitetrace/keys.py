@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-
 from pydantic.fields import FieldInfo
 
 from sitetrace.checked import Part, kind_of, parts_in, range_of, tag_of
@@ -20,20 +18,20 @@ def key_tables() -> str:
     str
         Markdown: one table for each kind of mapping.
     """
-    return "\n\n".join(_table(title, part) for title, part in _parts("", Scenario))
+    told: dict[type[Part], str] = {}
+    _tell("", Scenario, told)
+    return "\n\n".join(_table(title, part) for part, title in told.items())
 
 
-def _parts(path: str, part: type[Part]) -> Iterator[tuple[str, type[Part]]]:
-    """Give each model with the key that it stands under, once."""
-    yield path, part
+def _tell(path: str, part: type[Part], told: dict[type[Part], str]) -> None:
+    """Note under which key a model and those below it stand, each at its first place."""
+    told.setdefault(part, path + (f", {tag_of(part)}" if "pattern" in part.model_fields else ""))
     for name, field in part.model_fields.items():
-        inner = parts_in(field.annotation)
         if path and name == "traffic":  # told at the top
             continue
-        for each in inner:
-            form = f", {tag_of(each)}" if "pattern" in each.model_fields else ""
-            place = f"{path}.{name}".strip(".") + ("[]" if "list" in kind_of(field) else "")
-            yield from _parts(f"{place}{form}", each)
+        several = "[]" if "list" in kind_of(field) else ""
+        for inner in parts_in(field.annotation):
+            _tell(f"{path}.{name}".strip(".") + several, inner, told)
 
 
 def _table(path: str, part: type[Part]) -> str:

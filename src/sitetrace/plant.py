@@ -149,7 +149,7 @@ class Plant:
         ]
 
     def servers_in(self, block: tuple[int, int]) -> range:
-        """Number the servers of a block.
+        """List the servers of a block.
 
         Parameters
         ----------

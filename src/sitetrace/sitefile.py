@@ -188,7 +188,7 @@ def read_site(path: Path | str, group: str | None = None) -> xr.Dataset:
         raise InputError(f"{path}: group {group}: only .zarr has groups: leave it out")
     try:
         if path.suffix == ".zarr":
-            dataset = xr.open_zarr(path, group=group, chunks=None)
+            dataset = xr.open_zarr(path, group=group, chunks=None, consolidated=False)
         elif path.suffix == ".nc":
             dataset = xr.open_dataset(path)
         else:

@@ -103,14 +103,26 @@ def serve(
     return Timeline(table, segment_frame(segments))
 
 
+def none_running() -> dict[str, np.ndarray]:
+    """Begin without requests.
+
+    Returns
+    -------
+    dict of str to numpy.ndarray
+        What `surrogate_chunk` carries from one chunk to the next.
+    """
+    tokens = np.empty((0, 2), dtype=np.int64)
+    return {"times": np.empty((0, 3)), "tokens": tokens, "slots_s": np.empty(0)}
+
+
 def surrogate_chunk(
     surrogate: ConstantRate | LogNormalTTFT,
     arrival_s: np.ndarray,
     tokens: np.ndarray,
     span_s: tuple[float, float],
-    carried: dict | None,
+    carried: dict[str, np.ndarray],
     rng: np.random.Generator | None,
-) -> tuple[np.ndarray, np.ndarray, dict]:
+) -> tuple[np.ndarray, np.ndarray, dict[str, np.ndarray]]:
     """Serve the requests of one chunk of time, and go on with those of the chunks before.
 
     Parameters
@@ -123,8 +135,8 @@ def surrogate_chunk(
         Prompt and output tokens, integers, shape (n, 2).
     span_s : tuple of float
         Begin and end of the chunk, seconds.
-    carried : dict or None
-        From the chunk before; None in the first.
+    carried : dict of str to numpy.ndarray
+        From the chunk before; `none_running` in the first.
     rng : numpy.random.Generator or None
         Needed by `LogNormalTTFT` alone, which takes two numbers a request.
 
@@ -142,12 +154,6 @@ def surrogate_chunk(
     InputError
         If `LogNormalTTFT` gets no generator.
     """
-    if carried is None:
-        carried = {
-            "times": np.empty((0, 3)),
-            "tokens": np.empty((0, 2), dtype=np.int64),
-            "slots_s": np.empty(0),
-        }
     slots = carried["slots_s"].tolist()
     new = _times(arrival_s, tokens, surrogate, slots, rng)
     times = np.concatenate([carried["times"], new])

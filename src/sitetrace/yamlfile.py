@@ -156,4 +156,4 @@ def dotted(keys: Keys) -> str:
         Names with dots, places in brackets.
     """
     text = "".join(f"[{key}]" if isinstance(key, int) else f".{key}" for key in keys)
-    return text.removeprefix(".")[:120]
+    return " ".join(text.removeprefix(".").split())[:120]

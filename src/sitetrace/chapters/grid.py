@@ -1,0 +1,202 @@
+"""The chapter on the grid: what a feeder sees of a site, by each description of its power."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import pandas as pd
+
+from sitetrace.exports import Intervals, intervals
+from sitetrace.files import InputError
+from sitetrace.records import record
+from sitetrace.studies import grid
+from sitetrace.studies.setups import PUE, Setup, mean_gpu_w, simulated
+
+if TYPE_CHECKING:
+    import xarray as xr
+
+MINUTE, QUARTER = "trace, 1 min", "trace, 15 min"
+MEAN, NAMEPLATE = "mean", "nameplate"
+MOST_SITES = 256
+
+
+@dataclass(frozen=True)
+class Connection:
+    """A site on its feeder.
+
+    Parameters
+    ----------
+    setup : Setup
+        What was simulated.
+    feeder : sitetrace.studies.grid.Feeder
+        Made for the nameplate.
+    parts : dict of str to Intervals
+        Power of the facility by description.
+    solved : dict of str to pandas.DataFrame
+        Results of `sitetrace.studies.grid.solve` by description.
+    table : pandas.DataFrame
+        Result of `sitetrace.studies.grid.summary`.
+    """
+
+    setup: Setup
+    feeder: grid.Feeder
+    parts: dict[str, Intervals]
+    solved: dict[str, pd.DataFrame]
+    table: pd.DataFrame
+
+
+def simulate(setup: Setup, seed: int, folder: Path) -> xr.Dataset:
+    """Simulate a site minute by minute, by the kind *timeline*.
+
+    Parameters
+    ----------
+    setup : Setup
+        The site.
+    seed : int
+        Seed.
+    folder : Path
+        Where it is written; it has to last as long as the result.
+
+    Returns
+    -------
+    xarray.Dataset
+        Facility, site and GPUs at 60 s.
+    """
+    return simulated(setup, "timeline", seed, [{"levels": ["site"], "step_s": 60}], folder)
+
+
+def connect(setup: Setup, site: xr.Dataset) -> Connection:
+    """Put a site on the feeder that its nameplate asks for, described in four ways.
+
+    Parameters
+    ----------
+    setup : Setup
+        The site.
+    site : xarray.Dataset
+        Its power.
+
+    Returns
+    -------
+    Connection
+        Our trace as means over 1 and 15 minutes, and two numbers that take its place: the mean
+        power of the fitting run on all servers, and the nameplate.
+    """
+    quarter = intervals(site, "facility", 900)
+    nameplate_w = float(site["nameplate_w"].sel(unit="facility"))
+    mean_w = PUE * setup.servers * (mean_gpu_w(setup) + setup.non_gpu_w)
+    parts = {
+        MINUTE: intervals(site, "facility", 60),
+        QUARTER: quarter,
+        MEAN: grid.constant(quarter, mean_w),
+        NAMEPLATE: grid.constant(quarter, nameplate_w),
+    }
+    feeder = grid.feeder_for(nameplate_w)
+    solved = {name: grid.solve(part, feeder) for name, part in parts.items()}
+    hours = {name: part.step_s / 3600 for name, part in parts.items()}
+    return Connection(setup, feeder, parts, solved, grid.summary(solved, feeder, hours))
+
+
+def hosting(connection: Connection) -> pd.DataFrame:
+    """Count how many such sites the feeder takes, each with a transformer of its own.
+
+    Parameters
+    ----------
+    connection : Connection
+        One site on the feeder.
+
+    Returns
+    -------
+    pandas.DataFrame
+        One row a description: ``described_by``, ``sites`` (the most that keep the line within its
+        ampacity and the voltage in range A at the greatest interval; at most `MOST_SITES`) and
+        ``first_limit``, which is hit by one site more.
+    """
+    rows = []
+    for name, part in connection.parts.items():
+        low, high, limit = 0, MOST_SITES + 1, "none"
+        while high - low > 1:
+            middle = (low + high) // 2
+            hit = _limit(connection.feeder, part, middle)
+            low, high = (middle, high) if hit is None else (low, middle)
+            limit = limit if hit is None else hit
+        rows.append({"described_by": name, "sites": low, "first_limit": limit})
+    return pd.DataFrame(rows)
+
+
+def _limit(feeder: grid.Feeder, part: Intervals, sites: int) -> str | None:
+    """Name the limit that a number of sites hits at their greatest interval."""
+    larger = replace(feeder, transformer_kva=sites * feeder.transformer_kva)
+    once = replace(part, begin=part.begin[:1], power_w=sites * part.power_w.max(keepdims=True))
+    try:
+        solved = grid.solve(once, larger).iloc[0]
+    except InputError:
+        return "voltage"
+    if solved["line_a"] > feeder.ampacity_a:
+        return "line"
+    return "voltage" if solved["voltage_pu"] < grid.LOWEST_PU else None
+
+
+def found(connection: Connection, hosted: pd.DataFrame) -> list[dict]:
+    """Record what a utility would conclude.
+
+    Parameters
+    ----------
+    connection : Connection
+        The site on its feeder.
+    hosted : pandas.DataFrame
+        Result of `hosting`.
+
+    Returns
+    -------
+    list of dict
+        Records.
+    """
+    setup = connection.setup
+    given = {"data": setup.data, "dataset": setup.dataset}
+    units = {
+        "lowest_pu": ("lowest voltage at the site", "pu"),
+        "swing_pu": ("swing of the voltage at the site", "pu"),
+        "transformer_pct": ("greatest loading of the transformer", "%"),
+        "line_pct": ("greatest loading of the line", "%"),
+        "losses_kwh": ("losses of line and transformer", "kWh"),
+        "size_kva": ("smallest usual transformer", "kVA"),
+    }
+    rows = []
+    for line in connection.table.to_dict("records"):
+        for column, (name, unit) in units.items():
+            what = f"{name}, by {line['described_by']}"
+            rows.append(record(what, float(line[column]), unit, **given))
+    for line in hosted.to_dict("records"):
+        what = f"sites that the feeder takes, by {line['described_by']}"
+        rows.append(record(what, float(line["sites"]), "", **given))
+    return rows
+
+
+def conclusion(connection: Connection, hosted: pd.DataFrame) -> str:
+    """Say what the trace changes against the nameplate.
+
+    Parameters
+    ----------
+    connection : Connection
+        The site on its feeder.
+    hosted : pandas.DataFrame
+        Result of `hosting`.
+
+    Returns
+    -------
+    str
+        Three lines.
+    """
+    table, sites = connection.table.set_index("described_by"), hosted.set_index("described_by")
+    trace, plate = table.loc[MINUTE], table.loc[NAMEPLATE]
+    inside = "within" if trace["lowest_pu"] >= grid.LOWEST_PU else "outside"
+    more = "more" if sites.loc[MINUTE, "sites"] > sites.loc[NAMEPLATE, "sites"] else "no more"
+    return "\n".join(
+        [
+            f"transformer: {plate['size_kva']:g} kVA by nameplate, {trace['size_kva']:g} by trace",
+            f"voltage at the site by trace: {inside} range A",
+            f"by trace the feeder takes {more} such sites than by nameplate",
+        ]
+    )

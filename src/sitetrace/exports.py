@@ -1,0 +1,372 @@
+"""A site's power in the forms that utilities and grid tools read."""
+
+from __future__ import annotations
+
+import json
+import math
+from collections.abc import Iterable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import numpy as np
+import pandas as pd
+
+from sitetrace.files import InputError, replacing
+
+if TYPE_CHECKING:
+    import xarray as xr
+
+FORMATS = ("csv15", "greenbutton", "opendss", "pandapower", "pypsa")
+FOLDERS = ("opendss", "pypsa")
+SEVERAL_UNITS = ("pandapower", "pypsa")
+MILLIWATTHOURS = 1_000_000  # in a kWh: energy is written to the milliwatt-hour
+
+
+@dataclass(frozen=True)
+class Intervals:
+    """Energy of one unit, interval by interval.
+
+    Parameters
+    ----------
+    unit : str
+        Name of the unit, such as ``facility``.
+    step_s : int
+        Length of an interval.
+    begin : pandas.DatetimeIndex
+        Beginning of each interval in local time, at the scenario's fixed offset from UTC.
+    power_w : numpy.ndarray
+        Mean power of each interval, float64.
+    left_out_s : float
+        Seconds at the end that fill no interval.
+    provenance : dict
+        Attributes of the dataset: scenario, models, seed, source of the data.
+    """
+
+    unit: str
+    step_s: int
+    begin: pd.DatetimeIndex
+    power_w: np.ndarray
+    left_out_s: float
+    provenance: dict
+
+    @property
+    def energy_milliwh(self) -> np.ndarray:
+        """Energy of each interval in whole milliwatt-hours, so rounded that no sum drifts."""
+        exact = np.cumsum(self.power_w) * self.step_s / 3.6
+        return np.diff(np.rint(exact).astype(np.int64), prepend=0)
+
+    @property
+    def notes(self) -> list[str]:
+        """What a reader of the export should know of its times."""
+        lines = []
+        if self.left_out_s:
+            lines.append(f"the last {self.left_out_s:g} s fill no interval and are left out")
+        if self.begin[0].timestamp() % self.step_s:
+            lines.append(f"intervals begin at {self.begin[0].isoformat()}, off the clock's grid")
+        return lines
+
+
+def intervals(site: xr.Dataset, unit: str = "facility", step_s: int = 900) -> Intervals:
+    """Take a unit's mean power over equal intervals, which keeps its energy.
+
+    Parameters
+    ----------
+    site : xarray.Dataset
+        Result of `sitetrace.simulate_site`, or any dataset with ``power_w(time, unit)``.
+    unit : str
+        Name of the unit.
+    step_s : int
+        Length of an interval; a multiple of the dataset's step.
+
+    Returns
+    -------
+    Intervals
+        Whole intervals from the first sample on; a part of one at the end is left out and told.
+
+    Raises
+    ------
+    InputError
+        If the dataset has no such unit, its times are not equidistant, the step does not divide or
+        there is no whole interval.
+    """
+    names = [str(name) for name in site["unit"].values]
+    if unit not in names:
+        few = ", ".join(names[:6]) + (", ..." if len(names) > 6 else "")
+        raise InputError(f"unit {unit!r} is not kept in this dataset: choose one of {few}")
+    times = site["time"].values.astype("datetime64[ns]").astype(np.int64)
+    gaps = np.diff(times)
+    if not gaps.size or gaps[0] <= 0 or (gaps != gaps[0]).any():
+        raise InputError("time: fewer than two or not equidistant values: simulate the site anew")
+    each, odd = divmod(step_s * 1_000_000_000, int(gaps[0]))
+    if odd or not each:
+        raise InputError(f"--step {step_s}: no multiple of the dataset's {gaps[0] / 1e9:g} s")
+    whole = times.size // each
+    if not whole:
+        raise InputError(f"--step {step_s}: the dataset is shorter than one interval: take less")
+    power_w = site["power_w"].sel(unit=unit).values[: whole * each]
+    means = power_w.reshape(whole, each).mean(axis=1, dtype=np.float64)
+    if not np.isfinite(means).all():
+        raise InputError(f"unit {unit!r}: holds values that are no power: simulate the site anew")
+    offset = pd.Timedelta(hours=float(site.attrs.get("utc_offset_h", 0.0))).to_pytimedelta()
+    utc = pd.to_datetime(times[: whole * each : each], unit="ns", utc=True)
+    left_out_s = (times.size - whole * each) * int(gaps[0]) / 1e9
+    begin = utc.tz_convert(_zone(offset))
+    return Intervals(unit, step_s, begin, means, left_out_s, dict(site.attrs))
+
+
+def _zone(offset):  # noqa: ANN001, ANN202
+    from datetime import timezone
+
+    return timezone(offset)
+
+
+def export(
+    site: xr.Dataset,
+    form: str,
+    out: Path | str,
+    units: Iterable[str] = ("facility",),
+    step_s: int = 900,
+    power_factor: float = 0.98,
+) -> list[str]:
+    """Write a site's power for a utility or a grid tool, whole or not at all.
+
+    Parameters
+    ----------
+    site : xarray.Dataset
+        Result of `sitetrace.simulate_site`.
+    form : str
+        One of ``FORMATS``.
+    out : Path or str
+        File (csv15, greenbutton, pandapower) or folder (opendss, pypsa) to be written.
+    units : iterable of str
+        Units of the dataset: one, or several for pandapower and pypsa.
+    step_s : int
+        Length of an interval.
+    power_factor : float
+        Lagging power factor, assumed constant; for the reactive power of opendss and pandapower.
+
+    Returns
+    -------
+    list of str
+        What was written, with its convention of time, and what was left out.
+
+    Raises
+    ------
+    InputError
+        If a unit is missing, the step does not fit or the place cannot be written.
+    """
+    from sitetrace.greenbutton import write_greenbutton
+
+    units = list(units)
+    if len(units) > 1 and form not in SEVERAL_UNITS:
+        raise InputError(f"--unit {units[1]}: {form} holds one unit: give one --unit a file")
+    if not 0 < power_factor <= 1:
+        raise InputError(f"--power-factor {power_factor:g}: give a number above 0 and up to 1")
+    out = free_place(out, folder=form in FOLDERS)
+    parts = [intervals(site, unit, step_s) for unit in dict.fromkeys(units)]
+    if form == "csv15":
+        write_csv15(out, parts[0])
+    elif form == "greenbutton":
+        write_greenbutton(out, parts[0])
+    elif form == "opendss":
+        write_opendss(out, parts[0], power_factor)
+    elif form == "pandapower":
+        write_pandapower(out, parts, power_factor)
+    elif form == "pypsa":
+        write_pypsa(out, parts)
+    else:
+        raise InputError(f"--format {form}: unknown: use one of {', '.join(FORMATS)}")
+    total_kwh = sum(int(part.energy_milliwh.sum()) for part in parts) / MILLIWATTHOURS
+    first = parts[0]
+    told = (
+        f"wrote {out}: {', '.join(part.unit for part in parts)}, {len(first.begin)} intervals of "
+        f"{step_s} s from {first.begin[0].isoformat()}, {total_kwh:.6g} kWh; times name the "
+        "beginning of an interval"
+    )
+    return [told, *first.notes]
+
+
+def free_place(out: Path | str, folder: bool) -> Path:
+    """Refuse a place where the export would run over something else.
+
+    Parameters
+    ----------
+    out : Path or str
+        File or folder to be written.
+    folder : bool
+        Whether it is to be a folder: then nothing may be there but an empty one.
+
+    Returns
+    -------
+    Path
+        The same place.
+
+    Raises
+    ------
+    InputError
+        If there is no folder to hold it, or something is in the way.
+    """
+    out = Path(out)
+    if not out.parent.is_dir():
+        raise InputError(f"{out}: no folder {out.parent}: make it first")
+    if folder and out.exists() and (not out.is_dir() or any(out.iterdir())):
+        raise InputError(f"{out}: is there already: name a new folder or remove it")
+    if not folder and out.is_dir():
+        raise InputError(f"{out}: a folder of that name is in the way: name a file")
+    return out
+
+
+def write_csv15(path: Path | str, part: Intervals) -> None:
+    """Write interval energy as CSV, units in the column names, provenance in ``<name>.json``.
+
+    Parameters
+    ----------
+    path : Path or str
+        The file.
+    part : Intervals
+        One unit.
+    """
+    path = Path(path)
+    energy = part.energy_milliwh
+    table = pd.DataFrame(
+        {
+            "interval_beginning": [begin.isoformat() for begin in part.begin],
+            "power_mean_kw": [f"{watts / 1e3:.6f}" for watts in part.power_w],
+            "energy_kwh": [f"{each / MILLIWATTHOURS:.6f}" for each in energy],
+            "cumulative_kwh": [f"{each / MILLIWATTHOURS:.6f}" for each in np.cumsum(energy)],
+        }
+    )
+    about = {
+        "unit": part.unit,
+        "interval_s": part.step_s,
+        "times": "local, fixed offset from UTC, beginning of the interval; no daylight saving",
+        "cumulative_kwh": "from the first interval to the end of this one",
+        "left_out_s": part.left_out_s,
+        "what": "simulated, not metered",
+        **part.provenance,
+    }
+    with replacing(path) as temporary:
+        table.to_csv(temporary, index=False)
+        with replacing(path.with_name(path.name + ".json")) as beside:
+            beside.write_text(json.dumps(about, indent=1, default=str) + "\n", encoding="utf-8")
+
+
+def _reactive(power_factor: float) -> float:
+    """Reactive power by watt of active power."""
+    return math.tan(math.acos(power_factor))
+
+
+def write_pandapower(path: Path | str, parts: list[Intervals], power_factor: float) -> None:
+    """Write what pandapower's ``DFData`` takes: one row a time step, columns in MW and Mvar.
+
+    ``DFData(pd.read_csv(path, index_col=0))`` makes the data source; a ``ConstControl`` with
+    ``profile_name="facility_p_mw"`` puts its values into a load's ``p_mw``.
+
+    Parameters
+    ----------
+    path : Path or str
+        The file.
+    parts : list of Intervals
+        Units, each a load.
+    power_factor : float
+        Lagging power factor of all loads.
+    """
+    columns = {}
+    for part in parts:
+        columns[f"{part.unit}_p_mw"] = part.power_w / 1e6
+        columns[f"{part.unit}_q_mvar"] = part.power_w / 1e6 * _reactive(power_factor)
+    with replacing(path) as temporary:
+        pd.DataFrame(columns).to_csv(temporary, float_format="%.9f")
+
+
+def write_pypsa(path: Path | str, parts: list[Intervals]) -> None:
+    """Write a folder that PyPSA's ``Network.import_from_csv_folder`` reads.
+
+    Snapshots have no zone there: they are in UTC, the beginning of each interval; their weightings
+    are its hours.
+
+    Parameters
+    ----------
+    path : Path or str
+        The folder.
+    parts : list of Intervals
+        Units, each a load on the one bus ``site``; MW.
+    """
+    first = parts[0]
+    snapshots = first.begin.tz_convert("UTC").strftime("%Y-%m-%d %H:%M:%S")
+    hours = first.step_s / 3600
+    weights = dict.fromkeys(["objective", "stores", "generators"], hours)
+    power_mw = {part.unit: part.power_w / 1e6 for part in parts}
+    names = [part.unit for part in parts]
+    with replacing(path) as temporary:
+        temporary.mkdir()
+        files = {
+            "snapshots": pd.DataFrame({"snapshot": snapshots, **weights}),
+            "buses": pd.DataFrame({"name": ["site"]}),
+            "loads": pd.DataFrame({"name": names, "bus": "site"}),
+            "loads-p_set": pd.DataFrame({"snapshot": snapshots, **power_mw}),
+        }
+        for name, table in files.items():
+            # PyPSA takes the first column of snapshots.csv for a mere number of the row
+            table.to_csv(temporary / f"{name}.csv", index=name == "snapshots", float_format="%.9f")
+
+
+def write_opendss(path: Path | str, part: Intervals, power_factor: float) -> None:
+    """Write a folder with a load shape in kW and the lines of OpenDSS that read it.
+
+    In daily mode OpenDSS counts a step before it solves, so that value i stands at the end of its
+    interval: hour i times the interval, the first not at 0. Ours is the mean from hour i - 1
+    intervals on, the same stretch of time.
+
+    Parameters
+    ----------
+    path : Path or str
+        The folder: ``site.csv``, one value a line, and ``site.dss``.
+    part : Intervals
+        One unit.
+    power_factor : float
+        Lagging power factor of the load.
+
+    Raises
+    ------
+    InputError
+        If the shape does not hold as many values as the lines say.
+    """
+    with replacing(path) as temporary:
+        temporary.mkdir()
+        shape = temporary / "site.csv"
+        shape.write_text("".join(f"{watts / 1e3:.6f}\n" for watts in part.power_w), "utf-8")
+        (temporary / "site.dss").write_text(opendss_lines(part, power_factor), "utf-8")
+        # OpenDSS takes a shorter file without a word and goes on with fewer points
+        held = len(shape.read_text("utf-8").split())
+        if held != len(part.begin):
+            raise InputError(f"{path}: holds {held} of {len(part.begin)} values: write it again")
+
+
+def opendss_lines(part: Intervals, power_factor: float) -> str:
+    """Compose the lines of OpenDSS that define the shape and show a load that follows it.
+
+    Parameters
+    ----------
+    part : Intervals
+        One unit.
+    power_factor : float
+        Lagging power factor of the load.
+
+    Returns
+    -------
+    str
+        The lines; the load itself is commented out, as bus and voltage are the feeder's.
+    """
+    peak_kw = part.power_w.max() / 1e3
+    return (
+        f"! {part.unit}, simulated: mean kW of {part.step_s} s, first interval begins "
+        f"{part.begin[0].isoformat()}\n"
+        "! OpenDSS counts a step before it solves: value 1 stands at the END of interval 1\n"
+        f"New LoadShape.site npts={len(part.begin)} sInterval={part.step_s} csvfile=site.csv "
+        "UseActual=yes\n"
+        f"! New Load.site bus1=<bus> phases=3 kV=<kV> kW={peak_kw:.6f} pf={power_factor:g} "
+        "daily=site\n"
+        f"! Set mode=daily stepsize={part.step_s}s number={len(part.begin)}\n"
+    )

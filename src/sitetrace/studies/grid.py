@@ -1,0 +1,290 @@
+"""A site on a small feeder: voltage and loading over the day, solved by OpenDSS."""
+
+from __future__ import annotations
+
+import tempfile
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+
+from sitetrace.exports import Intervals, write_opendss
+from sitetrace.files import InputError
+
+# usual sizes of three-phase transformers (IEEE C57.12), kVA
+STANDARD_KVA = (
+    15,
+    30,
+    45,
+    75,
+    112.5,
+    150,
+    225,
+    300,
+    500,
+    750,
+    1000,
+    1500,
+    2000,
+    2500,
+    3000,
+    3750,
+    5000,
+    7500,
+)
+USUAL_KVA = 2000.0  # that the defaults of a feeder are for
+# voltage at the service, per unit: range A of ANSI C84.1
+LOWEST_PU, HIGHEST_PU = 0.95, 1.05
+COLLAPSE_PU = 0.7
+
+
+@dataclass(frozen=True)
+class Feeder:
+    """A source, an overhead line, another load at its end, and the site's transformer there.
+
+    Parameters
+    ----------
+    transformer_kva : float
+        Rating of the site's transformer.
+    other_kw : float
+        Constant load of others at the end of the line.
+    source_kv, source_pu : float
+        Line-to-line voltage of the source and what the utility holds it at.
+    short_circuit_mva : float
+        Of the source, three-phase, X/R of 4.
+    line_km, r_ohm_km, x_ohm_km, ampacity_a : float
+        The line: length, positive-sequence impedance, current that it carries.
+    low_kv : float
+        Line-to-line voltage at the site.
+    loss_pct, x_pct : float
+        Transformer: load loss and reactance, percent of its rating.
+    power_factor, other_power_factor : float
+        Lagging, constant.
+    """
+
+    transformer_kva: float
+    other_kw: float
+    source_kv: float = 12.47
+    source_pu: float = 1.03
+    short_circuit_mva: float = 150.0
+    line_km: float = 4.0
+    r_ohm_km: float = 0.19
+    x_ohm_km: float = 0.38
+    ampacity_a: float = 530.0
+    low_kv: float = 0.48
+    loss_pct: float = 1.0
+    x_pct: float = 5.75
+    power_factor: float = 0.98
+    other_power_factor: float = 0.95
+
+    def commands(self) -> list[str]:
+        """Write the feeder as commands of OpenDSS, without the site's load.
+
+        Returns
+        -------
+        list of str
+            One command each.
+        """
+        line = (
+            f"r1={self.r_ohm_km} x1={self.x_ohm_km} r0={3 * self.r_ohm_km} x0={3 * self.x_ohm_km}"
+        )
+        size = f"kvas=({self.transformer_kva} {self.transformer_kva})"
+        return [
+            "clear",
+            f"new circuit.feeder bus1=source basekv={self.source_kv} pu={self.source_pu} "
+            f"mvasc3={self.short_circuit_mva} mvasc1={self.short_circuit_mva} x1r1=4 x0r0=4",
+            f"new linecode.overhead nphases=3 {line} c1=0 c0=0 units=km normamps={self.ampacity_a}",
+            f"new line.line bus1=source bus2=end linecode=overhead length={self.line_km} units=km",
+            f"new load.others bus1=end phases=3 kv={self.source_kv} kw={self.other_kw} "
+            f"pf={self.other_power_factor} model=1 vminpu={COLLAPSE_PU} vmaxpu=1.3",
+            f"new transformer.site phases=3 windings=2 buses=(end site) conns=(delta wye) "
+            f"kvs=({self.source_kv} {self.low_kv}) {size} xhl={self.x_pct} "
+            f"%loadloss={self.loss_pct}",
+            f"set voltagebases=({self.source_kv} {self.low_kv})",
+            "calcvoltagebases",
+        ]
+
+
+def standard_kva(needed_kva: float) -> float:
+    """Choose the smallest usual transformer that carries a load.
+
+    Parameters
+    ----------
+    needed_kva : float
+        Apparent power.
+
+    Returns
+    -------
+    float
+        Rating in kVA.
+
+    Raises
+    ------
+    InputError
+        If none of `STANDARD_KVA` is large enough.
+    """
+    for size in STANDARD_KVA:
+        if needed_kva <= size:
+            return float(size)
+    raise InputError(f"{needed_kva:.0f} kVA: above {STANDARD_KVA[-1]}: take a smaller site")
+
+
+def feeder_for(nameplate_w: float, power_factor: float = 0.98) -> Feeder:
+    """Make the feeder that a utility would plan for a nameplate: as much again for others.
+
+    The defaults of `Feeder` are for a transformer of 2 MVA. For another size the source is so much
+    stronger or weaker and the line so much thicker or thinner: in per unit it stays the same.
+
+    Parameters
+    ----------
+    nameplate_w : float
+        Greatest power that the site could draw.
+    power_factor : float
+        Of the site.
+
+    Returns
+    -------
+    Feeder
+        With the smallest usual transformer that carries the nameplate.
+    """
+    size = standard_kva(nameplate_w / 1e3 / power_factor)
+    scale = size / USUAL_KVA
+    return Feeder(
+        size,
+        other_kw=size,
+        short_circuit_mva=Feeder.short_circuit_mva * scale,
+        r_ohm_km=Feeder.r_ohm_km / scale,
+        x_ohm_km=Feeder.x_ohm_km / scale,
+        ampacity_a=Feeder.ampacity_a * scale,
+        power_factor=power_factor,
+    )
+
+
+def constant(part: Intervals, power_w: float) -> Intervals:
+    """Replace a trace by one number at all times.
+
+    Parameters
+    ----------
+    part : Intervals
+        The trace.
+    power_w : float
+        Watts.
+
+    Returns
+    -------
+    Intervals
+        Of the same times.
+    """
+    return replace(part, power_w=np.full(len(part.power_w), float(power_w)))
+
+
+def solve(part: Intervals, feeder: Feeder) -> pd.DataFrame:
+    """Solve the power flow of each interval in OpenDSS's daily mode.
+
+    OpenDSS counts a step before it solves and takes the shape's value for the hour it then has:
+    value i stands at the end of its interval. Results are given with the beginning, as ours are.
+
+    Parameters
+    ----------
+    part : Intervals
+        Power of the site.
+    feeder : Feeder
+        What it is connected to.
+
+    Returns
+    -------
+    pandas.DataFrame
+        One row an interval, by its beginning: ``site_kw``, ``voltage_pu`` (lowest phase at the
+        site), ``end_pu`` (at the line's end), ``transformer_kva``, ``line_a``, ``losses_kw`` (line
+        and transformer).
+
+    Raises
+    ------
+    InputError
+        If the power flow has no solution: the site is too large for the feeder.
+    """
+    from opendssdirect import dss as library
+
+    dss = library.NewContext()
+    dss.Basic.AllowChangeDir(False)
+    with tempfile.TemporaryDirectory() as name:
+        shape = Path(name) / "shape"
+        write_opendss(shape, part, feeder.power_factor)
+        (defined,) = (line for line in (shape / "site.dss").read_text("utf-8").splitlines()
+                      if line.startswith("New LoadShape"))  # fmt: skip
+        commands = [
+            *feeder.commands(),
+            defined.replace("site.csv", f'"{shape / "site.csv"}"'),
+            f"new load.site bus1=site phases=3 kv={feeder.low_kv} kw={part.power_w.max() / 1e3} "
+            f"pf={feeder.power_factor} model=1 vminpu={COLLAPSE_PU} vmaxpu=1.3 daily=site",
+            f"set mode=daily stepsize={part.step_s}s number=1 tolerance=1e-8 maxiterations=100",
+        ]
+        for command in commands:
+            dss.Text.Command(command)
+    rows = [_step(dss, begin) for begin in part.begin]
+    return pd.DataFrame(rows, index=part.begin)
+
+
+def _step(dss, begin: pd.Timestamp) -> dict[str, float]:  # noqa: ANN001
+    """Solve the next interval and read what a utility would."""
+    dss.Solution.Solve()
+    found = {"site_kw": _flow(dss, "load.site")[0]}
+    for bus, column in (("site", "voltage_pu"), ("end", "end_pu")):
+        dss.Circuit.SetActiveBus(bus)
+        found[column] = float(np.min(dss.Bus.puVmagAngle()[::2]))
+    found["transformer_kva"] = float(np.hypot(*_flow(dss, "transformer.site")))
+    # below COLLAPSE_PU OpenDSS lets a constant power fall, so that it finds some solution
+    if not dss.Solution.Converged() or found["voltage_pu"] < COLLAPSE_PU:
+        raise InputError(f"{begin}: the power flow has no solution: take a larger feeder")
+    dss.Circuit.SetActiveElement("line.line")
+    found["line_a"] = float(np.max(dss.CktElement.CurrentsMagAng()[:6:2]))
+    found["losses_kw"] = dss.Circuit.Losses()[0] / 1e3
+    return found
+
+
+def _flow(dss, element: str) -> tuple[float, float]:  # noqa: ANN001
+    """Active and reactive power into an element at its first end, kW and kvar."""
+    dss.Circuit.SetActiveElement(element)
+    phases = dss.CktElement.NumConductors() * 2
+    flows = dss.CktElement.Powers()[:phases]
+    return float(np.sum(flows[::2])), float(np.sum(flows[1::2]))
+
+
+def summary(
+    solved: dict[str, pd.DataFrame], feeder: Feeder, hours: dict[str, float]
+) -> pd.DataFrame:
+    """Put side by side what a utility would conclude from each description of the site.
+
+    Parameters
+    ----------
+    solved : dict
+        Results of `solve` by name.
+    feeder : Feeder
+        The feeder of all of them.
+    hours : dict
+        Length of an interval of each, hours.
+
+    Returns
+    -------
+    pandas.DataFrame
+        One row each: ``described_by``, ``peak_kw``, ``energy_mwh``, ``lowest_pu``, ``swing_pu``
+        (highest less lowest voltage at the site), ``transformer_pct`` and ``line_pct`` (greatest
+        loading), ``losses_kwh``, ``size_kva`` (the smallest usual transformer that would do).
+    """
+    rows = []
+    for name, table in solved.items():
+        rows.append(
+            {
+                "described_by": name,
+                "peak_kw": table["site_kw"].max(),
+                "energy_mwh": table["site_kw"].sum() * hours[name] / 1e3,
+                "lowest_pu": table["voltage_pu"].min(),
+                "swing_pu": table["voltage_pu"].max() - table["voltage_pu"].min(),
+                "transformer_pct": 100 * table["transformer_kva"].max() / feeder.transformer_kva,
+                "line_pct": 100 * table["line_a"].max() / feeder.ampacity_a,
+                "losses_kwh": table["losses_kw"].sum() * hours[name],
+                "size_kva": standard_kva(table["transformer_kva"].max()),
+            }
+        )
+    return pd.DataFrame(rows)

@@ -1,0 +1,85 @@
+"""The commands export and report: one line for bad input, nothing half-written."""
+
+import sys
+
+import pandas as pd
+import pytest
+from synthetic_site import in_file, site_dataset
+
+from sitetrace.cli import main
+
+
+@pytest.fixture
+def call(monkeypatch, capsys):
+    """Run the command in this process: exit code, stdout, stderr."""
+
+    def run(*arguments):
+        monkeypatch.setattr(sys, "argv", ["sitetrace", *map(str, arguments)])
+        capsys.readouterr()
+        try:
+            main()
+            code = 0
+        except SystemExit as end:
+            code = end.code or 0
+        return code, *capsys.readouterr()
+
+    return run
+
+
+@pytest.fixture(scope="module")
+def site(tmp_path_factory):
+    return in_file(site_dataset(8000), tmp_path_factory.mktemp("cli") / "site.zarr")
+
+
+def test_export_writes_what_it_says(call, site, tmp_path):
+    code, out, err = call("export", site, "--format", "csv15", "-o", tmp_path / "a.csv")
+    assert code == 0
+    assert "facility, 8 intervals of 900 s from 2026-07-01T00:00:00+02:00" in out
+    assert err == "note: the last 800 s fill no interval and are left out\n"
+    assert len(pd.read_csv(tmp_path / "a.csv")) == 8
+
+
+def test_report_writes_one_page(call, site, tmp_path):
+    code, out, err = call("report", site, "-o", tmp_path / "r.html")
+    assert (code, err) == (0, "")
+    assert (tmp_path / "r.html").read_text("utf-8").startswith("<!doctype html>")
+
+
+BAD = [
+    (("export", "none.zarr"), "none.zarr"),
+    (("export", "text.zarr"), "text.zarr"),
+    (("export", "other.zarr"), "other.zarr"),
+    (("export", "SITE", "--unit", "hall"), "unit 'hall' is not kept"),
+    (("export", "SITE", "--step", "100000"), "shorter than one interval"),
+    (("export", "SITE", "-o", "full"), "a folder of that name is in the way"),
+    (("export", "SITE", "--format", "pypsa", "-o", "full"), "is there already"),
+    (("export", "SITE", "--format", "opendss", "-o", "text.zarr"), "is there already"),
+    (("export", "SITE", "-o", "no/such/place.csv"), "no folder no/such"),
+    (("report", "SITE", "-o", "full"), "a folder of that name is in the way"),
+    (("report", "other.zarr"), "other.zarr"),
+    (("report", "SITE", "--power-factor", "0"), "--power-factor 0"),
+]
+
+
+@pytest.mark.parametrize(("arguments", "said"), BAD)
+def test_bad_input_is_one_line_and_writes_nothing(
+    arguments, said, call, site, tmp_path, monkeypatch
+):
+    import xarray as xr
+
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "text.zarr").write_text("no zarr")
+    (tmp_path / "full").mkdir()
+    (tmp_path / "full" / "kept").write_text("mine")
+    xr.Dataset({"x": ("t", [1.0])}).to_zarr(tmp_path / "other.zarr", consolidated=False)
+    before = sorted(str(path) for path in tmp_path.rglob("*"))
+    given = [str(site) if each == "SITE" else each for each in arguments]
+    if given[0] == "export" and "--format" not in given:
+        given += ["--format", "csv15"]
+    if "-o" not in given:
+        given += ["-o", "out"]
+    code, out, err = call(*given)
+    assert (code, out) == (2, "")
+    assert err.count("\n") == 1
+    assert said in err
+    assert sorted(str(path) for path in tmp_path.rglob("*")) == before

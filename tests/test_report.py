@@ -1,0 +1,104 @@
+"""The report: one page on its own, the numbers of the dataset, the same bytes each time."""
+
+import re
+
+import numpy as np
+import pytest
+from synthetic_site import site_dataset
+
+from sitetrace.assumptions import as_table, in_words, source_of
+from sitetrace.files import InputError
+from sitetrace.report import by_step, compose, headline, write_report
+
+
+@pytest.fixture(scope="module")
+def site():
+    return site_dataset(4 * 3600)
+
+
+@pytest.fixture(scope="module")
+def page(site):
+    return compose(site, 0.9)
+
+
+def test_the_page_asks_for_nothing_but_itself(page):
+    assert "<script" not in page
+    for address in re.findall(r"(?:src|href)=\"([^\"]*)\"|url\(([^)]*)\)", page):
+        assert "".join(address).startswith("data:image/svg+xml;base64,")
+    assert "@import" not in page
+    assert "http" not in re.sub(r"base64,[^\"]*", "", page)
+
+
+def test_every_figure_says_in_words_what_it_shows(page):
+    assert page.count("<figure>") == 4
+    assert len(re.findall(r"<img [^>]*alt=\"[^\"]{30,}\"", page)) == 4
+
+
+def test_two_reports_of_the_same_site_are_the_same_bytes(site, page, tmp_path):
+    write_report(site, tmp_path / "a.html")
+    assert (tmp_path / "a.html").read_bytes() == page.encode()
+
+
+def test_numbers_are_those_of_the_dataset(site, page):
+    watts = site.power_w.sel(unit="facility").values.astype(float)
+    wide = watts.reshape(-1, 900).mean(axis=1)
+    assert f"{wide.max() / 1e3:,.1f} kW" in page
+    assert f"{watts.max() / 1e3:,.1f} kW" in page
+    assert f"{wide.max() / 0.9e3:,.1f} kVA" in page
+    assert f"{watts.mean() * 8.76e-3:,.1f} MWh" in page
+    assert f"{np.diff(wide).max() / 1e3:+,.2f}" in page
+    racks = site.power_w.values[:, [n.startswith("rack") for n in site.unit.values]]
+    peaks = racks.max(axis=0).astype(float)
+    coincidence = site.power_w.sel(unit="site").values.max() / peaks.sum()
+    assert f"{coincidence:.3f}" in page
+
+
+def test_steps_coarser_than_the_data_are_left_out():
+    series, dt_s = by_step(site_dataset(7200, 60.0))
+    assert (list(series), dt_s) == ([60, 300, 900], 60.0)
+    rows = headline(site_dataset(7200, 60.0), series, None, 1.0)
+    assert ("Peak", "means over 1 min") in [(name, remark) for name, _, remark in rows]
+
+
+def test_what_the_attributes_say_cannot_break_the_page(site):
+    given = {"title": "<script>alert(1)</script> & co", "data": "<b>", "scenario": "no json"}
+    text = compose(site.assign_attrs(given).isel(unit=[0, 1, 2]), 0.9)
+    assert "<script>" not in text
+    assert "&lt;script&gt;alert(1)&lt;/script&gt; &amp; co" in text
+    assert text.count("<figure>") == 3, "without racks or rows there is no map"
+    assert "Coincidence" not in text
+
+
+@pytest.mark.parametrize("scenario", [{}, {"topology": None, "fleet": None}, {"pue": "?"}])
+def test_a_scenario_that_says_little_is_told_as_far_as_it_goes(scenario):
+    assert in_words(scenario)[-1] == "The PUE is not stated."
+
+
+def test_assumptions_are_told_in_words():
+    words = in_words(
+        {
+            "topology": {"rows": 10, "racks_per_row": 6, "servers_per_rack": 4},
+            "fleet": [
+                {"name": "chat", "model": "a.json", "rows": [0, 1]},
+                {"name": "code", "model": "b.json", "traffic": {"pattern": "poisson"}},
+            ],
+            "non_gpu": {"base_w": 560, "per_gpu_w": 0.12},
+            "pue": {"full": 1.2, "idle": 1.5, "temperature": {"mean_c": 15}},
+        }
+    )
+    assert words[0] == "240 servers: rows 10, racks a row 6, servers a rack 4."
+    assert "Pool chat: model a.json on rows 0, 1." in words
+    assert any("poisson" in line and "'random'" in line for line in words)
+    assert any("560 W and 0.12 W for each watt" in line for line in words)
+    assert any("PUE 1.2 at full load and 1.5 at idle, more when" in line for line in words)
+    assert "simulated, never measured" in source_of("measured")
+
+
+def test_the_table_names_every_value_given_and_only_those():
+    rows = as_table({"a": {"b": 1, "c": None}, "keep": [{"levels": ["site"]}, {"step_s": 1}]})
+    assert rows == [("a.b", "1"), ("keep 1.levels", '["site"]'), ("keep 2.step_s", "1")]
+
+
+def test_a_site_of_one_sample_is_refused():
+    with pytest.raises(InputError, match="fewer than two"):
+        compose(site_dataset(1), 0.9)
