@@ -245,9 +245,7 @@ def test_a_published_model_runs_in_chunks_on_its_surrogate():
     tokens = requests[["input_tokens", "output_tokens"]].to_numpy()
     events = requests["arrival_s"].to_numpy()
     span_s, n_bins = (0.0, 300.0), round(300.0 / float(model.dt))
-    segments, ends, _ = surrogate_chunk(
-        model.server, events, tokens, span_s, none_running(), None
-    )
+    segments, ends, _ = surrogate_chunk(model.server, events, tokens, span_s, none_running(), None)
     rng = np.random.default_rng(2)
     power_w, _ = states_stream.work(
         model, states_stream.begin(model), segments, (events, ends), 0.0, n_bins, rng

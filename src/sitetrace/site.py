@@ -18,7 +18,7 @@ from sitetrace import __version__
 from sitetrace.blocks import begin
 from sitetrace.checkpoint import State, read_checkpoint, write_checkpoint
 from sitetrace.executors import executor
-from sitetrace.facility import pue_series, resolve_pue
+from sitetrace.facility import Pue, pue_series, resolve_pue
 from sitetrace.files import InputError, digest_of
 from sitetrace.fleet import resolve_model
 from sitetrace.plant import Plant, make_plant, nameplate_gpu_w, unit_table
@@ -185,7 +185,7 @@ def _written(
     """Write each stretch, and now and then what is needed to go on from there."""
     import zarr
 
-    groups = _groups(plant)
+    groups, pue = _groups(plant), resolve_pue(scenario.pue, scenario.folder)
     arrays = [zarr.open_group(part / STORE, path=group, mode="r+")["power_w"] for group in groups]
     hours = scenario.n_servers * float(plant.dt) / 3600
     last = time.monotonic()
@@ -195,7 +195,7 @@ def _written(
     with bar:
         for stretch in stretches:
             for entry, array, power_w in zip(
-                plant.keep, arrays, site_power_w(scenario, plant, stretch), strict=True
+                plant.keep, arrays, site_power_w(scenario, plant, pue, stretch), strict=True
             ):
                 first = stretch.index * plant.chunk // entry.every
                 array[first : first + len(power_w)] = power_w
@@ -215,15 +215,17 @@ def _hidden(progress: bool) -> bool | None:
     return None if progress else True
 
 
-def site_power_w(scenario: Scenario, plant: Plant, stretch: Stretch) -> list[np.ndarray]:
+def site_power_w(scenario: Scenario, plant: Plant, pue: Pue, stretch: Stretch) -> list[np.ndarray]:
     """Sum blocks to rows, rows to the site, and add what the site takes besides.
 
     Parameters
     ----------
     scenario : Scenario
-        For the PUE.
+        For the hour of day at which it begins.
     plant : Plant
         The site.
+    pue : float, PueSteps or PueFunction
+        As of `sitetrace.facility.resolve_pue`.
     stretch : Stretch
         What its blocks have done.
 
@@ -242,7 +244,6 @@ def site_power_w(scenario: Scenario, plant: Plant, stretch: Stretch) -> list[np.
     site_w = row_w.sum(axis=0)
     time_s = (stretch.index * plant.chunk + np.arange(n_bins)) * float(plant.dt)
     share = site_w / (base_w.sum() + (1.0 + plant.per_gpu_w) * nameplate_gpu_w(plant).sum())
-    pue = resolve_pue(scenario.pue, scenario.folder)
     facility_w = site_w * pue_series(pue, time_s, share, scenario.start_hour)
     power_w = []
     for place, entry in enumerate(plant.keep):
