@@ -24,7 +24,7 @@ from sitetrace.records import record
 from sitetrace.studies import hierarchy
 from sitetrace.studies.levels import peaks_of, power_at, step_of
 from sitetrace.studies.scene import FEW, QUARTER_S, SIZES, Scene
-from sitetrace.studies.setups import STEP_S, Setup, simple_facilities, simulated
+from sitetrace.studies.setups import STEP_S, Setup, simple_facilities, simple_powers, simulated
 from sitetrace.studies.sizing import facility_numbers
 
 FACILITY_STEPS_S = (0.25, 1.0, 60.0, 900.0)
@@ -163,7 +163,7 @@ def synthetic(setup: Setup, seed: int, folder: Path) -> pd.DataFrame:
         Indexed by method (``tdp``, ``mean``, ``ours``), the paper's columns, kW at 1 s.
     """
     site = simulated(setup, "states", seed, [{"levels": ["site"], "step_s": 1}], folder)
-    simple_w = simple_facilities(setup, seed, 1.0)
+    simple_w = simple_facilities(setup, simple_powers(setup), seed, 1.0)
     series = {
         "tdp": simple_w["nameplate"],
         "mean": simple_w["mean"],

@@ -14,7 +14,14 @@ from sitetrace.paper import read_paper_table
 from sitetrace.planning import coincidence_factor, paper_diversity, peak_w
 from sitetrace.records import record
 from sitetrace.studies.levels import peaks_of, power_at
-from sitetrace.studies.setups import PUE, Setup, load_model_of, simple_facilities, simulated
+from sitetrace.studies.setups import (
+    PUE,
+    Setup,
+    first_model,
+    simple_facilities,
+    simple_powers,
+    simulated,
+)
 from sitetrace.studies.sizing import RAMP_STEPS_S, over_seeds, sizing_numbers
 
 KEEP = ({"levels": ["site", "server"], "step_s": 1},)
@@ -60,9 +67,9 @@ def runs(setup: Setup, seeds: list[int], folder: Path) -> pd.DataFrame:
         ``wall-plug law`` is the first model with the watts besides the GPUs that are fitted to
         wall-plug recordings, in place of a constant.
     """
-    rows = []
+    rows, powers = [], simple_powers(setup)
     for seed in seeds:
-        for name, power_w in simple_facilities(setup, seed, STEP_S).items():
+        for name, power_w in simple_facilities(setup, powers, seed, STEP_S).items():
             rows.append({"method": name, "seed": seed} | sizing_numbers(power_w, STEP_S))
         for place, method in enumerate(setup.models):
             for name, numbers in _simulated(setup, method, seed, folder, first=place == 0):
@@ -80,7 +87,7 @@ def _simulated(
     numbers["paper_diversity"] = paper_diversity(total_w, peaks_w)
     yield method, sizing_numbers(power_at(site, "facility"), STEP_S) | numbers
     if first and setup.data != "paper":
-        gpus = load_model_of(setup).configuration.tensor_parallel
+        gpus = first_model(setup).configuration.tensor_parallel
         base_w, per_gpu_w = default_non_gpu(gpus)
         facility_w = PUE * (setup.servers * base_w + (1 + per_gpu_w) * power_at(site, "gpu"))
         yield WALL_PLUG, sizing_numbers(facility_w, STEP_S)

@@ -13,7 +13,7 @@ from sitetrace.planning import resample
 from sitetrace.sitefile import read_site
 from sitetrace.studies import hierarchy
 from sitetrace.studies.levels import power_at
-from sitetrace.studies.setups import STEP_S, Setup, simple_facilities, simulated
+from sitetrace.studies.setups import STEP_S, Setup, simple_facilities, simple_powers, simulated
 
 if TYPE_CHECKING:
     import xarray as xr
@@ -95,7 +95,7 @@ def simulate(setup: Setup, method: str, seed: int, folder: Path) -> Scene:
     site = simulated(setup, method, seed, list(KEEP), folder)
     fine = read_site(site.encoding["source"], group=f"{STEP_S:g}s")
     facility_w = power_at(fine, "facility")
-    quarters_w = simple_facilities(setup, seed, QUARTER_S)
+    quarters_w = simple_facilities(setup, simple_powers(setup), seed, QUARTER_S)
     quarters_w[method] = resample(facility_w, STEP_S, QUARTER_S)
     servers = hierarchy.moments(site, setup.non_gpu_w)
     rng = np.random.default_rng(seed)
