@@ -5,16 +5,22 @@ import sys
 import tempfile
 import time
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 
 import numpy as np
+import pandas as pd
 
 import sitetrace
+from sitetrace.blocks import advance, begin
+from sitetrace.generator import StatesModel
+from sitetrace.plant import Pool
 from sitetrace.serving import simulate
 
 DAY_S = 86400.0
 RATE_PER_S = 1.0
 CALM_RATE_PER_S = 0.5
+HOUR_S = 3600.0
 REPEATS = 3
 
 
@@ -31,6 +37,22 @@ def best_s(work: Callable[[], object]) -> float:
 def line(name: str, samples: int, took_s: float, rng: np.random.Generator) -> str:
     floor_s = best_s(lambda: rng.standard_normal(samples))
     return f"{name:34}{samples:>10,}{took_s:>10.3f}{floor_s:>10.4f}{took_s / floor_s:>10.1f}"
+
+
+def day_in_hours(
+    model: StatesModel, requests: pd.DataFrame, rng: np.random.Generator
+) -> np.ndarray:
+    """Draw one server as a site does, engine and power, hour by hour."""
+    pool = Pool("bench", model, None, np.array([0]), None, "random", 1)
+    arrival_s = requests["arrival_s"].to_numpy()
+    tokens = requests[["input_tokens", "output_tokens"]].to_numpy()
+    n_bins, state, hours = round(HOUR_S / float(model.dt)), begin(model), []
+    for begin_s in np.arange(0.0, DAY_S, HOUR_S):
+        new = slice(*np.searchsorted(arrival_s, [begin_s, begin_s + HOUR_S]))
+        span_s = (begin_s, begin_s + HOUR_S)
+        power_w, state = advance(pool, state, (arrival_s[new], tokens[new]), span_s, rng, n_bins)
+        hours.append(power_w)
+    return np.concatenate(hours)
 
 
 def peak_mb() -> float:
@@ -60,6 +82,11 @@ def main() -> None:
     print(line("states: power, the same day", samples, took_s, rng))
     line_model = sitetrace.load_model(sitetrace.shipped_model("testbed_timeline"))
     calm = sitetrace.workload.poisson(CALM_RATE_PER_S, DAY_S, rng)
+    for transitions in ("markov", "logit"):
+        chosen = sitetrace.fit([run], seed=1, kind="states", transitions=transitions)
+        work = partial(day_in_hours, chosen, calm, rng)
+        name = f"states ({transitions}): a day in hours"
+        print(line(name, work().size, best_s(work), rng))
     for reading in ("power", "meter"):
         took_s = best_s(lambda reading=reading: line_model.generate(calm, rng=rng, reading=reading))
         name = f"timeline: a day at {CALM_RATE_PER_S:g}/s, {reading}"

@@ -144,6 +144,13 @@ def test_workers_leave_no_trace(made, tmp_path):
         assert digest(tmp_path / f"{workers}.zarr") == digest(made)
 
 
+def test_a_site_does_not_begin_with_everything_switched_on(made):
+    """The first minute is like the others."""
+    power_w = of_level(sitetrace.read_site(made), "gpu").reshape(6, 60).mean(axis=1)
+    idle_w = 8 * load_model(sitetrace.shipped_model("testbed_timeline")).idle.mean_w
+    assert power_w[0] - idle_w > 0.7 * (power_w[1:].mean() - idle_w)
+
+
 def test_another_seed_is_another_day(made, tmp_path):
     other = sitetrace.simulate_site(scenario(seed=4), tmp_path / "other.zarr")
     first = sitetrace.read_site(made)
@@ -298,7 +305,7 @@ def test_a_server_of_a_site_is_a_server_alone():
     noise = np.random.default_rng(6).standard_normal(4 * 900, dtype=np.float32)
     totals = []
     for length_s in (900.0, 45.0):
-        unfinished, state, total_w = idle_engine(), np.zeros(STATES), np.zeros(noise.size)
+        unfinished, state, total_w = idle_engine(0.0), np.zeros(STATES), np.zeros(noise.size)
         for begin_s in np.arange(0.0, 900.0, length_s):
             first, last = np.searchsorted(arrival_s, [begin_s, begin_s + length_s])
             given_s, given_tokens = arrival_s[first:last], tokens[first:last]
@@ -334,7 +341,7 @@ def test_relayed_requests_end_when_the_engine_says(
     arrival_s = requests["arrival_s"].to_numpy()
     tokens = requests[["input_tokens", "output_tokens"]].to_numpy()
     told = np.sort(Engine(server).advance(np.inf, requests).requests["end_s"].to_numpy())
-    unfinished, ends = idle_engine(), []
+    unfinished, ends = idle_engine(0.0), []
     for begin_s in np.arange(0.0, told[-1] + length_s, length_s):
         first, last = np.searchsorted(arrival_s, [begin_s, begin_s + length_s])
         _, ended_s, unfinished = relay(

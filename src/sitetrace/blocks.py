@@ -15,6 +15,9 @@ from sitetrace.timeline_model import TimelineModel
 
 # traffic of a pool has another key, so that no two share their numbers
 SERVER_KEY = 1
+# servers that are switched on together would start with a ramp that no site has
+WARM_UP_S = 300.0
+WARM_UP = -1
 
 Requests = tuple[np.ndarray, np.ndarray]
 State = dict[str, np.ndarray]
@@ -22,7 +25,7 @@ Series = list[list[np.ndarray]]
 
 
 def begin(model: TimelineModel | StatesModel) -> State:
-    """Switch a server on: idle, with nothing to do.
+    """Switch a server on, some minutes before the simulation: idle, with nothing to do.
 
     Parameters
     ----------
@@ -40,10 +43,10 @@ def begin(model: TimelineModel | StatesModel) -> State:
         If the model cannot work stretch by stretch.
     """
     if isinstance(model, TimelineModel):
-        return idle_engine()._asdict() | {"power": np.zeros(STATES)}
+        return idle_engine(-WARM_UP_S)._asdict() | {"power": np.zeros(STATES)}
     served = none_running() | {"tally": np.zeros(4)}
     if isinstance(model.server, Server):
-        served = idle_engine()._asdict()
+        served = idle_engine(-WARM_UP_S)._asdict()
     return served | states_stream.begin(model)
 
 
@@ -141,9 +144,7 @@ def work_block(
     states : list of dict
         What each server has left.
     """
-    dt_s = float(plant.dt)
-    begin_s = index * plant.chunk * dt_s
-    span_s = (begin_s, begin_s + n_bins * dt_s)
+    span_s = plant.span_s(index, n_bins)
     gpu_w, after = np.zeros(n_bins), []
     racks: Series = [[] for _ in plant.keep]
     servers: Series = [[] for _ in plant.keep]
@@ -152,9 +153,15 @@ def work_block(
         rack_w, base_w = np.zeros(n_bins), 0.0
         while len(after) < len(here) and plant.rack_of[here[len(after)]] == rack:
             number = here[len(after)]
-            server_w, state = _work_server(
-                plant, number, index, n_bins, span_s, states[len(after)], routed
-            )
+            rng = server_rng(plant, number, index)
+            requests = routed.get(number)
+            pool = plant.pools[plant.pool_of[number]]
+            if requests is None:
+                requests = pool.stream.server_chunk(*span_s, rng)
+            own = (requests, span_s, rng, n_bins * pool.every)
+            server_w, state = advance(pool, states[len(after)], *own)
+            if pool.every > 1:
+                server_w = server_w.reshape(-1, pool.every).mean(axis=1)
             after.append(state)
             rack_w += server_w
             base_w += plant.base_w[number]
@@ -164,16 +171,60 @@ def work_block(
     return gpu_w, racks, servers, after
 
 
-def _work_server(plant, number, index, n_bins, span_s, state, routed):  # noqa: ANN001, ANN202
-    """GPU power of one server at the step of the simulation."""
-    pool = plant.pools[plant.pool_of[number]]
-    seeds = np.random.SeedSequence(plant.seed, spawn_key=(SERVER_KEY, int(number), index))
-    rng = np.random.default_rng(seeds)
-    requests = routed.get(number)
-    if requests is None:
-        requests = pool.stream.server_chunk(*span_s, rng)
-    gpu_w, state = advance(pool, state, requests, span_s, rng, n_bins * pool.every)
-    return (gpu_w if pool.every == 1 else gpu_w.reshape(-1, pool.every).mean(axis=1)), state
+def warm_block(
+    plant: Plant, block: tuple[int, int], states: list[State], routed: dict[int, Requests]
+) -> list[State]:
+    """Let a block of racks work for some minutes before the simulation, and forget its power.
+
+    Parameters
+    ----------
+    plant : Plant
+        The site.
+    block : tuple of int
+        First rack and the one after the last.
+    states : list of dict
+        Of `begin`.
+    routed : dict of int to tuple
+        As in `work_block`.
+
+    Returns
+    -------
+    list of dict
+        What each server has left, with nothing counted.
+    """
+    after = []
+    for state, number in zip(states, plant.servers_in(block), strict=True):
+        pool, rng = plant.pools[plant.pool_of[number]], server_rng(plant, number, WARM_UP)
+        requests = routed.get(number)
+        if requests is None:
+            # traffic like that of the first minutes
+            arrival_s, tokens = pool.stream.server_chunk(0.0, WARM_UP_S, rng)
+            requests = (arrival_s - WARM_UP_S, tokens)
+        n_bins = round(WARM_UP_S / float(pool.model.dt))
+        _, state = advance(pool, state, requests, (-WARM_UP_S, 0.0), rng, n_bins)
+        after.append(state | {"tally": np.zeros(4)})
+    return after
+
+
+def server_rng(plant: Plant, number: int, index: int) -> np.random.Generator:
+    """Make the random numbers of one server for one stretch.
+
+    Parameters
+    ----------
+    plant : Plant
+        The site.
+    number : int
+        The server's.
+    index : int
+        Number of the stretch, or `WARM_UP`.
+
+    Returns
+    -------
+    numpy.random.Generator
+        The same whoever asks.
+    """
+    key = (SERVER_KEY, int(number), index - WARM_UP)
+    return np.random.default_rng(np.random.SeedSequence(plant.seed, spawn_key=key))
 
 
 def _keep(plant, level, gpu_w, base_w, kept):  # noqa: ANN001, ANN202

@@ -183,7 +183,7 @@ def _quantiles(summaries: pd.DataFrame) -> np.ndarray:
     upper = np.exp(upper + (p99 - p90) / (at_99 - at_90) * np.maximum(high - at_90, 0))
     wanted = 2 * summaries[["mean_tokens"]].to_numpy() - upper.mean(axis=1, keepdims=True)
     least, most = np.zeros_like(p50), np.full_like(p50, STEEPEST)
-    for _ in range(30):
+    for _ in range(18):
         middle = (least + most) / 2
         flat = np.exp(p50 - middle * low).mean(axis=1, keepdims=True) > wanted
         least, most = np.where(flat, middle, least), np.where(flat, most, middle)

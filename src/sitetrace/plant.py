@@ -148,6 +148,24 @@ class Plant:
             for begin in range(first, end, most)
         ]
 
+    def span_s(self, index: int, n_bins: int) -> tuple[float, float]:
+        """Tell when a stretch of time begins and ends.
+
+        Parameters
+        ----------
+        index : int
+            Its number.
+        n_bins : int
+            Its bins.
+
+        Returns
+        -------
+        tuple of float
+            Seconds.
+        """
+        begin_s = index * self.chunk * float(self.dt)
+        return begin_s, begin_s + n_bins * float(self.dt)
+
     def servers_in(self, block: tuple[int, int]) -> range:
         """List the servers of a block.
 

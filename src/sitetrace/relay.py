@@ -52,19 +52,24 @@ class Unfinished(NamedTuple):
     tally: np.ndarray
 
 
-def idle_engine() -> Unfinished:
-    """Nothing to do yet.
+def idle_engine(clock_s: float) -> Unfinished:
+    """Begin with nothing to do.
+
+    Parameters
+    ----------
+    clock_s : float
+        Begin of the first stretch, seconds.
 
     Returns
     -------
     Unfinished
-        The begin of all stretches, at 0 s.
+        What the first stretch goes on from.
     """
     rows = np.empty(0, dtype=np.int64)
     table, times_s = np.empty((0, 4), dtype=np.int64), np.empty((0, 3))
     none = np.empty(0, dtype=bool)
     return Unfinished(
-        np.zeros(1), np.empty(0), table, times_s, none, rows, rows.copy(), np.zeros(4)
+        np.array([clock_s]), np.empty(0), table, times_s, none, rows, rows.copy(), np.zeros(4)
     )
 
 

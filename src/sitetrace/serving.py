@@ -78,7 +78,8 @@ class Engine:
     Parameters
     ----------
     server : Server
-        Law and limits; the attribute may be replaced between two advances, except its limits.
+        Law and limits; the attribute may be replaced between two advances. A lower `max_num_seqs`
+        holds for admissions from then on: running requests finish. The other limits stay.
     """
 
     def __init__(self, server: Server) -> None:
@@ -171,6 +172,9 @@ class Engine:
         if self.server != self._leaping_by:
             self._counts[3] = 0  # a leap under way was computed with the former law
             self._leaping_by = self.server
+            more = np.zeros(max(self.server.max_num_seqs - self._running.size, 0), dtype=np.int64)
+            self._running = np.concatenate([self._running, more])
+            self._preempted = np.concatenate([self._preempted, more])
         until = np.inf if self._origin_s is None else until_s - self._origin_s
         law, limits = np.array(astuple(self.server)[:5]), np.array(astuple(self.server)[6:])
         tables = (self._arrival, self._tokens, self._running, self._preempted)

@@ -17,13 +17,13 @@ def _move(time, place, knots):
 
 
 @numba.njit(cache=True, error_model="numpy")
-def _level(time, place, knots, total, slope):
+def _level(time, place, kind, knots, total, slope):
     """Value of a piecewise linear total at a time: the knot before it, and on from there."""
     if place < 0:
-        return total[0]
+        return total[0, kind]
     if place == knots.size - 1 or time == knots[place]:
-        return total[place]
-    return slope[place] * (time - knots[place]) + total[place]
+        return total[place, kind]
+    return slope[place, kind] * (time - knots[place]) + total[place, kind]
 
 
 @numba.njit(cache=True, error_model="numpy")
@@ -45,25 +45,31 @@ def amounts_in_bins(knots, amounts, begins, ends, found):
     found[:] = 0.0
     if knots.size == 0:
         return
-    total, slope = np.empty(knots.size), np.zeros(knots.size)
-    for kind in range(len(amounts)):
-        amount = amounts[kind]
-        sum_so_far = 0.0
-        for i in range(amount.size):
-            sum_so_far += amount[i]
-            total[2 * i], total[2 * i + 1] = sum_so_far - amount[i], sum_so_far
-        for i in range(knots.size - 1):
-            slope[i] = (total[i + 1] - total[i]) / (knots[i + 1] - knots[i])
-        place, last, after = -1, np.nan, 0.0
-        for b in range(ends.size):
-            before = after
-            if begins[b] != last:
-                place = _move(begins[b], place, knots)
-                before = _level(begins[b], place, knots, total, slope)
-            last = ends[b]
-            place = _move(last, place, knots)
-            after = _level(last, place, knots, total, slope)
-            found[kind, b] = max(after - before, 0.0)
+    kinds = len(amounts)
+    # beside each other for a knot, so that a bin finds all kinds in one place
+    total, slope = np.empty((knots.size, kinds)), np.zeros((knots.size, kinds))
+    for kind in range(kinds):
+        so_far = 0.0
+        for i in range(amounts.shape[1]):
+            amount = amounts[kind, i]
+            so_far += amount
+            total[2 * i, kind], total[2 * i + 1, kind] = so_far - amount, so_far
+    for i in range(knots.size - 1):
+        length = knots[i + 1] - knots[i]
+        for kind in range(kinds):
+            slope[i, kind] = (total[i + 1, kind] - total[i, kind]) / length
+    place, last, level = -1, np.nan, np.empty(kinds)
+    for b in range(ends.size):
+        if begins[b] != last:
+            place = _move(begins[b], place, knots)
+            for kind in range(kinds):
+                level[kind] = _level(begins[b], place, kind, knots, total, slope)
+        last = ends[b]
+        place = _move(last, place, knots)
+        for kind in range(kinds):
+            after = _level(last, place, kind, knots, total, slope)
+            found[kind, b] = max(after - level[kind], 0.0)
+            level[kind] = after
 
 
 @numba.njit(cache=True)

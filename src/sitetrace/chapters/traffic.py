@@ -255,7 +255,7 @@ def conclusion(tables: dict[str, pd.DataFrame]) -> str:
             kind: "holds" if 0.5 < ratio[kind] < 2 else "misses" for kind in (BY_GAPS, BY_COUNTS)
         }
         lines.append(
-            f"{name}: bunching within a minute: the law fitted to gaps {said[BY_GAPS]} it, "
+            f"{name}: bunching in windows of a minute: the law fitted to gaps {said[BY_GAPS]} it, "
             f"the law fitted to counts {said[BY_COUNTS]} it"
         )
     return "\n".join(lines)

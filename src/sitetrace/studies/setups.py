@@ -29,6 +29,7 @@ if TYPE_CHECKING:
 NON_GPU_W, PUE = 1000.0, 1.3  # the paper's, for servers of eight GPUs
 GPUS = 8
 STEP_S = 0.25
+CHUNK_S = 21_600.0  # few and large stretches: a day is small
 TRAFFIC = {
     "diurnal": "a made-up day: Poisson arrivals, the rate a cosine with its maximum at 15:00",
     "azure": "a made-up day with the token lengths of an hour of Azure's conversations of 2023",
@@ -227,6 +228,7 @@ def scenario_of(setup: Setup, method: str, seed: int, keep: list[dict]) -> Scena
             "seed": seed,
             "hours": setup.hours,
             "step_s": STEP_S,
+            "chunk_s": min(CHUNK_S, setup.hours * 3600),
             "topology": dict(zip(words, setup.shape, strict=True)),
             "fleet": [{"name": "all", "model": setup.models[method]}],
             "traffic": setup.traffic,

@@ -1,0 +1,327 @@
+"""How many racks a row of given limit holds: the paper's rule, and the risk at every number.
+
+Rack traces have shape (racks, n): mean power of each step, watts. A random order of the racks gives
+a random subset of every size at once, its first n racks; sizes of one order are nested, so that a
+further rack never lowers a peak.
+"""
+
+from __future__ import annotations
+
+from fractions import Fraction
+
+import numpy as np
+import pandas as pd
+import xarray as xr
+
+from sitetrace.files import InputError
+from sitetrace.planning import resample
+
+MINUTES_PER_YEAR = 365 * 24 * 60
+CONFIDENCE = 0.95
+RESAMPLES = 999
+
+
+def rack_powers(site: xr.Dataset) -> tuple[np.ndarray, float]:
+    """Take the racks of a site.
+
+    Parameters
+    ----------
+    site : xarray.Dataset
+        From `sitetrace.simulate_site`, with racks kept.
+
+    Returns
+    -------
+    racks_w : numpy.ndarray
+        IT power of each rack, watts, shape (racks, n).
+    dt_s : float
+        Step, seconds.
+
+    Raises
+    ------
+    InputError
+        If no rack is kept.
+    """
+    found = np.flatnonzero(site["level"].to_numpy() == "rack")
+    if not len(found):
+        raise InputError("the site keeps no racks: add the level rack to the scenario's `keep`")
+    steps = np.diff(site["time"].to_numpy()[:2]) / np.timedelta64(1, "ns")
+    racks_w = site["power_w"].isel(unit=found).transpose("unit", "time").to_numpy()
+    return np.ascontiguousarray(racks_w, dtype=np.float64), float(Fraction(int(steps[0]), 10**9))
+
+
+def random_orders(racks: int, draws: int, rng: np.random.Generator) -> np.ndarray:
+    """Draw orders of the racks.
+
+    Parameters
+    ----------
+    racks : int
+        How many there are.
+    draws : int
+        How many orders.
+    rng : numpy.random.Generator
+        Source of randomness.
+
+    Returns
+    -------
+    numpy.ndarray
+        Indices of racks, shape (draws, racks); the first n of a row are a random subset of size n.
+    """
+    return rng.permuted(np.tile(np.arange(racks), (draws, 1)), axis=1)
+
+
+def subset_peaks(
+    racks_w: np.ndarray, orders: np.ndarray, limit_w: float
+) -> tuple[np.ndarray, np.ndarray]:
+    """Add rack after rack, and watch the peak of the sum and how often it is above a limit.
+
+    Parameters
+    ----------
+    racks_w : numpy.ndarray
+        Rack traces, watts, shape (racks, n).
+    orders : numpy.ndarray
+        From `random_orders`; an index may also stand twice.
+    limit_w : float
+        Limit of the row, watts.
+
+    Returns
+    -------
+    peak_w : numpy.ndarray
+        Peak of the first 1, 2, ... racks of each order, watts, shape of `orders`.
+    above : numpy.ndarray
+        Steps in which their sum is above the limit, of the same shape.
+    """
+    peak_w, above = np.empty(orders.shape), np.zeros(orders.shape, dtype=np.int64)
+    for draw, order in enumerate(orders):
+        total_w = np.zeros(racks_w.shape[1])
+        for size, rack in enumerate(order):
+            total_w += racks_w[rack]
+            peak_w[draw, size] = total_w.max()
+            if peak_w[draw, size] > limit_w:
+                above[draw, size] = np.count_nonzero(total_w > limit_w)
+    return peak_w, above
+
+
+def constant_capacity(rack_w: float, limit_w: float) -> dict[str, float]:
+    """Count racks of constant power.
+
+    Parameters
+    ----------
+    rack_w : float
+        Power of a rack, watts.
+    limit_w : float
+        Limit of the row, watts.
+
+    Returns
+    -------
+    dict
+        As `capacity`.
+    """
+    racks = int(limit_w // rack_w)
+    return {
+        "racks": racks,
+        "peak_p50_kw": racks * rack_w / 1e3,
+        "peak_p95_kw": racks * rack_w / 1e3,
+    }
+
+
+def capacity(
+    racks_w: np.ndarray,
+    limit_w: float,
+    draws: int,
+    rng: np.random.Generator,
+    percentile: float = 95.0,
+) -> dict[str, float]:
+    """Count racks by the paper's rule: the peak's percentile over random subsets keeps the limit.
+
+    METHOD: oversubscription study of arXiv:2603.18383's repository. Up to the racks at hand,
+    subsets are drawn without replacement; if all of them fit, with replacement up to twice as many,
+    stopping at the first number that does not fit.
+
+    Parameters
+    ----------
+    racks_w : numpy.ndarray
+        Rack traces, watts, shape (racks, n).
+    limit_w : float
+        Limit of the row, watts.
+    draws : int
+        Random subsets of each size.
+    rng : numpy.random.Generator
+        Source of randomness.
+    percentile : float
+        Of the peaks, %.
+
+    Returns
+    -------
+    dict
+        ``racks`` (0 if not even one fits), ``peak_p50_kw`` and ``peak_p95_kw`` of that many, the
+        latter at `percentile`.
+    """
+    available = len(racks_w)
+    peak_w, _ = subset_peaks(racks_w, random_orders(available, draws, rng), np.inf)
+    fits = np.percentile(peak_w, percentile, axis=0) <= limit_w
+    racks = available if fits.all() else int(np.argmin(fits))
+    if racks == available:
+        more = rng.integers(available, size=(draws, 2 * available))
+        twice_w, _ = subset_peaks(racks_w, more, np.inf)
+        peak_w = np.hstack([peak_w, twice_w[:, available:]])
+        fits = np.percentile(peak_w, percentile, axis=0) <= limit_w
+        racks = 2 * available if fits.all() else int(np.argmin(fits))
+    if not racks:
+        return {"racks": 0, "peak_p50_kw": 0.0, "peak_p95_kw": 0.0}
+    middle, high = np.percentile(peak_w[:, racks - 1], [50.0, percentile]) / 1e3
+    return {"racks": racks, "peak_p50_kw": float(middle), "peak_p95_kw": float(high)}
+
+
+def day_peaks(
+    racks_w: np.ndarray,
+    dt_s: float,
+    limit_w: float,
+    steps_s: list[float],
+    draws: int,
+    rng: np.random.Generator,
+) -> pd.DataFrame:
+    """Peak and time above the limit of random subsets of one day's racks.
+
+    Parameters
+    ----------
+    racks_w : numpy.ndarray
+        Rack traces of the day, watts, shape (racks, n).
+    dt_s : float
+        Their step, seconds.
+    limit_w : float
+        Limit of the row, watts.
+    steps_s : list of float
+        Over how long power is averaged before it is held against the limit, seconds.
+    draws : int
+        Random orders of the racks, the same for all steps.
+    rng : numpy.random.Generator
+        Source of randomness.
+
+    Returns
+    -------
+    pandas.DataFrame
+        One row a step, draw and number of racks: ``step_s``, ``draw``, ``racks``, ``peak_w``,
+        ``share_above`` (of the time).
+    """
+    orders = random_orders(len(racks_w), draws, rng)
+    draw, size = (each.ravel() for each in np.indices(orders.shape))
+    tables = []
+    for step_s in steps_s:
+        means_w = np.ascontiguousarray(resample(racks_w.T, dt_s, step_s).T)
+        peak_w, above = subset_peaks(means_w, orders, limit_w)
+        columns = {"peak_w": peak_w.ravel(), "share_above": above.ravel() / means_w.shape[1]}
+        tables.append(pd.DataFrame({"step_s": step_s, "draw": draw, "racks": size + 1} | columns))
+    return pd.concat(tables, ignore_index=True)
+
+
+def risk_curve(peaks: pd.DataFrame, limit_w: float) -> pd.DataFrame:
+    """Probability that a day's peak exceeds the limit, by number of racks.
+
+    All subsets of one simulated day share its traffic, so they are no independent trials of a day.
+    Two intervals are given. The narrow one is of the first day alone: Wilson's, subsets as trials.
+    The other is Clopper and Pearson's with one trial a day, its outcome the share of that day's
+    subsets that exceed; it is on the safe side.
+
+    Parameters
+    ----------
+    peaks : pandas.DataFrame
+        Rows of `day_peaks` of one day or several, with a column ``day``.
+    limit_w : float
+        Limit of the row, watts.
+
+    Returns
+    -------
+    pandas.DataFrame
+        One row a step and number of racks: ``step_s``, ``racks``, ``probability`` with ``low`` and
+        ``high`` over days, ``first_day`` with ``first_low`` and ``first_high``,
+        ``minutes_a_year`` above the limit with ``minutes_low`` and ``minutes_high`` (bootstrap of
+        days).
+    """
+    from statsmodels.stats.proportion import proportion_confint
+
+    marked = peaks.assign(over=peaks["peak_w"] > limit_w)
+    daily = marked.groupby(["step_s", "racks", "day"])[["over", "share_above"]].mean()
+    over, minutes = (daily[name].unstack("day") for name in ("over", "share_above"))
+    minutes = minutes * MINUTES_PER_YEAR
+    draws = marked["draw"].nunique()
+    first = over.iloc[:, 0]
+    alpha = 1.0 - CONFIDENCE
+    days = over.shape[1]
+    low, high = proportion_confint(over.sum(axis=1), days, alpha=alpha, method="beta")
+    narrow = proportion_confint(first * draws, draws, alpha=alpha, method="wilson")
+    ends = _bootstrap(minutes.to_numpy())
+    table = pd.DataFrame(
+        {
+            "probability": over.mean(axis=1),
+            "low": np.minimum(low, over.mean(axis=1)),
+            "high": np.maximum(high, over.mean(axis=1)),
+            "first_day": first,
+            "first_low": np.minimum(narrow[0], first),  # rounding
+            "first_high": np.maximum(narrow[1], first),
+            "minutes_a_year": minutes.mean(axis=1),
+            "minutes_low": ends[0],
+            "minutes_high": ends[1],
+        }
+    )
+    return table.reset_index()
+
+
+def _bootstrap(days: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """Percentile interval of the mean over days; a day is kept whole, its hours are not alike."""
+    from scipy.stats import bootstrap
+
+    if days.shape[1] < 2:
+        return np.full(len(days), np.nan), np.full(len(days), np.nan)
+    found = bootstrap(
+        (days,), np.mean, axis=1, n_resamples=RESAMPLES, confidence_level=CONFIDENCE,
+        method="percentile", rng=np.random.default_rng(0),
+    ).confidence_interval  # fmt: skip
+    return found.low, found.high
+
+
+def peak_spread(peaks: pd.DataFrame) -> pd.DataFrame:
+    """Split the spread of the peak into that of subsets of one day and that between days.
+
+    Subsets without replacement overlap: at n of N racks the sum of the rest is fixed too, so the
+    spread between subsets falls to nothing at N. That is a property of the rule, not of racks.
+
+    Parameters
+    ----------
+    peaks : pandas.DataFrame
+        Rows of `day_peaks` of several days, with a column ``day``.
+
+    Returns
+    -------
+    pandas.DataFrame
+        One row a step and number of racks: ``step_s``, ``racks``, ``mean_kw``, ``within_kw``
+        (standard deviation over subsets of a day, root mean square over days), ``between_kw``
+        (standard deviation over days of one subset each; NaN for a single day).
+    """
+    parts = peaks.groupby(["step_s", "racks", "day"])["peak_w"]
+    within = (parts.var() / 1e6).groupby(["step_s", "racks"]).mean() ** 0.5
+    fresh = peaks.groupby(["step_s", "racks", "draw"])["peak_w"].var() / 1e6
+    between = fresh.groupby(["step_s", "racks"]).mean() ** 0.5
+    mean_kw = peaks.groupby(["step_s", "racks"])["peak_w"].mean() / 1e3
+    columns = {"mean_kw": mean_kw, "within_kw": within, "between_kw": between}
+    return pd.DataFrame(columns).reset_index()
+
+
+def most_racks(curve: pd.DataFrame, probability: float, column: str = "probability") -> pd.Series:
+    """Read a risk curve: how many racks keep the risk.
+
+    Parameters
+    ----------
+    curve : pandas.DataFrame
+        From `risk_curve`.
+    probability : float
+        Greatest probability of a day with an exceedance.
+    column : str
+        ``probability``, or ``high`` to be safe about it.
+
+    Returns
+    -------
+    pandas.Series
+        Racks by ``step_s``; 0 where not even one keeps it.
+    """
+    kept = curve["racks"].where(curve[column] <= probability, 0)
+    return kept.groupby(curve["step_s"]).max()

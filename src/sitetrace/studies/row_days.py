@@ -1,0 +1,170 @@
+"""Days of the same racks, each with its own load and seed: each is looked at once."""
+
+from __future__ import annotations
+
+import tempfile
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+import xarray as xr
+
+from sitetrace.scenario import check_scenario
+from sitetrace.site import simulate_site
+from sitetrace.studies.battery import capped, day_needs
+from sitetrace.studies.oversubscription import capacity, day_peaks, rack_powers, random_orders
+
+STEPS_S = [1, 60, 900]
+
+
+@dataclass(frozen=True)
+class Days:
+    """What several simulated days of the same racks say.
+
+    Parameters
+    ----------
+    racks_w : numpy.ndarray
+        Rack traces of the first day, watts, shape (racks, n).
+    dt_s : float
+        Their step, seconds.
+    nameplate_w : float
+        Nameplate of a rack, mean over racks, watts.
+    capacity : pandas.DataFrame
+        One row a day: `sitetrace.studies.oversubscription.capacity` of IT power.
+    peaks : pandas.DataFrame
+        `sitetrace.studies.oversubscription.day_peaks` of all days, with ``day``.
+    needs : pandas.DataFrame
+        `sitetrace.studies.battery.day_needs` of all days, with ``day``.
+    caps : pandas.DataFrame
+        `sitetrace.studies.battery.capped` of all days, with ``day``, ``draw``, ``racks``.
+    """
+
+    racks_w: np.ndarray
+    dt_s: float
+    nameplate_w: float
+    capacity: pd.DataFrame
+    peaks: pd.DataFrame
+    needs: pd.DataFrame
+    caps: pd.DataFrame
+
+
+def simulated_days(
+    model: Path | str,
+    plan: dict,
+    traffic: dict,
+    overhead_w: float,
+    loads: Sequence[float],
+    seed: int,
+    workers: int = 1,
+) -> Iterator[xr.Dataset]:
+    """Simulate the same site for several days, each with its own load and seed.
+
+    Parameters
+    ----------
+    model : Path or str
+        Model file, or the name of a shipped model.
+    plan : dict
+        ``rows``, ``racks_per_row``, ``servers_per_rack`` and ``hours``.
+    traffic : dict
+        As in a scenario, of a day of load 1.
+    overhead_w : float
+        Power besides the GPUs, watts, each server, always.
+    loads : sequence of float
+        Factor on the rate of requests, one a day.
+    seed : int
+        Of the first day; the next has the next.
+    workers : int
+        As in `sitetrace.site.simulate_site`.
+
+    Yields
+    ------
+    xarray.Dataset
+        IT power of racks at 1 s; gone when the next is asked for.
+    """
+    topology = {key: value for key, value in plan.items() if key != "hours"}
+    for day, load in enumerate(loads):
+        scenario = check_scenario(
+            {
+                "seed": seed + day,
+                "hours": plan["hours"],
+                "topology": topology,
+                "fleet": [{"name": "all", "model": str(model)}],
+                "traffic": traffic | {"rate_per_server": load * traffic["rate_per_server"]},
+                "non_gpu": {"constant_w": overhead_w},
+                "keep": [{"levels": ["rack"], "step_s": 1}],
+            }
+        )
+        with tempfile.TemporaryDirectory() as folder:
+            yield simulate_site(scenario, Path(folder) / "site.zarr", workers=workers)
+
+
+def study(
+    sites: Iterable[xr.Dataset],
+    limit_kw: float,
+    rates_kw: list[float],
+    draws: int,
+    few: int,
+    available: int,
+    seed: int,
+) -> Days:
+    """Look at each day once.
+
+    Parameters
+    ----------
+    sites : iterable of xarray.Dataset
+        Days of the same racks.
+    limit_kw : float
+        Limit of the row, kW.
+    rates_kw : list of float
+        Powers of the battery, kW.
+    draws : int
+        Random orders of the racks a day.
+    few : int
+        Of these, how many for batteries and caps.
+    available : int
+        Racks that the paper's rule draws from: the first so many.
+    seed : int
+        Seed of the orders.
+
+    Returns
+    -------
+    Days
+        All tables.
+    """
+    limit_w, rates_w = 1e3 * limit_kw, [1e3 * rate for rate in rates_kw]
+    tables = {"capacity": [], "peaks": [], "needs": [], "caps": []}
+    first = None
+    for day, site in enumerate(sites):
+        racks_w, dt_s = rack_powers(site)
+        if first is None:
+            of_racks = site["level"].to_numpy() == "rack"
+            first = racks_w, dt_s, float(site["nameplate_w"].to_numpy()[of_racks].mean())
+        rule, orders, subsets = np.random.default_rng([seed, day]).spawn(3)
+        some = random_orders(len(racks_w), few, orders)
+        tables["capacity"].append(
+            pd.DataFrame([capacity(racks_w[:available], limit_w, draws, rule)])
+        )
+        tables["peaks"].append(day_peaks(racks_w, dt_s, limit_w, STEPS_S, draws, subsets))
+        tables["needs"].append(day_needs(racks_w, dt_s, limit_w, rates_w, some))
+        tables["caps"].append(_caps(racks_w, dt_s, limit_w, some))
+    joined = {
+        name: pd.concat([part.assign(day=day) for day, part in enumerate(parts)], ignore_index=True)
+        for name, parts in tables.items()
+    }
+    return Days(*first, **joined)
+
+
+def _caps(racks_w: np.ndarray, dt_s: float, limit_w: float, orders: np.ndarray) -> pd.DataFrame:
+    """Cap subsets of all sizes; those that keep the limit are zeros."""
+    nothing = dict.fromkeys(capped(np.ones(1), dt_s, 2.0), 0.0)
+    rows = []
+    for draw, order in enumerate(orders):
+        total_w = np.zeros(racks_w.shape[1])
+        for size, rack in enumerate(order, start=1):
+            total_w += racks_w[rack]
+            above = total_w.max() > limit_w
+            cut = capped(total_w, dt_s, limit_w) if above else nothing
+            rows.append({"draw": draw, "racks": size} | cut)
+    return pd.DataFrame(rows)

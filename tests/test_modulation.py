@@ -1,0 +1,220 @@
+"""A row in lock step: the engine and the power of before, and levers that do what they say."""
+
+import dataclasses
+from dataclasses import replace
+
+import numpy as np
+import pandas as pd
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from sitetrace import load_model, shipped_model
+from sitetrace.clock_rule import RULES, ClockRule, clocked
+from sitetrace.files import InputError
+from sitetrace.serving import Engine, Server, simulate
+from sitetrace.studies import modulation as study
+from sitetrace.studies import shedding
+
+MODEL = load_model(shipped_model("testbed_timeline"))
+ROW = study.Row(MODEL, servers=3, rate_per_server=1.5)
+STREAM = ROW.stream(200.0, np.random.default_rng(5))
+USUAL = study.run(ROW, STREAM)
+LEVERS = {lever.label: lever for lever in study.levers(ROW, USUAL, 2.0)}
+CLOCKS = [lever for lever in LEVERS.values() if lever.rule is not None]
+
+
+def burst(n=8, answer=300):
+    return pd.DataFrame({"arrival_s": [0.0] * n, "input_tokens": [10] * n, "output_tokens": answer})
+
+
+def test_the_row_is_the_engine_and_the_power_model_server_by_server():
+    went = (STREAM.chance * ROW.servers).astype(int)
+    power_w = np.zeros(STREAM.normals.shape[1])
+    for s in range(ROW.servers):
+        own = STREAM.requests[went == s]
+        engine = Engine(MODEL.server)
+        work = engine.run(1e6, own)
+        first_s = own["arrival_s"].min()
+        quiet = dataclasses.replace(
+            MODEL, residual=dataclasses.replace(MODEL.residual, idle_w=0, decode_w=0)
+        )
+        rng = np.random.default_rng(0)
+        power_w += quiet.power_of(work[:, [0, 1, 3, 5]].T, first_s, power_w.size, rng)
+        fates = simulate(own, MODEL.server).requests
+        for column, name in enumerate(("first_token_s", "end_s")):
+            seen = USUAL.times_s[went == s, column]
+            inside = ~np.isnan(seen)
+            assert inside.mean() > 0.9
+            np.testing.assert_allclose(seen[inside], fates[name][inside], rtol=0, atol=1e-6)
+    still = study.Row(quiet, ROW.servers, ROW.rate_per_server)
+    drawn = study.run(still, STREAM).power_w
+    np.testing.assert_allclose(drawn, power_w.reshape(-1, 4).mean(axis=1), rtol=2e-4)
+    assert abs(USUAL.power_w.mean() / drawn.mean() - 1) < 0.01
+
+
+def test_noise_of_the_row_is_that_of_the_model():
+    empty = replace(STREAM, requests=STREAM.requests.iloc[:1].assign(arrival_s=199.9))
+    power_w = study.run(ROW, empty).power_w[:199]
+    noise = MODEL.residual
+    idle_w = ROW.servers * MODEL.idle.mean_w
+    assert power_w.mean() == pytest.approx(idle_w, abs=3 * noise.idle_w)
+    assert power_w.std() < 2 * noise.idle_w * np.sqrt(ROW.servers)
+    assert power_w.std() > 0.3 * noise.idle_w
+
+
+@pytest.mark.parametrize("label", LEVERS)
+def test_a_controller_without_its_actuator_is_no_control_to_the_bit(label):
+    curve = (np.array([0.0, 500.0]), np.array([0.0, 1.0]))
+    plan = study.plan_of(np.full(200, 300.0), USUAL.power_w.mean(), curve)
+    cut = study.run(ROW, STREAM, LEVERS[label], plan, curve, 0.1, cut=True)
+    assert np.array_equal(cut.power_w, USUAL.power_w)
+    assert np.array_equal(cut.times_s, USUAL.times_s, equal_nan=True)
+    acting = study.run(ROW, STREAM, LEVERS[label], plan, curve, 0.1)
+    assert not np.array_equal(acting.power_w, USUAL.power_w)
+
+
+@pytest.mark.parametrize("label", LEVERS)
+def test_a_lever_at_rest_is_no_control_to_the_bit(label):
+    still = study.held(ROW, STREAM, LEVERS[label], 0.0)
+    assert np.array_equal(still.power_w, USUAL.power_w)
+
+
+def test_nothing_comes_before_the_command_and_its_latency():
+    for lever in (LEVERS["parking"], LEVERS["admission"], CLOCKS[0]):
+        moved = study.held(ROW, STREAM, lever, 1.0, from_s=100.0)
+        first = int(np.argmax(moved.power_w != USUAL.power_w))
+        assert 100 + lever.latency_s <= first <= 103 + lever.latency_s
+
+
+def test_limits_hold():
+    moved = study.held(ROW, STREAM, LEVERS["batch limit"], 0.8)
+    place = LEVERS["batch limit"].dials[40]
+    assert moved.states[2:, 4].max() == place[2] < USUAL.states[:, 4].max()
+    moved = study.held(ROW, STREAM, LEVERS["admission"], 0.8)
+    place = LEVERS["admission"].dials[40]
+    assert moved.states[2:, 3].max() == place[0] < USUAL.states[:, 3].max()
+    nobody = study.held(ROW, STREAM, LEVERS["admission"], 1.0)
+    assert nobody.power_w[60:].mean() == pytest.approx(ROW.servers * MODEL.idle.mean_w, rel=0.01)
+
+
+def test_a_full_parking_leaves_one_server_at_work():
+    moved = study.held(ROW, STREAM, LEVERS["parking"], 1.0)
+    idle_w = (ROW.servers - 1) * MODEL.idle.mean_w
+    assert moved.power_w[60:].mean() < idle_w + 400
+    assert np.isnan(moved.times_s[:, 1]).mean() < 0.1
+
+
+def test_all_watts_that_are_shed_are_the_integral_of_the_difference():
+    setpoint_w = np.full(200, np.nan)
+    setpoint_w[60:140] = 0.8 * USUAL.power_w.mean()
+    arm = study.held(ROW, STREAM, LEVERS["parking"], 0.5)
+    told = shedding.called(arm, USUAL, setpoint_w)
+    less_w = (USUAL.power_w - arm.power_w)[60:140]
+    assert told["shed_kwh"] == pytest.approx(less_w.mean() * 80 / 3.6e6)
+    nothing = shedding.called(USUAL, USUAL, setpoint_w)
+    assert nothing["shed_kwh"] == nothing["rebound_pct"] == 0
+    assert nothing["ttft_p95_ratio"] == nothing["tpot_ratio"] == 1 and nothing["lasted"]
+
+
+def test_the_controller_comes_to_the_setpoint_where_the_plan_is_wrong():
+    lever = CLOCKS[0]
+    wrong = (np.array([0.0, 900.0]), np.array([0.0, 1.0]))  # promises more watts than there are
+    setpoint_w = np.full(200, 0.85 * USUAL.power_w.mean())
+    plan = study.plan_of(setpoint_w, USUAL.power_w.mean(), wrong)
+    arms = [
+        study.run(ROW, STREAM, lever, plan, wrong, gain)
+        for gain in (0.0, study.gain_of(ROW, lever))
+    ]
+    fixed, followed = (abs(arm.power_w[60:].mean() / setpoint_w[0] - 1) for arm in arms)
+    assert followed < 0.02 < fixed
+
+
+def test_tracking_error_of_the_signal_itself_is_zero_and_of_its_mean_its_spread():
+    setpoint_w = np.full(100, np.nan)
+    setpoint_w[50:] = np.repeat([100.0, 200.0], 25)
+    perfect = replace(USUAL, power_w=np.nan_to_num(setpoint_w))
+    assert shedding.tracking_pct(perfect, setpoint_w) == 0
+    flat = replace(USUAL, power_w=np.full(100, 150.0))
+    assert shedding.tracking_pct(flat, setpoint_w) == pytest.approx(50.0)
+
+
+def test_ninety_percent_of_a_first_order_step_take_2_3_time_constants():
+    after_s = np.arange(1.0, 201.0)
+    shed_w = np.tile(1 - np.exp(-after_s / 10), (4, 1))
+    assert shedding.reached_s(after_s, shed_w) == pytest.approx(23.0, abs=0.6)
+
+
+def test_an_interval_holds_the_mean_and_is_a_point_where_nothing_varies():
+    low, high = shedding.interval(np.arange(10.0))
+    assert low < 4.5 < high and low > 2
+    assert shedding.interval(np.ones(5)) == (1.0, 1.0)
+
+
+def test_the_full_clock_is_the_server_itself_and_a_lower_one_the_stated_law():
+    for rule in RULES:
+        assert clocked(MODEL.server, MODEL.surface, 1.0, rule) == (MODEL.server, MODEL.surface)
+    slow, cool = clocked(MODEL.server, MODEL.surface, 0.5, ClockRule(1.0, 2.0, 0.3))
+    assert slow.c0_s == pytest.approx(1.3 * MODEL.server.c0_s)
+    assert slow.c1_s == pytest.approx(1.5 * MODEL.server.c1_s)
+    assert slow.c2_s == pytest.approx(2.0 * MODEL.server.c2_s)
+    old = MODEL.surface
+    assert cool.decode_w - old.idle_w == pytest.approx(0.5 * (old.decode_w - old.idle_w))
+    assert cool.prefill_w - old.idle_w == pytest.approx(0.25 * (old.prefill_w - old.idle_w))
+    with pytest.raises(InputError, match="phi"):
+        clocked(MODEL.server, MODEL.surface, 0.1, RULES[0])
+
+
+@settings(max_examples=25, deadline=None)
+@given(phi=st.floats(0.3, 0.99), rule=st.sampled_from(RULES), batch=st.integers(0, 100))
+def test_a_lower_clock_never_takes_more_power_nor_less_time(phi, rule, batch):
+    slow, cool = clocked(MODEL.server, MODEL.surface, phi, rule)
+    assert all(
+        a >= b
+        for a, b in zip(dataclasses.astuple(slow), dataclasses.astuple(MODEL.server), strict=True)
+    )
+    for tokens in (0, 300, 4000):
+        less = cool.step_power_w(np.array([batch]), np.array([tokens]))
+        assert less < MODEL.surface.step_power_w(np.array([batch]), np.array([tokens]))
+
+
+def test_a_lower_batch_limit_lets_running_requests_finish_and_holds_for_admissions():
+    server = Server(max_num_seqs=8)
+    engine = Engine(server)
+    engine.advance(0.5, burst())
+    assert engine.running.size == 8
+    engine.server = replace(server, max_num_seqs=2)
+    more = burst(6).assign(arrival_s=0.6)
+    engine.advance(2.0, more)
+    assert engine.running.tolist() == list(range(8)) and engine.queue.size == 6
+    sizes = []
+    for until in np.arange(2.5, 30.0, 0.5):
+        engine.advance(until)
+        sizes.append(engine.running.size)
+    after = sizes[sizes.index(2) :] if 2 in sizes else []
+    assert after and max(after) == 2 and sizes[-1] == 0
+
+
+def test_a_batch_limit_may_be_raised_above_the_first():
+    server = Server(max_num_seqs=2)
+    engine = Engine(server)
+    engine.advance(0.5, burst())
+    assert engine.running.size == 2
+    engine.server = replace(server, max_num_seqs=8)
+    engine.advance(1.0)
+    assert engine.running.size == 8
+
+
+@pytest.mark.parametrize("seed", range(5))
+def test_an_unchanged_limit_changes_no_bit(seed):
+    rng = np.random.default_rng(seed)
+    requests = ROW.stream(40.0, rng).requests
+    server = Server(max_num_seqs=4, kv_tokens=6000)
+    plain, replaced = Engine(server), Engine(server)
+    for engine in (plain, replaced):
+        engine.advance(0.0, requests)
+    for until in np.arange(1.0, 60.0):
+        replaced.server = replace(server)
+        np.testing.assert_array_equal(plain.run(until), replaced.run(until))
+    fates = [engine.advance(np.inf).requests for engine in (plain, replaced)]
+    pd.testing.assert_frame_equal(*fates)
