@@ -209,8 +209,8 @@ def found(setups: list[Setup], table: pd.DataFrame) -> list[dict]:
     Returns
     -------
     list of dict
-        Records: numbers of size answer the paper's only for its own configuration, scaled to its
-        number of servers.
+        Records. Ratios of measured configurations answer the paper's. Its own configuration on
+        requests that are not its own answers nothing: that would judge our traffic.
     """
     rows = [row for setup in setups for row in _of_site(setup, table.loc[setup.name])]
     return rows + _by_settings()
@@ -229,21 +229,33 @@ def _of_site(setup: Setup, table: pd.DataFrame) -> list[dict]:
                 value, interval = _number(table.loc[(method, f"{way}_{step_s:g}s")])
                 name = f"greatest ramp {way} in {step_s:g} s, {method}"
                 rows.append(record(name, value, "MW", interval=interval, **given))
-    best = next(iter(setup.models))
+    return rows + (
+        _of_paper(setup, table, given) if setup.data == "paper" else _ratios(setup, table, given)
+    )
+
+
+def _ratios(setup: Setup, table: pd.DataFrame, given: dict) -> list[dict]:
+    """Answer the paper's ratios, which ask for no size of a site."""
+    rows = []
     for quantity in RATIOS:
-        value, interval = _number(table.loc[(best, quantity)])
+        value, interval = _number(table.loc[(next(iter(setup.models)), quantity)])
         answers = (f"sizing:{quantity}/ours:value", f"interconnection:{quantity}:value")
         rows += [_answer(name, value, interval, **given) for name in answers]
-    return rows + (_of_size(setup, table, given) if setup.data == "paper" else [])
+    return rows
 
 
-def _of_size(setup: Setup, table: pd.DataFrame, given: dict) -> list[dict]:
-    """Answer the paper's megawatts, by its own configuration alone."""
+def _of_paper(setup: Setup, table: pd.DataFrame, given: dict) -> list[dict]:
+    """Scale the paper's own configuration to its number of servers.
+
+    What rests on requests that are not the paper's answers nothing; the mean method knows none.
+    """
     rows, scale = [], PAPER_SERVERS / setup.servers
-    for ours, theirs in (("states", "ours"), ("mean", "mean")):
-        for quantity in OF_SIZE:
-            value, interval = _number(table.loc[(ours, quantity)], scale)
-            rows.append(_answer(f"sizing:{quantity}/{theirs}:value", value, interval, **given))
+    for quantity in OF_SIZE:
+        words = f"{SHOWN[quantity]}, states, for {PAPER_SERVERS} servers"
+        value, interval = _number(table.loc[("states", quantity)], scale)
+        rows.append(record(words, value, "", interval=interval, **given))
+        value, interval = _number(table.loc[("mean", quantity)], scale)
+        rows.append(_answer(f"sizing:{quantity}/mean:value", value, interval, **given))
     return rows
 
 

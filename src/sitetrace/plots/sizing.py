@@ -12,6 +12,7 @@ from sitetrace.paper import read_paper_table
 from sitetrace.plots.style import GENERATED, MARKERS, MEASURED, OTHER, PAPER
 
 COLOURS = {"timeline": GENERATED, "states": MEASURED, "look-up": OTHER}
+MARK = dict(zip(COLOURS, MARKERS, strict=False))
 STEPS = {1.0: "1 s", 60.0: "1 min", 300.0: "5 min", 900.0: "15 min"}
 PAPER_NAMES = {"tdp": "nameplate", "mean": "mean", "ours": "states"}
 
@@ -96,11 +97,12 @@ def ramps(table: pd.DataFrame) -> Figure:
             at = part["step_s"].map(place) + 0.16 * (i - (len(methods) - 1) / 2)
             spread = np.abs([part["value"] - part["low"], part["high"] - part["value"]])
             style = {"ms": 5, "capsize": 2, "color": COLOURS[method], "label": method}
-            axes.errorbar(at, part["value"], spread, fmt=MARKERS[i], **style)
+            axes.errorbar(at, part["value"], spread, fmt=MARK[method], **style)
         axes.axhline(0, color=MEASURED, lw=0.8)
         axes.set_title(site.replace("_", " "), loc="left", fontsize=10)
         axes.set_ylabel("ramp [% of mean]")
-        axes.legend(fontsize=9, ncols=3)
+    handles, labels = panels[0, 0].get_legend_handles_labels()
+    figure.legend(handles, labels, loc="outside upper center", ncols=3, fontsize=9)
     panels[-1, 0].set_xticks(list(place.values()), list(STEPS.values()))
     panels[-1, 0].set_xlabel("length of the means between which the ramp lies")
     return figure

@@ -32,7 +32,8 @@ STEP_S = 0.25
 CHUNK_S = 21_600.0  # few and large stretches: a day is small
 TRAFFIC = {
     "diurnal": "a made-up day: Poisson arrivals, the rate a cosine with its maximum at 15:00",
-    "azure": "a made-up day with the token lengths of an hour of Azure's conversations of 2023",
+    "azure": "a made-up day with Azure's lengths: Poisson arrivals, the rate a cosine with its "
+    "maximum at 15:00, token lengths of an hour of conversations of 2023",
     "servegen": "ServeGen's day: rates and lengths by client of a reasoning model in production, "
     "scaled to the servers; its lengths come in windows of six hours, which makes steps",
     "poisson": "Poisson arrivals at a constant rate",
