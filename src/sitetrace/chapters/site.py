@@ -22,9 +22,9 @@ from sitetrace.planning import (
 )
 from sitetrace.records import record
 from sitetrace.studies import hierarchy
-from sitetrace.studies.levels import peaks_of, power_at, step_of
-from sitetrace.studies.scene import FEW, QUARTER_S, Scene
-from sitetrace.studies.setups import STEP_S, Setup, simple_facilities, simulated
+from sitetrace.studies.levels import power_at, step_of
+from sitetrace.studies.scene import FEW, QUARTER_S, SIZES, Scene
+from sitetrace.studies.setups import STEP_S, Setup, simple_facilities, simple_powers, simulated
 from sitetrace.studies.sizing import facility_numbers
 
 FACILITY_STEPS_S = (0.25, 1.0, 60.0, 900.0)
@@ -139,7 +139,10 @@ def diversity(scene: Scene) -> dict[str, float]:
     dict of str to float
         ``coincidence`` (of the textbooks), its reciprocal ``diversity``, and ``paper``'s.
     """
-    total_w, peaks_w = peak_w(power_at(scene.site, "site")), peaks_of(scene.site, "server")
+    servers = scene.units.loc["server"]
+    peaks_w = 1e3 * (servers["par_1s"] * servers["mean_kw"]).to_numpy() + scene.setup.non_gpu_w
+    whole = scene.units.loc[("site", 0)]
+    total_w = 1e3 * whole["par_1s"] * whole["mean_kw"]
     coincidence = coincidence_factor(total_w, peaks_w)
     found = {"coincidence": coincidence, "diversity": 1 / coincidence}
     return found | {"paper": paper_diversity(total_w, peaks_w)}
@@ -163,7 +166,7 @@ def synthetic(setup: Setup, seed: int, folder: Path) -> pd.DataFrame:
         Indexed by method (``tdp``, ``mean``, ``ours``), the paper's columns, kW at 1 s.
     """
     site = simulated(setup, "states", seed, [{"levels": ["site"], "step_s": 1}], folder)
-    simple_w = simple_facilities(setup, seed, 1.0)
+    simple_w = simple_facilities(setup, simple_powers(setup), seed, 1.0)
     series = {
         "tdp": simple_w["nameplate"],
         "mean": simple_w["mean"],
@@ -216,16 +219,18 @@ def found(scenes: list[Scene], hour: pd.DataFrame | None, hour_of: str) -> list[
     Returns
     -------
     list of dict
-        Records: absolute numbers answer the paper's only for its own configuration.
+        Records. Ratios of measured configurations answer the paper's. Its own configuration on
+        requests that are not its own answers nothing: that would judge our traffic.
     """
     rows = [row for scene in scenes for row in _of_scene(scene)]
     if hour is not None:
         given = {"data": "paper", "dataset": hour_of}
         rows += [
-            _answer(f"synthetic_site:{method}:{column}", hour.loc[method, column], **given)
+            _answer(f"synthetic_site:{method}:{column}", hour.loc[method, column],
+                    judged=method != "ours", **given)
             for method in hour.index
             for column in hour.columns[hour.loc[method].notna()]
-        ]
+        ]  # fmt: skip
     return rows + _by_the_tables()
 
 
@@ -251,19 +256,23 @@ def _by_the_tables() -> list[dict]:
     ]  # fmt: skip
 
 
-def _answer(name: str, value: float, interval: tuple | None = None, **given: str) -> dict:
-    """Record an answer to a claim under the claim's own words."""
+def _answer(
+    name: str, value: float, interval: tuple | None = None, *, judged: bool = True, **given: str
+) -> dict:
+    """Record what stands for a number of the paper, under the paper's own words."""
     known = claims().loc[name]
     words = f"{known['what']} ({known['table']} {known['row']})"
-    return record(words, float(value), known["unit"], interval=interval, claim=name, **given)
+    answers = name if judged else None
+    return record(words, float(value), known["unit"], interval=interval, claim=answers, **given)
 
 
 def _of_scene(scene: Scene) -> list[dict]:
     given = {"data": scene.setup.data, "dataset": f"{scene.setup.dataset}, {scene.method}"}
     same = scene.setup.data == "paper"
+    judged = {"judged": not same}
     facility = facility_numbers(scene.facility_w, STEP_S, list(FACILITY_STEPS_S))
     rows = [
-        _answer(f"facility:B/ours/{step:g}:{column}", facility.loc[step, column], **given)
+        _answer(f"facility:B/ours/{step:g}:{column}", facility.loc[step, column], **judged, **given)
         for step in facility.index
         for column in (facility.columns if same else RATIOS)
     ]
@@ -278,12 +287,12 @@ def _of_scene(scene: Scene) -> list[dict]:
         ),
         record("coincidence factor, 1 s", shared["coincidence"], "", **given),
         record("diversity factor of the textbooks, 1 s", shared["diversity"], "", **given),
-        *_hierarchy(scene, same, given),
-        *_flattening(scene, given),
+        *_hierarchy(scene, same, judged | given),
+        *_flattening(scene, judged, given),
     ]
     resolution = hierarchy.par_by_resolution(scene.facility_w, STEP_S, list(RESOLUTIONS_S))
     rows += [
-        _answer(f"par_by_resolution:{row.step_s:g}:par", row.par, **given)
+        _answer(f"par_by_resolution:{row.step_s:g}:par", row.par, **judged, **given)
         for row in resolution.itertuples()
     ]
     if same:
@@ -307,16 +316,18 @@ def _hierarchy(scene: Scene, same: bool, given: dict) -> list[dict]:
     return rows
 
 
-def _flattening(scene: Scene, given: dict) -> list[dict]:
+def _flattening(scene: Scene, judged: dict, given: dict) -> list[dict]:
     rows = [
         _answer(f"cov_by_servers:{row.servers}:cov", row.cov,
-                (min(row.cov_p5, row.cov), max(row.cov_p95, row.cov)), **given)
-        for row in scene.curve.itertuples()
+                (min(row.cov_p5, row.cov), max(row.cov_p95, row.cov)), **judged, **given)
+        for row in scene.curve[scene.curve["servers"].isin(SIZES)].itertuples()
     ]  # fmt: skip
     law = hierarchy.power_law(scene.curve)
     law |= {"single_mean": scene.single.mean()}
     law |= {"single_min": scene.single.min(), "single_max": scene.single.max()}
-    rows += [_answer(f"cov_fit:{name}:value", value, **given) for name, value in law.items()]
+    rows += [
+        _answer(f"cov_fit:{name}:value", value, **judged, **given) for name, value in law.items()
+    ]
     missed = law_misses_pct(scene.curve, scene.foretold)
     floor = {"all servers": scene.parts.floor, f"{FEW} servers": scene.foretold.floor}
     rows += [

@@ -225,5 +225,5 @@ def resolutions(table: pd.DataFrame) -> Figure:
     axes.minorticks_off()
     axes.set_xlabel("length of the means")
     axes.set_ylabel("peak over mean")
-    axes.legend(fontsize=9)
+    figure.legend(loc="outside upper center", ncols=2, fontsize=9)
     return figure

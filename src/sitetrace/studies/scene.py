@@ -13,13 +13,13 @@ from sitetrace.planning import resample
 from sitetrace.sitefile import read_site
 from sitetrace.studies import hierarchy
 from sitetrace.studies.levels import power_at
-from sitetrace.studies.setups import STEP_S, Setup, simple_facilities, simulated
+from sitetrace.studies.setups import STEP_S, Setup, simple_facilities, simple_powers, simulated
 
 if TYPE_CHECKING:
     import xarray as xr
 
 SIZES = (1, 4, 16, 60, 120, 240)
-SUBSETS, FEW = 50, 8
+SUBSETS, FEW = 50, 12
 QUARTER_S = 900.0
 KEEP = (
     {"levels": ["site", "row", "rack", "server"], "step_s": 1},
@@ -69,8 +69,8 @@ class Scene:
     @property
     def label(self) -> str:
         """Source and name, for figures."""
-        source = "paper's numbers" if self.setup.data == "paper" else self.setup.data
-        return f"{self.setup.name.replace('_', ' ')} ({source})"
+        name, data = self.setup.name.replace("_", " "), self.setup.data
+        return name if name == data else f"{name} ({data})"
 
 
 def simulate(setup: Setup, method: str, seed: int, folder: Path) -> Scene:
@@ -95,7 +95,7 @@ def simulate(setup: Setup, method: str, seed: int, folder: Path) -> Scene:
     site = simulated(setup, method, seed, list(KEEP), folder)
     fine = read_site(site.encoding["source"], group=f"{STEP_S:g}s")
     facility_w = power_at(fine, "facility")
-    quarters_w = simple_facilities(setup, seed, QUARTER_S)
+    quarters_w = simple_facilities(setup, simple_powers(setup), seed, QUARTER_S)
     quarters_w[method] = resample(facility_w, STEP_S, QUARTER_S)
     servers = hierarchy.moments(site, setup.non_gpu_w)
     rng = np.random.default_rng(seed)
@@ -107,7 +107,7 @@ def simulate(setup: Setup, method: str, seed: int, folder: Path) -> Scene:
         facility_w,
         quarters_w,
         hierarchy.by_unit(site, setup.non_gpu_w),
-        hierarchy.cov_by_servers(servers, list(SIZES), SUBSETS, rng),
+        hierarchy.cov_by_servers(servers, sorted({*SIZES, setup.servers}), SUBSETS, rng),
         hierarchy.separate(servers),
         hierarchy.separate(servers.of(np.arange(FEW))),
         single,

@@ -10,15 +10,17 @@ from typing import TYPE_CHECKING
 import numpy as np
 import pandas as pd
 
-from sitetrace.comparison import open_run, timeline_model
+from sitetrace.comparison import open_run
 from sitetrace.datasets import dataset_path, shipped_model
 from sitetrace.files import InputError
+from sitetrace.fleet import resolve_model
 from sitetrace.modelfile import load_model, save_model
+from sitetrace.planning import resample
 from sitetrace.published import paper_model
 from sitetrace.scenario import Scenario, check_scenario
 from sitetrace.splits import split as split_named
 from sitetrace.streams import open_stream
-from sitetrace.studies.simple_sites import fit_lookup, lookup_gpu_w, nameplate_w
+from sitetrace.studies.simple_sites import PhaseLookup, fit_lookup, lookup_gpu_w, nameplate_w
 from sitetrace.training import cut_run
 
 if TYPE_CHECKING:
@@ -27,11 +29,13 @@ if TYPE_CHECKING:
 NON_GPU_W, PUE = 1000.0, 1.3  # the paper's, for servers of eight GPUs
 GPUS = 8
 STEP_S = 0.25
-SERVEGEN_DAY_H = 48.0  # which of the recorded fourteen days: the third, whole
+CHUNK_S = 21_600.0  # few and large stretches: a day is small
 TRAFFIC = {
     "diurnal": "a made-up day: Poisson arrivals, the rate a cosine with its maximum at 15:00",
-    "azure": "a made-up day with the token lengths of an hour of Azure's conversations of 2023",
-    "servegen": "a day of ServeGen's production rates by client, scaled to the servers",
+    "azure": "a made-up day with Azure's lengths: Poisson arrivals, the rate a cosine with its "
+    "maximum at 15:00, token lengths of an hour of conversations of 2023",
+    "servegen": "ServeGen's day: rates and lengths by client of a reasoning model in production, "
+    "scaled to the servers; its lengths come in windows of six hours, which makes steps",
     "poisson": "Poisson arrivals at a constant rate",
 }
 
@@ -112,11 +116,11 @@ def traffic(kind: str, rate_per_server: float, folder: Path) -> dict:
     if kind == "servegen":
         recorded = dataset_path("servegen")
         files = {
-            "file": recorded / "m-small_rates.csv",
-            "lengths": recorded / "m-small_lengths.csv",
+            "file": recorded / "deepseek-r1_rates.csv",
+            "lengths": recorded / "deepseek-r1_lengths.csv",
         }
         named = {key: str(path.resolve()) for key, path in files.items()}
-        return given | {"pattern": "clients", "offset_h": SERVEGEN_DAY_H} | named
+        return given | {"pattern": "clients"} | named
     raise InputError(f"traffic {kind!r}: there are {', '.join(TRAFFIC)}")
 
 
@@ -225,6 +229,7 @@ def scenario_of(setup: Setup, method: str, seed: int, keep: list[dict]) -> Scena
             "seed": seed,
             "hours": setup.hours,
             "step_s": STEP_S,
+            "chunk_s": min(CHUNK_S, setup.hours * 3600),
             "topology": dict(zip(words, setup.shape, strict=True)),
             "fleet": [{"name": "all", "model": setup.models[method]}],
             "traffic": setup.traffic,
@@ -262,13 +267,58 @@ def simulated(setup: Setup, method: str, seed: int, keep: list[dict], folder: Pa
     return simulate_site(scenario_of(setup, method, seed, keep), place, workers=2)
 
 
-def simple_facilities(setup: Setup, seed: int, dt_s: float) -> dict[str, np.ndarray]:
+@dataclass(frozen=True)
+class SimplePowers:
+    """What the simple methods know of a server.
+
+    Parameters
+    ----------
+    nameplate_w, mean_w : float
+        Design power of its GPUs; their mean power while measured, or of the published mixture.
+    lookup : PhaseLookup or None
+        None where there is no fitting run.
+    """
+
+    nameplate_w: float
+    mean_w: float
+    lookup: PhaseLookup | None
+
+
+def simple_powers(setup: Setup) -> SimplePowers:
+    """Find what the simple methods need.
+
+    Parameters
+    ----------
+    setup : Setup
+        The site.
+
+    Returns
+    -------
+    SimplePowers
+        Of one server.
+    """
+    model = first_model(setup)
+    design_w = nameplate_w(model.configuration)
+    if setup.data == "paper":
+        mixture = model.mixture
+        return SimplePowers(design_w, float(mixture.weight @ mixture.mean_w), None)
+    part = split_named(setup.name).fit[0]
+    run = cut_run(open_run(part.run), part.start_s, part.stop_s)
+    mean_w = float(run.samples["power_w"].mean())
+    return SimplePowers(design_w, mean_w, fit_lookup(run, model.server))
+
+
+def simple_facilities(
+    setup: Setup, powers: SimplePowers, seed: int, dt_s: float
+) -> dict[str, np.ndarray]:
     """Power of the facility by the simple methods, on traffic of the same kind.
 
     Parameters
     ----------
     setup : Setup
         The site.
+    powers : SimplePowers
+        Of its servers.
     seed : int
         Seed of arrivals, lengths and routing: a stream drawn anew.
     dt_s : float
@@ -279,29 +329,26 @@ def simple_facilities(setup: Setup, seed: int, dt_s: float) -> dict[str, np.ndar
     dict of str to numpy.ndarray
         ``nameplate``, ``mean`` and, where there is a fitting run, ``look-up``; watts with PUE.
     """
-    from sitetrace.planning import resample
-
     bins = round(setup.hours * 3600 / STEP_S)
     others_w = setup.servers * setup.non_gpu_w
-    model = load_model_of(setup)
-    constants_w = {"nameplate": nameplate_w(model.configuration), "mean": mean_gpu_w(setup)}
     found = {
         name: np.full(round(bins * STEP_S / dt_s), PUE * (setup.servers * watts + others_w))
-        for name, watts in constants_w.items()
+        for name, watts in (("nameplate", powers.nameplate_w), ("mean", powers.mean_w))
     }
-    if setup.data == "paper":
+    if powers.lookup is None:
         return found
-    lookup = fit_lookup(_fitting_run(setup.name), timeline_model(setup.name).server)
-    drawn = scenario_of(setup, "timeline", seed, [{"levels": ["site"], "step_s": 1}])
-    stream = open_stream(drawn.traffic, setup.servers, drawn.folder, drawn.start_hour)
+    scenario = scenario_of(
+        setup, next(iter(setup.models)), seed, [{"levels": ["site"], "step_s": 1}]
+    )
+    stream = open_stream(scenario.traffic, setup.servers, scenario.folder, scenario.start_hour)
     seeds = np.random.SeedSequence(seed).spawn(2)
     requests, _ = stream.chunk(0, 0.0, setup.hours * 3600, seeds[0], None)
     server_of = np.random.default_rng(seeds[1]).integers(0, setup.servers, len(requests.arrival_s))
-    gpu_w = lookup_gpu_w(lookup, requests.arrival_s, requests.tokens, server_of, STEP_S, bins)
+    gpu_w = lookup_gpu_w(powers.lookup, *requests[:2], server_of, STEP_S, bins)
     return found | {"look-up": PUE * (resample(gpu_w, STEP_S, dt_s) + others_w)}
 
 
-def load_model_of(setup: Setup):  # noqa: ANN201
+def first_model(setup: Setup):  # noqa: ANN201
     """Load the first of a setup's models.
 
     Parameters
@@ -314,30 +361,4 @@ def load_model_of(setup: Setup):  # noqa: ANN201
     StatesModel or TimelineModel
         Its model.
     """
-    from sitetrace.fleet import resolve_model
-
     return load_model(resolve_model(next(iter(setup.models.values())), Path()))
-
-
-def mean_gpu_w(setup: Setup) -> float:
-    """Mean power of a server's GPUs while it was measured.
-
-    Parameters
-    ----------
-    setup : Setup
-        The site.
-
-    Returns
-    -------
-    float
-        Watts: of the fitting run, or of the published mixture.
-    """
-    if setup.data == "paper":
-        mixture = load_model_of(setup).mixture
-        return float(mixture.weight @ mixture.mean_w / mixture.weight.sum())
-    return float(_fitting_run(setup.name).samples["power_w"].mean())
-
-
-def _fitting_run(split: str):  # noqa: ANN202
-    part = split_named(split).fit[0]
-    return cut_run(open_run(part.run), part.start_s, part.stop_s)
