@@ -79,9 +79,10 @@ def main() -> None:
     print(line("states: power, the same day", samples, took_s, rng))
     line_model = sitetrace.load_model(sitetrace.shipped_model("testbed_timeline"))
     calm = sitetrace.workload.poisson(CALM_RATE_PER_S, DAY_S, rng)
+    chosen = {}
     for transitions in ("markov", "logit"):
-        chosen = sitetrace.fit([run], seed=1, kind="states", transitions=transitions)
-        work = partial(day_in_hours, chosen, calm, rng)
+        chosen[transitions] = sitetrace.fit([run], seed=1, kind="states", transitions=transitions)
+        work = partial(day_in_hours, chosen[transitions], calm, rng)
         name = f"states ({transitions}): a day in hours"
         print(line(name, work().size, best_s(work), rng))
     for reading in ("power", "meter"):
@@ -90,7 +91,7 @@ def main() -> None:
         print(line(name, samples, took_s, rng))
     print(f"peak memory {peak_mb():.0f} MB")
     print_rates(line_model.server, rng)
-    print_sites()
+    print_sites(chosen)
 
 
 if __name__ == "__main__":

@@ -17,6 +17,7 @@ from pathlib import Path
 import numpy as np
 
 import sitetrace
+from sitetrace.generator import StatesModel
 from sitetrace.scenario import Scenario, check_scenario
 
 PIECE = 345_600
@@ -24,7 +25,6 @@ STEPS_PER_H = 14_400
 RATE_PER_SERVER = 0.5
 ROW, SITE, CAMPUS = (1, 6, 4), (10, 6, 4), (50, 10, 20)
 SHIPPED = "llama-3.1-70b_h100_cut_timeline"
-N_STATES = 12
 
 
 @dataclass(frozen=True)
@@ -94,17 +94,6 @@ def measure(job: Job) -> tuple[float, float, float]:
     return min(times), min(floors), peak
 
 
-def states_models(folder: Path) -> dict[str, str]:
-    """Fit small models of the kind states on a run of the testbed, and save them."""
-    run = sitetrace.testbed.run("poisson", seed=1)
-    paths = {}
-    for kind in ("markov", "logit"):
-        model = sitetrace.fit([run], seed=1, kind="states", transitions=kind, n_states=N_STATES)
-        paths[kind] = str(folder / f"{kind}.json")
-        sitetrace.save_model(model, paths[kind])
-    return paths
-
-
 def jobs(models: dict[str, str]) -> list[Job]:
     """All sites of the bench."""
     both = (1, 2)
@@ -118,11 +107,14 @@ def jobs(models: dict[str, str]) -> list[Job]:
     return [*day, *states, *hours, Job("timeline: 10,000 servers, an hour, 2 w.", CAMPUS, 1)]
 
 
-def print_sites() -> None:
+def print_sites(states: dict[str, StatesModel]) -> None:
     """Print a line for each site; w. are workers, MB those of the process."""
     print(f"\n{'sites':46}{'samples':>14}{'s':>10}{'floor s':>10}{'floors':>10}{'MB':>8}")
     with tempfile.TemporaryDirectory() as folder:
-        for job in jobs(states_models(Path(folder))):
+        models = {kind: str(Path(folder) / f"{kind}.json") for kind in states}
+        for kind, model in states.items():
+            sitetrace.save_model(model, models[kind])
+        for job in jobs(models):
             spawn = multiprocessing.get_context("spawn")
             with ProcessPoolExecutor(1, mp_context=spawn) as alone:
                 took_s, drawn_s, peak = alone.submit(measure, job).result()
