@@ -15,7 +15,7 @@ help:
 	@echo "make test    pytest, then nbval over all notebooks (SITETRACE_DATA adds the tests on measured runs)"
 	@echo "make lint    ruff rules and format, numpydoc checks of public names"
 	@echo "make nets    train the nets whose results the book shows (needs torch, about 15 minutes; goes on where it was)"
-	@echo "make bench   fit, serving and generation time beside drawing normal numbers"
+	@echo "make bench   fit, serving, generation and site time beside drawing normal numbers (vidur beside it where installed)"
 	@echo "make clean   remove .venv, the built book and caches"
 	@echo "PYTHON=...   the Python (3.11 to 3.13) that makes .venv; now: $(PYTHON)"
 

@@ -1,7 +1,8 @@
-"""Our time as a multiple of the floor: drawing as many normal numbers in the same process."""
+"""Our time as a multiple of the floor: drawing as many normal numbers in the same process.
 
-import resource
-import sys
+Other than that: requests a second beside another simulator, and sites with their peak memory.
+"""
+
 import tempfile
 import time
 from collections.abc import Callable
@@ -10,6 +11,8 @@ from pathlib import Path
 
 import numpy as np
 import pandas as pd
+from bench_others import print_rates
+from bench_site import peak_mb, print_sites
 
 import sitetrace
 from sitetrace.blocks import advance, begin
@@ -55,12 +58,6 @@ def day_in_hours(
     return np.concatenate(hours)
 
 
-def peak_mb() -> float:
-    """Greatest memory of this process so far (bytes on macOS, else KiB)."""
-    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
-    return peak / (2**20 if sys.platform == "darwin" else 2**10)
-
-
 def main() -> None:
     rng = np.random.default_rng(1)
     with tempfile.TemporaryDirectory() as folder:
@@ -82,9 +79,10 @@ def main() -> None:
     print(line("states: power, the same day", samples, took_s, rng))
     line_model = sitetrace.load_model(sitetrace.shipped_model("testbed_timeline"))
     calm = sitetrace.workload.poisson(CALM_RATE_PER_S, DAY_S, rng)
+    chosen = {}
     for transitions in ("markov", "logit"):
-        chosen = sitetrace.fit([run], seed=1, kind="states", transitions=transitions)
-        work = partial(day_in_hours, chosen, calm, rng)
+        chosen[transitions] = sitetrace.fit([run], seed=1, kind="states", transitions=transitions)
+        work = partial(day_in_hours, chosen[transitions], calm, rng)
         name = f"states ({transitions}): a day in hours"
         print(line(name, work().size, best_s(work), rng))
     for reading in ("power", "meter"):
@@ -92,6 +90,8 @@ def main() -> None:
         name = f"timeline: a day at {CALM_RATE_PER_S:g}/s, {reading}"
         print(line(name, samples, took_s, rng))
     print(f"peak memory {peak_mb():.0f} MB")
+    print_rates(line_model.server, rng)
+    print_sites(chosen)
 
 
 if __name__ == "__main__":
