@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from functools import lru_cache
 
 import numpy as np
 import pandas as pd
@@ -94,14 +95,28 @@ def split_model(name: str, n_states: int | None, seed: int) -> StatesModel:
     part = split(name).fit[0]
     run = open_run(part.run)
     path = data_dir() / "models" / f"{name}.json"
-    if part.run.startswith(TESTBED) or not path.is_file():
-        kind = "logit" if n_states else "auto"
-        cut = {"start_s": part.start_s, "stop_s": part.stop_s}
-        return fit([run], seed=seed, kind="states", transitions=kind, n_states=n_states, **cut)
+    if part.run.startswith(TESTBED):
+        return _fitted_on_testbed(name, n_states, seed)
+    if not path.is_file():
+        return _fitted(run, part, n_states, seed)
     model = load_model(path)
     if model.provenance["runs"] != [{"name": run.name, "sha256": run.digest}]:
         raise InputError(f"{path}: fitted on other files than those of {run.name}: make it anew")
     return model
+
+
+@lru_cache
+def _fitted_on_testbed(name: str, n_states: int | None, seed: int) -> StatesModel:
+    """Fit once for all cells of a page: runs of the testbed are the same each time."""
+    part = split(name).fit[0]
+    return _fitted(open_run(part.run), part, n_states, seed)
+
+
+def _fitted(run: Run, part: Part, n_states: int | None, seed: int) -> StatesModel:
+    """Fit the kind `states` on one part of a run."""
+    kind = "logit" if n_states else "auto"
+    cut = {"start_s": part.start_s, "stop_s": part.stop_s}
+    return fit([run], seed=seed, kind="states", transitions=kind, n_states=n_states, **cut)
 
 
 def timeline_model(name: str) -> TimelineModel:

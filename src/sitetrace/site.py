@@ -27,7 +27,7 @@ from sitetrace.scenario import Scenario
 from sitetrace.sitefile import check_out, coordinates, create, finish, read_site
 from sitetrace.stretches import Stretch, work
 
-CHECKPOINT_EVERY_S = 5.0
+CHECKPOINT_EVERY_S = 2.0
 # what a part holds
 STORE, CHECKPOINT = "site.zarr", "checkpoint.npz"
 
