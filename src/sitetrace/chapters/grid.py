@@ -12,7 +12,7 @@ from sitetrace.exports import Intervals, intervals
 from sitetrace.files import InputError
 from sitetrace.records import record
 from sitetrace.studies import grid
-from sitetrace.studies.setups import PUE, Setup, mean_gpu_w, simulated
+from sitetrace.studies.setups import PUE, Setup, simple_powers, simulated
 
 if TYPE_CHECKING:
     import xarray as xr
@@ -85,7 +85,7 @@ def connect(setup: Setup, site: xr.Dataset) -> Connection:
     """
     quarter = intervals(site, "facility", 900)
     nameplate_w = float(site["nameplate_w"].sel(unit="facility"))
-    mean_w = PUE * setup.servers * (mean_gpu_w(setup) + setup.non_gpu_w)
+    mean_w = PUE * setup.servers * (simple_powers(setup).mean_w + setup.non_gpu_w)
     parts = {
         MINUTE: intervals(site, "facility", 60),
         QUARTER: quarter,
