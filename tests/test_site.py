@@ -349,7 +349,7 @@ def test_relayed_requests_end_when_the_engine_says(
         )
         ends.append(ended_s)
     np.testing.assert_allclose(np.sort(np.concatenate(ends)), told, atol=1e-6)
-    assert unfinished.arrival_s.size == 0
+    assert len(unfinished.rows) == 0
     assert unfinished.tally[0] == len(requests)
 
 

@@ -7,7 +7,7 @@ import numpy as np
 from sitetrace import states_stream
 from sitetrace.generator import StatesModel
 from sitetrace.plant import Plant, Pool
-from sitetrace.relay import Unfinished, idle_engine, relay
+from sitetrace.relay import Unfinished, idle_engine, relay, relay_power
 from sitetrace.rendering import STATES
 from sitetrace.serving import Server
 from sitetrace.surrogates import none_running, surrogate_chunk
@@ -83,13 +83,13 @@ def advance(
         What is left.
     """
     model = pool.model
-    segments, ends_s, served = _serve(model.server, state, requests, span_s, rng)
     if isinstance(model, TimelineModel):
         power, gpu_w = state["power"].copy(), np.zeros(n_bins)
-        work = (segments[:, 0], segments[:, 1], segments[:, 3], segments[:, 5])
+        before = Unfinished(*(state[name] for name in Unfinished._fields))
         normals = rng.standard_normal(n_bins, dtype=np.float32)
-        model.add_power(work, span_s[0], normals, power, gpu_w)
-        return gpu_w, served | {"power": power}
+        after = relay_power(model, before, requests, span_s, normals, power, gpu_w)
+        return gpu_w, after._asdict() | {"power": power}
+    segments, ends_s, served = _serve(model.server, state, requests, span_s, rng)
     events = (requests[0], ends_s)
     gpu_w, kept = states_stream.work(model, state, segments, events, span_s[0], n_bins, rng)
     if pool.idle_w is not None:

@@ -65,8 +65,8 @@ def _taken_up(running, tokens, finish, rows):
 
 
 @njit(cache=True, nogil=True, error_model="numpy")
-def cruise(until, law, limits, clocks, counts, tables):
-    """Work until the first step boundary at or after a time, nothing to do, or a difficulty.
+def cruise(until, law, limits, clocks, counts, tables, segments):
+    """Work until the first step boundary at or after a time, or nothing is left, or a difficulty.
 
     Parameters
     ----------
@@ -75,20 +75,21 @@ def cruise(until, law, limits, clocks, counts, tables):
     law, limits, clocks, counts, tables
         As in `sitetrace.stepping.run_until`; left as it would leave them. All running requests
         decode, and none was pre-empted.
+    segments : numpy.ndarray
+        Where what is done is written, shape (room, 7); when it is full, the work stops.
 
     Returns
     -------
-    numpy.ndarray
-        Segments, shape (m, 7).
+    int
+        Segments written.
     """
     arrival, tokens, running, _, times, decoding = tables
     clock, following = clocks[CLOCK], counts[NEXT]
     n, done, batch = 0, 0, counts[N_RUNNING]
-    segments = np.empty((3 * (arrival.size - following) + batch + 1, 7))
     finish, rows = np.empty_like(running), np.empty_like(running)
     context = _taken_up(running[:batch], tokens, finish, rows)
     leap = np.zeros(4)
-    while clock < until and (batch > 0 or following < arrival.size):
+    while n < len(segments) and clock < until and (batch > 0 or following < arrival.size):
         if batch == 0:
             if arrival[following] >= until:
                 break
@@ -145,4 +146,4 @@ def cruise(until, law, limits, clocks, counts, tables):
         tokens[row, 3] = tokens[row, 1] - (finish[i] - done)
         tokens[row, 2] = tokens[row, 0] + tokens[row, 3] - 1
         decoding[row] = True
-    return segments[:n]
+    return n

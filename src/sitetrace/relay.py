@@ -14,41 +14,38 @@ import numpy as np
 from numba import njit
 
 from sitetrace.cruising import cruise
+from sitetrace.rendering import blank_bins, lay, lay_open, settle
 from sitetrace.serving import Server
 from sitetrace.stepping import CLOCK, N_PREEMPTED, N_RUNNING, NEXT, run_until
+from sitetrace.timeline_model import TimelineModel
 
 # Places in `Unfinished.tally`: requests and tokens served to their end, longest wait for admission.
 SERVED, PROMPT_TOKENS, ANSWER_TOKENS, LONGEST_WAIT = range(4)
+# Columns of `Unfinished.rows`; a place from 0 is that among the running requests, from -2 downwards
+# among the pre-empted ones, and -1 that in the queue.
+ARRIVAL, PROMPT, ASKED, COMPUTED, GENERATED, ADMITTED, FIRST, DECODING, PLACE = range(9)
+QUEUED = -1
+# segments that are worked on while they are still in the nearest memory
+PAGE = 1024
 
 
 class Unfinished(NamedTuple):
-    """What an engine has not finished at the end of a stretch of time, all of it plain arrays.
+    """What an engine has not finished at the end of a stretch of time.
 
     Parameters
     ----------
     clock_s : numpy.ndarray
         The engine's clock, seconds, shape (1,).
-    arrival_s : numpy.ndarray
-        Arrivals of the unfinished requests, seconds, shape (n,).
-    tokens : numpy.ndarray
-        Prompt, asked, computed and generated tokens, integers, shape (n, 4).
-    times_s : numpy.ndarray
-        Admission, first token and end, NaN where it is to come, seconds, shape (n, 3).
-    decoding : numpy.ndarray
-        Whether it decodes, booleans, shape (n,).
-    running, preempted : numpy.ndarray
-        Rows in order of admission; rows that lost their cache, the first to return last.
+    rows : numpy.ndarray
+        Unfinished requests in order of arrival: arrival (s); prompt, asked, computed and generated
+        tokens; admission and first token (s, NaN where to come); whether it decodes; its place.
+        Shape (n, 9).
     tally : numpy.ndarray
         Requests served so far, their prompt and answer tokens, the longest wait (s), shape (4,).
     """
 
     clock_s: np.ndarray
-    arrival_s: np.ndarray
-    tokens: np.ndarray
-    times_s: np.ndarray
-    decoding: np.ndarray
-    running: np.ndarray
-    preempted: np.ndarray
+    rows: np.ndarray
     tally: np.ndarray
 
 
@@ -65,12 +62,7 @@ def idle_engine(clock_s: float) -> Unfinished:
     Unfinished
         What the first stretch goes on from.
     """
-    rows = np.empty(0, dtype=np.int64)
-    table, times_s = np.empty((0, 4), dtype=np.int64), np.empty((0, 3))
-    none = np.empty(0, dtype=bool)
-    return Unfinished(
-        np.array([clock_s]), np.empty(0), table, times_s, none, rows, rows.copy(), np.zeros(4)
-    )
+    return Unfinished(np.array([clock_s]), np.empty((0, PLACE + 1)), np.zeros(4))
 
 
 def relay(
@@ -101,8 +93,46 @@ def relay(
     after : Unfinished
         For the next stretch.
     """
-    segments, ends_s, after = _relay(until_s, *_numbers(server), before, arrival_s, tokens)
+    segments, ends_s, *after = _relay(until_s, *_numbers(server), *before, arrival_s, tokens)
     return segments, ends_s, Unfinished(*after)
+
+
+def relay_power(
+    model: TimelineModel,
+    before: Unfinished,
+    requests: tuple[np.ndarray, np.ndarray],
+    span_s: tuple[float, float],
+    normals: np.ndarray,
+    state: np.ndarray,
+    total_w: np.ndarray,
+) -> Unfinished:
+    """Work on as `relay` does, and add the power straight to bins.
+
+    Parameters
+    ----------
+    model : TimelineModel
+        The server and its power.
+    before : Unfinished
+        As in `relay`.
+    requests : tuple of numpy.ndarray
+        Arrivals and tokens, as in `relay`.
+    span_s : tuple of float
+        Begin and end of the stretch, seconds.
+    normals : numpy.ndarray
+        Standard normal numbers, one a bin of the model's step, shape (bins,).
+    state : numpy.ndarray
+        As in `sitetrace.rendering.warmth`, changed in place.
+    total_w : numpy.ndarray
+        Watts, shape (bins,), changed in place.
+
+    Returns
+    -------
+    Unfinished
+        For the next stretch.
+    """
+    clock = (span_s[0], float(model.dt))
+    serving = (span_s[1], *_numbers(model.server), *before, *requests)
+    return Unfinished(*_relay_power(*serving, model.numbers, clock, normals, state, total_w))
 
 
 @lru_cache(maxsize=256)
@@ -112,53 +142,69 @@ def _numbers(server: Server) -> tuple[np.ndarray, np.ndarray]:
 
 
 @njit(cache=True, nogil=True, error_model="numpy")
-def _joined(before, arrival, asked, most):
+def _joined(rows, arrival, asked, clock_s, most):
     """Put new requests below the unfinished ones, in the tables of `run_until`."""
-    old, new = before[1].size, arrival.size
-    tokens = np.zeros((old + new, 4), dtype=np.int64)
-    tokens[:old] = before[2]
-    tokens[old:, :2] = asked
-    times = np.full((old + new, 3), np.nan)
-    times[:old] = before[3]
-    decoding = np.zeros(old + new, dtype=np.bool_)
-    decoding[:old] = before[4]
+    old, total = len(rows), len(rows) + arrival.size
+    arrivals, decoding = np.empty(total), np.zeros(total, dtype=np.bool_)
+    tokens, times = np.zeros((total, 4), dtype=np.int64), np.full((total, 3), np.nan)
     running, preempted = np.empty(most, dtype=np.int64), np.empty(most, dtype=np.int64)
-    running[: before[5].size] = before[5]
-    preempted[: before[6].size] = before[6]
-    arrivals = np.concatenate((before[1], arrival))
-    return arrivals, tokens, running, preempted, times, decoding
+    clocks, counts = np.zeros(4), np.zeros(4, dtype=np.int64)
+    clocks[CLOCK] = clock_s
+    for row in range(old):
+        arrivals[row], decoding[row] = rows[row, ARRIVAL], rows[row, DECODING] > 0.0
+        for i in range(4):
+            tokens[row, i] = int(rows[row, PROMPT + i])
+        times[row, 0], times[row, 1] = rows[row, ADMITTED], rows[row, FIRST]
+        place = int(rows[row, PLACE])
+        if place > QUEUED:
+            running[place] = row
+            counts[N_RUNNING] += 1
+        elif place < QUEUED:
+            preempted[QUEUED - 1 - place] = row
+            counts[N_PREEMPTED] += 1
+        if place != QUEUED:
+            counts[NEXT] = row + 1
+    for i in range(arrival.size):
+        arrivals[old + i] = arrival[i]
+        tokens[old + i, 0], tokens[old + i, 1] = asked[i, 0], asked[i, 1]
+    return clocks, counts, (arrivals, tokens, running, preempted, times, decoding)
 
 
 @njit(cache=True, nogil=True, error_model="numpy")
-def _relay(until, law, limits, before, arrival, asked):
-    """Join, work, count what ended, and keep the rest."""
-    tables = _joined(before, arrival, asked, limits[0])
-    arrivals, tokens, running, preempted, times, decoding = tables
-    clocks, counts = np.zeros(4), np.zeros(4, dtype=np.int64)
-    clocks[CLOCK] = before[0][0]
-    counts[N_RUNNING], counts[N_PREEMPTED] = before[5].size, before[6].size
-    while counts[NEXT] < times.shape[0] and not np.isnan(times[counts[NEXT], 0]):
-        counts[NEXT] += 1
-    easy = counts[N_PREEMPTED] == 0
+def _easy(counts, tables):
+    """Tell whether `cruise` may work: everybody who runs decodes, nobody was pre-empted."""
+    _, _, running, _, _, decoding = tables
     for i in range(counts[N_RUNNING]):
-        easy = easy and decoding[running[i]]
-    segments = np.empty((0, 7))
-    if easy:
-        segments = cruise(until, law, limits, clocks, counts, tables)
-    if clocks[CLOCK] < until and (
-        counts[N_RUNNING] + counts[N_PREEMPTED] > 0 or counts[NEXT] < arrivals.size
-    ):
-        segments = np.concatenate((segments, run_until(until, law, limits, clocks, counts, tables)))
-    clocks[CLOCK] = max(clocks[CLOCK], until)
-    tally = before[7].copy()
-    place = np.full(arrivals.size, -1)
-    kept, gone = 0, 0
-    ends = np.empty(arrivals.size)
+        if not decoding[running[i]]:
+            return False
+    return counts[N_PREEMPTED] == 0
+
+
+@njit(cache=True, nogil=True, error_model="numpy")
+def _left(until, clocks, counts, tables):
+    """Tell whether there is work before the end of the stretch that `cruise` left."""
+    some = counts[N_RUNNING] + counts[N_PREEMPTED] > 0 or counts[NEXT] < tables[0].size
+    return some and clocks[CLOCK] < until
+
+
+@njit(cache=True, nogil=True, error_model="numpy")
+def _handed_over(until, clocks, counts, tables, tally):
+    """Count what ended and keep the rest."""
+    arrivals, tokens, running, preempted, times, decoding = tables
+    tally, ends, kept, gone = tally.copy(), np.empty(arrivals.size), 0, 0
+    place = np.full(arrivals.size, QUEUED)
+    for i in range(counts[N_RUNNING]):
+        place[running[i]] = i
+    for i in range(counts[N_PREEMPTED]):
+        place[preempted[i]] = QUEUED - 1 - i
+    rows = np.empty((arrivals.size, PLACE + 1))
     for row in range(arrivals.size):
         if np.isnan(times[row, 2]):
-            place[row] = kept
-            arrivals[kept], decoding[kept] = arrivals[row], decoding[row]
-            tokens[kept], times[kept] = tokens[row], times[row]
+            rows[kept, ARRIVAL] = arrivals[row]
+            for i in range(4):
+                rows[kept, PROMPT + i] = tokens[row, i]
+            rows[kept, ADMITTED], rows[kept, FIRST] = times[row, 0], times[row, 1]
+            rows[kept, DECODING], rows[kept, PLACE] = decoding[row], place[row]
             kept += 1
             continue
         ends[gone] = times[row, 2]
@@ -167,14 +213,56 @@ def _relay(until, law, limits, before, arrival, asked):
         tally[PROMPT_TOKENS] += tokens[row, 0]
         tally[ANSWER_TOKENS] += tokens[row, 1]
         tally[LONGEST_WAIT] = max(tally[LONGEST_WAIT], times[row, 0] - arrivals[row])
-    after = (
-        clocks[CLOCK : CLOCK + 1].copy(),
-        arrivals[:kept].copy(),
-        tokens[:kept].copy(),
-        times[:kept].copy(),
-        decoding[:kept].copy(),
-        place[running[: counts[N_RUNNING]]],
-        place[preempted[: counts[N_PREEMPTED]]],
-        tally,
-    )
-    return segments, np.sort(ends[:gone]), after
+    clock_s = np.full(1, max(clocks[CLOCK], until))
+    return ends[:gone], clock_s, rows[:kept].copy(), tally
+
+
+@njit(cache=True, nogil=True, error_model="numpy")
+def _relay(until, law, limits, clock_s, rows, tally, arrival, asked):
+    """Join, work, and hand over."""
+    clocks, counts, tables = _joined(rows, arrival, asked, clock_s[0], limits[0])
+    segments = np.empty((3 * len(tables[0]) + 1, 7))
+    n = 0
+    if _easy(counts, tables):
+        n = cruise(until, law, limits, clocks, counts, tables, segments)
+    segments = segments[:n]
+    if _left(until, clocks, counts, tables):
+        segments = np.concatenate((segments, run_until(until, law, limits, clocks, counts, tables)))
+    ends, clock_s, rows, tally = _handed_over(until, clocks, counts, tables, tally)
+    return segments, np.sort(ends), clock_s, rows, tally
+
+
+@njit(cache=True, nogil=True, error_model="numpy")
+def _relay_power(
+    until,
+    law,
+    limits,
+    clock_s,
+    rows,
+    tally,
+    arrival,
+    asked,
+    drawing,
+    clock,
+    normals,
+    state,
+    total_w,
+):
+    """Join, work page by page and lay the power of each, settle, and hand over."""
+    power_law, scales, idle, spread = drawing
+    clocks, counts, tables = _joined(rows, arrival, asked, clock_s[0], limits[0])
+    bins = blank_bins(normals.size)
+    lay_open(clock, state, bins)
+    page, n = np.empty((PAGE, 7)), PAGE
+    while n == PAGE and _easy(counts, tables):
+        n = cruise(until, law, limits, clocks, counts, tables, page)
+        done = page[:n]
+        work = (done[:, 0], done[:, 1], done[:, 3], done[:, 5])
+        lay(*work, power_law, scales, clock, state, bins)
+    if _left(until, clocks, counts, tables):
+        done = run_until(until, law, limits, clocks, counts, tables)
+        work = (done[:, 0], done[:, 1], done[:, 3], done[:, 5])
+        lay(*work, power_law, scales, clock, state, bins)
+    settle(clock[1], idle, spread, normals, state, bins, total_w)
+    _, clock_s, rows, tally = _handed_over(until, clocks, counts, tables, tally)
+    return clock_s, rows, tally

@@ -105,13 +105,29 @@ def segment_power(start, end, batch, prefill, law, scales, state):
 
 
 @njit(cache=True, nogil=True)
-def _spread_out(segments, clock, busy, above_w, rest):
-    """Put segments into bins: share at work, mean power above idle, and bins left after the work.
+def blank_bins(size):
+    """Make room for what `lay` puts into bins.
 
-    The last is the time from the end of the last work in a bin to its end, 0 where work goes on,
-    and stays as it is where there is none.
+    Parameters
+    ----------
+    size : int
+        Number of bins.
+
+    Returns
+    -------
+    numpy.ndarray
+        Rows: share at work; mean power above idle, watts; time from the end of the last work in a
+        bin to its own end, in bins, 0 where work goes on and -1 where there is none. Shape (3, n).
     """
-    start, end, power_w = segments
+    bins = np.zeros((3, size))
+    bins[2] = -1.0
+    return bins
+
+
+@njit(cache=True, nogil=True)
+def _spread_out(start, end, power_w, clock, bins):
+    """Put segments of power above idle into bins."""
+    busy, above_w, rest = bins[0], bins[1], bins[2]
     size = busy.size
     for i in range(start.size):
         first = max((start[i] - clock[0]) / clock[1], 0.0)
@@ -138,15 +154,54 @@ def _spread_out(segments, clock, busy, above_w, rest):
 
 
 @njit(cache=True, nogil=True)
-def render(segments, clock, idle, spread, normals, state, total_w):
-    """Add the power of segments to equidistant bins, with idle power and noise.
+def lay_open(clock, state, bins):
+    """Put the segment that reached over the last edge into bins.
 
     Parameters
     ----------
-    segments : tuple of numpy.ndarray
-        Begin, end (seconds) and power above idle (watts), shape (n,) each.
     clock : tuple of float
         Begin of the first bin and length of a bin, seconds.
+    state : numpy.ndarray
+        As in `warmth`.
+    bins : numpy.ndarray
+        Of `blank_bins`, changed in place.
+    """
+    if state[OPEN_END] > clock[0]:
+        start, end = state[OPEN_START : OPEN_START + 1], state[OPEN_END : OPEN_END + 1]
+        _spread_out(start, end, state[OPEN_W : OPEN_W + 1], clock, bins)
+    if state[OPEN_END] <= clock[0] + clock[1] * bins.shape[1]:
+        state[OPEN_START], state[OPEN_END], state[OPEN_W] = 0.0, 0.0, 0.0
+
+
+@njit(cache=True, nogil=True)
+def lay(start, end, batch, prefill, law, scales, clock, state, bins):
+    """Put the power of successive segments into bins.
+
+    Parameters
+    ----------
+    start, end, batch, prefill, law, scales
+        As in `segment_power`; at most the last segment reaches beyond the bins.
+    clock : tuple of float
+        Begin of the first bin and length of a bin, seconds.
+    state : numpy.ndarray
+        As in `warmth`.
+    bins : numpy.ndarray
+        Of `blank_bins`, changed in place.
+    """
+    above_w = segment_power(start, end, batch, prefill, law, scales, state) - law[0]
+    _spread_out(start, end, above_w, clock, bins)
+    if start.size and end[-1] > clock[0] + clock[1] * bins.shape[1]:
+        state[OPEN_START], state[OPEN_END], state[OPEN_W] = start[-1], end[-1], above_w[-1]
+
+
+@njit(cache=True, nogil=True)
+def settle(dt_s, idle, spread, normals, state, bins, total_w):
+    """Add the mean power of bins to a total: what was laid into them, idle power and noise.
+
+    Parameters
+    ----------
+    dt_s : float
+        Length of a bin, seconds.
     idle : tuple of float
         Idle power, extra power just after work (watts), and the time constant of its decay (s).
     spread : tuple of float
@@ -156,15 +211,15 @@ def render(segments, clock, idle, spread, normals, state, total_w):
         Standard normal numbers, one a bin, shape (bins,).
     state : numpy.ndarray
         As in `warmth`.
+    bins : numpy.ndarray
+        Of `blank_bins`.
     total_w : numpy.ndarray
-        Watts, shape (bins,); the mean power of each bin is added to it.
+        Watts, shape (bins,), changed in place.
     """
     idle_w, after_w, after_s = idle
     idle_sd, decode_sd, phi = spread
-    busy, above_w = np.zeros(normals.size), np.zeros(normals.size)
-    rest = np.full(normals.size, -1.0)
-    _spread_out(segments, clock, busy, above_w, rest)
-    fresh, fade = np.sqrt(1.0 - phi * phi), np.exp(-clock[1] / after_s)
+    busy, above_w, rest = bins[0], bins[1], bins[2]
+    fresh, fade = np.sqrt(1.0 - phi * phi), np.exp(-dt_s / after_s)
     noise, glow = state[NOISE], state[GLOW]
     gain = fresh if state[BEGUN] > 0.0 else 1.0
     for b in range(normals.size):
@@ -174,21 +229,17 @@ def render(segments, clock, idle, spread, normals, state, total_w):
         if rest[b] == 0.0:
             glow = after_w
         elif rest[b] > 0.0:
-            glow = after_w * np.exp(-rest[b] * clock[1] / after_s)
+            glow = after_w * np.exp(-rest[b] * dt_s / after_s)
         else:  # numbers too small for their exponent are slow
             glow = glow * fade if glow > FAINT_W else 0.0
         value = idle_w + above_w[b] + (1.0 - share) * glow
         total_w[b] += max(value + noise * (idle_sd + (decode_sd - idle_sd) * share), 0.0)
     state[NOISE], state[GLOW], state[BEGUN] = noise, glow, 1.0
-    start, end, power_w = segments
-    state[OPEN_START], state[OPEN_END], state[OPEN_W] = 0.0, 0.0, 0.0
-    if start.size and end[-1] > clock[0] + clock[1] * normals.size:
-        state[OPEN_START], state[OPEN_END], state[OPEN_W] = start[-1], end[-1], power_w[-1]
 
 
 @njit(cache=True, nogil=True)
 def add_power(work, law, scales, clock, idle, spread, normals, state, total_w):
-    """Add the power of what an engine does to equidistant bins: `segment_power`, then `render`.
+    """Add the power of what an engine does to equidistant bins: lay it, and settle.
 
     Parameters
     ----------
@@ -198,14 +249,11 @@ def add_power(work, law, scales, clock, idle, spread, normals, state, total_w):
     law, scales : tuple of float
         As in `segment_power`.
     clock, idle, spread : tuple of float
-        As in `render`.
+        As in `lay` and `settle`.
     normals, state, total_w : numpy.ndarray
-        As in `render`.
+        As in `settle`.
     """
-    start, end, batch, prefill = work
-    above_w = segment_power(start, end, batch, prefill, law, scales, state) - law[0]
-    if state[OPEN_END] > clock[0]:
-        start = np.concatenate((state[OPEN_START : OPEN_START + 1], start))
-        end = np.concatenate((state[OPEN_END : OPEN_END + 1], end))
-        above_w = np.concatenate((state[OPEN_W : OPEN_W + 1], above_w))
-    render((start, end, above_w), clock, idle, spread, normals, state, total_w)
+    bins = blank_bins(normals.size)
+    lay_open(clock, state, bins)
+    lay(*work, law, scales, clock, state, bins)
+    settle(clock[1], idle, spread, normals, state, bins, total_w)

@@ -182,7 +182,9 @@ class Engine:
         state = (law, limits, self._clocks, self._counts, tables)
         segments = np.empty((0, 7))
         if until == np.inf and not self._counts[:2].any():
-            segments = cruise(until, *state)
+            # a request makes three segments at most: prefill, and leaps to and from another's
+            segments = np.empty((3 * (self._arrival.size - self._counts[2]) + 1, 7))
+            segments = segments[: cruise(until, *state, segments)]
         if until < np.inf or self._counts[0] or self._counts[2] < self._arrival.size:
             segments = np.concatenate([segments, run_until(until, *state)])
         if np.isfinite(until):

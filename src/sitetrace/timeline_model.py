@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass, replace
 from fractions import Fraction
+from functools import cached_property
 
 import numpy as np
 import pandas as pd
@@ -214,12 +215,16 @@ class TimelineModel:
         total_w : numpy.ndarray
             Watts, shape (bins,), changed in place.
         """
+        law, scales, idle, spread = self.numbers
+        clock = (begin_s, float(self.dt))
+        add_power(work, law, scales, clock, idle, spread, normals, state, total_w)
+
+    @cached_property
+    def numbers(self) -> tuple[tuple[float, ...], ...]:
+        """Law, scales, idle and spread as `sitetrace.rendering.add_power` takes them."""
         noise = self.residual
         idle = (self.idle.mean_w, self.idle.active_w, self.decay_s)
-        spread = (noise.idle_w, noise.decode_w, noise.phi)
-        clock = (begin_s, float(self.dt))
-        law = self.surface.numbers()
-        add_power(work, *law, clock, idle, spread, normals, state, total_w)
+        return *self.surface.numbers(), idle, (noise.idle_w, noise.decode_w, noise.phi)
 
     def draw_readings(
         self, timeline: Timeline, start_s: float, n_bins: int, rng: np.random.Generator

@@ -99,7 +99,8 @@ class LogNormalLengths:
         from scipy.special import ndtri
 
         z = ndtri((np.arange(QUANTILES) + 0.5) / QUANTILES)
-        return self.at(z, z)
+        # short numbers stay in the nearest memory
+        return tuple(table.astype(np.min_scalar_type(table[-1])) for table in self.at(z, z))
 
     def at(self, prompt: np.ndarray, answer: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
         """Turn standard normal numbers into token counts.
