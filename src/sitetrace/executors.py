@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Callable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import contextmanager
@@ -12,6 +13,7 @@ from sitetrace.files import InputError
 MOST_WORKERS = 1024
 PATIENCE_S = 10.0
 CONNECT_S = 10.0
+SWITCH_S = 5e-4
 
 Submit = Callable[..., Callable[[], Any]]
 
@@ -43,10 +45,13 @@ def executor(workers: int, cluster: str | None) -> Iterator[Submit]:
         with _cluster(cluster) as submit:
             yield submit
         return
-    pool = ThreadPoolExecutor(workers)
+    pool, interval_s = ThreadPoolExecutor(workers), sys.getswitchinterval()
+    # compiled work is done in a millisecond and should not wait five for the interpreter
+    sys.setswitchinterval(SWITCH_S)
     try:
         yield lambda function, *given: pool.submit(function, *given).result
     finally:
+        sys.setswitchinterval(interval_s)
         pool.shutdown(cancel_futures=True)
 
 
