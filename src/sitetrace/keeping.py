@@ -55,7 +55,7 @@ def usual_keep(given: dict) -> tuple[Keep, ...]:
     tuple of Keep
         One entry.
     """
-    lengths = [exact(given.get("chunk_s", 3600.0)), 3600 * exact(given.get("hours", 24.0))]
+    lengths = [exact(given.get("chunk_s", 7200.0)), 3600 * exact(given.get("hours", 24.0))]
     step_s = given.get("step_s", 0.25)
     fits = 1 % exact(step_s) == 0 and all(length % 1 == 0 for length in lengths)
     return (Keep(levels=("site", "row", "rack"), step_s=1.0 if fits else step_s),)

@@ -25,8 +25,8 @@ SERVED, PROMPT_TOKENS, ANSWER_TOKENS, LONGEST_WAIT = range(4)
 # among the pre-empted ones, and -1 that in the queue.
 ARRIVAL, PROMPT, ASKED, COMPUTED, GENERATED, ADMITTED, FIRST, DECODING, PLACE = range(9)
 QUEUED = -1
-# segments that are worked on while they are still in the nearest memory
-PAGE = 1024
+# segments and bins that are worked on while they are still in the nearest memory
+PAGE, SLICE = 512, 2048
 
 
 class Unfinished(NamedTuple):
@@ -233,6 +233,26 @@ def _relay(until, law, limits, clock_s, rows, tally, arrival, asked):
 
 
 @njit(cache=True, nogil=True, error_model="numpy")
+def _slice(serving, page, drawing, clock, normals, state, total_w):
+    """Work for a few minutes, page by page, lay the power of each, and settle."""
+    until, law, limits, clocks, counts, tables = serving
+    power_law, scales, idle, spread = drawing
+    bins = blank_bins(normals.size)
+    lay_open(clock, state, bins)
+    n = PAGE
+    while n == PAGE and _easy(counts, tables):
+        n = cruise(until, law, limits, clocks, counts, tables, page)
+        done = page[:n]
+        work = (done[:, 0], done[:, 1], done[:, 3], done[:, 5])
+        lay(*work, power_law, scales, clock, state, bins)
+    if _left(until, clocks, counts, tables):
+        done = run_until(until, law, limits, clocks, counts, tables)
+        work = (done[:, 0], done[:, 1], done[:, 3], done[:, 5])
+        lay(*work, power_law, scales, clock, state, bins)
+    settle(clock[1], idle, spread, normals, state, bins, total_w)
+
+
+@njit(cache=True, nogil=True, error_model="numpy")
 def _relay_power(
     until,
     law,
@@ -248,21 +268,15 @@ def _relay_power(
     state,
     total_w,
 ):
-    """Join, work page by page and lay the power of each, settle, and hand over."""
-    power_law, scales, idle, spread = drawing
+    """Join, work slice by slice, and hand over."""
     clocks, counts, tables = _joined(rows, arrival, asked, clock_s[0], limits[0])
-    bins = blank_bins(normals.size)
-    lay_open(clock, state, bins)
-    page, n = np.empty((PAGE, 7)), PAGE
-    while n == PAGE and _easy(counts, tables):
-        n = cruise(until, law, limits, clocks, counts, tables, page)
-        done = page[:n]
-        work = (done[:, 0], done[:, 1], done[:, 3], done[:, 5])
-        lay(*work, power_law, scales, clock, state, bins)
-    if _left(until, clocks, counts, tables):
-        done = run_until(until, law, limits, clocks, counts, tables)
-        work = (done[:, 0], done[:, 1], done[:, 3], done[:, 5])
-        lay(*work, power_law, scales, clock, state, bins)
-    settle(clock[1], idle, spread, normals, state, bins, total_w)
+    page = np.empty((PAGE, 7))
+    for first in range(0, normals.size, SLICE):
+        inside = slice(first, min(first + SLICE, normals.size))
+        begin_s = clock[0] + first * clock[1]
+        end_s = until if inside.stop == normals.size else begin_s + SLICE * clock[1]
+        serving = (end_s, law, limits, clocks, counts, tables)
+        own = (begin_s, clock[1])
+        _slice(serving, page, drawing, own, normals[inside], state, total_w[inside])
     _, clock_s, rows, tally = _handed_over(until, clocks, counts, tables, tally)
     return clock_s, rows, tally

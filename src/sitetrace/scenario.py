@@ -93,7 +93,7 @@ class Scenario(Part):
         None, description="constant_w, or base_w and per_gpu_w; else fitted to wall-plug traces"
     )
     pue: Pue = Field(1.3, description="PUE: a number from 1 to 5, a file, or full and idle")
-    chunk_s: Number = Field(3600.0, ge=1, le=86400, description="seconds written at once")
+    chunk_s: Number = Field(7200.0, ge=1, le=86400, description="seconds written at once")
     keep: tuple[Keep, ...] = Field(
         default_factory=usual_keep,
         min_length=1,

@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+from numba import njit
 
 from sitetrace.arrivals import Requests, Stream, chunk_rng, gamma_gaps, renew
 from sitetrace.clients import HOUR_S, open_clients
@@ -107,14 +108,27 @@ class Poisson(Stream):
         most = 1 + self.swing * (1.0 if peaks else max(np.cos(first), np.cos(last)))
         # the partial sums of exponential gaps, over all of them, are sorted uniform numbers
         gaps = rng.standard_exponential(rng.poisson(rate_per_s * most * (end_s - begin_s)) + 1)
-        np.cumsum(gaps, out=gaps)
-        arrival_s = gaps[:-1] * ((end_s - begin_s) / gaps[-1])
-        arrival_s += begin_s
+        arrival_s = _summed(gaps, begin_s, end_s)
         if self.swing:
             rate = 1 + self.swing * np.cos(self._phase(arrival_s))
             arrival_s = arrival_s[rng.random(arrival_s.size) * most < rate]
-        np.minimum(arrival_s, np.nextafter(end_s, begin_s), out=arrival_s)  # rounding
         return arrival_s, self.lengths(arrival_s.size, rng)
+
+
+@njit(cache=True, nogil=True)
+def _summed(gaps, begin_s, end_s):
+    """Put gaps one after the other so that all of them fill a stretch of time."""
+    total = 0.0
+    for i in range(gaps.size):
+        total += gaps[i]
+    each = (end_s - begin_s) / total
+    arrival_s = np.empty(gaps.size - 1)
+    # rounding must not move an arrival out of its stretch
+    last_s, now = np.nextafter(end_s, begin_s), 0.0
+    for i in range(arrival_s.size):
+        now += gaps[i]
+        arrival_s[i] = min(begin_s + now * each, last_s)
+    return arrival_s
 
 
 @dataclass(frozen=True)

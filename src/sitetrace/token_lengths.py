@@ -8,6 +8,7 @@ from functools import cached_property
 from pathlib import Path
 
 import numpy as np
+from numba import njit
 
 from sitetrace.files import InputError
 from sitetrace.requests import MAX_TOKENS, read_requests
@@ -22,6 +23,14 @@ from sitetrace.workload import (
 
 QUANTILES = 2**16
 Lengths = Callable[[int, np.random.Generator], np.ndarray]
+
+
+@njit(cache=True, nogil=True)
+def _look_up(prompts, answers, chances, tokens):
+    """Take the quantiles that chance has named."""
+    for i in range(len(tokens)):
+        tokens[i, 0] = prompts[chances[0, i]]
+        tokens[i, 1] = answers[chances[1, i]]
 
 
 @dataclass(frozen=True)
@@ -89,8 +98,7 @@ class LogNormalLengths:
             tokens[:, 0], tokens[:, 1] = self.at(prompt, answer)
         else:
             chances = rng.integers(0, QUANTILES, (2, count), dtype=np.uint16)
-            for field, (table, chance) in enumerate(zip(self._quantiles, chances, strict=True)):
-                tokens[:, field] = table[chance]
+            _look_up(*self._quantiles, chances, tokens)
         return tokens
 
     @cached_property
