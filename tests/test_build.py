@@ -228,7 +228,8 @@ def test_the_table_of_contents_lists_every_page_once():
 # these take half a minute and more each; making the book with the mirror makes them anew
 LONG = {
     *("states", "distributions", "transitions", "composing", "energy-errors", "acf"),
-    *("models", "timeline", "transfer", "site", "sizing"),
+    *("data", "models", "timeline", "transfer"),
+    *("traffic", "site", "wall-plug", "sizing", "oversubscription", "modulation", "grid"),
 }
 MEASURED = [run["page"] for run in RUNS if "needs" in run and run["notebook"] not in LONG]
 

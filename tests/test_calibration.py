@@ -101,7 +101,7 @@ def test_limits_and_floors_come_from_the_run(learned):
 
 
 def test_several_runs_and_equal_results_for_equal_runs():
-    runs = [recorded(4, n=60), recorded(5, rate=2.0, n=60)]
+    runs = [recorded(4, n=30), recorded(5, rate=2.0, n=30)]
     server = calibrate(runs)
     assert server == calibrate(runs)
     assert all(count_error(server, run) < 0.3 for run in runs)
