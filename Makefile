@@ -6,6 +6,8 @@ NOTEBOOKS ?= $(wildcard notebooks/*.ipynb)
 WORKERS ?= 2
 
 export PIP_DISABLE_PIP_VERSION_CHECK := 1
+# Two processes side by side have no cores left for threads of the linear algebra.
+export OMP_NUM_THREADS ?= 1
 
 .PHONY: help book test pytest nbval lint bench nets clean
 .DELETE_ON_ERROR:
