@@ -78,3 +78,12 @@ def test_the_colab_line_installs_from_the_address():
     line = config.myst_substitutions["install"]
     assert line == "`%pip install -q git+https://github.com/one/two`"
     assert "{{ install }}" in (ROOT / "book" / "how.md").read_text()
+
+
+def test_a_script_that_two_tools_add_stands_on_the_page_once():
+    spec = importlib.util.spec_from_file_location("s", ROOT / "book" / "_ext" / "script_files.py")
+    scripts = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(scripts)
+    given = [(None, "const a"), ("x.js", ""), ("", "const a"), (None, "const b"), ("x.js", "")]
+    files = [SimpleNamespace(filename=name, attributes={"body": body}) for name, body in given]
+    assert scripts.once(files) == [files[0], files[1], files[3]]
