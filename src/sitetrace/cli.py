@@ -98,7 +98,10 @@ def workload(pattern, rate, duration, cv, swing, source, thin, speed, seed, out)
     if pattern == "fitted":
         from sitetrace.traffic_fit import draw_traffic, fit_traffic
 
-        section = fit_traffic(given)
+        try:
+            section = fit_traffic(given)
+        except InputError as error:
+            raise InputError(f"{source}: {error}") from None
         click.echo(f"traffic: {json.dumps(section)}")
         table = draw_traffic(section, duration, seed)
     elif pattern == "replay":

@@ -184,6 +184,8 @@ def read_site(path: Path | str, group: str | None = None) -> xr.Dataset:
     path = Path(path)
     if not path.exists():
         raise InputError(f"{path}: no such file: check the path")
+    if path.suffix not in ENDINGS:
+        raise InputError(f"{path}: no site: give one that ends in {' '.join(ENDINGS)}")
     if group is not None and path.suffix != ".zarr":
         raise InputError(f"{path}: group {group}: only .zarr has groups: leave it out")
     try:

@@ -13,7 +13,7 @@ from sitetrace.datasets import dataset_path
 from sitetrace.files import InputError
 from sitetrace.non_gpu import RECORDINGS, bounds
 from sitetrace.records import record
-from sitetrace.wallplug import INDEX, INDEX_COLUMNS, list_recordings, overview, phases, read_all
+from sitetrace.wallplug import INDEX, INDEX_COLUMNS, list_recordings, overview, read_all
 
 TESTBED_LIMITS_W = {"capped at 250 W": 250.0, "capped at 400 W": 400.0}
 TESTBED_GPUS = 8
@@ -118,23 +118,6 @@ def _recorded(limit_w: float, rng: np.random.Generator) -> pd.DataFrame:
     table["current_a"] = table["power_w"] / table["voltage_v"] / table["power_factor"]
     table.loc[rng.random(len(table)) < LOST_SHARE, list(table)[1:]] = -1.0
     return table
-
-
-def phase_table(table: pd.DataFrame) -> pd.DataFrame:
-    """Tell the phases of a recording.
-
-    Parameters
-    ----------
-    table : pandas.DataFrame
-        From `sitetrace.wallplug.read_wall_plug`.
-
-    Returns
-    -------
-    pandas.DataFrame
-        ``phase``, ``from_s``, ``to_s``, in order of time.
-    """
-    rows = [{"phase": name, "from_s": a, "to_s": b} for name, (a, b) in phases(table).items()]
-    return pd.DataFrame(rows).sort_values("from_s", ignore_index=True)
 
 
 def factor_by_load(tables: dict[str, pd.DataFrame], table: pd.DataFrame) -> pd.DataFrame:
