@@ -15,7 +15,7 @@ from sitetrace.stepping import CLOCK, LEAP_STEPS, N_PREEMPTED, N_RUNNING, NEXT, 
 from sitetrace.surface import LIMIT_S, WARM_S
 
 # places in a server's state of power, in a surface, and in a dial
-WARMTH, LAST, STORED_J, GLOW, NOISE = range(5)
+WARMTH, LAST, STORED_J, GLOW, NOISE, HEAT = range(6)
 IDLE, DECODE, SEQUENCE, PREFILL, TOKENS, WARM, BATCH, LIMIT = range(8)
 IN_SERVICE, OPEN, BATCH_LIMIT, LAW = range(4)
 
@@ -29,10 +29,10 @@ def segment_joules(segments, surface, state, bins, dt_s):
     segments : numpy.ndarray
         As `sitetrace.stepping.run_until` gives them, shape (n, 7).
     surface : numpy.ndarray
-        Fields of a `sitetrace.surface.Surface` in the order of the places above, shape (8,).
+        Fields of a `sitetrace.surface.Surface` in the order of the places above, shape (9,).
     state : numpy.ndarray
-        Warmth, end of the last work (s), energy above the board's limit (J), and two for
-        `bin_power`, shape (5,), changed in place.
+        Warmth, end of the last work (s), energy above the board's limit (J), and three for
+        `bin_power`, shape (6,), changed in place.
     bins : tuple of numpy.ndarray
         Joules, busy seconds and end of the last work by bin, changed in place.
     dt_s : float
@@ -88,10 +88,11 @@ def bin_power(b, bins, normals, state, board, dt_s):
     normals : numpy.ndarray
         Standard normal numbers, one a bin.
     state : numpy.ndarray
-        As `segment_joules`; extra power after work and noise are changed in place.
+        As `segment_joules`; extra power after work, noise and warmth by bin are changed in place.
     board : numpy.ndarray
         Idle power, extra power just after work (W), time constant of its decay (s), deviation of
-        noise without and at work (W), autocorrelation of noise, shape (6,).
+        noise without and at work (W), autocorrelation of noise, extra idle power of a warm board
+        (W), shape (7,).
     dt_s : float
         Length of a bin, seconds.
 
@@ -107,7 +108,8 @@ def bin_power(b, bins, normals, state, board, dt_s):
     busy = min(busy_s[b] / dt_s, 1.0)
     fresh = np.sqrt(1.0 - board[5] ** 2) if b > 0 else 1.0
     state[NOISE] = board[5] * state[NOISE] + fresh * normals[b]
-    value = board[0] + joules[b] / dt_s + (1.0 - busy) * state[GLOW]
+    value = board[0] + joules[b] / dt_s + (1.0 - busy) * (state[GLOW] + board[6] * state[HEAT])
+    state[HEAT] += (busy - state[HEAT]) * (1.0 - np.exp(-dt_s / WARM_S))
     return max(value + state[NOISE] * (board[3] + (board[4] - board[3]) * busy), 0.0)
 
 
@@ -161,7 +163,7 @@ def run_row(stream, server, dials, board, clock, normals, orders):
         By request, in order of arrival: arrival (s), prompt and answer tokens, and a number from 0
         to 1 that chooses the server; shape (n,) each.
     server : tuple of numpy.ndarray
-        Laws by clock, shape (clocks, 5); limits, shape (3,); surfaces by clock, (clocks, 8).
+        Laws by clock, shape (clocks, 5); limits, shape (3,); surfaces by clock, (clocks, 9).
     dials : numpy.ndarray
         By place of the lever: most requests in service in the row, servers that get requests, most
         running sequences of a server, number of the clock; integers, shape (places, 4).
@@ -194,7 +196,7 @@ def run_row(stream, server, dials, board, clock, normals, orders):
     arrived, tokens = np.zeros((n_servers, n)), np.zeros((n_servers, n, 4), np.int64)
     running = np.zeros((n_servers, own_limits[0]), np.int64)
     preempted, times = np.zeros_like(running), np.full((n_servers, n, 3), np.nan)
-    decoding, state = np.zeros((n_servers, n), np.bool_), np.zeros((n_servers, 5))
+    decoding, state = np.zeros((n_servers, n), np.bool_), np.zeros((n_servers, 6))
     binned = np.zeros((3, n_servers, n_bins))
     power_w, states = np.zeros(n_bins), np.zeros((n_ticks, 5))
     limits, following, trim, former = own_limits.copy(), 0, 0.0, 0

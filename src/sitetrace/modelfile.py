@@ -294,7 +294,8 @@ def _timeline_lines(model: TimelineModel) -> tuple[str, list[str]]:
         f", {surface.warm_w:.1f} W more when warm",
         f"prefill        to {surface.prefill_w:.1f} W with a scale of {surface.scale_tokens:g} "
         f"tokens; sustained at most {surface.limit_w:.0f} W",
-        f"after work     {model.idle.active_w:.1f} W more, gone in {model.decay_s:.2g} s",
+        f"after work     {model.idle.active_w:.1f} W more, gone in {model.decay_s:.2g} s; "
+        f"{surface.warm_idle_w:.1f} W more idle when warm",
         f"meter          mean of {meter.window_s:g} s, {meter.lag_s:g} s old, renewed every "
         f"{meter.update_s:g} s",
         f"noise          {noise.idle_w:.2f} W idle, {noise.decode_w:.2f} W at work, "

@@ -66,7 +66,7 @@ def without(model: TimelineModel, batch: float, other: Meter) -> dict[str, Timel
     law, idle = model.surface, model.idle
     level_w = law.decode_w + law.per_sequence_w * float(counted(batch, law.batch_scale))
     changed = {
-        "no warming": {"surface": replace(law, warm_w=0.0)},
+        "no warming": {"surface": replace(law, warm_w=0.0, warm_idle_w=0.0)},
         # a prompt of no length: its steps draw what decoding draws
         "no prefill": {"surface": replace(law, scale_tokens=np.inf)},
         "one power for all batches": {

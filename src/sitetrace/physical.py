@@ -252,6 +252,7 @@ def carried(
         per_sequence_w=float(slope_w),
         prefill_w=float(board.mean_w + gain * (old.prefill_w - old.idle_w)),
         warm_w=float(gain * old.warm_w),
+        warm_idle_w=float(gain * old.warm_idle_w),
         batch_scale=type(old).batch_scale,
         limit_w=float(target.gpu["tdp_w"] * target.gpus),
     )

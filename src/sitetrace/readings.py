@@ -9,7 +9,8 @@ import numpy as np
 
 from sitetrace.activity import amount_in_bins
 from sitetrace.meter import Meter
-from sitetrace.surface import Surface
+from sitetrace.rendering import STATES, warmth
+from sitetrace.surface import WARM_S, Surface
 from sitetrace.timeline import Timeline
 
 AGES, FINE_AGES = 9, 25
@@ -107,6 +108,48 @@ def seen_w(
         for amount in (above_w, 1.0)
     )
     return surface.idle_w + above, np.minimum(busy, 1.0)
+
+
+def since_work_s(timeline: Timeline, times_s: np.ndarray) -> np.ndarray:
+    """Time since the last work that ended.
+
+    Parameters
+    ----------
+    timeline : Timeline
+        What the engine does.
+    times_s : numpy.ndarray
+        Seconds, shape (n,).
+
+    Returns
+    -------
+    numpy.ndarray
+        Seconds, infinite before the end of the first work, shape (n,).
+    """
+    ends = timeline.segments["end_s"].to_numpy()
+    last = np.searchsorted(ends, times_s, side="right") - 1
+    return np.where(last >= 0, times_s - ends[np.maximum(last, 0)], np.inf)
+
+
+def left_warmth(timeline: Timeline, times_s: np.ndarray) -> np.ndarray:
+    """How warm the last work that ended has left the board, from 0 to 1.
+
+    Parameters
+    ----------
+    timeline : Timeline
+        What the engine does.
+    times_s : numpy.ndarray
+        Seconds, shape (n,).
+
+    Returns
+    -------
+    numpy.ndarray
+        Shape (n,).
+    """
+    start, end = (timeline.segments[name].to_numpy() for name in ("start_s", "end_s"))
+    length = (end - start) / WARM_S
+    at_end = 1.0 - (1.0 - warmth(start, end, WARM_S, np.zeros(STATES))) * length / np.expm1(length)
+    last = np.maximum(np.searchsorted(end, times_s, side="right") - 1, 0)
+    return at_end[last] * np.exp(-since_work_s(timeline, times_s) / WARM_S)
 
 
 def drawn_w(

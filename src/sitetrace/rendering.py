@@ -7,12 +7,12 @@ from numba import njit
 
 LINEAR = 1e6
 SMALL = 0.1
-FAINT_W = 1e-9
+FAINT = 1e-9
 
 # What one stretch of time hands to the next: warmth, end of the last work, energy above the limit,
-# noise, afterglow, whether it has begun, and the segment that reaches over the edge.
-WARM, UNTIL, STORED, NOISE, GLOW, BEGUN, OPEN_START, OPEN_END, OPEN_W = range(9)
-STATES = 9
+# noise, afterglow, whether it has begun, the segment that reaches over the edge, and warmth by bin.
+WARM, UNTIL, STORED, NOISE, GLOW, BEGUN, OPEN_START, OPEN_END, OPEN_W, HEAT = range(10)
+STATES = 10
 
 
 @njit(cache=True, inline="always")
@@ -32,7 +32,7 @@ def warmth(start, end, warm_s, state):
     warm_s : float
         Time constant of warming up and of cooling down, seconds.
     state : numpy.ndarray
-        What was before, shape (9,), zeros for a cold board; changed in place.
+        What was before, shape (10,), zeros for a cold board; changed in place.
 
     Returns
     -------
@@ -203,7 +203,8 @@ def settle(dt_s, idle, spread, normals, state, bins, total_w):
     dt_s : float
         Length of a bin, seconds.
     idle : tuple of float
-        Idle power, extra power just after work (watts), and the time constant of its decay (s).
+        Idle power, extra power just after work (watts), the time constant of its decay (s), extra
+        idle power of a warm board (watts), and the time constant of warmth (s).
     spread : tuple of float
         Standard deviation of noise without work and at work (watts), and its autocorrelation from
         one bin to the next.
@@ -216,11 +217,12 @@ def settle(dt_s, idle, spread, normals, state, bins, total_w):
     total_w : numpy.ndarray
         Watts, shape (bins,), changed in place.
     """
-    idle_w, after_w, after_s = idle
+    idle_w, after_w, after_s, warm_idle_w, warm_s = idle
     idle_sd, decode_sd, phi = spread
     busy, above_w, rest = bins[0], bins[1], bins[2]
     fresh, fade = np.sqrt(1.0 - phi * phi), np.exp(-dt_s / after_s)
-    noise, glow = state[NOISE], state[GLOW]
+    noise, glow, heat = state[NOISE], state[GLOW], state[HEAT]
+    warming = 1.0 - np.exp(-dt_s / warm_s)
     gain = fresh if state[BEGUN] > 0.0 else 1.0
     for b in range(normals.size):
         noise = phi * noise + gain * normals[b]
@@ -231,10 +233,11 @@ def settle(dt_s, idle, spread, normals, state, bins, total_w):
         elif rest[b] > 0.0:
             glow = after_w * np.exp(-rest[b] * dt_s / after_s)
         else:  # numbers too small for their exponent are slow
-            glow = glow * fade if glow > FAINT_W else 0.0
-        value = idle_w + above_w[b] + (1.0 - share) * glow
+            glow = glow * fade if glow > FAINT else 0.0
+        value = idle_w + above_w[b] + (1.0 - share) * (glow + warm_idle_w * heat)
+        heat += (share - heat) * warming if heat + share > FAINT else -heat
         total_w[b] += max(value + noise * (idle_sd + (decode_sd - idle_sd) * share), 0.0)
-    state[NOISE], state[GLOW], state[BEGUN] = noise, glow, 1.0
+    state[NOISE], state[GLOW], state[BEGUN], state[HEAT] = noise, glow, 1.0, heat
 
 
 @njit(cache=True, nogil=True)

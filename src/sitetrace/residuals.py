@@ -3,15 +3,17 @@
 from __future__ import annotations
 
 import numpy as np
-import pandas as pd
 
-from sitetrace.idle import Idle
 from sitetrace.meter import Meter
-from sitetrace.readings import Residual
+from sitetrace.readings import Residual, left_warmth, since_work_s
 from sitetrace.timeline_fit import Scales, Seen, power_of, shares
+from sitetrace.trace import Run
 
 # extra power just after work by experience: watts a GPU, seconds, and how sure that is
-AFTER_W, AFTER_S, AFTER_NOISE_W = 8.0, 0.5, 2.0
+AFTER_W, AFTER_S, AFTER_SPREAD, AFTER_NOISE_W = 5.0, 0.25, 0.5, 1.0
+# what a warm board idles above a cold one by experience, watts a GPU
+WARM_IDLE_W, WARM_IDLE_SD_W = 7.0, 2.0
+LONGEST_AFTER_S = 60.0
 PHI_MAX = 0.95
 
 
@@ -56,15 +58,19 @@ def fit_residual(
     return Residual(idle_sd_w, float(np.exp(law[4])), phi)
 
 
-def fit_afterglow(frame: pd.DataFrame, idle: Idle, meter: Meter, gpus: int) -> tuple[float, float]:
-    """Learn the extra power just after work and how fast it goes.
+def fit_afterglow(
+    runs: list[Run], seen: list[Seen], band_w: float, meter: Meter, gpus: int
+) -> tuple[float, float, float]:
+    """Learn the extra power just after work, how fast it goes, and what a warm board keeps.
 
     Parameters
     ----------
-    frame : pandas.DataFrame
-        Prepared samples (``quiet_for_s``, ``power_w``, ``before_load``).
-    idle : Idle
-        The board's idle power.
+    runs : list of Run
+        Recordings of one configuration.
+    seen : list of Seen
+        What their engines did.
+    band_w : float
+        Samples up to this power count as idle, watts.
     meter : Meter
         A reading counts from when its window holds no work.
     gpus : int
@@ -72,25 +78,37 @@ def fit_afterglow(frame: pd.DataFrame, idle: Idle, meter: Meter, gpus: int) -> t
 
     Returns
     -------
-    active_w, decay_s : float
-        Watts, seconds; the fewer the readings, the nearer to 8 W a GPU and 0.5 s.
+    active_w, decay_s, warm_idle_w : float
+        Watts, seconds, watts; the fewer the readings, the nearer to 5 W a GPU for 0.25 s and 7 W
+        a GPU on a warm board.
     """
     from scipy.optimize import least_squares
 
-    clear_s = frame["quiet_for_s"].to_numpy() - meter.lag_s - meter.update_s - meter.window_s
-    power_w = frame["power_w"].to_numpy()
-    rows = (clear_s >= 0) & (clear_s < 30) & ~frame["before_load"].to_numpy()
-    rows &= power_w <= idle.band_w
-    quiet = frame["quiet_for_s"].to_numpy()[rows] - meter.lag_s
-    extra_w = power_w[rows] - idle.mean_w
+    parts = [_after_work(run, each, band_w, meter) for run, each in zip(runs, seen, strict=True)]
+    since_s, warm, extra_w = np.concatenate(parts, axis=1)
 
     def errors(point: np.ndarray) -> np.ndarray:
-        after_w, log_s = point
-        left = (after_w * np.exp(-quiet / np.exp(log_s)) - extra_w) / AFTER_NOISE_W
-        prior = [(after_w / gpus - AFTER_W) / AFTER_W, log_s - np.log(AFTER_S)]
-        return np.concatenate([left, prior])
+        after_w, log_s, warm_w = point
+        left = after_w * np.exp(-since_s / np.exp(log_s)) + warm_w * warm - extra_w
+        prior = [(after_w / gpus - AFTER_W) / AFTER_W, (log_s - np.log(AFTER_S)) / AFTER_SPREAD]
+        prior.append((warm_w / gpus - WARM_IDLE_W) / WARM_IDLE_SD_W)
+        return np.concatenate([left / AFTER_NOISE_W, prior])
 
-    found = least_squares(
-        errors, [AFTER_W * gpus, np.log(AFTER_S)], bounds=([0.0, -2.0], [60.0 * gpus, 3.0])
-    ).x
-    return float(found[0]), float(np.exp(found[1]))
+    start = [AFTER_W * gpus, np.log(AFTER_S), WARM_IDLE_W * gpus]
+    limits = ([0.0, -2.5, 0.0], [60.0 * gpus, 3.0, 30.0 * gpus])
+    after_w, log_s, warm_w = least_squares(errors, start, bounds=limits).x
+    return float(after_w), float(np.exp(log_s)), float(warm_w)
+
+
+def _after_work(run: Run, seen: Seen, band_w: float, meter: Meter) -> np.ndarray:
+    """Time since work, warmth and power above idle of the readings that saw none, shape (3, n)."""
+    times_s = run.samples["time_s"].to_numpy() - float(run.requests["arrival_s"].iloc[0])
+    power_w = run.samples["power_w"].to_numpy()
+    since_s = since_work_s(seen.timeline, times_s - meter.lag_s)
+    clear_s = since_s - meter.update_s - meter.window_s
+    starts = seen.timeline.segments["start_s"].to_numpy()
+    ended = np.searchsorted(seen.timeline.segments["end_s"], times_s - meter.lag_s, side="right")
+    quiet = np.searchsorted(starts, times_s - meter.lag_s, side="right") == ended
+    rows = quiet & (clear_s >= 0) & (clear_s < LONGEST_AFTER_S) & (power_w <= band_w)
+    warm = left_warmth(seen.timeline, times_s)
+    return np.array([since_s[rows], warm[rows], power_w[rows] - seen.idle_w])

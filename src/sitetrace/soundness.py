@@ -69,7 +69,8 @@ def _check_timeline(model: TimelineModel) -> None:
     surface, meter, noise = model.surface, model.meter, model.residual
     powers = [
         *(surface.idle_w, surface.decode_w, surface.per_sequence_w, surface.prefill_w),
-        *(surface.warm_w, surface.limit_w, noise.idle_w, noise.decode_w),
+        *(surface.warm_w, surface.limit_w, surface.warm_idle_w),
+        *(noise.idle_w, noise.decode_w),
         *(meter.noise_w, meter.quantum_w),
     ]
     _watts(np.array(powers), (len(powers),), "surface, meter, residual")

@@ -62,6 +62,8 @@ class Surface:
         ``batch_scale ln(1 + batch/batch_scale)``, which is the batch itself without a scale.
     limit_w : float
         What the board holds its power to when prefill would stay above for half a second, watts.
+    warm_idle_w : float
+        Added to idle on a warm board, watts: it fades with the time constant of warming up.
     """
 
     idle_w: float
@@ -72,6 +74,7 @@ class Surface:
     warm_w: float = 0.0
     batch_scale: float = LINEAR
     limit_w: float = LIMITLESS_W
+    warm_idle_w: float = 0.0
 
     def step_power_w(self, batch: np.ndarray, prefill_tokens: np.ndarray) -> np.ndarray:
         """Power while a step runs on a cold board.

@@ -24,7 +24,7 @@ from sitetrace.timeline_fit import (
     observe_power,
 )
 from sitetrace.timeline_model import TimelineModel
-from sitetrace.trace import Run
+from sitetrace.trace import Configuration, Run
 from sitetrace.training import prepare
 
 DT = Fraction(1, 4)
@@ -88,10 +88,8 @@ def _with_others(
         seen += [replace(each, **other) for each in found]
     _, meter, scales, law, tried = fit_reading(seen, gpus)
     tables = provenance["selection"] | {"meter": tried}
-    configuration = model.configuration
-    surface = _surface_of(
-        law, scales, model.idle.mean_w, configuration.hardware, configuration.tensor_parallel
-    )
+    warm_idle_w = model.surface.warm_idle_w
+    surface = _surface_of(law, scales, model.idle.mean_w, warm_idle_w, model.configuration)
     return replace(
         model,
         surface=surface,
@@ -132,7 +130,7 @@ def fit_power(runs: list[Run], server: Server, provenance: dict) -> TimelineMode
     if not any(len(each.times_s) for each in seen):
         raise InputError(f"run {runs[0].name}: no sample while requests run: check both clocks")
     _, meter, scales, law, tried = fit_reading(seen, gpus)
-    active_w, decay_s = fit_afterglow(frame, idle, meter, gpus)
+    active_w, decay_s, warm_idle_w = fit_afterglow(runs, seen, idle.band_w, meter, gpus)
     residual = fit_residual(seen, meter, scales, law, float(np.std(idle.deviation_w)))
     return TimelineModel(
         configuration=configuration,
@@ -140,7 +138,7 @@ def fit_power(runs: list[Run], server: Server, provenance: dict) -> TimelineMode
         server=server,
         idle=replace(idle, active_w=active_w),
         decay_s=decay_s,
-        surface=_surface_of(law, scales, idle.mean_w, configuration.hardware, gpus),
+        surface=_surface_of(law, scales, idle.mean_w, warm_idle_w, configuration),
         meter=meter,
         residual=residual,
         power_range_w=(float(power_w.min()), float(power_w.max())),
@@ -225,12 +223,18 @@ def _reach(runs: list[Run], seen: list[Seen]) -> dict[str, float]:
 
 
 def _surface_of(
-    law: np.ndarray, scales: Scales, idle_w: float, hardware: str, gpus: int
+    law: np.ndarray,
+    scales: Scales,
+    idle_w: float,
+    warm_idle_w: float,
+    configuration: Configuration,
 ) -> Surface:
     """Make the surface, with its limit at the design power of all its GPUs, where it is known."""
     try:
-        limit_w = device(hardware)["tdp_w"] * gpus
+        limit_w = device(configuration.hardware)["tdp_w"] * configuration.tensor_parallel
     except InputError:
         limit_w = LIMITLESS_W
     law = [float(value) for value in law]
-    return Surface(idle_w, *law[:3], scales.tokens, law[3], scales.batch, limit_w)
+    return Surface(
+        idle_w, *law[:3], scales.tokens, law[3], scales.batch, limit_w, warm_idle_w=warm_idle_w
+    )

@@ -12,10 +12,10 @@ import pandas as pd
 from sitetrace.generator import LEAD_S, TAIL_S, span_of, trace_clock
 from sitetrace.idle import Idle
 from sitetrace.meter import Meter
-from sitetrace.readings import Residual, drawn_w
+from sitetrace.readings import Residual, drawn_w, left_warmth, since_work_s
 from sitetrace.rendering import STATES, add_power
 from sitetrace.serving import Engine, Server, simulate
-from sitetrace.surface import Surface
+from sitetrace.surface import WARM_S, Surface
 from sitetrace.timeline import Timeline
 from sitetrace.trace import Configuration, PowerTrace
 
@@ -224,6 +224,7 @@ class TimelineModel:
         """Law, scales, idle and spread as `sitetrace.rendering.add_power` takes them."""
         noise = self.residual
         idle = (self.idle.mean_w, self.idle.active_w, self.decay_s)
+        idle += (self.surface.warm_idle_w, WARM_S)
         return *self.surface.numbers(), idle, (noise.idle_w, noise.decode_w, noise.phi)
 
     def draw_readings(
@@ -250,8 +251,9 @@ class TimelineModel:
         times_s = start_s + np.arange(1, n_bins + 1) * float(self.dt)
         drawn, busy = drawn_w(timeline, self.surface, self.meter, self.residual, times_s, rng)
         quiet = self.idle.sample(np.full(n_bins, np.inf), rng)
-        since_s = _since_seen(timeline, self.meter, times_s)
+        since_s = since_work_s(timeline, times_s - self.meter.lag_s)
         quiet += self.idle.active_w * np.exp(-since_s / self.decay_s)
+        quiet += self.surface.warm_idle_w * left_warmth(timeline, times_s)
         power_w = np.where(busy > 0, drawn + (1.0 - busy) * (quiet - self.idle.mean_w), quiet)
         if self.meter.quantum_w > 0:
             power_w = np.round(power_w / self.meter.quantum_w) * self.meter.quantum_w
@@ -276,11 +278,3 @@ class TimelineModel:
         share = np.clip((old.prefill_w - old.decode_w) / (old.prefill_w - old.idle_w), 0.0, 1.0)
         surface = replace(old, idle_w=idle_w, decode_w=old.decode_w + shift_w * share)
         return replace(self, surface=surface, idle=replace(self.idle, mean_w=idle_w))
-
-
-def _since_seen(timeline: Timeline, meter: Meter, times_s: np.ndarray) -> np.ndarray:
-    """Seconds since the work that a reading can have seen, infinite before the first."""
-    ends = timeline.segments["end_s"].to_numpy()
-    last = np.searchsorted(ends, times_s, side="right") - 1
-    since = np.where(last >= 0, times_s - ends[np.maximum(last, 0)], np.inf)
-    return np.maximum(since - meter.lag_s, 0.0)

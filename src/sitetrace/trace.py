@@ -184,14 +184,21 @@ class Run:
         return None
 
     def idle_before_load_w(self) -> float | None:
-        """Median power of the samples that end before the first arrival, watts.
+        """Median power of the samples before the first arrival, watts.
 
         Returns
         -------
         float or None
-            None when fewer than eight samples lie before the load.
+            Of the samples that end before it or, when these are fewer than eight, of a first one
+            that lies for the greater part before it and is the lowest of all, as a board that
+            has not worked is; None without any.
         """
         if self.requests is None:
             return None
-        before = self.samples["time_s"] < self.requests["arrival_s"].iloc[0]
-        return float(self.samples.loc[before, "power_w"].median()) if before.sum() >= 8 else None
+        times, power_w = self.samples["time_s"], self.samples["power_w"]
+        arrival_s = float(self.requests["arrival_s"].iloc[0])
+        before = times < arrival_s
+        if before.sum() >= 8:
+            return float(power_w[before].median())
+        early = times.iloc[0] - float(self.dt) / 2 < arrival_s
+        return float(power_w.iloc[0]) if early and power_w.iloc[0] == power_w.min() else None

@@ -245,7 +245,7 @@ def run(
     columns = (table[name].to_numpy() for name in ("arrival_s", "input_tokens", "output_tokens"))
     noise = model.residual
     board = [model.idle.mean_w, model.idle.active_w, model.decay_s]
-    board += [noise.idle_w, noise.decode_w, noise.phi]
+    board += [noise.idle_w, noise.decode_w, noise.phi, model.surface.warm_idle_w]
     loop = [round(row.window_s / row.tick_s), round(row.delay_s / row.tick_s), gain]
     late = -1 if cut else round(lever.latency_s / row.tick_s)
     power_w, states, times = run_row(
