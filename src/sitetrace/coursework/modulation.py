@@ -65,7 +65,7 @@ def _limited(seed: int) -> tuple[float, dict[str, float]]:
 
 
 EXERCISES = {
-    "modulation-1": Exercise(_parked, 0.1, "%"),
+    "modulation-1": Exercise(_parked, 0.2, "%"),
     "modulation-2": Exercise(_speed, 0.5, "s"),
-    "modulation-3": Exercise(_limited, 0.1, "%"),
+    "modulation-3": Exercise(_limited, 0.2, "%"),
 }

@@ -58,7 +58,7 @@ def _law_for_constant(seed: int) -> tuple[float, dict[str, float]]:
 
 
 EXERCISES = {
-    "wall-plug-1": Exercise(_loaded_w, 1.0, "W"),
+    "wall-plug-1": Exercise(_loaded_w, 3.0, "W"),
     "wall-plug-2": Exercise(_steepest, 0.003, ""),
     "wall-plug-3": Exercise(_law_for_constant, 0.005, ""),
 }
