@@ -20,6 +20,11 @@ CHAPTERS = (
     "energy-errors",
     "acf",
     "published",
+    "wall-plug",
+    "sizing",
+    "oversubscription",
+    "modulation",
+    "grid",
 )
 SEED = 1
 # what an answer is taken for when it is the right one times a factor

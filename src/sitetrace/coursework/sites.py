@@ -1,0 +1,46 @@
+"""The small sites that exercises are solved on: a day of testbed servers, simulated once."""
+
+from __future__ import annotations
+
+import tempfile
+from functools import cache
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from sitetrace.studies.setups import fitted_setup, simulated
+
+if TYPE_CHECKING:
+    import xarray as xr
+
+HOURS = 24.0
+
+
+@cache
+def site_day(
+    racks: int, servers_per_rack: int, rate: float, seed: int, level: str, step_s: float
+) -> xr.Dataset:
+    """Simulate a day of a row of testbed servers; the rate of requests is greatest at 15:00.
+
+    Parameters
+    ----------
+    racks, servers_per_rack : int
+        Of the row.
+    rate : float
+        Mean requests a second and server.
+    seed : int
+        Of arrivals, lengths, routing and power.
+    level : str
+        What is kept: ``site`` (with facility and GPUs) or ``rack``.
+    step_s : float
+        Step of what is kept, seconds.
+
+    Returns
+    -------
+    xarray.Dataset
+        As from `sitetrace.simulate_site`, in memory.
+    """
+    with tempfile.TemporaryDirectory() as name:
+        shape = (1, racks, servers_per_rack)
+        setup = fitted_setup("testbed", "diurnal", rate, shape, HOURS, Path(name))
+        keep = [{"levels": [level], "step_s": step_s}]
+        return simulated(setup, "timeline", seed, keep, Path(name)).load()
