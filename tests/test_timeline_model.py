@@ -169,19 +169,42 @@ def test_prefill_without_end_is_held_to_the_boards_limit():
     assert trace.power_w[8:-1].max() < 400.0 + 5 * MODEL.residual.decode_w
 
 
-def test_placed_readings_are_the_drawn_ones_where_their_energy_is_expected():
+@pytest.mark.parametrize("phase", range(4))
+def test_placed_readings_are_the_drawn_ones_where_their_energy_is_expected(phase):
     rng = np.random.default_rng(1)
-    expected, second = rng.gamma(2.0, 50.0, 400), np.repeat(np.arange(100), 4)
+    expected, place = rng.gamma(2.0, 50.0, 400), np.arange(400)
     drawn = rng.permutation(expected) + rng.normal(0.0, 60.0, 400)
-    placed = placed_w(drawn, expected, second)
+    placed = placed_w(drawn, expected, place, 4)
     np.testing.assert_array_equal(np.sort(placed), np.sort(drawn))
-    sums = [np.add.reduceat(each, np.arange(0, 400, 4)) for each in (placed, expected, drawn)]
+    sums = [np.add.reduceat(each, np.arange(phase, 400, 4)) for each in (placed, expected, drawn)]
     near, far = (np.corrcoef(each, sums[1])[0, 1] for each in (sums[0], sums[2]))
     assert near > 0.8 > 0.3 > far
     np.testing.assert_array_equal(
-        placed_w(drawn, expected, np.zeros(400, int))[np.argsort(expected)], np.sort(drawn)
+        placed_w(drawn, expected, place, 1)[np.argsort(expected)], np.sort(drawn)
     )
-    assert placed_w(drawn[:0], expected[:0], second[:0]).size == 0
+    assert placed_w(drawn[:0], expected[:0], place[:0], 4).size == 0
+
+
+def test_a_warm_board_idles_higher_in_power_and_readings_and_cools_down():
+    warm = replace(
+        MODEL,
+        surface=replace(MODEL.surface, warm_idle_w=10.0),
+        idle=replace(MODEL.idle, active_w=0.0),
+    )
+    long = pd.DataFrame({"arrival_s": [0.0], "input_tokens": [100], "output_tokens": [6000]})
+    for reading in ("power", "meter"):
+        traces = [
+            each.generate(
+                long, rng=np.random.default_rng(1), lead_s=1.0, tail_s=60.0, reading=reading
+            )
+            for each in (warm, replace(MODEL, idle=replace(MODEL.idle, active_w=0.0)))
+        ]
+        extra_w = traces[0].power_w - traces[1].power_w
+        ends = np.flatnonzero(traces[1].power_w > 150.0)[-1]
+        np.testing.assert_allclose(extra_w[:4], 0.0, atol=0.02)
+        since_s = 0.25 * (np.arange(ends + 2, extra_w.size) - ends)
+        left_w = 10.0 * np.exp(-since_s / 20.0)
+        np.testing.assert_allclose(extra_w[ends + 2 :], left_w, atol=0.5)
 
 
 def test_glimpses_show_peaks_that_means_of_a_quarter_second_hide():

@@ -2,19 +2,20 @@
 
 from __future__ import annotations
 
-import heapq
 from dataclasses import dataclass
 
 import numpy as np
 
 from sitetrace.activity import amount_in_bins
 from sitetrace.meter import Meter
+from sitetrace.placing import placed_w
 from sitetrace.rendering import STATES, warmth
 from sitetrace.surface import WARM_S, Surface
 from sitetrace.timeline import Timeline
 
 AGES, FINE_AGES = 9, 25
-BLOCK_S, ROUNDING = 1.0, 1e-9
+# a score of single seconds does not tell when they begin
+AROUND_S = 1.0
 
 
 @dataclass(frozen=True)
@@ -187,9 +188,8 @@ def drawn_w(
     power_w = chanced_w(timeline, surface, meter, residual, times_s, rng)
     working = np.flatnonzero(busy > 0)
     # a window longer than a bin has no chances: there the order alone decides
-    block_s = BLOCK_S if meter.window_s < meter.dt_s else np.inf
-    block = np.floor((times_s[working] - times_s[0]) / block_s + ROUNDING).astype(np.int64)
-    power_w[working] = placed_w(power_w[working], expected[working], block)
+    reach = round(AROUND_S / meter.dt_s) if meter.window_s < meter.dt_s else 1
+    power_w[working] = placed_w(power_w[working], expected[working], working, reach)
     return power_w, busy
 
 
@@ -224,46 +224,3 @@ def chanced_w(
     normals = rng.standard_normal(times_s.size) * np.sqrt(1.0 - residual.phi**2)
     noise = lfilter([1.0], [1.0, -residual.phi], normals)
     return power_w + (residual.idle_w + (residual.decode_w - residual.idle_w) * share) * noise
-
-
-def placed_w(drawn_w: np.ndarray, expected_w: np.ndarray, block: np.ndarray) -> np.ndarray:
-    """Give drawn readings to the blocks that expect their energy, and order them within each.
-
-    From the greatest down, each reading goes to the block that lacks most of what it expects;
-    within a block the readings take the order of the expected ones.
-
-    Parameters
-    ----------
-    drawn_w, expected_w : numpy.ndarray
-        Readings as drawn and as expected, watts, shape (n,).
-    block : numpy.ndarray
-        Which block of time each belongs to, ascending whole numbers, shape (n,).
-
-    Returns
-    -------
-    numpy.ndarray
-        The drawn readings in another order, watts, shape (n,).
-    """
-    if drawn_w.size == 0:
-        return drawn_w
-    middle_w = np.median(drawn_w)
-    begin = np.flatnonzero(np.diff(block, prepend=block[0] - 1))
-    free = np.diff(begin, append=block.size)
-    lacking = [
-        (-lack, place) for place, lack in enumerate(np.add.reduceat(expected_w - middle_w, begin))
-    ]
-    heapq.heapify(lacking)
-    given = np.empty(drawn_w.size, dtype=np.int64)
-    for rank, value in enumerate(np.sort(drawn_w)[::-1]):
-        lack, place = lacking[0]
-        given[rank] = place
-        free[place] -= 1
-        if free[place]:
-            heapq.heapreplace(lacking, (lack + value - middle_w, place))
-        else:
-            heapq.heappop(lacking)
-    taken = np.argsort(given, kind="stable")
-    order = np.lexsort((-expected_w, block))
-    placed = np.empty_like(drawn_w)
-    placed[order] = np.sort(drawn_w)[::-1][taken]
-    return placed
