@@ -19,7 +19,12 @@ CHAPTERS = (
     "composing",
     "energy-errors",
     "acf",
+    "timeline",
+    "models",
+    "transfer",
     "published",
+    "traffic",
+    "site",
 )
 SEED = 1
 # what an answer is taken for when it is the right one times a factor
