@@ -2,29 +2,19 @@
 
 from __future__ import annotations
 
-from functools import cache
-
 import numpy as np
 
-from sitetrace.coursework.exercise import Exercise, recording
-from sitetrace.datasets import shipped_model
-from sitetrace.generator import StatesModel
-from sitetrace.modelfile import load_model
+from sitetrace.coursework.exercise import Exercise, recording, shipped
 from sitetrace.serving import Server, simulate
 from sitetrace.workload import replay
 
 SPEED = 2.0
 
 
-@cache
-def _model() -> StatesModel:
-    return load_model(shipped_model("testbed"))
-
-
 def _generated_wh(seed: int) -> tuple[float, dict[str, float]]:
     requests = recording("poisson_low", seed).requests
     bare, padded = (
-        _model().generate(requests, rng=np.random.default_rng(seed), **ends)
+        shipped("testbed").generate(requests, rng=np.random.default_rng(seed), **ends)
         for ends in ({"lead_s": 0.0, "tail_s": 0.0}, {})
     )
     return bare.energy_j / 3600, {
@@ -54,7 +44,7 @@ def _token_cost(seed: int) -> tuple[float, dict[str, float]]:
     requests = recording("poisson", seed).requests
     faster = replay(requests, 1.0, SPEED, np.random.default_rng(seed))
     slow, fast = (
-        _model().generate(stream, rng=np.random.default_rng(seed), lead_s=0.0, tail_s=0.0)
+        shipped("testbed").generate(stream, rng=np.random.default_rng(seed), lead_s=0.0, tail_s=0.0)
         for stream in (requests, faster)
     )
     right = fast.energy_j / slow.energy_j

@@ -10,6 +10,10 @@ import numpy as np
 import pandas as pd
 
 from sitetrace import testbed
+from sitetrace.datasets import shipped_model
+from sitetrace.generator import StatesModel
+from sitetrace.modelfile import load_model
+from sitetrace.timeline_model import TimelineModel
 from sitetrace.trace import Run
 
 
@@ -54,6 +58,23 @@ def recording(name: str, seed: int) -> Run:
         The run.
     """
     return testbed.run(name, seed)
+
+
+@cache
+def shipped(name: str) -> StatesModel | TimelineModel:
+    """Load a shipped model once.
+
+    Parameters
+    ----------
+    name : str
+        As `sitetrace.datasets.shipped_model`.
+
+    Returns
+    -------
+    StatesModel or TimelineModel
+        The model.
+    """
+    return load_model(shipped_model(name))
 
 
 def power(name: str, seed: int) -> np.ndarray:

@@ -30,7 +30,7 @@ def site_day(
     seed : int
         Of arrivals, lengths, routing and power.
     level : str
-        What is kept: ``site`` (with facility and GPUs) or ``rack``.
+        What is kept: ``site`` (with facility and GPUs), ``rack`` or ``server``.
     step_s : float
         Step of what is kept, seconds.
 
