@@ -231,6 +231,7 @@ def test_figures_have_a_row_or_a_dot_for_every_method(judged):
 def test_the_later_model_is_told_the_idle_power_that_others_know(measured, fitted):
     run = comparison.open_run("qwen3-8b_a100_tp1_burstgpt")
     model = load_model(shipped_model("qwen3-8b_a100_from_r4"))
+    run = replace(run, samples=run.samples.iloc[8:].reset_index(drop=True))
     assert run.idle_before_load_w() is None
     warmer = replace(model, idle=replace(model.idle, mean_w=model.idle.mean_w + 10.0))
     low, high = (chapter.later(run, each).power_w for each in (model, warmer))
@@ -251,11 +252,12 @@ def test_the_run_of_a_published_model_answers_its_four_scores(measured):
     assert value["later_fidelity:Llama 70B:acf_r2"] == pytest.approx(said["acf_r2"])
 
 
-def test_on_bursts_of_another_kind_the_timeline_is_not_the_best(measured):
+def test_on_bursts_of_another_kind_the_timeline_is_best_in_distribution_not_in_energy(measured):
     parts = split("qwen3-8b_a100_from_r4")
     last = replace(parts, judge=parts.judge[-1:])
     assert last.judge[0].run.endswith("burstgpt")
     table, left_out = chapter.score(chapter.models(parts), last, 2, 1)
     assert left_out == []
     lost = ranking.losses(ranking.by_part(table), chapter.TIMELINE)
-    assert {"energy error", "KS"} <= set(lost["score"])
+    assert "energy error" in set(lost["score"])
+    assert "KS" not in set(lost["score"])
