@@ -4,10 +4,15 @@ from __future__ import annotations
 
 import re
 from html import escape
+from typing import TYPE_CHECKING
 
 import pandas as pd
 from pandas.io.formats.style import Styler
 
+if TYPE_CHECKING:
+    from IPython.display import HTML
+
+MANY = 12  # records, from which on a reader wants to choose
 UNITS = {
     "pct": "%", "rps": "requests/s", "kva": "kVA", "mva": "MVA", "mw": "MW", "mwh": "MWh",
     "kw": "kW", "kwh": "kWh", "w": "W", "s": "s", "pu": "pu",
@@ -90,8 +95,8 @@ def record_cells(rows: list[dict]) -> pd.DataFrame:
     return pd.DataFrame(cells)
 
 
-def show_records(rows: list[dict]) -> Styler:
-    """Lay records out for a page.
+def show_records(rows: list[dict]) -> Styler | HTML:
+    """Lay records out for a page; of many, those without a number of the paper are folded away.
 
     Parameters
     ----------
@@ -100,10 +105,18 @@ def show_records(rows: list[dict]) -> Styler:
 
     Returns
     -------
-    pandas.io.formats.style.Styler
+    pandas.io.formats.style.Styler or IPython.display.HTML
         The cells of `record_cells`.
     """
-    return show(record_cells(rows))
+    from IPython.display import HTML
+
+    if len(rows) <= MANY:
+        return show(record_cells(rows))
+    beside = [row for row in rows if row["paper"] is not None]
+    others = [row for row in rows if row["paper"] is None]
+    shown = show(record_cells(beside)).to_html() if beside else ""
+    title = "Results beside which the paper has no number"
+    return HTML(shown + folded(title, record_cells(others)) if others else shown)
 
 
 def describe(values: object) -> Styler:
