@@ -28,6 +28,7 @@ SIDE_BY_SIDE = 2
 FIGURE_PAGE = "energy-errors-measured"
 NEEDED = {"page", "notebook"}
 ALLOWED = NEEDED | {"parameters", "needs", "after"}
+SOURCES = {"measured": "measured runs", "testbed": "the testbed", "paper": "the paper's numbers"}
 TESTBED_LINE = (
     "```{admonition} Testbed\nMade on the testbed, a server that we simulate with our own engine: "
     "it shows how the method works and claims nothing about hardware.\n```"
@@ -176,12 +177,18 @@ def failure(copy: Path, stderr: str) -> str:
 
 
 def dress(copy: Path, page: Page, digest: str) -> None:
-    """Put parameters, source and digest under the title; drop what differs from run to run."""
+    """Put parameters, source and digest under the title, the source behind each caption.
+
+    What differs from run to run is dropped.
+    """
     notebook = nbformat.read(copy, as_version=4)
     notebook.metadata.pop("papermill", None)
     for cell in notebook.cells:
         for key in ("papermill", "execution"):
             cell.metadata.pop(key, None)
+        figure = cell.metadata.get("mystnb", {}).get("figure", {})
+        if "caption" in figure:
+            figure["caption"] += f" *Page on {SOURCES[page.source]}.*"
     first = notebook.cells[0]
     rest = first.source.partition("\n")[2]
     first.source = f"{heading(page)}\n\n{source_line(page, digest)}\n{rest}"

@@ -31,7 +31,7 @@ def write_notebook(root, code=RECORDING):
         cells=[
             new_markdown_cell("# Mini\nA notebook of this test."),
             new_code_cell('dataset = "testbed"\nwatts = 3', metadata={"tags": ["parameters"]}),
-            new_code_cell(code),
+            new_code_cell(code, metadata={"mystnb": {"figure": {"caption": "A line."}}}),
         ],
         metadata={"kernelspec": {"name": "python3", "language": "python", "display_name": "P"}},
     )
@@ -99,6 +99,13 @@ def test_a_page_says_first_what_it_was_made_from(root):
     assert "Parameters: `dataset = testbed`; data: testbed" in lines[6]
     assert f"digest `{digest}`" in lines[6]
     assert str(root) not in copy.read_text()
+
+
+def test_a_caption_says_what_its_page_was_made_from(root):
+    build.make_pages(root, None)
+    page = nbformat.read(root / "book" / "_generated" / "mini-testbed.ipynb", as_version=4)
+    told = page.cells[-1].metadata["mystnb"]["figure"]["caption"]
+    assert told == "A line. *Page on the testbed.*"
 
 
 def test_only_what_changed_is_executed_again(root, mirror):

@@ -73,6 +73,8 @@ def test_each_record_has_its_own_name_and_tables_show_all_methods(table, setup):
     cells = chapter.sizing_cells(table, "testbed")
     assert len(cells) == len(chapter.SHOWN)
     assert cells["timeline"].str.contains("to").any()
+    units = cells["quantity"].str.extract(r"\[(.*)\]")[0].dropna()
+    assert set(units) == {"kW", "kW/h", "kVA", "MWh", "kW per 15 min"}
     assert chapter.conclusion(table, "testbed", "timeline").startswith("the model's 15-minute")
 
 

@@ -95,6 +95,14 @@ def test_arithmetic_on_the_papers_numbers_leaves_open_what_our_own_data_would_sa
     assert rows["why"].item() == "on data of ours: chapter not written yet"
 
 
+def test_arithmetic_says_nothing_of_our_own_data_where_these_have_answered():
+    rows = line(
+        {"rereading": rereading.found(), "site-measured": [answer(claim=PAR, unit="")]}, PAR
+    )
+    assert set(rows["data"]) == {"measured", "paper"}
+    assert set(rows["why"]) == {""}
+
+
 def test_a_claim_counts_once_however_many_answers_it_has():
     pages = {"a-testbed": [answer("testbed")], "b-measured": [answer()]}
     assert tally(ledger(pages, set()), "section").to_numpy().sum() == len(claims())

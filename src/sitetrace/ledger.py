@@ -93,7 +93,9 @@ def ledger(records_by_page: dict[str, list[dict]], written: set[str]) -> pd.Data
         given = sorted(answers.get(name, []), key=lambda row: DATA_ORDER.index(row["data"]))
         common = {"claim": name, **claim}
         missing, why = _unanswered(claim, written)
-        lines += [common | _answered(row, f"on data of ours: {missing}") for row in given]
+        tested = missing == "setting" or any(row["data"] == "measured" for row in given)
+        left = "" if tested else f"on data of ours: {missing}"
+        lines += [common | _answered(row, left) for row in given]
         if not given:
             lines.append(common | {"verdict": missing, "why": why})
     return pd.DataFrame(lines, columns=["claim", *claims().columns, *ANSWER])

@@ -2,10 +2,46 @@
 
 from __future__ import annotations
 
+import re
 from html import escape
+from typing import TYPE_CHECKING
 
 import pandas as pd
 from pandas.io.formats.style import Styler
+
+if TYPE_CHECKING:
+    from IPython.display import HTML
+
+MANY = 12  # records, from which on a reader wants to choose
+UNITS = {
+    "pct": "%", "rps": "requests/s", "kva": "kVA", "mva": "MVA", "mw": "MW", "mwh": "MWh",
+    "kw": "kW", "kwh": "kWh", "w": "W", "s": "s", "pu": "pu",
+}  # fmt: skip
+SHORT = {
+    "ks": "KS", "acf": "ACF", "r2": "R²", "nrmse": "NRMSE", "bic": "BIC", "par": "PAR",
+    "cov": "CoV", "cv": "CV", "ttft": "TTFT", "tpot": "TPOT", "gpu": "GPU", "it": "IT",
+    "p50": "P50", "p90": "P90", "p95": "P95", "p99": "P99",
+}  # fmt: skip
+
+
+def heading(name: str) -> str:
+    """Write a column's name for a reader: words, abbreviations as in the glossary, the unit last.
+
+    Parameters
+    ----------
+    name : str
+        Such as ``peak_kw``, ``other_w_low`` or a name that is words already.
+
+    Returns
+    -------
+    str
+        Such as ``peak [kW]`` and ``other low [W]``.
+    """
+    units = list(re.finditer(rf"_({'|'.join(UNITS)})(?=$|_|,)", name))
+    if units and "per_" not in name:
+        unit = units[-1]
+        name = f"{name[: unit.start()]}{name[unit.end() :]} [{UNITS[unit[1]]}]"
+    return " ".join(SHORT.get(word, word) for word in name.replace("_", " ").split(" "))
 
 
 def show(table: pd.DataFrame, digits: int = 2) -> Styler:
@@ -21,9 +57,9 @@ def show(table: pd.DataFrame, digits: int = 2) -> Styler:
     Returns
     -------
     pandas.io.formats.style.Styler
-        Without index; column names with spaces, so that narrow pages can break them.
+        Without index; column names as `heading` writes them, so that narrow pages can break them.
     """
-    renamed = table.rename(columns=lambda name: str(name).replace("_", " "))
+    renamed = table.rename(columns=lambda name: heading(str(name)))
     style = renamed.style.hide(axis="index").format(precision=digits, na_rep="–")
     return style.set_table_attributes('class="dataframe"')
 
@@ -59,8 +95,8 @@ def record_cells(rows: list[dict]) -> pd.DataFrame:
     return pd.DataFrame(cells)
 
 
-def show_records(rows: list[dict]) -> Styler:
-    """Lay records out for a page.
+def show_records(rows: list[dict]) -> Styler | HTML:
+    """Lay records out for a page; of many, those without a number of the paper are folded away.
 
     Parameters
     ----------
@@ -69,10 +105,18 @@ def show_records(rows: list[dict]) -> Styler:
 
     Returns
     -------
-    pandas.io.formats.style.Styler
+    pandas.io.formats.style.Styler or IPython.display.HTML
         The cells of `record_cells`.
     """
-    return show(record_cells(rows))
+    from IPython.display import HTML
+
+    if len(rows) <= MANY:
+        return show(record_cells(rows))
+    beside = [row for row in rows if row["paper"] is not None]
+    others = [row for row in rows if row["paper"] is None]
+    shown = show(record_cells(beside)).to_html() if beside else ""
+    title = "Results beside which the paper has no number"
+    return HTML(shown + folded(title, record_cells(others)) if others else shown)
 
 
 def describe(values: object) -> Styler:
@@ -148,13 +192,14 @@ def folded(title: str, cells: pd.DataFrame) -> str:
     label = escape(title, quote=True)
     if cells.empty:
         return f"<p>{label}: none.</p>"
-    text = cells.map(lambda cell: escape(str(cell)))
+    text = cells.map(lambda cell: "–" if pd.isna(cell) else escape(str(cell)))
     if "page" in text:
         text["page"] = text["page"].map(
             lambda page: page and f'<a href="{page}.html#answer">{page}</a>'
         )
     with pd.option_context("display.max_colwidth", None):
-        table = text.to_html(index=False, escape=False, border=0, classes="dataframe")
+        headed = text.rename(columns=heading)
+        table = headed.to_html(index=False, escape=False, border=0, classes="dataframe")
     return (
         f"<details><summary>{label} ({len(text)})</summary>"
         f'<div class="folded" role="region" aria-label="{label}" tabindex="0">{table}</div>'

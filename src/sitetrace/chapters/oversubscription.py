@@ -365,7 +365,7 @@ def conclusion(counts: pd.DataFrame, spread_kw: pd.DataFrame, carried: pd.DataFr
             f"racks by trace over racks by nameplate: {gain[TERMS[0]]:.1f} as published, "
             f"{gain[TERMS[1]]:.1f} with the boards' own nameplate",
             f"spread of the peak of all {last['racks']:.0f} racks: {last['within_kw']:.1f} kW over "
-            f"subsets, more than 0 over days: {bool(last['between_kw'] > 0)}",
+            f"subsets, {'more' if last['between_kw'] > 0 else 'no more'} over days",
             f"no exceedance, 95% of days and subsets: {without} racks without a battery, "
             f"{most} with the greatest (round trip {100 * EFFICIENCY:.0f}%)",
         ]

@@ -26,6 +26,7 @@ from sitetrace.studies.levels import power_at, step_of
 from sitetrace.studies.scene import FEW, QUARTER_S, SIZES, Scene
 from sitetrace.studies.setups import STEP_S, Setup, simple_facilities, simple_powers, simulated
 from sitetrace.studies.sizing import facility_numbers
+from sitetrace.tables import heading
 
 FACILITY_STEPS_S = (0.25, 1.0, 60.0, 900.0)
 RESOLUTIONS_S = (0.25, 1.0, 10.0, 60.0, 300.0, 900.0)
@@ -184,6 +185,27 @@ def synthetic(setup: Setup, seed: int, folder: Path) -> pd.DataFrame:
                 row[f"load_p{percent}_kw"] = float(np.percentile(power_w, percent)) / 1e3
         rows.append(row)
     return pd.DataFrame(rows).set_index("method")
+
+
+def beside_synthetic(hour: pd.DataFrame) -> pd.DataFrame:
+    """Lay the synthetic site beside the paper's.
+
+    Parameters
+    ----------
+    hour : pandas.DataFrame
+        Result of `synthetic`.
+
+    Returns
+    -------
+    pandas.DataFrame
+        One row a quantity, ours and the paper's of each method.
+    """
+    printed = read_paper_table("synthetic_site").set_index("method")
+    cells = {"quantity": [heading(name) for name in hour.columns]}
+    for method, name in (("tdp", "nameplate"), ("mean", "mean"), ("ours", "composed")):
+        cells[name] = hour.loc[method].to_numpy()
+        cells[f"{name}, the paper's"] = printed.loc[method, hour.columns].to_numpy(dtype=float)
+    return pd.DataFrame(cells)
 
 
 def law_misses_pct(table: pd.DataFrame, parts: hierarchy.Parts) -> float:

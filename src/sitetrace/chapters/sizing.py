@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -28,6 +29,7 @@ KEEP = ({"levels": ["site", "server"], "step_s": 1},)
 STEP_S = 1.0
 PAPER_SERVERS = 240
 WALL_PLUG = "wall-plug law"
+SMALL_MW = 0.1
 SHOWN = {
     "peak": "peak, 15 min [MW]",
     "mean": "mean [MW]",
@@ -127,23 +129,27 @@ def sizing_cells(table: pd.DataFrame, site: str) -> pd.DataFrame:
     Returns
     -------
     pandas.DataFrame
-        Text: mean over seeds, in brackets the 95% interval of that mean.
+        Text: mean over seeds, in brackets the 95% interval of that mean; kW where MW would be
+        small.
     """
     of_site = table.loc[site]
+    small = of_site.xs("peak", level="quantity")["value"].max() < SMALL_MW
     methods = dict.fromkeys(of_site.index.get_level_values("method"))
     rows = []
     for quantity, words in SHOWN.items():
-        row = {"quantity": words}
+        in_kilo = re.sub(r"\[M(?=W\b|VA)", "[k", words) if small else words
+        scale = 1 if in_kilo == words else 1e3
+        row = {"quantity": in_kilo}
         for method in methods:
-            row[method] = _cell(of_site, (method, quantity))
+            row[method] = _cell(of_site, (method, quantity), scale)
         rows.append(row)
     return pd.DataFrame(rows)
 
 
-def _cell(table: pd.DataFrame, key: tuple[str, str]) -> str:
+def _cell(table: pd.DataFrame, key: tuple[str, str], scale: float) -> str:
     if key not in table.index:
         return "–"
-    value, low, high = table.loc[key, ["value", "low", "high"]]
+    value, low, high = scale * table.loc[key, ["value", "low", "high"]]
     if not high > low:
         return f"{value:.4g}"
     return f"{value:.4g} ({low:.4g} to {high:.4g})"

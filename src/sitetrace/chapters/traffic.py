@@ -26,6 +26,18 @@ KNOWN = {
         "lengths": {"input_median": 700.0, "correlation": 0.4, "output_sigma": 0.7},
     }
 }
+MEASURES = {
+    "rate_rps": "requests a second",
+    "cv_of_gaps": "CV of the gaps",
+    "cv_within_600_s": "CV of the gaps within 10 min",
+    "dispersion_1_s": "index of dispersion, 1 s",
+    "dispersion_60_s": "index of dispersion, 60 s",
+    "rank_correlation": "rank correlation of prompt and answer",
+    **{f"input_p{percent}": f"prompt, P{percent} [tokens]" for percent in PERCENTILES},
+    "input_ks": "prompt, KS to the recorded",
+    **{f"output_p{percent}": f"answer, P{percent} [tokens]" for percent in PERCENTILES},
+    "output_ks": "answer, KS to the recorded",
+}
 
 
 def recordings(dataset: str, seed: int) -> dict[str, pd.DataFrame]:

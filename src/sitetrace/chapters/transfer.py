@@ -27,6 +27,7 @@ CLAIMS = {
     ("qwen3-30b-a3b_h100_tp2_poisson_r2", "carried"): "qwen3_30b_h100_energy_error_raw",
     ("qwen3-8b_a100_tp1_burstgpt", "traffic"): "burstgpt_energy_error_greatest",
 }
+AT_1_S = {"nrmse": "NRMSE, 1 s", "acf_r2": "ACF R², 1 s", "correlation": "correlation, 1 s"}
 LOW_SHARE = 0.5
 
 

@@ -165,7 +165,8 @@ def waits(courses: dict, share: float, bound_s: float) -> Figure:
         arm, asked_s = course["followed"], np.flatnonzero(~np.isnan(course["setpoint_w"]))
         half = pd.Series(arm.ttft_s).groupby(arm.arrival_s // 30).median()
         name = _name(lever, seen)
-        axes.plot((half.index + 0.5) / 2, half, color=COLORS[lever], lw=1.5, label=name)
+        dash = "--" if lever == "batch limit" else "-"  # it may lie on that of admission
+        axes.plot((half.index + 0.5) / 2, half, color=COLORS[lever], ls=dash, lw=1.5, label=name)
     ends = arm.tick_s * np.array([asked_s[0], asked_s[-1] + 1]) / 60
     axes.axvspan(*ends, color="#EEEEEE", zorder=0)
     axes.axhline(bound_s, color=MEASURED, lw=0.9, ls=":", label=f"bound of {bound_s:g} s")

@@ -208,6 +208,7 @@ def discharge(run: pd.DataFrame, limit_kw: float) -> Figure:
     margin = max(LEAST_MARGIN, (last - first) // 2)
     part = run.iloc[max(first - margin, 0) : last + margin]
     minutes = part["time_s"] / 60
+    scale, unit = (1, "kWh") if stored.max() - stored.min() >= 1 else (1e3, "Wh")
     figure, panels = plt.subplots(2, 1, figsize=(8, 4.6), sharex=True, height_ratios=[3, 1.6])
     panels[0].plot(minutes, part["power_w"] / 1e3, color=GENERATED, label="row")
     panels[0].plot(minutes, part["grid_w"] / 1e3, "--", color=PAPER, label="from the grid")
@@ -215,7 +216,7 @@ def discharge(run: pd.DataFrame, limit_kw: float) -> Figure:
     panels[0].set_ylabel("power [kW]")
     figure.legend(*panels[0].get_legend_handles_labels(), loc="outside upper center", ncols=3,
                   fontsize=9)  # fmt: skip
-    panels[1].plot(minutes, 1e3 * (part["stored_kwh"] - stored.max()), color=OTHER)
-    panels[1].set_ylabel("stored, less\nfull [Wh]")
+    panels[1].plot(minutes, scale * (part["stored_kwh"] - stored.max()), color=OTHER)
+    panels[1].set_ylabel(f"stored, less\nfull [{unit}]")
     panels[1].set_xlabel("minutes since the day began")
     return figure

@@ -59,7 +59,7 @@ def meter_rise(runs: list[Run], source: str, span_s: float = 4.0) -> Figure:
     matplotlib.figure.Figure
         Printed power as a share of the way from idle to the median of the busy seconds.
     """
-    figure, axes = plt.subplots(figsize=(8, 3.2))
+    figure, axes = plt.subplots(figsize=(8, 3.0 + 0.12 * len(runs)))
     for i, run in enumerate(runs):
         first, last, _ = run.busy_span()
         samples = run.samples
@@ -67,13 +67,14 @@ def meter_rise(runs: list[Run], source: str, span_s: float = 4.0) -> Figure:
         idle = run.idle_before_load_w()
         near = samples["time_s"].between(first - 1, first + span_s)
         share = (samples["power_w"][near] - idle) / (busy - idle)
-        label = f"{run.configuration.model} {run.configuration.hardware}: {run.name[-12:]}"
+        label = run.name.replace("_", " ")
         shade = (MEASURED, PAPER, GENERATED, OTHER, "#CC79A7", "#888888")[i % 6]
         axes.plot(
             samples["time_s"][near] - first,
             share,
             marker=MARKERS[i % 6],
             ms=4,
+            ls=("-", ":")[i // 6 % 2],
             label=label,
             c=shade,
         )
@@ -81,7 +82,7 @@ def meter_rise(runs: list[Run], source: str, span_s: float = 4.0) -> Figure:
     axes.set_xlabel("time from the first request [s]")
     axes.set_ylabel("share of the way\nfrom idle to busy")
     axes.set_title(f"what the meter prints when work begins ({source})", loc="left", fontsize=10)
-    axes.legend(fontsize=8)
+    figure.legend(loc="outside lower center", ncols=2, fontsize=9)
     return figure
 
 

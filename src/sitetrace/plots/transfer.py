@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from textwrap import fill
 
 import matplotlib.pyplot as plt
@@ -54,18 +55,23 @@ def machines(table: pd.DataFrame) -> Figure:
     order = list(dict.fromkeys(table["to"]))
     grid = table.pivot(index="from", columns="to", values="energy_error_signed_pct")
     grid = grid.loc[[name for name in [*order, "later model"] if name in grid.index], order]
-    short = [fill(name.split("/")[-1].replace("-Instruct", ""), 13) for name in order]
     figure, axes = plt.subplots(figsize=(8, 4.6))
     sns.heatmap(
-        grid, annot=True, fmt="+.1f", cmap="cividis", center=0.0, ax=axes, cbar=False,
-        xticklabels=short, yticklabels=[name.split("/")[-1] for name in grid.index],
-        linewidths=1.0,
+        grid, annot=True, fmt="+.1f", cmap="PuOr_r", center=0.0, ax=axes, cbar=False,
+        xticklabels=[_stacked(name) for name in order],
+        yticklabels=[_stacked(name) for name in grid.index], linewidths=1.0,
     )  # fmt: skip
     axes.set_xlabel("judged on")
     axes.set_ylabel("fitted on")
     axes.tick_params(axis="x", rotation=0)
     axes.tick_params(axis="y", rotation=0)
     return figure
+
+
+def _stacked(name: str) -> str:
+    """Break a configuration into lines short enough for a column."""
+    model, _, gpus = re.sub("-(Instruct|it)\\b", "", name.split("/")[-1]).partition(" ")
+    return "\n".join([*fill(model.replace("-", "- "), 11).replace("- ", "-").split("\n"), gpus])
 
 
 def saturated(table: pd.DataFrame) -> Figure:

@@ -6,6 +6,7 @@ import matplotlib.pyplot as plt
 import numpy as np
 import pandas as pd
 from matplotlib.figure import Figure
+from matplotlib.ticker import NullLocator
 
 from sitetrace.plots.style import BAND, GENERATED, MARKERS, MEASURED, OTHER, PAPER
 
@@ -132,6 +133,9 @@ def learning(curve: pd.DataFrame, published: np.ndarray) -> Figure:
     edge = np.full(published.size, seconds.max() * 1.4)
     axes.plot(edge, published, "_", color=PAPER, ms=16, label="the paper's validation losses")
     axes.set_xscale("log")
+    axes.xaxis.set_minor_locator(NullLocator())
+    ticks = [25 * 2**k for k in range(10) if seconds.min() < 50 * 2**k < 4 * seconds.max()]
+    axes.set_xticks(ticks, ticks)
     axes.set_xlabel("seconds of recording fitted on")
     axes.set_ylabel("cross-entropy [nats a bin]")
     axes.legend(fontsize=9)
@@ -163,5 +167,5 @@ def features(study: pd.DataFrame) -> Figure:
     axes.set_xticks(place, study["features"])
     axes.set_xlabel("set of features")
     axes.set_ylabel("information ratio")
-    axes.legend(fontsize=9)
+    figure.legend(loc="outside upper center", ncols=3, fontsize=9)
     return figure
