@@ -56,13 +56,13 @@ def cdfs(powers: dict[str, dict], source: str) -> Figure:
             axes.plot(np.median(drawn, axis=1), SHARES, line, color=GENERATED, label=label)
             axes.plot(np.quantile(measured_w, SHARES), SHARES, line, color=MEASURED,
                       label=f"{source}, {span}")  # fmt: skip
-        axes.set_title(_short(judged), fontsize=9, loc="left")
+        axes.set_title(_short(judged), loc="left")
         axes.set_xlabel("power [W]")
         axes.set_ylabel("share below")
     for axes in panels.flat[len(powers) :]:
         axes.set_visible(False)
     handles, names = panels.flat[0].get_legend_handles_labels()
-    figure.legend(handles, names, loc="outside upper center", ncols=2, fontsize=9)
+    figure.legend(handles, names, loc="outside upper center", ncols=2)
     return figure
 
 
@@ -92,10 +92,10 @@ def quantiles(spans: dict, source: str) -> Figure:
         axes.plot(wanted, np.median(drawn, axis=1), ".", ms=3, color=GENERATED, label="median draw")
         axes.axline((wanted.mean(), wanted.mean()), slope=1, color=MEASURED, lw=1, label="equal")
         step = "native step" if clock == "native" else "1 s means"
-        axes.set_title(f"{step}, {span}", fontsize=10, loc="left")
+        axes.set_title(f"{step}, {span}", loc="left")
         axes.set_xlabel(f"{source} quantile [W]")
         axes.set_ylabel("generated quantile [W]")
-    panels[0, 0].legend(fontsize=9)
+    panels[0, 0].legend()
     return figure
 
 
@@ -140,11 +140,11 @@ def state_quantiles(
         axes.fill_between(expected, *scale, color=BAND, lw=0, label="Gaussian, then labelled")
         axes.plot(expected, found, ".", ms=4, color=MEASURED, label=source)
         axes.axline((0, 0), slope=1, color=GENERATED, lw=1, label="Gaussian")
-        axes.set_title(f"state at {mixture.mean_w[k]:.0f} W, n = {found.size}", fontsize=10,
+        axes.set_title(f"state at {mixture.mean_w[k]:.0f} W, n = {found.size}",
                        loc="left")  # fmt: skip
         axes.set_xlabel("normal quantile")
         axes.set_ylabel("(power - mean) / sd")
-    panels[0, 0].legend(fontsize=9)
+    panels[0, 0].legend()
     return figure
 
 
@@ -173,11 +173,11 @@ def residual_memory(tables: dict[str, pd.DataFrame], dt_s: float, source: str) -
                           label="shuffled, 95%")  # fmt: skip
         axes.plot(lag_s, table["acf"], "o-", color=MEASURED, label=source)
         axes.axhline(0, color="#888888", lw=0.8)
-        axes.set_title(title, fontsize=9, loc="left")
+        axes.set_title(title, loc="left")
         axes.set_xlabel("lag [s]")
         axes.set_ylabel("autocorrelation")
         axes.set_ylim(-1, 1)
-    panels[0, 0].legend(fontsize=9, loc="lower left")
+    panels[0, 0].legend(loc="lower left")
     return figure
 
 
@@ -204,7 +204,7 @@ def published_shift(shifts: pd.DataFrame, stay: float) -> Figure:
     left.axhline(0, color=MEASURED, lw=0.8)
     left.set_xlabel("probability that a bin keeps its state")
     left.set_ylabel("energy shift by AR(1) [%]")
-    left.legend(fontsize=9)
+    left.legend()
     chosen = shifts[shifts["stay"] == stay]
     right.plot(chosen["shift_pct"], chosen["rise_pct"], "o", color=PAPER)
     right.axhline(0, color=MEASURED, lw=0.8)
@@ -237,10 +237,10 @@ def simulated_memory(drawn: pd.DataFrame, dt_s: float) -> Figure:
             lag_s = dt_s * np.arange(1, row.acf.size + 1)
             axes.plot(lag_s, row.acf, style, color=color, lw=1.8, label=name)
         kept = "drawn anew in every bin" if stay == 0 else f"kept with probability {stay:g}"
-        axes.set_title(f"state {kept}", fontsize=10, loc="left")
+        axes.set_title(f"state {kept}", loc="left")
         axes.set_xlabel("lag [s]")
     panels[0].set_ylabel("autocorrelation")
-    panels[0].legend(fontsize=9)
+    panels[0].legend()
     return figure
 
 
@@ -279,9 +279,12 @@ def sources(drawn: pd.DataFrame, paper: pd.DataFrame, source: str) -> Figure:
     panels[1].set_yscale("log")
     panels[1].set_xticks(range(len(SOURCES)), SOURCES)
     panels[1].set_xlabel("where the states come from")
-    panels[0].set_title(f"judged on {source} runs", fontsize=10, loc="left")
-    figure.legend(*panels[0].get_legend_handles_labels(), loc="outside lower center", ncols=2,
-                  fontsize=9)  # fmt: skip
+    panels[0].set_title(f"judged on {source} runs", loc="left")
+    figure.legend(
+        *panels[0].get_legend_handles_labels(),
+        loc="outside lower center",
+        ncols=2,
+    )
     return figure
 
 
@@ -304,7 +307,7 @@ def ends(table: pd.DataFrame) -> Figure:
         left.plot(part["gap_pct"], part["idle_s"], "o", color=color, label=name)
     left.set_xlabel("mixture mean above training mean [%]")
     left.set_ylabel("idle time implied [s of ten minutes]")
-    left.legend(fontsize=9)
+    left.legend()
     part = table[table["main"]]
     for column, marker, color, name in (
         ("mixture_sd_w", "s", MEASURED, "mixture as published"),
@@ -316,5 +319,5 @@ def ends(table: pd.DataFrame) -> Figure:
     right.set_xlabel("mixture mean above training mean [%]")
     right.set_ylabel("predicted less published sd [%]")
     right.set_ylim(None, 6)
-    right.legend(fontsize=9, loc="upper left")
+    right.legend(loc="upper left")
     return figure

@@ -46,12 +46,12 @@ def both_forms(paper: pd.DataFrame, ours: pd.DataFrame) -> Figure:
     axes.set_xscale("log")
     axes.set_xticks(TICKS_PCT, [f"{tick:g}" for tick in TICKS_PCT])
     axes.xaxis.set_minor_formatter(NullFormatter())
-    axes.set_yticks(range(len(names)), [name.replace("_", " ") for name in names], fontsize=9)
+    axes.set_yticks(range(len(names)), [name.replace("_", " ") for name in names])
     axes.set_ylim(len(names) - 0.4, -0.6)
     all_pct = pd.concat([paper, ours])[["median_pct", "pooled_pct"]].to_numpy()
     axes.set_xlim(0.8 * max(all_pct.min(), LEAST_PCT), 1.3 * all_pct.max())
     axes.set_xlabel("absolute energy error [%] (dotted: 5%)")
-    figure.legend(loc="outside upper center", ncols=2, fontsize=9)
+    figure.legend(loc="outside upper center", ncols=2)
     return figure
 
 
@@ -76,8 +76,8 @@ def signed(parts: pd.DataFrame, names: pd.Series) -> Figure:
     axes.hlines(place, low, high, color=BAND, lw=6, label="range of the draws")
     axes.plot(parts["energy_error_signed_pct"], place, "o", color=GENERATED, label="median draw")
     axes.axvline(0, color=MEASURED, lw=0.8)
-    axes.set_yticks(place, names, fontsize=9)
+    axes.set_yticks(place, names)
     axes.set_ylim(len(parts) - 0.4, -0.6)
     axes.set_xlabel("signed energy error [%]: above 0, too much energy")
-    figure.legend(loc="outside upper center", ncols=2, fontsize=9)
+    figure.legend(loc="outside upper center", ncols=2)
     return figure

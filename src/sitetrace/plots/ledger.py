@@ -36,13 +36,19 @@ def verdicts(counts: pd.DataFrame) -> Figure:
     left = pd.Series(0, index=counts.index)
     for verdict in counts:
         axes.barh(
-            counts.index, counts[verdict], left=left, color=COLOURS[verdict], height=0.7,
-            edgecolor="white", linewidth=0.5, label=verdict,
-        )  # fmt: skip
+            counts.index,
+            counts[verdict],
+            left=left,
+            color=COLOURS[verdict],
+            height=0.7,
+            edgecolor="white",
+            linewidth=0.5,
+            label=verdict,
+        )
         left += counts[verdict]
     axes.invert_yaxis()
     axes.grid(axis="y", visible=False)
     axes.set_xlabel("results of the paper [numbers]")
     axes.set_ylabel("chapter")
-    axes.legend(loc="lower left", bbox_to_anchor=(0, 1.0), ncols=3, fontsize=9)
+    axes.legend(loc="lower left", bbox_to_anchor=(0, 1.0), ncols=3)
     return figure

@@ -99,11 +99,9 @@ def place(ranks: pd.DataFrame) -> Figure:
     for i, j in np.ndindex(values.shape):
         dark = values.iloc[i, j] > 0.55 * len(values)
         color = "white" if dark else "black"
-        axes.text(
-            j, i, f"{values.iloc[i, j]:.1f}", ha="center", va="center", color=color, fontsize=9
-        )
-    axes.set_xticks(range(values.shape[1]), values.columns, fontsize=9, rotation=40, ha="right")
-    axes.set_yticks(range(len(values)), values.index, fontsize=9)
+        axes.text(j, i, f"{values.iloc[i, j]:.1f}", ha="center", va="center", color=color)
+    axes.set_xticks(range(values.shape[1]), values.columns, rotation=40, ha="right")
+    axes.set_yticks(range(len(values)), values.index)
     axes.grid(visible=False)
     return figure
 
@@ -140,5 +138,5 @@ def cost(table: pd.DataFrame) -> Figure:
     panels[0].set_xlabel("numbers decided by the fit")
     panels[1].set_xlabel("time of generation\n[drawing as many normal numbers]")
     handles, names = panels[0].get_legend_handles_labels()
-    figure.legend(handles, names, loc="outside lower center", ncols=4, fontsize=9)
+    figure.legend(handles, names, loc="outside lower center", ncols=4)
     return figure

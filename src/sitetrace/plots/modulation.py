@@ -51,17 +51,22 @@ def curves(table: pd.DataFrame) -> Figure:
                 shed = np.concatenate([[0.0], line["shed_pct"]])
                 cost = np.concatenate([[1.0], line[column]])
                 axes.plot(
-                    shed, cost, color=COLORS[lever], marker=MARKS[lever], ms=4,
-                    label=_name(lever, seen), zorder=1 if lever == "clock" else 2,
-                )  # fmt: skip
+                    shed,
+                    cost,
+                    color=COLORS[lever],
+                    marker=MARKS[lever],
+                    ms=4,
+                    label=_name(lever, seen),
+                    zorder=1 if lever == "clock" else 2,
+                )
             if column.startswith("ttft"):
                 axes.set_yscale("log")
-            axes.set_title("" if i else label, fontsize=10, loc="left")
-        row[0].set_ylabel(f"{rate:g} requests/s\na server", fontsize=10)
+            axes.set_title("" if i else label, loc="left")
+        row[0].set_ylabel(f"{rate:g} requests/s\na server")
     for axes in panels[-1]:
         axes.set_xlabel("shed [% of usual]")
     handles, labels = panels[0, 0].get_legend_handles_labels()
-    figure.legend(handles, labels, loc="outside upper center", ncols=2, fontsize=9)
+    figure.legend(handles, labels, loc="outside upper center", ncols=2)
     return figure
 
 
@@ -91,7 +96,7 @@ def steps(courses: dict[str, np.ndarray], tick_s: float) -> Figure:
     axes.set_xlim(0, 90)
     axes.set_xlabel("time after the command [s]")
     axes.set_ylabel("shed [% of usual]")
-    figure.legend(loc="outside upper center", ncols=2, fontsize=9)
+    figure.legend(loc="outside upper center", ncols=2)
     return figure
 
 
@@ -130,12 +135,12 @@ def calls(courses: dict, share: float) -> Figure:
         axes.plot(minutes, followed, color=GENERATED, lw=1.1, label="set-point followed")
         clock = usual.tick_s * np.arange(usual.power_w.size) / 60
         axes.plot(clock, course["setpoint_w"] / 1e3, color=MEASURED, lw=1.6, label="set-point")
-        axes.set_title(label.replace("γ", "rule: γ"), fontsize=10, loc="left")
+        axes.set_title(label.replace("γ", "rule: γ"), loc="left")
         axes.set_ylim(0)
-    figure.supxlabel("time [min]", fontsize=10)
-    figure.supylabel("row power [kW]", fontsize=10)
+    figure.supxlabel("time [min]")
+    figure.supylabel("row power [kW]")
     handles, labels = panels[0, 0].get_legend_handles_labels()
-    figure.legend(handles, labels, loc="outside upper center", ncols=4, fontsize=9)
+    figure.legend(handles, labels, loc="outside upper center", ncols=4)
     return figure
 
 
@@ -173,7 +178,7 @@ def waits(courses: dict, share: float, bound_s: float) -> Figure:
     axes.set_yscale("log")
     axes.set_xlabel("time of arrival [min]")
     axes.set_ylabel("median TTFT [s]")
-    figure.legend(loc="outside upper center", ncols=3, fontsize=9)
+    figure.legend(loc="outside upper center", ncols=3)
     return figure
 
 
@@ -204,9 +209,9 @@ def tracking(courses: dict, labels: list[str], tick_s: float) -> Figure:
             axes.plot(minutes, _smooth(power_w) / 1e3, color=COLORS[lever], label=label)
         clock = tick_s * np.arange(setpoint_w.size) / 60
         axes.plot(clock, setpoint_w / 1e3, color=MEASURED, lw=1.6, label="set-point")
-        axes.set_title(signal, fontsize=10, loc="left")
-    figure.supxlabel("time [min]", fontsize=10)
-    figure.supylabel("row power [kW]", fontsize=10)
+        axes.set_title(signal, loc="left")
+    figure.supxlabel("time [min]")
+    figure.supylabel("row power [kW]")
     handles, names = panels[0].get_legend_handles_labels()
-    figure.legend(handles, names, loc="outside upper center", ncols=3, fontsize=9)
+    figure.legend(handles, names, loc="outside upper center", ncols=3)
     return figure

@@ -34,10 +34,10 @@ def by_method(table: pd.DataFrame) -> Figure:
     colors = np.where(table["source"] == "the paper", PAPER, GENERATED)
     axes.barh(place, table["racks"], color=colors, height=0.75)
     for y, racks in zip(place, table["racks"], strict=True):
-        axes.text(racks, y, f" {racks:.0f}", va="center", fontsize=9)
-    axes.set_yticks(place, table["method"], fontsize=9)
+        axes.text(racks, y, f" {racks:.0f}", va="center")
+    axes.set_yticks(place, table["method"])
     for name in groups:
-        axes.text(0, place[names == name].min() - 1.0, name, va="center", fontsize=9, weight="bold")
+        axes.text(0, place[names == name].min() - 1.0, name, va="center", weight="bold")
     axes.set_ylim(place.max() + 0.7, -1.6)
     axes.grid(visible=False, axis="y")
     axes.set_xlabel("racks in the row")
@@ -77,7 +77,7 @@ def peaks(table: pd.DataFrame, limit_kw: float) -> Figure:
     panels[0].set_ylabel("peak, 1 s [kW]")
     panels[1].set_ylabel("less the mean [kW]")
     panels[1].set_xlabel("racks in the row")
-    panels[0].legend(fontsize=9, loc="upper left")
+    panels[0].legend(loc="upper left")
     return figure
 
 
@@ -104,7 +104,7 @@ def spread(table: pd.DataFrame) -> Figure:
     axes.set_ylim(0, None)
     axes.set_xlabel("racks in the row")
     axes.set_ylabel("standard deviation\nof the peak, 1 s [kW]")
-    axes.legend(fontsize=9, loc="upper left")
+    axes.legend(loc="upper left")
     top = 1.45 * float(np.nanmax(table[["between_kw", "within_kw", "expected_kw"]].to_numpy()))
     axes.set_ylim(0, top or 1.0)
     return figure
@@ -147,8 +147,11 @@ def risk(curve: pd.DataFrame) -> Figure:
     panels[1].set_yscale("log")
     panels[1].minorticks_off()
     panels[1].set_xlabel("racks in the row")
-    figure.legend(*panels[0].get_legend_handles_labels(), loc="outside upper center", ncols=3,
-                  fontsize=9)  # fmt: skip
+    figure.legend(
+        *panels[0].get_legend_handles_labels(),
+        loc="outside upper center",
+        ncols=3,
+    )
     return figure
 
 
@@ -181,7 +184,7 @@ def battery(table: pd.DataFrame) -> Figure:
     axes.yaxis.set_major_locator(plt.MaxNLocator(integer=True))
     axes.set_xlabel("usable energy of the battery [kWh]")
     axes.set_ylabel("racks with no exceedance")
-    figure.legend(title="its power", fontsize=9, loc="outside upper center", ncols=len(rates))
+    figure.legend(title="its power", loc="outside upper center", ncols=len(rates))
     return figure
 
 
@@ -214,8 +217,11 @@ def discharge(run: pd.DataFrame, limit_kw: float) -> Figure:
     panels[0].plot(minutes, part["grid_w"] / 1e3, "--", color=PAPER, label="from the grid")
     panels[0].axhline(limit_kw, color=MEASURED, lw=1, ls=":", label="limit")
     panels[0].set_ylabel("power [kW]")
-    figure.legend(*panels[0].get_legend_handles_labels(), loc="outside upper center", ncols=3,
-                  fontsize=9)  # fmt: skip
+    figure.legend(
+        *panels[0].get_legend_handles_labels(),
+        loc="outside upper center",
+        ncols=3,
+    )
     panels[1].plot(minutes, scale * (part["stored_kwh"] - stored.max()), color=OTHER)
     panels[1].set_ylabel(f"stored, less\nfull [{unit}]")
     panels[1].set_xlabel("minutes since the day began")

@@ -58,10 +58,10 @@ def mean_power(table: pd.DataFrame) -> Figure:
         size = {"ms": 12, "mew": 2} if mark == "|" else {"ms": 6}
         axes.plot(table[name], place, mark, color=colour, label=label, **size)
     axes.axvline(0, color=MEASURED, lw=1)
-    axes.set_yticks(place, [short(name) for name in table.index], fontsize=9)
+    axes.set_yticks(place, [short(name) for name in table.index])
     axes.set_ylim(len(table) - 0.4, -0.6)
     axes.set_xlabel("mean power beyond the published training mean [%]")
-    figure.legend(loc="outside upper center", ncols=3, fontsize=9)
+    figure.legend(loc="outside upper center", ncols=3)
     return figure
 
 
@@ -97,7 +97,7 @@ def serving(timelines: dict[str, Timeline], zoom_s: float = 120.0) -> Figure:
     left.set_ylabel("time to first token [s]")
     right.set_xlabel("time from the first request [s]")
     right.set_ylabel("active requests")
-    figure.legend(loc="outside upper center", ncols=3, fontsize=9)
+    figure.legend(loc="outside upper center", ncols=3)
     return figure
 
 

@@ -34,9 +34,9 @@ def nameplate(table: pd.DataFrame, source: str) -> Figure:
     axes.plot(table["mean_share"], place, "o", color=colour, ms=6, label=f"mean ({source})")
     axes.plot(table["max_share"], place, "|", color=colour, ms=12, mew=2, label="greatest sample")
     axes.axvline(1, color=MEASURED, lw=1, ls=":", label="nameplate")
-    axes.set_yticks(place, [short(name) for name in table["server"]], fontsize=9)
+    axes.set_yticks(place, [short(name) for name in table["server"]])
     axes.set_ylim(-0.6, len(table) - 0.4)
     axes.set_xlim(0)
     axes.set_xlabel("power over nameplate of the GPUs that serve")
-    figure.legend(loc="outside upper center", ncols=3, fontsize=9)
+    figure.legend(loc="outside upper center", ncols=3)
     return figure

@@ -30,7 +30,7 @@ def recordings(runs: list[Run], source: str) -> Figure:
         first = run.requests["arrival_s"].iloc[0]
         seconds = run.samples["time_s"] - first
         axes.plot(seconds, run.samples["power_w"], color=MEASURED, lw=0.8)
-        axes.set_title(f"{run.name} ({source})", loc="left", fontsize=9)
+        axes.set_title(f"{run.name} ({source})", loc="left")
         axes.set_ylabel("power [W]")
         if run.engine is not None:
             twin = axes.twinx()
@@ -81,8 +81,8 @@ def meter_rise(runs: list[Run], source: str, span_s: float = 4.0) -> Figure:
     axes.axhline(1, color="#888888", lw=0.8, ls=":")
     axes.set_xlabel("time from the first request [s]")
     axes.set_ylabel("share of the way\nfrom idle to busy")
-    axes.set_title(f"what the meter prints when work begins ({source})", loc="left", fontsize=10)
-    figure.legend(loc="outside lower center", ncols=2, fontsize=9)
+    axes.set_title(f"what the meter prints when work begins ({source})", loc="left")
+    figure.legend(loc="outside lower center", ncols=2)
     return figure
 
 
@@ -107,9 +107,12 @@ def running_requests(run: Run, times_s: np.ndarray, simulated: np.ndarray, sourc
     first = run.requests["arrival_s"].iloc[0]
     counter = run.engine
     axes.step(
-        counter["time_s"] - first, counter["running"], where="post", color=MEASURED,
+        counter["time_s"] - first,
+        counter["running"],
+        where="post",
+        color=MEASURED,
         label=f"engine's counter ({source})",
-    )  # fmt: skip
+    )
     axes.step(
         times_s - first, simulated, where="post", color=GENERATED, ls="--", label="simulated engine"
     )

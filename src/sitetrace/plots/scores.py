@@ -60,7 +60,7 @@ def band_over_line(run: Run, draws: list[PowerTrace], source: str, zoom_s: float
     middle = 0.4 * max(seconds.iloc[-1], zoom_s)
     panels[1].set_xlim(middle, middle + zoom_s)
     panels[1].set_xlabel("time from the first request [s]")
-    panels[0].legend(loc="lower left", bbox_to_anchor=(0, 1.0), ncols=3, fontsize=9)
+    panels[0].legend(loc="lower left", bbox_to_anchor=(0, 1.0), ncols=3)
     return figure
 
 
@@ -99,7 +99,7 @@ def distribution_and_acf(
     left.set_ylabel("share of samples below")
     right.set_xlabel("lag [s]")
     right.set_ylabel("autocorrelation")
-    left.legend(fontsize=9)
+    left.legend()
     return figure
 
 
@@ -132,16 +132,21 @@ def energy_errors(table: pd.DataFrame, paper_pct: np.ndarray, source: str) -> Fi
             error_pct, place, MARKERS[i % 6], color=colors[i % 5], ms=6 if i else 8, label=method
         )
     axes.plot(
-        paper_pct, np.full(paper_pct.size, len(judged)), "|", color=PAPER, ms=14, mew=1.5,
+        paper_pct,
+        np.full(paper_pct.size, len(judged)),
+        "|",
+        color=PAPER,
+        ms=14,
+        mew=1.5,
         label="paper, each configuration",
-    )  # fmt: skip
+    )
     axes.axvline(5, color=PAPER, ls=":", lw=1)
     axes.set_xscale("log")
     axes.set_yticks(range(len(judged) + 1), [*judged, "paper: 25 configurations"])
     axes.set_ylim(len(judged) + 0.6, -0.6)
     axes.set_xlabel("absolute energy error [%] (dotted: 5%)")
-    axes.set_title(f"judged on {source} runs", loc="left", fontsize=10)
-    figure.legend(loc="outside lower center", ncols=3, fontsize=9)
+    axes.set_title(f"judged on {source} runs", loc="left")
+    figure.legend(loc="outside lower center", ncols=3)
     return figure
 
 
@@ -168,7 +173,7 @@ def save_comparison(path: Path | str, recording: Run | pd.DataFrame, draws: list
     axes.set_xlim(0, seconds.iloc[-1])
     axes.set_xlabel("time from the first sample [s]")
     axes.set_ylabel("power [W]")
-    axes.legend(loc="lower left", bbox_to_anchor=(0, 1.0), ncols=3, fontsize=9)
+    axes.legend(loc="lower left", bbox_to_anchor=(0, 1.0), ncols=3)
     with replacing(path) as temporary:
         figure.savefig(temporary, format="png", dpi=150)
     plt.close(figure)

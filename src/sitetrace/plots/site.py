@@ -28,7 +28,7 @@ def _panels(scenes: list[Scene], height: float, **shared: bool) -> tuple[Figure,
     size = (8, 0.6 + height * len(scenes))
     figure, panels = plt.subplots(len(scenes), 1, figsize=size, squeeze=False, **shared)
     for axes, scene in zip(panels[:, 0], scenes, strict=True):
-        axes.set_title(scene.label, loc="left", fontsize=10)
+        axes.set_title(scene.label, loc="left")
     return figure, list(panels[:, 0])
 
 
@@ -61,7 +61,7 @@ def profile(scenes: list[Scene]) -> Figure:
             axes.step(table["hour"], table["power_kw"], where="post", color=colour, label=label)
         _of_paper(axes, scene, {"peak_kw": "paper, peak", "mean_kw": "paper, mean"})
         axes.set_ylabel("facility [kW]")
-        axes.legend(fontsize=9, ncols=4, loc="upper left")
+        axes.legend(ncols=4, loc="upper left")
         axes.margins(y=0.25)
     panels[-1].set_xlabel("hour of the day")
     panels[-1].set_xticks(np.arange(0, scenes[-1].setup.hours + 1, 3))
@@ -89,7 +89,7 @@ def methods(scenes: list[Scene]) -> Figure:
             axes.step(hours, power_w / 1e3, where="post", **style)
         axes.set_ylabel("facility [kW]")
         axes.set_ylim(bottom=0)
-        axes.legend(fontsize=9, ncols=4, loc="lower left")
+        axes.legend(ncols=4, loc="lower left")
     panels[-1].set_xlabel("hour of the day")
     panels[-1].set_xticks(np.arange(0, scenes[-1].setup.hours + 1, 3))
     return figure
@@ -120,7 +120,7 @@ def durations(scenes: list[Scene]) -> Figure:
         axes.plot([0, 1, 5], points, marker, color=PAPER, label=f"paper, run {row.run}")
     axes.set_xlabel("share of the time [%]")
     axes.set_ylabel("power over its mean")
-    axes.legend(fontsize=9)
+    axes.legend()
     return figure
 
 
@@ -170,16 +170,16 @@ def flattening(scenes: list[Scene]) -> Figure:
     few = f"two parts, by {FEW} servers"
     for axes, scene in zip(panels.flat, scenes, strict=False):
         _curve(axes, scene.curve, scene.foretold, "theory", GENERATED, few)
-        axes.set_title(scene.label, loc="left", fontsize=9)
+        axes.set_title(scene.label, loc="left")
     table = read_paper_table("cov_by_servers")
     law = hierarchy.law_through_ends(table)
     axes = panels.flat[len(scenes)]
     _curve(axes, table, law, "cov_theory", PAPER, "two parts, through both ends")
-    axes.set_title("paper, run A", loc="left", fontsize=9)
+    axes.set_title("paper, run A", loc="left")
     for spare in panels.flat[count:]:
         spare.remove()
-    figure.supxlabel("servers", fontsize=10)
-    figure.supylabel("coefficient of variation", fontsize=10)
+    figure.supxlabel("servers")
+    figure.supylabel("coefficient of variation")
     return figure
 
 
@@ -199,7 +199,7 @@ def _curve(
     axes.set_xticks(servers, [str(n) for n in servers])
     axes.minorticks_off()
     axes.set_yticks([0.02, 0.05, 0.1, 0.2, 0.5], ["0.02", "0.05", "0.1", "0.2", "0.5"])
-    axes.legend(fontsize=9, loc="lower left")
+    axes.legend(loc="lower left")
 
 
 def resolutions(table: pd.DataFrame) -> Figure:
@@ -225,5 +225,5 @@ def resolutions(table: pd.DataFrame) -> Figure:
     axes.minorticks_off()
     axes.set_xlabel("length of the means")
     axes.set_ylabel("peak over mean")
-    figure.legend(loc="outside upper center", ncols=2, fontsize=9)
+    figure.legend(loc="outside upper center", ncols=2)
     return figure

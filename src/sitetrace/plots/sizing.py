@@ -51,13 +51,13 @@ def peaks(table: pd.DataFrame, paper: str) -> Figure:
             )
         if site == paper:
             _paper_marks(axes)
-        axes.set_title(site.replace("_", " "), loc="left", fontsize=10)
+        axes.set_title(site.replace("_", " "), loc="left")
         axes.set_xlim(0, max(1.1, 1.1 * wide["peak"].max() / full_mw))
         axes.invert_yaxis()
         axes.margins(y=0.15)
     panels[-1, 0].set_xlabel("facility power over the nameplate of its servers")
     handles, labels = panels[-1, 0].get_legend_handles_labels()
-    figure.legend(handles, labels, loc="outside upper center", ncols=2, fontsize=9)
+    figure.legend(handles, labels, loc="outside upper center", ncols=2)
     return figure
 
 
@@ -99,10 +99,10 @@ def ramps(table: pd.DataFrame) -> Figure:
             style = {"ms": 5, "capsize": 2, "color": COLOURS[method], "label": method}
             axes.errorbar(at, part["value"], spread, fmt=MARK[method], **style)
         axes.axhline(0, color=MEASURED, lw=0.8)
-        axes.set_title(site.replace("_", " "), loc="left", fontsize=10)
+        axes.set_title(site.replace("_", " "), loc="left")
         axes.set_ylabel("ramp [% of mean]")
     handles, labels = panels[0, 0].get_legend_handles_labels()
-    figure.legend(handles, labels, loc="outside upper center", ncols=3, fontsize=9)
+    figure.legend(handles, labels, loc="outside upper center", ncols=3)
     panels[-1, 0].set_xticks(list(place.values()), list(STEPS.values()))
     panels[-1, 0].set_xlabel("length of the means between which the ramp lies")
     return figure

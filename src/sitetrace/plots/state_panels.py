@@ -48,7 +48,7 @@ def histograms(panels: dict[str, tuple[np.ndarray, Mixture]]) -> Figure:
     figure, grid = plt.subplots(rows, columns, figsize=(8, 2.6 * rows + 0.2), squeeze=False)
     for axes, (title, (power_w, mixture)) in zip(grid.flat, panels.items(), strict=False):
         _histogram(axes, power_w, mixture, GENERATED)
-        axes.set_title(title, loc="left", fontsize=10)
+        axes.set_title(title, loc="left")
         axes.set_xlabel(WATTS)
     for axes in grid.flat[len(panels) :]:
         axes.set_visible(False)
@@ -83,7 +83,7 @@ def bic_curves(ours: pd.DataFrame, published: pd.DataFrame, source: str) -> Figu
     axes.xaxis.set_major_locator(mpl.ticker.MaxNLocator(integer=True))
     axes.set_xlabel("number of states K")
     axes.set_ylabel("BIC, normalised")
-    figure.legend(loc="outside lower center", ncols=3, fontsize=9)
+    figure.legend(loc="outside lower center", ncols=3)
     return figure
 
 
@@ -162,7 +162,7 @@ def dwell_times(table: pd.DataFrame, curve: pd.DataFrame) -> Figure:
     right.set_xlabel("time t [s]")
     right.set_ylabel("share of stays longer than t")
     for axes in (left, right):
-        axes.legend(fontsize=9)
+        axes.legend()
     return figure
 
 
@@ -219,12 +219,17 @@ def published(table: pd.DataFrame) -> Figure:
             height, part["mean"] - part["sigma"], part["mean"] + part["sigma"], color=color, lw=1.6
         )
         axes.scatter(
-            part["mean"], height, s=6 + 300 * part["weight"], color=color, alpha=0.55, lw=0,
+            part["mean"],
+            height,
+            s=6 + 300 * part["weight"],
+            color=color,
+            alpha=0.55,
+            lw=0,
             label=gpu,
-        )  # fmt: skip
+        )
     axes.axvline(1, color=MEASURED, ls=":", lw=1.2)
     names = [name.replace("deepseek-r1-distill", "deepseek").replace("_", " ") for name in place]
-    axes.set_yticks(range(len(names)), names, fontsize=9)
+    axes.set_yticks(range(len(names)), names)
     axes.set_ylim(len(names) - 0.4, -0.6)
     axes.set_xlabel("power of a state, share of GPUs × nameplate (TDP)")
     axes.legend(loc="lower right", markerscale=0.6)
@@ -272,7 +277,7 @@ def beside(power_w: np.ndarray, fitted: Mixture, known: Mixture, name: str, sour
     for axes, label in ((left, "density [1/W]"), (right, "share of samples below")):
         axes.set_xlabel(WATTS)
         axes.set_ylabel(label)
-    figure.legend(loc="outside lower center", ncols=3, fontsize=9)
+    figure.legend(loc="outside lower center", ncols=3)
     return figure
 
 
@@ -295,14 +300,18 @@ def batch_limits(table: pd.DataFrame) -> Figure:
         for axes, column in zip(panels, ("mean_w", "width_w"), strict=True):
             label = model if axes is panels[0] else None
             axes.plot(
-                part["batch_limit"], part[column], f"{MARKERS[number % len(MARKERS)]}-",
-                color=colours[number % len(colours)], ms=4, label=label,
-            )  # fmt: skip
+                part["batch_limit"],
+                part[column],
+                f"{MARKERS[number % len(MARKERS)]}-",
+                color=colours[number % len(colours)],
+                ms=4,
+                label=label,
+            )
     for axes, label in zip(panels, ("mean", "5% to 95%"), strict=True):
         axes.set_xscale("log", base=2)
         axes.xaxis.set_major_formatter(mpl.ticker.ScalarFormatter())
         axes.set_ylim(0)
         axes.set_xlabel("batch limit")
         axes.set_ylabel(f"power a GPU, {label} [W]")
-    figure.legend(loc="outside lower center", ncols=3, fontsize=9)
+    figure.legend(loc="outside lower center", ncols=3)
     return figure

@@ -73,5 +73,5 @@ def state_count(free_runs: pd.DataFrame, bic: pd.DataFrame) -> Figure:
         axes.xaxis.set_major_locator(mpl.ticker.MaxNLocator(integer=True))
         axes.axvline(10, color=PAPER, ls=":", lw=1.4, label="the paper's K = 10")
         axes.set_xlabel("number of states K")
-        axes.legend(fontsize=8)
+        axes.legend()
     return figure

@@ -17,7 +17,12 @@ def use_style() -> None:
             "figure.constrained_layout.use": True,
             "figure.figsize": (8.0, 3.4),
             "figure.dpi": 110,
-            "font.size": 10,
+            # a figure shrinks to less than half its size on a phone
+            "font.size": 12,
+            "axes.titlesize": 12,
+            "xtick.labelsize": 11,
+            "ytick.labelsize": 11,
+            "legend.fontsize": 11,
             "axes.grid": True,
             "axes.axisbelow": True,
             "grid.color": "#DDDDDD",

@@ -84,7 +84,7 @@ def meter_profiles(
     right.set_xlabel("lag + renewal/2 [s]")
     left.set_ylabel("loss above the least")
     handles, labels = left.get_legend_handles_labels()
-    figure.legend(handles, labels, loc="outside upper center", ncols=3, fontsize=9)
+    figure.legend(handles, labels, loc="outside upper center", ncols=3)
     return figure
 
 
@@ -116,11 +116,11 @@ def microscopes(
         axes.plot(view["time_s"], view["mean_w"], color=GENERATED, label="expected reading")
         seen = readings[name]
         axes.plot(seen["time_s"], seen["measured"], "o", color=MEASURED, ms=5, label=source)
-        axes.set_title(name.replace("_", " "), loc="left", fontsize=10)
+        axes.set_title(name.replace("_", " "), loc="left")
         axes.set_ylabel("power [W]")
     rows[-1, 0].set_xlabel("time [s]")
     handles, labels = rows[0, 0].get_legend_handles_labels()
-    figure.legend(handles, labels, loc="outside upper center", ncols=4, fontsize=9)
+    figure.legend(handles, labels, loc="outside upper center", ncols=4)
     return figure
 
 
@@ -158,9 +158,9 @@ def surfaces(
     left.set_xlabel("sequences decoding")
     right.set_xlabel("prompt tokens in the step")
     left.set_ylabel("power of a GPU [W]")
-    right.legend(fontsize=9, loc="lower right", ncols=len(laws))
+    right.legend(loc="lower right", ncols=len(laws))
     handles, labels = left.get_legend_handles_labels()
-    figure.legend(handles, labels, loc="outside upper center", ncols=2, fontsize=9)
+    figure.legend(handles, labels, loc="outside upper center", ncols=2)
     return figure
 
 
@@ -191,7 +191,7 @@ def minutes(lines: dict[str, pd.DataFrame], source: str) -> Figure:
             axes.set_ylim(low - 0.05 * (high - low), high + 0.05 * (high - low))
             axes.set_xlim(table["time_s"].iloc[0], table["time_s"].iloc[-1])
             kind = f"recorded ({source})" if column == "measured" else column
-            axes.set_title(f"{name.replace('_', ' ')}: {kind}", loc="left", fontsize=10)
+            axes.set_title(f"{name.replace('_', ' ')}: {kind}", loc="left")
             axes.set_ylabel("power [W]")
         pair[0].tick_params(labelbottom=False)
     rows[-1].set_xlabel("time from the begin of the judged seconds [s]")
@@ -226,7 +226,7 @@ def parts(scored: pd.DataFrame) -> Figure:
     panels[0].set_yticks(range(len(names)), names)
     panels[0].set_ylim(len(names) - 0.4, -0.6)
     handles, labels = panels[0].get_legend_handles_labels()
-    figure.legend(handles, labels, loc="outside upper center", ncols=1, fontsize=9)
+    figure.legend(handles, labels, loc="outside upper center", ncols=1)
     return figure
 
 
@@ -255,9 +255,9 @@ def memory(lines: dict[str, dict[str, np.ndarray]], dt_s: float) -> Figure:
             lag_s = dt_s * np.arange(1, len(values) + 1)
             axes.plot(lag_s, values, color=color, marker=mark, ms=4, label=label)
         axes.axhline(0, color="#888888", lw=0.8)
-        axes.set_title(name.replace("_", " "), loc="left", fontsize=9)
+        axes.set_title(name.replace("_", " "), loc="left")
         axes.set_xlabel("lag [s]")
     panels[0, 0].set_ylabel("autocorrelation\nof what is left over")
     handles, labels = panels[0, 0].get_legend_handles_labels()
-    figure.legend(handles, labels, loc="outside upper center", ncols=2, fontsize=9)
+    figure.legend(handles, labels, loc="outside upper center", ncols=2)
     return figure

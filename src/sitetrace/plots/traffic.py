@@ -56,12 +56,15 @@ def rates(drawn: dict[str, dict[str, list[pd.DataFrame]]], thin: float) -> Figur
             counts = counts / (thin if kind == THINNED else 1)
             label = f"{kind} to {thin:g}, over {thin:g}" if kind == THINNED else kind
             axis.stairs(counts, edges_s / MINUTE_S, baseline=None, label=label, **LOOKS[kind])
-        axis.set_title(name, loc="left", fontsize=10)
+        axis.set_title(name, loc="left")
         axis.set_ylabel("requests/s")
         axis.set_ylim(0)
     axes[-1, 0].set_xlabel("minutes from the first request")
-    figure.legend(*axes[0, 0].get_legend_handles_labels(), loc="outside upper center", ncols=3,
-                  fontsize=9)  # fmt: skip
+    figure.legend(
+        *axes[0, 0].get_legend_handles_labels(),
+        loc="outside upper center",
+        ncols=3,
+    )
     return figure
 
 
@@ -96,11 +99,14 @@ def bunching(drawn: dict[str, dict[str, list[pd.DataFrame]]], thin: float) -> Fi
         axis.set_yscale("log")
         axis.xaxis.set_major_formatter(PLAIN)
         axis.yaxis.set_major_formatter(PLAIN)
-        axis.set_title(name, loc="left", fontsize=10)
+        axis.set_title(name, loc="left")
         axis.set_xlabel("window [s]")
     axes[0, 0].set_ylabel("variance over mean of counts")
-    figure.legend(*axes[0, 0].get_legend_handles_labels(), loc="outside upper center", ncols=2,
-                  fontsize=9)  # fmt: skip
+    figure.legend(
+        *axes[0, 0].get_legend_handles_labels(),
+        loc="outside upper center",
+        ncols=2,
+    )
     return figure
 
 
@@ -129,12 +135,15 @@ def token_lengths(drawn: dict[str, dict[str, list[pd.DataFrame]]]) -> Figure:
                 axis.plot(share, np.percentile(tokens, share), label=label, **LOOKS[kind])
             axis.set_yscale("log")
             axis.yaxis.set_major_formatter(PLAIN)
-        column[0].set_title(name, loc="left", fontsize=10)
+        column[0].set_title(name, loc="left")
         column[1].set_xlabel("percentile of requests")
     axes[0, 0].set_ylabel("prompt [tokens]")
     axes[1, 0].set_ylabel("answer [tokens]")
-    figure.legend(*axes[0, 0].get_legend_handles_labels(), loc="outside upper center", ncols=2,
-                  fontsize=9)  # fmt: skip
+    figure.legend(
+        *axes[0, 0].get_legend_handles_labels(),
+        loc="outside upper center",
+        ncols=2,
+    )
     return figure
 
 
@@ -156,12 +165,15 @@ def weeks(days: dict[str, pd.DataFrame]) -> Figure:
         at = table["time_s"] / DAY_S
         axis.plot(at, table["generated"], color=BAND, lw=1.6, label="generated")
         axis.plot(at, table["recorded"], color=MEASURED, lw=0.7, label="recorded, scaled")
-        axis.set_title(name, loc="left", fontsize=10)
+        axis.set_title(name, loc="left")
         axis.set_ylabel("requests/s")
         axis.set_ylim(0)
     axes[-1, 0].set_xlabel("days")
-    figure.legend(*axes[0, 0].get_legend_handles_labels(), loc="outside upper center", ncols=2,
-                  fontsize=9)  # fmt: skip
+    figure.legend(
+        *axes[0, 0].get_legend_handles_labels(),
+        loc="outside upper center",
+        ncols=2,
+    )
     return figure
 
 
@@ -188,12 +200,12 @@ def weeks_of_lengths(days: dict[str, pd.DataFrame]) -> Figure:
                       color=MEASURED, label="summaries of clients that have them")  # fmt: skip
         axis.set_yscale("log")
         _name_1_2_5(axis.yaxis)
-        axis.set_title(name, loc="left", fontsize=10)
+        axis.set_title(name, loc="left")
         axis.set_ylabel("mean tokens")
     axes[-1, 0].set_xlabel("days")
     handles, labels = axes[0, 0].get_legend_handles_labels()
     figure.legend([handles[k] for k in (0, 2, 1)], [labels[k] for k in (0, 2, 1)],
-                  loc="outside upper center", ncols=3, fontsize=9)  # fmt: skip
+                  loc="outside upper center", ncols=3)  # fmt: skip
     return figure
 
 
@@ -220,9 +232,12 @@ def slowed(tables: dict[str, pd.DataFrame]) -> Figure:
         axis.set_yscale("log")
         axis.xaxis.set_major_formatter(PLAIN)
         _name_1_2_5(axis.yaxis)
-        axis.set_title(name, loc="left", fontsize=10)
+        axis.set_title(name, loc="left")
         axis.set_xlabel("window [s]")
     axes[0, 0].set_ylabel("variance over mean of counts")
-    figure.legend(*axes[0, 0].get_legend_handles_labels(), loc="outside upper center", ncols=3,
-                  fontsize=9)  # fmt: skip
+    figure.legend(
+        *axes[0, 0].get_legend_handles_labels(),
+        loc="outside upper center",
+        ncols=3,
+    )
     return figure

@@ -57,10 +57,17 @@ def machines(table: pd.DataFrame) -> Figure:
     grid = grid.loc[[name for name in [*order, "later model"] if name in grid.index], order]
     figure, axes = plt.subplots(figsize=(8, 4.6))
     sns.heatmap(
-        grid, annot=True, fmt="+.1f", cmap="PuOr_r", center=0.0, ax=axes, cbar=False,
+        grid,
+        annot=True,
+        fmt="+.1f",
+        cmap="PuOr_r",
+        center=0.0,
+        ax=axes,
+        cbar=False,
         xticklabels=[_stacked(name) for name in order],
-        yticklabels=[_stacked(name) for name in grid.index], linewidths=1.0,
-    )  # fmt: skip
+        yticklabels=[_stacked(name) for name in grid.index],
+        linewidths=1.0,
+    )
     axes.set_xlabel("judged on")
     axes.set_ylabel("fitted on")
     axes.tick_params(axis="x", rotation=0)
@@ -103,14 +110,14 @@ def saturated(table: pd.DataFrame) -> Figure:
                 some["batch_limit"], some["mean_w"], "o", ms=5, mfc=face, color=MEASURED, label=name
             )
         axes.set_xscale("log", base=2)
-        axes.set_title(model, loc="left", fontsize=10)
+        axes.set_title(model, loc="left")
         axes.set_ylim(0, 1.15 * table["mean_w"].max())
     for axes in panels.flat[len(models) :]:
         axes.remove()
     handles, labels = panels.flat[0].get_legend_handles_labels()
-    figure.legend(handles, labels, loc="outside upper center", ncols=4, fontsize=9)
-    figure.supxlabel("batch limit [sequences]", fontsize=10)
-    figure.supylabel("power a GPU [W]", fontsize=10)
+    figure.legend(handles, labels, loc="outside upper center", ncols=4)
+    figure.supxlabel("batch limit [sequences]")
+    figure.supylabel("power a GPU [W]")
     return figure
 
 
@@ -136,5 +143,5 @@ def boards(table: pd.DataFrame) -> Figure:
     axes.axhline(0, color=MEASURED, lw=0.8)
     axes.set_xlabel("idle power of the judged board less the fitted one [W]")
     axes.set_ylabel("energy error [%]")
-    axes.legend(fontsize=9)
+    axes.legend()
     return figure

@@ -31,7 +31,7 @@ def matrices(levels: list[tuple[str, np.ndarray]]) -> Figure:
     )
     for axes, (name, share) in zip(panels[0], levels, strict=True):
         image = axes.imshow(share, vmin=0, vmax=1, cmap="cividis", origin="lower")
-        axes.set_title(name, fontsize=10)
+        axes.set_title(name)
         axes.set_xlabel("next state")
         axes.grid(visible=False)
     panels[0][0].set_ylabel("state before")
@@ -105,7 +105,7 @@ def training(history: dict) -> Figure:
     axes.axvline(history["best_epoch"], color=PAPER, ls=":", label="epoch kept")
     axes.set_xlabel("epoch")
     axes.set_ylabel("cross-entropy [nats a bin]")
-    axes.legend(fontsize=9)
+    axes.legend()
     return figure
 
 
@@ -138,7 +138,7 @@ def learning(curve: pd.DataFrame, published: np.ndarray) -> Figure:
     axes.set_xticks(ticks, ticks)
     axes.set_xlabel("seconds of recording fitted on")
     axes.set_ylabel("cross-entropy [nats a bin]")
-    axes.legend(fontsize=9)
+    axes.legend()
     return figure
 
 
@@ -167,5 +167,5 @@ def features(study: pd.DataFrame) -> Figure:
     axes.set_xticks(place, study["features"])
     axes.set_xlabel("set of features")
     axes.set_ylabel("information ratio")
-    figure.legend(loc="outside upper center", ncols=3, fontsize=9)
+    figure.legend(loc="outside upper center", ncols=3)
     return figure

@@ -78,10 +78,10 @@ def other_power(found: pd.DataFrame, fits: dict[str, dict], constant_w: float) -
                     color=MEASURED, lw=1)  # fmt: skip
         axes.plot(part["gpu_w"], part["other_w"] / 1000, "o", color=MEASURED, label="level")
         axes.axhline(constant_w / 1000, color=PAPER, ls=":", lw=1.6, label="the paper's constant")
-        axes.set_title(node.replace("_", " "), fontsize=10, loc="left")
+        axes.set_title(node.replace("_", " "), loc="left")
     panels[-1, 0].set_xlabel("power of a GPU [W]")
     panels[-1, 0].set_ylim(bottom=0)
-    figure.supylabel("non-GPU power of a server [kW]", fontsize=10)
+    figure.supylabel("non-GPU power of a server [kW]")
     figure.legend(*panels[0, 0].get_legend_handles_labels(), loc="outside upper center", ncols=4)
     return figure
 
