@@ -11,6 +11,8 @@ from sitetrace.trace import Run
 
 MEMORY_SHARE = 0.9
 ATTENTION_EFFICIENCY = 0.5
+# a mixture of experts: sequences at which one more costs half the time of the first
+EXPERTS_BATCH = 4.0
 ARCHITECTURE = ("d_model", "n_layers", "n_kv", "head_dim", "w_bytes")
 
 
@@ -18,7 +20,8 @@ def from_architecture(run: Run, largest_request: int) -> tuple[Server, float]:
     """Limits of an engine and, where architecture and GPU are known, c3, c4 and KV space.
 
     ``c3`` is the time to read a token's keys and values (16 bit) from memory; ``c4`` is the
-    attention of a pair of tokens, ``4 * d_model * n_layers`` FLOP, at half the peak.
+    attention of a pair of tokens, ``4 * d_model * n_layers`` FLOP, at half the peak. With experts
+    a further sequence adds ever less time.
 
     Parameters
     ----------
@@ -47,6 +50,8 @@ def from_architecture(run: Run, largest_request: int) -> tuple[Server, float]:
     except InputError:
         return server, 0.0
     arch = {name: _number(run, table, name, 1.0, 1) for name in ARCHITECTURE}
+    if _number(run, table, "n_experts", 1.0, 0) > 1:
+        server = replace(server, batch_scale=EXPERTS_BATCH)
     # With sliding windows only one layer in so many reads the whole context.
     windowed = _number(run, table, "swa_global_ratio", 0.0, 0.0)
     token_bytes = 4 * arch["n_layers"] * arch["n_kv"] * arch["head_dim"]

@@ -9,7 +9,7 @@ import pandas as pd
 
 from sitetrace.architecture import from_architecture
 from sitetrace.observed import Observed, observe, residuals
-from sitetrace.serving import Server
+from sitetrace.serving import LINEAR, Server, counted
 from sitetrace.trace import Run
 
 C3_ABOVE_FLOOR = 0.3
@@ -53,6 +53,8 @@ def calibrate(runs: list[Run] | Run) -> Server:
         free = FREE[:-1]
     largest = max(_largest_request(each.requests) for each in seen)
     server, c3_floor_s = from_architecture(runs[0], largest)
+    if server.batch_scale < LINEAR and free != FREE_BY_TTFT_ALONE:
+        free = (*free, "batch_scale")
     return _fit(seen, _first_guess(seen, server), c3_floor_s, free)
 
 
@@ -71,7 +73,7 @@ def _first_guess(seen: list[Observed], server: Server) -> Server:
     use = ~np.concatenate(changes) & (batch > 0) & (made > 0)
     if use.sum() >= 8:
         step_s = batch[use] * elapsed_s[use] / made[use]
-        guess["c0_s"], slope_s = _line(batch[use], step_s)
+        guess["c0_s"], slope_s = _line(counted(batch[use], server.batch_scale), step_s)
         # The slope holds what a sequence adds by its context, which the law counts in c3.
         context_s = (1 + C3_ABOVE_FLOOR) * server.c3_s * _mean_context(seen)
         guess["c1_s"] = max(slope_s - context_s, 0.2 * slope_s)

@@ -10,7 +10,15 @@ from __future__ import annotations
 import numpy as np
 from numba import njit
 
-from sitetrace.stepping import CLOCK, LEAP_STEPS, N_RUNNING, NEXT, leap_time, steps_until
+from sitetrace.stepping import (
+    CLOCK,
+    LEAP_STEPS,
+    N_RUNNING,
+    NEXT,
+    decode_time,
+    leap_time,
+    steps_until,
+)
 
 
 @njit(cache=True, inline="always", error_model="numpy")
@@ -105,10 +113,10 @@ def cruise(until, law, limits, clocks, counts, tables, segments):
                 prefill += tokens[row, 0]
                 pairs += 0.5 * tokens[row, 0] * tokens[row, 0]
             steps, mean_context = 1, float(context)
-            clock += law[0] + law[1] * batch + law[2] * prefill + law[3] * context + law[4] * pairs
+            clock += decode_time(law, batch) + law[2] * prefill + law[3] * context + law[4] * pairs
         else:
             steps, prefill = finish[0] - done, 0
-            leap[1], leap[2] = clock, law[0] + law[1] * batch + law[3] * context
+            leap[1], leap[2] = clock, decode_time(law, batch) + law[3] * context
             leap[3] = law[3] * batch
             if context - batch + steps * batch > limits[2]:
                 break

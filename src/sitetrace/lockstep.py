@@ -10,7 +10,7 @@ from __future__ import annotations
 import numpy as np
 from numba import njit
 
-from sitetrace.rendering import LINEAR
+from sitetrace.serving import LINEAR
 from sitetrace.stepping import CLOCK, LEAP_STEPS, N_PREEMPTED, N_RUNNING, NEXT, run_until
 from sitetrace.surface import LIMIT_S, WARM_S
 
@@ -163,7 +163,7 @@ def run_row(stream, server, dials, board, clock, normals, orders):
         By request, in order of arrival: arrival (s), prompt and answer tokens, and a number from 0
         to 1 that chooses the server; shape (n,) each.
     server : tuple of numpy.ndarray
-        Laws by clock, shape (clocks, 5); limits, shape (3,); surfaces by clock, (clocks, 9).
+        Laws by clock, shape (clocks, 6); limits, shape (3,); surfaces by clock, (clocks, 9).
     dials : numpy.ndarray
         By place of the lever: most requests in service in the row, servers that get requests, most
         running sequences of a server, number of the clock; integers, shape (places, 4).

@@ -11,9 +11,8 @@ from sitetrace.evaluation import evaluate
 from sitetrace.kinds import printed
 from sitetrace.meter import Meter
 from sitetrace.readings import Residual, chanced_w, expected_w
-from sitetrace.serving import simulate
+from sitetrace.serving import counted, simulate
 from sitetrace.splits import Part
-from sitetrace.surface import counted
 from sitetrace.timeline import Timeline
 from sitetrace.timeline_model import TimelineModel
 from sitetrace.trace import PowerTrace, Run

@@ -163,7 +163,7 @@ def bandwidth_share(served: Machine, server: Server, batch: float) -> float:
     float
         0 to 1.
     """
-    return float(min(served.read_s(batch) / (server.c0_s + server.c1_s * batch), 1.0))
+    return float(min(served.read_s(batch) / (server.decode_s(batch)), 1.0))
 
 
 def carried_server(server: Server, source: Machine, target: Machine) -> Server:
@@ -186,7 +186,7 @@ def carried_server(server: Server, source: Machine, target: Machine) -> Server:
     """
     steps = {}
     for batch in (FEW, MANY):
-        spent_s = server.c0_s + server.c1_s * batch
+        spent_s = server.decode_s(batch)
         left_s = spent_s - source.read_s(batch)
         # an engine faster than its memory does not read all: the times then scale as a whole
         steps[batch] = (
@@ -206,6 +206,7 @@ def carried_server(server: Server, source: Machine, target: Machine) -> Server:
         c2_s=float(server.c2_s * target.compute_s(1.0) / source.compute_s(1.0)),
         c3_s=float(target.token_bytes / (target.gpus * target.gpu["bandwidth_bytes_s"])),
         c4_s=float(server.c4_s * pairs / pairs_before),
+        batch_scale=Server.batch_scale,
         kv_tokens=max(int(free / target.token_bytes), server.max_num_batched_tokens),
     )
 

@@ -138,7 +138,7 @@ def relay_power(
 @lru_cache(maxsize=256)
 def _numbers(server: Server) -> tuple[np.ndarray, np.ndarray]:
     """Law and limits as `run_until` takes them."""
-    return np.array(astuple(server)[:5]), np.array(astuple(server)[6:])
+    return np.array(astuple(server)[:6]), np.array(astuple(server)[7:])
 
 
 @njit(cache=True, nogil=True, error_model="numpy")

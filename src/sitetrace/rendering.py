@@ -5,7 +5,8 @@ from __future__ import annotations
 import numpy as np
 from numba import njit
 
-LINEAR = 1e6
+from sitetrace.serving import LINEAR
+
 SMALL = 0.1
 FAINT = 1e-9
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import astuple
 from heapq import heappop, heappush
 from typing import Any
 
@@ -9,6 +10,7 @@ import numpy as np
 from numba import njit
 
 from sitetrace.files import InputError
+from sitetrace.stepping import decode_time
 
 ROUTINGS = ("random", "round_robin", "least_loaded", "session")
 MEAN_TURNS = 4.0
@@ -49,7 +51,7 @@ def route(
         What the chunk before returned; None for the first. JSON can hold it.
     law : sitetrace.serving.Server
         For ``least_loaded``: a request that finds k others is expected to take ``c2_s`` a prompt
-        token and ``c0_s + c1_s * (k + 1)`` an answer token.
+        token and ``decode_s(k + 1)`` an answer token.
 
     Returns
     -------
@@ -72,7 +74,7 @@ def route(
         return _by_session(n, session, n_servers, rng, carry)
     if how == "least_loaded":
         ends, at = carry.get("ends", []), carry.get("servers", [])
-        step_s = np.array([law.c0_s, law.c1_s, law.c2_s])
+        step_s = np.array(astuple(law)[:6])
         server, ends, at = _least_loaded(
             arrival_s, tokens, rng.random(n), n_servers, np.array(ends, float), np.array(at, int),
             step_s,
@@ -148,7 +150,7 @@ def _least_loaded(arrival_s, tokens, chance, n_servers, ends, at, step_s):
         _swap(order, place, place[server], first[least + 1] - 1)
         first[least + 1] -= 1
         count[server] += 1
-        token_s = step_s[0] + step_s[1] * (least + 1)
+        token_s = decode_time(step_s, least + 1)
         lasts_s = step_s[2] * tokens[i, 0] + token_s * tokens[i, 1]
         heappush(heap, (arrival_s[i] + lasts_s, server))
         chosen[i] = server

@@ -11,15 +11,42 @@ from sitetrace.files import InputError
 from sitetrace.surrogates import ConstantRate, LogNormalTTFT, serve
 from sitetrace.timeline import Timeline, segment_frame
 
+# finite, so that a model file can hold it
+LINEAR = 1e6
+
+
+def counted(batch: np.ndarray, batch_scale: float) -> np.ndarray:
+    """Count sequences so that each further one counts less.
+
+    A further sequence of a mixture of experts touches fewer experts that no other one touched:
+    it adds less time and less power. One of a dense model adds its time, but finds the memory at
+    work already.
+
+    Parameters
+    ----------
+    batch : numpy.ndarray
+        Sequences, shape (n,).
+    batch_scale : float
+        Where it begins to matter; from a million on never.
+
+    Returns
+    -------
+    numpy.ndarray
+        ``batch_scale ln(1 + batch/batch_scale)``, shape (n,).
+    """
+    batch = np.asarray(batch, dtype=float)
+    return batch if batch_scale >= LINEAR else batch_scale * np.log1p(batch / batch_scale)
+
 
 @dataclass(frozen=True)
 class Server:
     """An engine with continuous batching: the law of its steps and its limits.
 
-    A step lasts ``c0 + c1*batch + c2*prefill + c3*context + c4*prefill*(prefix + prefill/2)``:
-    ``batch`` sequences decode one token each, ``prefill`` prompt tokens are computed behind
-    ``prefix`` earlier ones, ``context`` is the sum of the tokens that the decoding sequences
-    attend to. The defaults are near those of a model of 8 billion parameters on one A100.
+    A step lasts ``c0 + c1*counted + c2*prefill + c3*context + c4*prefill*(prefix + prefill/2)``:
+    ``counted`` is the number of sequences that decode one token each, see `counted`, ``prefill``
+    prompt tokens are computed behind ``prefix`` earlier ones, ``context`` is the sum of the tokens
+    that the decoding sequences attend to. The defaults are near those of a model of 8 billion
+    parameters on one A100.
 
     Parameters
     ----------
@@ -29,6 +56,9 @@ class Server:
         Seconds a decoding sequence, a prompt token, a token of context.
     c4_s : float
         Seconds a pair of prompt token and earlier token (attention of prefill).
+    batch_scale : float
+        Decoding sequences from which on one more adds ever less time, as in a mixture of experts;
+        from a million on never.
     overhead_s : float
         Seconds that a client sees on top of the engine's time to first token; it moves nothing
         on the engine's clock, so no time of a `Timeline` contains it.
@@ -50,6 +80,7 @@ class Server:
     c2_s: float = 9.0e-5
     c3_s: float = 7.5e-8
     c4_s: float = 0.0
+    batch_scale: float = LINEAR
     overhead_s: float = 5.0e-3
     max_num_seqs: int = 256
     max_num_batched_tokens: int = 8192
@@ -59,13 +90,29 @@ class Server:
         """Refuse values that no engine has."""
         for name, value in zip((f.name for f in fields(self)), astuple(self), strict=True):
             lowest = 1 if name.startswith(("max_", "kv_")) else 0.0
-            if not lowest <= value < np.inf or (name == "c0_s" and value == 0):
+            above = name in ("c0_s", "batch_scale")
+            if not lowest <= value < np.inf or (above and value == 0):
                 raise InputError(f"server: {name} = {value!r} is out of range: mend that field")
         if self.max_num_batched_tokens < self.max_num_seqs:
             raise InputError(
                 f"server: max_num_batched_tokens = {self.max_num_batched_tokens} is below "
                 f"max_num_seqs = {self.max_num_seqs}: each sequence needs a token a step"
             )
+
+    def decode_s(self, batch: np.ndarray) -> np.ndarray:
+        """Time of a decode step before its context is counted.
+
+        Parameters
+        ----------
+        batch : numpy.ndarray
+            Sequences, shape (n,).
+
+        Returns
+        -------
+        numpy.ndarray
+            Seconds, shape (n,).
+        """
+        return self.c0_s + self.c1_s * counted(batch, self.batch_scale)
 
 
 class Engine:
@@ -176,7 +223,7 @@ class Engine:
             self._running = np.concatenate([self._running, more])
             self._preempted = np.concatenate([self._preempted, more])
         until = np.inf if self._origin_s is None else until_s - self._origin_s
-        law, limits = np.array(astuple(self.server)[:5]), np.array(astuple(self.server)[6:])
+        law, limits = np.array(astuple(self.server)[:6]), np.array(astuple(self.server)[7:])
         tables = (self._arrival, self._tokens, self._running, self._preempted)
         tables += (self._times, self._decoding)
         state = (law, limits, self._clocks, self._counts, tables)

@@ -101,6 +101,7 @@ def _check_server(server: Server | ConstantRate | LogNormalTTFT) -> None:
         # the ranges below zero are refused by the server itself
         _demand(max(server.c0_s, server.overhead_s) <= LONGEST_S, "server: c0_s is minutes")
         _demand(max(astuple(server)[1:5]) <= 1.0, "server: a token would take seconds")
+        _demand(server.batch_scale <= GREATEST, "server: batch_scale is no number of sequences")
         _demand(server.max_num_seqs <= MOST_SEQUENCES, "server: max_num_seqs is absurd")
         most = max(server.max_num_batched_tokens, server.kv_tokens)
         _demand(most <= MOST_TOKENS, "server: max_num_batched_tokens or kv_tokens is absurd")

@@ -5,10 +5,33 @@ from __future__ import annotations
 import numpy as np
 from numba import njit
 
+from sitetrace.serving import LINEAR
+
 # Places in the integer and the float state that survive from one call to the next.
 N_RUNNING, N_PREEMPTED, NEXT, LEAP_STEPS = range(4)
 CLOCK, LEAP_START, LEAP_FIRST, LEAP_SLOPE = range(4)
 FAR = 2**62
+
+
+@njit(cache=True, inline="always", error_model="numpy")
+def decode_time(law, batch):
+    """Tell the time of a decode step before its context is counted.
+
+    Parameters
+    ----------
+    law : numpy.ndarray
+        As in `run_until`.
+    batch : int
+        Sequences that decode.
+
+    Returns
+    -------
+    float
+        Seconds.
+    """
+    if law[5] < LINEAR:
+        return law[0] + law[1] * law[5] * np.log1p(batch / law[5])
+    return law[0] + law[1] * batch
 
 
 @njit(cache=True, inline="always", error_model="numpy")
@@ -88,7 +111,7 @@ def _leap(segments, n, until, law, limits, clocks, counts, head, used, tables):
         steps = (limits[2] - used) // batch
     if done == 0:
         clocks[LEAP_START] = clock
-        clocks[LEAP_FIRST] = law[0] + law[1] * batch + law[3] * context
+        clocks[LEAP_FIRST] = decode_time(law, batch) + law[3] * context
         clocks[LEAP_SLOPE] = law[3] * batch
     coming = counts[NEXT]
     if head < 0 and coming < arrival.size and batch < limits[0]:
@@ -168,7 +191,7 @@ def _step(segments, n, law, limits, clocks, counts, used, tables):
         tokens[row, 2] = chunk
         used += chunk
         budget -= chunk
-    duration = law[0] + law[1] * batch + law[2] * prefill + law[3] * context + law[4] * pairs
+    duration = decode_time(law, batch) + law[2] * prefill + law[3] * context + law[4] * pairs
     clocks[CLOCK] = clock + duration
     any_done = False
     for i in range(counts[N_RUNNING]):
@@ -209,7 +232,8 @@ def run_until(until, law, limits, clocks, counts, tables):
     until : float
         Time to stop at, seconds.
     law : numpy.ndarray
-        Coefficients c0 to c4 of the step's duration, seconds, shape (5,).
+        Coefficients c0 to c4 of the step's duration, seconds, and the scale of the batch, shape
+        (6,).
     limits : numpy.ndarray
         Sequences, tokens a step, KV tokens, shape (3,).
     clocks, counts : numpy.ndarray

@@ -8,34 +8,13 @@ import numpy as np
 import pandas as pd
 
 from sitetrace.activity import amount_in_bins
+from sitetrace.serving import LINEAR, counted
 from sitetrace.timeline import Timeline
 
 WARM_S = 20.0
 LIMIT_S = 0.5
-# finite, so that a model file can hold them
-LINEAR, LIMITLESS_W = 1e6, 1e6
-
-
-def counted(batch: np.ndarray, batch_scale: float) -> np.ndarray:
-    """Count sequences so that each further one counts less.
-
-    A further sequence of a mixture of experts touches fewer experts that no other one touched,
-    and one of a dense model finds the memory at work already.
-
-    Parameters
-    ----------
-    batch : numpy.ndarray
-        Sequences, shape (n,).
-    batch_scale : float
-        Where it begins to matter; from a million on never.
-
-    Returns
-    -------
-    numpy.ndarray
-        ``batch_scale ln(1 + batch/batch_scale)``, shape (n,).
-    """
-    batch = np.asarray(batch, dtype=float)
-    return batch if batch_scale >= LINEAR else batch_scale * np.log1p(batch / batch_scale)
+# finite, so that a model file can hold it
+LIMITLESS_W = 1e6
 
 
 @dataclass(frozen=True)

@@ -12,8 +12,8 @@ from sitetrace.files import InputError
 from sitetrace.meter import Meter
 from sitetrace.readings import ages_s
 from sitetrace.rendering import STATES, warmth
-from sitetrace.serving import Server, simulate
-from sitetrace.surface import LINEAR, WARM_S, counted
+from sitetrace.serving import LINEAR, Server, counted, simulate
+from sitetrace.surface import WARM_S
 from sitetrace.timeline import Timeline
 from sitetrace.trace import Run
 

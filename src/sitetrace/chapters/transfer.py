@@ -17,8 +17,8 @@ from sitetrace.mlenergy import by_batch_limit
 from sitetrace.physical import carried, machine
 from sitetrace.powertrace_v1 import predict
 from sitetrace.records import record
+from sitetrace.serving import counted
 from sitetrace.splits import split
-from sitetrace.surface import counted
 from sitetrace.timeline_fit import SCALES_BATCH
 from sitetrace.timeline_model import TimelineModel
 from sitetrace.trace import PowerTrace, Run

@@ -88,7 +88,7 @@ def _second_gpu(seed: int) -> tuple[float, dict[str, float]]:
     def step(served: TimelineModel) -> np.ndarray:
         """Watts and seconds of a step."""
         power_w = float(served.surface.step_power_w(batch, 0))
-        return np.array([power_w, served.server.c0_s + served.server.c1_s * batch])
+        return np.array([power_w, served.server.decode_s(batch)])
 
     def guess(idle_w: float) -> TimelineModel:
         return carried(model, one, two, replace(model.idle, mean_w=idle_w), model)

@@ -269,9 +269,9 @@ def _laws(
     if rule is not None:
         clocks = 1 - np.linspace(0, 1, PLACES) * (1 - LOWEST_CLOCK)
         pairs = [clocked(model.server, model.surface, phi, rule) for phi in clocks]
-    times = np.array([astuple(server)[:5] for server, _ in pairs])
+    times = np.array([astuple(server)[:6] for server, _ in pairs])
     watts = np.array([astuple(surface) for _, surface in pairs])
-    return times, np.array(astuple(model.server)[6:], dtype=np.int64), watts
+    return times, np.array(astuple(model.server)[7:], dtype=np.int64), watts
 
 
 def held(row: Row, stream: Stream, lever: Lever, place: float, from_s: float = 0.0) -> Outcome:
