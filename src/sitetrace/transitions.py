@@ -27,7 +27,6 @@ from sitetrace.walking import walk_matrix
 # training the net needs torch, an optional dependency: it is no candidate unless it is asked for
 KINDS = ("markov", "logit", "trees")
 FITS = {"markov": fit_markov, "logit": fit_logit, "trees": fit_trees, "bigru": fit_bigru}
-CHUNK = 16384
 
 # the last two are not learnt: see `sitetrace.coupling`
 Transitions = Markov | Logit | Trees | BiGRU | Coupled | Independent
@@ -135,21 +134,11 @@ def walk(
     numpy.ndarray
         States, integers from 0 (idle), shape (n,).
     """
-    if isinstance(transitions, Markov | Logit):
+    if isinstance(transitions, Markov | Logit | Trees):
         return transitions.path(table, quiet, uniform, start)
     table = pd.DataFrame(table)
-    earlier = len(table) - quiet.size
-    path = np.empty(quiet.size, dtype=np.int64)
-    whole = transitions.reach is None
-    size = max(quiet.size, 1) if whole else CHUNK
-    for begin in range(0, quiet.size, size):
-        end = begin + size
-        # the window reaches back over the edge of a chunk
-        early = 0 if whole else max(earlier + begin - transitions.reach, 0)
-        matrix = transitions.matrix(table.iloc[early : earlier + end])[earlier + begin - early :]
-        path[begin:end] = walk_matrix(matrix, quiet[begin:end], uniform[begin:end], start)
-        start = path[min(end, quiet.size) - 1]
-    return path
+    matrix = transitions.matrix(table)[len(table) - quiet.size :]
+    return walk_matrix(matrix, quiet, uniform, start)
 
 
 def log_likelihood(
