@@ -1,9 +1,10 @@
 """Which power state comes next: P(state | previous state, activity), four ways to learn it.
 
-State 0 is idle; the mixture's states follow from 1. Every kind has one method,
-``matrix(table)``: probabilities of shape (bins, previous state, state), and says its ``reach``:
-how many bins before a bin it looks at; None if at the whole series. `sample_path` walks
-through them, so that a state persists as it did in the measured runs.
+State 0 is idle; the mixture's states follow from 1. Every kind has a method ``matrix(table)``:
+probabilities of shape (bins, previous state, state), and says its ``reach``: how many bins before a
+bin it looks at; None if at the whole series. `sample_path` walks through them, so that a state
+persists as it did in the measured runs; Markov, logit and trees have a compiled ``path`` for it,
+which works out the probabilities after the state that is there alone.
 """
 
 from __future__ import annotations
