@@ -78,7 +78,6 @@ def test_long_series_are_one_series(monkeypatch):
     quiet = rng.random(1000) < 0.1
     whole, path = net.matrix(table), sample_path(net, table, quiet, np.random.default_rng(5))
     monkeypatch.setattr(bigru, "CHUNK", 97)
-    monkeypatch.setattr("sitetrace.transitions.CHUNK", 64)
     assert net.matrix(table) == pytest.approx(whole, abs=1e-12)
     assert (sample_path(net, table, quiet, np.random.default_rng(5)) == path).all()
     assert (path[quiet] == 0).all()

@@ -119,18 +119,7 @@ def test_quiet_bins_are_idle_and_a_path_can_be_continued(observed):
     assert np.mean(always == 3) == pytest.approx(STICKY[3, 3], abs=0.1)
 
 
-def test_long_paths_do_not_depend_on_chunks(observed, monkeypatch):
-    table, previous, state = observed
-    for kind in KINDS:
-        fitted = fit_transitions(kind, table, previous, state, np.arange(state.size) < 800, 4)
-        quiet = np.zeros(len(table), bool)
-        whole = sample_path(fitted, table, quiet, np.random.default_rng(5))
-        monkeypatch.setattr("sitetrace.transitions.CHUNK", 97)
-        assert (sample_path(fitted, table, quiet, np.random.default_rng(5)) == whole).all()
-        monkeypatch.undo()
-
-
-@pytest.mark.parametrize("kind", ["markov", "logit"])
+@pytest.mark.parametrize("kind", KINDS)
 def test_states_are_drawn_with_the_probabilities_of_the_matrix(observed, kind):
     table, previous, state = observed
     fitted = fit_transitions(kind, table, previous, state, np.ones(state.size, bool), 5)

@@ -6,7 +6,7 @@ import numpy as np
 import pandas as pd
 
 from sitetrace.timeline import Timeline
-from sitetrace.walking import amounts_in_bins, count_before
+from sitetrace.walking import active_and_quiet, amounts_in_bins
 
 COLUMNS = (
     "active",
@@ -80,14 +80,10 @@ def activity_columns(
     known = 0 if earlier is None else earlier.shape[1]
     table = np.empty((len(ROW), known + ends.size))
     columns = table[:, known:]
-    arrived, ended = (count_before(times, ends, True) for times in events)
-    columns[0] = arrived - ended
-    before = columns[0, :1]
+    before = np.nan
     if known:
         table[:, :known] = earlier
-        before = earlier[0, -1:]
-        columns[0] += before
-    columns[1] = np.diff(columns[0], prepend=before)
+        before = earlier[0, -1]
     # copies: the compiled passes are made once, for arrays that lie in one piece
     begin, finish, prefill, decode = np.array(segments[:, [0, 1, 5, 6]].T, order="C")
     share = (finish - begin) / dt_s
@@ -96,8 +92,8 @@ def activity_columns(
     amounts_in_bins(knots, amounts, ends - dt_s, ends, columns[2:6])
     # epoch seconds are floats of a fraction of a microsecond: a full bin may come out as more
     np.minimum(columns[2:4], 1.0, out=columns[2:4])
-    finished = np.concatenate([[worked_s], finish])[count_before(begin, ends, False)]
-    columns[6] = np.maximum(ends - finished, 0.0)
+    found = (columns[0], columns[1], columns[6])
+    active_and_quiet(*events, (begin, finish), ends, before, worked_s, found)
     return table
 
 

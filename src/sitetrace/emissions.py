@@ -68,7 +68,7 @@ class Emissions:
         Parameters
         ----------
         states : numpy.ndarray
-            State of each bin, integers, shape (n,).
+            State of each bin, integers, shape (n,); where it is -1, power means nothing.
         mixture : Mixture
             The states.
         noise : numpy.ndarray
@@ -88,14 +88,10 @@ class Emissions:
         if self.kind == "empirical":
             power_w = _draw_quantiles(states, self.quantile_w, noise)
             return power_w, power_w[-1]
-        mean_w, sigma_w = mixture.mean_w[states], mixture.sigma_w[states]
-        phi = np.where(self.phi >= PHI_THRESHOLD, self.phi, 0.0)
-        if self.kind == "ar1":
-            power_w = autoregressive(mean_w, sigma_w, phi[states], noise, last)
-            return power_w, power_w[-1]
-        if self.kind == "ar1_deviation":
-            noise = own_deviation(phi[states], noise, last)
-        return mean_w + sigma_w * noise, noise[-1]
+        memory = self.kind != "gaussian"
+        phi = np.where(memory & (self.phi >= PHI_THRESHOLD), self.phi, 0.0)
+        law = autoregressive if self.kind == "ar1" else own_deviation
+        return law(states, mixture.mean_w, mixture.sigma_w, phi, noise, last)
 
 
 def _draw_quantiles(states: np.ndarray, quantile_w: np.ndarray, u: np.ndarray) -> np.ndarray:

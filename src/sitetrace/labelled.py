@@ -37,12 +37,14 @@ class Labelled:
     pieces: tuple[tuple[int, int, int], ...]
 
 
-def window_features(table: pd.DataFrame, columns: tuple[str, ...], width: int) -> np.ndarray:
+def window_features(
+    table: Mapping[str, ArrayLike], columns: tuple[str, ...], width: int
+) -> np.ndarray:
     """Activity of each bin and of the bins before it, side by side.
 
     Parameters
     ----------
-    table : pandas.DataFrame
+    table : pandas.DataFrame or dict of str to numpy.ndarray
         Activity of successive bins.
     columns : tuple of str
         Columns to take; prompt tokens are also given as logarithm, since their power saturates.

@@ -86,11 +86,14 @@ class Logit:
         numpy.ndarray
             States, integers from 0 (idle), shape (n,).
         """
+        features = bin_features(table, self.columns)
+        if features.shape[1] == quiet.size:  # nothing is known of the bin before
+            features = np.hstack([features[:, :1], features])
         weight = self.weight / self.scale
         intercept = self.intercept - weight @ self.center
-        now, before = np.split(np.ascontiguousarray(weight.T), WINDOW)
-        law = (now, before, intercept, np.exp(self.lag))
-        return walk_logit(bin_features(table, self.columns), law, quiet, uniform, start)
+        now, before = np.ascontiguousarray(weight.T).reshape(WINDOW, len(features), -1)
+        law = (now, before, intercept)
+        return walk_logit(features, law, np.exp(self.lag), quiet, uniform, start)
 
 
 def fit_logit(steps: Labelled, columns: tuple[str, ...]) -> Logit:

@@ -121,12 +121,9 @@ def _power_w(
     emitted: float,
 ) -> tuple[np.ndarray, float]:
     """Power of each bin from its state and its own numbers, and what the next bin needs."""
-    power_w = np.zeros(states.size)
-    working = states > 0
+    power_w, emitted = model.emissions.power_of(states - 1, model.mixture, noise, emitted)
+    idle = np.flatnonzero(states == 0)
+    power_w[idle] = 0.0
     if model.idle is not None:
-        idle = ~working
         power_w[idle] = model.idle.power_w(quiet_for_s[idle], uniform[idle])
-    power_w[working], emitted = model.emissions.power_of(
-        states[working] - 1, model.mixture, noise[working], emitted
-    )
     return model.within_range(power_w), float(emitted)

@@ -1,9 +1,10 @@
 """Which power state comes next: P(state | previous state, activity), four ways to learn it.
 
-State 0 is idle; the mixture's states follow from 1. Every kind has one method,
-``matrix(table)``: probabilities of shape (bins, previous state, state), and says its ``reach``:
-how many bins before a bin it looks at; None if at the whole series. `sample_path` walks
-through them, so that a state persists as it did in the measured runs.
+State 0 is idle; the mixture's states follow from 1. Every kind has a method ``matrix(table)``:
+probabilities of shape (bins, previous state, state), and says its ``reach``: how many bins before a
+bin it looks at; None if at the whole series. `sample_path` walks through them, so that a state
+persists as it did in the measured runs; Markov, logit and trees have a compiled ``path`` for it,
+which works out the probabilities after the state that is there alone.
 """
 
 from __future__ import annotations
@@ -27,7 +28,6 @@ from sitetrace.walking import walk_matrix
 # training the net needs torch, an optional dependency: it is no candidate unless it is asked for
 KINDS = ("markov", "logit", "trees")
 FITS = {"markov": fit_markov, "logit": fit_logit, "trees": fit_trees, "bigru": fit_bigru}
-CHUNK = 16384
 
 # the last two are not learnt: see `sitetrace.coupling`
 Transitions = Markov | Logit | Trees | BiGRU | Coupled | Independent
@@ -135,21 +135,11 @@ def walk(
     numpy.ndarray
         States, integers from 0 (idle), shape (n,).
     """
-    if isinstance(transitions, Markov | Logit):
+    if isinstance(transitions, Markov | Logit | Trees):
         return transitions.path(table, quiet, uniform, start)
     table = pd.DataFrame(table)
-    earlier = len(table) - quiet.size
-    path = np.empty(quiet.size, dtype=np.int64)
-    whole = transitions.reach is None
-    size = max(quiet.size, 1) if whole else CHUNK
-    for begin in range(0, quiet.size, size):
-        end = begin + size
-        # the window reaches back over the edge of a chunk
-        early = 0 if whole else max(earlier + begin - transitions.reach, 0)
-        matrix = transitions.matrix(table.iloc[early : earlier + end])[earlier + begin - early :]
-        path[begin:end] = walk_matrix(matrix, quiet[begin:end], uniform[begin:end], start)
-        start = path[min(end, quiet.size) - 1]
-    return path
+    matrix = transitions.matrix(table)[len(table) - quiet.size :]
+    return walk_matrix(matrix, quiet, uniform, start)
 
 
 def log_likelihood(

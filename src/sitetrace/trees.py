@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import ClassVar
 
 import numba
 import numpy as np
 import pandas as pd
+from numpy.typing import ArrayLike
 
 from sitetrace.labelled import Labelled, window_features
 
@@ -58,31 +60,84 @@ class Trees:
         numpy.ndarray
             Shape (bins, states, states).
         """
-        features = window_features(table, self.columns, WINDOW).astype(np.float32)
-        nodes = (self.roots, self.feature, self.left, self.right, self.value)
         from scipy.special import softmax
 
-        return softmax(_tree_scores(features, self.prior, *nodes), axis=-1)
+        features = window_features(table, self.columns, WINDOW).astype(np.float32)
+        return softmax(_all_scores(features, self._forest), axis=-1)
+
+    def path(
+        self, table: Mapping[str, ArrayLike], quiet: np.ndarray, uniform: np.ndarray, start: int
+    ) -> np.ndarray:
+        """Draw a sequence of states, as by `matrix`.
+
+        Parameters
+        ----------
+        table : pandas.DataFrame or dict of str to numpy.ndarray
+            Activity of the bins, and of `reach` bins before them where there are any.
+        quiet : numpy.ndarray
+            Bins in which the board is certainly idle, booleans, shape (n,).
+        uniform : numpy.ndarray
+            Numbers from 0 to 1, shape (n,).
+        start : int
+            State before the first bin.
+
+        Returns
+        -------
+        numpy.ndarray
+            States, integers from 0 (idle), shape (n,).
+        """
+        features = window_features(table, self.columns, WINDOW).astype(np.float32)
+        features = features[len(features) - quiet.size :]
+        return _walk_trees(features, self._forest, quiet, uniform, start)
+
+    @property
+    def _forest(self) -> tuple[np.ndarray, ...]:
+        """All numbers, as the compiled passes take them."""
+        return self.prior, self.roots, self.feature, self.left, self.right, self.value
 
 
-@numba.njit(cache=True)
-def _tree_scores(features, prior, roots, feature, left, right, value):  # noqa: ANN001, ANN202
-    """Sum of leaf values for every bin and every previous state (the last feature)."""
-    n_rows, n_states = features.shape[0], prior.size
-    score = np.empty((n_rows, n_states, n_states))
-    for row in range(n_rows):
+@numba.njit(cache=True, nogil=True)
+def _score(seen, previous, state, forest):  # noqa: ANN001, ANN202
+    """Sum of leaf values of one state in one bin after a previous state (the last feature)."""
+    prior, roots, feature, left, right, value = forest
+    total = prior[state]
+    for tree in range(len(roots)):
+        node = roots[tree, state]
+        while node >= 0 and feature[node] >= 0:
+            f = feature[node]
+            x = seen[f] if f < seen.size else np.float32(previous)
+            node = left[node] if x <= value[node] else right[node]
+        total += value[node] if node >= 0 else 0.0
+    return total
+
+
+@numba.njit(cache=True, nogil=True)
+def _all_scores(features, forest):  # noqa: ANN001, ANN202
+    """Scores in every bin after every previous state, shape (bins, previous, states)."""
+    n_states = forest[0].size
+    score = np.empty((len(features), n_states, n_states))
+    for row in range(len(features)):
         for previous in range(n_states):
             for state in range(n_states):
-                total = prior[state]
-                for tree in range(roots.shape[0]):
-                    node = roots[tree, state]
-                    while node >= 0 and feature[node] >= 0:
-                        f = feature[node]
-                        x = features[row, f] if f < features.shape[1] else np.float32(previous)
-                        node = left[node] if x <= value[node] else right[node]
-                    total += value[node] if node >= 0 else 0.0
-                score[row, previous, state] = total
+                score[row, previous, state] = _score(features[row], previous, state, forest)
     return score
+
+
+@numba.njit(cache=True, nogil=True)
+def _walk_trees(features, forest, quiet, uniform, start):  # noqa: ANN001, ANN202
+    """Draw one state after the other, with the scores after the state that is there alone."""
+    path, score = np.empty(quiet.size, dtype=np.int64), np.empty(forest[0].size)
+    state = start
+    for row in range(quiet.size):
+        previous, state = state, 0
+        if not quiet[row]:
+            for k in range(score.size):
+                score[k] = _score(features[row], previous, k, forest)
+            score = np.cumsum(np.exp(score - score.max()))
+            while state < score.size - 1 and score[state] <= uniform[row] * score[-1]:
+                state += 1
+        path[row] = state
+    return path
 
 
 def fit_trees(steps: Labelled, columns: tuple[str, ...]) -> Trees:
