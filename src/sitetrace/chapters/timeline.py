@@ -24,6 +24,7 @@ from sitetrace.reported import reported
 from sitetrace.serving import simulate
 from sitetrace.splits import Part
 from sitetrace.splits import split as split_named
+from sitetrace.surface import WARM_S
 from sitetrace.timeline import Timeline
 from sitetrace.timeline_model import TimelineModel
 from sitetrace.trace import PowerTrace, Run
@@ -113,7 +114,7 @@ def other_meter(model: TimelineModel) -> Meter:
 
 
 def warming(case: Case) -> pd.DataFrame:
-    """Tell what work without a pause adds to the power of decoding, by how long it lasts.
+    """Tell what work without a pause adds to the power of decoding, and to idle after it.
 
     Parameters
     ----------
@@ -123,7 +124,8 @@ def warming(case: Case) -> pd.DataFrame:
     Returns
     -------
     pandas.DataFrame
-        ``split``, ``after [s]``, and ``added [W a GPU]`` at the mean batch.
+        ``split``, ``after [s]``, ``added [W a GPU]`` at the mean batch, and ``added to idle
+        [W a GPU]`` just after so much work.
     """
     start_s = np.arange(0.0, DAY_S)
     batch = np.full(start_s.size, round(mean_batch(case.timeline)), dtype=float)
@@ -131,7 +133,11 @@ def warming(case: Case) -> pd.DataFrame:
     power_w = surface.segment_power_w(start_s, start_s + 1.0, batch, none)
     cold_w = surface.step_power_w(batch[:1], none[:1])[0]
     rows = [
-        {"after [s]": after, "added [W a GPU]": (power_w[int(after) - 1] - cold_w) / case.gpus}
+        {
+            "after [s]": after,
+            "added [W a GPU]": (power_w[int(after) - 1] - cold_w) / case.gpus,
+            "added to idle [W a GPU]": -surface.warm_idle_w * np.expm1(-after / WARM_S) / case.gpus,
+        }
         for after in AFTER_S
     ]
     return pd.DataFrame(rows).assign(split=case.split)
