@@ -229,6 +229,7 @@ def conclusion(costs: pd.DataFrame, stepped: pd.DataFrame, judged: pd.DataFrame)
         speed = (
             "no step" if np.isnan(fast) else f"90% of a step within {5 * np.ceil(fast / 5):.0f} s"
         )
-        sheds = f"sheds about {10 * np.round(most.max() / 10):.0f}% at most"
-        lines.append("; ".join([f"{lever}: {sheds}, {speed}", *answers]))
+        tens = 10 * np.round(most.max() / 10)
+        sheds = f"sheds about {tens:.0f}% at most, {speed}" if tens else "sheds next to nothing"
+        lines.append("; ".join([f"{lever}: {sheds}", *answers]))
     return "\n".join(lines)
