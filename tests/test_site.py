@@ -244,6 +244,49 @@ def test_a_full_disk_is_said_and_nothing_is_lost(tmp_path, monkeypatch):
     assert digest(tmp_path / "site.zarr") == digest(tmp_path / "whole.zarr")
 
 
+def test_cut_short_at_the_very_end_and_resumed_is_the_same(tmp_path, monkeypatch, made):
+    monkeypatch.setattr(site_module, "CHECKPOINT_EVERY_S", -1.0)
+    ending = site_module.finish
+
+    def before(*given):
+        raise KeyboardInterrupt
+
+    def after(store, *given):
+        store.rename(tmp_path / "away")
+        raise KeyboardInterrupt
+
+    for cut in (before, after):
+        monkeypatch.setattr(site_module, "finish", cut)
+        with pytest.raises(KeyboardInterrupt):
+            sitetrace.simulate_site(scenario(), tmp_path / "site.zarr")
+        monkeypatch.setattr(site_module, "finish", ending)
+        sitetrace.simulate_site(scenario(), tmp_path / "site.zarr", resume=True)
+        assert digest(tmp_path / "site.zarr") == digest(made)
+
+
+@pytest.mark.parametrize("content", [b"", b"no archive", b"PK\x03\x04 cut"])
+def test_a_damaged_checkpoint_is_said(tmp_path, monkeypatch, content):
+    monkeypatch.setattr(site_module, "CHECKPOINT_EVERY_S", -1.0)
+    monkeypatch.setattr(site_module, "finish", lambda *given: 1 / 0)
+    with pytest.raises(ZeroDivisionError):
+        sitetrace.simulate_site(scenario(), tmp_path / "site.zarr")
+    (tmp_path / "site.zarr.part" / "checkpoint.npz").write_bytes(content)
+    with pytest.raises(InputError, match="checkpoint.npz: damaged .*: remove its folder"):
+        sitetrace.simulate_site(scenario(), tmp_path / "site.zarr", resume=True)
+
+
+@pytest.mark.parametrize("routing", ["random", "round_robin", "least_loaded", "session"])
+def test_a_recording_is_replayed_over_and_over(tmp_path, routing):
+    (tmp_path / "requests.csv").write_text(
+        "arrival_s,input_tokens,output_tokens\n0,10,20\n1,30,40\n"
+    )
+    pattern = {"pattern": "replay", "file": "requests.csv", "speed": 2, "routing": routing}
+    content = scenario().model_dump(exclude={"folder"}) | {"traffic": pattern}
+    made = sitetrace.simulate_site(check_scenario(content, tmp_path), tmp_path / "site.zarr")
+    assert made.attrs["requests"] == 720
+    assert (made.attrs["input_tokens"], made.attrs["output_tokens"]) == (14_400, 21_600)
+
+
 @pytest.mark.parametrize("ending", [".nc", ".parquet"])
 def test_small_sites_fit_in_other_forms(tmp_path, made, ending):
     kept = scenario().keep[:1]
@@ -256,6 +299,25 @@ def test_small_sites_fit_in_other_forms(tmp_path, made, ending):
     np.testing.assert_array_equal(dataset["nameplate_w"], first["nameplate_w"])
     assert dataset.attrs["scenario"] != ""
     assert dataset["power_w"].attrs["units"] == "W"
+
+
+def test_bad_input_leaves_nothing_behind(tmp_path):
+    with pytest.raises(InputError, match="needs the whole day"):
+        fleet = [{"name": "all", "model": "testbed_bigru"}]
+        sitetrace.simulate_site(scenario(fleet=fleet), tmp_path / "site.zarr")
+    with pytest.raises(InputError, match="no scheduler answers"):
+        sitetrace.simulate_site(scenario(), tmp_path / "site.zarr", cluster="nowhere")
+    assert not list(tmp_path.iterdir())
+
+
+def test_a_place_that_cannot_be_written_is_said(tmp_path):
+    (tmp_path / "site.zarr.part").write_text("")
+    with pytest.raises(InputError, match="site.zarr.part: cannot be written .*: name another"):
+        sitetrace.simulate_site(scenario(), tmp_path / "site.zarr", resume=True)
+    (tmp_path / "mine.zarr").mkdir()
+    (tmp_path / "mine.zarr" / "letter.txt").write_text("")
+    with pytest.raises(InputError, match="in the way"):
+        sitetrace.simulate_site(scenario(), tmp_path / "mine.zarr")
 
 
 def test_places_that_cannot_hold_it_are_refused(tmp_path):

@@ -99,17 +99,21 @@ def simulate_site(
     out = check_out(out, root_bins * len(tables[0]), len(plant.keep))
     part = out.with_name(f"{out.name}.part")
     try:
-        done, states, carries = _opened(part, scenario, plant, tables, resume)
         with executor(workers, cluster) as submit:
+            done, states, carries = _opened(part, scenario, plant, tables, resume)
             stretches = work(plant, scenario.n_steps, submit, done, states, carries)
-            states = _written(scenario, plant, part, stretches, progress)
+            states = _written(scenario, plant, part, stretches, states, progress)
         finish(part / STORE, _groups(plant), _served(states), out)
         shutil.rmtree(part)
     except OSError as error:
-        if error.errno not in (errno.ENOSPC, errno.EDQUOT):
+        if error.errno in (errno.ENOSPC, errno.EDQUOT):
+            raise InputError(
+                f"{part}: no space left on the device: free some and go on with --resume"
+            ) from error
+        if error.filename is None:
             raise
         raise InputError(
-            f"{part}: no space left on the device: free some and go on with --resume"
+            f"{part}: cannot be written ({error.strerror}): name another place"
         ) from error
     return read_site(out)
 
@@ -128,12 +132,14 @@ def _opened(
         raise InputError(
             f"{part}: a run that was cut short has left it: go on with --resume, or remove it"
         )
-    if (part / CHECKPOINT).exists():
+    # a run that was cut short in its last moment has given its store away
+    if (part / CHECKPOINT).exists() and (part / STORE).exists():
         with xr.open_zarr(part / STORE, consolidated=False, chunks=None) as former:
             same = all(former.attrs.get(name) == value for name, value in attributes.items())
         if not same:
             raise InputError(f"{part}: is of another scenario, model or version: remove it")
         return read_checkpoint(part / CHECKPOINT)
+    fresh = [begin(plant.pools[i].model) for i in plant.pool_of]
     if part.exists():
         shutil.rmtree(part)
     part.mkdir()
@@ -142,7 +148,7 @@ def _opened(
         empty = coordinates(units, scenario.n_steps // entry.every, entry.step_s, start)
         own = attributes | {"step_s": entry.step_s}
         create(part / STORE, group, empty.assign_attrs(own), plant.chunk // entry.every)
-    return 0, [begin(plant.pools[i].model) for i in plant.pool_of], [None] * len(plant.pools)
+    return 0, fresh, [None] * len(plant.pools)
 
 
 def _attributes(scenario: Scenario, plant: Plant) -> dict:
@@ -180,7 +186,12 @@ def _served(states: list[State]) -> dict:
 
 
 def _written(
-    scenario: Scenario, plant: Plant, part: Path, stretches: Iterator[Stretch], progress: bool
+    scenario: Scenario,
+    plant: Plant,
+    part: Path,
+    stretches: Iterator[Stretch],
+    states: list[State],
+    progress: bool,
 ) -> list[State]:
     """Write each stretch, and now and then what is needed to go on from there."""
     import zarr
@@ -207,7 +218,8 @@ def _written(
                     part / CHECKPOINT, stretch.index + 1, stretch.states, stretch.carries
                 )
                 last = time.monotonic()
-    return stretch.states
+            states = stretch.states
+    return states
 
 
 def _hidden(progress: bool) -> bool | None:

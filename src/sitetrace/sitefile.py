@@ -149,7 +149,8 @@ def check_out(out: Path | str, n_values: int, n_groups: int) -> Path:
         raise InputError(f"{out}: unknown ending {out.suffix!r}: use one of {' '.join(ENDINGS)}")
     if not out.parent.is_dir():
         raise InputError(f"{out}: no folder {out.parent}: make it first")
-    if out.exists() and out.is_dir() != (out.suffix == ".zarr"):
+    alien = out.is_dir() and any(out.iterdir()) and not (out / ".zgroup").exists()
+    if out.exists() and (out.is_dir() != (out.suffix == ".zarr") or alien):
         raise InputError(f"{out}: a folder or file of that name is in the way: name another")
     if out.suffix != ".zarr" and n_groups > 1:
         raise InputError(f"{out}: {out.suffix} holds one step: leave one entry in keep, or .zarr")
