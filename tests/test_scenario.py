@@ -177,7 +177,7 @@ ODD = [
     ("keep[1].step_s", "0.25\n  - {levels: [row], step_s: 0.25}", "keep[2].step_s: 0.25 has a"),
     ("pue.idle", "1.1", "1.1 is below full 1.2: give 1.2 or more"),
     ("chunk_s", "3600\nfolder: /tmp", "folder: no such key here"),
-    ("chunk_s", "3600\nhouse: 2", "there are name, seed, hours, start, step_s, topology, fleet, "
+    ("chunk_s", "3600\nzebra: 2", "there are name, seed, hours, start, step_s, topology, fleet, "
      "traffic, non_gpu, pue, chunk_s, keep"),
     ("chunk_s", "3600\n1: 2", "a key that is no name"),
     ("chunk_s", "3600\n? [a]\n: 2", "a key that is no name"),

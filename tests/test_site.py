@@ -3,6 +3,7 @@
 import hashlib
 import itertools
 import os
+import shutil
 import signal
 import subprocess
 import sys
@@ -308,6 +309,36 @@ def test_bad_input_leaves_nothing_behind(tmp_path):
     with pytest.raises(InputError, match="no scheduler answers"):
         sitetrace.simulate_site(scenario(), tmp_path / "site.zarr", cluster="nowhere")
     assert not list(tmp_path.iterdir())
+
+
+@pytest.mark.parametrize(
+    ("changed", "said"),
+    [
+        ({"model: own.json": "model: bad.json"}, "line 3, key fleet[0].model: "),
+        ({"model: own.json": "model: own.json, idle_w: 9000"}, "line 3, key fleet[0].idle_w: "),
+        ({"model: own.json": "model: testbed, idle_w: 9000"}, "line 3, key fleet[0].idle_w: "),
+        ({"pattern: poisson, rate_per_server: 1": "pattern: replay, file: bad.json"},
+         "line 4, key traffic: "),
+        ({"pue: 1.2": "pue: {file: bad.json}"}, "line 5, key pue: "),
+        ({"pue: 1.2": "step_s: 0.1\npue: 1.2"}, "line 5, key step_s: "),
+    ],
+)  # fmt: skip
+def test_what_a_scenario_names_is_blamed_on_its_line(tmp_path, changed, said):
+    text = (
+        "hours: 1\ntopology: {rows: 1, racks_per_row: 1, servers_per_rack: 1}\n"
+        "fleet: [{name: all, model: own.json}]\n"
+        "traffic: {pattern: poisson, rate_per_server: 1}\npue: 1.2\n"
+    )
+    for old, new in changed.items():
+        text = text.replace(old, new)
+    (tmp_path / "site.yaml").write_text(text)
+    (tmp_path / "bad.json").write_text("{")
+    shutil.copy(sitetrace.shipped_model("testbed_timeline"), tmp_path / "own.json")
+    with pytest.raises(InputError) as caught:
+        made = sitetrace.read_scenario(tmp_path / "site.yaml")
+        sitetrace.simulate_site(made, tmp_path / "site.zarr")
+    assert str(caught.value).startswith(f"{tmp_path / 'site.yaml'}: {said}")
+    assert not list(tmp_path.glob("site.zarr*"))
 
 
 def test_a_place_that_cannot_be_written_is_said(tmp_path):

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from contextlib import contextmanager
 from datetime import datetime
 from pathlib import Path
 from typing import Annotated, Any
@@ -23,7 +25,7 @@ from sitetrace.files import InputError
 from sitetrace.fleet import Filled, Pool, Topology, Units, fill, resolve_model
 from sitetrace.keeping import Keep, Step, check_steps, exact, usual_keep
 from sitetrace.patterns import MAX_HOURS, Traffic
-from sitetrace.yamlfile import dotted, read_yaml
+from sitetrace.yamlfile import dotted, place_of, read_yaml
 
 YEARS = (1970, 2200)
 
@@ -103,6 +105,9 @@ class Scenario(Part):
     folder: Path = Field(
         Path(), exclude=True, description="where the files lie that it names: the scenario's own"
     )
+    source: Any = Field(
+        None, exclude=True, description="its file and the lines of its keys, where it has one"
+    )
 
     @model_validator(mode="after")
     def _fits_together(self) -> Scenario:
@@ -159,6 +164,31 @@ class Scenario(Part):
             Filled(pool, pool.traffic or self.traffic, np.flatnonzero(of == place))
             for place, pool in enumerate(self.fleet)
         ]
+
+    @contextmanager
+    def blaming(self, *keys: str | int) -> Iterator[None]:
+        """Add to what is said of a file, or of a model in it, where the scenario names it.
+
+        Parameters
+        ----------
+        *keys : str or int
+            Place of the setting.
+
+        Yields
+        ------
+        None
+            Once.
+
+        Raises
+        ------
+        InputError
+            In place of one that is raised within.
+        """
+        try:
+            yield
+        except InputError as error:
+            where = f"{place_of(*self.source, keys)}: " if self.source else ""
+            raise InputError(f"{where}{error}") from None
 
     def to_json(self) -> str:
         """Write the scenario, defaults included, as one line of JSON.
@@ -221,8 +251,9 @@ def check_scenario(content: dict, folder: Path | str = ".") -> Scenario:
         The first fault, with its keys.
     """
     try:
-        if "folder" in content:
-            raise Fault(("folder",), "no such key here: files are sought beside the scenario")
+        for name in ("folder", "source"):
+            if name in content:
+                raise Fault((name,), "no such key here: files are sought beside the scenario")
         scenario = Scenario.model_validate({**content, "folder": Path(folder)})
     except ValidationError as error:
         raise Fault(*first_fault(error, Scenario)) from None
@@ -278,9 +309,7 @@ def read_scenario(path: Path | str) -> Scenario:
     """
     content, lines = read_yaml(path)
     try:
-        return check_scenario(content, Path(path).parent)
+        scenario = check_scenario(content, Path(path).parent)
     except Fault as fault:
-        places = [fault.keys[:depth] for depth in range(len(fault.keys), 0, -1)]
-        line = next((lines[place] for place in places if place in lines), 1)
-        key = f", key {dotted(fault.keys)}" if fault.keys else ""
-        raise InputError(f"{path}: line {line}{key}: {fault}") from None
+        raise InputError(f"{place_of(path, lines, fault.keys)}: {fault}") from None
+    return scenario.model_copy(update={"source": (path, lines)})

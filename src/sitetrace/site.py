@@ -94,6 +94,8 @@ def simulate_site(
     {'time': 1800, 'unit': 6}
     """
     plant = make_plant(scenario)
+    with scenario.blaming("pue"):
+        pue = resolve_pue(scenario.pue, scenario.folder)
     tables = [unit_table(scenario, plant, entry) for entry in plant.keep]
     root_bins = scenario.n_steps // plant.keep[0].every
     out = check_out(out, root_bins * len(tables[0]), len(plant.keep))
@@ -102,7 +104,7 @@ def simulate_site(
         with executor(workers, cluster) as submit:
             done, states, carries = _opened(part, scenario, plant, tables, resume)
             stretches = work(plant, scenario.n_steps, submit, done, states, carries)
-            states = _written(scenario, plant, part, stretches, states, progress)
+            states = _written(scenario, plant, pue, part, stretches, states, progress)
         finish(part / STORE, _groups(plant), _served(states), out)
         shutil.rmtree(part)
     except OSError as error:
@@ -188,6 +190,7 @@ def _served(states: list[State]) -> dict:
 def _written(
     scenario: Scenario,
     plant: Plant,
+    pue: Pue,
     part: Path,
     stretches: Iterator[Stretch],
     states: list[State],
@@ -196,7 +199,7 @@ def _written(
     """Write each stretch, and now and then what is needed to go on from there."""
     import zarr
 
-    groups, pue = _groups(plant), resolve_pue(scenario.pue, scenario.folder)
+    groups = _groups(plant)
     arrays = [zarr.open_group(part / STORE, path=group, mode="r+")["power_w"] for group in groups]
     hours = scenario.n_servers * float(plant.dt) / 3600
     last = time.monotonic()

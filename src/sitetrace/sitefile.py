@@ -9,7 +9,7 @@ import numpy as np
 import pandas as pd
 import xarray as xr
 
-from sitetrace.files import InputError, replacing
+from sitetrace.files import InputError, check_place, replacing
 
 ENDINGS = (".zarr", ".parquet", ".nc")
 # a file that is no Zarr is made of arrays in memory
@@ -144,14 +144,7 @@ def check_out(out: Path | str, n_values: int, n_groups: int) -> Path:
     InputError
         If the ending is unknown, the folder is not there, or the form holds less.
     """
-    out = Path(out)
-    if out.suffix not in ENDINGS:
-        raise InputError(f"{out}: unknown ending {out.suffix!r}: use one of {' '.join(ENDINGS)}")
-    if not out.parent.is_dir():
-        raise InputError(f"{out}: no folder {out.parent}: make it first")
-    alien = out.is_dir() and any(out.iterdir()) and not (out / ".zgroup").exists()
-    if out.exists() and (out.is_dir() != (out.suffix == ".zarr") or alien):
-        raise InputError(f"{out}: a folder or file of that name is in the way: name another")
+    out = check_place(out, ENDINGS)
     if out.suffix != ".zarr" and n_groups > 1:
         raise InputError(f"{out}: {out.suffix} holds one step: leave one entry in keep, or .zarr")
     if out.suffix != ".zarr" and n_values > MOST_VALUES:
