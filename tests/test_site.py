@@ -282,10 +282,24 @@ def test_a_recording_is_replayed_over_and_over(tmp_path, routing):
         "arrival_s,input_tokens,output_tokens\n0,10,20\n1,30,40\n"
     )
     pattern = {"pattern": "replay", "file": "requests.csv", "speed": 2, "routing": routing}
-    content = scenario().model_dump(exclude={"folder"}) | {"traffic": pattern}
+    content = scenario().model_dump() | {"traffic": pattern}
     made = sitetrace.simulate_site(check_scenario(content, tmp_path), tmp_path / "site.zarr")
     assert made.attrs["requests"] == 720
     assert (made.attrs["input_tokens"], made.attrs["output_tokens"]) == (14_400, 21_600)
+
+
+def test_a_run_on_other_requests_is_not_resumed(tmp_path, monkeypatch):
+    monkeypatch.setattr(site_module, "CHECKPOINT_EVERY_S", -1.0)
+    monkeypatch.setattr(site_module, "finish", lambda *given: 1 / 0)
+    (tmp_path / "lengths.csv").write_text("arrival_s,input_tokens,output_tokens\n0,10,20\n")
+    pattern = {"pattern": "poisson", "rate_per_server": 1, "lengths": "lengths.csv"}
+    content = scenario().model_dump() | {"traffic": pattern}
+    with pytest.raises(ZeroDivisionError):
+        sitetrace.simulate_site(check_scenario(content, tmp_path), tmp_path / "site.zarr")
+    (tmp_path / "lengths.csv").write_text("arrival_s,input_tokens,output_tokens\n0,10,21\n")
+    with pytest.raises(InputError, match="of another scenario"):
+        made = check_scenario(content, tmp_path)
+        sitetrace.simulate_site(made, tmp_path / "site.zarr", resume=True)
 
 
 @pytest.mark.parametrize("ending", [".nc", ".parquet"])
@@ -298,7 +312,8 @@ def test_small_sites_fit_in_other_forms(tmp_path, made, ending):
     np.testing.assert_array_equal(dataset["power_w"], first["power_w"])
     np.testing.assert_array_equal(dataset["time"], first["time"])
     np.testing.assert_array_equal(dataset["nameplate_w"], first["nameplate_w"])
-    assert dataset.attrs["scenario"] != ""
+    kinds = {name: type(value) for name, value in first.attrs.items()}
+    assert {name: type(value) for name, value in dataset.attrs.items()} == kinds
     assert dataset["power_w"].attrs["units"] == "W"
 
 

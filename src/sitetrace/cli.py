@@ -148,6 +148,8 @@ def fit(runs, out, kind, transitions, checkpoint, states, start, stop, seed) -> 
     # a fit takes long: a place that is not there is said before it
     if not out.parent.is_dir():
         raise InputError(f"{out}: no folder {out.parent}: make it first")
+    if out.is_dir():
+        raise InputError(f"{out}: a folder of that name is in the way: name a file")
     if checkpoint is not None and transitions != "bigru":
         raise InputError("--checkpoint: only --transitions bigru trains step by step: leave it out")
     if kind == "timeline" and (transitions != "auto" or states is not None):

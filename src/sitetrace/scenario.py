@@ -165,6 +165,22 @@ class Scenario(Part):
             for place, pool in enumerate(self.fleet)
         ]
 
+    def named_files(self) -> list[tuple[Keys, str]]:
+        """List the recordings that it names: of requests, token lengths and PUE.
+
+        Returns
+        -------
+        list of tuple
+            Keys and name of each.
+        """
+        parts = [
+            (("fleet", place, "traffic"), pool.traffic) for place, pool in enumerate(self.fleet)
+        ]
+        parts += [(("traffic",), self.traffic), (("pue",), self.pue)]
+        named = [((*keys, key), getattr(part, key, None)) for keys, part in parts
+                 for key in ("file", "lengths")]  # fmt: skip
+        return [(keys, name) for keys, name in named if isinstance(name, str)]
+
     @contextmanager
     def blaming(self, *keys: str | int) -> Iterator[None]:
         """Add to what is said of a file, or of a model in it, where the scenario names it.
@@ -204,9 +220,7 @@ class Scenario(Part):
 def _check_files(scenario: Scenario) -> None:
     """Name the first file that is not there or cannot be read."""
 
-    def check(keys: Keys, name: str | None) -> None:
-        if name is None:
-            return
+    def check(keys: Keys, name: str) -> None:
         path = scenario.folder / name
         try:
             path.open("rb").close()
@@ -221,13 +235,8 @@ def _check_files(scenario: Scenario) -> None:
         except InputError as error:
             raise Fault(("fleet", place, "model"), str(error)) from None
         check(("fleet", place, "model"), str(path.resolve()))
-    parts = [
-        (("fleet", place, "traffic"), pool.traffic) for place, pool in enumerate(scenario.fleet)
-    ]
-    for keys, part in [*parts, (("traffic",), scenario.traffic), (("pue",), scenario.pue)]:
-        for name in ("file", "lengths"):
-            named = getattr(part, name, None)
-            check((*keys, name), named if isinstance(named, str) else None)
+    for keys, name in scenario.named_files():
+        check(keys, name)
 
 
 def check_scenario(content: dict, folder: Path | str = ".") -> Scenario:

@@ -139,7 +139,7 @@ def _opened(
         with xr.open_zarr(part / STORE, consolidated=False, chunks=None) as former:
             same = all(former.attrs.get(name) == value for name, value in attributes.items())
         if not same:
-            raise InputError(f"{part}: is of another scenario, model or version: remove it")
+            raise InputError(f"{part}: is of another scenario, model, file or version: remove it")
         return read_checkpoint(part / CHECKPOINT)
     fresh = [begin(plant.pools[i].model) for i in plant.pool_of]
     if part.exists():
@@ -164,7 +164,8 @@ def _attributes(scenario: Scenario, plant: Plant) -> dict:
         }
         for pool, given in zip(plant.pools, scenario.fleet, strict=True)
     }
-    return {
+    files = {name: digest_of([scenario.folder / name]) for _, name in scenario.named_files()}
+    told = {
         "Conventions": "CF-1.11",
         "title": scenario.name,
         "data": " and ".join(sorted({told["data"] for told in models.values()})),
@@ -174,6 +175,7 @@ def _attributes(scenario: Scenario, plant: Plant) -> dict:
         "utc_offset_h": scenario.utc_offset_h,
         "sitetrace": __version__,
     }
+    return told | ({"files": json.dumps(files)} if files else {})
 
 
 def _served(states: list[State]) -> dict:

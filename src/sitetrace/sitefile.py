@@ -187,6 +187,11 @@ def read_site(path: Path | str, group: str | None = None) -> xr.Dataset:
             dataset = xr.open_zarr(path, group=group, chunks=None, consolidated=False)
         elif path.suffix == ".nc":
             dataset = xr.open_dataset(path)
+            # NetCDF gives numbers back as those of numpy
+            dataset.attrs = {
+                name: getattr(value, "item", lambda value=value: value)()
+                for name, value in dataset.attrs.items()
+            }
         else:
             dataset = _of_parquet(path)
         if dataset["power_w"].dims != ("time", "unit"):
