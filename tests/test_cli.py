@@ -209,6 +209,7 @@ BAD = {
     "cut before the first request": (("fit", "RUN", "-o", "m.json", "--to", 0), "widen --to"),
     "cut upside down": (("fit", "RUN", "-o", "m.json", "--from", 50, "--to", 20), "--from/--to"),
     "cut NaN": (("fit", "RUN", "-o", "m.json", "--from", "nan"), "--from"),
+    "model into a folder": (("fit", "run", "-o", "."), "in the way"),
     "model into no folder": (
         ("fit", "RUN", "-o", "no/m.json", "--transitions", "markov", "--states", 2, "--to", 60),
         "no/m.json: no folder",

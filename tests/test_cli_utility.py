@@ -1,5 +1,6 @@
 """The commands export and report: one line for bad input, nothing half-written."""
 
+import shutil
 import sys
 
 import pandas as pd
@@ -57,6 +58,10 @@ BAD = [
     (("export", "SITE", "-o", "no/such/place.csv"), "no folder no/such"),
     (("report", "SITE", "-o", "full"), "a folder of that name is in the way"),
     (("report", "other.zarr"), "other.zarr"),
+    (("report", "damaged.zarr"), "damaged.zarr: damaged"),
+    (("export", "damaged.zarr"), "damaged.zarr: damaged"),
+    (("report", "uneven.zarr"), "has no two whole steps of 1, 60, 300, 900 s: simulate"),
+    (("export", "uneven.zarr"), "no multiple of the dataset's 420 s: give 420 or a multiple"),
     (("report", "SITE", "--power-factor", "0"), "--power-factor 0"),
 ]
 
@@ -72,6 +77,11 @@ def test_bad_input_is_one_line_and_writes_nothing(
     (tmp_path / "full").mkdir()
     (tmp_path / "full" / "kept").write_text("mine")
     xr.Dataset({"x": ("t", [1.0])}).to_zarr(tmp_path / "other.zarr", consolidated=False)
+    shutil.copytree(site, tmp_path / "damaged.zarr")
+    for chunk in (tmp_path / "damaged.zarr" / "power_w" / "c").rglob("*"):
+        if chunk.is_file():
+            chunk.write_bytes(b"damaged")
+    in_file(site_dataset(4200, step_s=420), tmp_path / "uneven.zarr")
     before = sorted(str(path) for path in tmp_path.rglob("*"))
     given = [str(site) if each == "SITE" else each for each in arguments]
     if given[0] == "export" and "--format" not in given:

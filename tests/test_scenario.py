@@ -139,6 +139,8 @@ ODD = [
     ("fleet[0].name", "rest", "fleet[2].name: 'rest' is taken"),
     ("fleet[0].model", "owm.json", "did you mean own.json?"),
     ("fleet[0].model", ".", "no such file"),
+    ("fleet[0].model", "x" * 280, "no such file"),
+    ("fleet[0].model", '"a\\0b"', "no such file"),
     ("fleet[0].model", "[a]", "a list is no text"),
     ("fleet[2].model", "testbed_timelime", "did you mean testbed_timeline?"),
     ("fleet[0].rows", "[2, 10]", "fleet[0].rows[1]: row 10 is not there: give 0 to 9"),
@@ -175,6 +177,8 @@ ODD = [
     ("keep[1].step_s", "0.25\n  - {levels: [row], step_s: 0.25}", "keep[2].step_s: 0.25 has a"),
     ("pue.idle", "1.1", "1.1 is below full 1.2: give 1.2 or more"),
     ("chunk_s", "3600\nfolder: /tmp", "folder: no such key here"),
+    ("chunk_s", "3600\nzebra: 2", "there are name, seed, hours, start, step_s, topology, fleet, "
+     "traffic, non_gpu, pue, chunk_s, keep"),
     ("chunk_s", "3600\n1: 2", "a key that is no name"),
     ("chunk_s", "3600\n? [a]\n: 2", "a key that is no name"),
     ("chunk_s", '3600\n"two\\nlines": 2', "key two lines: no such key here"),

@@ -3,6 +3,7 @@
 import hashlib
 import itertools
 import os
+import shutil
 import signal
 import subprocess
 import sys
@@ -244,6 +245,63 @@ def test_a_full_disk_is_said_and_nothing_is_lost(tmp_path, monkeypatch):
     assert digest(tmp_path / "site.zarr") == digest(tmp_path / "whole.zarr")
 
 
+def test_cut_short_at_the_very_end_and_resumed_is_the_same(tmp_path, monkeypatch, made):
+    monkeypatch.setattr(site_module, "CHECKPOINT_EVERY_S", -1.0)
+    ending = site_module.finish
+
+    def before(*given):
+        raise KeyboardInterrupt
+
+    def after(store, *given):
+        store.rename(tmp_path / "away")
+        raise KeyboardInterrupt
+
+    for cut in (before, after):
+        monkeypatch.setattr(site_module, "finish", cut)
+        with pytest.raises(KeyboardInterrupt):
+            sitetrace.simulate_site(scenario(), tmp_path / "site.zarr")
+        monkeypatch.setattr(site_module, "finish", ending)
+        sitetrace.simulate_site(scenario(), tmp_path / "site.zarr", resume=True)
+        assert digest(tmp_path / "site.zarr") == digest(made)
+
+
+@pytest.mark.parametrize("content", [b"", b"no archive", b"PK\x03\x04 cut"])
+def test_a_damaged_checkpoint_is_said(tmp_path, monkeypatch, content):
+    monkeypatch.setattr(site_module, "CHECKPOINT_EVERY_S", -1.0)
+    monkeypatch.setattr(site_module, "finish", lambda *given: 1 / 0)
+    with pytest.raises(ZeroDivisionError):
+        sitetrace.simulate_site(scenario(), tmp_path / "site.zarr")
+    (tmp_path / "site.zarr.part" / "checkpoint.npz").write_bytes(content)
+    with pytest.raises(InputError, match="checkpoint.npz: damaged .*: remove its folder"):
+        sitetrace.simulate_site(scenario(), tmp_path / "site.zarr", resume=True)
+
+
+@pytest.mark.parametrize("routing", ["random", "round_robin", "least_loaded", "session"])
+def test_a_recording_is_replayed_over_and_over(tmp_path, routing):
+    (tmp_path / "requests.csv").write_text(
+        "arrival_s,input_tokens,output_tokens\n0,10,20\n1,30,40\n"
+    )
+    pattern = {"pattern": "replay", "file": "requests.csv", "speed": 2, "routing": routing}
+    content = scenario().model_dump() | {"traffic": pattern}
+    made = sitetrace.simulate_site(check_scenario(content, tmp_path), tmp_path / "site.zarr")
+    assert made.attrs["requests"] == 720
+    assert (made.attrs["input_tokens"], made.attrs["output_tokens"]) == (14_400, 21_600)
+
+
+def test_a_run_on_other_requests_is_not_resumed(tmp_path, monkeypatch):
+    monkeypatch.setattr(site_module, "CHECKPOINT_EVERY_S", -1.0)
+    monkeypatch.setattr(site_module, "finish", lambda *given: 1 / 0)
+    (tmp_path / "lengths.csv").write_text("arrival_s,input_tokens,output_tokens\n0,10,20\n")
+    pattern = {"pattern": "poisson", "rate_per_server": 1, "lengths": "lengths.csv"}
+    content = scenario().model_dump() | {"traffic": pattern}
+    with pytest.raises(ZeroDivisionError):
+        sitetrace.simulate_site(check_scenario(content, tmp_path), tmp_path / "site.zarr")
+    (tmp_path / "lengths.csv").write_text("arrival_s,input_tokens,output_tokens\n0,10,21\n")
+    with pytest.raises(InputError, match="of another scenario"):
+        made = check_scenario(content, tmp_path)
+        sitetrace.simulate_site(made, tmp_path / "site.zarr", resume=True)
+
+
 @pytest.mark.parametrize("ending", [".nc", ".parquet"])
 def test_small_sites_fit_in_other_forms(tmp_path, made, ending):
     kept = scenario().keep[:1]
@@ -254,8 +312,58 @@ def test_small_sites_fit_in_other_forms(tmp_path, made, ending):
     np.testing.assert_array_equal(dataset["power_w"], first["power_w"])
     np.testing.assert_array_equal(dataset["time"], first["time"])
     np.testing.assert_array_equal(dataset["nameplate_w"], first["nameplate_w"])
-    assert dataset.attrs["scenario"] != ""
+    kinds = {name: type(value) for name, value in first.attrs.items()}
+    assert {name: type(value) for name, value in dataset.attrs.items()} == kinds
     assert dataset["power_w"].attrs["units"] == "W"
+
+
+def test_bad_input_leaves_nothing_behind(tmp_path):
+    with pytest.raises(InputError, match="needs the whole day"):
+        fleet = [{"name": "all", "model": "testbed_bigru"}]
+        sitetrace.simulate_site(scenario(fleet=fleet), tmp_path / "site.zarr")
+    with pytest.raises(InputError, match="no scheduler answers"):
+        sitetrace.simulate_site(scenario(), tmp_path / "site.zarr", cluster="nowhere")
+    assert not list(tmp_path.iterdir())
+
+
+@pytest.mark.parametrize(
+    ("changed", "said"),
+    [
+        ({"model: own.json": "model: bad.json"}, "line 3, key fleet[0].model: "),
+        ({"model: own.json": "model: own.json, idle_w: 9000"}, "line 3, key fleet[0].idle_w: "),
+        ({"model: own.json": "model: testbed, idle_w: 9000"}, "line 3, key fleet[0].idle_w: "),
+        ({"pattern: poisson, rate_per_server: 1": "pattern: replay, file: bad.json"},
+         "line 4, key traffic: "),
+        ({"pue: 1.2": "pue: {file: bad.json}"}, "line 5, key pue: "),
+        ({"pue: 1.2": "step_s: 0.1\npue: 1.2"}, "line 5, key step_s: "),
+    ],
+)  # fmt: skip
+def test_what_a_scenario_names_is_blamed_on_its_line(tmp_path, changed, said):
+    text = (
+        "hours: 1\ntopology: {rows: 1, racks_per_row: 1, servers_per_rack: 1}\n"
+        "fleet: [{name: all, model: own.json}]\n"
+        "traffic: {pattern: poisson, rate_per_server: 1}\npue: 1.2\n"
+    )
+    for old, new in changed.items():
+        text = text.replace(old, new)
+    (tmp_path / "site.yaml").write_text(text)
+    (tmp_path / "bad.json").write_text("{")
+    shutil.copy(sitetrace.shipped_model("testbed_timeline"), tmp_path / "own.json")
+    with pytest.raises(InputError) as caught:
+        made = sitetrace.read_scenario(tmp_path / "site.yaml")
+        sitetrace.simulate_site(made, tmp_path / "site.zarr")
+    assert str(caught.value).startswith(f"{tmp_path / 'site.yaml'}: {said}")
+    assert not list(tmp_path.glob("site.zarr*"))
+
+
+def test_a_place_that_cannot_be_written_is_said(tmp_path):
+    (tmp_path / "site.zarr.part").write_text("")
+    with pytest.raises(InputError, match="site.zarr.part: cannot be written .*: name another"):
+        sitetrace.simulate_site(scenario(), tmp_path / "site.zarr", resume=True)
+    (tmp_path / "mine.zarr").mkdir()
+    (tmp_path / "mine.zarr" / "letter.txt").write_text("")
+    with pytest.raises(InputError, match="in the way"):
+        sitetrace.simulate_site(scenario(), tmp_path / "mine.zarr")
 
 
 def test_places_that_cannot_hold_it_are_refused(tmp_path):

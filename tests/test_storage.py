@@ -69,6 +69,8 @@ def test_a_csv_without_provenance_is_read_by_its_times(tmp_path):
 def test_an_unknown_ending_or_place_is_refused_before_anything_is_written(tmp_path):
     (tmp_path / "folder.csv").mkdir()
     (tmp_path / "file.zarr").write_text("mine")
+    (tmp_path / "mine.zarr").mkdir()
+    (tmp_path / "mine.zarr" / "letter.txt").write_text("mine")
     names = sorted(p.name for p in tmp_path.iterdir())
     for name, told in (
         ("trace.xlsx", "unknown ending"),
@@ -76,6 +78,7 @@ def test_an_unknown_ending_or_place_is_refused_before_anything_is_written(tmp_pa
         ("missing/trace.csv", "no folder"),
         ("folder.csv", "in the way"),
         ("file.zarr", "in the way"),
+        ("mine.zarr", "in the way"),
         ("x" * 300 + ".csv", "cannot be written"),
     ):
         with pytest.raises(InputError, match=told):

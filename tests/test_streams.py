@@ -204,12 +204,10 @@ def test_clients_without_summaries_borrow_the_lengths_of_the_others(folder):
     assert drawn[:, 0].mean() == pytest.approx(150, rel=0.05)
 
 
-def test_without_summaries_or_with_a_table_all_clients_share_their_lengths(folder):
+def test_without_summaries_all_clients_share_their_lengths(folder):
     _, tokens, _ = all_of(a_stream(folder, "clients", 40, lengths=None), [0.0, 6000.0])
     shared = LogNormalLengths()(50_000, np.random.default_rng(1))
     np.testing.assert_allclose(tokens.mean(axis=0), shared.mean(axis=0), rtol=0.03)
-    stream = a_stream(folder, "replay", lengths={"input_median": 7, "input_sigma": 0.0})
-    assert np.all(all_of(stream, [0.0, 900.0])[1][:, 0] == 7)
 
 
 def test_gamma_and_weibull_parameters_are_shape_and_scale(folder):
@@ -260,6 +258,14 @@ def test_bad_recordings_of_clients_get_one_line(folder, tmp_path, name, text, sa
     with pytest.raises(InputError, match=said) as raised:
         a_stream(tmp_path, "clients")
     assert "\n" not in str(raised.value)
+
+
+def test_a_recording_without_end_of_requests_is_refused(folder, tmp_path):
+    (tmp_path / "requests.csv").write_text(
+        "arrival_s,input_tokens,output_tokens\n0,1,1\n1e-9,1,1\n"
+    )
+    with pytest.raises(InputError, match="requests a second and server are more than 1000: give"):
+        a_stream(tmp_path, "replay")
 
 
 def test_bad_traffic_gets_one_line(folder):

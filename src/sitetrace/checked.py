@@ -266,7 +266,8 @@ def _unknown_key(key: object, part: type[Part], family: list[type[Part]]) -> str
     others = [tag_of(rival) for rival in family if key in rival.model_fields]
     if others:
         return f"belongs to {' and '.join(others)}, not to {tag_of(part)}: leave it out"
-    return f"no such key here: {nearest(key, list(part.model_fields))}"
+    known = [name for name, field in part.model_fields.items() if not field.exclude]
+    return f"no such key here: {nearest(key, known)}"
 
 
 def _value_fault(kind: str, value: object, context: dict, field: FieldInfo, here: list) -> str:

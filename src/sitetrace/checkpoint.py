@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 from pathlib import Path
+from zipfile import BadZipFile
 
 import numpy as np
 
@@ -73,7 +74,7 @@ def read_checkpoint(path: Path) -> tuple[int, list[State], list]:
         If the file is damaged.
     """
     try:
-        with np.load(path, allow_pickle=False) as packed:
+        with path.open("rb") as file, np.load(file, allow_pickle=False) as packed:
             told = json.loads(str(packed["told"]))
             kinds = [name.removesuffix(" members") for name in packed if name.endswith(" members")]
             states: dict[int, State] = {}
@@ -84,6 +85,6 @@ def read_checkpoint(path: Path) -> tuple[int, list[State], list]:
                     edges = np.cumsum(packed[f"{name} lengths"])[:-1]
                     for i, part in zip(members, np.split(packed[name], edges), strict=True):
                         states.setdefault(i, {})[name.removeprefix(f"{kind} ")] = part
-    except (OSError, ValueError, KeyError, EOFError) as error:
+    except (OSError, ValueError, KeyError, EOFError, BadZipFile) as error:
         raise InputError(f"{path}: damaged ({error}): remove its folder and start anew") from error
     return told["done"], [states[i] for i in sorted(states)], told["streams"]

@@ -148,6 +148,8 @@ def fit(runs, out, kind, transitions, checkpoint, states, start, stop, seed) -> 
     # a fit takes long: a place that is not there is said before it
     if not out.parent.is_dir():
         raise InputError(f"{out}: no folder {out.parent}: make it first")
+    if out.is_dir():
+        raise InputError(f"{out}: a folder of that name is in the way: name a file")
     if checkpoint is not None and transitions != "bigru":
         raise InputError("--checkpoint: only --transitions bigru trains step by step: leave it out")
     if kind == "timeline" and (transitions != "auto" or states is not None):
@@ -197,14 +199,14 @@ def show(model) -> None:  # noqa: ANN001
 @SEED
 def generate(model, requests, out, reading, dt, lead, tail, draws, idle_w, seed) -> None:  # noqa: ANN001
     """Generate power for a stream of requests."""
-    from sitetrace.files import digest_of
+    from sitetrace.files import check_place, digest_of
     from sitetrace.generator import load_warnings
     from sitetrace.modelfile import load_model
     from sitetrace.serving import simulate
-    from sitetrace.storage import check_ending, write_trace
+    from sitetrace.storage import ENDINGS, write_trace
     from sitetrace.timeline_model import TimelineModel
 
-    check_ending(out)
+    check_place(out, ENDINGS)
     for name, value, low in (("--lead", lead, 0.0), ("--tail", tail, 0.0), ("--idle-w", idle_w, 0)):
         if value is not None and not low <= value < 1e7:
             raise InputError(f"{name} {value:g} is no sensible value: give {low:g} or more")

@@ -2,13 +2,34 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import click
 
 from sitetrace.exports import FORMATS
+from sitetrace.files import InputError
+
+if TYPE_CHECKING:
+    import xarray as xr
 
 FILE = click.Path(path_type=Path)
+
+
+@contextmanager
+def _opened(path: Path) -> Iterator[xr.Dataset]:
+    """Open a site; say in one line where its values, read when they are used, are damaged."""
+    from sitetrace.sitefile import read_site
+
+    with read_site(path) as dataset:
+        try:
+            yield dataset
+        except (OSError, RuntimeError) as error:
+            raise InputError(f"{path}: damaged ({error}): make it anew with sitetrace site") from (
+                error
+            )
 
 
 @click.command(epilog="Example: sitetrace export site.zarr --format csv15 -o site-15min.csv")
@@ -36,9 +57,8 @@ FILE = click.Path(path_type=Path)
 def export(site, form, out, units, step, power_factor) -> None:  # noqa: ANN001
     """Write a site's power for a utility or a grid tool."""
     from sitetrace.exports import export as write
-    from sitetrace.sitefile import read_site
 
-    with read_site(site) as dataset:
+    with _opened(site) as dataset:
         told, *notes = write(dataset, form, out, units, step, power_factor)
     for line in notes:
         click.echo(f"note: {line}", err=True)
@@ -58,8 +78,7 @@ def export(site, form, out, units, step, power_factor) -> None:  # noqa: ANN001
 def report(site, out, power_factor) -> None:  # noqa: ANN001
     """Write one self-contained page on a site: numbers, figures, assumptions, provenance."""
     from sitetrace.report import write_report
-    from sitetrace.sitefile import read_site
 
-    with read_site(site) as dataset:
+    with _opened(site) as dataset:
         write_report(dataset, out, power_factor)
     click.echo(f"wrote {out}")

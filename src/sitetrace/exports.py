@@ -97,10 +97,18 @@ def intervals(site: xr.Dataset, unit: str = "facility", step_s: int = 900) -> In
     times = site["time"].values.astype("datetime64[ns]").astype(np.int64)
     gaps = np.diff(times)
     if not gaps.size or gaps[0] <= 0 or (gaps != gaps[0]).any():
-        raise InputError("time: fewer than two or not equidistant values: simulate the site anew")
+        raise InputError(
+            "time: fewer than two or not equidistant values: simulate a longer time, or keep finer "
+            "steps"
+        )
     each, odd = divmod(step_s * 1_000_000_000, int(gaps[0]))
     if odd or not each:
-        raise InputError(f"--step {step_s}: no multiple of the dataset's {gaps[0] / 1e9:g} s")
+        own_s = gaps[0] / 1e9
+        whole_s = math.lcm(int(gaps[0]), 1_000_000_000) / 1e9
+        raise InputError(
+            f"--step {step_s}: no multiple of the dataset's {own_s:g} s: give {whole_s:g} or a "
+            "multiple, or simulate with another step_s in keep"
+        )
     whole = times.size // each
     if not whole:
         raise InputError(f"--step {step_s}: the dataset is shorter than one interval: take less")

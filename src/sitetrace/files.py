@@ -14,6 +14,9 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 
+# one of these lies in each Zarr folder
+ZARR_MARKS = (".zgroup", "zarr.json")
+
 
 class InputError(ValueError):
     """Bad input: one line that names the file, row or field, and the mend."""
@@ -52,6 +55,39 @@ def replacing(path: Path | str) -> Iterator[Path]:
         raise InputError(f"{path}: cannot be written ({error.strerror}): name another place") from (
             error
         )
+
+
+def check_place(path: Path | str, endings: tuple[str, ...]) -> Path:
+    """Refuse a place that cannot hold what is to be written.
+
+    Parameters
+    ----------
+    path : Path or str
+        Output path.
+    endings : tuple of str
+        Known ones; ``.zarr`` is a folder.
+
+    Returns
+    -------
+    Path
+        The same path.
+
+    Raises
+    ------
+    InputError
+        If the ending is unknown, the folder is not there, or something else has the name.
+    """
+    path = Path(path)
+    if path.suffix not in endings:
+        raise InputError(f"{path}: unknown ending {path.suffix!r}: use one of {' '.join(endings)}")
+    if not path.parent.is_dir():
+        raise InputError(f"{path}: no folder {path.parent}: make it first")
+    alien = os.path.exists(path) and os.path.isdir(path) != (path.suffix == ".zarr")
+    if os.path.isdir(path) and not any((path / name).exists() for name in ZARR_MARKS):
+        alien |= any(path.iterdir())
+    if alien:
+        raise InputError(f"{path}: a folder or file of that name is in the way: name another")
+    return path
 
 
 def read_text_table(path: Path | str) -> pd.DataFrame:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from pathlib import Path
 from typing import Annotated, NamedTuple
 
@@ -171,9 +172,9 @@ def resolve_model(name: str, folder: Path | str) -> Path:
         If there is neither.
     """
     for path in (Path(folder) / name, data_dir() / "models" / f"{name}.json"):
-        if path.is_file():
+        if os.path.isfile(path):  # false for whatever is no name of a file
             return path
     shipped = [path.stem for path in sorted((data_dir() / "models").glob("*.json"))]
     beside = [path.name for path in sorted(Path(folder).glob("*.json"))]
-    raise InputError(f"{name[:80]}: no such file beside the scenario and no shipped model: "
+    raise InputError(f"{name[:40]}: no such file beside the scenario and no shipped model: "
                      f"{nearest(name, beside + shipped)}")  # fmt: skip

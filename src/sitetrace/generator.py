@@ -12,7 +12,7 @@ import pandas as pd
 from sitetrace.activity import activity_table
 from sitetrace.emissions import Emissions
 from sitetrace.files import InputError
-from sitetrace.idle import Idle
+from sitetrace.idle import Idle, check_idle
 from sitetrace.serving import Server, simulate
 from sitetrace.states import Mixture
 from sitetrace.surrogates import ConstantRate, LogNormalTTFT
@@ -156,11 +156,12 @@ class StatesModel:
         Raises
         ------
         InputError
-            If the model has no idle power of its own.
+            If the model has no idle power of its own, or no more than that under full load.
         """
         if self.idle is None:
-            raise InputError("idle is one of this model's states: leave --idle-w out")
+            raise InputError("idle is one of this model's states: leave idle_w out")
         top = max(self.power_range_w[1], self.idle.mean_w + 1.0)
+        check_idle(idle_w, top)
         load = np.clip((power_w - self.idle.mean_w) / (top - self.idle.mean_w), 0.0, 1.0)
         # the meter's noise around an idle power of nearly nothing must not fall below nothing
         return np.maximum(power_w + (idle_w - self.idle.mean_w) * (1.0 - load), 0.0)

@@ -6,6 +6,8 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from sitetrace.files import InputError
+
 BAND_SHARE = 0.1
 DECAY_S = 5.0
 QUANTILES = 33
@@ -75,6 +77,27 @@ class Idle:
     def _around(self, spread_w: np.ndarray, quiet_for_s: np.ndarray) -> np.ndarray:
         """Idle power of a given spread, and what is left of the load."""
         return self.mean_w + spread_w + self.active_w * np.exp(-quiet_for_s / DECAY_S)
+
+
+def check_idle(idle_w: float, most_w: float) -> None:
+    """Refuse an idle power that no idle board of a model's kind can have.
+
+    Parameters
+    ----------
+    idle_w : float
+        Watts.
+    most_w : float
+        Its power under full load, watts.
+
+    Raises
+    ------
+    InputError
+        If it is not below.
+    """
+    if not idle_w < most_w:
+        raise InputError(
+            f"idle_w: {idle_w:g} W are not below the {most_w:.0f} W of full load: give less"
+        )
 
 
 def fit_idle(power_w: np.ndarray, before_load: np.ndarray, quiet_for_s: np.ndarray) -> Idle:

@@ -18,7 +18,8 @@ from sitetrace.workload import (
 )
 
 MAX_HOURS = 24 * 366
-Rate = Annotated[Number, Field(gt=0, le=1000)]
+MAX_RATE = 1000
+Rate = Annotated[Number, Field(gt=0, le=MAX_RATE)]
 Tokens = Annotated[Number, Field(ge=1, le=MAX_TOKENS)]
 Sigma = Annotated[Number, Field(ge=0, le=10)]
 Routing = Literal["random", "round_robin", "least_loaded", "session"]

@@ -214,6 +214,18 @@ def steps_in(dt: Fraction, model: TimelineModel | StatesModel, name: str) -> int
     return int(every)
 
 
+def _on_board(
+    model: TimelineModel | StatesModel, idle_w: float | None
+) -> TimelineModel | StatesModel:
+    """Carry a model over to other boards; one of states is re-based when it has drawn."""
+    if idle_w is None:
+        return model
+    if isinstance(model, TimelineModel):
+        return model.on_board(idle_w)
+    model.rebase(np.zeros(0), idle_w)  # what is wrong is said now
+    return model
+
+
 def make_plant(scenario: Scenario) -> Plant:
     """Load what a scenario names and put it in its place.
 
@@ -234,17 +246,21 @@ def make_plant(scenario: Scenario) -> Plant:
     """
     units, dt = scenario.units(), exact(scenario.step_s)
     base_w, slopes, pools = np.zeros(scenario.n_servers), set(), []
-    for filled in scenario.pools():
-        model = load_model(resolve_model(filled.pool.model, scenario.folder))
+    for place, filled in enumerate(scenario.pools()):
+        with scenario.blaming("fleet", place, "model"):
+            model = load_model(resolve_model(filled.pool.model, scenario.folder))
         law = non_gpu_law(scenario.non_gpu, model.configuration.tensor_parallel)
         base_w[filled.servers], slope = law
         slopes.add(slope)
-        stream = open_stream(
-            filled.traffic, filled.servers.size, scenario.folder, scenario.start_hour
-        )
-        every = steps_in(dt, model, filled.pool.name)
-        if filled.pool.idle_w is not None and isinstance(model, TimelineModel):
-            model = model.on_board(filled.pool.idle_w)
+        top = () if filled.pool.traffic is None else ("fleet", place)
+        with scenario.blaming(*top, "traffic"):
+            stream = open_stream(
+                filled.traffic, filled.servers.size, scenario.folder, scenario.start_hour
+            )
+        with scenario.blaming("step_s"):
+            every = steps_in(dt, model, filled.pool.name)
+        with scenario.blaming("fleet", place, "idle_w"):
+            model = _on_board(model, filled.pool.idle_w)
         own = (filled.servers, stream, filled.traffic.routing, every)
         pools.append(Pool(filled.pool.name, model, filled.pool.idle_w, *own))
     rack_of = np.cumsum(np.diff(units.rack, prepend=units.rack[:1]) != 0)

@@ -129,7 +129,11 @@ def by_step(site: xr.Dataset) -> tuple[dict[int, Intervals], float]:
     dt_s = float((times[1] - times[0]) / np.timedelta64(1, "ns")) / 1e9
     fits = [step for step in STEPS if (step / dt_s).is_integer() and step * 2 <= times.size * dt_s]
     if not fits:
-        raise InputError(f"the dataset ({times.size} steps of {dt_s:g} s) is too short to report")
+        known = ", ".join(f"{step:g}" for step in STEPS)
+        raise InputError(
+            f"the dataset ({times.size} steps of {dt_s:g} s) has no two whole steps of {known} s: "
+            "simulate a longer time, or keep a step that divides one of them"
+        )
     return {step: intervals(site, "facility", step) for step in fits}, dt_s
 
 

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from contextlib import contextmanager
 from datetime import datetime
 from pathlib import Path
 from typing import Annotated, Any
@@ -23,7 +25,7 @@ from sitetrace.files import InputError
 from sitetrace.fleet import Filled, Pool, Topology, Units, fill, resolve_model
 from sitetrace.keeping import Keep, Step, check_steps, exact, usual_keep
 from sitetrace.patterns import MAX_HOURS, Traffic
-from sitetrace.yamlfile import dotted, read_yaml
+from sitetrace.yamlfile import dotted, place_of, read_yaml
 
 YEARS = (1970, 2200)
 
@@ -103,6 +105,9 @@ class Scenario(Part):
     folder: Path = Field(
         Path(), exclude=True, description="where the files lie that it names: the scenario's own"
     )
+    source: Any = Field(
+        None, exclude=True, description="its file and the lines of its keys, where it has one"
+    )
 
     @model_validator(mode="after")
     def _fits_together(self) -> Scenario:
@@ -160,6 +165,47 @@ class Scenario(Part):
             for place, pool in enumerate(self.fleet)
         ]
 
+    def named_files(self) -> list[tuple[Keys, str]]:
+        """List the recordings that it names: of requests, token lengths and PUE.
+
+        Returns
+        -------
+        list of tuple
+            Keys and name of each.
+        """
+        parts = [
+            (("fleet", place, "traffic"), pool.traffic) for place, pool in enumerate(self.fleet)
+        ]
+        parts += [(("traffic",), self.traffic), (("pue",), self.pue)]
+        named = [((*keys, key), getattr(part, key, None)) for keys, part in parts
+                 for key in ("file", "lengths")]  # fmt: skip
+        return [(keys, name) for keys, name in named if isinstance(name, str)]
+
+    @contextmanager
+    def blaming(self, *keys: str | int) -> Iterator[None]:
+        """Add to what is said of a file, or of a model in it, where the scenario names it.
+
+        Parameters
+        ----------
+        *keys : str or int
+            Place of the setting.
+
+        Yields
+        ------
+        None
+            Once.
+
+        Raises
+        ------
+        InputError
+            In place of one that is raised within.
+        """
+        try:
+            yield
+        except InputError as error:
+            where = f"{place_of(*self.source, keys)}: " if self.source else ""
+            raise InputError(f"{where}{error}") from None
+
     def to_json(self) -> str:
         """Write the scenario, defaults included, as one line of JSON.
 
@@ -174,9 +220,7 @@ class Scenario(Part):
 def _check_files(scenario: Scenario) -> None:
     """Name the first file that is not there or cannot be read."""
 
-    def check(keys: Keys, name: str | None) -> None:
-        if name is None:
-            return
+    def check(keys: Keys, name: str) -> None:
         path = scenario.folder / name
         try:
             path.open("rb").close()
@@ -191,13 +235,8 @@ def _check_files(scenario: Scenario) -> None:
         except InputError as error:
             raise Fault(("fleet", place, "model"), str(error)) from None
         check(("fleet", place, "model"), str(path.resolve()))
-    parts = [
-        (("fleet", place, "traffic"), pool.traffic) for place, pool in enumerate(scenario.fleet)
-    ]
-    for keys, part in [*parts, (("traffic",), scenario.traffic), (("pue",), scenario.pue)]:
-        for name in ("file", "lengths"):
-            named = getattr(part, name, None)
-            check((*keys, name), named if isinstance(named, str) else None)
+    for keys, name in scenario.named_files():
+        check(keys, name)
 
 
 def check_scenario(content: dict, folder: Path | str = ".") -> Scenario:
@@ -221,8 +260,9 @@ def check_scenario(content: dict, folder: Path | str = ".") -> Scenario:
         The first fault, with its keys.
     """
     try:
-        if "folder" in content:
-            raise Fault(("folder",), "no such key here: files are sought beside the scenario")
+        for name in ("folder", "source"):
+            if name in content:
+                raise Fault((name,), "no such key here: files are sought beside the scenario")
         scenario = Scenario.model_validate({**content, "folder": Path(folder)})
     except ValidationError as error:
         raise Fault(*first_fault(error, Scenario)) from None
@@ -278,9 +318,7 @@ def read_scenario(path: Path | str) -> Scenario:
     """
     content, lines = read_yaml(path)
     try:
-        return check_scenario(content, Path(path).parent)
+        scenario = check_scenario(content, Path(path).parent)
     except Fault as fault:
-        places = [fault.keys[:depth] for depth in range(len(fault.keys), 0, -1)]
-        line = next((lines[place] for place in places if place in lines), 1)
-        key = f", key {dotted(fault.keys)}" if fault.keys else ""
-        raise InputError(f"{path}: line {line}{key}: {fault}") from None
+        raise InputError(f"{place_of(path, lines, fault.keys)}: {fault}") from None
+    return scenario.model_copy(update={"source": (path, lines)})

@@ -94,22 +94,28 @@ def simulate_site(
     {'time': 1800, 'unit': 6}
     """
     plant = make_plant(scenario)
+    with scenario.blaming("pue"):
+        pue = resolve_pue(scenario.pue, scenario.folder)
     tables = [unit_table(scenario, plant, entry) for entry in plant.keep]
     root_bins = scenario.n_steps // plant.keep[0].every
     out = check_out(out, root_bins * len(tables[0]), len(plant.keep))
     part = out.with_name(f"{out.name}.part")
     try:
-        done, states, carries = _opened(part, scenario, plant, tables, resume)
         with executor(workers, cluster) as submit:
+            done, states, carries = _opened(part, scenario, plant, tables, resume)
             stretches = work(plant, scenario.n_steps, submit, done, states, carries)
-            states = _written(scenario, plant, part, stretches, progress)
+            states = _written(scenario, plant, pue, part, stretches, states, progress)
         finish(part / STORE, _groups(plant), _served(states), out)
         shutil.rmtree(part)
     except OSError as error:
-        if error.errno not in (errno.ENOSPC, errno.EDQUOT):
+        if error.errno in (errno.ENOSPC, errno.EDQUOT):
+            raise InputError(
+                f"{part}: no space left on the device: free some and go on with --resume"
+            ) from error
+        if error.filename is None:
             raise
         raise InputError(
-            f"{part}: no space left on the device: free some and go on with --resume"
+            f"{part}: cannot be written ({error.strerror}): name another place"
         ) from error
     return read_site(out)
 
@@ -128,12 +134,14 @@ def _opened(
         raise InputError(
             f"{part}: a run that was cut short has left it: go on with --resume, or remove it"
         )
-    if (part / CHECKPOINT).exists():
+    # a run that was cut short in its last moment has given its store away
+    if (part / CHECKPOINT).exists() and (part / STORE).exists():
         with xr.open_zarr(part / STORE, consolidated=False, chunks=None) as former:
             same = all(former.attrs.get(name) == value for name, value in attributes.items())
         if not same:
-            raise InputError(f"{part}: is of another scenario, model or version: remove it")
+            raise InputError(f"{part}: is of another scenario, model, file or version: remove it")
         return read_checkpoint(part / CHECKPOINT)
+    fresh = [begin(plant.pools[i].model) for i in plant.pool_of]
     if part.exists():
         shutil.rmtree(part)
     part.mkdir()
@@ -142,7 +150,7 @@ def _opened(
         empty = coordinates(units, scenario.n_steps // entry.every, entry.step_s, start)
         own = attributes | {"step_s": entry.step_s}
         create(part / STORE, group, empty.assign_attrs(own), plant.chunk // entry.every)
-    return 0, [begin(plant.pools[i].model) for i in plant.pool_of], [None] * len(plant.pools)
+    return 0, fresh, [None] * len(plant.pools)
 
 
 def _attributes(scenario: Scenario, plant: Plant) -> dict:
@@ -156,7 +164,8 @@ def _attributes(scenario: Scenario, plant: Plant) -> dict:
         }
         for pool, given in zip(plant.pools, scenario.fleet, strict=True)
     }
-    return {
+    files = {name: digest_of([scenario.folder / name]) for _, name in scenario.named_files()}
+    told = {
         "Conventions": "CF-1.11",
         "title": scenario.name,
         "data": " and ".join(sorted({told["data"] for told in models.values()})),
@@ -166,6 +175,7 @@ def _attributes(scenario: Scenario, plant: Plant) -> dict:
         "utc_offset_h": scenario.utc_offset_h,
         "sitetrace": __version__,
     }
+    return told | ({"files": json.dumps(files)} if files else {})
 
 
 def _served(states: list[State]) -> dict:
@@ -180,12 +190,18 @@ def _served(states: list[State]) -> dict:
 
 
 def _written(
-    scenario: Scenario, plant: Plant, part: Path, stretches: Iterator[Stretch], progress: bool
+    scenario: Scenario,
+    plant: Plant,
+    pue: Pue,
+    part: Path,
+    stretches: Iterator[Stretch],
+    states: list[State],
+    progress: bool,
 ) -> list[State]:
     """Write each stretch, and now and then what is needed to go on from there."""
     import zarr
 
-    groups, pue = _groups(plant), resolve_pue(scenario.pue, scenario.folder)
+    groups = _groups(plant)
     arrays = [zarr.open_group(part / STORE, path=group, mode="r+")["power_w"] for group in groups]
     hours = scenario.n_servers * float(plant.dt) / 3600
     last = time.monotonic()
@@ -207,7 +223,8 @@ def _written(
                     part / CHECKPOINT, stretch.index + 1, stretch.states, stretch.carries
                 )
                 last = time.monotonic()
-    return stretch.states
+            states = stretch.states
+    return states
 
 
 def _hidden(progress: bool) -> bool | None:

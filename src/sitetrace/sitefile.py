@@ -9,7 +9,7 @@ import numpy as np
 import pandas as pd
 import xarray as xr
 
-from sitetrace.files import InputError, replacing
+from sitetrace.files import InputError, check_place, replacing
 
 ENDINGS = (".zarr", ".parquet", ".nc")
 # a file that is no Zarr is made of arrays in memory
@@ -144,13 +144,7 @@ def check_out(out: Path | str, n_values: int, n_groups: int) -> Path:
     InputError
         If the ending is unknown, the folder is not there, or the form holds less.
     """
-    out = Path(out)
-    if out.suffix not in ENDINGS:
-        raise InputError(f"{out}: unknown ending {out.suffix!r}: use one of {' '.join(ENDINGS)}")
-    if not out.parent.is_dir():
-        raise InputError(f"{out}: no folder {out.parent}: make it first")
-    if out.exists() and out.is_dir() != (out.suffix == ".zarr"):
-        raise InputError(f"{out}: a folder or file of that name is in the way: name another")
+    out = check_place(out, ENDINGS)
     if out.suffix != ".zarr" and n_groups > 1:
         raise InputError(f"{out}: {out.suffix} holds one step: leave one entry in keep, or .zarr")
     if out.suffix != ".zarr" and n_values > MOST_VALUES:
@@ -193,6 +187,11 @@ def read_site(path: Path | str, group: str | None = None) -> xr.Dataset:
             dataset = xr.open_zarr(path, group=group, chunks=None, consolidated=False)
         elif path.suffix == ".nc":
             dataset = xr.open_dataset(path)
+            # NetCDF gives numbers back as those of numpy
+            dataset.attrs = {
+                name: getattr(value, "item", lambda value=value: value)()
+                for name, value in dataset.attrs.items()
+            }
         else:
             dataset = _of_parquet(path)
         if dataset["power_w"].dims != ("time", "unit"):

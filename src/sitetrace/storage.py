@@ -10,7 +10,7 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 
-from sitetrace.files import InputError, read_json, read_table, replacing
+from sitetrace.files import InputError, check_place, read_json, read_table, replacing
 from sitetrace.trace import PowerTrace, parse_step
 
 ENDINGS = (".csv", ".parquet", ".nc", ".zarr")
@@ -19,34 +19,6 @@ ENDINGS = (".csv", ".parquet", ".nc", ".zarr")
 def _provenance_path(path: Path) -> Path:
     """CSV has no attributes, so they lie beside it."""
     return path.with_name(path.name + ".json")
-
-
-def check_ending(path: Path | str) -> Path:
-    """Refuse endings that name no trace format.
-
-    Parameters
-    ----------
-    path : Path or str
-        Output path.
-
-    Returns
-    -------
-    Path
-        The same path.
-
-    Raises
-    ------
-    InputError
-        If the ending is unknown, the folder is not there, or the name is that of a folder.
-    """
-    path = Path(path)
-    if path.suffix not in ENDINGS:
-        raise InputError(f"{path}: unknown ending {path.suffix!r}: use one of {' '.join(ENDINGS)}")
-    if not path.parent.is_dir():
-        raise InputError(f"{path}: no folder {path.parent}: make it first")
-    if os.path.exists(path) and os.path.isdir(path) != (path.suffix == ".zarr"):
-        raise InputError(f"{path}: a folder or file of that name is in the way: name another")
-    return path
 
 
 def _dataset(traces: list[PowerTrace], attributes: dict):  # noqa: ANN202
@@ -79,7 +51,7 @@ def write_trace(path: Path | str, traces: list[PowerTrace], provenance: dict) ->
     InputError
         If the ending is unknown or the place cannot be written.
     """
-    path = check_ending(path)
+    path = check_place(path, ENDINGS)
     step = f"{traces[0].dt.numerator}/{traces[0].dt.denominator}"
     attributes = {"units": "W", "dt_s": step, "start_s": traces[0].start_s, **provenance}
     dataset = _dataset(traces, attributes)

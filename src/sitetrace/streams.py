@@ -12,6 +12,7 @@ from numba import njit
 from sitetrace.arrivals import Requests, Stream, chunk_rng, gamma_gaps, renew
 from sitetrace.clients import HOUR_S, open_clients
 from sitetrace.files import InputError
+from sitetrace.patterns import MAX_RATE
 from sitetrace.requests import read_requests
 from sitetrace.token_lengths import Lengths, open_lengths
 
@@ -200,8 +201,6 @@ class Replay(Stream):
         Factor by which the recording runs faster.
     offset_s : float
         Where in the recording second 0 lies, seconds of the recording.
-    lengths : callable or None
-        Draws tokens in place of the recorded ones.
     """
 
     after_s: np.ndarray
@@ -210,7 +209,6 @@ class Replay(Stream):
     thin: float = 1.0
     speed: float = 1.0
     offset_s: float = 0.0
-    lengths: Lengths | None = None
 
     @property
     def period_s(self) -> float:
@@ -253,9 +251,7 @@ class Replay(Stream):
         session = None
         if self.session is not None:
             session = self.session[row] + times_round * (int(self.session.max()) + 1)
-        drawn = self.lengths is not None
-        tokens = self.lengths(row.size, rng) if drawn else self.tokens.take(row, axis=0)
-        return Requests(arrival_s, tokens, session), {}
+        return Requests(arrival_s, self.tokens.take(row, axis=0), session), {}
 
     def _before(self, time_s: float) -> int:
         """Count the requests of all times round before a time, so that no seam loses one."""
@@ -268,20 +264,26 @@ def _within(arrival_s: np.ndarray, begin_s: float, end_s: float) -> np.ndarray:
     return np.minimum(np.maximum(arrival_s, begin_s), np.nextafter(end_s, begin_s))
 
 
-def _open_replay(traffic: Any, folder: Path) -> Replay:
+def _open_replay(traffic: Any, n_servers: int, folder: Path) -> Replay:
     table = read_requests(folder / traffic.file)
     arrival_s = table["arrival_s"].to_numpy()
     if arrival_s[0] == arrival_s[-1]:
         raise InputError(f"{folder / traffic.file}: all requests arrive at once: give a longer one")
-    return Replay(
+    stream = Replay(
         arrival_s - arrival_s[0],
         table[["input_tokens", "output_tokens"]].to_numpy(),
         table["session"].to_numpy() if "session" in table else None,
         traffic.thin,
         traffic.speed,
         traffic.offset_h * HOUR_S,
-        None if traffic.lengths is None else open_lengths(traffic.lengths, folder),
     )
+    rate = traffic.thin * traffic.speed * arrival_s.size / stream.period_s / n_servers
+    if rate > MAX_RATE:
+        raise InputError(
+            f"{folder / traffic.file}: {rate:.3g} requests a second and server are more than "
+            f"{MAX_RATE}: give a longer recording or a lower speed"
+        )
+    return stream
 
 
 def open_stream(traffic: Any, n_servers: int, folder: Path | str, start_hour: float) -> Stream:
@@ -311,7 +313,7 @@ def open_stream(traffic: Any, n_servers: int, folder: Path | str, start_hour: fl
     """
     folder = Path(folder)
     if traffic.pattern == "replay":
-        return _open_replay(traffic, folder)
+        return _open_replay(traffic, n_servers, folder)
     if traffic.pattern == "clients":
         return open_clients(traffic, n_servers, folder)
     lengths = open_lengths(traffic.lengths, folder)

@@ -10,7 +10,7 @@ import numpy as np
 import pandas as pd
 
 from sitetrace.generator import LEAD_S, TAIL_S, span_of, trace_clock
-from sitetrace.idle import Idle
+from sitetrace.idle import Idle, check_idle
 from sitetrace.meter import Meter
 from sitetrace.readings import Residual, drawn_w, left_warmth, since_work_s
 from sitetrace.rendering import STATES, add_power
@@ -272,8 +272,14 @@ class TimelineModel:
         TimelineModel
             The same with the difference in full at idle, falling in a straight line to nothing at
             the limit of prefill, where the board's limit rules and not its leakage.
+
+        Raises
+        ------
+        InputError
+            If that is no less than its power under full load.
         """
         old = self.surface
+        check_idle(idle_w, min(old.prefill_w, old.limit_w))
         shift_w = idle_w - old.idle_w
         share = np.clip((old.prefill_w - old.decode_w) / (old.prefill_w - old.idle_w), 0.0, 1.0)
         surface = replace(old, idle_w=idle_w, decode_w=old.decode_w + shift_w * share)

@@ -157,3 +157,25 @@ def dotted(keys: Keys) -> str:
     """
     text = "".join(f"[{key}]" if isinstance(key, int) else f".{key}" for key in keys)
     return " ".join(text.removeprefix(".").split())[:120]
+
+
+def place_of(path: Path | str, lines: dict[Keys, int], keys: Keys) -> str:
+    """Name file, line and key of a setting.
+
+    Parameters
+    ----------
+    path : Path or str
+        The file.
+    lines : dict
+        Of `read_yaml`.
+    keys : tuple of str or int
+        From the top; of one that is not there the line of what it belongs to.
+
+    Returns
+    -------
+    str
+        Such as ``site.yaml: line 3, key topology.rows``.
+    """
+    above = [keys[:depth] for depth in range(len(keys), 0, -1)]
+    line = next((lines[place] for place in above if place in lines), 1)
+    return f"{path}: line {line}" + (f", key {dotted(keys)}" if keys else "")
