@@ -301,3 +301,13 @@ def test_importing_the_package_or_its_command_loads_nothing_heavy():
     told = f"import sys, sitetrace.cli; print([m for m in {heavy} if m in sys.modules])"
     done = subprocess.run([sys.executable, "-c", told], capture_output=True, text=True, check=True)
     assert done.stdout == "[]\n"
+
+
+def test_a_cut_without_idle_seconds_is_told(call, runs, tmp_path):
+    cut = ["--kind", "states", "--transitions", "markov", "--states", "2"]
+    told = [
+        call("fit", runs / "poisson", "-o", tmp_path / "m.json", *cut, *of)[2]
+        for of in (["--from", 10, "--to", 60], ["--to", 60])
+    ]
+    assert "before load: take all of the recording" in told[0]
+    assert told[1] == ""

@@ -1,5 +1,6 @@
 """Every public name has a docstring that numpydoc accepts: summary, parameters, returns."""
 
+import doctest
 import importlib
 import inspect
 import pkgutil
@@ -8,7 +9,9 @@ import pytest
 from numpydoc.validate import validate
 
 import sitetrace
+from sitetrace.timeline_model import TimelineModel
 
+VERBS = "read_run", "fit", "load_model", "generate", "evaluate", "simulate_site", "read_site"
 CHECKS = {"GL03", "GL08", "PR01", "PR02", "PR03", "PR04", "PR07", "RT01", "RT03", "SS01", "YD01"}
 MODULES = sorted(info.name for info in pkgutil.walk_packages(sitetrace.__path__, "sitetrace."))
 
@@ -26,6 +29,16 @@ def public_names(module_name):
                 isinstance(value, property) or inspect.isfunction(value)
             ):
                 yield f"{module_name}.{name}.{member}"
+
+
+@pytest.mark.parametrize("name", VERBS)
+def test_examples_of_the_verbs_run(name):
+    thing = TimelineModel.generate if name == "generate" else getattr(sitetrace, name)
+    found = doctest.DocTestFinder().find(thing, name, globs={})
+    runner = doctest.DocTestRunner()
+    failed = sum(runner.run(example).failed for example in found)
+    assert failed == 0
+    assert runner.tries
 
 
 @pytest.mark.parametrize("module_name", MODULES)

@@ -17,6 +17,7 @@ from sitetrace.surrogates import ConstantRate
 from sitetrace.workload import poisson
 
 MODEL = sitetrace.load_model(sitetrace.shipped_model("testbed"))
+STEPS = sitetrace.load_model(sitetrace.shipped_model("testbed_timeline"))
 EPOCH_S = 1_700_000_000.3
 
 
@@ -161,3 +162,25 @@ def test_traces_of_years_are_refused():
     for lead_s in (1e9, -1e9, np.nan):
         with pytest.raises(InputError, match="days"):
             MODEL.generate(one(), rng=rng(), lead_s=lead_s)
+
+
+@pytest.mark.parametrize("model", [MODEL, STEPS])
+@pytest.mark.parametrize(
+    ("damage", "said"),
+    [
+        (lambda table: table[:0], "there is none"),
+        (lambda table: table.drop(columns="input_tokens"), "column input_tokens is missing"),
+        (lambda table: table.assign(arrival_s=np.nan), "no number"),
+        (lambda table: table.assign(output_tokens=0), "below 1"),
+    ],
+)
+def test_requests_that_cannot_be_served_are_refused(model, damage, said):
+    with pytest.raises(InputError, match=f"requests: .*{said}"):
+        model.generate(damage(requests()), rng=rng())
+
+
+@pytest.mark.parametrize("model", [MODEL, STEPS])
+@pytest.mark.parametrize("idle_w", [-1.0, np.nan, 600.0])
+def test_an_idle_power_that_no_board_has_is_refused(model, idle_w):
+    with pytest.raises(InputError, match="idle_w: .* give 0 or more, and less than"):
+        model.generate(requests(), rng=rng(), idle_w=idle_w)

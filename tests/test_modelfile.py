@@ -180,6 +180,7 @@ DAMAGE = {
     "columns a word": ("logit", ("transitions", "columns"), "active", "columns"),
     "scale zero": ("logit", ("transitions", "scale", 0), 0.0, "scale"),
     "too few states": ("logit", ("transitions", "intercept"), [0.0, 0.0], "no sound model"),
+    "one center for all": ("logit", ("transitions", "center"), -1.0, "lists should be"),
     "flat lag": ("logit", ("transitions", "lag"), [0.0] * 4, "no sound model"),
     "edges down": ("markov", ("transitions", "edges"), [3.0, 2.0, 1.0, 0.0], "edges"),
     "too few levels": ("markov", ("transitions", "edges"), [1.0], "probability"),

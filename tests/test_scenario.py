@@ -123,6 +123,7 @@ ODD = [
     ("hours", "many", "'many' is no number"),
     ("hours", "0.00001", "0.036 s are no whole number of steps of 0.25 s"),
     ("hours", "0.0001", "give 6.94444444444e-05"),
+    ("hours", "0.0000000000000001", "give 6.94444444444e-05"),
     ("seed", "010", "to base 60 or 8"),
     ("start", "2026-07-01T00:00:00", "has no UTC offset"),
     ("start", "2026-07-01", "has no UTC offset"),
@@ -414,6 +415,12 @@ def test_what_is_left_out_has_its_usual_value():
         1.3,
         None,
     )
+
+
+@pytest.mark.parametrize("hours", [1 / 3, 0.3333333333333333, 6.94444444444e-05, 1e-5 * 25 / 3])
+def test_a_part_of_an_hour_is_whole_steps_to_the_microsecond(hours):
+    made = Scenario.model_validate(MINIMAL | {"hours": hours, "step_s": 0.01})
+    assert made.n_steps == round(360_000 * hours)
 
 
 def test_where_seconds_do_not_fit_the_step_itself_is_kept():

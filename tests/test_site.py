@@ -356,6 +356,15 @@ def test_what_a_scenario_names_is_blamed_on_its_line(tmp_path, changed, said):
     assert not list(tmp_path.glob("site.zarr*"))
 
 
+@pytest.mark.parametrize("model", ["testbed_timeline", "testbed"])
+def test_a_request_that_no_server_can_hold_is_refused(tmp_path, model):
+    lengths = {"input_median": 400_000, "input_sigma": 0, "input_limit": 400_000}
+    pattern = {"pattern": "poisson", "rate_per_server": 0.1, "lengths": lengths}
+    made = scenario(traffic=pattern, fleet=[{"name": "all", "model": model}])
+    with pytest.raises(InputError, match="pool all: a request of .* cache holds 400000: shorten"):
+        sitetrace.simulate_site(made, tmp_path / "site.zarr")
+
+
 def test_a_place_that_cannot_be_written_is_said(tmp_path):
     (tmp_path / "site.zarr.part").write_text("")
     with pytest.raises(InputError, match="site.zarr.part: cannot be written .*: name another"):

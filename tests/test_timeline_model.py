@@ -2,6 +2,7 @@
 
 from dataclasses import replace
 from fractions import Fraction
+from types import SimpleNamespace
 
 import numpy as np
 import pandas as pd
@@ -16,7 +17,7 @@ from sitetrace.idle import Idle
 from sitetrace.meter import Meter
 from sitetrace.metrics import ks_distance
 from sitetrace.modelfile import load_model, save_model, summary
-from sitetrace.readings import Residual, expected_w, placed_w
+from sitetrace.readings import Residual, expected_w, left_warmth, placed_w
 from sitetrace.serving import Server, simulate
 from sitetrace.surface import Surface
 from sitetrace.timeline_fitting import fit_power, learn_decode
@@ -205,6 +206,12 @@ def test_a_warm_board_idles_higher_in_power_and_readings_and_cools_down():
         since_s = 0.25 * (np.arange(ends + 2, extra_w.size) - ends)
         left_w = 10.0 * np.exp(-since_s / 20.0)
         np.testing.assert_allclose(extra_w[ends + 2 :], left_w, atol=0.5)
+
+
+def test_a_board_that_worked_for_hours_without_a_break_is_as_warm_as_it_gets():
+    work = pd.DataFrame({"start_s": [0.0], "end_s": [1e5], "batch": [1], "prefill_tokens": [0]})
+    after = left_warmth(SimpleNamespace(segments=work), np.array([1e5, 1e5 + 20.0]))
+    np.testing.assert_allclose(after, [1.0, np.exp(-1)])
 
 
 def test_glimpses_show_peaks_that_means_of_a_quarter_second_hide():

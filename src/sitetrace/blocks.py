@@ -5,6 +5,7 @@ from __future__ import annotations
 import numpy as np
 
 from sitetrace import states_stream
+from sitetrace.files import InputError
 from sitetrace.generator import StatesModel
 from sitetrace.plant import Plant, Pool
 from sitetrace.relay import Unfinished, idle_engine, relay, relay_power
@@ -81,8 +82,14 @@ def advance(
         Mean power of each bin, watts, shape (n_bins,).
     state : dict of str to numpy.ndarray
         What is left.
+
+    Raises
+    ------
+    InputError
+        If a request is larger than the KV cache: it would be waited for without end.
     """
     model = pool.model
+    _check_fits(pool, requests[1])
     if isinstance(model, TimelineModel):
         power, gpu_w = state["power"].copy(), np.zeros(n_bins)
         before = Unfinished(*(state[name] for name in Unfinished._fields))
@@ -95,6 +102,17 @@ def advance(
     if pool.idle_w is not None:
         gpu_w = model.rebase(gpu_w, pool.idle_w)
     return gpu_w, served | kept
+
+
+def _check_fits(pool: Pool, tokens: np.ndarray) -> None:
+    """Refuse requests that the server cannot hold."""
+    room = getattr(pool.model.server, "kv_tokens", np.inf)
+    # the sum of rows is slow, and rarely needed
+    if tokens.size and 2 * tokens.max() > room and tokens.sum(axis=1).max() > room:
+        raise InputError(
+            f"pool {pool.name}: a request of {tokens.sum(axis=1).max()} tokens, the server's KV "
+            f"cache holds {room}: shorten the requests of its traffic"
+        )
 
 
 def _serve(server, state, requests, span_s, rng):  # noqa: ANN001, ANN202

@@ -163,6 +163,10 @@ def fit(runs, out, kind, transitions, checkpoint, states, start, stop, seed) -> 
     options |= {"checkpoint": checkpoint, "start_s": start, "stop_s": stop}
     model = fit_model(loaded, seed=seed, **options)
     save_model(model, out)
+    before_w, idle_w = loaded[0].idle_before_load_w(), model.idle.mean_w
+    if start is not None and before_w and idle_w > 1.1 * before_w:
+        _say([f"idle power of {idle_w:.1f} W, the least after --from, but {before_w:.1f} W before "
+              "load: take all of the recording, or --to alone, where idle counts"])  # fmt: skip
     if "kind_because" in model.provenance:
         click.echo(model.provenance["kind_because"])
     click.echo(f"wrote {out}: {described(model)}")

@@ -74,6 +74,17 @@ def evaluate(
     InputError
         If draws differ in clock or are no numbers, less than 95 % of the samples are covered, or
         the seconds asked for do not exist.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> import sitetrace
+    >>> run = sitetrace.testbed.run("poisson", seed=1)
+    >>> model = sitetrace.load_model(sitetrace.shipped_model("testbed_timeline"))
+    >>> trace = model.generate(run.requests, rng=np.random.default_rng(1), reading="meter")
+    >>> result = sitetrace.evaluate(run, [trace])
+    >>> bool(result["1s"]["whole"]["energy_error_pct"] < 2)
+    True
     """
     draws = [traces] if isinstance(traces, PowerTrace) else list(traces)
     _check_draws(draws)

@@ -8,15 +8,13 @@ from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import contextmanager
 from typing import Any
 
-import numpy as np
-
 from sitetrace.files import InputError
+from sitetrace.trace import hold_memory
 
 MOST_WORKERS = 1024
 PATIENCE_S = 10.0
 CONNECT_S = 10.0
 SWITCH_S = 5e-4
-HELD_BYTES = 2**24
 
 Submit = Callable[..., Callable[[], Any]]
 
@@ -48,9 +46,7 @@ def executor(workers: int, cluster: str | None) -> Iterator[Submit]:
         with _cluster(cluster) as submit:
             yield submit
         return
-    # glibc keeps memory that is given back only after it has seen a block of this size go: else
-    # every stretch of every server asks the system for the same pages again
-    np.empty(HELD_BYTES, dtype=np.uint8)
+    hold_memory()
     pool, interval_s = ThreadPoolExecutor(workers), sys.getswitchinterval()
     # compiled work is done in a millisecond and should not wait five for the interpreter
     sys.setswitchinterval(SWITCH_S)

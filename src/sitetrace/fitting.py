@@ -83,6 +83,8 @@ def fit(
     >>> model.mixture.n_states
     8
     """
+    if kind not in ("auto", "timeline", "states"):
+        raise InputError(f"kind {kind!r}: give auto, timeline or states")
     if transitions == "bigru":
         require_torch()
     runs = [cut_run(run, start_s, stop_s) for run in checked(runs, kind)]
@@ -169,8 +171,10 @@ def checked(runs: list[Run], kind: str) -> list[Run]:
     Raises
     ------
     InputError
-        If requests are missing, or configurations, GPU types or steps differ.
+        If runs or requests are missing, or configurations, GPU types or steps differ.
     """
+    if not runs:
+        raise InputError("runs: there is none: give one or more")
     first = runs[0]
     for run in runs:
         if run.requests is None:

@@ -13,6 +13,7 @@ from sitetrace.activity import activity_table
 from sitetrace.emissions import Emissions
 from sitetrace.files import InputError
 from sitetrace.idle import Idle, check_idle
+from sitetrace.requests import check_stream
 from sitetrace.serving import Server, simulate
 from sitetrace.states import Mixture
 from sitetrace.surrogates import ConstantRate, LogNormalTTFT
@@ -199,7 +200,7 @@ class StatesModel:
         Raises
         ------
         InputError
-            If the step is no multiple of the model's or the span is absurd.
+            If the step is no multiple of the model's, the span is absurd or requests are damaged.
 
         Examples
         --------
@@ -212,6 +213,7 @@ class StatesModel:
         >>> trace.dt_s
         0.25
         """
+        check_stream(requests)
         timeline = simulate(requests, self.server, rng)
         return self.draw(timeline, rng, dt_s, lead_s, tail_s, idle_w)
 

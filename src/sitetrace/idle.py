@@ -94,9 +94,9 @@ def check_idle(idle_w: float, most_w: float) -> None:
     InputError
         If it is not below.
     """
-    if not idle_w < most_w:
+    if not 0 <= idle_w < most_w:
         raise InputError(
-            f"idle_w: {idle_w:g} W are not below the {most_w:.0f} W of full load: give less"
+            f"idle_w: {idle_w:g} W: give 0 or more, and less than the {most_w:.0f} W of full load"
         )
 
 

@@ -42,6 +42,22 @@ def exact(number: float) -> Fraction:
     return Fraction(repr(float(number)))
 
 
+def span_s(hours: float) -> Fraction:
+    """Take a duration to the microsecond, so that a third of an hour is 1200 s.
+
+    Parameters
+    ----------
+    hours : float
+        Hours.
+
+    Returns
+    -------
+    Fraction
+        Seconds.
+    """
+    return Fraction(round(3_600_000_000 * exact(hours)), 1_000_000)
+
+
 def usual_keep(given: dict) -> tuple[Keep, ...]:
     """Keep site, rows and racks each second, where seconds fit, else at the step.
 
@@ -55,7 +71,7 @@ def usual_keep(given: dict) -> tuple[Keep, ...]:
     tuple of Keep
         One entry.
     """
-    lengths = [exact(given.get("chunk_s", 7200.0)), 3600 * exact(given.get("hours", 24.0))]
+    lengths = [exact(given.get("chunk_s", 7200.0)), span_s(given.get("hours", 24.0))]
     step_s = given.get("step_s", 0.25)
     fits = 1 % exact(step_s) == 0 and all(length % 1 == 0 for length in lengths)
     return (Keep(levels=("site", "row", "rack"), step_s=1.0 if fits else step_s),)
@@ -76,11 +92,11 @@ def check_steps(hours: float, step_s: float, chunk_s: float, keep: tuple[Keep, .
     Fault
         At the key that does not fit.
     """
-    step, chunk, span = exact(step_s), exact(chunk_s), 3600 * exact(hours)
+    step, chunk, span = exact(step_s), exact(chunk_s), span_s(hours)
     if (step * 1_000_000) % 1:
         raise Fault(("step_s",), f"{step_s:.12g} s are no whole number of microseconds: round it")
     for key, length, unit_s in (("hours", span, 3600), ("chunk_s", chunk, 1)):
-        if length % step:
+        if length % step or not length:
             whole = float(max(length // step, 1) * step / unit_s)
             raise Fault((key,), f"{float(length):.12g} s are no whole number of steps of "
                         f"{step_s:g} s: give {whole:.12g} or another step_s")  # fmt: skip

@@ -129,6 +129,13 @@ def load_model(path: Path | str) -> StatesModel | TimelineModel:
     ------
     InputError
         If the file is cut, of another schema, or lacks a field.
+
+    Examples
+    --------
+    >>> import sitetrace
+    >>> model = sitetrace.load_model(sitetrace.shipped_model("testbed_timeline"))
+    >>> model.configuration.name
+    'testbed-8b testbed tp1'
     """
     content = read_json(path)
     if content.get("schema") != SCHEMA:

@@ -148,7 +148,8 @@ def left_warmth(timeline: Timeline, times_s: np.ndarray) -> np.ndarray:
     """
     start, end = (timeline.segments[name].to_numpy() for name in ("start_s", "end_s"))
     length = (end - start) / WARM_S
-    at_end = 1.0 - (1.0 - warmth(start, end, WARM_S, np.zeros(STATES))) * length / np.expm1(length)
+    fading = length * np.exp(-length) / -np.expm1(-length)
+    at_end = 1.0 - (1.0 - warmth(start, end, WARM_S, np.zeros(STATES))) * fading
     last = np.maximum(np.searchsorted(end, times_s, side="right") - 1, 0)
     return at_end[last] * np.exp(-since_work_s(timeline, times_s) / WARM_S)
 

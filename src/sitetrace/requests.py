@@ -11,6 +11,7 @@ from sitetrace.files import InputError, read_table
 from sitetrace.trace import MAX_SPAN_S
 
 MAX_TOKENS = 10_000_000
+REQUIRED = ("arrival_s", "input_tokens", "output_tokens")
 
 
 def _check_span(path: Path, name: str, times: np.ndarray) -> None:
@@ -76,6 +77,30 @@ def validate_requests(table: pd.DataFrame, source: Path | str) -> pd.DataFrame:
     return table.astype(dict.fromkeys(whole, np.int64))
 
 
+def check_stream(table: pd.DataFrame) -> None:
+    """Refuse a table that nothing can be served from.
+
+    Parameters
+    ----------
+    table : pandas.DataFrame
+        ``arrival_s``, ``input_tokens``, ``output_tokens``, in any order of arrival.
+
+    Raises
+    ------
+    InputError
+        If a column is missing, there is no row, an arrival is no finite number or a request has
+        no token.
+    """
+    missing = [name for name in REQUIRED if name not in table]
+    if missing:
+        raise InputError(f"requests: column {missing[0]} is missing: give {','.join(REQUIRED)}")
+    if table.empty:
+        raise InputError("requests: there is none: give one or more")
+    arrival_s, *tokens = (table[name].to_numpy() for name in REQUIRED)
+    if not np.isfinite(arrival_s).all() or not all(each.min() >= 1 for each in tokens):
+        raise InputError("requests: an arrival that is no number, or tokens below 1: mend its row")
+
+
 def read_requests(path: Path | str) -> pd.DataFrame:
     """Read and check a request table.
 
@@ -96,5 +121,4 @@ def read_requests(path: Path | str) -> pd.DataFrame:
     InputError
         As `read_table` and `validate_requests`.
     """
-    required = ("arrival_s", "input_tokens", "output_tokens")
-    return validate_requests(read_table(path, required, ("ttft_s", "end_s", "session")), path)
+    return validate_requests(read_table(path, REQUIRED, ("ttft_s", "end_s", "session")), path)

@@ -68,6 +68,16 @@ def read_run(path: Path | str) -> Run:
     ------
     InputError
         If a file is missing or bad, or requests and power do not overlap.
+
+    Examples
+    --------
+    >>> import tempfile
+    >>> import sitetrace
+    >>> with tempfile.TemporaryDirectory() as folder:
+    ...     written = sitetrace.testbed.write_dataset(f"{folder}/testbed", seed=1)
+    ...     run = sitetrace.read_run(written[0])
+    >>> run.configuration.name
+    'testbed-8b testbed tp1'
     """
     path = Path(path)
     if not path.is_dir():

@@ -23,7 +23,7 @@ from sitetrace.checked import Count, Fault, Keys, Number, Part, Text, first_faul
 from sitetrace.facility import ConstantWatts, LinearWatts, PueFile, PueFunction, PueNumber
 from sitetrace.files import InputError
 from sitetrace.fleet import Filled, Pool, Topology, Units, fill, resolve_model
-from sitetrace.keeping import Keep, Step, check_steps, exact, usual_keep
+from sitetrace.keeping import Keep, Step, check_steps, exact, span_s, usual_keep
 from sitetrace.patterns import MAX_HOURS, Traffic
 from sitetrace.yamlfile import dotted, place_of, read_yaml
 
@@ -127,7 +127,7 @@ class Scenario(Part):
     @property
     def n_steps(self) -> int:
         """Steps of the simulation."""
-        return int(3600 * exact(self.hours) / exact(self.step_s))
+        return int(span_s(self.hours) / exact(self.step_s))
 
     @property
     def start_hour(self) -> float:

@@ -174,6 +174,24 @@ def read_site(path: Path | str, group: str | None = None) -> xr.Dataset:
     ------
     InputError
         If it is no site, or has no such group.
+
+    Examples
+    --------
+    >>> import tempfile
+    >>> import sitetrace
+    >>> from sitetrace.scenario import check_scenario
+    >>> scenario = check_scenario({
+    ...     "hours": 0.1,
+    ...     "chunk_s": 360,
+    ...     "topology": {"rows": 1, "racks_per_row": 1, "servers_per_rack": 2},
+    ...     "fleet": [{"name": "all", "model": "testbed_timeline"}],
+    ...     "traffic": {"pattern": "poisson", "rate_per_server": 0.5},
+    ... })
+    >>> with tempfile.TemporaryDirectory() as folder:
+    ...     written = sitetrace.simulate_site(scenario, f"{folder}/site.zarr")
+    ...     site = sitetrace.read_site(f"{folder}/site.zarr").load()
+    >>> site["power_w"].sel(unit="facility").size
+    360
     """
     path = Path(path)
     if not path.exists():

@@ -195,6 +195,8 @@ def _check_coupling(transitions: Coupled | Independent, n: int) -> None:
 
 
 def _check_logit(logit: Logit) -> None:
+    flat = (logit.center, logit.scale, logit.intercept)
+    _demand(all(part.ndim == 1 for part in flat), "transitions: numbers where lists should be")
     parts = (logit.center, logit.scale, logit.weight, logit.intercept, logit.lag)
     _demand(all(np.abs(part).max() <= GREATEST for part in parts), "transitions: absurd weights")
     _demand(bool((logit.scale >= LEAST_SCALE).all()), "transitions: scale is not above zero")

@@ -9,15 +9,19 @@ from functools import cached_property
 import numpy as np
 import pandas as pd
 
+from sitetrace.files import InputError
 from sitetrace.generator import LEAD_S, TAIL_S, span_of, trace_clock
 from sitetrace.idle import Idle, check_idle
 from sitetrace.meter import Meter
 from sitetrace.readings import Residual, drawn_w, left_warmth, since_work_s
 from sitetrace.rendering import STATES, add_power
+from sitetrace.requests import check_stream
 from sitetrace.serving import Engine, Server, simulate
 from sitetrace.surface import WARM_S, Surface
 from sitetrace.timeline import Timeline
-from sitetrace.trace import Configuration, PowerTrace
+from sitetrace.trace import Configuration, PowerTrace, hold_memory
+
+READINGS = ("power", "meter")
 
 
 @dataclass(frozen=True)
@@ -99,7 +103,7 @@ class TimelineModel:
         Raises
         ------
         InputError
-            If the step is no multiple of the model's or the span is absurd.
+            If the step is no multiple of the model's, the span is absurd or requests are damaged.
 
         Examples
         --------
@@ -111,10 +115,12 @@ class TimelineModel:
         >>> trace.dt_s
         0.25
         """
-        if reading == "meter":
+        check_stream(requests)
+        if reading != "power":
             timeline = simulate(requests, self.server)
             return self.draw(timeline, rng, dt_s, lead_s, tail_s, idle_w, reading)
         # mean power needs the steps alone: without tables a day takes milliseconds
+        hold_memory()
         work = Engine(self.server).run(np.inf, requests)
         first_s = float(requests["arrival_s"].min())
         span = (first_s, first_s + float(work[-1, 1]))
@@ -155,6 +161,8 @@ class TimelineModel:
         PowerTrace
             One draw.
         """
+        if reading not in READINGS:
+            raise InputError(f"reading {reading!r}: give {' or '.join(READINGS)}")
         start_s, step, n_bins = trace_clock(span_of(timeline), self.dt, dt_s, lead_s, tail_s)
         board = self if idle_w is None else self.on_board(idle_w)
         if reading == "meter":
