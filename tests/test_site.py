@@ -2,6 +2,7 @@
 
 import hashlib
 import itertools
+import json
 import os
 import shutil
 import signal
@@ -143,6 +144,24 @@ def test_workers_leave_no_trace(made, tmp_path):
     for workers in (2, 5):
         sitetrace.simulate_site(scenario(), tmp_path / f"{workers}.zarr", workers=workers)
         assert digest(tmp_path / f"{workers}.zarr") == digest(made)
+
+
+def test_a_scenario_may_be_given_as_its_file(tmp_path):
+    small = {
+        "hours": 0.05,
+        "topology": {"rows": 1, "racks_per_row": 1, "servers_per_rack": 1},
+        "fleet": [{"name": "all", "model": "testbed_timeline"}],
+        "traffic": {"pattern": "poisson", "rate_per_server": 1.0},
+    }
+    (tmp_path / "site.yaml").write_text(json.dumps(small))  # JSON is YAML
+    told = [check_scenario(small), tmp_path / "site.yaml"]
+    power = [
+        sitetrace.simulate_site(each, tmp_path / f"{i}.zarr")["power_w"].to_numpy()
+        for i, each in enumerate(told)
+    ]
+    np.testing.assert_array_equal(*power)
+    with pytest.raises(InputError, match="none.yaml"):
+        sitetrace.simulate_site(tmp_path / "none.yaml", tmp_path / "x.zarr")
 
 
 def test_a_site_does_not_begin_with_everything_switched_on(made):

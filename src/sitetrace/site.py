@@ -23,7 +23,7 @@ from sitetrace.files import InputError, digest_of
 from sitetrace.fleet import resolve_model
 from sitetrace.plant import Plant, make_plant, nameplate_gpu_w, unit_table
 from sitetrace.relay import ANSWER_TOKENS, LONGEST_WAIT, PROMPT_TOKENS, SERVED
-from sitetrace.scenario import Scenario
+from sitetrace.scenario import Scenario, read_scenario
 from sitetrace.sitefile import check_out, coordinates, create, finish, read_site
 from sitetrace.stretches import Stretch, work
 
@@ -33,7 +33,7 @@ STORE, CHECKPOINT = "site.zarr", "checkpoint.npz"
 
 
 def simulate_site(
-    scenario: Scenario,
+    scenario: Scenario | Path | str,
     out: Path | str,
     *,
     workers: int = 1,
@@ -50,8 +50,8 @@ def simulate_site(
 
     Parameters
     ----------
-    scenario : Scenario
-        What stands where and what arrives.
+    scenario : Scenario, Path or str
+        What stands where and what arrives, or the YAML file that says so.
     out : Path or str
         File to be written: ``.zarr``, or ``.nc`` and ``.parquet`` for small sites. Until it is
         complete it is called ``<out>.part``.
@@ -93,6 +93,8 @@ def simulate_site(
     ...     print(dict(site.sizes))
     {'time': 1800, 'unit': 6}
     """
+    if not isinstance(scenario, Scenario):
+        scenario = read_scenario(scenario)
     plant = make_plant(scenario)
     with scenario.blaming("pue"):
         pue = resolve_pue(scenario.pue, scenario.folder)
