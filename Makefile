@@ -33,8 +33,9 @@ book: $(STAMP)
 
 test: pytest nbval
 
+# In order of names: the files with few tests are the slow ones, and last they would wait for each other.
 pytest: $(STAMP)
-	$(BIN)/python -m pytest -q -n $(WORKERS) --dist loadfile
+	$(BIN)/python -m pytest -q -n $(WORKERS) --dist loadfile --no-loadscope-reorder
 
 nbval: $(STAMP)
 	@test -n "$(NOTEBOOKS)" || { echo "nbval: there is no notebook in notebooks/" >&2; exit 1; }

@@ -169,7 +169,7 @@ def test_a_model_whose_transitions_lead_to_idle_needs_its_idle(tmp_path):
 
 def test_idle_within_the_mixture_cannot_be_rebased():
     rng = np.random.default_rng(1)
-    with pytest.raises(InputError, match="--idle-w"):
+    with pytest.raises(InputError, match="leave idle_w out"):
         paper_model(CONFIG).generate(poisson(1.0, 10.0, rng), rng=rng, idle_w=80.0)
 
 
