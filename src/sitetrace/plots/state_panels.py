@@ -48,7 +48,7 @@ def histograms(panels: dict[str, tuple[np.ndarray, Mixture]]) -> Figure:
     figure, grid = plt.subplots(rows, columns, figsize=(8, 2.6 * rows + 0.2), squeeze=False)
     for axes, (title, (power_w, mixture)) in zip(grid.flat, panels.items(), strict=False):
         _histogram(axes, power_w, mixture, GENERATED)
-        axes.set_title(title, loc="left")
+        axes.set_title(title.split("/")[-1].replace("-Instruct", ""), loc="left")
         axes.set_xlabel(WATTS)
     for axes in grid.flat[len(panels) :]:
         axes.set_visible(False)
