@@ -57,11 +57,18 @@ def show(table: pd.DataFrame, digits: int = 2) -> Styler:
     Returns
     -------
     pandas.io.formats.style.Styler
-        Without index; column names as `heading` writes them, so that narrow pages can break them.
+        Without index; column names as `heading` writes them; narrow pages can break all names.
     """
-    renamed = table.rename(columns=lambda name: heading(str(name)))
+    renamed = table.rename(columns=lambda name: heading(str(name))).map(_breakable)
     style = renamed.style.hide(axis="index").format(precision=digits, na_rep="–")
     return style.set_table_attributes('class="dataframe"')
+
+
+def _breakable(cell: object) -> object:
+    """Let a name such as ``llama-3.1-70b_h100_cut`` break where a page is narrow."""
+    if isinstance(cell, str) and "<" not in cell:
+        return cell.replace("_", "_<wbr>")
+    return cell
 
 
 def record_cells(rows: list[dict]) -> pd.DataFrame:

@@ -288,7 +288,7 @@ def conclusion(traffic: pd.DataFrame, machines: pd.DataFrame) -> str:
         One or two lines.
     """
     lines = [
-        f"other traffic: energy within {traffic['energy_error_pct'].max():.0f}% at worst, "
+        f"other traffic: energy within {traffic['energy_error_pct'].max():.1f}% at worst, "
         f"{traffic['energy_error_pct'].median():.1f}% in the median"
     ]
     if len(machines):

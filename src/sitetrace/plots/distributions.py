@@ -81,7 +81,7 @@ def quantiles(spans: dict, source: str) -> Figure:
     matplotlib.figure.Figure
         Four panels: native step and 1 s, whole and busy.
     """
-    figure, panels = plt.subplots(2, 2, figsize=(8, 6))
+    figure, panels = plt.subplots(2, 2, figsize=(8, 6.4))
     for axes, ((clock, span), (measured_w, generated_w, _)) in zip(
         panels.flat, spans.items(), strict=True
     ):
@@ -95,7 +95,8 @@ def quantiles(spans: dict, source: str) -> Figure:
         axes.set_title(f"{step}, {span}", loc="left")
         axes.set_xlabel(f"{source} quantile [W]")
         axes.set_ylabel("generated quantile [W]")
-    panels[0, 0].legend()
+    handles, names = panels[0, 0].get_legend_handles_labels()
+    figure.legend(handles, names, loc="outside upper center", ncols=3)
     return figure
 
 
@@ -130,7 +131,7 @@ def state_quantiles(
 
     pool = labelled_draws(mixture, POOL, rng)
     counts = np.bincount(states, minlength=mixture.n_states)
-    figure, panels = plt.subplots(2, 2, figsize=(8, 6))
+    figure, panels = plt.subplots(2, 2, figsize=(8, 6.4))
     for axes, k in zip(panels.flat, np.sort(np.argsort(counts)[-4:]), strict=False):
         found = np.sort((power_w[states == k] - mixture.mean_w[k]) / mixture.sigma_w[k])
         expected = norm.ppf((np.arange(found.size) + 0.5) / found.size)
@@ -144,7 +145,8 @@ def state_quantiles(
                        loc="left")  # fmt: skip
         axes.set_xlabel("normal quantile")
         axes.set_ylabel("(power - mean) / sd")
-    panels[0, 0].legend()
+    handles, names = panels[0, 0].get_legend_handles_labels()
+    figure.legend(handles, names, loc="outside upper center", ncols=3)
     return figure
 
 
@@ -166,7 +168,7 @@ def residual_memory(tables: dict[str, pd.DataFrame], dt_s: float, source: str) -
         One panel a table, with what shuffled samples give.
     """
     n_rows = -(-len(tables) // 2)
-    figure, panels = plt.subplots(n_rows, 2, figsize=(8, 0.6 + 2.6 * n_rows), squeeze=False)
+    figure, panels = plt.subplots(n_rows, 2, figsize=(8, 0.9 + 2.6 * n_rows), squeeze=False)
     for axes, (title, table) in zip(panels.flat, tables.items(), strict=True):
         lag_s = table["lag"] * dt_s
         axes.fill_between(lag_s, table["low"], table["high"], color=BAND, lw=0,
@@ -177,7 +179,8 @@ def residual_memory(tables: dict[str, pd.DataFrame], dt_s: float, source: str) -
         axes.set_xlabel("lag [s]")
         axes.set_ylabel("autocorrelation")
         axes.set_ylim(-1, 1)
-    panels[0, 0].legend(loc="lower left")
+    handles, names = panels[0, 0].get_legend_handles_labels()
+    figure.legend(handles, names, loc="outside upper center", ncols=2)
     return figure
 
 
@@ -274,8 +277,8 @@ def sources(drawn: pd.DataFrame, paper: pd.DataFrame, source: str) -> Figure:
         place = [SOURCES.index(name) + 0.25 for name in paper["strategy"]]
         axes.plot(place, paper[column].clip(lower=least[key]), "_", ms=16, mew=2, color=PAPER,
                   label="paper, all runs")  # fmt: skip
-    panels[0].set_ylabel(f"ACF R² (below {LEAST_R2:g}: at the edge)")
-    panels[1].set_ylabel("absolute energy error [%]")
+    panels[0].set_ylabel(f"ACF R²\n(below {LEAST_R2:g}: at the edge)")
+    panels[1].set_ylabel("absolute\nenergy error [%]")
     panels[1].set_yscale("log")
     panels[1].set_xticks(range(len(SOURCES)), SOURCES)
     panels[1].set_xlabel("where the states come from")

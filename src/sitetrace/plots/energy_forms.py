@@ -78,6 +78,6 @@ def signed(parts: pd.DataFrame, names: pd.Series) -> Figure:
     axes.axvline(0, color=MEASURED, lw=0.8)
     axes.set_yticks(place, names)
     axes.set_ylim(len(parts) - 0.4, -0.6)
-    axes.set_xlabel("signed energy error [%]: above 0, too much energy")
+    axes.set_xlabel("energy error [%]: above 0, too much")
     figure.legend(loc="outside upper center", ncols=2)
     return figure

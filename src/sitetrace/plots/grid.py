@@ -81,7 +81,7 @@ def conclusions(connection: Connection, hosted: pd.DataFrame) -> Figure:
     ):
         axes.barh(names, table[column], color=colours)
         axes.set_xlabel(label)
-        axes.xaxis.set_major_locator(plt.MaxNLocator(4))
+        axes.xaxis.set_major_locator(plt.MaxNLocator(4, integer=True))
     panels[0].xaxis.set_major_locator(plt.MaxNLocator(3))
     panels[0].invert_yaxis()
     return figure

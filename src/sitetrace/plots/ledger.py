@@ -50,5 +50,5 @@ def verdicts(counts: pd.DataFrame) -> Figure:
     axes.grid(axis="y", visible=False)
     axes.set_xlabel("results of the paper [numbers]")
     axes.set_ylabel("chapter")
-    axes.legend(loc="lower left", bbox_to_anchor=(0, 1.0), ncols=3)
+    figure.legend(loc="outside upper center", ncols=3)
     return figure

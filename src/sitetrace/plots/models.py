@@ -74,8 +74,6 @@ def by_method(medians: pd.DataFrame) -> Figure:
             axes.set_xlim(-1.1, 1.1)
         axes.set_xlabel(label)
     panels[0, 0].set_yticks(range(len(methods)), methods)
-    for axes in panels[:, 0]:
-        axes.tick_params(axis="y", labelsize=9)
     panels[0, 0].set_ylim(len(methods) - 0.4, -0.6)
     return figure
 
@@ -134,7 +132,7 @@ def cost(table: pd.DataFrame) -> Figure:
     panels[1].xaxis.set_minor_formatter(NullFormatter())
     panels[1].set_xlim(ranked["both"].min() / 1.5, ranked["both"].max() * 1.5)
     panels[0].invert_yaxis()
-    panels[0].set_ylabel("mean rank over scores and parts (up: better)")
+    panels[0].set_ylabel("mean rank over scores\nand parts (up: better)")
     panels[0].set_xlabel("numbers decided by the fit")
     panels[1].set_xlabel("time of generation\n[drawing as many normal numbers]")
     handles, names = panels[0].get_legend_handles_labels()

@@ -77,7 +77,8 @@ def peaks(table: pd.DataFrame, limit_kw: float) -> Figure:
     panels[0].set_ylabel("peak, 1 s [kW]")
     panels[1].set_ylabel("less the mean [kW]")
     panels[1].set_xlabel("racks in the row")
-    panels[0].legend(loc="upper left")
+    handles, labels = panels[0].get_legend_handles_labels()
+    figure.legend(handles, labels, loc="outside upper center", ncols=3)
     return figure
 
 

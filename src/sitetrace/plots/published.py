@@ -48,7 +48,7 @@ def mean_power(table: pd.DataFrame) -> Figure:
     matplotlib.figure.Figure
         One row a configuration.
     """
-    figure, axes = plt.subplots(figsize=(8, 0.26 * len(table) + 1.4))
+    figure, axes = plt.subplots(figsize=(8, 0.26 * len(table) + 1.6))
     place = np.arange(len(table))
     for name, mark, colour, label in (
         ("mixture_pct", "|", PAPER, "mean of the mixture"),
@@ -61,7 +61,7 @@ def mean_power(table: pd.DataFrame) -> Figure:
     axes.set_yticks(place, [short(name) for name in table.index])
     axes.set_ylim(len(table) - 0.4, -0.6)
     axes.set_xlabel("mean power beyond the published training mean [%]")
-    figure.legend(loc="outside upper center", ncols=3)
+    figure.legend(loc="outside upper center", ncols=2)
     return figure
 
 

@@ -57,13 +57,14 @@ def meter_rise(runs: list[Run], source: str, span_s: float = 4.0) -> Figure:
     Returns
     -------
     matplotlib.figure.Figure
-        Printed power as a share of the way from idle to the median of the busy seconds.
+        Printed power as a share of the way from idle to the median while requests run.
     """
     figure, axes = plt.subplots(figsize=(8, 3.0 + 0.12 * len(runs)))
     for i, run in enumerate(runs):
-        first, last, _ = run.busy_span()
-        samples = run.samples
-        busy = samples["power_w"][samples["time_s"].between(first, last)].median()
+        first = run.busy_span()[0]
+        samples, counter = run.samples, run.engine
+        running = np.interp(samples["time_s"], counter["time_s"], counter["running"]) >= 1
+        busy = samples["power_w"][running].median()
         idle = run.idle_before_load_w()
         near = samples["time_s"].between(first - 1, first + span_s)
         share = (samples["power_w"][near] - idle) / (busy - idle)

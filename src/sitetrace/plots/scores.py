@@ -85,7 +85,7 @@ def distribution_and_acf(
     matplotlib.figure.Figure
         Two panels.
     """
-    figure, (left, right) = plt.subplots(1, 2, figsize=(8, 3.2))
+    figure, (left, right) = plt.subplots(1, 2, figsize=(8, 3.6))
     share = np.linspace(0, 1, 400)
     lags = min(acf_lags(dt_s), measured_w.size - 1)
     seconds = np.arange(1, lags + 1) * dt_s
@@ -99,7 +99,8 @@ def distribution_and_acf(
     left.set_ylabel("share of samples below")
     right.set_xlabel("lag [s]")
     right.set_ylabel("autocorrelation")
-    left.legend()
+    handles, labels = left.get_legend_handles_labels()
+    figure.legend(handles, labels, loc="outside upper center", ncols=2)
     return figure
 
 

@@ -12,7 +12,7 @@ from sitetrace.chapters import site as chapter
 from sitetrace.paper import read_paper_table
 from sitetrace.plots.style import BAND, GENERATED, MARKERS, MEASURED, OTHER, PAPER
 from sitetrace.studies import hierarchy
-from sitetrace.studies.scene import FEW, Scene
+from sitetrace.studies.scene import Scene
 
 COLOURS = {
     "nameplate": MEASURED,
@@ -166,29 +166,28 @@ def flattening(scenes: list[Scene]) -> Figure:
     """
     count = len(scenes) + 1
     rows = (count + 1) // 2
-    figure, panels = plt.subplots(rows, 2, figsize=(8, 0.6 + 2.7 * rows), sharey=True)
-    few = f"two parts, by {FEW} servers"
+    figure, panels = plt.subplots(rows, 2, figsize=(8, 1.0 + 2.7 * rows), sharey=True)
     for axes, scene in zip(panels.flat, scenes, strict=False):
-        _curve(axes, scene.curve, scene.foretold, "theory", GENERATED, few)
+        _curve(axes, scene.curve, scene.foretold, "theory", GENERATED)
         axes.set_title(scene.label, loc="left")
     table = read_paper_table("cov_by_servers")
     law = hierarchy.law_through_ends(table)
     axes = panels.flat[len(scenes)]
-    _curve(axes, table, law, "cov_theory", PAPER, "two parts, through both ends")
+    _curve(axes, table, law, "cov_theory", PAPER)
     axes.set_title("paper, run A", loc="left")
     for spare in panels.flat[count:]:
         spare.remove()
+    handles, labels = panels.flat[0].get_legend_handles_labels()
+    figure.legend(handles, labels, loc="outside upper center", ncols=2)
     figure.supxlabel("servers")
     figure.supylabel("coefficient of variation")
     return figure
 
 
-def _curve(
-    axes: Axes, table: pd.DataFrame, law: hierarchy.Parts, theory: str, colour: str, name: str
-) -> None:
+def _curve(axes: Axes, table: pd.DataFrame, law: hierarchy.Parts, theory: str, colour: str) -> None:
     servers = table["servers"].to_numpy()
     fine = np.geomspace(servers[0], servers[-1], 60)
-    axes.plot(fine, law.cov_of(fine), color=MEASURED, label=name)
+    axes.plot(fine, law.cov_of(fine), color=MEASURED, label="two parts")
     axes.plot(servers, table[theory], ":", lw=2, color="#777777", label="independent servers")
     axes.axhline(law.floor, ls="--", lw=1, color=OTHER, label="floor of the two parts")
     spread = [table["cov"] - table["cov_p5"], table["cov_p95"] - table["cov"]]
@@ -199,7 +198,6 @@ def _curve(
     axes.set_xticks(servers, [str(n) for n in servers])
     axes.minorticks_off()
     axes.set_yticks([0.02, 0.05, 0.1, 0.2, 0.5], ["0.02", "0.05", "0.1", "0.2", "0.5"])
-    axes.legend(loc="lower left")
 
 
 def resolutions(table: pd.DataFrame) -> Figure:

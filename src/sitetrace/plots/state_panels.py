@@ -48,7 +48,7 @@ def histograms(panels: dict[str, tuple[np.ndarray, Mixture]]) -> Figure:
     figure, grid = plt.subplots(rows, columns, figsize=(8, 2.6 * rows + 0.2), squeeze=False)
     for axes, (title, (power_w, mixture)) in zip(grid.flat, panels.items(), strict=False):
         _histogram(axes, power_w, mixture, GENERATED)
-        axes.set_title(title, loc="left")
+        axes.set_title(title.split("/")[-1].replace("-Instruct", ""), loc="left")
         axes.set_xlabel(WATTS)
     for axes in grid.flat[len(panels) :]:
         axes.set_visible(False)
@@ -125,7 +125,7 @@ def states_in_time(
     upper.step(time_s, power_w, color=MEASURED, lw=1.1)
     upper.grid(False)
     upper.set_ylabel(WATTS)
-    ticks = np.unique(np.linspace(0, state.max(), 6).astype(int))
+    ticks = mpl.ticker.MaxNLocator(integer=True)
     figure.colorbar(shown, ax=upper, label="state (0: idle)", ticks=ticks, pad=0.01)
     lower.step(time_s, active, color=OTHER)
     lower.set_ylabel("active A")
@@ -232,7 +232,7 @@ def published(table: pd.DataFrame) -> Figure:
     axes.set_yticks(range(len(names)), names)
     axes.set_ylim(len(names) - 0.4, -0.6)
     axes.set_xlabel("power of a state, share of GPUs × nameplate (TDP)")
-    axes.legend(loc="lower right", markerscale=0.6)
+    figure.legend(loc="outside upper center", ncols=2, markerscale=0.6)
     return figure
 
 

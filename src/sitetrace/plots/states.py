@@ -63,7 +63,7 @@ def state_count(free_runs: pd.DataFrame, bic: pd.DataFrame) -> Figure:
     matplotlib.figure.Figure
         Two panels.
     """
-    figure, (left, right) = plt.subplots(1, 2, figsize=(8, 2.8))
+    figure, (left, right) = plt.subplots(1, 2, figsize=(8, 3.2))
     left.plot(free_runs["n_states"], free_runs["ks"], "o-", color=GENERATED)
     left.set_ylabel("KS of the free run")
     left.set_ylim(0)
@@ -73,5 +73,5 @@ def state_count(free_runs: pd.DataFrame, bic: pd.DataFrame) -> Figure:
         axes.xaxis.set_major_locator(mpl.ticker.MaxNLocator(integer=True))
         axes.axvline(10, color=PAPER, ls=":", lw=1.4, label="the paper's K = 10")
         axes.set_xlabel("number of states K")
-        axes.legend()
+    figure.legend(*left.get_legend_handles_labels(), loc="outside upper center")
     return figure

@@ -20,6 +20,7 @@ def use_style() -> None:
             # a figure shrinks to less than half its size on a phone
             "font.size": 12,
             "axes.titlesize": 12,
+            "figure.labelsize": 12,
             "xtick.labelsize": 11,
             "ytick.labelsize": 11,
             "legend.fontsize": 11,

@@ -6,7 +6,7 @@ import matplotlib.pyplot as plt
 import numpy as np
 import pandas as pd
 from matplotlib.figure import Figure
-from matplotlib.ticker import FuncFormatter
+from matplotlib.ticker import FuncFormatter, MaxNLocator
 
 from sitetrace.parts_off import FULL, SHOWN
 from sitetrace.plots.style import BAND, GENERATED, MARKERS, MEASURED, OTHER, PAPER
@@ -147,18 +147,18 @@ def surfaces(
         batch = np.arange(1.0, most + 1)
         cold_w = law.step_power_w(batch, np.zeros(most)) / gpus
         label = name.replace("_", " ")
-        left.plot(batch, cold_w, color=color, label=f"{label}, cold")
-        left.plot(batch, cold_w + law.warm_w / gpus, color=color, ls="--", label=f"{label}, warm")
+        warm_w = cold_w + law.warm_w / gpus
+        left.plot(batch, cold_w, color=color, label=f"{label}: cold / 1 decoding")
+        left.plot(batch, warm_w, color=color, ls="--", label=f"{label}: warm / {most} decoding")
         for count, style in ((1, "-"), (most, "--")):
             power_w = law.step_power_w(np.full(tokens.size, count), tokens) / gpus
-            right.plot(tokens, power_w, color=color, ls=style, label=f"{count} decoding")
+            right.plot(tokens, power_w, color=color, ls=style)
         right.axhline(law.limit_w / gpus, color=color, ls=":", lw=0.9)
     if truth is not None:
         left.plot(*truth, "D", color=MEASURED, ms=6, label="true mean of a state")
     left.set_xlabel("sequences decoding")
     right.set_xlabel("prompt tokens in the step")
     left.set_ylabel("power of a GPU [W]")
-    right.legend(loc="lower right", ncols=len(laws))
     handles, labels = left.get_legend_handles_labels()
     figure.legend(handles, labels, loc="outside upper center", ncols=2)
     return figure
@@ -223,6 +223,7 @@ def parts(scored: pd.DataFrame) -> Figure:
             axes.errorbar(value, place, xerr=reach, label=run.replace("_", " "), **style)
             axes.axvline(value[FULL], color=SHADES[k], lw=0.8, ls=":")
         axes.set_xlabel(title.removesuffix(", busy"))
+        axes.xaxis.set_major_locator(MaxNLocator(3))
     panels[0].set_yticks(range(len(names)), names)
     panels[0].set_ylim(len(names) - 0.4, -0.6)
     handles, labels = panels[0].get_legend_handles_labels()

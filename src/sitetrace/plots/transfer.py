@@ -34,7 +34,8 @@ def traffic(table: pd.DataFrame, names: pd.Series) -> Figure:
     for axes, (column, label) in zip(panels, SCORES.items(), strict=True):
         axes.barh(names, table[column], color=GENERATED)
         axes.set_xlabel(label)
-        axes.xaxis.set_major_locator(plt.MaxNLocator(4))
+        axes.xaxis.set_major_locator(plt.MaxNLocator(3))
+        axes.xaxis.set_major_formatter("{x:g}")
     panels[0].invert_yaxis()
     return figure
 

@@ -6,7 +6,7 @@ import matplotlib.pyplot as plt
 import numpy as np
 import pandas as pd
 from matplotlib.figure import Figure
-from matplotlib.ticker import NullLocator
+from matplotlib.ticker import MaxNLocator, NullLocator
 
 from sitetrace.plots.style import BAND, GENERATED, MARKERS, MEASURED, OTHER, PAPER
 
@@ -33,6 +33,8 @@ def matrices(levels: list[tuple[str, np.ndarray]]) -> Figure:
         image = axes.imshow(share, vmin=0, vmax=1, cmap="cividis", origin="lower")
         axes.set_title(name)
         axes.set_xlabel("next state")
+        for axis in (axes.xaxis, axes.yaxis):
+            axis.set_major_locator(MaxNLocator(4, integer=True))
         axes.grid(visible=False)
     panels[0][0].set_ylabel("state before")
     figure.colorbar(image, ax=panels[0], label="share", shrink=0.8)

@@ -158,7 +158,7 @@ def repeats(spread: pd.DataFrame) -> Figure:
     marks |= {"idle": ("^", OTHER, "idle")}
     for name, (mark, colour, label) in marks.items():
         axes.plot(100 * spread[f"{name}_spread"], _names(spread), mark, color=colour, label=label)
-    axes.invert_yaxis()
+    axes.set_ylim(len(spread) - 0.5, -0.5)
     axes.set_xlim(left=0)
     axes.set_xlabel("greatest less least of the repeats [% of their mean]")
     figure.legend(*axes.get_legend_handles_labels(), loc="outside upper center", ncols=3)
