@@ -85,9 +85,18 @@ def ingest(
 @click.option("--from", "source", type=FILE, help="replay, fitted: requests; others: lengths.")
 @click.option("--thin", type=float, default=1.0, show_default=True, help="replay: share kept.")
 @click.option("--speed", type=float, default=1.0, show_default=True, help="replay: time-warp.")
+@click.option(
+    "--begin-hour",
+    type=float,
+    default=0.0,
+    show_default=True,
+    help="fitted: hour of the day at second 0 of both tables; of epoch seconds hours ahead of UTC.",
+)
 @SEED
 @click.option("-o", "--out", type=FILE, required=True, help="Request table to be written.")
-def workload(pattern, rate, duration, cv, swing, source, thin, speed, seed, out) -> None:  # noqa: ANN001
+def workload(
+    pattern, rate, duration, cv, swing, source, thin, speed, begin_hour, seed, out
+) -> None:  # noqa: ANN001
     """Write a stream of requests."""
     from sitetrace import workload as streams
 
@@ -99,11 +108,13 @@ def workload(pattern, rate, duration, cv, swing, source, thin, speed, seed, out)
         from sitetrace.traffic_fit import draw_traffic, fit_traffic
 
         try:
-            section = fit_traffic(given)
+            section = fit_traffic(given, begin_hour=begin_hour)
         except InputError as error:
             raise InputError(f"{source}: {error}") from None
+        if "peak_hour" in section:
+            _say([f"{source}: second 0 is taken as hour {begin_hour:g} of the day (--begin-hour)"])
         click.echo(f"traffic: {json.dumps(section)}")
-        table = draw_traffic(section, duration, seed)
+        table = draw_traffic(section, duration, seed, begin_hour)
     elif pattern == "replay":
         table = streams.replay(given, thin, speed, rng)
     elif pattern == "bursty":
