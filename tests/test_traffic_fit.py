@@ -91,6 +91,13 @@ def test_counts_of_a_poisson_stream_have_their_mean_as_variance():
     assert index_of_dispersion(np.arange(1000.0), 10.0) == 0
 
 
+@pytest.mark.parametrize("scale_s", [1000.0, 0.0, float("nan")])
+def test_windows_that_do_not_fit_three_times_get_one_line(scale_s):
+    table = a_table(2000.0, pattern="bursty", rate_per_server=1.0, cv=2.0)
+    with pytest.raises(InputError, match="scale_s .* 3 windows"):
+        fit_traffic(table, scale_s=scale_s)
+
+
 def test_too_few_requests_get_one_line():
     table = pd.DataFrame({"arrival_s": [0.0, 1.0], "input_tokens": 5, "output_tokens": 5})
     with pytest.raises(InputError, match="2 requests are too few to fit"):

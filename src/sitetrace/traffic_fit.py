@@ -16,6 +16,7 @@ from sitetrace.trace import MAX_SPAN_S
 
 LEAST_REQUESTS = 20
 LEAST_CV, MOST_CV = 0.05, 50.0
+LEAST_WINDOWS = 3
 
 
 def fit_traffic(
@@ -54,7 +55,7 @@ def fit_traffic(
     Raises
     ------
     InputError
-        If there are too few requests, or the hour is out of range.
+        If there are too few requests or windows, or the hour is out of range.
     """
     arrival_s = requests["arrival_s"].to_numpy()
     if arrival_s.size < LEAST_REQUESTS or arrival_s[-1] == arrival_s[0]:
@@ -72,7 +73,13 @@ def fit_traffic(
     elif scale_s is None:
         fitted["cv"] = gaps_s.std() / gaps_s.mean()
     else:
-        fitted["cv"] = np.sqrt(index_of_dispersion(arrival_s, scale_s))
+        dispersion = index_of_dispersion(arrival_s, scale_s) if scale_s > 0 else np.nan
+        if np.isnan(dispersion):
+            raise InputError(
+                f"scale_s {scale_s:g} s: {LEAST_WINDOWS} windows have to fit between the first "
+                f"request and the last, {arrival_s[-1] - arrival_s[0]:g} s: give shorter ones"
+            )
+        fitted["cv"] = np.sqrt(dispersion)
     if "cv" in fitted:
         fitted["cv"] = float(np.clip(fitted["cv"], LEAST_CV, MOST_CV))
     fitted["lengths"] = _lengths(requests)
@@ -131,7 +138,7 @@ def index_of_dispersion(arrival_s: np.ndarray, window_s: float) -> float:
         NaN where fewer than three windows fit.
     """
     windows = int((arrival_s[-1] - arrival_s[0]) // window_s)
-    if windows < 3:
+    if windows < LEAST_WINDOWS:
         return np.nan
     ends_s = arrival_s[0] + window_s * np.arange(windows + 1)
     counts = np.diff(np.searchsorted(arrival_s, ends_s))
