@@ -81,7 +81,13 @@ def ingest(
 @click.option("--rate", type=float, default=1.0, show_default=True, help="Requests a second.")
 @click.option("--duration", type=float, default=600.0, show_default=True, help="Seconds.")
 @click.option("--cv", type=float, default=2.0, show_default=True, help="bursty: of the gaps.")
-@click.option("--swing", type=float, default=0.5, show_default=True, help="diurnal: 0 to 1.")
+@click.option(
+    "--swing",
+    type=float,
+    default=0.5,
+    show_default=True,
+    help="diurnal: 0 to 1; the rate is least at second 0, greatest 12 h after it.",
+)
 @click.option("--from", "source", type=FILE, help="replay, fitted: requests; others: lengths.")
 @click.option("--thin", type=float, default=1.0, show_default=True, help="replay: share kept.")
 @click.option("--speed", type=float, default=1.0, show_default=True, help="replay: time-warp.")
