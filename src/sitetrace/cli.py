@@ -271,8 +271,8 @@ def _described(traces, timeline) -> str:  # noqa: ANN001
     return (
         f"power   mean {power_w.mean():.1f} W, peak {power_w.max():.1f} W, "
         f"P99 {np.percentile(power_w, 99):.1f} W, energy {energy_kwh:.4g} kWh\n"
-        f"serving TTFT median {ttft_s.median() * 1e3:.0f} ms, P99 {ttft_s.quantile(0.99):.2f} s, "
-        f"TPOT median {tpot}, longest wait {wait_s.max():.2f} s"
+        f"serving TTFT at the engine median {ttft_s.median() * 1e3:.0f} ms, "
+        f"P99 {ttft_s.quantile(0.99):.2f} s, TPOT median {tpot}, longest wait {wait_s.max():.2f} s"
     )
 
 
