@@ -66,7 +66,7 @@ def test_from_testbed_to_a_judged_trace(call, tmp_path, monkeypatch):
     assert (code, err) == (0, "")
     assert "mean" in out
     assert "energy" in out
-    assert "TTFT" in out
+    assert "TTFT at the engine" in out
     judge = ("evaluate", "--measured", "testbed/poisson_low", "--generated", "trace.csv")
     code, out, err = call(*judge, "--json")
     assert (code, err) == (0, "")

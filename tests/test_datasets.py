@@ -64,7 +64,9 @@ def world(tmp_path, monkeypatch):
         "upstream": {"table.csv": {"path": "table.csv", "sha256": digest}},
     }
     (tmp_path / "data").mkdir()
-    entries = {"datasets": {"tiny": run, "table": table}}
+    kept = {key: value for key, value in table.items() if key != "upstream"}
+    kept |= {"folder": "reference", "fetch": "a table made by hand"}
+    entries = {"datasets": {"tiny": run, "table": table, "kept": kept}}
     (tmp_path / "data" / "registry.json").write_text(json.dumps(entries))
     monkeypatch.setattr(datasets, "data_dir", lambda: tmp_path / "data")
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
@@ -122,6 +124,42 @@ def test_verify_sees_a_later_change(world):
     path.write_bytes(path.read_bytes()[:-1])
     with pytest.raises(InputError, match="fetch table again"):
         fetching.verify("table")
+
+
+def test_verify_sees_a_change_in_the_run_that_is_used_and_fetch_mends_it(world):
+    url, _ = world
+    fetching.fetch("tiny", url)
+    power = datasets.dataset_path("tiny") / "power.csv"
+    written = power.read_bytes()
+    power.write_bytes(written.replace(b"70.0", b"71.0", 1))
+    with pytest.raises(InputError, match=r"measured/tiny/power.csv.*fetch tiny again"):
+        fetching.verify("tiny")
+    fetching.fetch("tiny", url)
+    assert power.read_bytes() == written
+    fetching.verify("tiny")
+
+
+def test_a_raw_file_loaded_anew_remakes_the_run(world):
+    url, _ = world
+    fetching.fetch("tiny", url)
+    raw = datasets.cache_dir() / "raw" / "tiny" / "requests.json"
+    requests = datasets.dataset_path("tiny") / "requests.csv"
+    written = requests.read_bytes()
+    raw.unlink()
+    requests.write_bytes(written.rsplit(b"\n", 2)[0] + b"\n")  # made from another version of it
+    fetching.fetch("tiny", url)
+    assert requests.read_bytes() == written
+
+
+def test_a_set_copied_from_a_mirror_into_the_cache_is_checked_by_its_digests(world):
+    _, upstream = world
+    copied = datasets.cache_dir() / "reference" / "table.csv"
+    copied.parent.mkdir(parents=True)
+    shutil.copy(upstream / "table.csv", copied)
+    assert "mirror digests" in fetching.verify("kept")[0]
+    copied.write_bytes(copied.read_bytes()[:-1])
+    with pytest.raises(InputError, match=r"reference/table.csv.*copy it anew"):
+        fetching.verify("kept")
 
 
 def test_a_missing_file_is_said_with_its_address(world):

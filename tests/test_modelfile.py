@@ -10,6 +10,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from sitetrace import labelled, trees
 from sitetrace.activity import COLUMNS
 from sitetrace.files import InputError
 from sitetrace.generator import StatesModel
@@ -220,6 +221,19 @@ def test_a_circle_is_a_circle_at_every_inner_node(contents):
     nodes = contents["trees"]["transitions"]
     assert nodes["feature"][0] >= 0
     assert nodes["feature"][8] >= 0
+
+
+def test_a_tree_may_split_at_what_the_trees_see_and_at_nothing_else(place, contents, monkeypatch):
+    columns = contents["trees"]["transitions"]["columns"]
+    seen = labelled.window_features(dict.fromkeys(columns, [0.0]), columns, trees.WINDOW).shape[1]
+    place.write_text(json.dumps(put(contents["trees"], ("transitions", "feature", 0), seen)))
+    load_model(place)  # the last is the previous state
+    beyond = put(contents["trees"], ("transitions", "feature", 0), seen + 1)
+    refused(place, beyond, "feature")
+    usual = labelled.bin_features
+    monkeypatch.setattr(labelled, "bin_features", lambda *given: np.tile(usual(*given), (2, 1)))
+    place.write_text(json.dumps(beyond))
+    load_model(place)
 
 
 def places(part, path=()):

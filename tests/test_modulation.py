@@ -1,6 +1,7 @@
 """A row in lock step: the engine and the power of before, and levers that do what they say."""
 
 import dataclasses
+import tracemalloc
 from dataclasses import replace
 
 import numpy as np
@@ -12,6 +13,7 @@ from hypothesis import strategies as st
 from sitetrace import load_model, shipped_model
 from sitetrace.clock_rule import RULES, ClockRule, clocked
 from sitetrace.files import InputError
+from sitetrace.lockstep import run_row
 from sitetrace.serving import Engine, Server, simulate
 from sitetrace.studies import modulation as study
 from sitetrace.studies import shedding
@@ -61,6 +63,19 @@ def test_noise_of_the_row_is_that_of_the_model():
     assert power_w.mean() == pytest.approx(idle_w, abs=3 * noise.idle_w)
     assert power_w.std() < 2 * noise.idle_w * np.sqrt(ROW.servers)
     assert power_w.std() > 0.3 * noise.idle_w
+
+
+def test_memory_grows_with_requests_and_not_with_requests_times_servers(monkeypatch):
+    monkeypatch.setattr(study, "run_row", run_row.py_func)  # its arrays are numpy's own
+    peaks = []
+    for servers in (10, 40):
+        row = study.Row(MODEL, servers, rate_per_server=80.0 / servers)
+        stream = row.stream(30.0, np.random.default_rng(5))
+        tracemalloc.start()
+        study.run(row, stream)
+        peaks.append(tracemalloc.get_traced_memory()[1] / len(stream.requests))
+        tracemalloc.stop()
+    assert peaks[1] < 2 * peaks[0]
 
 
 @pytest.mark.parametrize("label", LEVERS)

@@ -24,6 +24,7 @@ from sitetrace import site as site_module
 from sitetrace.cli import cli
 from sitetrace.files import InputError
 from sitetrace.modelfile import load_model
+from sitetrace.plant import make_plant
 from sitetrace.relay import idle_engine, relay
 from sitetrace.rendering import STATES
 from sitetrace.scenario import check_scenario
@@ -55,6 +56,17 @@ def digest(folder):
         if path.is_file():
             total.update(str(path.relative_to(folder)).encode() + path.read_bytes())
     return total.hexdigest()
+
+
+def test_sums_over_racks_know_one_slope_and_refuse_two(monkeypatch):
+    halves = [
+        {"name": name, "model": "testbed_timeline", "servers": 4} for name in ("left", "right")
+    ]
+    assert make_plant(scenario(fleet=halves)).per_gpu_w == 0.1
+    laws = iter([(300.0, 0.1), (300.0, 0.2)])
+    monkeypatch.setattr("sitetrace.plant.non_gpu_law", lambda *_: next(laws))
+    with pytest.raises(ValueError, match="too many values"):
+        make_plant(scenario(fleet=halves))
 
 
 def of_level(dataset, level):

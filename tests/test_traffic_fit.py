@@ -43,7 +43,7 @@ LENGTHS = {
 
 
 def a_table(duration_s, start_hour=0.0, **section):
-    traffic = SimpleNamespace(**section, lengths=LENGTHS)
+    traffic = SimpleNamespace(**{"lengths": LENGTHS, **section})
     drawn, _ = open_stream(traffic, 2, ".", start_hour).chunk(
         0, 0.0, duration_s, np.random.SeedSequence(4), None
     )
@@ -91,6 +91,13 @@ def test_counts_of_a_poisson_stream_have_their_mean_as_variance():
     assert index_of_dispersion(np.arange(1000.0), 10.0) == 0
 
 
+@pytest.mark.parametrize("scale_s", [1000.0, 0.0, float("nan")])
+def test_windows_that_do_not_fit_three_times_get_one_line(scale_s):
+    table = a_table(2000.0, pattern="bursty", rate_per_server=1.0, cv=2.0)
+    with pytest.raises(InputError, match="scale_s .* 3 windows"):
+        fit_traffic(table, scale_s=scale_s)
+
+
 def test_too_few_requests_get_one_line():
     table = pd.DataFrame({"arrival_s": [0.0, 1.0], "input_tokens": 5, "output_tokens": 5})
     with pytest.raises(InputError, match="2 requests are too few to fit"):
@@ -110,7 +117,9 @@ def test_azures_trace_of_2023_is_read_to_the_microsecond(tmp_path):
     table, notes = read_azure(tmp_path / "code.csv")
     assert table["arrival_s"].tolist() == pytest.approx([0, 0.052], abs=1e-9)
     assert table["input_tokens"].tolist() == [4808, 3180]
-    assert notes == ["code.csv: second 0 is 2023-11-16T18:17:03.979960+00:00"]
+    assert notes == [
+        "code.csv: second 0 is 2023-11-16T18:17:03.979960+00:00, hour 18.2844 of the day"
+    ]
 
 
 def test_a_day_of_azures_week_of_2024_is_ingested(tmp_path, call):
@@ -154,6 +163,34 @@ def test_a_stream_like_a_recorded_one_is_written(tmp_path, call):
     section = json.loads(said.splitlines()[0].removeprefix("traffic: "))
     assert section["cv"] == pytest.approx(2.0, rel=0.15)
     assert len(read_requests(out)) == pytest.approx(4000, rel=0.2)
+
+
+def test_the_peak_of_a_recording_comes_at_the_same_hour_of_a_site(tmp_path, call):
+    day = {"pattern": "diurnal", "swing": 0.6, "peak_hour": 15.0}
+    table = a_table(2.5 * 86400.0, start_hour=18.0, rate_per_server=0.1, **day)
+    times = pd.Timestamp("2024-05-15 18:00", tz="UTC") + pd.to_timedelta(table["arrival_s"], "s")
+    rows = {"TIMESTAMP": times, "ContextTokens": table["input_tokens"]}
+    pd.DataFrame(rows | {"GeneratedTokens": table["output_tokens"]}).to_csv(
+        tmp_path / "azure.csv", index=False
+    )
+    read, like = tmp_path / "r.csv", tmp_path / "like.csv"
+    _, _, notes = call("ingest", "--azure", tmp_path / "azure.csv", "-o", read)
+    assert "hour 18.0" in notes
+    given = ("workload", "fitted", "--from", read, "--duration", 4 * 86400, "-o", like)
+    code, said, notes = call(*given, "--begin-hour", 18)
+    assert code == 0 and "hour 18 of the day" in notes
+    section = json.loads(said.splitlines()[0].removeprefix("traffic: "))
+    assert section["peak_hour"] == pytest.approx(15.0, abs=0.5)
+    # in a site that begins at noon, three hours later; in the stream like it, as in the recording
+    site = a_table(4 * 86400.0, 12.0, **{**section, "rate_per_server": 0.1})
+    for stream, after_h in ((site, 3.0), (read_requests(like), 21.0)):
+        angle = np.angle(np.exp(2j * np.pi * stream["arrival_s"] / 86400).mean())
+        assert angle / (2 * np.pi) * 24 % 24 == pytest.approx(after_h, abs=0.5)
+    _, said, notes = call(*given)
+    assert json.loads(said.splitlines()[0].removeprefix("traffic: "))["peak_hour"] > 20
+    assert "hour 0 of the day" in notes
+    code, _, said = call(*given, "--begin-hour", 30)
+    assert code == 2 and "hour 30" in said
 
 
 def test_ingest_wants_one_kind_of_files(call):

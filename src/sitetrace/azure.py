@@ -87,7 +87,8 @@ def _as_requests(path: Path, rows: pd.DataFrame) -> tuple[pd.DataFrame, list[str
             "output_tokens": tokens[COLUMNS[2]].to_numpy(),
         }
     )
-    notes = [f"{path.name}: second 0 is {first.isoformat()}"]
+    hour = (first - first.normalize()) / pd.Timedelta(hours=1)
+    notes = [f"{path.name}: second 0 is {first.isoformat()}, hour {hour:.4f} of the day"]
     if empty.any():
         notes.append(f"{path.name}: {int(empty.sum())} requests without tokens are left out")
     return validate_requests(table, path), notes

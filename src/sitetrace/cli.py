@@ -81,13 +81,28 @@ def ingest(
 @click.option("--rate", type=float, default=1.0, show_default=True, help="Requests a second.")
 @click.option("--duration", type=float, default=600.0, show_default=True, help="Seconds.")
 @click.option("--cv", type=float, default=2.0, show_default=True, help="bursty: of the gaps.")
-@click.option("--swing", type=float, default=0.5, show_default=True, help="diurnal: 0 to 1.")
+@click.option(
+    "--swing",
+    type=float,
+    default=0.5,
+    show_default=True,
+    help="diurnal: 0 to 1; the rate is least at second 0, greatest 12 h after it.",
+)
 @click.option("--from", "source", type=FILE, help="replay, fitted: requests; others: lengths.")
 @click.option("--thin", type=float, default=1.0, show_default=True, help="replay: share kept.")
 @click.option("--speed", type=float, default=1.0, show_default=True, help="replay: time-warp.")
+@click.option(
+    "--begin-hour",
+    type=float,
+    default=0.0,
+    show_default=True,
+    help="fitted: hour of the day at second 0 of both tables; of epoch seconds hours ahead of UTC.",
+)
 @SEED
 @click.option("-o", "--out", type=FILE, required=True, help="Request table to be written.")
-def workload(pattern, rate, duration, cv, swing, source, thin, speed, seed, out) -> None:  # noqa: ANN001
+def workload(
+    pattern, rate, duration, cv, swing, source, thin, speed, begin_hour, seed, out
+) -> None:  # noqa: ANN001
     """Write a stream of requests."""
     from sitetrace import workload as streams
 
@@ -99,11 +114,13 @@ def workload(pattern, rate, duration, cv, swing, source, thin, speed, seed, out)
         from sitetrace.traffic_fit import draw_traffic, fit_traffic
 
         try:
-            section = fit_traffic(given)
+            section = fit_traffic(given, begin_hour=begin_hour)
         except InputError as error:
             raise InputError(f"{source}: {error}") from None
+        if "peak_hour" in section:
+            _say([f"{source}: second 0 is taken as hour {begin_hour:g} of the day (--begin-hour)"])
         click.echo(f"traffic: {json.dumps(section)}")
-        table = draw_traffic(section, duration, seed)
+        table = draw_traffic(section, duration, seed, begin_hour)
     elif pattern == "replay":
         table = streams.replay(given, thin, speed, rng)
     elif pattern == "bursty":
@@ -254,8 +271,8 @@ def _described(traces, timeline) -> str:  # noqa: ANN001
     return (
         f"power   mean {power_w.mean():.1f} W, peak {power_w.max():.1f} W, "
         f"P99 {np.percentile(power_w, 99):.1f} W, energy {energy_kwh:.4g} kWh\n"
-        f"serving TTFT median {ttft_s.median() * 1e3:.0f} ms, P99 {ttft_s.quantile(0.99):.2f} s, "
-        f"TPOT median {tpot}, longest wait {wait_s.max():.2f} s"
+        f"serving TTFT at the engine median {ttft_s.median() * 1e3:.0f} ms, "
+        f"P99 {ttft_s.quantile(0.99):.2f} s, TPOT median {tpot}, longest wait {wait_s.max():.2f} s"
     )
 
 

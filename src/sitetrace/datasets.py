@@ -4,12 +4,8 @@ from __future__ import annotations
 
 import os
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 from sitetrace.files import InputError, read_json
-
-if TYPE_CHECKING:
-    pass
 
 
 def data_dir() -> Path:

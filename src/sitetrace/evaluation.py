@@ -65,9 +65,10 @@ def evaluate(
         keys of `sitetrace.metrics.scores`, each the median over draws, with ``<key>_spread``, half
         the distance from the 16th to the 84th percentile over draws (0 for one draw);
         ``noise_floor`` with the same two levels; ``busy_end_from``: ``end_s``, ``engine``,
-        ``simulated``, ``simulated by a default server`` or ``unknown``; ``n_draws``,
-        ``covered_share``, ``native_dt_s``; and ``published``, where others predicted the same
-        seconds. A score without meaning is None, so that the result can be written as JSON.
+        ``simulated``, ``simulated by a default server (8B on one A100)`` or ``unknown``;
+        ``n_draws``, ``covered_share``, ``native_dt_s``; and ``published``, where others predicted
+        the same seconds. A score without meaning is None, so that the result can be written as
+        JSON.
 
     Raises
     ------
@@ -196,7 +197,7 @@ def _busy_span(
     if busy_end_s is not None:
         return first_s, float(busy_end_s), "simulated"
     ends = simulate(requests, Server()).requests["end_s"]
-    return first_s, float(ends.max()), "simulated by a default server"
+    return first_s, float(ends.max()), "simulated by a default server (8B on one A100)"
 
 
 def _uncovered(trace: PowerTrace, window: pd.DataFrame, dt_s: float, share: float) -> str:

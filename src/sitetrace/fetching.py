@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import filecmp
 import hashlib
 from pathlib import Path
+from tempfile import TemporaryDirectory
 
 from sitetrace.datasets import cache_dir, dataset_path, holds, mirror, registry_entry
-from sitetrace.files import InputError, read_json, read_text_table
+from sitetrace.files import InputError, read_json, read_text_table, replacing
 from sitetrace.ingest import ingest
 from sitetrace.meters import read_meter
 from sitetrace.vllm import read_vllm_metrics
@@ -19,7 +21,8 @@ def fetch(name: str, base_url: str | None = None) -> list[str]:
     """Fetch a data set at its pinned commit, check it, and bring a run into our form.
 
     Files that are here already and check out are not loaded again; a file whose loading was cut
-    is loaded anew (a part never takes the place of the whole).
+    is loaded anew (a part never takes the place of the whole). A run is made anew from them each
+    time.
 
     Parameters
     ----------
@@ -53,13 +56,17 @@ def fetch(name: str, base_url: str | None = None) -> list[str]:
             _load(name, f"{root.rstrip('/')}/{expected['path']}", folder / file, expected)
         notes.append(f"{name}: {file} {'here already' if good else 'fetched'}, {_basis(expected)}")
     run_folder = cache_dir() / entry["folder"]
-    if "run" in entry and not run_folder.is_dir():
-        power, requests, engine = (folder / file for file in RAW_RUN_FILES)
-        offset_s = entry["utc_offset_s"]
-        notes += ingest(
-            power, requests, engine, info=entry["run"], utc_offset_s=offset_s, out=run_folder
-        )
+    if "run" in entry:
+        run_folder.parent.mkdir(parents=True, exist_ok=True)
+        with replacing(run_folder) as made:
+            notes += _make_run(entry, folder, made)
     return [*notes, f"{name}: at {run_folder}"]
+
+
+def _make_run(entry: dict, raw: Path, out: Path) -> list[str]:
+    """Bring the fetched files of a run into our form."""
+    files, offset_s = (raw / file for file in RAW_RUN_FILES), entry["utc_offset_s"]
+    return ingest(*files, info=entry["run"], utc_offset_s=offset_s, out=out)
 
 
 def _raw_folder(name: str, entry: dict) -> Path:
@@ -148,6 +155,9 @@ def content_totals(path: Path) -> dict[str, float]:
 def verify(name: str) -> list[str]:
     """Check the data set at hand against the registry.
 
+    A copy of a mirror is checked by its digests; what was fetched as upstream has it, and a run
+    must then be what its fetched files give.
+
     Parameters
     ----------
     name : str
@@ -164,14 +174,21 @@ def verify(name: str) -> list[str]:
         If it is not at hand, or a file is missing or differs.
     """
     entry, folder = registry_entry(name), dataset_path(name)
-    root = mirror()
-    if root is not None and folder.is_relative_to(root):
+    root, raw = mirror(), _raw_folder(name, entry)
+    in_mirror = root is not None and folder.is_relative_to(root)
+    if in_mirror or "upstream" not in entry or not raw.is_dir():
         for file, digest in entry["files"].items():
             if not (folder / file).is_file() or _sha256(folder / file) != digest:
                 raise InputError(f"{folder / file}: missing or not as registered: copy it anew")
         return [f"{name}: {len(entry['files'])} files agree with their mirror digests"]
-    raw = _raw_folder(name, entry)
     for file, expected in entry["upstream"].items():
         if not _is_good(raw / file, expected):
             raise InputError(f"{raw / file}: missing or not as registered: fetch {name} again")
+    if "run" in entry:
+        with TemporaryDirectory() as temporary:
+            made = Path(temporary) / folder.name
+            _make_run(entry, raw, made)
+            _, changed, missing = filecmp.cmpfiles(made, folder, entry["files"], shallow=False)
+        for file in changed + missing:
+            raise InputError(f"{folder / file}: not what {raw} gives: fetch {name} again")
     return [f"{name}: {file}: {_basis(e)}" for file, e in entry["upstream"].items()]

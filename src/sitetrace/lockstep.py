@@ -18,6 +18,8 @@ from sitetrace.surface import LIMIT_S, WARM_S
 WARMTH, LAST, STORED_J, GLOW, NOISE, HEAT = range(6)
 IDLE, DECODE, SEQUENCE, PREFILL, TOKENS, WARM, BATCH, LIMIT = range(8)
 IN_SERVICE, OPEN, BATCH_LIMIT, LAW = range(4)
+# requests that the tables of each server have room for at first
+FIRST_ROOM = 16
 
 
 @njit(cache=True, error_model="numpy")
@@ -192,11 +194,13 @@ def run_row(stream, server, dials, board, clock, normals, orders):
     (tick_s, dt_s), (n_servers, n_bins), n = clock, normals.shape, arrival.size
     per_tick, n_ticks = int(round(tick_s / dt_s)), len(plan)
     clocks, counts = np.zeros((n_servers, 4)), np.zeros((n_servers, 4), np.int64)
-    given, owner = np.zeros(n_servers, np.int64), np.zeros((n_servers, n), np.int64)
-    arrived, tokens = np.zeros((n_servers, n)), np.zeros((n_servers, n, 4), np.int64)
-    running = np.zeros((n_servers, own_limits[0]), np.int64)
-    preempted, times = np.zeros_like(running), np.full((n_servers, n, 3), np.nan)
-    decoding, state = np.zeros((n_servers, n), np.bool_), np.zeros((n_servers, 6))
+    given, running = np.zeros(n_servers, np.int64), np.zeros((n_servers, own_limits[0]), np.int64)
+    preempted, state = np.zeros_like(running), np.zeros((n_servers, 6))
+    # by server, then by request that it was given: doubled when a server has no room left
+    owner, arrived = np.zeros((n_servers, FIRST_ROOM), np.int64), np.zeros((n_servers, FIRST_ROOM))
+    tokens = np.zeros((n_servers, FIRST_ROOM, 4), np.int64)
+    times = np.full((n_servers, FIRST_ROOM, 3), np.nan)
+    decoding = np.zeros((n_servers, FIRST_ROOM), np.bool_)
     binned = np.zeros((3, n_servers, n_bins))
     power_w, states = np.zeros(n_bins), np.zeros((n_ticks, 5))
     limits, following, trim, former = own_limits.copy(), 0, 0.0, 0
@@ -221,6 +225,12 @@ def run_row(stream, server, dials, board, clock, normals, orders):
         while following < n and arrival[following] < until and in_service < dial[IN_SERVICE]:
             s = int(chance[following] * dial[OPEN])
             row = given[s]
+            if row == owner.shape[1]:
+                owner = np.concatenate((owner, np.zeros_like(owner)), axis=1)
+                arrived = np.concatenate((arrived, np.zeros_like(arrived)), axis=1)
+                tokens = np.concatenate((tokens, np.zeros_like(tokens)), axis=1)
+                times = np.concatenate((times, np.full_like(times, np.nan)), axis=1)
+                decoding = np.concatenate((decoding, np.zeros_like(decoding)), axis=1)
             arrived[s, row] = max(arrival[following], now)
             tokens[s, row, 0], tokens[s, row, 1] = prompt[following], answer[following]
             owner[s, row] = following

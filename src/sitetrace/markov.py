@@ -100,7 +100,7 @@ def fit_markov(steps: Labelled, columns: tuple[str, ...]) -> Markov:
     level = np.searchsorted(edges, drive, side="right")
     counts = np.zeros((edges.size + 1, steps.n_states, steps.n_states))
     np.add.at(counts, (level, steps.previous[steps.use], steps.state[steps.use]), 1.0)
-    # a row seldom seen leans on the level's steps.state frequencies, these on those of all levels
+    # a row seldom seen leans on the level's state frequencies, these on those of all levels
     overall = counts.sum(axis=(0, 1)) / counts.sum()
     by_level = counts.sum(axis=1, keepdims=True) + overall
     counts += by_level / by_level.sum(axis=2, keepdims=True)

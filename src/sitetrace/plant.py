@@ -263,6 +263,7 @@ def make_plant(scenario: Scenario) -> Plant:
             model = _on_board(model, filled.pool.idle_w)
         own = (filled.servers, stream, filled.traffic.routing, every)
         pools.append(Pool(filled.pool.name, model, filled.pool.idle_w, *own))
+    (per_gpu_w,) = slopes  # sums over racks and rows know no other
     rack_of = np.cumsum(np.diff(units.rack, prepend=units.rack[:1]) != 0)
     rack_of += np.cumsum((np.diff(units.rack, prepend=units.rack[:1]) == 0)
                          & (np.diff(units.row, prepend=units.row[:1]) != 0))  # fmt: skip
@@ -275,7 +276,7 @@ def make_plant(scenario: Scenario) -> Plant:
         rack_of=rack_of,
         row_of=units.row[np.flatnonzero(np.diff(rack_of, prepend=-1))],
         base_w=base_w,
-        per_gpu_w=slopes.pop(),
+        per_gpu_w=per_gpu_w,
         seed=scenario.seed,
         dt=dt,
         chunk=int(exact(scenario.chunk_s) / dt),

@@ -25,7 +25,7 @@ from sitetrace.files import InputError
 from sitetrace.fleet import Filled, Pool, Topology, Units, fill, resolve_model
 from sitetrace.keeping import Keep, Step, check_steps, exact, span_s, usual_keep
 from sitetrace.patterns import MAX_HOURS, Traffic
-from sitetrace.yamlfile import dotted, place_of, read_yaml
+from sitetrace.yamlfile import place_of, read_yaml
 
 YEARS = (1970, 2200)
 
@@ -268,34 +268,6 @@ def check_scenario(content: dict, folder: Path | str = ".") -> Scenario:
         raise Fault(*first_fault(error, Scenario)) from None
     _check_files(scenario)
     return scenario
-
-
-def scenario_from_json(text: str, folder: Path | str = ".") -> Scenario:
-    """Read what `Scenario.to_json` wrote; the files need not be there.
-
-    Parameters
-    ----------
-    text : str
-        One line of JSON.
-    folder : Path or str
-        Where the files lie that it names.
-
-    Returns
-    -------
-    Scenario
-        Equal to the one written.
-
-    Raises
-    ------
-    InputError
-        If it is no scenario.
-    """
-    try:
-        written = Scenario.model_validate_json(text)
-    except ValidationError as error:
-        keys, said = first_fault(error, Scenario)
-        raise InputError(f"scenario: {'key ' * bool(keys)}{dotted(keys)}: {said}") from None
-    return written.model_copy(update={"folder": Path(folder)})
 
 
 def read_scenario(path: Path | str) -> Scenario:

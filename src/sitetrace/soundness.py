@@ -14,6 +14,7 @@ from sitetrace.coupling import Coupled, Independent
 from sitetrace.emissions import KINDS, PHI_MAX, Emissions
 from sitetrace.generator import StatesModel
 from sitetrace.idle import Idle
+from sitetrace.labelled import window_features
 from sitetrace.power import MAX_POWER_W
 from sitetrace.requests import MAX_TOKENS
 from sitetrace.serving import Server
@@ -21,6 +22,7 @@ from sitetrace.states import Mixture
 from sitetrace.surrogates import ConstantRate, LogNormalTTFT
 from sitetrace.timeline_model import TimelineModel
 from sitetrace.transitions import Logit, Markov, Transitions, Trees
+from sitetrace.trees import WINDOW
 
 DT_RANGE_S = (Fraction(1, 1000), Fraction(3600))
 LONGEST_S = 60.0
@@ -234,8 +236,9 @@ def _check_trees(trees: Trees, n: int) -> None:
     size = trees.value.size
     here, inner = np.arange(size), trees.feature >= 0
     _demand(bool((trees.roots < size).all()), "transitions: a root is no node")
-    # four bins of the columns and the logarithm, then the previous state
-    n_features = 4 * (len(trees.columns) + ("prefill_tokens" in trees.columns))
+    # the previous state comes after the features of the window
+    one_bin = dict.fromkeys(trees.columns, [0.0])
+    n_features = window_features(one_bin, trees.columns, WINDOW).shape[1]
     _demand(bool((trees.feature <= n_features).all()), "transitions: a feature is not there")
     for below in (trees.left[inner], trees.right[inner]):
         sound = (below > here[inner]) & (below < size)

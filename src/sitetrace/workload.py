@@ -148,7 +148,10 @@ def diurnal(
     rng: np.random.Generator,
     like: pd.DataFrame | None = None,
 ) -> pd.DataFrame:
-    """Poisson arrivals whose rate follows a day, least at its begin and greatest at noon.
+    """Poisson arrivals whose rate follows a day, least at second 0 and greatest 12 h after it.
+
+    The pattern of this name in a scenario has its peak at a local hour instead, see
+    `sitetrace.patterns.Diurnal`.
 
     Parameters
     ----------
@@ -166,7 +169,7 @@ def diurnal(
     Returns
     -------
     pandas.DataFrame
-        Request table from time 0 (midnight).
+        Request table from time 0.
 
     Raises
     ------
