@@ -33,6 +33,23 @@ class ConstantRate:
     prefill_tok_s: float
     decode_tok_s: float
 
+    def expected(self, prompt_tokens: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+        """Tell a router what to expect of requests, as `sitetrace.serving.Server.expected` does.
+
+        Parameters
+        ----------
+        prompt_tokens : numpy.ndarray
+            Prompt tokens of each request, shape (n,).
+
+        Returns
+        -------
+        prompt_s : numpy.ndarray
+            Seconds up to the first token, shape (n,).
+        law : numpy.ndarray
+            What `sitetrace.stepping.decode_time` makes seconds an answer token of, shape (6,).
+        """
+        return prompt_tokens / self.prefill_tok_s, _whatever_the_batch(1 / self.decode_tok_s)
+
 
 @dataclass(frozen=True)
 class LogNormalTTFT:
@@ -64,6 +81,36 @@ class LogNormalTTFT:
     tpot_mean_s: float
     tpot_sd_s: float
     max_active: int
+
+    def expected(self, prompt_tokens: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+        """Tell a router what to expect of requests, as `sitetrace.serving.Server.expected` does.
+
+        Parameters
+        ----------
+        prompt_tokens : numpy.ndarray
+            Prompt tokens of each request, shape (n,).
+
+        Returns
+        -------
+        prompt_s : numpy.ndarray
+            Seconds up to the first token in the mean, shape (n,).
+        law : numpy.ndarray
+            What `sitetrace.stepping.decode_time` makes seconds an answer token of, shape (6,).
+        """
+        mean, spread = self._log_ttft(prompt_tokens)
+        ttft_s = np.maximum(np.exp(mean + 0.5 * spread**2), TTFT_FLOOR_S)
+        return ttft_s, _whatever_the_batch(self.tpot_mean_s)
+
+    def _log_ttft(self, prompt_tokens: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+        """Mean and standard deviation of ``ln TTFT``."""
+        log_n = np.log(prompt_tokens)
+        spread = np.hypot(self.s0, np.exp(self.gamma + self.delta * log_n))
+        return self.alpha + self.beta * log_n, spread
+
+
+def _whatever_the_batch(token_s: float) -> np.ndarray:
+    """Law of a step in which each sequence gets a token, however many there are."""
+    return np.array([token_s, 0.0, 0.0, 0.0, 0.0, np.inf])
 
 
 def serve(
@@ -191,9 +238,7 @@ def _drawn_times(
     prompt: np.ndarray, output: np.ndarray, server: LogNormalTTFT, rng: np.random.Generator
 ) -> tuple[np.ndarray, np.ndarray]:
     """Draw TTFT and decode time of each request."""
-    log_n = np.log(prompt)
-    spread = np.hypot(server.s0, np.exp(server.gamma + server.delta * log_n))
-    ttft_s = np.exp(rng.normal(server.alpha + server.beta * log_n, spread))
+    ttft_s = np.exp(rng.normal(*server._log_ttft(prompt)))
     tpot_s = rng.normal(server.tpot_mean_s, server.tpot_sd_s, prompt.size)
     tpot_s = np.where(tpot_s > 0, tpot_s, server.tpot_mean_s)
     return np.maximum(ttft_s, TTFT_FLOOR_S), output * tpot_s
