@@ -159,7 +159,8 @@ def none_running() -> dict[str, np.ndarray]:
         What `surrogate_chunk` carries from one chunk to the next.
     """
     tokens = np.empty((0, 2), dtype=np.int64)
-    return {"times": np.empty((0, 3)), "tokens": tokens, "slots_s": np.empty(0)}
+    nobody = np.empty(0)
+    return {"times": np.empty((0, 3)), "tokens": tokens, "waits_s": nobody, "slots_s": nobody}
 
 
 def surrogate_chunk(
@@ -169,7 +170,7 @@ def surrogate_chunk(
     span_s: tuple[float, float],
     carried: dict[str, np.ndarray],
     rng: np.random.Generator | None,
-) -> tuple[np.ndarray, np.ndarray, dict[str, np.ndarray]]:
+) -> tuple[np.ndarray, np.ndarray, float, dict[str, np.ndarray]]:
     """Serve the requests of one chunk of time, and go on with those of the chunks before.
 
     Parameters
@@ -193,6 +194,8 @@ def surrogate_chunk(
         Work up to the end of the chunk, where it is cut; columns as in `Timeline`, shape (m, 7).
     ends_s : numpy.ndarray
         Ascending ends of the requests that end in the chunk, seconds.
+    longest_wait_s : float
+        Longest that one of these waited for its start, seconds; 0 if none ends.
     carried : dict of str to numpy.ndarray
         For the next chunk.
 
@@ -205,13 +208,15 @@ def surrogate_chunk(
     new = _times(arrival_s, tokens, surrogate, slots, rng)
     times = np.concatenate([carried["times"], new])
     tokens = np.concatenate([carried["tokens"], tokens])
+    waits_s = np.concatenate([carried["waits_s"], new[:, 0] - arrival_s])
     begin_s, until_s = span_s
     segments = _sweep(times - begin_s, tokens, (0.0, until_s - begin_s))
     segments = segments[(segments[:, 0] >= 0.0) & (segments[:, 0] < until_s - begin_s)]
     segments[:, :2] += begin_s
     on = times[:, 2] > until_s
-    carried = {"times": times[on], "tokens": tokens[on], "slots_s": np.array(slots)}
-    return segments, np.sort(times[~on, 2]), carried
+    carried = {"times": times[on], "tokens": tokens[on], "waits_s": waits_s[on]}
+    carried["slots_s"] = np.array(slots)
+    return segments, np.sort(times[~on, 2]), float(waits_s[~on].max(initial=0.0)), carried
 
 
 def _times(
