@@ -72,6 +72,20 @@ def test_sliding_windows_carried_to_their_own_server_hold_what_they_held():
     assert home.read_s(1.0, 6.0) - home.read_s(1.0) == pytest.approx(245_760 / 4.0e12)
 
 
+def test_weights_that_leave_no_room_on_the_gpus_are_refused_with_the_mend():
+    large = {"arch": DENSE | {"w_bytes": 141e9}}
+    with pytest.raises(InputError) as told:
+        carried_server(Server(), ONE, machine(Configuration("llama-70b", "A100", 1), large))
+    for part in ("llama-70b", "w_bytes", "1.41e+11", "7.2e+10", "1 A100", "tensor_parallel"):
+        assert part in str(told.value)
+    assert "\n" not in str(told.value)
+    two = carried_server(Server(), ONE, machine(Configuration("llama-70b", "A100", 2), large))
+    assert two.kv_tokens == int(3e9 / 147_456) > Server.max_num_batched_tokens
+    full = {"arch": DENSE | {"w_bytes": 71e9}}
+    one = carried_server(Server(), ONE, machine(Configuration("full", "A100", 1), full))
+    assert one.kv_tokens == int(1e9 / 147_456) < Server.max_num_batched_tokens
+
+
 def test_more_gpus_of_a_kind_draw_more_and_an_idle_board_stays_its_own():
     model = load_model(sitetrace.shipped_model("qwen3-8b_a100_from_r2p5_timeline"))
     two = machine(Configuration("dense", "A100", 2), {"arch": DENSE})

@@ -77,11 +77,13 @@ def read_bytes(arch: dict[str, float]) -> float:
     return _held_bytes(arch) / (1 + arch["swa_global_ratio"])
 
 
-def room_for_tokens(arch: dict[str, float], configuration: Configuration) -> int:
+def room_for_tokens(where: str, arch: dict[str, float], configuration: Configuration) -> int:
     """Tokens whose keys and values find room beside the weights, in the share that vLLM takes.
 
     Parameters
     ----------
+    where : str
+        Whose they are, for messages.
     arch : dict of str to float
         With the fields of `HELD`.
     configuration : Configuration
@@ -90,16 +92,23 @@ def room_for_tokens(arch: dict[str, float], configuration: Configuration) -> int
     Returns
     -------
     int
-        Tokens.
+        Tokens, at least one.
 
     Raises
     ------
     InputError
-        If the GPU is not in the table of devices.
+        If the weights leave no room, or the GPU is not in the table of devices.
     """
-    memory_bytes = device(configuration.hardware)["memory_bytes"] * MEMORY_SHARE
-    free_bytes = memory_bytes * configuration.tensor_parallel - arch["w_bytes"]
-    return int(free_bytes / _held_bytes(arch))
+    gpus, hardware = configuration.tensor_parallel, configuration.hardware
+    memory_bytes = device(hardware)["memory_bytes"] * MEMORY_SHARE * gpus
+    tokens = int((memory_bytes - arch["w_bytes"]) / _held_bytes(arch))
+    if tokens < 1:
+        raise InputError(
+            f"{where}: run.json: arch.w_bytes = {arch['w_bytes']:g} leaves no room for keys and "
+            f"values in the {memory_bytes:g} bytes that the engine takes of {gpus} {hardware}: "
+            "raise tensor_parallel, or mend w_bytes"
+        )
+    return tokens
 
 
 def from_architecture(run: Run, largest_request: int) -> tuple[Server, float]:
@@ -122,6 +131,11 @@ def from_architecture(run: Run, largest_request: int) -> tuple[Server, float]:
         With defaults for what is not known.
     c3_floor_s : float
         Least ``c3`` that the memory allows; 0 where it is not known.
+
+    Raises
+    ------
+    InputError
+        If a number is not sensible, or the weights leave no room on the GPUs.
     """
     where, info, gpus = f"run {run.name}", run.info, run.configuration.tensor_parallel
     place = f"{where}: run.json: "
@@ -145,7 +159,7 @@ def from_architecture(run: Run, largest_request: int) -> tuple[Server, float]:
         server,
         c3_s=c3_s,
         c4_s=pair_flop / (gpus * gpu["peak_flop_s"] * ATTENTION_EFFICIENCY),
-        kv_tokens=max(room_for_tokens(arch, run.configuration), largest_request),
+        kv_tokens=max(room_for_tokens(where, arch, run.configuration), largest_request),
     ), c3_s
 
 

@@ -119,7 +119,8 @@ def machine(configuration: Configuration, info: dict) -> Machine:
     Raises
     ------
     InputError
-        If ``arch`` lacks a field or the GPU is not in the table of devices.
+        If ``arch`` lacks a field, its weights leave no room on the GPUs, or the GPU is not in the
+        table of devices.
     """
     arch = read_architecture(configuration.name, info, ROOFLINE, OPTIONAL)
     in_experts = arch["moe_frac"]
@@ -131,7 +132,7 @@ def machine(configuration: Configuration, info: dict) -> Machine:
         expert_bytes=arch["w_bytes"] * in_experts,
         touched=(arch["top_k"] or 1.0) / (arch["n_experts"] or 1.0) if in_experts else 1.0,
         token_bytes=read_bytes(arch),
-        kv_tokens=room_for_tokens(arch, configuration),
+        kv_tokens=room_for_tokens(configuration.name, arch, configuration),
         width=arch["d_model"],
         gpu=device(configuration.hardware),
     )
@@ -196,7 +197,7 @@ def carried_server(server: Server, source: Machine, target: Machine) -> Server:
         c3_s=float(target.token_bytes / (target.gpus * target.gpu["bandwidth_bytes_s"])),
         c4_s=float(server.c4_s * pairs / pairs_before),
         batch_scale=Server.batch_scale,
-        kv_tokens=max(target.kv_tokens, server.max_num_batched_tokens),
+        kv_tokens=target.kv_tokens,
     )
 
 
