@@ -141,6 +141,12 @@ def test_impossible_limits_are_refused_by_name(known_run, value):
         calibrate(replace(known_run, info={"max_num_seqs": value}))
 
 
+def test_weights_that_leave_no_room_on_the_gpus_are_refused_with_the_mend(known_run):
+    large = replace(known_run, info={"arch": ARCH | {"w_bytes": 141e9}})
+    with pytest.raises(InputError, match="known engine: .*w_bytes = 1.41e.*1 A100.*raise"):
+        calibrate(large)
+
+
 @pytest.mark.parametrize(
     ("fitted", "judged", "most"), [(R4, R4, 0.5), (R4, R2P5, 0.3), (R2P5, R4, 0.8)]
 )

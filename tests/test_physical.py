@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 
 import sitetrace
+from sitetrace.datasets import registry_entry
 from sitetrace.files import InputError
 from sitetrace.modelfile import load_model
 from sitetrace.physical import bandwidth_share, carried, carried_server, machine
@@ -60,6 +61,31 @@ def test_a_model_carried_to_its_own_server_is_itself():
     assert "carried over" in same.provenance["rule"]
 
 
+def test_sliding_windows_carried_to_their_own_server_hold_what_they_held():
+    model = load_model(sitetrace.shipped_model("gemma-4-26b-a4b_a100_cut_timeline"))
+    info = registry_entry("gemma-4-26b-a4b_a100_tp2_poisson_r4")["run"]
+    assert info["arch"]["swa_global_ratio"] == 5.0
+    home = machine(model.configuration, info)
+    same = carried(model, home, home, model.idle, model).server
+    assert same.kv_tokens == model.server.kv_tokens
+    # of its layers one in six reads a token far behind
+    assert home.read_s(1.0, 6.0) - home.read_s(1.0) == pytest.approx(245_760 / 4.0e12)
+
+
+def test_weights_that_leave_no_room_on_the_gpus_are_refused_with_the_mend():
+    large = {"arch": DENSE | {"w_bytes": 141e9}}
+    with pytest.raises(InputError) as told:
+        carried_server(Server(), ONE, machine(Configuration("llama-70b", "A100", 1), large))
+    for part in ("llama-70b", "w_bytes", "1.41e+11", "7.2e+10", "1 A100", "tensor_parallel"):
+        assert part in str(told.value)
+    assert "\n" not in str(told.value)
+    two = carried_server(Server(), ONE, machine(Configuration("llama-70b", "A100", 2), large))
+    assert two.kv_tokens == int(3e9 / 147_456) > Server.max_num_batched_tokens
+    full = {"arch": DENSE | {"w_bytes": 71e9}}
+    one = carried_server(Server(), ONE, machine(Configuration("full", "A100", 1), full))
+    assert one.kv_tokens == int(1e9 / 147_456) < Server.max_num_batched_tokens
+
+
 def test_more_gpus_of_a_kind_draw_more_and_an_idle_board_stays_its_own():
     model = load_model(sitetrace.shipped_model("qwen3-8b_a100_from_r2p5_timeline"))
     two = machine(Configuration("dense", "A100", 2), {"arch": DENSE})
@@ -73,7 +99,10 @@ def test_more_gpus_of_a_kind_draw_more_and_an_idle_board_stays_its_own():
     assert bandwidth_share(two, moved.server, 4.0) < bandwidth_share(ONE, model.server, 4.0)
 
 
-@pytest.mark.parametrize("arch", [None, {}, DENSE | {"w_bytes": "many"}, DENSE | {"n_layers": 0}])
+@pytest.mark.parametrize(
+    "arch",
+    [None, {}, DENSE | {"w_bytes": "many"}, DENSE | {"n_layers": 0}, SPARSE | {"top_k": "8"}],
+)
 def test_an_architecture_that_is_not_told_is_refused(arch):
     with pytest.raises(InputError, match="arch"):
         machine(Configuration("dense", "A100", 1), {"arch": arch})

@@ -7,6 +7,7 @@ import pytest
 from sitetrace.files import InputError
 from sitetrace.routing import ROUTINGS, route
 from sitetrace.serving import Server, simulate
+from sitetrace.surrogates import ConstantRate, LogNormalTTFT
 from sitetrace.timeline import running_count
 from sitetrace.token_lengths import LogNormalLengths
 
@@ -108,6 +109,24 @@ def test_least_loaded_never_passes_by_an_idle_server():
         if (ends_s <= at_s).any():
             assert ends_s[one] <= at_s
         ends_s[one] = max(ends_s[one], at_s + lasting_s)
+
+
+@pytest.mark.parametrize(
+    ("server", "lasts_s"),
+    [
+        # 200 prompt tokens at 1000 a second, 50 answer tokens at 10 a second
+        (ConstantRate(1000.0, 10.0), 0.2 + 5.0),
+        # a TTFT of median 2 s, whose mean is exp(1/2) times that, and 50 answer tokens of 0.1 s
+        (LogNormalTTFT(np.log(2.0), 0.0, 1.0, -99.0, 0.0, 0.1, 0.0, 8), 2 * np.exp(0.5) + 5.0),
+    ],
+)
+def test_a_surrogate_is_expected_to_take_what_its_law_says(server, lasts_s):
+    # the second finds one server taken, the third and the fourth find one idle
+    arrival_s = np.array([0.0, 1.0, lasts_s + 0.1, lasts_s + 1.1])
+    tokens, rng = np.tile([200, 50], (4, 1)), np.random.default_rng(1)
+    went, carry = route("least_loaded", arrival_s, tokens, None, 2, rng, None, server)
+    assert went.tolist() in ([0, 1, 0, 1], [1, 0, 1, 0])
+    np.testing.assert_allclose(carry["ends"], arrival_s[2:] + lasts_s, rtol=1e-12)
 
 
 def test_an_unknown_routing_gets_one_line():

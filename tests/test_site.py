@@ -23,12 +23,13 @@ import sitetrace
 from sitetrace import site as site_module
 from sitetrace.cli import cli
 from sitetrace.files import InputError
-from sitetrace.modelfile import load_model
+from sitetrace.modelfile import load_model, save_model
 from sitetrace.plant import make_plant
 from sitetrace.relay import idle_engine, relay
 from sitetrace.rendering import STATES
 from sitetrace.scenario import check_scenario
 from sitetrace.serving import Engine, Server
+from sitetrace.surrogates import LogNormalTTFT
 
 
 def scenario(**changes):
@@ -317,6 +318,26 @@ def test_a_recording_is_replayed_over_and_over(tmp_path, routing):
     made = sitetrace.simulate_site(check_scenario(content, tmp_path), tmp_path / "site.zarr")
     assert made.attrs["requests"] == 720
     assert (made.attrs["input_tokens"], made.attrs["output_tokens"]) == (14_400, 21_600)
+
+
+@pytest.mark.parametrize(
+    ("routing", "bounds"), [("least_loaded", (0, 5)), ("round_robin", (99, 360))]
+)
+def test_two_surrogates_share_a_load_that_is_too_much_for_one(tmp_path, routing, bounds):
+    """Work of 14.5 s every 10 s, and little in between: in turn one server gets all the work."""
+    model = load_model(sitetrace.shipped_model("testbed"))
+    surrogate = LogNormalTTFT(np.log(4.5), 0.0, 0.0, -99.0, 0.0, 0.1, 0.0, 1)
+    save_model(model.with_server(surrogate), tmp_path / "own.json")
+    (tmp_path / "requests.csv").write_text(
+        "arrival_s,input_tokens,output_tokens\n0,10,100\n5,10,1\n"
+    )
+    content = scenario().model_dump() | {
+        "topology": {"rows": 1, "racks_per_row": 1, "servers_per_rack": 2},
+        "fleet": [{"name": "all", "model": "own.json"}],
+        "traffic": {"pattern": "replay", "file": "requests.csv", "routing": routing},
+    }
+    made = sitetrace.simulate_site(check_scenario(content, tmp_path), tmp_path / "site.zarr")
+    assert bounds[0] <= made.attrs["longest_wait_s"] <= bounds[1]
 
 
 def test_a_run_on_other_requests_is_not_resumed(tmp_path, monkeypatch):

@@ -230,7 +230,10 @@ def test_a_surrogate_may_be_asked_in_chunks(cuts, kind, seed):
         assert part[0][:, :2].min(initial=low) >= low
         assert part[0][:, :2].max(initial=high) <= high
         parts.append(part)
-    segments, ends = (np.concatenate(column) for column in zip(*parts, strict=True))
+    *tables, longest_wait_s = zip(*parts, strict=True)
+    segments, ends = (np.concatenate(each) for each in tables)
+    waits_s = whole.requests["start_s"] - whole.requests["arrival_s"]
+    assert max(longest_wait_s) == pytest.approx(waits_s.max(), abs=1e-9)
     assert ends == pytest.approx(np.sort(whole.requests["end_s"]), abs=1e-9)
     assert carried["times"].size == 0
     times = [np.sort(requests["arrival_s"].to_numpy()), ends]
@@ -245,7 +248,8 @@ def test_a_published_model_runs_in_chunks_on_its_surrogate():
     tokens = requests[["input_tokens", "output_tokens"]].to_numpy()
     events = requests["arrival_s"].to_numpy()
     span_s, n_bins = (0.0, 300.0), round(300.0 / float(model.dt))
-    segments, ends, _ = surrogate_chunk(model.server, events, tokens, span_s, none_running(), None)
+    given = (events, tokens, span_s, none_running(), None)
+    segments, ends, *_ = surrogate_chunk(model.server, *given)
     rng = np.random.default_rng(2)
     power_w, _ = states_stream.work(
         model, states_stream.begin(model), segments, (events, ends), 0.0, n_bins, rng

@@ -7,13 +7,108 @@ from dataclasses import replace
 from sitetrace.devices import device
 from sitetrace.files import InputError
 from sitetrace.serving import Server
-from sitetrace.trace import Run
+from sitetrace.trace import Configuration, Run
 
+# fields of `arch`: what is held in memory, and what a roofline needs besides
+HELD = ("d_model", "n_layers", "n_kv", "head_dim", "w_bytes")
+ROOFLINE = (*HELD, "n_active")
 MEMORY_SHARE = 0.9
+ELEMENT_BYTES = 2.0
 ATTENTION_EFFICIENCY = 0.5
 # a mixture of experts: sequences at which one more costs half the time of the first
 EXPERTS_BATCH = 4.0
-ARCHITECTURE = ("d_model", "n_layers", "n_kv", "head_dim", "w_bytes")
+
+
+def read_architecture(
+    where: str, info: dict, needed: tuple[str, ...], optional: tuple[str, ...] = ()
+) -> dict[str, float]:
+    """Read fields of the served model's architecture.
+
+    Parameters
+    ----------
+    where : str
+        Whose it is, for messages.
+    info : dict
+        Content of ``run.json``, with ``arch``.
+    needed : tuple of str
+        Fields that must be there, 1 or above.
+    optional : tuple of str
+        Fields that are 0 where they are not told.
+
+    Returns
+    -------
+    dict of str to float
+        All of them.
+
+    Raises
+    ------
+    InputError
+        If something is missing or no sensible number.
+    """
+    table, place = _told(info), f"{where}: run.json: arch."
+    for name in needed:
+        if table.get(name) is None:
+            raise InputError(f"{place}{name} is missing: give {', '.join(needed)}")
+    lowest = dict.fromkeys(optional, 0.0) | dict.fromkeys(needed, 1.0)
+    return {name: _number(place, table, name, 0.0, least) for name, least in lowest.items()}
+
+
+def _held_bytes(arch: dict[str, float]) -> float:
+    """Keys and values of a token in all layers: within its window a layer holds all tokens too."""
+    return 2 * ELEMENT_BYTES * arch["n_layers"] * arch["n_kv"] * arch["head_dim"]
+
+
+def read_bytes(arch: dict[str, float]) -> float:
+    """Keys and values that a decode step reads for a token of context.
+
+    With sliding windows only one layer in so many reads the whole context.
+
+    Parameters
+    ----------
+    arch : dict of str to float
+        With ``n_layers``, ``n_kv``, ``head_dim`` and ``swa_global_ratio``, layers with a window
+        for one without.
+
+    Returns
+    -------
+    float
+        Bytes.
+    """
+    return _held_bytes(arch) / (1 + arch["swa_global_ratio"])
+
+
+def room_for_tokens(where: str, arch: dict[str, float], configuration: Configuration) -> int:
+    """Tokens whose keys and values find room beside the weights, in the share that vLLM takes.
+
+    Parameters
+    ----------
+    where : str
+        Whose they are, for messages.
+    arch : dict of str to float
+        With the fields of `HELD`.
+    configuration : Configuration
+        GPU type and tensor parallelism.
+
+    Returns
+    -------
+    int
+        Tokens, at least one.
+
+    Raises
+    ------
+    InputError
+        If the weights leave no room, or the GPU is not in the table of devices.
+    """
+    gpus, hardware = configuration.tensor_parallel, configuration.hardware
+    memory_bytes = device(hardware)["memory_bytes"] * MEMORY_SHARE * gpus
+    tokens = int((memory_bytes - arch["w_bytes"]) / _held_bytes(arch))
+    if tokens < 1:
+        raise InputError(
+            f"{where}: run.json: arch.w_bytes = {arch['w_bytes']:g} leaves no room for keys and "
+            f"values in the {memory_bytes:g} bytes that the engine takes of {gpus} {hardware}: "
+            "raise tensor_parallel, or mend w_bytes"
+        )
+    return tokens
 
 
 def from_architecture(run: Run, largest_request: int) -> tuple[Server, float]:
@@ -36,43 +131,49 @@ def from_architecture(run: Run, largest_request: int) -> tuple[Server, float]:
         With defaults for what is not known.
     c3_floor_s : float
         Least ``c3`` that the memory allows; 0 where it is not known.
+
+    Raises
+    ------
+    InputError
+        If a number is not sensible, or the weights leave no room on the GPUs.
     """
+    where, info, gpus = f"run {run.name}", run.info, run.configuration.tensor_parallel
+    place = f"{where}: run.json: "
     server = Server(
-        max_num_seqs=int(_number(run, run.info, "max_num_seqs", 256, 1)),
-        max_num_batched_tokens=int(_number(run, run.info, "max_num_batched_tokens", 8192, 1)),
+        max_num_seqs=int(_number(place, info, "max_num_seqs", 256, 1)),
+        max_num_batched_tokens=int(_number(place, info, "max_num_batched_tokens", 8192, 1)),
         kv_tokens=max(Server.kv_tokens, largest_request),
     )
-    table, gpus = run.info.get("arch"), run.configuration.tensor_parallel
-    if not isinstance(table, dict) or not set(ARCHITECTURE) <= set(table):
+    if any(_told(info).get(name) is None for name in HELD):
         return server, 0.0
     try:
         gpu = device(run.configuration.hardware)
     except InputError:
         return server, 0.0
-    arch = {name: _number(run, table, name, 1.0, 1) for name in ARCHITECTURE}
-    if _number(run, table, "n_experts", 1.0, 0) > 1:
+    arch = read_architecture(where, info, HELD, ("n_experts", "swa_global_ratio"))
+    if arch["n_experts"] > 1:
         server = replace(server, batch_scale=EXPERTS_BATCH)
-    # With sliding windows only one layer in so many reads the whole context.
-    windowed = _number(run, table, "swa_global_ratio", 0.0, 0.0)
-    token_bytes = 4 * arch["n_layers"] * arch["n_kv"] * arch["head_dim"]
-    free_bytes = gpu["memory_bytes"] * MEMORY_SHARE * gpus - arch["w_bytes"]
-    c3_s = token_bytes / (1 + windowed) / (gpus * gpu["bandwidth_bytes_s"])
+    c3_s = read_bytes(arch) / (gpus * gpu["bandwidth_bytes_s"])
     pair_flop = 4 * arch["d_model"] * arch["n_layers"]
     return replace(
         server,
         c3_s=c3_s,
         c4_s=pair_flop / (gpus * gpu["peak_flop_s"] * ATTENTION_EFFICIENCY),
-        kv_tokens=max(int(free_bytes / token_bytes), largest_request),
+        kv_tokens=max(room_for_tokens(where, arch, run.configuration), largest_request),
     ), c3_s
 
 
-def _number(run: Run, table: dict, name: str, default: float, lowest: float) -> float:
+def _told(info: dict) -> dict:
+    """Content of ``arch``, empty where there is none."""
+    table = info.get("arch")
+    return table if isinstance(table, dict) else {}
+
+
+def _number(place: str, table: dict, name: str, default: float, lowest: float) -> float:
     """One number of ``run.json``, or its default where there is none."""
     value = table.get(name)
     if value is None:
         return default
     if isinstance(value, bool) or not isinstance(value, int | float) or not lowest <= value < 1e18:
-        raise InputError(
-            f"run {run.name}: run.json: {name} = {value!r} is no sensible number: mend"
-        )
-    return value
+        raise InputError(f"{place}{name} = {value!r} is no sensible number: mend it")
+    return float(value)

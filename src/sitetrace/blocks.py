@@ -8,7 +8,7 @@ from sitetrace import states_stream
 from sitetrace.files import InputError
 from sitetrace.generator import StatesModel
 from sitetrace.plant import Plant, Pool
-from sitetrace.relay import Unfinished, idle_engine, relay, relay_power
+from sitetrace.relay import LONGEST_WAIT, Unfinished, idle_engine, relay, relay_power
 from sitetrace.rendering import STATES
 from sitetrace.serving import Server
 from sitetrace.surrogates import none_running, surrogate_chunk
@@ -121,9 +121,10 @@ def _serve(server, state, requests, span_s, rng):  # noqa: ANN001, ANN202
         before = Unfinished(*(state[name] for name in Unfinished._fields))
         segments, ends_s, after = relay(server, before, *requests, span_s[1])
         return segments, ends_s, after._asdict()
-    segments, ends_s, after = surrogate_chunk(server, *requests, span_s, state, rng)
+    segments, ends_s, wait_s, after = surrogate_chunk(server, *requests, span_s, state, rng)
     tokens = state["tokens"].sum(axis=0) + requests[1].sum(axis=0) - after["tokens"].sum(axis=0)
     tally = state["tally"] + np.array([ends_s.size, *tokens, 0.0])
+    tally[LONGEST_WAIT] = max(tally[LONGEST_WAIT], wait_s)
     return segments, ends_s, after | {"tally": tally}
 
 

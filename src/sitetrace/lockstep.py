@@ -10,6 +10,7 @@ from __future__ import annotations
 import numpy as np
 from numba import njit
 
+from sitetrace.rendering import warmed
 from sitetrace.serving import LINEAR
 from sitetrace.stepping import CLOCK, LEAP_STEPS, N_PREEMPTED, N_RUNNING, NEXT, run_until
 from sitetrace.surface import LIMIT_S, WARM_S
@@ -50,10 +51,7 @@ def segment_joules(segments, surface, state, bins, dt_s):
             segments[i, 5],
         )
         gap, length = max(start - state[LAST], 0.0), end - start
-        cooled = state[WARMTH] * np.exp(-gap / WARM_S)
-        left = np.exp(-length / WARM_S)
-        warm = 1.0 - (1.0 - cooled) * (1.0 - left) * WARM_S / length
-        state[WARMTH] = 1.0 - (1.0 - cooled) * left
+        warm, state[WARMTH] = warmed(state[WARMTH], gap / WARM_S, length / WARM_S)
         if surface[BATCH] < LINEAR:
             batch = surface[BATCH] * np.log1p(batch / surface[BATCH])
         level = surface[DECODE] + surface[SEQUENCE] * batch + surface[WARM] * warm

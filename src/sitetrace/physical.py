@@ -12,17 +12,15 @@ from dataclasses import dataclass, replace
 
 import numpy as np
 
+from sitetrace.architecture import ROOFLINE, read_architecture, read_bytes, room_for_tokens
 from sitetrace.devices import device
-from sitetrace.files import InputError
 from sitetrace.idle import Idle
 from sitetrace.serving import Server
 from sitetrace.timeline_model import TimelineModel
 from sitetrace.trace import Configuration
 
-NEEDED = ("d_model", "n_layers", "n_kv", "head_dim", "n_active", "w_bytes")
-ELEMENT_BYTES = 2.0
+OPTIONAL = ("moe_frac", "n_experts", "top_k", "swa_global_ratio")
 FEW, MANY = 2.0, 12.0
-MEMORY_SHARE = 0.9
 
 
 @dataclass(frozen=True)
@@ -42,7 +40,9 @@ class Machine:
     touched : float
         Share of the experts that one token uses; 1 in a dense model.
     token_bytes : float
-        Keys and values of a token, bytes.
+        Keys and values that a decode step reads for a token of context, bytes.
+    kv_tokens : int
+        Tokens whose keys and values find room beside the weights.
     width : float
         Width of the model.
     gpu : dict
@@ -56,6 +56,7 @@ class Machine:
     expert_bytes: float
     touched: float
     token_bytes: float
+    kv_tokens: int
     width: float
     gpu: dict
 
@@ -118,30 +119,21 @@ def machine(configuration: Configuration, info: dict) -> Machine:
     Raises
     ------
     InputError
-        If ``arch`` lacks a field or the GPU is not in the table of devices.
+        If ``arch`` lacks a field, its weights leave no room on the GPUs, or the GPU is not in the
+        table of devices.
     """
-    arch = info.get("arch")
-    arch = arch if isinstance(arch, dict) else {}
-    for name in NEEDED:
-        value = arch.get(name)
-        if isinstance(value, bool) or not isinstance(value, int | float) or not 1 <= value < 1e18:
-            raise InputError(
-                f"{configuration.name}: run.json: arch.{name} = {value!r}: the physical form needs "
-                f"{', '.join(NEEDED)}"
-            )
-    in_experts = float(arch.get("moe_frac") or 0.0)
-    experts = float(arch.get("n_experts") or 1.0)
-    windowed = float(arch.get("swa_global_ratio") or 0.0)
-    cached = 2.0 * ELEMENT_BYTES * arch["n_layers"] * arch["n_kv"] * arch["head_dim"]
+    arch = read_architecture(configuration.name, info, ROOFLINE, OPTIONAL)
+    in_experts = arch["moe_frac"]
     return Machine(
         configuration=configuration,
-        layers=float(arch["n_layers"]),
-        active=float(arch["n_active"]),
+        layers=arch["n_layers"],
+        active=arch["n_active"],
         dense_bytes=arch["w_bytes"] * (1.0 - in_experts),
         expert_bytes=arch["w_bytes"] * in_experts,
-        touched=float(arch.get("top_k") or 1.0) / experts if in_experts else 1.0,
-        token_bytes=cached / (1.0 + windowed),
-        width=float(arch["d_model"]),
+        touched=(arch["top_k"] or 1.0) / (arch["n_experts"] or 1.0) if in_experts else 1.0,
+        token_bytes=read_bytes(arch),
+        kv_tokens=room_for_tokens(configuration.name, arch, configuration),
+        width=arch["d_model"],
         gpu=device(configuration.hardware),
     )
 
@@ -195,8 +187,6 @@ def carried_server(server: Server, source: Machine, target: Machine) -> Server:
             else spent_s * target.read_s(batch) / source.read_s(batch)
         )
     c1_s = max((steps[MANY] - steps[FEW]) / (MANY - FEW), 0.0)
-    free = target.gpu["memory_bytes"] * MEMORY_SHARE * target.gpus
-    free -= target.dense_bytes + target.expert_bytes
     pairs = target.width * target.layers / (target.gpus * target.gpu["peak_flop_s"])
     pairs_before = source.width * source.layers / (source.gpus * source.gpu["peak_flop_s"])
     return replace(
@@ -207,7 +197,7 @@ def carried_server(server: Server, source: Machine, target: Machine) -> Server:
         c3_s=float(target.token_bytes / (target.gpus * target.gpu["bandwidth_bytes_s"])),
         c4_s=float(server.c4_s * pairs / pairs_before),
         batch_scale=Server.batch_scale,
-        kv_tokens=max(int(free / target.token_bytes), server.max_num_batched_tokens),
+        kv_tokens=target.kv_tokens,
     )
 
 

@@ -4,12 +4,12 @@ from __future__ import annotations
 
 from typing import NamedTuple
 
+from sitetrace.architecture import ROOFLINE, read_architecture
 from sitetrace.datasets import data_dir
 from sitetrace.devices import device
 from sitetrace.files import InputError, read_json
 from sitetrace.trace import Run
 
-NEEDED = ("d_model", "n_layers", "n_kv", "head_dim", "n_active", "w_bytes")
 EXPERTS = ("n_experts", "top_k")
 PARTS = (
     "transformer_active_params",
@@ -83,7 +83,7 @@ def architecture(run: Run) -> dict[str, float]:
     Returns
     -------
     dict of str to float
-        ``NEEDED`` and ``MAY_BE_ZERO``, ``EXPERTS`` where there are some, ``PARTS`` where all are
+        ``ROOFLINE`` and ``MAY_BE_ZERO``, ``EXPERTS`` where there are some, ``PARTS`` where all are
         given.
 
     Raises
@@ -91,34 +91,18 @@ def architecture(run: Run) -> dict[str, float]:
     InputError
         If something is missing, no sensible number, or a layer without a growing cache.
     """
-    table = run.info.get("arch")
-    table = table if isinstance(table, dict) else {}
-    arch = {name: _number(run, table, name, 0.0) for name in MAY_BE_ZERO}
-    needed = NEEDED + EXPERTS if arch["moe_frac"] > 0 else NEEDED
-    for name in needed:
-        if table.get(name) is None:
-            raise InputError(
-                f"run {run.name}: run.json: arch.{name} is missing: powertrace_v1 needs "
-                f"{', '.join(needed)}"
-            )
+    where = f"run {run.name}"
+    arch = read_architecture(where, run.info, (), MAY_BE_ZERO)
+    needed = ROOFLINE + EXPERTS if arch["moe_frac"] > 0 else ROOFLINE
+    arch |= read_architecture(where, run.info, needed)
     if arch["n_linear_layers"] > 0:
         raise InputError(
-            f"run {run.name}: run.json: arch.n_linear_layers is above zero: powertrace_v1 serves "
+            f"{where}: run.json: arch.n_linear_layers is above zero: powertrace_v1 serves "
             "only models whose layers all keep keys and values"
         )
-    whole = all(table.get(name) is not None for name in PARTS)
-    asked = (*needed, *PARTS) if whole else needed
-    return arch | {name: _number(run, table, name, 1.0) for name in asked}
-
-
-def _number(run: Run, table: dict, name: str, lowest: float) -> float:
-    """One number of an architecture; one that may be missing is then 0."""
-    value = table.get(name, 0.0)
-    if isinstance(value, bool) or not isinstance(value, int | float) or not lowest <= value < 1e18:
-        raise InputError(
-            f"run {run.name}: run.json: arch.{name} = {value!r} is no sensible number: mend it"
-        )
-    return float(value)
+    if all(run.info["arch"].get(name) is not None for name in PARTS):
+        arch |= read_architecture(where, run.info, PARTS)
+    return arch
 
 
 def law_of(run: Run) -> Law:

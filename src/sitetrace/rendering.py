@@ -22,6 +22,30 @@ def _decay(x):
     return (1.0 - 0.5 * x) / (1.0 + 0.5 * x) if x < SMALL else np.exp(-x)
 
 
+@njit(cache=True, inline="always")
+def warmed(now, gap, length):
+    """Let a board cool down in a gap and warm up in the work that follows.
+
+    Parameters
+    ----------
+    now : float
+        How warm it is, from 0 to 1.
+    gap, length : float
+        Duration of gap and work, in time constants of warming up.
+
+    Returns
+    -------
+    tuple of float
+        Mean warmth in the work, and warmth at its end.
+    """
+    if gap > 0.0:
+        now *= _decay(gap)
+    left = _decay(length)
+    # the mean of a short segment is its middle
+    share = 0.5 * (1.0 + left) if length < SMALL else (1.0 - left) / length
+    return 1.0 - (1.0 - now) * share, 1.0 - (1.0 - now) * left
+
+
 @njit(cache=True, nogil=True)
 def warmth(start, end, warm_s, state):
     """How warm a board is in each segment of work, from 0 to 1.
@@ -43,14 +67,8 @@ def warmth(start, end, warm_s, state):
     mean = np.empty(start.size)
     now, last = state[WARM], state[UNTIL]
     for i in range(start.size):
-        if start[i] > last:
-            now *= _decay((start[i] - last) / warm_s)
-        x = (end[i] - start[i]) / warm_s
-        left = _decay(x)
-        # the mean of a short segment is its middle
-        share = 0.5 * (1.0 + left) if x < SMALL else (1.0 - left) / x
-        mean[i] = 1.0 - (1.0 - now) * share
-        now = 1.0 - (1.0 - now) * left
+        gap, length = (start[i] - last) / warm_s, (end[i] - start[i]) / warm_s
+        mean[i], now = warmed(now, gap, length)
         last = end[i]
     state[WARM] = now
     return mean

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from dataclasses import astuple
 from heapq import heappop, heappush
 from typing import Any
 
@@ -10,7 +9,9 @@ import numpy as np
 from numba import njit
 
 from sitetrace.files import InputError
+from sitetrace.serving import Server
 from sitetrace.stepping import decode_time
+from sitetrace.surrogates import ConstantRate, LogNormalTTFT
 
 ROUTINGS = ("random", "round_robin", "least_loaded", "session")
 MEAN_TURNS = 4.0
@@ -25,7 +26,7 @@ def route(
     n_servers: int,
     rng: np.random.Generator,
     carry: dict[str, Any] | None,
-    law: Any,
+    serving: Server | ConstantRate | LogNormalTTFT,
 ) -> tuple[np.ndarray, dict[str, Any]]:
     """Choose a server for each request of a chunk.
 
@@ -49,9 +50,8 @@ def route(
         The chunk's own.
     carry : dict or None
         What the chunk before returned; None for the first. JSON can hold it.
-    law : sitetrace.serving.Server
-        For ``least_loaded``: a request that finds k others is expected to take ``c2_s`` a prompt
-        token and ``decode_s(k + 1)`` an answer token.
+    serving : Server, ConstantRate or LogNormalTTFT
+        For ``least_loaded``: what a request that finds k others is `expected` to take.
 
     Returns
     -------
@@ -74,10 +74,10 @@ def route(
         return _by_session(n, session, n_servers, rng, carry)
     if how == "least_loaded":
         ends, at = carry.get("ends", []), carry.get("servers", [])
-        step_s = np.array(astuple(law)[:6])
+        expected = serving.expected(tokens[:, 0])
         server, ends, at = _least_loaded(
-            arrival_s, tokens, rng.random(n), n_servers, np.array(ends, float), np.array(at, int),
-            step_s,
+            arrival_s, tokens[:, 1], rng.random(n), n_servers, np.array(ends, float),
+            np.array(at, int), *expected,
         )  # fmt: skip
         return server, {"ends": ends.tolist(), "servers": at.tolist()}
     raise InputError(f"routing: {how!r} is unknown: give {', '.join(ROUTINGS)}")
@@ -121,7 +121,7 @@ def _draw_sessions(slots, chosen, last, following):
 
 
 @njit(cache=True)
-def _least_loaded(arrival_s, tokens, chance, n_servers, ends, at, step_s):
+def _least_loaded(arrival_s, answer, chance, n_servers, ends, at, prompt_s, law):
     """Keep the servers ordered by their outstanding requests; each change swaps two of them."""
     most = ends.size + arrival_s.size + 2
     count = np.zeros(n_servers, np.int64)
@@ -150,8 +150,7 @@ def _least_loaded(arrival_s, tokens, chance, n_servers, ends, at, step_s):
         _swap(order, place, place[server], first[least + 1] - 1)
         first[least + 1] -= 1
         count[server] += 1
-        token_s = decode_time(step_s, least + 1)
-        lasts_s = step_s[2] * tokens[i, 0] + token_s * tokens[i, 1]
+        lasts_s = prompt_s[i] + decode_time(law, least + 1) * answer[i]
         heappush(heap, (arrival_s[i] + lasts_s, server))
         chosen[i] = server
     left_s, left = np.empty(len(heap)), np.empty(len(heap), np.int64)

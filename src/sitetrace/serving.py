@@ -114,6 +114,23 @@ class Server:
         """
         return self.c0_s + self.c1_s * counted(batch, self.batch_scale)
 
+    def expected(self, prompt_tokens: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+        """Tell a router what to expect of requests: no queue, and no context counted.
+
+        Parameters
+        ----------
+        prompt_tokens : numpy.ndarray
+            Prompt tokens of each request, shape (n,).
+
+        Returns
+        -------
+        prompt_s : numpy.ndarray
+            Seconds up to the first token, shape (n,).
+        law : numpy.ndarray
+            What `sitetrace.stepping.decode_time` makes seconds an answer token of, shape (6,).
+        """
+        return self.c2_s * prompt_tokens, np.array(astuple(self)[:6])
+
 
 class Engine:
     """A serving engine that can be advanced in time, looked at, and advanced again.

@@ -33,6 +33,23 @@ class ConstantRate:
     prefill_tok_s: float
     decode_tok_s: float
 
+    def expected(self, prompt_tokens: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+        """Tell a router what to expect of requests, as `sitetrace.serving.Server.expected` does.
+
+        Parameters
+        ----------
+        prompt_tokens : numpy.ndarray
+            Prompt tokens of each request, shape (n,).
+
+        Returns
+        -------
+        prompt_s : numpy.ndarray
+            Seconds up to the first token, shape (n,).
+        law : numpy.ndarray
+            What `sitetrace.stepping.decode_time` makes seconds an answer token of, shape (6,).
+        """
+        return prompt_tokens / self.prefill_tok_s, _whatever_the_batch(1 / self.decode_tok_s)
+
 
 @dataclass(frozen=True)
 class LogNormalTTFT:
@@ -64,6 +81,36 @@ class LogNormalTTFT:
     tpot_mean_s: float
     tpot_sd_s: float
     max_active: int
+
+    def expected(self, prompt_tokens: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+        """Tell a router what to expect of requests, as `sitetrace.serving.Server.expected` does.
+
+        Parameters
+        ----------
+        prompt_tokens : numpy.ndarray
+            Prompt tokens of each request, shape (n,).
+
+        Returns
+        -------
+        prompt_s : numpy.ndarray
+            Seconds up to the first token in the mean, shape (n,).
+        law : numpy.ndarray
+            What `sitetrace.stepping.decode_time` makes seconds an answer token of, shape (6,).
+        """
+        mean, spread = self._log_ttft(prompt_tokens)
+        ttft_s = np.maximum(np.exp(mean + 0.5 * spread**2), TTFT_FLOOR_S)
+        return ttft_s, _whatever_the_batch(self.tpot_mean_s)
+
+    def _log_ttft(self, prompt_tokens: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+        """Mean and standard deviation of ``ln TTFT``."""
+        log_n = np.log(prompt_tokens)
+        spread = np.hypot(self.s0, np.exp(self.gamma + self.delta * log_n))
+        return self.alpha + self.beta * log_n, spread
+
+
+def _whatever_the_batch(token_s: float) -> np.ndarray:
+    """Law of a step in which each sequence gets a token, however many there are."""
+    return np.array([token_s, 0.0, 0.0, 0.0, 0.0, np.inf])
 
 
 def serve(
@@ -112,7 +159,8 @@ def none_running() -> dict[str, np.ndarray]:
         What `surrogate_chunk` carries from one chunk to the next.
     """
     tokens = np.empty((0, 2), dtype=np.int64)
-    return {"times": np.empty((0, 3)), "tokens": tokens, "slots_s": np.empty(0)}
+    nobody = np.empty(0)
+    return {"times": np.empty((0, 3)), "tokens": tokens, "waits_s": nobody, "slots_s": nobody}
 
 
 def surrogate_chunk(
@@ -122,7 +170,7 @@ def surrogate_chunk(
     span_s: tuple[float, float],
     carried: dict[str, np.ndarray],
     rng: np.random.Generator | None,
-) -> tuple[np.ndarray, np.ndarray, dict[str, np.ndarray]]:
+) -> tuple[np.ndarray, np.ndarray, float, dict[str, np.ndarray]]:
     """Serve the requests of one chunk of time, and go on with those of the chunks before.
 
     Parameters
@@ -146,6 +194,8 @@ def surrogate_chunk(
         Work up to the end of the chunk, where it is cut; columns as in `Timeline`, shape (m, 7).
     ends_s : numpy.ndarray
         Ascending ends of the requests that end in the chunk, seconds.
+    longest_wait_s : float
+        Longest that one of these waited for its start, seconds; 0 if none ends.
     carried : dict of str to numpy.ndarray
         For the next chunk.
 
@@ -158,13 +208,15 @@ def surrogate_chunk(
     new = _times(arrival_s, tokens, surrogate, slots, rng)
     times = np.concatenate([carried["times"], new])
     tokens = np.concatenate([carried["tokens"], tokens])
+    waits_s = np.concatenate([carried["waits_s"], new[:, 0] - arrival_s])
     begin_s, until_s = span_s
     segments = _sweep(times - begin_s, tokens, (0.0, until_s - begin_s))
     segments = segments[(segments[:, 0] >= 0.0) & (segments[:, 0] < until_s - begin_s)]
     segments[:, :2] += begin_s
     on = times[:, 2] > until_s
-    carried = {"times": times[on], "tokens": tokens[on], "slots_s": np.array(slots)}
-    return segments, np.sort(times[~on, 2]), carried
+    carried = {"times": times[on], "tokens": tokens[on], "waits_s": waits_s[on]}
+    carried["slots_s"] = np.array(slots)
+    return segments, np.sort(times[~on, 2]), float(waits_s[~on].max(initial=0.0)), carried
 
 
 def _times(
@@ -191,9 +243,7 @@ def _drawn_times(
     prompt: np.ndarray, output: np.ndarray, server: LogNormalTTFT, rng: np.random.Generator
 ) -> tuple[np.ndarray, np.ndarray]:
     """Draw TTFT and decode time of each request."""
-    log_n = np.log(prompt)
-    spread = np.hypot(server.s0, np.exp(server.gamma + server.delta * log_n))
-    ttft_s = np.exp(rng.normal(server.alpha + server.beta * log_n, spread))
+    ttft_s = np.exp(rng.normal(*server._log_ttft(prompt)))
     tpot_s = rng.normal(server.tpot_mean_s, server.tpot_sd_s, prompt.size)
     tpot_s = np.where(tpot_s > 0, tpot_s, server.tpot_mean_s)
     return np.maximum(ttft_s, TTFT_FLOOR_S), output * tpot_s
