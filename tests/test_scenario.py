@@ -531,7 +531,7 @@ def test_each_setting_has_a_description():
 def test_the_page_has_all_keys_and_an_example_that_is_read(tmp_path):
     page = (Path(__file__).parents[1] / "book" / "scenario.md").read_text("utf-8")
     text, _, tables = page.partition("prints these tables.\n\n")
-    assert tables.strip() == key_tables(), "put the output of sitetrace site --keys there"
+    assert tables.strip() == key_tables(Scenario), "put the output of sitetrace site --keys there"
     (tmp_path / "example.yaml").write_text(re.search(r"```yaml\n(.*?)```", text, re.DOTALL)[1])
     example = read_scenario(tmp_path / "example.yaml")
     assert [pool.servers.size for pool in example.pools()] == [72, 80, 88]

@@ -73,8 +73,9 @@ def _of_options(given: dict) -> Scenario:
 def _print_keys(context: click.Context, option: click.Parameter, wanted: bool) -> None:
     if wanted:
         from sitetrace.keys import key_tables
+        from sitetrace.scenario import Scenario
 
-        click.echo(key_tables())
+        click.echo(key_tables(Scenario))
         context.exit()
 
 

@@ -46,7 +46,7 @@ def _admit(step, batch, row, finish, rows):
 
 
 @njit(cache=True, inline="always", error_model="numpy")
-def _retire(clock, done, batch, finish, rows, tokens, times):
+def _retire_easy(clock, done, batch, finish, rows, tokens, times):
     """Take out the requests that have all their tokens; return their number and tokens."""
     gone, freed = 0, 0
     while gone < batch and finish[gone] == done:
@@ -134,7 +134,7 @@ def cruise(until, law, limits, clocks, counts, tables, segments):
         n += 1
         done += steps
         context += batch * steps
-        gone, freed = _retire(clock, done, batch, finish, rows, tokens, times)
+        gone, freed = _retire_easy(clock, done, batch, finish, rows, tokens, times)
         batch -= gone
         context -= freed
         for row in range(following, following + count):

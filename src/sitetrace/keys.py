@@ -1,17 +1,21 @@
-"""All keys of a scenario in tables, written from the models that check them."""
+"""All keys of settings in tables, written from the models that check them."""
 
 from __future__ import annotations
 
 from pydantic.fields import FieldInfo
 
 from sitetrace.checked import Part, kind_of, parts_in, range_of, tag_of
-from sitetrace.scenario import Scenario
 
 HEAD = "| key | what | value | if left out |\n| --- | --- | --- | --- |"
 
 
-def key_tables() -> str:
-    """Describe every key of a scenario.
+def key_tables(settings: type[Part]) -> str:
+    """Describe every key of settings.
+
+    Parameters
+    ----------
+    settings : type
+        The model at the top.
 
     Returns
     -------
@@ -19,7 +23,7 @@ def key_tables() -> str:
         Markdown: one table for each kind of mapping.
     """
     told: dict[type[Part], str] = {}
-    _tell("", Scenario, told)
+    _tell("", settings, told)
     return "\n\n".join(_table(title, part) for part, title in told.items())
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import numpy as np
+from scipy.fft import irfft, next_fast_len, rfft
 
 CONSTANT = 1e-9
 FLAT = 1e-12
@@ -55,11 +56,13 @@ def acf(series: np.ndarray, lags: int) -> np.ndarray:
     numpy.ndarray
         r_1 to r_lags, shape (lags,); 0 for a constant series.
     """
-    from statsmodels.tsa.stattools import acf as statsmodels_acf
-
     if lags < 1 or _is_constant(series):
         return np.zeros(max(lags, 0))
-    return statsmodels_acf(series, nlags=lags, fft=True)[1:]
+    centred = series - np.mean(series)
+    # twice the length, so that the end does not meet the beginning
+    spectrum = rfft(centred, 2 * next_fast_len(centred.size))
+    covariance = irfft(spectrum * spectrum.conj())[: lags + 1]
+    return covariance[1:] / covariance[0]
 
 
 def _is_constant(series: np.ndarray) -> bool:

@@ -3,19 +3,31 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import Protocol
 
 import numpy as np
+import pandas as pd
 
 from sitetrace.activity import amount_in_bins
 from sitetrace.meter import Meter
 from sitetrace.placing import placed_w
 from sitetrace.rendering import STATES, warmth
-from sitetrace.surface import WARM_S, Surface
+from sitetrace.surface import WARM_S
 from sitetrace.timeline import Timeline
 
 AGES, FINE_AGES = 9, 25
 # a score of single seconds does not tell when they begin
 AROUND_S = 1.0
+
+
+class Surface(Protocol):
+    """What a meter must know of power: watts of an idle server, and of work above them."""
+
+    idle_w: float
+
+    def above_idle_w(self, segments: pd.DataFrame) -> np.ndarray:
+        """Watts of each segment of work above an idle server, shape (segments,)."""
+        ...
 
 
 @dataclass(frozen=True)

@@ -7,11 +7,11 @@ from pathlib import Path
 
 import yaml
 
+from sitetrace.checked import Keys
 from sitetrace.files import InputError
 
 MAX_BYTES = 256_000
 DEEPEST = 20
-Keys = tuple[str | int, ...]
 
 
 class _Loader(yaml.SafeLoader):

@@ -237,7 +237,7 @@ def risk_curve(peaks: pd.DataFrame, limit_w: float) -> pd.DataFrame:
         ``minutes_a_year`` above the limit with ``minutes_low`` and ``minutes_high`` (bootstrap of
         days).
     """
-    from statsmodels.stats.proportion import proportion_confint
+    from scipy.stats import beta, binomtest
 
     marked = peaks.assign(over=peaks["peak_w"] > limit_w)
     daily = marked.groupby(["step_s", "racks", "day"])[["over", "share_above"]].mean()
@@ -247,8 +247,13 @@ def risk_curve(peaks: pd.DataFrame, limit_w: float) -> pd.DataFrame:
     first = over.iloc[:, 0]
     alpha = 1.0 - CONFIDENCE
     days = over.shape[1]
-    low, high = proportion_confint(over.sum(axis=1), days, alpha=alpha, method="beta")
-    narrow = proportion_confint(first * draws, draws, alpha=alpha, method="wilson")
+    # Clopper and Pearson's interval, of a sum that need not be whole: a day counts by its share
+    on = over.sum(axis=1)
+    low = np.nan_to_num(beta.ppf(alpha / 2, on, days - on + 1))
+    high = np.nan_to_num(beta.ppf(1 - alpha / 2, on + 1, days - on), nan=1.0)
+    counts = (first * draws).round().astype(int)
+    wilson = [binomtest(k, draws).proportion_ci(CONFIDENCE, "wilson") for k in counts]
+    narrow = np.transpose(wilson)
     ends = _bootstrap(minutes.to_numpy())
     table = pd.DataFrame(
         {
