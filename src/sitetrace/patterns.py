@@ -47,7 +47,7 @@ def _length_form(value: Any) -> str:  # noqa: ANN401
     return "LengthLaw" if isinstance(value, dict | LengthLaw) else "file"
 
 
-Lengths = Annotated[
+GivenLengths = Annotated[
     Annotated[LengthLaw, Tag("LengthLaw")] | Annotated[Text, Tag("file")],
     Discriminator(_length_form),
 ]
@@ -58,7 +58,7 @@ class Poisson(Part):
 
     pattern: Literal["poisson"] = Field("poisson", description="poisson")
     rate_per_server: Rate = Field(description=RATE)
-    lengths: Lengths | None = Field(None, description=LENGTHS)
+    lengths: GivenLengths | None = Field(None, description=LENGTHS)
     routing: Routing = Field("random", description=ROUTING)
 
 
@@ -70,7 +70,7 @@ class Bursty(Part):
     cv: Number = Field(
         2.0, gt=0, le=100, description="coefficient of variation of the pool's gaps; 1 is Poisson"
     )
-    lengths: Lengths | None = Field(None, description=LENGTHS)
+    lengths: GivenLengths | None = Field(None, description=LENGTHS)
     routing: Routing = Field("random", description=ROUTING)
 
 
@@ -81,7 +81,7 @@ class Diurnal(Part):
     rate_per_server: Rate = Field(description=RATE)
     swing: Number = Field(0.5, ge=0, le=1, description="greatest rate less the mean, over the mean")
     peak_hour: Number = Field(15.0, ge=0, le=24, description="local hour of day of the maximum")
-    lengths: Lengths | None = Field(None, description=LENGTHS)
+    lengths: GivenLengths | None = Field(None, description=LENGTHS)
     routing: Routing = Field("random", description=ROUTING)
 
 

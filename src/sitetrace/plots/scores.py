@@ -17,7 +17,8 @@ from sitetrace.plots.style import BAND, GENERATED, MARKERS, MEASURED, OTHER, PAP
 from sitetrace.trace import PowerTrace, Run
 
 
-def _band(axes: Axes, draws: list[PowerTrace], first: float) -> None:
+def band_of_draws(axes: Axes, draws: list[PowerTrace], first: float) -> None:
+    """Draw the 5% to 95% band of generated traces and, over it, one of them."""
     power = np.array([draw.power_w for draw in draws])
     seconds = draws[0].time_s + draws[0].dt_s - first
     if len(draws) > 1:
@@ -51,7 +52,7 @@ def band_over_line(run: Run, draws: list[PowerTrace], source: str, zoom_s: float
     first = run.requests["arrival_s"].iloc[0]
     seconds = run.samples["time_s"] - first
     for axes in panels:
-        _band(axes, draws, first)
+        band_of_draws(axes, draws, first)
         axes.step(
             seconds, run.samples["power_w"], where="pre", color=MEASURED, lw=0.9, label=source
         )
@@ -168,7 +169,7 @@ def save_comparison(path: Path | str, recording: Run | pd.DataFrame, draws: list
     use_style()
     figure, axes = plt.subplots()
     first = samples["time_s"].iloc[0]
-    _band(axes, draws, first)
+    band_of_draws(axes, draws, first)
     seconds = samples["time_s"] - first
     axes.step(seconds, samples["power_w"], where="pre", color=MEASURED, lw=0.9, label="measured")
     axes.set_xlim(0, seconds.iloc[-1])
