@@ -17,7 +17,7 @@ from sitetrace.timeline_model import TimelineModel
 from sitetrace.trace import PowerTrace, Run
 from sitetrace.training import cut_run
 
-KINDS = ("timeline", "states")
+MODEL_KINDS = ("timeline", "states")
 DRAWS = 3
 NRMSE_UNIT = 0.06
 MARGIN_S = 2.0
@@ -53,11 +53,11 @@ def choose_kind(
             [_part(run, *cut) for run, cut in zip(runs, cuts, strict=True)]
             for cuts in ([(0.0, m) for m in middles], [(m, None) for m in middles])
         ]
-        models = {kind: [fit_half(side, kind) for side in sides] for kind in KINDS}
+        models = {kind: [fit_half(side, kind) for side in sides] for kind in MODEL_KINDS}
     except InputError as error:
         return "timeline", [], f"timeline: too little to fit both kinds on halves ({error})"
     rows = []
-    for kind in KINDS:
+    for kind in MODEL_KINDS:
         scored = [
             score
             for run, middle in zip(runs, middles, strict=True)
