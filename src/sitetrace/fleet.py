@@ -85,7 +85,7 @@ class Filled(NamedTuple):
     ----------
     pool : Pool
         As in the fleet.
-    traffic : Poisson, Bursty, Diurnal, Replay or Clients
+    traffic : one of the patterns of traffic
         Its own, else that of the scenario.
     servers : numpy.ndarray
         Places in `Units`.

@@ -53,7 +53,7 @@ GivenLengths = Annotated[
 ]
 
 
-class Poisson(Part):
+class PoissonTraffic(Part):
     """Arrivals at a constant rate, independent of each other."""
 
     pattern: Literal["poisson"] = Field("poisson", description="poisson")
@@ -62,7 +62,7 @@ class Poisson(Part):
     routing: Routing = Field("random", description=ROUTING)
 
 
-class Bursty(Part):
+class BurstyTraffic(Part):
     """Arrivals of the pool with gamma-distributed gaps."""
 
     pattern: Literal["bursty"] = Field("bursty", description="bursty")
@@ -74,7 +74,7 @@ class Bursty(Part):
     routing: Routing = Field("random", description=ROUTING)
 
 
-class Diurnal(Part):
+class DiurnalTraffic(Part):
     """Poisson arrivals whose rate is a cosine of the hour of day."""
 
     pattern: Literal["diurnal"] = Field("diurnal", description="diurnal")
@@ -85,7 +85,7 @@ class Diurnal(Part):
     routing: Routing = Field("random", description=ROUTING)
 
 
-class Replay(Part):
+class ReplayTraffic(Part):
     """A recorded stream of requests for the whole pool, from its beginning again when it ends."""
 
     pattern: Literal["replay"] = Field("replay", description="replay")
@@ -98,7 +98,7 @@ class Replay(Part):
     routing: Routing = Field("random", description=ROUTING)
 
 
-class Clients(Part):
+class ClientsTraffic(Part):
     """Many clients, each with its own rate and burstiness by windows of production traffic."""
 
     pattern: Literal["clients"] = Field("clients", description="clients")
@@ -113,4 +113,7 @@ class Clients(Part):
     routing: Routing = Field("random", description=ROUTING)
 
 
-Traffic = Annotated[Poisson | Bursty | Diurnal | Replay | Clients, Field(discriminator="pattern")]
+Traffic = Annotated[
+    PoissonTraffic | BurstyTraffic | DiurnalTraffic | ReplayTraffic | ClientsTraffic,
+    Field(discriminator="pattern"),
+]
