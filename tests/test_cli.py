@@ -5,6 +5,7 @@ import os
 import shutil
 import subprocess
 import sys
+from dataclasses import replace
 from pathlib import Path
 
 import click
@@ -13,6 +14,7 @@ import pytest
 
 import sitetrace
 from sitetrace.cli import cli
+from sitetrace.files import InputError
 from sitetrace.metrics import SCORES
 from sitetrace.requests import read_requests
 from sitetrace.storage import read_trace
@@ -172,6 +174,27 @@ def test_the_same_fit_writes_the_same_bytes(call, runs, tmp_path):
         assert call("fit", runs / "bursty", "-o", tmp_path / name / "m.json", *cut)[0] == 0
     first, second = ((tmp_path / name / "m.json").read_bytes() for name in ("one", "two"))
     assert first == second
+
+
+@pytest.mark.parametrize(
+    "given",
+    [
+        {"transitions": "logit"},
+        {"n_states": 3},
+        {"emissions": "ar1"},
+        {"columns": ("active",)},
+        {"checkpoint": "net.pt"},
+    ],
+)
+def test_an_option_of_the_kind_states_is_never_ignored(given):
+    run = sitetrace.testbed.run("poisson", 1)
+    (name,) = given
+    with pytest.raises(InputError, match=f"{name}.*--kind states"):
+        sitetrace.fit([run], seed=1, kind="timeline", **given)
+    other = replace(run, configuration=replace(run.configuration, tensor_parallel=2))
+    # the kind timeline takes several configurations, states does not: the option means states
+    with pytest.raises(InputError, match="one configuration|--checkpoint"):
+        sitetrace.fit([run, other], seed=1, **given)
 
 
 GENERATE = ("generate", "model.json", "--requests", "requests.csv", "-o", "t.csv")

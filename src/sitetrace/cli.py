@@ -150,10 +150,6 @@ def fit(runs, out, kind, transitions, checkpoint, states, start, stop, seed) -> 
         raise InputError(f"{out}: no folder {out.parent}: make it first")
     if out.is_dir():
         raise InputError(f"{out}: a folder of that name is in the way: name a file")
-    if checkpoint is not None and transitions != "bigru":
-        raise InputError("--checkpoint: only --transitions bigru trains step by step: leave it out")
-    if kind == "timeline" and (transitions != "auto" or states is not None):
-        raise InputError("--transitions, --states: belong to --kind states: leave them out")
     if transitions == "bigru":
         weights_path(out)  # a name that leaves no place for the weights is said before the fit
     loaded = [read_run(path) for path in runs]

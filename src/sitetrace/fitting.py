@@ -72,8 +72,8 @@ def fit(
     Raises
     ------
     InputError
-        If the runs are of several configurations, lack requests, or are too short, or torch is
-        missing where it is needed.
+        If the runs are of several configurations, lack requests, or are too short, torch is
+        missing where it is needed, or an option is given that the kind does not have.
 
     Examples
     --------
@@ -85,14 +85,26 @@ def fit(
     """
     if kind not in ("auto", "timeline", "states"):
         raise InputError(f"kind {kind!r}: give auto, timeline or states")
+    given = {
+        "--transitions": transitions != "auto",
+        "--states (n_states)": n_states is not None,
+        "emissions": emissions != "gaussian",
+        "columns": columns is not None,
+        "--checkpoint": checkpoint is not None,
+    }
+    given = ", ".join(name for name, is_given in given.items() if is_given)
+    if given and kind == "timeline":
+        raise InputError(f"{given}: belongs to --kind states: leave it out, or give that kind")
+    if given:
+        kind = "states"
+    if checkpoint is not None and transitions != "bigru":
+        raise InputError("--checkpoint: only transitions bigru trains step by step: leave it out")
     if transitions == "bigru":
         require_torch()
     runs = [cut_run(run, start_s, stop_s) for run in checked(runs, kind)]
     if kind == "auto" and any(run.configuration != runs[0].configuration for run in runs):
         kind = "timeline"
     provenance = _provenance(runs, seed, start_s, stop_s, {})
-    if kind == "auto" and (transitions != "auto" or n_states is not None):
-        kind = "states"
     if kind == "auto":
         kind, table, because = choose_kind(runs, _fit_quickly, seed)
         provenance |= {"selection": {"kind": table}, "kind_because": because}
