@@ -273,7 +273,8 @@ def described(model: StatesModel | TimelineModel) -> str:
     if isinstance(model, TimelineModel):
         step_ms = 1e3 * model.server.c0_s
         return f"timeline of steps from {step_ms:.1f} ms, idle {model.idle.mean_w:.1f} W"
-    return f"{model.mixture.n_states} states above idle {model.idle.mean_w:.1f} W"
+    idle = "with idle" if model.idle is None else f"above idle {model.idle.mean_w:.1f} W"
+    return f"{model.mixture.n_states} states {idle}"
 
 
 def _states_lines(model: StatesModel) -> tuple[str, list[str]]:
