@@ -142,6 +142,7 @@ def fit(runs, out, kind, transitions, checkpoint, states, start, stop, seed) -> 
     """Fit a power model on one or several runs of a configuration."""
     from sitetrace.fitting import fit as fit_model
     from sitetrace.modelfile import described, save_model
+    from sitetrace.observed import fit_lines
     from sitetrace.rundir import read_run
     from sitetrace.weights import weights_path
 
@@ -165,6 +166,8 @@ def fit(runs, out, kind, transitions, checkpoint, states, start, stop, seed) -> 
               "load: take all of the recording, or --to alone, where idle counts"])  # fmt: skip
     if "kind_because" in model.provenance:
         click.echo(model.provenance["kind_because"])
+    for line in fit_lines(model.provenance):
+        click.echo(line)
     click.echo(f"wrote {out}: {described(model)}")
 
 

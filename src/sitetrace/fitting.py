@@ -67,7 +67,8 @@ def fit(
     Returns
     -------
     StatesModel or TimelineModel
-        The fitted model; its provenance holds the selection tables.
+        The fitted model; its provenance holds the selection tables, how far its engine is from
+        the measured one and whether that calibration failed.
 
     Raises
     ------
@@ -110,7 +111,7 @@ def fit(
         provenance |= {"selection": {"kind": table}, "kind_because": because}
     if kind == "timeline":
         return fit_timeline(runs, provenance)
-    server = calibrate(runs)
+    server, told = calibrate(runs)
     frame = prepare(runs, server, runs[0].dt)
     before = frame["before_load"].to_numpy()
     idle = fit_idle(frame["power_w"].to_numpy(), before, frame["quiet_for_s"].to_numpy())
@@ -155,7 +156,7 @@ def fit(
         emissions=fitted[1],
         power_range_w=(float(power_w.min()), float(power_w.max())),
         fitted=_limits(runs, frame),
-        provenance=provenance | ({"training": training} if training else {}),
+        provenance=provenance | told | ({"training": training} if training else {}),
     )
 
 
