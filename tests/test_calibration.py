@@ -5,6 +5,7 @@ import numpy as np
 import pandas as pd
 import pytest
 
+from sitetrace.architecture import fallen_back
 from sitetrace.calibration import calibrate, judged
 from sitetrace.files import InputError
 from sitetrace.observed import observe, printed_count
@@ -122,8 +123,10 @@ def test_counters_alone_are_enough_for_the_step(known_run):
 def test_an_unknown_gpu_takes_default_limits():
     run = recorded(6, n=60)
     run = replace(run, configuration=Configuration("m", "B200", 1), info={})
-    server, _ = calibrate(run)
+    server, told = calibrate(run)
     assert (server.kv_tokens, server.c4_s, server.max_num_seqs) == (400_000, 0.0, 256)
+    assert {"c3_s", "c4_s", "kv_tokens"} <= set(told["defaults"])
+    assert set(told["defaults"].values()) == {"no arch in run.json"}
     assert count_error(server, run) < 0.3
 
 
@@ -181,6 +184,16 @@ def test_measured_runs_are_met_and_a_prefix_cache_that_the_engine_lacks_is_told(
     if name == R4:
         cached = calibrate(read_run(measured / "qwen3-8b_a100_tp1_agents_a"))[1]["calibration"]
         assert len(cached["failed"]) == 3
+
+
+def test_what_stands_by_default_is_told_with_the_reason(known_run):
+    def why(**changes):
+        return set(fallen_back(replace(known_run, **changes)).values())
+
+    assert why() == set()
+    assert why(configuration=Configuration("m", "RTX6000", 1)) == {"unknown GPU 'RTX6000'"}
+    (lacking,) = why(info={"arch": {name: ARCH[name] for name in ARCH if name != "n_kv"}})
+    assert "arch lacks n_kv" in lacking
 
 
 def test_what_is_missing_is_named(known_run):

@@ -218,6 +218,22 @@ def test_an_option_of_the_kind_states_is_never_ignored(given):
         sitetrace.fit([run, other], seed=1, **given)
 
 
+def test_a_fit_says_what_stands_by_default(call, runs, tmp_path):
+    strange = tmp_path / "strange"
+    shutil.copytree(runs / "poisson", strange)
+    info = json.loads((strange / "run.json").read_text())
+    (strange / "run.json").write_text(json.dumps(info | {"hardware": "RTX6000"}))
+    of = ["--kind", "timeline", "--to", 40, "-o", tmp_path / "m.json"]
+    code, out, _ = call("fit", strange, *of)
+    assert code == 0
+    (line,) = (line for line in out.splitlines() if "by default" in line)
+    assert "c4_s, kv_tokens" in line
+    assert "limit_w (unknown GPU 'RTX6000')" in line
+    assert line in call("show", tmp_path / "m.json")[1]
+    told = json.loads((tmp_path / "m.json").read_text())["provenance"]["defaults"]
+    assert (told["limit_w"], told["c3_s"]) == ("unknown GPU 'RTX6000'", "no arch in run.json")
+
+
 GENERATE = ("generate", "model.json", "--requests", "requests.csv", "-o", "t.csv")
 BAD = {
     "no model": (("show", "none.json"), "none.json: no such file"),

@@ -34,6 +34,7 @@ PROVENANCE = {
         "misfit": {"running": {"mean_error": 0.54, "points": 60}},
         "failed": ["running requests: mean error 54.0%, more than 30.0%"],
     },
+    "defaults": {"c4_s": "no arch in run.json"},
 }
 
 
@@ -108,7 +109,7 @@ def test_a_summary_names_states_data_and_selection():
     text = summary(MODELS["logit"])
     for told in ("3 states above idle, logit", "testbed: made up (000000000000)", "ks=0.05"):
         assert told in text
-    for told in ("(60 points)", "failed", "54.0%"):
+    for told in ("(60 points)", "failed", "54.0%", "c4_s (no arch in run.json)"):
         assert told in text
 
 

@@ -43,12 +43,9 @@ def from_architecture(run: Run, largest_request: int) -> tuple[Server, float]:
         kv_tokens=max(Server.kv_tokens, largest_request),
     )
     table, gpus = run.info.get("arch"), run.configuration.tensor_parallel
-    if not isinstance(table, dict) or not set(ARCHITECTURE) <= set(table):
+    if fallen_back(run):
         return server, 0.0
-    try:
-        gpu = device(run.configuration.hardware)
-    except InputError:
-        return server, 0.0
+    gpu = device(run.configuration.hardware)
     arch = {name: _number(run, table, name, 1.0, 1) for name in ARCHITECTURE}
     if _number(run, table, "n_experts", 1.0, 0) > 1:
         server = replace(server, batch_scale=EXPERTS_BATCH)
@@ -64,6 +61,32 @@ def from_architecture(run: Run, largest_request: int) -> tuple[Server, float]:
         c4_s=pair_flop / (gpus * gpu["peak_flop_s"] * ATTENTION_EFFICIENCY),
         kv_tokens=max(int(free_bytes / token_bytes), largest_request),
     ), c3_s
+
+
+def fallen_back(run: Run) -> dict[str, str]:
+    """Say which numbers of an engine are defaults because a run does not tell enough.
+
+    Parameters
+    ----------
+    run : Run
+        As in `from_architecture`.
+
+    Returns
+    -------
+    dict of str to str
+        The reason by name of the field; ``c3_s`` is its floor where counters teach ``c3``.
+    """
+    table, why = run.info.get("arch"), None
+    if not isinstance(table, dict):
+        why = "no arch in run.json"
+    elif not set(ARCHITECTURE) <= set(table):
+        why = f"run.json: arch lacks {', '.join(sorted(set(ARCHITECTURE) - set(table)))}"
+    else:
+        try:
+            device(run.configuration.hardware)
+        except InputError:
+            why = f"unknown GPU {run.configuration.hardware!r}"
+    return dict.fromkeys(("c3_s", "c4_s", "kv_tokens", "batch_scale"), why) if why else {}
 
 
 def _number(run: Run, table: dict, name: str, default: float, lowest: float) -> float:

@@ -7,7 +7,7 @@ from dataclasses import replace
 import numpy as np
 import pandas as pd
 
-from sitetrace.architecture import from_architecture
+from sitetrace.architecture import fallen_back, from_architecture
 from sitetrace.observed import Observed, failures, misfit, observe, residuals
 from sitetrace.serving import LINEAR, Server, counted
 from sitetrace.trace import Run
@@ -41,7 +41,8 @@ def calibrate(runs: list[Run] | Run) -> tuple[Server, dict]:
     server : Server
         Step law, overhead and limits.
     told : dict
-        For a model's provenance: ``calibration`` as `judged` gives it.
+        For a model's provenance: ``calibration`` as `judged` gives it, and the ``defaults`` that
+        stand for what is not known, with the reason.
 
     Raises
     ------
@@ -61,7 +62,7 @@ def calibrate(runs: list[Run] | Run) -> tuple[Server, dict]:
         free = (*free, "batch_scale")
     server, far, converged = _fit(seen, _first_guess(seen, server), c3_floor_s, free)
     calibration = judged(seen, server, far) | {"converged": converged}
-    return server, {"calibration": calibration}
+    return server, {"calibration": calibration, "defaults": fallen_back(runs[0])}
 
 
 def judged(seen: list[Observed], server: Server, far: list[str]) -> dict:

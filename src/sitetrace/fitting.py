@@ -68,7 +68,7 @@ def fit(
     -------
     StatesModel or TimelineModel
         The fitted model; its provenance holds the selection tables, how far its engine is from
-        the measured one and whether that calibration failed.
+        the measured one and whether that calibration failed, and what stands by default.
 
     Raises
     ------

@@ -174,12 +174,12 @@ def failures(found: dict[str, dict[str, float]]) -> list[str]:
 
 
 def fit_lines(provenance: dict) -> list[str]:
-    """Tell how well a model was fitted: its misfit, and whether it failed.
+    """Tell how well a model was fitted: its misfit, whether it failed, what stands by default.
 
     Parameters
     ----------
     provenance : dict
-        Of a model; one fitted before these were kept has none of it.
+        Of a model; one fitted before these were kept has none of them.
 
     Returns
     -------
@@ -201,6 +201,12 @@ def fit_lines(provenance: dict) -> list[str]:
         failed += provenance[part]["failed"]
     if failed:
         lines.append(f"{'failed':15}{'; '.join(failed)}: {MEND}")
+    reasons = {}
+    for name, why in provenance.get("defaults", {}).items():
+        reasons.setdefault(why, []).append(name)
+    if reasons:
+        said = [f"{', '.join(names)} ({why})" for why, names in reasons.items()]
+        lines.append(f"{'by default':15}{'; '.join(said)}")
     return lines
 
 

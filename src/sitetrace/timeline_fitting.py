@@ -43,7 +43,7 @@ def fit_timeline(runs: list[Run], provenance: dict) -> TimelineModel:
         Cut and checked. The model is that of the first one's configuration; runs of other
         configurations of the same GPU type add to its meter, warming up and prefill.
     provenance : dict
-        As in `TimelineModel`; what was tried and the misfits are added.
+        As in `TimelineModel`; what was tried, the misfits and the defaults are added.
 
     Returns
     -------
@@ -78,7 +78,7 @@ def _with_others(model: TimelineModel, home: list[Run], runs: list[Run]) -> Time
     gpus = home[0].configuration.tensor_parallel
     seen = _seen_by(home, model.server, _idle_of(home, model.server)[1])
     provenance = model.provenance
-    failed = list(provenance["calibration"]["failed"])
+    failed, defaults = list(provenance["calibration"]["failed"]), dict(provenance["defaults"])
     ended = provenance["power"]["converged"]
     for configuration in dict.fromkeys(run.configuration for run in runs):
         if configuration == home[0].configuration:
@@ -88,6 +88,7 @@ def _with_others(model: TimelineModel, home: list[Run], runs: list[Run]) -> Time
         alone = fit_power(group, server, provenance | told)
         for part in ("calibration", "power"):
             failed += [f"{configuration.name}: {why}" for why in alone.provenance[part]["failed"]]
+        defaults |= {f"{configuration.name}: {n}": why for n, why in told["defaults"].items()}
         own = alone.surface
         other = {
             "gpus": configuration.tensor_parallel / gpus,
@@ -109,6 +110,7 @@ def _with_others(model: TimelineModel, home: list[Run], runs: list[Run]) -> Time
         | {
             "selection": tables,
             "calibration": provenance["calibration"] | {"failed": failed},
+            "defaults": defaults,
             "power": judged_power(seen, meter, scales, law, converged and ended),
         },
     )
@@ -124,7 +126,7 @@ def fit_power(runs: list[Run], server: Server, provenance: dict) -> TimelineMode
     server : Server
         Calibrated engine.
     provenance : dict
-        As in `TimelineModel`; what was tried and the misfit are added.
+        As in `TimelineModel`; what was tried, the misfit and the defaults are added.
 
     Returns
     -------
@@ -145,6 +147,10 @@ def fit_power(runs: list[Run], server: Server, provenance: dict) -> TimelineMode
         raise InputError(f"run {runs[0].name}: no sample while requests run: check both clocks")
     _, meter, scales, law, converged, tried = fit_reading(seen, gpus)
     active_w, decay_s, warm_idle_w, ended = fit_afterglow(runs, seen, idle.band_w, meter, gpus)
+    surface = _surface_of(law, scales, idle.mean_w, warm_idle_w, configuration)
+    defaults = dict(provenance.get("defaults", {}))
+    if surface.limit_w == LIMITLESS_W:
+        defaults["limit_w"] = f"unknown GPU {configuration.hardware!r}"
     residual = fit_residual(seen, meter, scales, law, float(np.std(idle.deviation_w)))
     return TimelineModel(
         configuration=configuration,
@@ -152,7 +158,7 @@ def fit_power(runs: list[Run], server: Server, provenance: dict) -> TimelineMode
         server=server,
         idle=replace(idle, active_w=active_w),
         decay_s=decay_s,
-        surface=_surface_of(law, scales, idle.mean_w, warm_idle_w, configuration),
+        surface=surface,
         meter=meter,
         residual=residual,
         power_range_w=(float(power_w.min()), float(power_w.max())),
@@ -160,6 +166,7 @@ def fit_power(runs: list[Run], server: Server, provenance: dict) -> TimelineMode
         provenance=provenance
         | {
             "selection": provenance["selection"] | {"meter": tried},
+            "defaults": defaults,
             "power": judged_power(seen, meter, scales, law, converged and ended),
         },
     )
