@@ -5,9 +5,10 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from sitetrace.calibration import calibrate
+from sitetrace.architecture import fallen_back
+from sitetrace.calibration import calibrate, judged
 from sitetrace.files import InputError
-from sitetrace.observed import printed_count
+from sitetrace.observed import observe, printed_count
 from sitetrace.rundir import read_run
 from sitetrace.serving import Server, simulate
 from sitetrace.timeline import running_count
@@ -76,7 +77,7 @@ def known_run():
 
 @pytest.fixture(scope="module")
 def learned(known_run):
-    return calibrate(known_run)
+    return calibrate(known_run)[0]
 
 
 def test_a_known_engine_is_recovered(learned):
@@ -102,19 +103,19 @@ def test_limits_and_floors_come_from_the_run(learned):
 
 def test_several_runs_and_equal_results_for_equal_runs():
     runs = [recorded(4, n=30), recorded(5, rate=2.0, n=30)]
-    server = calibrate(runs)
-    assert server == calibrate(runs)
+    server, told = calibrate(runs)
+    assert (server, told) == calibrate(runs)
     assert all(count_error(server, run) < 0.3 for run in runs)
 
 
 def test_ttft_alone_leaves_decode_and_overhead_at_their_defaults(known_run):
-    server = calibrate(replace(known_run, engine=None))
+    server, _ = calibrate(replace(known_run, engine=None))
     assert (server.c1_s, server.overhead_s) == (Server.c1_s, Server.overhead_s)
     assert server.c2_s == pytest.approx(TRUTH.c2_s, rel=0.15)
 
 
 def test_counters_alone_are_enough_for_the_step(known_run):
-    server = calibrate(replace(known_run, requests=known_run.requests.drop(columns="ttft_s")))
+    server, _ = calibrate(replace(known_run, requests=known_run.requests.drop(columns="ttft_s")))
     assert server.overhead_s == Server.overhead_s
     assert count_error(server, known_run) < 0.3
 
@@ -122,9 +123,77 @@ def test_counters_alone_are_enough_for_the_step(known_run):
 def test_an_unknown_gpu_takes_default_limits():
     run = recorded(6, n=60)
     run = replace(run, configuration=Configuration("m", "B200", 1), info={})
-    server = calibrate(run)
+    server, told = calibrate(run)
     assert (server.kv_tokens, server.c4_s, server.max_num_seqs) == (400_000, 0.0, 256)
+    assert {"c3_s", "c4_s", "kv_tokens"} <= set(told["defaults"])
+    assert set(told["defaults"].values()) == {"no arch in run.json"}
     assert count_error(server, run) < 0.3
+
+
+def test_a_calibration_that_worked_says_how_near_it_came(known_run):
+    told = calibrate(known_run)[1]["calibration"]
+    assert (told["failed"], told["at_bound"]) == ([], [])
+    assert told["misfit"]["ttft"]["median_error"] < 0.1
+    assert told["misfit"]["running"]["mean_error"] < 0.05
+    assert told["misfit"]["tokens"]["mean_error_s"] < 0.1
+    points = {name: numbers["points"] for name, numbers in told["misfit"].items()}
+    after = known_run.engine["time_s"] >= known_run.requests["arrival_s"].iloc[0]
+    assert points == {"ttft": 200, "running": after.sum(), "tokens": after.sum()}
+
+
+def scaled(run, table, column, factor):
+    changed = getattr(run, table)
+    return replace(run, **{table: changed.assign(**{column: changed[column] * factor})})
+
+
+@pytest.mark.parametrize(
+    ("table", "column", "factor", "told"),
+    [
+        ("requests", "ttft_s", 20.0, "times to first token"),
+        ("engine", "running", 20.0, "running requests"),
+        ("engine", "generation_tokens", 3.0, "token counter"),
+    ],
+)
+def test_a_calibration_that_cannot_work_says_why(table, column, factor, told):
+    broken = scaled(recorded(7, n=60), table, column, factor)
+    assert told in " ".join(calibrate(broken)[1]["calibration"]["failed"])
+
+
+def test_a_coefficient_that_ran_away_is_a_failure_but_a_slow_network_is_none(known_run):
+    told = judged([observe(known_run)], TRUTH, ["c1_s"])
+    assert told["at_bound"] == ["c1_s"]
+    assert "c1_s is more than 20 times" in told["failed"][0]
+    slow = known_run.requests.assign(ttft_s=known_run.requests["ttft_s"] + 0.4)
+    server, told = calibrate(replace(known_run, requests=slow))
+    assert server.overhead_s == pytest.approx(0.407, abs=0.01)
+    assert told["calibration"]["failed"] == []
+
+
+def test_times_to_first_token_that_know_nothing_of_their_prompts_fail(known_run):
+    mixed = np.random.default_rng(1).permutation(known_run.requests["ttft_s"])
+    run = replace(known_run, requests=known_run.requests.assign(ttft_s=mixed), engine=None)
+    assert "times to first token" in calibrate(run)[1]["calibration"]["failed"][0]
+
+
+MEASURED = ("gemma-4-26b-a4b_a100_tp2_poisson_r4", "qwen3-8b_a100_tp1_burstgpt", R4)
+
+
+@pytest.mark.parametrize("name", MEASURED)
+def test_measured_runs_are_met_and_a_prefix_cache_that_the_engine_lacks_is_told(measured, name):
+    assert calibrate(read_run(measured / name))[1]["calibration"]["failed"] == []
+    if name == R4:
+        cached = calibrate(read_run(measured / "qwen3-8b_a100_tp1_agents_a"))[1]["calibration"]
+        assert len(cached["failed"]) == 3
+
+
+def test_what_stands_by_default_is_told_with_the_reason(known_run):
+    def why(**changes):
+        return set(fallen_back(replace(known_run, **changes)).values())
+
+    assert why() == set()
+    assert why(configuration=Configuration("m", "RTX6000", 1)) == {"unknown GPU 'RTX6000'"}
+    (lacking,) = why(info={"arch": {name: ARCH[name] for name in ARCH if name != "n_kv"}})
+    assert "arch lacks n_kv" in lacking
 
 
 def test_what_is_missing_is_named(known_run):
@@ -151,7 +220,7 @@ def test_weights_that_leave_no_room_on_the_gpus_are_refused_with_the_mend(known_
     ("fitted", "judged", "most"), [(R4, R4, 0.5), (R4, R2P5, 0.3), (R2P5, R4, 0.8)]
 )
 def test_running_count_of_measured_runs(measured, fitted, judged, most):
-    server = calibrate([read_run(measured / fitted)])
+    server, _ = calibrate([read_run(measured / fitted)])
     run = read_run(measured / judged)
     assert count_error(server, run, running_count) <= most
     assert count_error(server, run) <= most / 2

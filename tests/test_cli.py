@@ -5,14 +5,17 @@ import os
 import shutil
 import subprocess
 import sys
+from dataclasses import replace
 from pathlib import Path
 
 import click
 import numpy as np
+import pandas as pd
 import pytest
 
 import sitetrace
 from sitetrace.cli import cli
+from sitetrace.files import InputError
 from sitetrace.metrics import SCORES
 from sitetrace.requests import read_requests
 from sitetrace.storage import read_trace
@@ -172,6 +175,63 @@ def test_the_same_fit_writes_the_same_bytes(call, runs, tmp_path):
         assert call("fit", runs / "bursty", "-o", tmp_path / name / "m.json", *cut)[0] == 0
     first, second = ((tmp_path / name / "m.json").read_bytes() for name in ("one", "two"))
     assert first == second
+
+
+@pytest.mark.parametrize("kind", ["states", "timeline"])
+def test_a_fit_says_whether_its_calibration_worked(call, runs, tmp_path, kind):
+    broken = tmp_path / "broken"
+    shutil.copytree(runs / "poisson", broken)
+    engine = pd.read_csv(broken / "engine.csv")
+    engine.assign(running=engine["running"] * 20).to_csv(broken / "engine.csv", index=False)
+    of = ["--kind", kind, "--to", 60, "-o", tmp_path / "m.json"]
+    of += ["--transitions", "markov", "--states", 2] if kind == "states" else []
+    for run, failed in ((runs / "poisson", False), (broken, True)):
+        code, out, _ = call("fit", run, *of)
+        lines = [line for line in out.splitlines() if line.startswith("failed")]
+        assert code == 0
+        assert len(lines) == failed
+        told = json.loads((tmp_path / "m.json").read_text())["provenance"]["calibration"]
+        assert any("running requests" in why for why in told["failed"]) == failed
+        shown = call("show", tmp_path / "m.json")[1].splitlines()
+        assert {line for line in out.splitlines() if line.startswith(("failed", "cali"))} < {*shown}
+        assert any("running requests: mean error" in line for line in shown)
+
+
+@pytest.mark.parametrize(
+    "given",
+    [
+        {"transitions": "logit"},
+        {"n_states": 3},
+        {"emissions": "ar1"},
+        {"columns": ("active",)},
+        {"checkpoint": "net.pt"},
+    ],
+)
+def test_an_option_of_the_kind_states_is_never_ignored(given):
+    run = sitetrace.testbed.run("poisson", 1)
+    (name,) = given
+    with pytest.raises(InputError, match=f"{name}.*--kind states"):
+        sitetrace.fit([run], seed=1, kind="timeline", **given)
+    other = replace(run, configuration=replace(run.configuration, tensor_parallel=2))
+    # the kind timeline takes several configurations, states does not: the option means states
+    with pytest.raises(InputError, match="one configuration|--checkpoint"):
+        sitetrace.fit([run, other], seed=1, **given)
+
+
+def test_a_fit_says_what_stands_by_default(call, runs, tmp_path):
+    strange = tmp_path / "strange"
+    shutil.copytree(runs / "poisson", strange)
+    info = json.loads((strange / "run.json").read_text())
+    (strange / "run.json").write_text(json.dumps(info | {"hardware": "RTX6000"}))
+    of = ["--kind", "timeline", "--to", 40, "-o", tmp_path / "m.json"]
+    code, out, _ = call("fit", strange, *of)
+    assert code == 0
+    (line,) = (line for line in out.splitlines() if "by default" in line)
+    assert "c4_s, kv_tokens" in line
+    assert "limit_w (unknown GPU 'RTX6000')" in line
+    assert line in call("show", tmp_path / "m.json")[1]
+    told = json.loads((tmp_path / "m.json").read_text())["provenance"]["defaults"]
+    assert (told["limit_w"], told["c3_s"]) == ("unknown GPU 'RTX6000'", "no arch in run.json")
 
 
 GENERATE = ("generate", "model.json", "--requests", "requests.csv", "-o", "t.csv")

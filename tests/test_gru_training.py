@@ -292,11 +292,12 @@ def test_the_net_can_be_cross_validated_too(torch, monkeypatch):
 
 
 def test_the_command_takes_a_checkpoint_for_the_net_alone(monkeypatch, capsys, tmp_path):
+    sitetrace.testbed.write_dataset(tmp_path / "testbed", 1)
     for told, options in (
         ("--checkpoint", ["-o", tmp_path / "m.json", "--checkpoint", tmp_path / "c.pt"]),
         ("name it .json", ["-o", tmp_path / "m.npz", "--transitions", "bigru"]),
     ):
-        words = ["sitetrace", "fit", "runs/none", *map(str, options)]
+        words = ["sitetrace", "fit", str(tmp_path / "testbed" / "poisson"), *map(str, options)]
         monkeypatch.setattr(sys, "argv", words)
         with pytest.raises(SystemExit) as end:
             main()

@@ -31,6 +31,11 @@ PROVENANCE = {
     "runs": [{"name": "made up", "sha256": "0" * 64}],
     "seed": 1,
     "selection": {"transitions": [{"kind": "logit", "ks": 0.05}]},
+    "calibration": {
+        "misfit": {"running": {"mean_error": 0.54, "points": 60}},
+        "failed": ["running requests: mean error 54.0%, more than 30.0%"],
+    },
+    "defaults": {"c4_s": "no arch in run.json"},
 }
 
 
@@ -104,6 +109,8 @@ def test_the_papers_surrogates_are_kept_too(tmp_path, server):
 def test_a_summary_names_states_data_and_selection():
     text = summary(MODELS["logit"])
     for told in ("3 states above idle, logit", "testbed: made up (000000000000)", "ks=0.05"):
+        assert told in text
+    for told in ("(60 points)", "failed", "54.0%", "c4_s (no arch in run.json)"):
         assert told in text
 
 

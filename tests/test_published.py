@@ -10,7 +10,7 @@ from click.testing import CliRunner
 from sitetrace.cli import cli
 from sitetrace.coupling import Coupled, Independent, active_distribution
 from sitetrace.files import InputError
-from sitetrace.modelfile import load_model, save_model, summary
+from sitetrace.modelfile import described, load_model, save_model, summary
 from sitetrace.paper import read_paper_table
 from sitetrace.published import VARIANTS, configurations, offers, paper_model, surrogate
 from sitetrace.workload import poisson
@@ -133,6 +133,7 @@ def test_a_model_read_again_has_the_same_bytes_and_power(tmp_path, variant):
 def test_the_rule_is_named_as_ours():
     assert "not of the paper" in summary(paper_model(CONFIG))
     assert "not of the paper" not in summary(paper_model(CONFIG, states="independent"))
+    assert "states with idle" in described(paper_model(CONFIG))
 
 
 DAMAGE = {

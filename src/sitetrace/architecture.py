@@ -144,12 +144,9 @@ def from_architecture(run: Run, largest_request: int) -> tuple[Server, float]:
         max_num_batched_tokens=int(_number(place, info, "max_num_batched_tokens", 8192, 1)),
         kv_tokens=max(Server.kv_tokens, largest_request),
     )
-    if any(_told(info).get(name) is None for name in HELD):
+    if fallen_back(run):
         return server, 0.0
-    try:
-        gpu = device(run.configuration.hardware)
-    except InputError:
-        return server, 0.0
+    gpu = device(run.configuration.hardware)
     arch = read_architecture(where, info, HELD, ("n_experts", "swa_global_ratio"))
     if arch["n_experts"] > 1:
         server = replace(server, batch_scale=EXPERTS_BATCH)
@@ -167,6 +164,33 @@ def _told(info: dict) -> dict:
     """Content of ``arch``, empty where there is none."""
     table = info.get("arch")
     return table if isinstance(table, dict) else {}
+
+
+def fallen_back(run: Run) -> dict[str, str]:
+    """Say which numbers of an engine are defaults because a run does not tell enough.
+
+    Parameters
+    ----------
+    run : Run
+        As in `from_architecture`.
+
+    Returns
+    -------
+    dict of str to str
+        The reason by name of the field; ``c3_s`` is its floor where counters teach ``c3``.
+    """
+    table, why = _told(run.info), None
+    lacking = [name for name in HELD if table.get(name) is None]
+    if not table:
+        why = "no arch in run.json"
+    elif lacking:
+        why = f"run.json: arch lacks {', '.join(sorted(lacking))}"
+    else:
+        try:
+            device(run.configuration.hardware)
+        except InputError:
+            why = f"unknown GPU {run.configuration.hardware!r}"
+    return dict.fromkeys(("c3_s", "c4_s", "kv_tokens", "batch_scale"), why) if why else {}
 
 
 def _number(place: str, table: dict, name: str, default: float, lowest: float) -> float:

@@ -7,8 +7,8 @@ from dataclasses import replace
 import numpy as np
 import pandas as pd
 
-from sitetrace.architecture import from_architecture
-from sitetrace.observed import Observed, observe, residuals
+from sitetrace.architecture import fallen_back, from_architecture
+from sitetrace.observed import Observed, failures, misfit, observe, residuals
 from sitetrace.serving import LINEAR, Server, counted
 from sitetrace.trace import Run
 
@@ -16,9 +16,11 @@ C3_ABOVE_FLOOR = 0.3
 FREE = ("c0_s", "c1_s", "c2_s", "c3_s", "overhead_s")
 # Time to first token knows nothing of decode: what a sequence and its context add stays as it is.
 FREE_BY_TTFT_ALONE = ("c0_s", "c2_s")
+# The search of logarithms begins at 1, the first guess, and ends here.
+FARTHEST = 4.0
 
 
-def calibrate(runs: list[Run] | Run) -> Server:
+def calibrate(runs: list[Run] | Run) -> tuple[Server, dict]:
     """Learn the engine that makes a run's requests meet what they met.
 
     Simulates the run's requests and moves the step law until the number of running requests, the
@@ -36,8 +38,11 @@ def calibrate(runs: list[Run] | Run) -> Server:
 
     Returns
     -------
-    Server
+    server : Server
         Step law, overhead and limits.
+    told : dict
+        For a model's provenance: ``calibration`` as `judged` gives it, and the ``defaults`` that
+        stand for what is not known, with the reason.
 
     Raises
     ------
@@ -55,7 +60,31 @@ def calibrate(runs: list[Run] | Run) -> Server:
     server, c3_floor_s = from_architecture(runs[0], largest)
     if server.batch_scale < LINEAR and free != FREE_BY_TTFT_ALONE:
         free = (*free, "batch_scale")
-    return _fit(seen, _first_guess(seen, server), c3_floor_s, free)
+    server, far, converged = _fit(seen, _first_guess(seen, server), c3_floor_s, free)
+    calibration = judged(seen, server, far) | {"converged": converged}
+    return server, {"calibration": calibration, "defaults": fallen_back(runs[0])}
+
+
+def judged(seen: list[Observed], server: Server, far: list[str]) -> dict:
+    """Say how far an engine is from the runs it was learned from, and whether that has failed.
+
+    Parameters
+    ----------
+    seen : list of Observed
+        The runs.
+    server : Server
+        Calibrated engine.
+    far : list of str
+        Coefficients that were left at the upper end of the search.
+
+    Returns
+    -------
+    dict
+        ``misfit``, ``at_bound`` and ``failed``, the reasons; empty where the calibration worked.
+    """
+    found = misfit(seen, server)
+    left = [f"{name} is more than {np.exp(FARTHEST - 1):.0f} times its first guess" for name in far]
+    return {"misfit": found, "at_bound": far, "failed": failures(found) + left}
 
 
 def _largest_request(requests: pd.DataFrame) -> int:
@@ -110,8 +139,15 @@ def _line(x: np.ndarray, y: np.ndarray) -> tuple[float, float]:
     return tuple(scale * found.x)
 
 
-def _fit(seen: list[Observed], guess: Server, c3_floor_s: float, free: tuple[str, ...]) -> Server:
-    """Minimise the mean absolute errors over logarithms of the free coefficients."""
+def _fit(
+    seen: list[Observed], guess: Server, c3_floor_s: float, free: tuple[str, ...]
+) -> tuple[Server, list[str], bool]:
+    """Minimise the mean absolute errors over logarithms of the free coefficients.
+
+    The last search may use up its steps at a good fit: whether it converged is told, not judged.
+    A coefficient at the lower end is one that costs nothing, at the upper end one that ran away;
+    the overhead, which moves nothing in the engine, may be as long as a client's network makes it.
+    """
     from scipy.optimize import least_squares, minimize
 
     start = np.array([getattr(guess, name) for name in free])
@@ -131,10 +167,14 @@ def _fit(seen: list[Observed], guess: Server, c3_floor_s: float, free: tuple[str
     reach = 0.05
     scale = np.sqrt(np.mean(errors(point) ** 2))
     point = least_squares(
-        lambda point: errors(point) / scale, point, diff_step=reach, bounds=(-4.0, 4.0), max_nfev=30
+        lambda point: errors(point) / scale,
+        point,
+        diff_step=reach,
+        bounds=(-FARTHEST, FARTHEST),
+        max_nfev=30,
     ).x
     for edge in (0.4, 0.2, 0.1):
-        point = minimize(
+        found = minimize(
             lambda point: np.abs(errors(point)).sum(),
             point,
             method="Nelder-Mead",
@@ -144,5 +184,8 @@ def _fit(seen: list[Observed], guess: Server, c3_floor_s: float, free: tuple[str
                 "xatol": 1e-3,
                 "fatol": 1e-5,
             },
-        ).x
-    return server(point)
+        )
+        point = found.x
+    ends = zip(free, point, strict=True)
+    far = [name for name, at in ends if at >= FARTHEST and name != "overhead_s"]
+    return server(point), far, bool(found.success)

@@ -159,6 +159,7 @@ def fit(runs, out, kind, transitions, checkpoint, states, start, stop, seed) -> 
     """Fit a power model on one or several runs of a configuration."""
     from sitetrace.fitting import fit as fit_model
     from sitetrace.modelfile import described, save_model
+    from sitetrace.observed import fit_lines
     from sitetrace.rundir import read_run
     from sitetrace.weights import weights_path
 
@@ -167,10 +168,6 @@ def fit(runs, out, kind, transitions, checkpoint, states, start, stop, seed) -> 
         raise InputError(f"{out}: no folder {out.parent}: make it first")
     if out.is_dir():
         raise InputError(f"{out}: a folder of that name is in the way: name a file")
-    if checkpoint is not None and transitions != "bigru":
-        raise InputError("--checkpoint: only --transitions bigru trains step by step: leave it out")
-    if kind == "timeline" and (transitions != "auto" or states is not None):
-        raise InputError("--transitions, --states: belong to --kind states: leave them out")
     if transitions == "bigru":
         weights_path(out)  # a name that leaves no place for the weights is said before the fit
     loaded = [read_run(path) for path in runs]
@@ -186,6 +183,8 @@ def fit(runs, out, kind, transitions, checkpoint, states, start, stop, seed) -> 
               "load: take all of the recording, or --to alone, where idle counts"])  # fmt: skip
     if "kind_because" in model.provenance:
         click.echo(model.provenance["kind_because"])
+    for line in fit_lines(model.provenance):
+        click.echo(line)
     click.echo(f"wrote {out}: {described(model)}")
 
 

@@ -67,13 +67,14 @@ def fit(
     Returns
     -------
     StatesModel or TimelineModel
-        The fitted model; its provenance holds the selection tables.
+        The fitted model; its provenance holds the selection tables, how far its engine is from
+        the measured one and whether that calibration failed, and what stands by default.
 
     Raises
     ------
     InputError
-        If the runs are of several configurations, lack requests, or are too short, or torch is
-        missing where it is needed.
+        If the runs are of several configurations, lack requests, or are too short, torch is
+        missing where it is needed, or an option is given that the kind does not have.
 
     Examples
     --------
@@ -85,20 +86,32 @@ def fit(
     """
     if kind not in ("auto", "timeline", "states"):
         raise InputError(f"kind {kind!r}: give auto, timeline or states")
+    given = {
+        "--transitions": transitions != "auto",
+        "--states (n_states)": n_states is not None,
+        "emissions": emissions != "gaussian",
+        "columns": columns is not None,
+        "--checkpoint": checkpoint is not None,
+    }
+    given = ", ".join(name for name, is_given in given.items() if is_given)
+    if given and kind == "timeline":
+        raise InputError(f"{given}: belongs to --kind states: leave it out, or give that kind")
+    if given:
+        kind = "states"
+    if checkpoint is not None and transitions != "bigru":
+        raise InputError("--checkpoint: only transitions bigru trains step by step: leave it out")
     if transitions == "bigru":
         require_torch()
     runs = [cut_run(run, start_s, stop_s) for run in checked(runs, kind)]
     if kind == "auto" and any(run.configuration != runs[0].configuration for run in runs):
         kind = "timeline"
     provenance = _provenance(runs, seed, start_s, stop_s, {})
-    if kind == "auto" and (transitions != "auto" or n_states is not None):
-        kind = "states"
     if kind == "auto":
         kind, table, because = choose_kind(runs, _fit_quickly, seed)
         provenance |= {"selection": {"kind": table}, "kind_because": because}
     if kind == "timeline":
         return fit_timeline(runs, provenance)
-    server = calibrate(runs)
+    server, told = calibrate(runs)
     frame = prepare(runs, server, runs[0].dt)
     before = frame["before_load"].to_numpy()
     idle = fit_idle(frame["power_w"].to_numpy(), before, frame["quiet_for_s"].to_numpy())
@@ -143,7 +156,7 @@ def fit(
         emissions=fitted[1],
         power_range_w=(float(power_w.min()), float(power_w.max())),
         fitted=_limits(runs, frame),
-        provenance=provenance | ({"training": training} if training else {}),
+        provenance=provenance | told | ({"training": training} if training else {}),
     )
 
 

@@ -20,6 +20,7 @@ from sitetrace.files import InputError, read_json, replacing
 from sitetrace.generator import StatesModel
 from sitetrace.idle import Idle
 from sitetrace.meter import Meter
+from sitetrace.observed import fit_lines
 from sitetrace.readings import Residual
 from sitetrace.serving import Server
 from sitetrace.soundness import check_model
@@ -249,6 +250,7 @@ def summary(model: StatesModel | TimelineModel) -> str:
     for name, title in (("rule", "rule"), ("kind_because", "chosen")):
         if name in provenance:
             lines.append(f"{title:15}{provenance[name]}")
+    lines += fit_lines(provenance)
     for name, rows in provenance["selection"].items():
         if name == "meter":
             continue
@@ -273,7 +275,8 @@ def described(model: StatesModel | TimelineModel) -> str:
     if isinstance(model, TimelineModel):
         step_ms = 1e3 * model.server.c0_s
         return f"timeline of steps from {step_ms:.1f} ms, idle {model.idle.mean_w:.1f} W"
-    return f"{model.mixture.n_states} states above idle {model.idle.mean_w:.1f} W"
+    idle = "with idle" if model.idle is None else f"above idle {model.idle.mean_w:.1f} W"
+    return f"{model.mixture.n_states} states {idle}"
 
 
 def _states_lines(model: StatesModel) -> tuple[str, list[str]]:

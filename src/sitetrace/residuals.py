@@ -5,6 +5,7 @@ from __future__ import annotations
 import numpy as np
 
 from sitetrace.meter import Meter
+from sitetrace.observed import failures, rounded
 from sitetrace.readings import Residual, left_warmth, since_work_s
 from sitetrace.timeline_fit import Scales, Seen, power_of, shares
 from sitetrace.trace import Run
@@ -58,9 +59,41 @@ def fit_residual(
     return Residual(idle_sd_w, float(np.exp(law[4])), phi)
 
 
+def judged_power(
+    seen: list[Seen], meter: Meter, scales: Scales, law: np.ndarray, converged: bool
+) -> dict:
+    """Say how far the readings are from the mean of what the surface makes the meter print.
+
+    Parameters
+    ----------
+    seen : list of Seen
+        Readings.
+    meter, scales, law : Meter, Scales, numpy.ndarray
+        As `fit_reading` gives them.
+    converged : bool
+        Whether the searches of surface and afterglow ended by themselves.
+
+    Returns
+    -------
+    dict
+        ``misfit`` with ``power``: ``mean_error``, absolute, and ``energy_error``, both relative to
+        the mean reading, and ``points``; ``converged``; ``failed``, the reasons.
+    """
+    left, power_w = [], np.concatenate([each.power_w for each in seen])
+    for each in seen:
+        own = each.law(law, seen[0].idle_w)
+        expected_w = power_of(shares(each, meter, scales), own, each.idle_w).mean(axis=1)
+        left.append(expected_w - each.power_w)
+    left = np.concatenate(left) / power_w.mean()
+    numbers = rounded({"mean_error": np.abs(left).mean(), "energy_error": left.mean()})
+    found = {"power": numbers | {"points": left.size}}
+    stopped = [] if converged else ["the search of the surface stopped before it converged"]
+    return {"misfit": found, "converged": converged, "failed": failures(found) + stopped}
+
+
 def fit_afterglow(
     runs: list[Run], seen: list[Seen], band_w: float, meter: Meter, gpus: int
-) -> tuple[float, float, float]:
+) -> tuple[float, float, float, bool]:
     """Learn the extra power just after work, how fast it goes, and what a warm board keeps.
 
     Parameters
@@ -81,6 +114,8 @@ def fit_afterglow(
     active_w, decay_s, warm_idle_w : float
         Watts, seconds, watts; the fewer the readings, the nearer to 5 W a GPU for 0.25 s and 7 W
         a GPU on a warm board.
+    converged : bool
+        False if the search stopped before its end.
     """
     from scipy.optimize import least_squares
 
@@ -96,8 +131,9 @@ def fit_afterglow(
 
     start = [AFTER_W * gpus, np.log(AFTER_S), WARM_IDLE_W * gpus]
     limits = ([0.0, -2.5, 0.0], [60.0 * gpus, 3.0, 30.0 * gpus])
-    after_w, log_s, warm_w = least_squares(errors, start, bounds=limits).x
-    return float(after_w), float(np.exp(log_s)), float(warm_w)
+    found = least_squares(errors, start, bounds=limits)
+    after_w, log_s, warm_w = found.x
+    return float(after_w), float(np.exp(log_s)), float(warm_w), bool(found.success)
 
 
 def _after_work(run: Run, seen: Seen, band_w: float, meter: Meter) -> np.ndarray:

@@ -15,6 +15,7 @@ from sitetrace.emissions import KINDS, PHI_MAX, Emissions
 from sitetrace.generator import StatesModel
 from sitetrace.idle import Idle
 from sitetrace.labelled import window_features
+from sitetrace.observed import fit_lines
 from sitetrace.power import MAX_POWER_W
 from sitetrace.requests import MAX_TOKENS
 from sitetrace.serving import Server
@@ -255,3 +256,4 @@ def _check_provenance(provenance: dict) -> None:
         _demand(isinstance(run["sha256"], str), "provenance.runs.sha256 is no text")
     for rows in provenance["selection"].values():
         _demand(all(isinstance(row, dict) for row in rows), "provenance.selection is no table")
+    fit_lines(provenance)

@@ -227,7 +227,7 @@ def _loss(point: np.ndarray, views: list[tuple[Seen, np.ndarray]], gpus: int) ->
 
 def best_law(
     seen: list[Seen], meter: Meter, scales: Scales, start: np.ndarray, gpus: int
-) -> tuple[float, np.ndarray]:
+) -> tuple[float, np.ndarray, bool]:
     """Minimise the loss over the surface and the noise, the meter and the scales given.
 
     Parameters
@@ -247,6 +247,8 @@ def best_law(
         Negative log-likelihood with priors.
     law : numpy.ndarray
         As `fit_reading` gives it.
+    converged : bool
+        False if the minimum was not reached.
     """
     from scipy.optimize import minimize
 
@@ -262,7 +264,7 @@ def best_law(
         bounds=bounds,
         options={"maxiter": 80, "ftol": 1e-7},
     )
-    return float(found.fun), found.x * unit
+    return float(found.fun), found.x * unit, bool(found.success)
 
 
 def _first_law(seen: list[Seen], gpus: int) -> np.ndarray:
@@ -275,7 +277,9 @@ def _first_law(seen: list[Seen], gpus: int) -> np.ndarray:
     return np.array([middle, gpus, top + 20.0 * gpus, WARM_W * gpus, *noise])
 
 
-def fit_reading(seen: list[Seen], gpus: int) -> tuple[float, Meter, Scales, np.ndarray, list[dict]]:
+def fit_reading(
+    seen: list[Seen], gpus: int
+) -> tuple[float, Meter, Scales, np.ndarray, bool, list[dict]]:
     """Find the meter, the scales, the surface and the noise.
 
     Of each reading the age is unknown within the meter's renewal: the likelihood is the mean over
@@ -299,6 +303,8 @@ def fit_reading(seen: list[Seen], gpus: int) -> tuple[float, Meter, Scales, np.n
     law : numpy.ndarray
         ``decode_w``, ``per_sequence_w``, ``prefill_w``, ``warm_w``, and logarithms of the
         standard deviations while decoding and in saturated prefill (watts).
+    converged : bool
+        Whether that law is where its search ended by itself.
     tried : list of dict
         What was tried and its loss.
     """
@@ -309,11 +315,11 @@ def fit_reading(seen: list[Seen], gpus: int) -> tuple[float, Meter, Scales, np.n
     def best(choices: list[tuple[Meter, Scales]], start: np.ndarray) -> tuple:
         results = []
         for meter, scales in choices:
-            loss, law = best_law(seen, meter, scales, start, gpus)
+            loss, law, converged = best_law(seen, meter, scales, start, gpus)
             loss += (np.log(scales.tokens / Scales.tokens) / SCALE_SPREAD) ** 2 / 2
             row = {name: getattr(meter, name) for name in ("window_s", "lag_s", "update_s")}
             tried.append(row | asdict(scales) | {"loss": loss})
-            results.append((loss, meter, scales, law))
+            results.append((loss, meter, scales, law, converged))
         return min(results, key=lambda result: result[0])
 
     meter, scales = Meter(window_s=0.05, update_s=0.1), Scales()

@@ -8,12 +8,13 @@ from fractions import Fraction
 import numpy as np
 import pandas as pd
 
-from sitetrace.calibration import calibrate
+from sitetrace.calibration import calibrate, judged
 from sitetrace.devices import device
 from sitetrace.files import InputError
 from sitetrace.generator import busiest_rate, most_at_once
 from sitetrace.idle import Idle, fit_idle
-from sitetrace.residuals import fit_afterglow, fit_residual
+from sitetrace.observed import observe
+from sitetrace.residuals import fit_afterglow, fit_residual, judged_power
 from sitetrace.serving import Server
 from sitetrace.surface import LIMITLESS_W, Surface
 from sitetrace.timeline_fit import (
@@ -42,7 +43,7 @@ def fit_timeline(runs: list[Run], provenance: dict) -> TimelineModel:
         Cut and checked. The model is that of the first one's configuration; runs of other
         configurations of the same GPU type add to its meter, warming up and prefill.
     provenance : dict
-        As in `TimelineModel`; what was tried is added.
+        As in `TimelineModel`; what was tried, the misfits and the defaults are added.
 
     Returns
     -------
@@ -55,30 +56,39 @@ def fit_timeline(runs: list[Run], provenance: dict) -> TimelineModel:
         If the readings do not rise above idle.
     """
     home = [run for run in runs if run.configuration == runs[0].configuration]
-    server = _engine_of(home)
-    model = fit_power(home, server, provenance)
+    server, told = _engine_of(home)
+    model = fit_power(home, server, provenance | told)
     if len(home) == len(runs):
         return model
-    return _with_others(model, home, runs, provenance)
+    return _with_others(model, home, runs)
 
 
-def _engine_of(runs: list[Run]) -> Server:
-    """Calibrate the engine of runs of one configuration."""
-    server = calibrate(runs)
-    return learn_decode(runs, server) if all(run.engine is None for run in runs) else server
+def _engine_of(runs: list[Run]) -> tuple[Server, dict]:
+    """Calibrate the engine of runs of one configuration; as `calibrate` gives it."""
+    server, told = calibrate(runs)
+    if any(run.engine is not None for run in runs):
+        return server, told
+    server, calibration = learn_decode(runs, server), told["calibration"]
+    again = judged([observe(run) for run in runs], server, calibration["at_bound"])
+    return server, told | {"calibration": calibration | again}
 
 
-def _with_others(
-    model: TimelineModel, home: list[Run], runs: list[Run], provenance: dict
-) -> TimelineModel:
+def _with_others(model: TimelineModel, home: list[Run], runs: list[Run]) -> TimelineModel:
     """Fit the first configuration again: others of its GPU type share meter, warmth and prefill."""
     gpus = home[0].configuration.tensor_parallel
     seen = _seen_by(home, model.server, _idle_of(home, model.server)[1])
+    provenance = model.provenance
+    failed, defaults = list(provenance["calibration"]["failed"]), dict(provenance["defaults"])
+    ended = provenance["power"]["converged"]
     for configuration in dict.fromkeys(run.configuration for run in runs):
         if configuration == home[0].configuration:
             continue
         group = [run for run in runs if run.configuration == configuration]
-        alone = fit_power(group, _engine_of(group), provenance)
+        server, told = _engine_of(group)
+        alone = fit_power(group, server, provenance | told)
+        for part in ("calibration", "power"):
+            failed += [f"{configuration.name}: {why}" for why in alone.provenance[part]["failed"]]
+        defaults |= {f"{configuration.name}: {n}": why for n, why in told["defaults"].items()}
         own = alone.surface
         other = {
             "gpus": configuration.tensor_parallel / gpus,
@@ -86,7 +96,7 @@ def _with_others(
         }
         found = _seen_by(group, alone.server, alone.idle)
         seen += [replace(each, **other) for each in found]
-    _, meter, scales, law, tried = fit_reading(seen, gpus)
+    _, meter, scales, law, converged, tried = fit_reading(seen, gpus)
     tables = provenance["selection"] | {"meter": tried}
     warm_idle_w = model.surface.warm_idle_w
     surface = _surface_of(law, scales, model.idle.mean_w, warm_idle_w, model.configuration)
@@ -96,7 +106,13 @@ def _with_others(
         meter=meter,
         residual=fit_residual(seen, meter, scales, law, model.residual.idle_w),
         fitted=_reach(runs, seen),
-        provenance=provenance | {"selection": tables},
+        provenance=provenance
+        | {
+            "selection": tables,
+            "calibration": provenance["calibration"] | {"failed": failed},
+            "defaults": defaults,
+            "power": judged_power(seen, meter, scales, law, converged and ended),
+        },
     )
 
 
@@ -110,7 +126,7 @@ def fit_power(runs: list[Run], server: Server, provenance: dict) -> TimelineMode
     server : Server
         Calibrated engine.
     provenance : dict
-        As in `TimelineModel`; what was tried is added.
+        As in `TimelineModel`; what was tried, the misfit and the defaults are added.
 
     Returns
     -------
@@ -129,8 +145,12 @@ def fit_power(runs: list[Run], server: Server, provenance: dict) -> TimelineMode
     seen = _seen_by(runs, server, idle)
     if not any(len(each.times_s) for each in seen):
         raise InputError(f"run {runs[0].name}: no sample while requests run: check both clocks")
-    _, meter, scales, law, tried = fit_reading(seen, gpus)
-    active_w, decay_s, warm_idle_w = fit_afterglow(runs, seen, idle.band_w, meter, gpus)
+    _, meter, scales, law, converged, tried = fit_reading(seen, gpus)
+    active_w, decay_s, warm_idle_w, ended = fit_afterglow(runs, seen, idle.band_w, meter, gpus)
+    surface = _surface_of(law, scales, idle.mean_w, warm_idle_w, configuration)
+    defaults = dict(provenance.get("defaults", {}))
+    if surface.limit_w == LIMITLESS_W:
+        defaults["limit_w"] = f"unknown GPU {configuration.hardware!r}"
     residual = fit_residual(seen, meter, scales, law, float(np.std(idle.deviation_w)))
     return TimelineModel(
         configuration=configuration,
@@ -138,12 +158,17 @@ def fit_power(runs: list[Run], server: Server, provenance: dict) -> TimelineMode
         server=server,
         idle=replace(idle, active_w=active_w),
         decay_s=decay_s,
-        surface=_surface_of(law, scales, idle.mean_w, warm_idle_w, configuration),
+        surface=surface,
         meter=meter,
         residual=residual,
         power_range_w=(float(power_w.min()), float(power_w.max())),
         fitted=_reach(runs, seen),
-        provenance=provenance | {"selection": provenance["selection"] | {"meter": tried}},
+        provenance=provenance
+        | {
+            "selection": provenance["selection"] | {"meter": tried},
+            "defaults": defaults,
+            "power": judged_power(seen, meter, scales, law, converged and ended),
+        },
     )
 
 
@@ -180,7 +205,7 @@ def learn_decode(runs: list[Run], server: Server) -> Server:
     point = np.array([-0.3, 0.0])
     for reach in (0.4, 0.15):
         seen = _seen_by(runs, changed(point), idle)
-        _, meter, scales, law, _ = fit_reading(seen, gpus)
+        _, meter, scales, law, *_ = fit_reading(seen, gpus)
         point = minimize(
             lambda at: best_law(
                 _seen_by(runs, changed(at), idle),
