@@ -19,7 +19,8 @@ FILE = click.Path(path_type=Path)
 SEED = click.option("--seed", type=click.IntRange(0), default=0, show_default=True)
 
 
-def _say(lines: list[str] | tuple[str, ...]) -> None:
+def say(lines: list[str] | tuple[str, ...]) -> None:
+    """Print notes on standard error."""
     for line in lines:
         click.echo(f"note: {line}", err=True)
 
@@ -33,7 +34,7 @@ def cli() -> None:
     """Power of LLM inference serving: from requests to servers."""
 
 
-@cli.command(epilog="Example: sitetrace ingest --power smi.csv --vllm result.json -o my-run")
+@click.command(epilog="Example: sitetrace ingest --power smi.csv --vllm result.json -o my-run")
 @click.option("--power", type=FILE, help="nvidia-smi, DCGM or Zeus recording.")
 @click.option("--vllm", type=FILE, help="JSON of vllm bench serve --save-detailed.")
 @click.option("--engine", type=FILE, help="Samples of vLLM's metrics (CSV).")
@@ -58,7 +59,7 @@ def ingest(
         from sitetrace.workload import write_requests
 
         table, notes = read_azure(azure, day)
-        _say(notes)
+        say(notes)
         write_requests(out, table)
         click.echo(f"wrote {len(table)} requests to {out}")
         return
@@ -70,7 +71,7 @@ def ingest(
     if tensor_parallel:
         info["tensor_parallel"] = tensor_parallel
     offset_s = None if utc_offset is None else parse_utc_offset(utc_offset)
-    _say(ingest_run(power, vllm, engine, info=info, utc_offset_s=offset_s, out=out))
+    say(ingest_run(power, vllm, engine, info=info, utc_offset_s=offset_s, out=out))
     click.echo(f"wrote {out}")
 
 
@@ -105,6 +106,7 @@ def workload(
 ) -> None:  # noqa: ANN001
     """Write a stream of requests."""
     from sitetrace import workload as streams
+    from sitetrace.workload import write_requests
 
     rng = np.random.default_rng(seed)
     given = None if source is None else read_requests(source)
@@ -118,7 +120,7 @@ def workload(
         except InputError as error:
             raise InputError(f"{source}: {error}") from None
         if "peak_hour" in section:
-            _say([f"{source}: second 0 is taken as hour {begin_hour:g} of the day (--begin-hour)"])
+            say([f"{source}: second 0 is taken as hour {begin_hour:g} of the day (--begin-hour)"])
         click.echo(f"traffic: {json.dumps(section)}")
         table = draw_traffic(section, duration, seed, begin_hour)
     elif pattern == "replay":
@@ -129,7 +131,7 @@ def workload(
         table = streams.diurnal(rate, swing, duration, rng, given)
     else:
         table = streams.poisson(rate, duration, rng, given)
-    streams.write_requests(out, table)
+    write_requests(out, table)
     click.echo(f"wrote {len(table)} requests to {out}")
 
 
@@ -172,14 +174,14 @@ def fit(runs, out, kind, transitions, checkpoint, states, start, stop, seed) -> 
         weights_path(out)  # a name that leaves no place for the weights is said before the fit
     loaded = [read_run(path) for path in runs]
     for run in loaded:
-        _say(run.notes)
+        say(run.notes)
     options = {"kind": kind, "transitions": transitions, "n_states": states}
     options |= {"checkpoint": checkpoint, "start_s": start, "stop_s": stop}
     model = fit_model(loaded, seed=seed, **options)
     save_model(model, out)
     before_w, idle_w = loaded[0].idle_before_load_w(), model.idle.mean_w
     if start is not None and before_w and idle_w > 1.1 * before_w:
-        _say([f"idle power of {idle_w:.1f} W, the least after --from, but {before_w:.1f} W before "
+        say([f"idle power of {idle_w:.1f} W, the least after --from, but {before_w:.1f} W before "
               "load: take all of the recording, or --to alone, where idle counts"])  # fmt: skip
     if "kind_because" in model.provenance:
         click.echo(model.provenance["kind_because"])
@@ -296,10 +298,10 @@ def evaluate(measured, requests, generated, more, start, stop, as_json, plot) ->
 
     if measured.is_dir():
         recording = read_run(measured)
-        _say(recording.notes)
+        say(recording.notes)
     else:
         recording, notes = read_power(measured)
-        _say(notes)
+        say(notes)
     files = [read_trace(path) for path in (*generated, *more)]
     draws = [trace for traces, _ in files for trace in traces]
     ends = [attributes["busy_end_s"] for _, attributes in files if "busy_end_s" in attributes]
@@ -312,18 +314,13 @@ def evaluate(measured, requests, generated, more, start, stop, as_json, plot) ->
         busy_end_s=max(ends) if ends else None,
     )
     if plot is not None:
-        from sitetrace.plots import save_comparison
+        from sitetrace.plots.scores import save_comparison
 
         save_comparison(plot, recording, draws)
     click.echo(json.dumps(result, indent=1) if as_json else format_table(result))
 
 
-cli.add_command(site)
-cli.add_command(export)
-cli.add_command(report)
-
-
-@cli.group(epilog="Example: sitetrace data testbed -o testbed --seed 1")
+@click.group(epilog="Example: sitetrace data testbed -o testbed --seed 1")
 def data() -> None:
     """List, fetch and verify public data; write the simulated testbed."""
 
@@ -401,6 +398,10 @@ def data_testbed(out, seed) -> None:  # noqa: ANN001
 
     for path in write_dataset(out, seed):
         click.echo(f"wrote {path}")
+
+
+for verb in (ingest, site, export, report, data):
+    cli.add_command(verb)
 
 
 def main() -> None:
