@@ -55,28 +55,7 @@ def activity_columns(
     earlier: np.ndarray | None = None,
     worked_s: float = -np.inf,
 ) -> np.ndarray:
-    """Describe the engine's work as `activity_table` does, from bare arrays.
-
-    Parameters
-    ----------
-    segments : numpy.ndarray
-        Columns as in `sitetrace.timeline.Timeline`, shape (m, 7).
-    events : tuple of numpy.ndarray
-        Ascending arrivals and ends of requests, seconds.
-    ends : numpy.ndarray
-        End of each bin, ascending, seconds, shape (n,).
-    dt_s : float
-        Length of a bin, seconds.
-    earlier : numpy.ndarray, optional
-        Result for the bins just before, shape (7, k).
-    worked_s : float
-        End of the last work before these segments, seconds.
-
-    Returns
-    -------
-    numpy.ndarray
-        As the columns of `activity_table`, shape (7, k + n): the earlier bins first.
-    """
+    """Describe the engine's work as `activity_table` does, from bare arrays."""
     known = 0 if earlier is None else earlier.shape[1]
     table = np.empty((len(ROW), known + ends.size))
     columns = table[:, known:]
@@ -100,24 +79,7 @@ def activity_columns(
 def amount_in_bins(
     segments: pd.DataFrame, amount: np.ndarray, end_times_s: np.ndarray, dt_s: float | np.ndarray
 ) -> np.ndarray:
-    """Spread an amount per segment evenly over its time and sum it by bins.
-
-    Parameters
-    ----------
-    segments : pandas.DataFrame
-        Disjoint stretches with ``start_s``, ``end_s`` in time order.
-    amount : numpy.ndarray
-        What each segment holds (tokens, seconds, joules), shape (segments,).
-    end_times_s : numpy.ndarray
-        End of each bin, seconds, shape (n,).
-    dt_s : float or numpy.ndarray
-        Length of each bin, seconds.
-
-    Returns
-    -------
-    numpy.ndarray
-        Amount in each bin, shape (n,); nothing is lost or counted twice.
-    """
+    """Spread an amount per segment evenly over its time and sum it by bins."""
     knots = np.column_stack([segments["start_s"], segments["end_s"]]).reshape(-1)
     ends = np.array(end_times_s, dtype=float)
     found = np.empty((1, ends.size))

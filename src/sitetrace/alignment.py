@@ -19,20 +19,7 @@ WATT_DECIMALS = 6
 
 
 def aligned(measured: Run | pd.DataFrame, trace: PowerTrace) -> tuple[np.ndarray, np.ndarray]:
-    """Take recorded and generated power of the same bins, at the native step.
-
-    Parameters
-    ----------
-    measured : Run or pandas.DataFrame
-        A recording, or its samples alone.
-    trace : PowerTrace
-        One generated draw.
-
-    Returns
-    -------
-    measured_w, generated_w : numpy.ndarray
-        Power, watts, shape (n,).
-    """
+    """Take recorded and generated power of the same bins, at the native step."""
     samples, dt, _ = samples_of(measured)
     _, power_w, generated_w, _, _ = pair("native", samples, dt, [trace])
     return power_w, generated_w[0]
@@ -41,32 +28,7 @@ def aligned(measured: Run | pd.DataFrame, trace: PowerTrace) -> tuple[np.ndarray
 def pair(
     clock: str, window: pd.DataFrame, dt: Fraction, draws: list[PowerTrace]
 ) -> tuple[np.ndarray, np.ndarray, list[np.ndarray], np.ndarray, float]:
-    """Put samples and draws into the bins of a clock.
-
-    Parameters
-    ----------
-    clock : {"native", "1s"}
-        Bins of the samples (of the draws where theirs are longer), or of whole seconds.
-    window : pandas.DataFrame
-        Samples, ``time_s`` and ``power_w``.
-    dt : fractions.Fraction
-        Their usual step, seconds.
-    draws : list of PowerTrace
-        Generated draws on one clock.
-
-    Returns
-    -------
-    rows : numpy.ndarray
-        Which bins are kept: those that the draws cover and no long gap touches.
-    measured_w : numpy.ndarray
-        Mean measured power of the kept bins, watts, shape (n,).
-    generated_w : list of numpy.ndarray
-        Power of each draw in these bins.
-    middle_s : numpy.ndarray
-        Their middle, seconds.
-    width_s : float
-        Their length, seconds.
-    """
+    """Put samples and draws into the bins of a clock."""
     begin_s, power_w, width_s = _bins(clock, window, dt, draws[0])
     rows = covered(draws[0], begin_s + width_s / 2) & np.isfinite(power_w)
     begin_s, power_w = begin_s[rows], power_w[rows]
@@ -76,27 +38,7 @@ def pair(
 
 
 def samples_of(measured: Run | pd.DataFrame) -> tuple[pd.DataFrame, Fraction, Run | None]:
-    """Take samples, their step, and the run they come from, if any.
-
-    Parameters
-    ----------
-    measured : Run or pandas.DataFrame
-        A recording, or its samples alone.
-
-    Returns
-    -------
-    samples : pandas.DataFrame
-        ``time_s``, ``power_w``.
-    dt : fractions.Fraction
-        Their usual step, seconds.
-    run : Run or None
-        The recording.
-
-    Raises
-    ------
-    InputError
-        If samples are fewer than two or no numbers.
-    """
+    """Take samples, their step, and the run they come from, if any."""
     if isinstance(measured, Run):
         return measured.samples, measured.dt, measured
     if len(measured) < 2 or not np.isfinite(measured[["time_s", "power_w"]].to_numpy()).all():
@@ -107,20 +49,7 @@ def samples_of(measured: Run | pd.DataFrame) -> tuple[pd.DataFrame, Fraction, Ru
 
 
 def covered(trace: PowerTrace, middle_s: np.ndarray) -> np.ndarray:
-    """Tell which bins have their middle within a trace.
-
-    Parameters
-    ----------
-    trace : PowerTrace
-        A generated draw.
-    middle_s : numpy.ndarray
-        Middle of the bins, seconds, shape (n,).
-
-    Returns
-    -------
-    numpy.ndarray
-        Truth values, shape (n,).
-    """
+    """Tell which bins have their middle within a trace."""
     stop_s = trace.start_s + float(trace.power_w.size * trace.dt)
     return (middle_s >= trace.start_s) & (middle_s < stop_s)
 

@@ -17,24 +17,7 @@ SHUFFLES = 20
 
 
 def judged_power(run: Run, part: Part, traces: list[PowerTrace]) -> tuple[pd.DataFrame, np.ndarray]:
-    """Measured and generated power of the judged bins, and which of them are busy.
-
-    Parameters
-    ----------
-    run : Run
-        The recording.
-    part : Part
-        Which of its seconds.
-    traces : list of PowerTrace
-        Draws.
-
-    Returns
-    -------
-    power : pandas.DataFrame
-        ``measured`` and one column a draw, watts.
-    busy : numpy.ndarray
-        Booleans, from the first arrival to the last token.
-    """
+    """Measured and generated power of the judged bins, and which of them are busy."""
     cut = cut_run(run, part.start_s, part.stop_s)
     pairs = [aligned(cut, trace) for trace in traces]
     power = pd.DataFrame({"measured": pairs[0][0]} | {k: p[1] for k, p in enumerate(pairs)})
@@ -44,68 +27,20 @@ def judged_power(run: Run, part: Part, traces: list[PowerTrace]) -> tuple[pd.Dat
 
 
 def shuffled(power_w: np.ndarray, busy: np.ndarray, rng: np.random.Generator) -> np.ndarray:
-    """Take the memory out of the busy seconds and leave all else as it is.
-
-    Parameters
-    ----------
-    power_w : numpy.ndarray
-        Measured power, watts, shape (n,).
-    busy : numpy.ndarray
-        Busy bins, booleans, shape (n,).
-    rng : numpy.random.Generator
-        Source of randomness.
-
-    Returns
-    -------
-    numpy.ndarray
-        The busy samples in random order among themselves: the same energy and distribution.
-    """
+    """Take the memory out of the busy seconds and leave all else as it is."""
     mixed = power_w.copy()
     mixed[busy] = rng.permutation(power_w[busy])
     return mixed
 
 
 def between_share(power_w: np.ndarray, busy: np.ndarray) -> float:
-    """Share of a recording's variance that lies between its idle and its busy seconds.
-
-    Parameters
-    ----------
-    power_w : numpy.ndarray
-        Power, watts, shape (n,).
-    busy : numpy.ndarray
-        Busy bins, booleans, shape (n,).
-
-    Returns
-    -------
-    float
-        Between 0 and 1.
-    """
+    """Share of a recording's variance that lies between its idle and its busy seconds."""
     level_w = pd.Series(power_w).groupby(busy).transform("mean")
     return float(level_w.var(ddof=0) / power_w.var())
 
 
 def alternation(run: Run, part: Part, traces: list[PowerTrace], seed: int) -> dict:
-    """Score a recording against itself with only its idle and busy alternating, and without it.
-
-    Parameters
-    ----------
-    run : Run
-        The recording.
-    part : Part
-        Which of its seconds are judged.
-    traces : list of PowerTrace
-        Draws of the model.
-    seed : int
-        Seed of the shuffles.
-
-    Returns
-    -------
-    dict
-        ``judged``, ``idle_share``, ``between`` (see `between_share`); ACF R² against the judged
-        seconds of ``two_levels`` (the means of idle and of busy), of ``shuffled`` busy seconds
-        (median of 20, with ``low`` and ``high``), and of the busy seconds with ``no_idle``; and
-        ``uncut``, that of the draws over the complete recording, fitting seconds included.
-    """
+    """Score a recording against itself with only its idle and busy alternating, and without it."""
     power, busy = judged_power(run, part, traces[:1])
     power_w, lags = power["measured"].to_numpy(), acf_lags(float(run.dt))
     rng = np.random.default_rng(seed)
@@ -127,26 +62,7 @@ def alternation(run: Run, part: Part, traces: list[PowerTrace], seed: int) -> di
 def idle_effect(
     busy_w: np.ndarray, idle_w: np.ndarray, shares: tuple[float, ...], dt_s: float, seed: int
 ) -> pd.DataFrame:
-    """Score a recording without its memory when it has more and more idle at its ends.
-
-    Parameters
-    ----------
-    busy_w, idle_w : numpy.ndarray
-        Measured power of busy and of idle seconds, watts.
-    shares : tuple of float
-        Idle share of the recording, 0 to below 1.
-    dt_s : float
-        Step, seconds.
-    seed : int
-        Seed of the draws.
-
-    Returns
-    -------
-    pandas.DataFrame
-        A row a share: ``idle_share``; ``acf_r2``, ``low``, ``high`` of the recording against
-        itself with its busy seconds shuffled (median and range of 20); ``between``, the share of
-        the variance that lies between idle and busy.
-    """
+    """Score a recording without its memory when it has more and more idle at its ends."""
     rows = []
     for share in shares:
         rng = np.random.default_rng(seed)

@@ -22,29 +22,7 @@ EXPERTS_BATCH = 4.0
 def read_architecture(
     where: str, info: dict, needed: tuple[str, ...], optional: tuple[str, ...] = ()
 ) -> dict[str, float]:
-    """Read fields of the served model's architecture.
-
-    Parameters
-    ----------
-    where : str
-        Whose it is, for messages.
-    info : dict
-        Content of ``run.json``, with ``arch``.
-    needed : tuple of str
-        Fields that must be there, 1 or above.
-    optional : tuple of str
-        Fields that are 0 where they are not told.
-
-    Returns
-    -------
-    dict of str to float
-        All of them.
-
-    Raises
-    ------
-    InputError
-        If something is missing or no sensible number.
-    """
+    """Read fields of the served model's architecture."""
     table, place = _told(info), f"{where}: run.json: arch."
     for name in needed:
         if table.get(name) is None:
@@ -59,46 +37,12 @@ def _held_bytes(arch: dict[str, float]) -> float:
 
 
 def read_bytes(arch: dict[str, float]) -> float:
-    """Keys and values that a decode step reads for a token of context.
-
-    With sliding windows only one layer in so many reads the whole context.
-
-    Parameters
-    ----------
-    arch : dict of str to float
-        With ``n_layers``, ``n_kv``, ``head_dim`` and ``swa_global_ratio``, layers with a window
-        for one without.
-
-    Returns
-    -------
-    float
-        Bytes.
-    """
+    """Keys and values that a decode step reads for a token of context."""
     return _held_bytes(arch) / (1 + arch["swa_global_ratio"])
 
 
 def room_for_tokens(where: str, arch: dict[str, float], configuration: Configuration) -> int:
-    """Tokens whose keys and values find room beside the weights, in the share that vLLM takes.
-
-    Parameters
-    ----------
-    where : str
-        Whose they are, for messages.
-    arch : dict of str to float
-        With the fields of `HELD`.
-    configuration : Configuration
-        GPU type and tensor parallelism.
-
-    Returns
-    -------
-    int
-        Tokens, at least one.
-
-    Raises
-    ------
-    InputError
-        If the weights leave no room, or the GPU is not in the table of devices.
-    """
+    """Tokens whose keys and values find room beside the weights, in the share that vLLM takes."""
     gpus, hardware = configuration.tensor_parallel, configuration.hardware
     memory_bytes = device(hardware)["memory_bytes"] * MEMORY_SHARE * gpus
     tokens = int((memory_bytes - arch["w_bytes"]) / _held_bytes(arch))
@@ -112,31 +56,7 @@ def room_for_tokens(where: str, arch: dict[str, float], configuration: Configura
 
 
 def from_architecture(run: Run, largest_request: int) -> tuple[Server, float]:
-    """Limits of an engine and, where architecture and GPU are known, c3, c4 and KV space.
-
-    ``c3`` is the time to read a token's keys and values (16 bit) from memory; ``c4`` is the
-    attention of a pair of tokens, ``4 * d_model * n_layers`` FLOP, at half the peak. With experts
-    a further sequence adds ever less time.
-
-    Parameters
-    ----------
-    run : Run
-        Its ``run.json`` may hold ``arch`` and the engine's limits.
-    largest_request : int
-        Tokens of the largest request served: it did fit, whatever the sum says.
-
-    Returns
-    -------
-    server : Server
-        With defaults for what is not known.
-    c3_floor_s : float
-        Least ``c3`` that the memory allows; 0 where it is not known.
-
-    Raises
-    ------
-    InputError
-        If a number is not sensible, or the weights leave no room on the GPUs.
-    """
+    """Limits of an engine and, where architecture and GPU are known, c3, c4 and KV space."""
     where, info, gpus = f"run {run.name}", run.info, run.configuration.tensor_parallel
     place = f"{where}: run.json: "
     server = Server(
@@ -167,18 +87,7 @@ def _told(info: dict) -> dict:
 
 
 def fallen_back(run: Run) -> dict[str, str]:
-    """Say which numbers of an engine are defaults because a run does not tell enough.
-
-    Parameters
-    ----------
-    run : Run
-        As in `from_architecture`.
-
-    Returns
-    -------
-    dict of str to str
-        The reason by name of the field; ``c3_s`` is its floor where counters teach ``c3``.
-    """
+    """Say which numbers of an engine are defaults because a run does not tell enough."""
     table, why = _told(run.info), None
     lacking = [name for name in HELD if table.get(name) is None]
     if not table:

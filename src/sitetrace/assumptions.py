@@ -15,34 +15,12 @@ SOURCES = {
 
 
 def source_of(data: str) -> str:
-    """Say what the models of a dataset were fitted on.
-
-    Parameters
-    ----------
-    data : str
-        ``measured``, ``testbed`` or ``paper``.
-
-    Returns
-    -------
-    str
-        One or two sentences.
-    """
+    """Say what the models of a dataset were fitted on."""
     return SOURCES.get(data, f"What the models were fitted on is not stated ({data}).")
 
 
 def in_words(scenario: dict) -> list[str]:
-    """Tell the assumptions that rule the numbers, one sentence each.
-
-    Parameters
-    ----------
-    scenario : dict
-        Content of a scenario file; what is missing is passed over.
-
-    Returns
-    -------
-    list of str
-        Sentences on topology, models, traffic, power beside GPUs, and cooling.
-    """
+    """Tell the assumptions that rule the numbers, one sentence each."""
     lines = []
     shape = scenario.get("topology") or {}
     counts = [shape.get(name) for name in ("rows", "racks_per_row", "servers_per_rack")]
@@ -110,18 +88,7 @@ def _pue(pue: object) -> str:
 
 
 def as_table(scenario: dict) -> list[tuple[str, str]]:
-    """Flatten a scenario to one row a value.
-
-    Parameters
-    ----------
-    scenario : dict
-        Content of a scenario file.
-
-    Returns
-    -------
-    list of tuple
-        Name with dots, value as text; what is not given is left out.
-    """
+    """Flatten a scenario to one row a value."""
     rows = []
 
     def walk(name: str, value: object) -> None:

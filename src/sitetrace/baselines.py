@@ -93,21 +93,7 @@ def _phase_lookup(
 
 
 def phases(activity: pd.DataFrame) -> np.ndarray:
-    """Name the phase of each bin by the rule of the paper's repository.
-
-    METHOD: the look-up table that grantwilkins/powertrace-sim (March 2026) compares itself with.
-
-    Parameters
-    ----------
-    activity : pandas.DataFrame
-        ``active`` and ``delta_active`` of each bin, n rows.
-
-    Returns
-    -------
-    numpy.ndarray
-        Shape (n,): ``idle`` with no active request; ``prefill`` where the number of active
-        requests rises for at least two bins on end; else ``decode``.
-    """
+    """Name the phase of each bin by the rule of the paper's repository."""
     active = activity["active"].to_numpy() > ACTIVE
     rising = pd.Series(active & (activity["delta_active"].to_numpy() > RISING))
     stretch = rising.groupby((rising != rising.shift()).cumsum()).transform("size")

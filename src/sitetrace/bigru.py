@@ -19,24 +19,7 @@ WEIGHTS = ("input_weight", "input_bias", "hidden_weight", "hidden_bias", "head",
 
 @dataclass(frozen=True)
 class BiGRU:
-    """Bidirectional GRU over the activity of a whole series, and a softmax in each bin.
-
-    The net of arXiv:2603.18383: its probabilities do not depend on the state before, so that a
-    state persists only as far as the activity makes it certain. It sees the schedule's future.
-
-    Parameters
-    ----------
-    columns : tuple of str
-        Activity columns.
-    center, scale : numpy.ndarray
-        Standardisation of the columns, shape (columns,).
-    input_weight, input_bias : numpy.ndarray
-        Of both directions, shapes (2, 3 hidden, columns) and (2, 3 hidden).
-    hidden_weight, hidden_bias : numpy.ndarray
-        Of both directions, shapes (2, 3 hidden, hidden) and (2, 3 hidden).
-    head, head_bias : numpy.ndarray
-        Linear layer on both directions' states, shapes (states, 2 hidden) and (states,).
-    """
+    """Bidirectional GRU over the activity of a whole series, and a softmax in each bin."""
 
     reach: ClassVar[None] = None
 
@@ -51,18 +34,7 @@ class BiGRU:
     head_bias: np.ndarray
 
     def matrix(self, table: pd.DataFrame) -> np.ndarray:
-        """Transition probabilities of each bin.
-
-        Parameters
-        ----------
-        table : pandas.DataFrame
-            Activity of the bins, a whole series.
-
-        Returns
-        -------
-        numpy.ndarray
-            Shape (bins, states, states), the same for every previous state (a view).
-        """
+        """Transition probabilities of each bin."""
         from scipy.special import softmax
 
         scaled = (table[list(self.columns)].to_numpy(dtype=float) - self.center) / self.scale
@@ -71,18 +43,7 @@ class BiGRU:
         return np.broadcast_to(share[:, None, :], (n_bins, n_states, n_states))
 
     def logits(self, scaled: np.ndarray) -> np.ndarray:
-        """Scores of the states in each bin.
-
-        Parameters
-        ----------
-        scaled : numpy.ndarray
-            Standardised columns of a whole series, shape (bins, columns).
-
-        Returns
-        -------
-        numpy.ndarray
-            Shape (bins, states).
-        """
+        """Scores of the states in each bin."""
         weights = [getattr(self, name).astype(float) for name in WEIGHTS]
         input_weight, input_bias, hidden_weight, hidden_bias, head, head_bias = weights
         n_bins, hidden = len(scaled), hidden_weight.shape[2]
@@ -109,36 +70,7 @@ def fit_bigru(
     record: dict | None = None,
     **limits: int,
 ) -> BiGRU:
-    """Train the net as the paper does, on all bins of the recordings.
-
-    Idle is one of its states, so that bins before the load count too. Of several recordings the
-    last by a seeded permutation validate (15%, at least one); of a single one its last fifth.
-
-    Parameters
-    ----------
-    steps : Labelled
-        States and activity of successive bins.
-    columns : tuple of str
-        Activity columns that drive the transitions.
-    seed : int
-        Seed of the weights that training begins with, and of the permutation.
-    checkpoint : Path or str, optional
-        File from which training goes on, and to which it is saved on the way.
-    record : dict, optional
-        Is given the loss by epoch.
-    **limits
-        ``hidden`` and ``epochs`` of `sitetrace.gru_training.train`, where not the paper's.
-
-    Returns
-    -------
-    BiGRU
-        Weights of the epoch with the least validation loss.
-
-    Raises
-    ------
-    InputError
-        If torch is not installed, or the checkpoint is of another training.
-    """
+    """Train the net as the paper does, on all bins of the recordings."""
     from sitetrace.gru_training import hold_out, train
 
     fitting, validation = hold_out(steps.pieces, seed)

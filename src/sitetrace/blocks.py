@@ -26,23 +26,7 @@ Series = list[list[np.ndarray]]
 
 
 def begin(model: TimelineModel | StatesModel) -> State:
-    """Switch a server on, some minutes before the simulation: idle, with nothing to do.
-
-    Parameters
-    ----------
-    model : TimelineModel or StatesModel
-        Its model.
-
-    Returns
-    -------
-    dict of str to numpy.ndarray
-        What `advance` goes on from.
-
-    Raises
-    ------
-    InputError
-        If the model cannot work stretch by stretch.
-    """
+    """Switch a server on, some minutes before the simulation: idle, with nothing to do."""
     if isinstance(model, TimelineModel):
         return idle_engine(-WARM_UP_S)._asdict() | {"power": np.zeros(STATES)}
     served = none_running() | {"tally": np.zeros(4)}
@@ -59,35 +43,7 @@ def advance(
     rng: np.random.Generator,
     n_bins: int,
 ) -> tuple[np.ndarray, State]:
-    """Let a server work for a while.
-
-    Parameters
-    ----------
-    pool : Pool
-        The server's pool.
-    state : dict of str to numpy.ndarray
-        What was left before; not changed.
-    requests : tuple of numpy.ndarray
-        Arrivals (seconds, shape (n,)) and tokens (shape (n, 2)) of the requests that it gets.
-    span_s : tuple of float
-        Begin and end, seconds.
-    rng : numpy.random.Generator
-        Source of randomness.
-    n_bins : int
-        Bins of the model's step in the span.
-
-    Returns
-    -------
-    gpu_w : numpy.ndarray
-        Mean power of each bin, watts, shape (n_bins,).
-    state : dict of str to numpy.ndarray
-        What is left.
-
-    Raises
-    ------
-    InputError
-        If a request is larger than the KV cache: it would be waited for without end.
-    """
+    """Let a server work for a while."""
     model = pool.model
     _check_fits(pool, requests[1])
     if isinstance(model, TimelineModel):
@@ -136,33 +92,7 @@ def work_block(
     states: list[State],
     routed: dict[int, Requests],
 ) -> tuple[np.ndarray, Series, Series, list[State]]:
-    """Let a block of racks work for one stretch of time.
-
-    Parameters
-    ----------
-    plant : Plant
-        The site.
-    block : tuple of int
-        First rack and the one after the last.
-    index : int
-        Number of the stretch.
-    n_bins : int
-        Its bins.
-    states : list of dict
-        What each server of the block had left before.
-    routed : dict of int to tuple
-        Requests of the servers whose pool has one stream for all.
-
-    Returns
-    -------
-    gpu_w : numpy.ndarray
-        GPU power of the block, watts, shape (n_bins,).
-    racks, servers : list of list of numpy.ndarray
-        For each entry of `Plant.keep` the IT power of racks and of servers, where they are kept,
-        watts, at the step of the entry.
-    states : list of dict
-        What each server has left.
-    """
+    """Let a block of racks work for one stretch of time."""
     span_s = plant.span_s(index, n_bins)
     gpu_w, after = np.zeros(n_bins), []
     racks: Series = [[] for _ in plant.keep]
@@ -193,24 +123,7 @@ def work_block(
 def warm_block(
     plant: Plant, block: tuple[int, int], states: list[State], routed: dict[int, Requests]
 ) -> list[State]:
-    """Let a block of racks work for some minutes before the simulation, and forget its power.
-
-    Parameters
-    ----------
-    plant : Plant
-        The site.
-    block : tuple of int
-        First rack and the one after the last.
-    states : list of dict
-        Of `begin`.
-    routed : dict of int to tuple
-        As in `work_block`.
-
-    Returns
-    -------
-    list of dict
-        What each server has left, with nothing counted.
-    """
+    """Let a block of racks work for some minutes before the simulation, and forget its power."""
     after = []
     for state, number in zip(states, plant.servers_in(block), strict=True):
         pool, rng = plant.pools[plant.pool_of[number]], server_rng(plant, number, WARM_UP)
@@ -226,22 +139,7 @@ def warm_block(
 
 
 def server_rng(plant: Plant, number: int, index: int) -> np.random.Generator:
-    """Make the random numbers of one server for one stretch.
-
-    Parameters
-    ----------
-    plant : Plant
-        The site.
-    number : int
-        The server's.
-    index : int
-        Number of the stretch, or `WARM_UP`.
-
-    Returns
-    -------
-    numpy.random.Generator
-        The same whoever asks.
-    """
+    """Make the random numbers of one server for one stretch."""
     key = (SERVER_KEY, int(number), index - WARM_UP)
     return np.random.default_rng(np.random.SeedSequence(plant.seed, spawn_key=key))
 

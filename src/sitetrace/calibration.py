@@ -66,22 +66,7 @@ def calibrate(runs: list[Run] | Run) -> tuple[Server, dict]:
 
 
 def judged(seen: list[Observed], server: Server, far: list[str]) -> dict:
-    """Say how far an engine is from the runs it was learned from, and whether that has failed.
-
-    Parameters
-    ----------
-    seen : list of Observed
-        The runs.
-    server : Server
-        Calibrated engine.
-    far : list of str
-        Coefficients that were left at the upper end of the search.
-
-    Returns
-    -------
-    dict
-        ``misfit``, ``at_bound`` and ``failed``, the reasons; empty where the calibration worked.
-    """
+    """Say how far an engine is from the runs it was learned from, and whether that has failed."""
     found = misfit(seen, server)
     left = [f"{name} is more than {np.exp(FARTHEST - 1):.0f} times its first guess" for name in far]
     return {"misfit": found, "at_bound": far, "failed": failures(found) + left}
@@ -142,12 +127,7 @@ def _line(x: np.ndarray, y: np.ndarray) -> tuple[float, float]:
 def _fit(
     seen: list[Observed], guess: Server, c3_floor_s: float, free: tuple[str, ...]
 ) -> tuple[Server, list[str], bool]:
-    """Minimise the mean absolute errors over logarithms of the free coefficients.
-
-    The last search may use up its steps at a good fit: whether it converged is told, not judged.
-    A coefficient at the lower end is one that costs nothing, at the upper end one that ran away;
-    the overhead, which moves nothing in the engine, may be as long as a client's network makes it.
-    """
+    """Minimise the mean absolute errors over logarithms of the free coefficients."""
     from scipy.optimize import least_squares, minimize
 
     start = np.array([getattr(guess, name) for name in free])

@@ -20,23 +20,7 @@ KINDS = ("gaussian", "ar1", "ar1_deviation")
 
 
 def mean_power_w(mixture: Mixture, phi: np.ndarray, stay: float) -> float:
-    """Mean power of the paper's AR(1) when states change at random.
-
-    Parameters
-    ----------
-    mixture : Mixture
-        The states.
-    phi : numpy.ndarray
-        Coefficient of each state as used (0 below the threshold), shape (K,).
-    stay : float
-        Probability that a bin keeps the state before; else the state is drawn by the weights.
-
-    Returns
-    -------
-    float
-        Watts. The products ``v_k = E[p_i; z_i = k]`` solve the linear system ``v_k =
-        w_k mu_k (1 - phi_k) + phi_k (stay v_k + (1 - stay) w_k sum v)``.
-    """
+    """Mean power of the paper's AR(1) when states change at random."""
     share = mixture.weight / mixture.weight.sum()
     carried = phi[:, None] * (stay * np.eye(share.size) + (1 - stay) * share[:, None])
     given = share * mixture.mean_w * (1 - phi)
@@ -44,18 +28,7 @@ def mean_power_w(mixture: Mixture, phi: np.ndarray, stay: float) -> float:
 
 
 def published_emissions(config: str) -> tuple[Mixture, Emissions]:
-    """Mixture of a published configuration and its AR(1) coefficients.
-
-    Parameters
-    ----------
-    config : str
-        Such as ``llama-3-70b_H100_tp4``.
-
-    Returns
-    -------
-    tuple
-        Mixture and emissions of kind ``ar1``.
-    """
+    """Mixture of a published configuration and its AR(1) coefficients."""
     table = read_paper_table("mixtures")
     rows = table[table["config"] == config].sort_values("state")
     mixture = published_mixture(table, config)
@@ -63,19 +36,7 @@ def published_emissions(config: str) -> tuple[Mixture, Emissions]:
 
 
 def published_shifts(stays: tuple[float, ...]) -> pd.DataFrame:
-    """Energy shift by the paper's AR(1) for each configuration with published scores.
-
-    Parameters
-    ----------
-    stays : tuple of float
-        Probabilities to keep a state, as in `mean_power_w`.
-
-    Returns
-    -------
-    pandas.DataFrame
-        One row a configuration and probability: ``config``, ``stay``, ``shift_pct``; and the
-        published scores: ``rise_pct`` and ``fall`` of energy error and ACF R² by AR(1).
-    """
+    """Energy shift by the paper's AR(1) for each configuration with published scores."""
     drawn = read_paper_table("fidelity_by_configuration").set_index("config")
     ar1 = read_paper_table("fidelity_ar1").set_index("config")
     rows = []
@@ -92,19 +53,7 @@ def published_shifts(stays: tuple[float, ...]) -> pd.DataFrame:
 
 
 def rank_agreement(shifts: pd.DataFrame) -> pd.DataFrame:
-    """Rank correlation of the computed shift with the published rise of the energy error.
-
-    Parameters
-    ----------
-    shifts : pandas.DataFrame
-        Result of `published_shifts`.
-
-    Returns
-    -------
-    pandas.DataFrame
-        Columns ``stay``, ``rank_correlation`` (Spearman), ``p_value``, ``least_pct``,
-        ``median_pct``, ``greatest_pct`` of the shift.
-    """
+    """Rank correlation of the computed shift with the published rise of the energy error."""
     from scipy.stats import spearmanr
 
     rows = []
@@ -117,24 +66,7 @@ def rank_agreement(shifts: pd.DataFrame) -> pd.DataFrame:
 
 
 def draw_states(mixture: Mixture, stay: float, n_bins: int, rng: np.random.Generator) -> np.ndarray:
-    """Draw states that are kept with one probability and else drawn by the weights.
-
-    Parameters
-    ----------
-    mixture : Mixture
-        The states.
-    stay : float
-        Probability to keep the state.
-    n_bins : int
-        Length of the series.
-    rng : numpy.random.Generator
-        Source of randomness.
-
-    Returns
-    -------
-    numpy.ndarray
-        Integers from 0, shape (n_bins,).
-    """
+    """Draw states that are kept with one probability and else drawn by the weights."""
     share = mixture.weight / mixture.weight.sum()
     anew = rng.choice(share.size, size=n_bins, p=share)
     keep = rng.random(n_bins) < stay
@@ -145,25 +77,7 @@ def draw_states(mixture: Mixture, stay: float, n_bins: int, rng: np.random.Gener
 def simulate(
     config: str, stays: tuple[float, ...], n_bins: int, lags: int, rng: np.random.Generator
 ) -> pd.DataFrame:
-    """Draw power of a published mixture, states kept or not, with each kind of emissions.
-
-    Parameters
-    ----------
-    config : str
-        Published configuration.
-    stays : tuple of float
-        Probabilities to keep a state.
-    n_bins, lags : int
-        Length of each series, and lags of its autocorrelation.
-    rng : numpy.random.Generator
-        Source of randomness.
-
-    Returns
-    -------
-    pandas.DataFrame
-        One row a probability and kind: ``stay``, ``emissions``, ``mean_w``, ``shift_pct`` of
-        the energy against Gaussian draws on the same states, ``sd_w``, ``acf`` (array).
-    """
+    """Draw power of a published mixture, states kept or not, with each kind of emissions."""
     mixture, emissions = published_emissions(config)
     rows = []
     for stay in stays:

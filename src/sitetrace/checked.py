@@ -22,15 +22,7 @@ _OUT_OF_RANGE = {
 
 
 class Fault(ValueError):
-    """A fault between several settings, at one of them.
-
-    Parameters
-    ----------
-    keys : tuple of str or int
-        Where it lies, below the part that found it.
-    text : str
-        What is wrong, and the mend.
-    """
+    """A fault between several settings, at one of them."""
 
     def __init__(self, keys: Keys, text: str) -> None:
         super().__init__(text)
@@ -55,36 +47,14 @@ class Part(BaseModel):
 
 
 def parts_in(annotation: Any) -> list[type[Part]]:  # noqa: ANN401
-    """All models that an annotation names.
-
-    Parameters
-    ----------
-    annotation : type
-        Annotation of a field.
-
-    Returns
-    -------
-    list of type
-        In the order of writing.
-    """
+    """All models that an annotation names."""
     if isinstance(annotation, type) and issubclass(annotation, Part):
         return [annotation]
     return [part for inner in get_args(annotation) for part in parts_in(inner)]
 
 
 def tag_of(part: type[Part]) -> str:
-    """Name by which a union tells its models apart: the pattern, else the class.
-
-    Parameters
-    ----------
-    part : type
-        One of the models.
-
-    Returns
-    -------
-    str
-        Such as ``poisson`` or ``PueFile``.
-    """
+    """Name by which a union tells its models apart: the pattern, else the class."""
     pattern = part.model_fields.get("pattern")
     return part.__name__ if pattern is None else pattern.default
 
@@ -105,18 +75,7 @@ def _limits(field: FieldInfo) -> dict[str, float]:
 
 
 def range_of(field: FieldInfo) -> str:
-    """Bounds of a number in words.
-
-    Parameters
-    ----------
-    field : FieldInfo
-        Of a model.
-
-    Returns
-    -------
-    str
-        Such as ``0 to 1``; empty where there are none.
-    """
+    """Bounds of a number in words."""
     limits = _limits(field)
     low = f"above {limits['gt']}" if "gt" in limits else str(limits.get("ge", ""))
     high = f"below {limits['lt']}" if "lt" in limits else str(limits.get("le", ""))
@@ -126,18 +85,7 @@ def range_of(field: FieldInfo) -> str:
 
 
 def kind_of(field: FieldInfo) -> str:
-    """Kind of value in words.
-
-    Parameters
-    ----------
-    field : FieldInfo
-        Of a model.
-
-    Returns
-    -------
-    str
-        Such as ``number`` or ``list of whole numbers``.
-    """
+    """Kind of value in words."""
     text = str(field.annotation)
     several = text.startswith("tuple") or "[tuple[" in text
     words = [("mapping", "mappings")] if parts_in(field.annotation) else []
@@ -153,20 +101,7 @@ def kind_of(field: FieldInfo) -> str:
 
 
 def nearest(name: object, known: list[str]) -> str:
-    """Mend of a misspelt name.
-
-    Parameters
-    ----------
-    name : object
-        What was written.
-    known : list of str
-        What can be written.
-
-    Returns
-    -------
-    str
-        The nearest, else all.
-    """
+    """Mend of a misspelt name."""
     close = difflib.get_close_matches(str(name), known, 1, 0.6)
     listed = ", ".join(known)
     cut = listed if len(listed) <= 200 else listed[: listed.rindex(",", 0, 200)] + ", ..."
@@ -174,18 +109,7 @@ def nearest(name: object, known: list[str]) -> str:
 
 
 def shown(value: object) -> str:
-    """Print a value as a reader of the file knows it, cut to what fits on a line.
-
-    Parameters
-    ----------
-    value : object
-        As it was read.
-
-    Returns
-    -------
-    str
-        At most 43 characters.
-    """
+    """Print a value as a reader of the file knows it, cut to what fits on a line."""
     if value is None:
         return "nothing"
     if isinstance(value, bool):
@@ -200,22 +124,7 @@ def shown(value: object) -> str:
 
 
 def first_fault(error: ValidationError, root: type[Part]) -> tuple[Keys, str]:
-    """Put the fault that explains most into words: a misspelt key before one that is missing.
-
-    Parameters
-    ----------
-    error : pydantic.ValidationError
-        What validation found.
-    root : type
-        The model that was validated.
-
-    Returns
-    -------
-    keys : tuple of str or int
-        Where it lies.
-    text : str
-        What is wrong, and the mend.
-    """
+    """Put the fault that explains most into words: a misspelt key before one that is missing."""
     faults = error.errors(include_url=False)
     fault = min(faults, key=lambda each: each["type"] != "extra_forbidden")
     if faults[0]["type"] == "json_invalid":

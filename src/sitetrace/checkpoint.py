@@ -15,24 +15,7 @@ State = dict[str, np.ndarray]
 
 
 def write_checkpoint(path: Path, done: int, states: list[State], streams: list) -> None:
-    """Write a checkpoint, whole or not at all.
-
-    Parameters
-    ----------
-    path : Path
-        File ending in ``.npz``.
-    done : int
-        Stretches of time that are stored.
-    states : list of dict
-        State of each server: arrays by name.
-    streams : list
-        State of each pool's stream and routing: anything that JSON holds, and arrays.
-
-    Raises
-    ------
-    OSError
-        If there is no room.
-    """
+    """Write a checkpoint, whole or not at all."""
     told = json.dumps({"done": done, "streams": streams}, default=np.ndarray.tolist)
     packed = {"told": np.array(told)}
     # servers of one kind have arrays of the same names, so that few long arrays hold them all
@@ -52,27 +35,7 @@ def write_checkpoint(path: Path, done: int, states: list[State], streams: list) 
 
 
 def read_checkpoint(path: Path) -> tuple[int, list[State], list]:
-    """Read a checkpoint.
-
-    Parameters
-    ----------
-    path : Path
-        The file.
-
-    Returns
-    -------
-    done : int
-        Stretches of time that are stored.
-    states : list of dict
-        State of each server.
-    streams : list
-        State of each pool's stream and routing.
-
-    Raises
-    ------
-    InputError
-        If the file is damaged.
-    """
+    """Read a checkpoint."""
     try:
         with path.open("rb") as file, np.load(file, allow_pickle=False) as packed:
             told = json.loads(str(packed["told"]))

@@ -18,18 +18,7 @@ FIELDS = ("kind", "what", "unit", "better", "section", "chapter", "source", "unt
 
 @cache
 def claims() -> pd.DataFrame:
-    """All numbers of the paper that we could establish, one row each.
-
-    Returns
-    -------
-    pandas.DataFrame
-        Indexed by ``claim``, as ``table:row:column`` (the parts of a row's name joined by ``/``);
-        columns ``table``, ``row``, ``column``, ``value``, ``rounding`` (half a unit of the last
-        printed digit; 0 where the number is exact), ``kind`` (result or setting), ``what``,
-        ``unit``, ``better`` (lower, higher or None), ``section`` (which part of the paper's
-        method), ``chapter`` (slug of the chapter that answers it), ``source``, ``untested`` (why
-        there may be no result).
-    """
+    """All numbers of the paper that we could establish, one row each."""
     entries = read_json(data_dir() / "paper" / "claims.json")["tables"]
     rows = [row for entry in entries for row in _claims_of(entry)]
     # object: None must stay None
@@ -65,23 +54,7 @@ def _rounding(printed: str) -> float:
 
 
 def claim(name: str) -> pd.Series:
-    """Look a claim up.
-
-    Parameters
-    ----------
-    name : str
-        ``table:row:column``.
-
-    Returns
-    -------
-    pandas.Series
-        Its row of `claims`.
-
-    Raises
-    ------
-    InputError
-        If there is none of that name.
-    """
+    """Look a claim up."""
     known = claims()
     if name not in known.index:
         table = name.partition(":")[0]

@@ -29,18 +29,7 @@ OPTIONS = {
 
 
 def topology_of(servers: int) -> dict[str, int]:
-    """Lay servers out: full racks of 4 (or 3, 2, 1), rows of 6 racks where that comes out even.
-
-    Parameters
-    ----------
-    servers : int
-        How many, 1 or more.
-
-    Returns
-    -------
-    dict
-        Topology of a scenario; one row where racks do not come out in sixes.
-    """
+    """Lay servers out: full racks of 4 (or 3, 2, 1), rows of 6 racks where that comes out even."""
     per_rack = next(n for n in range(SERVERS_PER_RACK, 0, -1) if servers % n == 0)
     racks = servers // per_rack
     per_row = RACKS_PER_ROW if racks % RACKS_PER_ROW == 0 else racks
@@ -100,12 +89,7 @@ def _print_keys(context: click.Context, option: click.Parameter, wanted: bool) -
     help="Print all keys of a scenario file and exit.",
 )
 def site(scenario, out, workers, cluster, resume, **given) -> None:  # noqa: ANN001, ANN003
-    """Simulate a site: servers, racks, rows and all, from a scenario file or a model and a rate.
-
-    Without a scenario servers stand in racks of 4 (of 3, 2 or 1 where 4 does not divide them) and
-    racks in rows of 6 (in one row where 6 does not divide them); arrivals are Poisson, the PUE is
-    1.3, and site, rows and racks are kept each second.
-    """
+    """Simulate a site: servers, racks, rows and all, from a scenario file or a model and a rate."""
     from sitetrace.scenario import read_scenario
 
     if workers is not None and cluster is not None:
@@ -129,21 +113,7 @@ def site(scenario, out, workers, cluster, resume, **given) -> None:  # noqa: ANN
 
 
 def summary(result: xr.Dataset, hours: float) -> str:
-    """Describe a site's power in a few lines.
-
-    Parameters
-    ----------
-    result : xarray.Dataset
-        As of `sitetrace.simulate_site`.
-    hours : float
-        Its duration.
-
-    Returns
-    -------
-    str
-        For each of facility, site and GPUs (else for the sum of the units that are kept): mean,
-        peak, peak to average, load factor and energy; then the requests.
-    """
+    """Describe a site's power in a few lines."""
     power, levels = result["power_w"], result["level"].to_numpy()
     wholes = [name for name in ("facility", "site", "gpu") if name in levels]
     if wholes:

@@ -29,23 +29,7 @@ STEEPEST = 3.0
 
 
 def read_rates(path: Path | str) -> pd.DataFrame:
-    """Read rates by client and window.
-
-    Parameters
-    ----------
-    path : Path or str
-        CSV with ``client,window_start_s,rate_rps,cv,pattern,arg1,arg2``.
-
-    Returns
-    -------
-    pandas.DataFrame
-        The columns as they stand there, numbers as floats.
-
-    Raises
-    ------
-    InputError
-        If a column is missing or a row makes no sense.
-    """
+    """Read rates by client and window."""
     names = ("client", "window_start_s", "rate_rps", "cv", "arg1", "arg2")
     table = read_table(path, names)
     table["pattern"] = _column(path, "pattern")
@@ -61,23 +45,7 @@ def read_rates(path: Path | str) -> pd.DataFrame:
 
 
 def read_lengths(path: Path | str) -> pd.DataFrame:
-    """Read summaries of token lengths by client and window.
-
-    Parameters
-    ----------
-    path : Path or str
-        CSV with ``client,window_start_s,field,mean_tokens,p50,p90,p99``.
-
-    Returns
-    -------
-    pandas.DataFrame
-        Rows of the fields ``input_tokens`` and ``output_tokens``.
-
-    Raises
-    ------
-    InputError
-        If a column is missing or a row makes no sense.
-    """
+    """Read summaries of token lengths by client and window."""
     table = read_table(path, ("client", "window_start_s", "mean_tokens", "p50", "p90", "p99"))
     table["field"] = _column(path, "field")
     tokens = table["field"].isin(["input_tokens", "output_tokens"])
@@ -102,18 +70,7 @@ def _column(path: Path | str, name: str) -> pd.Series:
 
 
 def law_moments(rates: pd.DataFrame) -> pd.DataFrame:
-    """Hold the fitted laws against the measured rates and coefficients of variation.
-
-    Parameters
-    ----------
-    rates : pandas.DataFrame
-        As `read_rates` returns.
-
-    Returns
-    -------
-    pandas.DataFrame
-        ``rate_rps`` (one over the law's mean gap) and ``cv`` of the law, row by row.
-    """
+    """Hold the fitted laws against the measured rates and coefficients of variation."""
     shape, scale = rates["arg1"], rates["arg2"]
     gamma = rates["pattern"] == "Gamma"
     mean_s = scale * np.where(gamma, shape, gamma_function(1 + 1 / shape))
@@ -125,43 +82,14 @@ def law_moments(rates: pd.DataFrame) -> pd.DataFrame:
 
 @dataclass(frozen=True)
 class LengthLaws:
-    """Token lengths by client and window, each as quantiles that are equally likely.
-
-    The logarithm of a length is a broken line over a normal variable, with knots at P50, P90 and
-    P99; the piece below P50 is as steep as the mean asks. A client without a summary borrows: each
-    of its requests has the lengths of a client that has one, drawn by the number of requests.
-
-    Parameters
-    ----------
-    quantiles : numpy.ndarray
-        Tokens, input and output, of each summary, shape (rows, 2, 1024).
-    row : numpy.ndarray
-        Summary of a client in a window of rates, -1 where it borrows, shape (clients, windows).
-    donors : numpy.ndarray
-        Cumulated shares of the requests of clients with a summary, shape (windows, clients).
-    """
+    """Token lengths by client and window, each as quantiles that are equally likely."""
 
     quantiles: np.ndarray
     row: np.ndarray
     donors: np.ndarray
 
     def draw(self, client: np.ndarray, window: int, rng: np.random.Generator) -> np.ndarray:
-        """Draw the tokens of requests of a window.
-
-        Parameters
-        ----------
-        client : numpy.ndarray
-            Place of the client of each request, shape (n,).
-        window : int
-            Number of the window.
-        rng : numpy.random.Generator
-            Source of randomness.
-
-        Returns
-        -------
-        numpy.ndarray
-            Input and output tokens, int64, shape (n, 2).
-        """
+        """Draw the tokens of requests of a window."""
         row = self.row[client, window]
         borrows = np.flatnonzero(row < 0)
         donor = np.searchsorted(self.donors[window], rng.random(borrows.size), side="right")
@@ -318,30 +246,7 @@ def _weibull_gaps(shape: float) -> Any:
 
 
 def open_clients(traffic: Any, n_servers: int, folder: Path) -> Clients:
-    """Open a stream of clients.
-
-    Parameters
-    ----------
-    traffic : object
-        ``file`` (rates), ``lengths`` (summaries; None: those of shared chats for all), ``offset_h``
-        and ``rate_per_server``: where it is given, all rates are scaled so that the recording's
-        mean is this times the servers. Scaling keeps the coefficients of variation of each
-        client's gaps.
-    n_servers : int
-        Servers of the pool.
-    folder : Path
-        Where the names of files lead from.
-
-    Returns
-    -------
-    Clients
-        The stream.
-
-    Raises
-    ------
-    InputError
-        If a file is missing or bad.
-    """
+    """Open a stream of clients."""
     table = read_rates(folder / traffic.file)
     days = int(table["window_start_s"].max() // DAY_S) + 1
     clients, place = np.unique(table["client"], return_inverse=True)

@@ -17,30 +17,7 @@ Steps = tuple[np.ndarray, np.ndarray]
 
 
 def find_utc_offset(log: MeterLog, activity: list[Steps], path: Path | str) -> float:
-    """Find the whole quarter-hour offset at which power rises where requests run.
-
-    The score of an offset is the share of the requests' work that lies in the power recording,
-    times the correlation of power with the number of requests at work.
-
-    Parameters
-    ----------
-    log : MeterLog
-        Power in local wall time.
-    activity : list of tuple of numpy.ndarray
-        Step functions (times in epoch s, requests at work); the first that decides is taken.
-    path : Path or str
-        Name of the power recording in messages.
-
-    Returns
-    -------
-    float
-        Local wall time less UTC, seconds.
-
-    Raises
-    ------
-    InputError
-        If no offset, or more than one, fits.
-    """
+    """Find the whole quarter-hour offset at which power rises where requests run."""
     power_w = log.table.groupby("time_s")["power_w"].sum()
     offsets = np.arange(-12 * 3600, 14 * 3600 + 1, QUARTER_HOUR_S)
     for times, counts in activity:
@@ -71,23 +48,7 @@ def _overlap(power_w: pd.Series, times: np.ndarray, counts: np.ndarray) -> float
 
 
 def parse_utc_offset(text: str) -> float:
-    """Read a UTC offset such as ``-7``, ``-07:00``, ``+5:30`` or ``Z``.
-
-    Parameters
-    ----------
-    text : str
-        Local wall time less UTC, hours and minutes.
-
-    Returns
-    -------
-    float
-        Seconds.
-
-    Raises
-    ------
-    InputError
-        If it is no offset between -12 and +14 hours.
-    """
+    """Read a UTC offset such as ``-7``, ``-07:00``, ``+5:30`` or ``Z``."""
     if text.strip().upper() in ("Z", "UTC"):
         return 0.0
     found = re.fullmatch(r"\s*([+-]?)(\d{1,2})(?::?([0-5]\d))?\s*", text)
@@ -100,17 +61,6 @@ def parse_utc_offset(text: str) -> float:
 
 
 def format_utc_offset(offset_s: float) -> str:
-    """Write a UTC offset as ``-07:00``.
-
-    Parameters
-    ----------
-    offset_s : float
-        Local wall time less UTC, seconds.
-
-    Returns
-    -------
-    str
-        Sign, hours and minutes.
-    """
+    """Write a UTC offset as ``-07:00``."""
     minutes = round(abs(offset_s) / 60)
     return f"{'-' if offset_s < 0 else '+'}{minutes // 60:02d}:{minutes % 60:02d}"

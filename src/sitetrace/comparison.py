@@ -34,36 +34,14 @@ ENDS = {"low": "min", "high": "max"}
 
 
 def open_run(name: str) -> Run:
-    """Open a run by its name in a split.
-
-    Parameters
-    ----------
-    name : str
-        A measured run of the registry, or ``testbed/<run>``.
-
-    Returns
-    -------
-    Run
-        The recording; a run of the testbed is simulated on the spot.
-    """
+    """Open a run by its name in a split."""
     if name.startswith(TESTBED):
         return testbed.run(name.removeprefix(TESTBED), TESTBED_SEED)
     return read_run(dataset_path(name))
 
 
 def runs_of(dataset: str) -> list[Run]:
-    """Open all runs that splits name, of one kind of data.
-
-    Parameters
-    ----------
-    dataset : str
-        ``measured`` or ``testbed``.
-
-    Returns
-    -------
-    list of Run
-        In the order of the splits.
-    """
+    """Open all runs that splits name, of one kind of data."""
     simulated = dataset == "testbed"
     parts = [part for entry in splits().values() for part in (*entry.fit, *entry.judge)]
     names = dict.fromkeys(part.run for part in parts)
@@ -71,27 +49,7 @@ def runs_of(dataset: str) -> list[Run]:
 
 
 def split_model(name: str, n_states: int | None, seed: int) -> StatesModel:
-    """Take the shipped model of a split, or fit one where none is shipped.
-
-    Parameters
-    ----------
-    name : str
-        Name of the split.
-    n_states : int or None
-        For a fit: number of states; None chooses it and the transitions by cross-validation.
-    seed : int
-        For a fit.
-
-    Returns
-    -------
-    StatesModel
-        Fitted on the split's fitting seconds alone.
-
-    Raises
-    ------
-    InputError
-        If the shipped model was fitted on other runs than those at hand.
-    """
+    """Take the shipped model of a split, or fit one where none is shipped."""
     part = split(name).fit[0]
     run = open_run(part.run)
     path = data_dir() / "models" / f"{name}.json"
@@ -120,23 +78,7 @@ def _fitted(run: Run, part: Part, n_states: int | None, seed: int) -> StatesMode
 
 
 def timeline_model(name: str) -> TimelineModel:
-    """Take the shipped timeline model of a split, after a look at what it was fitted on.
-
-    Parameters
-    ----------
-    name : str
-        Name of the split.
-
-    Returns
-    -------
-    TimelineModel
-        Fitted on the split's fitting seconds alone.
-
-    Raises
-    ------
-    InputError
-        If it was fitted on other runs than those at hand.
-    """
+    """Take the shipped timeline model of a split, after a look at what it was fitted on."""
     run = open_run(split(name).fit[0].run)
     model = load_model(shipped_model(f"{name}_timeline"))
     if model.provenance["runs"][0]["sha256"] != run.digest:
@@ -145,26 +87,7 @@ def timeline_model(name: str) -> TimelineModel:
 
 
 def compare(model: StatesModel, parts: Split, draws: int, seed: int) -> pd.DataFrame:
-    """Score the model and all baselines on the judged seconds of a split.
-
-    Parameters
-    ----------
-    model : StatesModel
-        Fitted on the split's fitting seconds.
-    parts : Split
-        What was fitted and what is judged.
-    draws : int
-        Draws of the model.
-    seed : int
-        Seed of the draws.
-
-    Returns
-    -------
-    pandas.DataFrame
-        One row a judged part, method and draw: ``split``, ``fitted``, ``judged``, ``new``,
-        ``method``, ``draw``, the scores of `sitetrace.metrics.scores` at the native step over the
-        whole part, ``ks_busy``, and ``energy_kwh``, the measured energy of the part.
-    """
+    """Score the model and all baselines on the judged seconds of a split."""
     rows = []
     for judged, run, found in generated({COMPOSED: model}, parts, draws, seed):
         mean_w = float(cut_run(run, judged.start_s, judged.stop_s).samples["power_w"].mean())
@@ -186,28 +109,7 @@ def compare(model: StatesModel, parts: Split, draws: int, seed: int) -> pd.DataF
 def generated(
     models: dict[str, StatesModel | TimelineModel], parts: Split, draws: int, seed: int
 ) -> Iterator[tuple[Part, Run, dict[str, list[PowerTrace]]]]:
-    """Generate power for each judged part of a split by models and by all baselines.
-
-    Parameters
-    ----------
-    models : dict of str to StatesModel or TimelineModel
-        Fitted on the split's fitting seconds; the baselines take server and clock of the first.
-    parts : Split
-        What was fitted and what is judged.
-    draws : int
-        Draws of each model.
-    seed : int
-        Seed of the draws, the same for each.
-
-    Yields
-    ------
-    judged : Part
-        The judged part.
-    run : Run
-        Its recording.
-    traces : dict of str to list of PowerTrace
-        By model, then by baseline, which has one.
-    """
+    """Generate power for each judged part of a split by models and by all baselines."""
     part = parts.fit[0]
     fitting = cut_run(open_run(part.run), part.start_s, part.stop_s)
     first = next(iter(models))
@@ -223,58 +125,20 @@ def generated(
 
 
 def known_of(parts: Split, judged: Part) -> dict[str, str]:
-    """Say which part of which split a row is about.
-
-    Parameters
-    ----------
-    parts : Split
-        The split.
-    judged : Part
-        One of its judged parts.
-
-    Returns
-    -------
-    dict of str to str
-        ``split``, ``fitted``, ``judged``, ``new``.
-    """
+    """Say which part of which split a row is about."""
     known = {"split": parts.name, "fitted": parts.fit[0].run, "judged": judged.run}
     return known | {"new": ", ".join(judged.new)}
 
 
 def over_draws(table: pd.DataFrame, scores: tuple[str, ...] = SCORES) -> pd.DataFrame:
-    """Medians over the draws of each judged part and method.
-
-    Parameters
-    ----------
-    table : pandas.DataFrame
-        Results of `compare`, split below split.
-    scores : tuple of str
-        Columns whose range over the draws is wanted too.
-
-    Returns
-    -------
-    pandas.DataFrame
-        One row a part and method, in the same order: medians of all numbers, and for each score
-        ``<score>_low`` and ``<score>_high``, the range over the draws.
-    """
+    """Medians over the draws of each judged part and method."""
     by_part = table.groupby(["split", "fitted", "judged", "new", "method"], sort=False)
     ends = [by_part[list(scores)].agg(how).add_suffix(f"_{name}") for name, how in ENDS.items()]
     return by_part.median(numeric_only=True).join(ends).drop(columns="draw").reset_index()
 
 
 def labels(table: pd.DataFrame) -> pd.Series:
-    """Name each judged part, so that one run judged in two splits is told apart.
-
-    Parameters
-    ----------
-    table : pandas.DataFrame
-        Result of `compare`.
-
-    Returns
-    -------
-    pandas.Series
-        ``fitted → judged``, or ``first part → rest`` of one recording.
-    """
+    """Name each judged part, so that one run judged in two splits is told apart."""
     # configuration and case of names such as qwen3-8b_a100_tp1_poisson_r4
     name = r"^(.*_tp\d+)_(.*)$"
     fitted = table["fitted"].str.removeprefix(TESTBED)
@@ -289,24 +153,7 @@ def labels(table: pd.DataFrame) -> pd.Series:
 def candidate_scores(
     frame: pd.DataFrame, model: StatesModel, seed: int, candidates: list[dict]
 ) -> pd.DataFrame:
-    """Cross-validate other kinds of transitions or numbers of states than the model's.
-
-    Parameters
-    ----------
-    frame : pandas.DataFrame
-        Prepared samples of the fitting runs.
-    model : StatesModel
-        Fitted on them.
-    seed : int
-        Seed of mixtures and draws.
-    candidates : list of dict
-        For each: ``kind`` and ``n_states``.
-
-    Returns
-    -------
-    pandas.DataFrame
-        The candidates with the scores of `sitetrace.selection.cross_validate`.
-    """
+    """Cross-validate other kinds of transitions or numbers of states than the model's."""
     options = {"emissions": model.emissions.kind, "columns": None, "seed": seed}
     rows = [
         candidate
@@ -319,37 +166,13 @@ def candidate_scores(
 
 
 def activity_at(model: StatesModel, run: Run) -> pd.DataFrame:
-    """Simulate the activity in the bins of a recording's samples.
-
-    Parameters
-    ----------
-    model : StatesModel
-        Its server serves the requests.
-    run : Run
-        Recording with requests.
-
-    Returns
-    -------
-    pandas.DataFrame
-        One row a sample.
-    """
+    """Simulate the activity in the bins of a recording's samples."""
     timeline = simulate(run.requests, model.server)
     return activity_table(timeline, run.samples["time_s"].to_numpy(), float(run.dt))
 
 
 def score_table(result: dict) -> pd.DataFrame:
-    """Lay scores and noise floors of `sitetrace.evaluate` side by side.
-
-    Parameters
-    ----------
-    result : dict
-        Result of `sitetrace.evaluate`.
-
-    Returns
-    -------
-    pandas.DataFrame
-        One row a score: whole and busy, at the native step and at 1 s; then the floors.
-    """
+    """Lay scores and noise floors of `sitetrace.evaluate` side by side."""
     columns = [(clock, span) for clock in ("native", "1s") for span in ("whole", "busy")]
 
     def row(name: str, key: str, values: dict) -> dict:

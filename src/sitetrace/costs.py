@@ -26,19 +26,7 @@ AFTER_WORK = ("active_w", "decay_s")
 
 
 def numbers(model: StatesModel | TimelineModel) -> int:
-    """Count the numbers that a fit decided, without engine and idle power, which kinds share.
-
-    Parameters
-    ----------
-    model : StatesModel or TimelineModel
-        A fitted model.
-
-    Returns
-    -------
-    int
-        Of the timeline those of surface, meter, noise and the power after work; of states those
-        of mixture, emissions and transitions. Probabilities that sum to 1 count as one less.
-    """
+    """Count the numbers that a fit decided, without engine and idle power, which kinds share."""
     if isinstance(model, TimelineModel):
         return len(SURFACE) + len(METER) + len(NOISE) + len(AFTER_WORK)
     n_states = model.mixture.n_states
@@ -65,18 +53,7 @@ def _learnt(transitions: Transitions) -> int:
 
 
 def best_s(work: Callable[[], object]) -> float:
-    """Take the shortest of a few repeats: what the machine can do when nothing else runs.
-
-    Parameters
-    ----------
-    work : callable
-        What is timed.
-
-    Returns
-    -------
-    float
-        Seconds.
-    """
+    """Take the shortest of a few repeats: what the machine can do when nothing else runs."""
     times = []
     for _ in range(REPEATS):
         begin = time.perf_counter()
@@ -86,22 +63,7 @@ def best_s(work: Callable[[], object]) -> float:
 
 
 def floors(work: Callable[[], object], samples: int, rng: np.random.Generator) -> float:
-    """Time something as a multiple of drawing as many normal numbers in the same process.
-
-    Parameters
-    ----------
-    work : callable
-        What is timed; once before, so that nothing is compiled while the clock runs.
-    samples : int
-        Number of power values that it makes.
-    rng : numpy.random.Generator
-        Draws the normal numbers.
-
-    Returns
-    -------
-    float
-        The multiple.
-    """
+    """Time something as a multiple of drawing as many normal numbers in the same process."""
     work()
     return best_s(work) / best_s(lambda: rng.standard_normal(samples))
 
@@ -112,24 +74,7 @@ def generation(
     rng: np.random.Generator,
     **reading: str,
 ) -> dict[str, float]:
-    """Time the generation of one trace in floors.
-
-    Parameters
-    ----------
-    model : StatesModel or TimelineModel
-        A fitted model.
-    requests : pandas.DataFrame
-        Request table.
-    rng : numpy.random.Generator
-        Source of randomness.
-    **reading : str
-        As `sitetrace.timeline_model.TimelineModel.draw`.
-
-    Returns
-    -------
-    dict
-        ``serving``, ``power`` and ``both``, as `floors`.
-    """
+    """Time the generation of one trace in floors."""
     timeline = simulate(requests, model.server)
     samples = model.draw(timeline, rng, **reading).power_w.size
     serving = floors(lambda: simulate(requests, model.server), samples, rng)

@@ -12,21 +12,7 @@ from sitetrace.trace import Run
 
 
 def counters(run: Run, server: Server) -> pd.DataFrame:
-    """Put the simulated engine beside the counters of a recording.
-
-    Parameters
-    ----------
-    run : Run
-        With engine counters.
-    server : Server
-        Calibrated on another.
-
-    Returns
-    -------
-    pandas.DataFrame
-        ``time_s`` after the first arrival; ``running`` and ``tokens`` (generated so far) by the
-        engine's counters, ``running_simulated`` and ``tokens_simulated`` by ours.
-    """
+    """Put the simulated engine beside the counters of a recording."""
     seen = observe(run)
     timeline = simulate(seen.requests, server)
     since_s = seen.times_s - seen.times_s[0]
@@ -39,19 +25,7 @@ def counters(run: Run, server: Server) -> pd.DataFrame:
 
 
 def counter_errors(table: pd.DataFrame) -> dict[str, float]:
-    """Tell how far the simulated engine is from the counters.
-
-    Parameters
-    ----------
-    table : pandas.DataFrame
-        Result of `counters`.
-
-    Returns
-    -------
-    dict of str to float
-        Mean absolute error of the running count (``requests``), mean of the counter itself
-        (``of``), and of generated tokens in seconds of the mean rate (``token_lead_s``).
-    """
+    """Tell how far the simulated engine is from the counters."""
     rate = table["tokens"].iloc[-1] / np.ptp(table["time_s"])
     return {
         "requests": float((table["running_simulated"] - table["running"]).abs().mean()),

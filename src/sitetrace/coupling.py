@@ -21,21 +21,7 @@ LEAST_SHARE = 1e-9
 
 @dataclass(frozen=True)
 class Coupled:
-    """States in the order of the active count: quantile coupling, a rule of sitetrace.
-
-    The busier the server, the higher the state. The count A is taken to be negative binomial of
-    the stated moments (Poisson where the variance is not above the mean). Its interval from
-    F(A - 1) to F(A), F the distribution function, is laid over the cumulated weights of the
-    states: the probability of a state given A is its share of that interval. When A follows the
-    assumed distribution, every state gets its weight.
-
-    Parameters
-    ----------
-    active_mean, active_sd : float
-        Mean and standard deviation of the active requests.
-    weight : numpy.ndarray
-        Weight of each state of the mixture, lowest mean power first, shape (K,).
-    """
+    """States in the order of the active count: quantile coupling, a rule of sitetrace."""
 
     reach: ClassVar[int] = 0
 
@@ -44,35 +30,12 @@ class Coupled:
     weight: np.ndarray
 
     def matrix(self, table: pd.DataFrame) -> np.ndarray:
-        """Transition probabilities of each bin.
-
-        Parameters
-        ----------
-        table : pandas.DataFrame
-            Activity of the bins; ``active`` alone is used.
-
-        Returns
-        -------
-        numpy.ndarray
-            Shape (bins, K + 1, K + 1), the same for every previous state (a view); state 0, idle
-            outside the mixture, has probability 0.
-        """
+        """Transition probabilities of each bin."""
         counts, place = np.unique(table["active"].to_numpy(), return_inverse=True)
         return _whatever_was_before(self.shares(counts)[place])
 
     def shares(self, counts: np.ndarray) -> np.ndarray:
-        """Probability of each state given the active count.
-
-        Parameters
-        ----------
-        counts : numpy.ndarray
-            Active requests, shape (n,).
-
-        Returns
-        -------
-        numpy.ndarray
-            Shape (n, K), rows sum to 1.
-        """
+        """Probability of each state given the active count."""
         distribution = active_distribution(self.active_mean, self.active_sd)
         high = np.maximum(distribution.cdf(counts), LEAST_SHARE)
         low = np.minimum(distribution.cdf(counts - 1), high - LEAST_SHARE)
@@ -84,48 +47,20 @@ class Coupled:
 
 @dataclass(frozen=True)
 class Independent:
-    """States drawn from the mixture's weights in every bin, whatever the server does.
-
-    Parameters
-    ----------
-    weight : numpy.ndarray
-        Weight of each state of the mixture, shape (K,).
-    """
+    """States drawn from the mixture's weights in every bin, whatever the server does."""
 
     reach: ClassVar[int] = 0
 
     weight: np.ndarray
 
     def matrix(self, table: pd.DataFrame) -> np.ndarray:
-        """Transition probabilities of each bin.
-
-        Parameters
-        ----------
-        table : pandas.DataFrame
-            Activity of the bins; only their number is used.
-
-        Returns
-        -------
-        numpy.ndarray
-            As `Coupled.matrix`.
-        """
+        """Transition probabilities of each bin."""
         share = self.weight / self.weight.sum()
         return _whatever_was_before(np.broadcast_to(share, (len(table), share.size)))
 
 
 def active_distribution(mean: float, sd: float):  # noqa: ANN201
-    """Distribution of a count of known mean and standard deviation.
-
-    Parameters
-    ----------
-    mean, sd : float
-        Moments of the count.
-
-    Returns
-    -------
-    scipy.stats.rv_discrete
-        Negative binomial; Poisson where the variance is not above the mean.
-    """
+    """Distribution of a count of known mean and standard deviation."""
     from scipy.stats import nbinom, poisson
 
     if sd**2 <= mean * (1 + EXCESS):

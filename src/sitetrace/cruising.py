@@ -74,23 +74,7 @@ def _taken_up(running, tokens, finish, rows):
 
 @njit(cache=True, nogil=True, error_model="numpy")
 def cruise(until, law, limits, clocks, counts, tables, segments):
-    """Work until the first step boundary at or after a time, or nothing is left, or a difficulty.
-
-    Parameters
-    ----------
-    until : float
-        Time to stop at, seconds.
-    law, limits, clocks, counts, tables
-        As in `sitetrace.stepping.run_until`; left as it would leave them. All running requests
-        decode, and none was pre-empted.
-    segments : numpy.ndarray
-        Where what is done is written, shape (room, 7); when it is full, the work stops.
-
-    Returns
-    -------
-    int
-        Segments written.
-    """
+    """Work until the first step boundary at or after a time, the end of work, or a difficulty."""
     arrival, tokens, running, _, times, decoding = tables
     clock, following = clocks[CLOCK], counts[NEXT]
     n, done, batch = 0, 0, counts[N_RUNNING]

@@ -9,30 +9,13 @@ from sitetrace.files import InputError, read_json
 
 
 def data_dir() -> Path:
-    """Folder of the data that the project itself holds.
-
-    Returns
-    -------
-    Path
-        ``sitetrace/data`` of an installed package, else ``data`` of the repository.
-    """
+    """Folder of the data that the project itself holds."""
     installed = Path(__file__).parent / "data"
     return installed if installed.is_dir() else Path(__file__).parents[2] / "data"
 
 
 def mirror() -> Path | None:
-    """Folder of the local mirror of measured data, named by ``SITETRACE_DATA``.
-
-    Returns
-    -------
-    Path or None
-        None when the variable is unset or empty.
-
-    Raises
-    ------
-    InputError
-        If it names no folder.
-    """
+    """Folder of the local mirror of measured data, named by ``SITETRACE_DATA``."""
     named = os.environ.get("SITETRACE_DATA")
     if not named:
         return None
@@ -42,48 +25,19 @@ def mirror() -> Path | None:
 
 
 def cache_dir() -> Path:
-    """Folder where fetched data lie.
-
-    Returns
-    -------
-    Path
-        The user's cache folder as pooch finds it; laid out like a mirror.
-    """
+    """Folder where fetched data lie."""
     import pooch
 
     return Path(pooch.os_cache("sitetrace"))
 
 
 def registry() -> dict[str, dict]:
-    """All known data sets by name.
-
-    Returns
-    -------
-    dict
-        For each: what, licence, citation, repository, commit, folder (in a mirror), files (name:
-        mirror digest), and, where it can be fetched, upstream (name: path, sha256 or totals).
-    """
+    """All known data sets by name."""
     return read_json(data_dir() / "registry.json")["datasets"]
 
 
 def registry_entry(name: str) -> dict:
-    """Look a data set up.
-
-    Parameters
-    ----------
-    name : str
-        As in the registry.
-
-    Returns
-    -------
-    dict
-        What `registry` says of it.
-
-    Raises
-    ------
-    InputError
-        If there is none of that name.
-    """
+    """Look a data set up."""
     known = registry()
     if name not in known:
         raise InputError(f"{name}: no such data set: sitetrace data list names all")
@@ -91,20 +45,7 @@ def registry_entry(name: str) -> dict:
 
 
 def holds(root: Path, entry: dict) -> bool:
-    """Whether all files of a data set lie under a root.
-
-    Parameters
-    ----------
-    root : Path
-        A mirror or the cache.
-    entry : dict
-        As in the registry.
-
-    Returns
-    -------
-    bool
-        True if none is missing.
-    """
+    """Whether all files of a data set lie under a root."""
     return all((root / entry["folder"] / file).is_file() for file in entry["files"])
 
 
@@ -137,13 +78,7 @@ def dataset_path(name: str) -> Path:
 
 
 def describe() -> list[str]:
-    """One line a data set: name, where it is, licence, what it is.
-
-    Returns
-    -------
-    list of str
-        In the order of the registry.
-    """
+    """One line a data set: name, where it is, licence, what it is."""
     lines = []
     for name, entry in registry().items():
         try:

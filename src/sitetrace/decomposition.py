@@ -27,62 +27,20 @@ GRID = 4000
 
 
 def labelled(model: StatesModel, part: Part) -> tuple[pd.DataFrame, Labels]:
-    """Lay the recording of a part beside its simulated activity, and label it.
-
-    Parameters
-    ----------
-    model : StatesModel
-        Its server, idle power and mixture.
-    part : Part
-        Seconds of a run.
-
-    Returns
-    -------
-    tuple
-        Prepared samples and their states.
-    """
+    """Lay the recording of a part beside its simulated activity, and label it."""
     run = cut_run(open_run(part.run), part.start_s, part.stop_s)
     frame = prepare([run], model.server, model.dt)
     return frame, label(frame, model.idle, model.mixture)
 
 
 def on_fitted_board(model: StatesModel, power_w: np.ndarray, idle_w: float) -> np.ndarray:
-    """Carry power of another board to the one that the model was fitted on.
-
-    Parameters
-    ----------
-    model : StatesModel
-        A fitted model.
-    power_w : numpy.ndarray
-        Power, watts, shape (n,).
-    idle_w : float
-        Idle power of the other board, watts.
-
-    Returns
-    -------
-    numpy.ndarray
-        The inverse of `StatesModel.rebase`, watts, shape (n,).
-    """
+    """Carry power of another board to the one that the model was fitted on."""
     grid_w = np.linspace(0.0, 1.5 * max(model.power_range_w[1], power_w.max()), GRID)
     return np.interp(power_w, model.rebase(grid_w, idle_w), grid_w)
 
 
 def bin_probabilities(model: StatesModel, table: pd.DataFrame) -> np.ndarray:
-    """Probability of each state in each bin, when all that went before is unknown.
-
-    Parameters
-    ----------
-    model : StatesModel
-        A fitted model.
-    table : pandas.DataFrame
-        Activity of successive bins.
-
-    Returns
-    -------
-    numpy.ndarray
-        ``pi_i = pi_(i-1) M_i`` with the transition matrices M, idle in quiet bins; shape (bins,
-        states).
-    """
+    """Probability of each state in each bin, when all that went before is unknown."""
     matrix = model.transitions.matrix(table)
     quiet = table["quiet_for_s"].to_numpy() >= model.idle.hold_s
     idle = np.eye(matrix.shape[2])[0]
@@ -94,20 +52,7 @@ def bin_probabilities(model: StatesModel, table: pd.DataFrame) -> np.ndarray:
 
 
 def draw_independent(share: np.ndarray, rng: np.random.Generator) -> np.ndarray:
-    """Draw each bin's state by itself.
-
-    Parameters
-    ----------
-    share : numpy.ndarray
-        Probabilities, shape (bins, states).
-    rng : numpy.random.Generator
-        Source of randomness.
-
-    Returns
-    -------
-    numpy.ndarray
-        States, shape (bins,).
-    """
+    """Draw each bin's state by itself."""
     reached = np.cumsum(share, axis=1) / share.sum(axis=1, keepdims=True)
     return (rng.random(len(share))[:, None] >= reached[:, :-1]).sum(axis=1)
 
@@ -115,25 +60,7 @@ def draw_independent(share: np.ndarray, rng: np.random.Generator) -> np.ndarray:
 def decompose(
     model: StatesModel, fitted: Part, judged: Part, draws: int, seed: int
 ) -> pd.DataFrame:
-    """Score every source of states with every kind of emissions on judged seconds.
-
-    Parameters
-    ----------
-    model : StatesModel
-        Fitted on `fitted`.
-    fitted, judged : Part
-        Seconds that were fitted, and those to be judged.
-    draws : int
-        Draws of each pair.
-    seed : int
-        Seed of the draws, the same for each pair.
-
-    Returns
-    -------
-    pandas.DataFrame
-        One row a draw: ``judged``, ``source``, ``emissions``, ``draw``, ``ks``, ``acf_r2``,
-        ``energy_error_pct``, ``energy_error_signed_pct`` at the native step.
-    """
+    """Score every source of states with every kind of emissions on judged seconds."""
     _, taught = labelled(model, fitted)
     counts = np.bincount(taught.state, minlength=model.mixture.n_states + 1)
     run = open_run(judged.run)
@@ -171,87 +98,26 @@ def decompose(
 
 
 def decompose_split(model: StatesModel, parts: Split, draws: int, seed: int) -> pd.DataFrame:
-    """Decompose every judged part of a split; arguments and columns as `decompose`.
-
-    Parameters
-    ----------
-    model : StatesModel
-        Fitted on the split's fitting seconds.
-    parts : Split
-        What was fitted and what is judged.
-    draws, seed : int
-        As `decompose`.
-
-    Returns
-    -------
-    pandas.DataFrame
-        Part below part.
-    """
+    """Decompose every judged part of a split; arguments and columns as `decompose`."""
     tables = [decompose(model, parts.fit[0], judged, draws, seed) for judged in parts.judge]
     return pd.concat(tables, ignore_index=True)
 
 
 def with_states(parts: Split, n_states: int, seed: int) -> StatesModel:
-    """Fit a model with a stated number of states and logit transitions.
-
-    Parameters
-    ----------
-    parts : Split
-        What is fitted.
-    n_states : int
-        Number of states.
-    seed : int
-        Seed of the fit.
-
-    Returns
-    -------
-    StatesModel
-        The fitted model.
-    """
+    """Fit a model with a stated number of states and logit transitions."""
     part = parts.fit[0]
     cut = {"start_s": part.start_s, "stop_s": part.stop_s}
     return fit([open_run(part.run)], seed=seed, transitions="logit", n_states=n_states, **cut)
 
 
 def fitted_stretches(model: StatesModel, parts: Split) -> list[tuple[np.ndarray, np.ndarray]]:
-    """Cut the fitting seconds into unbroken stretches of labelled power above idle.
-
-    Parameters
-    ----------
-    model : StatesModel
-        Fitted on them.
-    parts : Split
-        What was fitted.
-
-    Returns
-    -------
-    list of tuple of numpy.ndarray
-        State (from 0) and power, watts, as `sitetrace.emissions.fit_emissions` takes them.
-    """
+    """Cut the fitting seconds into unbroken stretches of labelled power above idle."""
     frame, labels = labelled(model, parts.fit[0])
     return stretches(frame, labels, np.ones(len(frame), dtype=bool))
 
 
 def emission_scores(model: StatesModel, parts: Split, counts: list[int], seed: int) -> pd.DataFrame:
-    """Cross-validate free runs with each kind of emissions on the fitting seconds.
-
-    Parameters
-    ----------
-    model : StatesModel
-        Its server and idle power.
-    parts : Split
-        What is fitted, in blocks, and judged on the block left out.
-    counts : list of int
-        Numbers of states.
-    seed : int
-        Seed of mixtures and draws.
-
-    Returns
-    -------
-    pandas.DataFrame
-        One row a number of states and kind: ``n_states``, ``emissions``, ``ks``, ``acf_r2``,
-        ``energy_error_pct`` of `sitetrace.selection.cross_validate` with logit transitions.
-    """
+    """Cross-validate free runs with each kind of emissions on the fitting seconds."""
     frame, _ = labelled(model, parts.fit[0])
     rows = []
     for n_states in counts:

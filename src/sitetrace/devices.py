@@ -7,23 +7,7 @@ from sitetrace.files import InputError, read_json
 
 
 def device(hardware: str) -> dict:
-    """Look a GPU type up.
-
-    Parameters
-    ----------
-    hardware : str
-        Name as in ``run.json``: ``A100``, ``H100``, ``testbed``, or the full name of the device.
-
-    Returns
-    -------
-    dict
-        ``device``, ``tdp_w``, ``memory_bytes``, ``bandwidth_bytes_s``, ``peak_flop_s``.
-
-    Raises
-    ------
-    InputError
-        If the type is not in the table.
-    """
+    """Look a GPU type up."""
     devices = read_json(data_dir() / "devices.json")["devices"]
     for name, entry in devices.items():
         if hardware in (name, entry["device"]):

@@ -105,28 +105,7 @@ def _draw_quantiles(states: np.ndarray, quantile_w: np.ndarray, u: np.ndarray) -
 def fit_emissions(
     kind: str, stretches: list[tuple[np.ndarray, np.ndarray]], mixture: Mixture
 ) -> Emissions:
-    """Learn the power within states from labelled samples.
-
-    Parameters
-    ----------
-    kind : str
-        One of `KINDS`.
-    stretches : list of tuple of numpy.ndarray
-        Unbroken stretches of samples: labels (integers) and power (watts), both shape (n,).
-    mixture : Mixture
-        The states that the labels name.
-
-    Returns
-    -------
-    Emissions
-        With ``phi_k = clip(sum r_t r_(t+1) / sum r_t^2, 0, 0.99)`` over the maximal runs of state
-        k with at least five samples, ``r = p - mean_k``.
-
-    Notes
-    -----
-    The autoregression is that of the paper's repository (``gmm_bigru_v1``): a state with
-    ``phi`` below 0.3 draws independently.
-    """
+    """Learn the power within states from labelled samples."""
     upper, lower = np.zeros(mixture.n_states), np.zeros(mixture.n_states)
     pools: list[list[np.ndarray]] = [[] for _ in range(mixture.n_states)]
     for labels, power_w in stretches:

@@ -245,18 +245,7 @@ def _without_nan(values: dict) -> dict:
 
 
 def format_table(result: dict) -> str:
-    """Lay a result of `evaluate` out for the terminal.
-
-    Parameters
-    ----------
-    result : dict
-        As `evaluate` returns it.
-
-    Returns
-    -------
-    str
-        One line a score, one column a clock and span, spread over draws behind the sign ±.
-    """
+    """Lay a result of `evaluate` out for the terminal."""
     columns = [(clock, span) for clock in CLOCKS for span in SPANS]
     lines = [
         f"{result['n_draws']} draw(s), {100 * result['covered_share']:.1f}% of the samples "

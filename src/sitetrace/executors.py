@@ -21,25 +21,7 @@ Submit = Callable[..., Callable[[], Any]]
 
 @contextmanager
 def executor(workers: int, cluster: str | None) -> Iterator[Submit]:
-    """Open what work is given to.
-
-    Parameters
-    ----------
-    workers : int
-        Threads, where there is no cluster.
-    cluster : str or None
-        Address of a Dask scheduler.
-
-    Yields
-    ------
-    callable
-        Takes a function and its arguments; returns what waits for the result and gives it.
-
-    Raises
-    ------
-    InputError
-        If there are no workers.
-    """
+    """Open what work is given to."""
     if not 1 <= workers <= MOST_WORKERS:
         raise InputError(f"workers: {workers}: give 1 to {MOST_WORKERS}")
     if cluster is not None:

@@ -196,25 +196,7 @@ def export(
 
 
 def free_place(out: Path | str, folder: bool) -> Path:
-    """Refuse a place where the export would run over something else.
-
-    Parameters
-    ----------
-    out : Path or str
-        File or folder to be written.
-    folder : bool
-        Whether it is to be a folder: then nothing may be there but an empty one.
-
-    Returns
-    -------
-    Path
-        The same place.
-
-    Raises
-    ------
-    InputError
-        If there is no folder to hold it, or something is in the way.
-    """
+    """Refuse a place where the export would run over something else."""
     out = Path(out)
     if not out.parent.is_dir():
         raise InputError(f"{out}: no folder {out.parent}: make it first")
@@ -226,15 +208,7 @@ def free_place(out: Path | str, folder: bool) -> Path:
 
 
 def write_csv15(path: Path | str, part: Intervals) -> None:
-    """Write interval energy as CSV, units in the column names, provenance in ``<name>.json``.
-
-    Parameters
-    ----------
-    path : Path or str
-        The file.
-    part : Intervals
-        One unit.
-    """
+    """Write interval energy as CSV, units in the column names, provenance in ``<name>.json``."""
     path = Path(path)
     energy = part.energy_milliwh
     table = pd.DataFrame(
@@ -266,20 +240,7 @@ def _reactive(power_factor: float) -> float:
 
 
 def write_pandapower(path: Path | str, parts: list[Intervals], power_factor: float) -> None:
-    """Write what pandapower's ``DFData`` takes: one row a time step, columns in MW and Mvar.
-
-    ``DFData(pd.read_csv(path, index_col=0))`` makes the data source; a ``ConstControl`` with
-    ``profile_name="facility_p_mw"`` puts its values into a load's ``p_mw``.
-
-    Parameters
-    ----------
-    path : Path or str
-        The file.
-    parts : list of Intervals
-        Units, each a load.
-    power_factor : float
-        Lagging power factor of all loads.
-    """
+    """Write what pandapower's ``DFData`` takes: one row a time step, columns in MW and Mvar."""
     columns = {}
     for part in parts:
         columns[f"{part.unit}_p_mw"] = part.power_w / 1e6
@@ -289,18 +250,7 @@ def write_pandapower(path: Path | str, parts: list[Intervals], power_factor: flo
 
 
 def write_pypsa(path: Path | str, parts: list[Intervals]) -> None:
-    """Write a folder that PyPSA's ``Network.import_from_csv_folder`` reads.
-
-    Snapshots have no zone there: they are in UTC, the beginning of each interval; their weightings
-    are its hours.
-
-    Parameters
-    ----------
-    path : Path or str
-        The folder.
-    parts : list of Intervals
-        Units, each a load on the one bus ``site``; MW.
-    """
+    """Write a folder that PyPSA's ``Network.import_from_csv_folder`` reads."""
     first = parts[0]
     snapshots = first.begin.tz_convert("UTC").strftime("%Y-%m-%d %H:%M:%S")
     hours = first.step_s / 3600
@@ -321,26 +271,7 @@ def write_pypsa(path: Path | str, parts: list[Intervals]) -> None:
 
 
 def write_opendss(path: Path | str, part: Intervals, power_factor: float) -> None:
-    """Write a folder with a load shape in kW and the lines of OpenDSS that read it.
-
-    In daily mode OpenDSS counts a step before it solves, so that value i stands at the end of its
-    interval: hour i times the interval, the first not at 0. Ours is the mean from hour i - 1
-    intervals on, the same stretch of time.
-
-    Parameters
-    ----------
-    path : Path or str
-        The folder: ``site.csv``, one value a line, and ``site.dss``.
-    part : Intervals
-        One unit.
-    power_factor : float
-        Lagging power factor of the load.
-
-    Raises
-    ------
-    InputError
-        If the shape does not hold as many values as the lines say.
-    """
+    """Write a folder with a load shape in kW and the lines of OpenDSS that read it."""
     with replacing(path) as temporary:
         temporary.mkdir()
         shape = temporary / "site.csv"
@@ -353,20 +284,7 @@ def write_opendss(path: Path | str, part: Intervals, power_factor: float) -> Non
 
 
 def opendss_lines(part: Intervals, power_factor: float) -> str:
-    """Compose the lines of OpenDSS that define the shape and show a load that follows it.
-
-    Parameters
-    ----------
-    part : Intervals
-        One unit.
-    power_factor : float
-        Lagging power factor of the load.
-
-    Returns
-    -------
-    str
-        The lines; the load itself is commented out, as bus and voltage are the feeder's.
-    """
+    """Compose the lines of OpenDSS that define the shape and show a load that follows it."""
     peak_kw = part.power_w.max() / 1e3
     return (
         f"! {part.unit}, simulated: mean kW of {part.step_s} s, first interval begins "

@@ -65,15 +65,7 @@ class PueFunction(Part):
 
 @dataclass(frozen=True)
 class PueSteps:
-    """PUE that holds from one time to the next.
-
-    Parameters
-    ----------
-    time_s : numpy.ndarray
-        Begin of each value, seconds after second 0, rising; the first is not above 0.
-    pue : numpy.ndarray
-        Values.
-    """
+    """PUE that holds from one time to the next."""
 
     time_s: np.ndarray
     pue: np.ndarray
@@ -83,23 +75,7 @@ Pue = float | PueSteps | PueFunction
 
 
 def read_pue(path: Path | str) -> PueSteps:
-    """Read a PUE series (``time_s,pue``).
-
-    Parameters
-    ----------
-    path : Path or str
-        CSV file; seconds after second 0 of the simulation.
-
-    Returns
-    -------
-    PueSteps
-        The series.
-
-    Raises
-    ------
-    InputError
-        If times do not rise, second 0 is not covered or a value is no PUE; names the line.
-    """
+    """Read a PUE series (``time_s,pue``)."""
     table = read_table(path, ("time_s", "pue"))
     time_s, pue = table["time_s"].to_numpy(), table["pue"].to_numpy()
     if time_s[0] > 0:
@@ -116,43 +92,12 @@ def read_pue(path: Path | str) -> PueSteps:
 
 
 def resolve_pue(pue: float | PueFile | PueFunction, folder: Path | str) -> Pue:
-    """Read the file of a PUE where it is in one.
-
-    Parameters
-    ----------
-    pue : float, PueFile or PueFunction
-        As in a scenario.
-    folder : Path or str
-        Where the scenario lies.
-
-    Returns
-    -------
-    float, PueSteps or PueFunction
-        For `pue_series`.
-
-    Raises
-    ------
-    InputError
-        As `read_pue`.
-    """
+    """Read the file of a PUE where it is in one."""
     return read_pue(Path(folder) / pue.file) if isinstance(pue, PueFile) else pue
 
 
 def outdoor_c(temperature: Temperature, hour: np.ndarray) -> np.ndarray:
-    """Outdoor temperature by the hour.
-
-    Parameters
-    ----------
-    temperature : Temperature
-        Mean, swing and hottest hour.
-    hour : numpy.ndarray
-        Hours since some local midnight.
-
-    Returns
-    -------
-    numpy.ndarray
-        Degrees Celsius; the mean of a whole day is ``mean_c``.
-    """
+    """Outdoor temperature by the hour."""
     phase = 2 * np.pi * (np.asarray(hour) - temperature.hottest_hour) / DAY_H
     return temperature.mean_c + temperature.swing_c * np.cos(phase)
 
@@ -160,28 +105,7 @@ def outdoor_c(temperature: Temperature, hour: np.ndarray) -> np.ndarray:
 def pue_series(
     pue: Pue, time_s: np.ndarray, load_share: np.ndarray, start_hour: float = 0.0
 ) -> np.ndarray:
-    """Facility power over IT power in each bin.
-
-    A fixed part of cooling and distribution is spread over less IT power when the load is low, so
-    the function falls from ``idle`` at load 0 to ``full`` at load 1, in a line; each degree of
-    outdoor temperature above ``above_c`` adds ``per_c``.
-
-    Parameters
-    ----------
-    pue : float, PueSteps or PueFunction
-        As of `resolve_pue`.
-    time_s : numpy.ndarray
-        Begins of the bins, seconds after second 0.
-    load_share : numpy.ndarray
-        IT power over its nameplate; counted as 0 below 0 and as 1 above 1.
-    start_hour : float
-        Local hour of day of second 0.
-
-    Returns
-    -------
-    numpy.ndarray
-        One value a bin, 1 or more.
-    """
+    """Facility power over IT power in each bin."""
     time_s, share = np.asarray(time_s, dtype=float), np.asarray(load_share, dtype=float)
     if isinstance(pue, PueSteps):
         return pue.pue[np.searchsorted(pue.time_s, time_s, side="right") - 1]
@@ -195,18 +119,7 @@ def pue_series(
 
 
 def greatest_pue(pue: Pue) -> float:
-    """Bound that no value of `pue_series` exceeds.
-
-    Parameters
-    ----------
-    pue : float, PueSteps or PueFunction
-        As of `resolve_pue`.
-
-    Returns
-    -------
-    float
-        For the nameplate of the facility.
-    """
+    """Bound that no value of `pue_series` exceeds."""
     if isinstance(pue, PueSteps):
         return float(pue.pue.max())
     if not isinstance(pue, PueFunction):
@@ -217,22 +130,7 @@ def greatest_pue(pue: Pue) -> float:
 
 
 def non_gpu_law(given: ConstantWatts | LinearWatts | None, gpus: int) -> tuple[float, float]:
-    """Give base and slope of a server's power beside its GPUs; both add over servers.
-
-    Parameters
-    ----------
-    given : ConstantWatts, LinearWatts or None
-        As in a scenario; None: `sitetrace.nodes.default_non_gpu`.
-    gpus : int
-        GPUs of the server.
-
-    Returns
-    -------
-    base_w : float
-        Watts while the GPUs take none.
-    per_gpu_w : float
-        Watts more for each watt of the GPUs.
-    """
+    """Give base and slope of a server's power beside its GPUs; both add over servers."""
     if isinstance(given, ConstantWatts):
         return given.constant_w, 0.0
     if given is None:

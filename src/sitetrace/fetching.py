@@ -124,18 +124,7 @@ def _sha256(path: Path) -> str:
 
 
 def content_totals(path: Path) -> dict[str, float]:
-    """Rows and column sums of a table, where no digest of the original is known.
-
-    Parameters
-    ----------
-    path : Path
-        A power recording, a request log of vLLM's client, or any CSV with numbers.
-
-    Returns
-    -------
-    dict
-        ``rows`` and the sums (to 0.01) of watts, tokens or all numeric columns.
-    """
+    """Rows and column sums of a table, where no digest of the original is known."""
     import pandas as pd
 
     if path.suffix == ".json":

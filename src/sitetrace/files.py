@@ -24,23 +24,7 @@ class InputError(ValueError):
 
 @contextmanager
 def replacing(path: Path | str) -> Iterator[Path]:
-    """Write to a temporary name beside `path`, renamed only when all went well.
-
-    Parameters
-    ----------
-    path : Path or str
-        The file (or, for zarr, folder) to be written.
-
-    Yields
-    ------
-    Path
-        Temporary path with the same ending.
-
-    Raises
-    ------
-    InputError
-        If the place cannot be written.
-    """
+    """Write to a temporary name beside `path`, renamed only when all went well."""
     path = Path(path)
     try:
         with tempfile.TemporaryDirectory(
@@ -58,25 +42,7 @@ def replacing(path: Path | str) -> Iterator[Path]:
 
 
 def check_place(path: Path | str, endings: tuple[str, ...]) -> Path:
-    """Refuse a place that cannot hold what is to be written.
-
-    Parameters
-    ----------
-    path : Path or str
-        Output path.
-    endings : tuple of str
-        Known ones; ``.zarr`` is a folder.
-
-    Returns
-    -------
-    Path
-        The same path.
-
-    Raises
-    ------
-    InputError
-        If the ending is unknown, the folder is not there, or something else has the name.
-    """
+    """Refuse a place that cannot hold what is to be written."""
     path = Path(path)
     if path.suffix not in endings:
         raise InputError(f"{path}: unknown ending {path.suffix!r}: use one of {' '.join(endings)}")
@@ -91,23 +57,7 @@ def check_place(path: Path | str, endings: tuple[str, ...]) -> Path:
 
 
 def read_text_table(path: Path | str) -> pd.DataFrame:
-    """Read a CSV file as text, every cell as it stands there.
-
-    Parameters
-    ----------
-    path : Path or str
-        The CSV file; its first line names the columns.
-
-    Returns
-    -------
-    pandas.DataFrame
-        Columns of strings, rows in file order.
-
-    Raises
-    ------
-    InputError
-        If the file is missing, empty, no CSV, or has no row.
-    """
+    """Read a CSV file as text, every cell as it stands there."""
     path = Path(path)
     try:
         with warnings.catch_warnings():
@@ -135,25 +85,7 @@ def read_text_table(path: Path | str) -> pd.DataFrame:
 def read_table(
     path: Path | str, required: tuple[str, ...], optional: tuple[str, ...] = ()
 ) -> pd.DataFrame:
-    """Read the numeric columns of a CSV file, refusing whatever is not a finite number.
-
-    Parameters
-    ----------
-    path : Path or str
-        The CSV file.
-    required, optional : tuple of str
-        Columns that must and may be there; others are left out.
-
-    Returns
-    -------
-    pandas.DataFrame
-        Float columns, rows in file order.
-
-    Raises
-    ------
-    InputError
-        If the file is missing, empty, lacks a column or holds something else than numbers.
-    """
+    """Read the numeric columns of a CSV file, refusing whatever is not a finite number."""
     path = Path(path)
     table = read_text_table(path)
     missing = [name for name in required if name not in table.columns]
@@ -183,23 +115,7 @@ def _numbers(path: Path, texts: pd.Series) -> np.ndarray:
 
 
 def read_json(path: Path | str) -> dict:
-    """Read a JSON object.
-
-    Parameters
-    ----------
-    path : Path or str
-        The file.
-
-    Returns
-    -------
-    dict
-        Its content.
-
-    Raises
-    ------
-    InputError
-        If the file is missing, cut, or not an object.
-    """
+    """Read a JSON object."""
     try:
         content = json.loads(Path(path).read_text(encoding="utf-8"))
     except FileNotFoundError:
@@ -214,18 +130,7 @@ def read_json(path: Path | str) -> dict:
 
 
 def digest_of(paths: list[Path]) -> str:
-    """SHA-256 over the names and contents of files.
-
-    Parameters
-    ----------
-    paths : list of Path
-        Files, in a fixed order.
-
-    Returns
-    -------
-    str
-        64 hexadecimal digits, the same wherever the files lie.
-    """
+    """SHA-256 over the names and contents of files."""
     total = hashlib.sha256()
     for path in paths:
         total.update(path.name.encode() + b"\0" + hashlib.sha256(path.read_bytes()).digest())

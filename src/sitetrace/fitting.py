@@ -167,25 +167,7 @@ def _fit_quickly(runs: list[Run], kind: str) -> StatesModel | TimelineModel:
 
 
 def checked(runs: list[Run], kind: str) -> list[Run]:
-    """Refuse runs that cannot be fitted together.
-
-    Parameters
-    ----------
-    runs : list of Run
-        Candidates.
-    kind : str
-        As in `fit`: the kind ``states`` takes one configuration and one step.
-
-    Returns
-    -------
-    list of Run
-        The same runs.
-
-    Raises
-    ------
-    InputError
-        If runs or requests are missing, or configurations, GPU types or steps differ.
-    """
+    """Refuse runs that cannot be fitted together."""
     if not runs:
         raise InputError("runs: there is none: give one or more")
     first = runs[0]

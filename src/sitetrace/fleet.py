@@ -62,15 +62,7 @@ class Pool(Part):
 
 
 class Units(NamedTuple):
-    """Where each server stands, row by row and rack by rack.
-
-    Parameters
-    ----------
-    row, rack, server : numpy.ndarray
-        Row; rack within its row; server within its rack.
-    pool : numpy.ndarray
-        Place of its pool in the fleet.
-    """
+    """Where each server stands, row by row and rack by rack."""
 
     row: np.ndarray
     rack: np.ndarray
@@ -79,17 +71,7 @@ class Units(NamedTuple):
 
 
 class Filled(NamedTuple):
-    """A pool, its traffic, and the servers that it got.
-
-    Parameters
-    ----------
-    pool : Pool
-        As in the fleet.
-    traffic : one of the patterns of traffic
-        Its own, else that of the scenario.
-    servers : numpy.ndarray
-        Places in `Units`.
-    """
+    """A pool, its traffic, and the servers that it got."""
 
     pool: Pool
     traffic: Traffic
@@ -97,25 +79,7 @@ class Filled(NamedTuple):
 
 
 def fill(topology: Topology, fleet: tuple[Pool, ...]) -> np.ndarray:
-    """Give each server its pool: rows first, then counts in order, then the rest.
-
-    Parameters
-    ----------
-    topology : Topology
-        What there is.
-    fleet : tuple of Pool
-        What is to be placed.
-
-    Returns
-    -------
-    numpy.ndarray
-        Place in the fleet, for each server in order.
-
-    Raises
-    ------
-    Fault
-        Where the fleet does not fit the topology.
-    """
+    """Give each server its pool: rows first, then counts in order, then the rest."""
     of = np.full((topology.rows, topology.racks_per_row * topology.servers_per_rack), -1)
     names = [pool.name for pool in fleet]
     for place, pool in enumerate(fleet):
@@ -152,25 +116,7 @@ def fill(topology: Topology, fleet: tuple[Pool, ...]) -> np.ndarray:
 
 
 def resolve_model(name: str, folder: Path | str) -> Path:
-    """Find a model file.
-
-    Parameters
-    ----------
-    name : str
-        Path from `folder`, or the name of a shipped model.
-    folder : Path or str
-        Where the scenario lies.
-
-    Returns
-    -------
-    Path
-        For `sitetrace.load_model`.
-
-    Raises
-    ------
-    InputError
-        If there is neither.
-    """
+    """Find a model file."""
     for path in (Path(folder) / name, data_dir() / "models" / f"{name}.json"):
         if os.path.isfile(path):  # false for whatever is no name of a file
             return path

@@ -21,29 +21,7 @@ def bootstrap_interval(
     score: Callable[[np.ndarray, np.ndarray], float],
     rng: np.random.Generator,
 ) -> tuple[float, float]:
-    """95 % interval of a score from one pair of series, by a moving-block bootstrap over time.
-
-    Both series are cut into the same overlapping blocks of `BOOTSTRAP_BLOCK_S` and put together
-    again at random. It says how far the score would move on other seconds of the same run; it
-    knows nothing of other runs. The joints break autocorrelation at lags near the block length, and
-    a range that rests on few samples (NRMSE over idle ends) makes the interval wide.
-
-    Parameters
-    ----------
-    measured_w, generated_w : numpy.ndarray
-        Aligned power, watts, shape (n,).
-    dt_s : float
-        Step, seconds.
-    score : callable
-        ``score(measured_w, generated_w)``, such as `nrmse`.
-    rng : numpy.random.Generator
-        Source of randomness.
-
-    Returns
-    -------
-    tuple of float
-        2.5th and 97.5th percentile of the resampled scores.
-    """
+    """95 % interval of a score from one pair of series, by a moving-block bootstrap over time."""
     n = len(measured_w)
     block = min(max(int(BOOTSTRAP_BLOCK_S / dt_s + 0.5), 1), n)
     starts = rng.integers(0, n - block + 1, size=(BOOTSTRAP_DRAWS, -(-n // block)))

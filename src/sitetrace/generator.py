@@ -272,18 +272,7 @@ class StatesModel:
 
 
 def span_of(timeline: Timeline) -> tuple[float, float]:
-    """Find when the first request arrives and the last ends.
-
-    Parameters
-    ----------
-    timeline : Timeline
-        Served requests.
-
-    Returns
-    -------
-    tuple of float
-        Seconds.
-    """
+    """Find when the first request arrives and the last ends."""
     requests = timeline.requests
     return float(requests["arrival_s"].min()), float(requests["end_s"].max())
 
@@ -291,33 +280,7 @@ def span_of(timeline: Timeline) -> tuple[float, float]:
 def trace_clock(
     span_s: tuple[float, float], dt: Fraction, dt_s: float | None, lead_s: float, tail_s: float
 ) -> tuple[float, Fraction, int]:
-    """Set the clock of a trace, a whole number of output steps long.
-
-    Parameters
-    ----------
-    span_s : tuple of float
-        First arrival and last token, seconds.
-    dt : fractions.Fraction
-        Step of the model, seconds.
-    dt_s : float or None
-        Step of the trace, seconds; None for the model's own.
-    lead_s, tail_s : float
-        Seconds before the first arrival and after the last token.
-
-    Returns
-    -------
-    start_s : float
-        Begin of the first bin.
-    step : fractions.Fraction
-        Step of the trace, seconds.
-    n_bins : int
-        Number of bins of the model's step.
-
-    Raises
-    ------
-    InputError
-        If the step is no multiple of the model's or the span is absurd.
-    """
+    """Set the clock of a trace, a whole number of output steps long."""
     sound = dt_s is None or 0 < dt_s <= MAX_SPAN_S
     step = Fraction(str(dt_s)) if sound and dt_s is not None else dt
     if not sound or (step / dt).denominator != 1:
@@ -335,55 +298,20 @@ def trace_clock(
 
 
 def most_at_once(requests: pd.DataFrame) -> int:
-    """Count the requests in the system at its fullest moment.
-
-    Parameters
-    ----------
-    requests : pandas.DataFrame
-        ``arrival_s`` and ``end_s``.
-
-    Returns
-    -------
-    int
-        Arrived and not yet ended.
-    """
+    """Count the requests in the system at its fullest moment."""
     events = np.concatenate([requests["arrival_s"], requests["end_s"]])
     change = np.repeat([1, -1], len(requests))[np.argsort(events, kind="stable")]
     return int(np.cumsum(change).max())
 
 
 def busiest_rate(arrival_s: np.ndarray) -> float:
-    """Find the greatest arrival rate over half a minute.
-
-    Parameters
-    ----------
-    arrival_s : numpy.ndarray
-        Ascending arrivals, seconds, shape (n,).
-
-    Returns
-    -------
-    float
-        Requests a second.
-    """
+    """Find the greatest arrival rate over half a minute."""
     after = np.searchsorted(arrival_s, arrival_s + RATE_WINDOW_S, side="left")
     return float((after - np.arange(arrival_s.size)).max() / RATE_WINDOW_S)
 
 
 def load_warnings(fitted: dict, timeline: Timeline) -> list[str]:
-    """Say where requests leave what the model was fitted on, or what the server can take.
-
-    Parameters
-    ----------
-    fitted : dict
-        Greatest values that the model met while it was fitted.
-    timeline : Timeline
-        Requests simulated with the model's server.
-
-    Returns
-    -------
-    list of str
-        One line each; empty when all is well.
-    """
+    """Say where requests leave what the model was fitted on, or what the server can take."""
     requests, lines = timeline.requests, []
     seen = {
         "active": most_at_once(requests),

@@ -26,25 +26,7 @@ INT48 = 2**47 - 1
 
 
 def write_greenbutton(path: Path | str, part: Intervals) -> None:
-    """Write interval energy as Green Button XML.
-
-    Energy stands in whole milliwatt-hours (``powerOfTenMultiplier`` -3, ``uom`` 72), rounded so
-    that sums do not drift. Its quality is "projected": nothing here was metered. Entries are
-    dated with the end of the data and named by what made them, so that the same site gives the
-    same bytes.
-
-    Parameters
-    ----------
-    path : Path or str
-        The file.
-    part : Intervals
-        One unit.
-
-    Raises
-    ------
-    InputError
-        If a value is above what the standard's 48 bits hold, or the place cannot be written.
-    """
+    """Write interval energy as Green Button XML."""
     ElementTree.register_namespace("", ATOM)
     ElementTree.register_namespace("espi", ESPI)
     energy = part.energy_milliwh

@@ -16,23 +16,7 @@ from sitetrace.transitions import log_likelihood
 
 
 def labelled(model: StatesModel, runs: list[Run]) -> Labelled:
-    """Label recordings with a model's states, beside all features of the study.
-
-    Parameters
-    ----------
-    model : StatesModel
-        Its server, idle power and mixture.
-    runs : list of Run
-        Recordings.
-
-    Returns
-    -------
-    Labelled
-        All bins, recording below recording. What arrives or starts in a bin stands beside the
-        activity: ``arriving`` requests, ``input_arriving`` and ``output_arriving`` tokens,
-        ``log_input_arriving`` (ln(1 + tokens)), ``input_starting`` (tokens of requests that are
-        admitted).
-    """
+    """Label recordings with a model's states, beside all features of the study."""
     frame = prepare(runs, model.server, model.dt)
     events = pd.concat([_events(run, model) for run in runs], ignore_index=True)
     labels = label(frame, model.idle, model.mixture)
@@ -68,22 +52,7 @@ def _events(run: Run, model: StatesModel) -> pd.DataFrame:
 
 
 def cross_entropy(net: BiGRU, steps: Labelled, pieces: list[tuple[int, int, int]]) -> float:
-    """Mean of -ln P(state) over unbroken stretches, each a series of its own.
-
-    Parameters
-    ----------
-    net : BiGRU
-        Trained net.
-    steps : Labelled
-        States and features.
-    pieces : list of tuple of int
-        Stretches that judge.
-
-    Returns
-    -------
-    float
-        Nats a bin.
-    """
+    """Mean of -ln P(state) over unbroken stretches, each a series of its own."""
     total = n_bins = 0
     for _, begin, end in pieces:
         seen = (steps.previous[begin:end], steps.state[begin:end], np.ones(end - begin, dtype=bool))
@@ -93,20 +62,7 @@ def cross_entropy(net: BiGRU, steps: Labelled, pieces: list[tuple[int, int, int]
 
 
 def null_entropy(steps: Labelled, pieces: list[tuple[int, int, int]]) -> float:
-    """Entropy of the states' frequencies.
-
-    Parameters
-    ----------
-    steps : Labelled
-        States.
-    pieces : list of tuple of int
-        Stretches that judge.
-
-    Returns
-    -------
-    float
-        Nats a bin: no model without features can do better on these bins.
-    """
+    """Entropy of the states' frequencies."""
     from scipy.stats import entropy
 
     state = np.concatenate([steps.state[begin:end] for _, begin, end in pieces])

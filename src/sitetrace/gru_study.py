@@ -57,25 +57,7 @@ DRAWS = 1000
 
 
 def net_model(name: str, checkpoint: Path | None = None) -> StatesModel:
-    """Fit the model of a split anew with the paper's net as its transitions.
-
-    Parameters
-    ----------
-    name : str
-        A split with a shipped model.
-    checkpoint : Path, optional
-        As `sitetrace.fitting.fit`.
-
-    Returns
-    -------
-    StatesModel
-        Mixture, idle and server are those of the shipped model, so that only transitions differ.
-
-    Raises
-    ------
-    InputError
-        If the shipped model was fitted on other files than those at hand.
-    """
+    """Fit the model of a split anew with the paper's net as its transitions."""
     shipped = load_model(shipped_model(name))
     part, told = split(name).fit[0], shipped.provenance
     run = open_run(part.run)
@@ -89,18 +71,7 @@ def net_model(name: str, checkpoint: Path | None = None) -> StatesModel:
 
 
 def learning_points(data: str) -> range:
-    """Count the amounts of data of the learning curve.
-
-    Parameters
-    ----------
-    data : str
-        ``testbed`` or ``measured``.
-
-    Returns
-    -------
-    range
-        For `learning_curve`.
-    """
+    """Count the amounts of data of the learning curve."""
     return range(len(GROWING) if data == "testbed" else len(CUTS_S) + len(ADDED))
 
 
@@ -117,31 +88,7 @@ def _recordings(data: str, index: int, repeat: int) -> tuple[list[Run], list[Run
 
 
 def learning_curve(data: str, index: int, folder: Path | None = None) -> dict:
-    """Train the paper's net on one amount of data and judge it on recordings it never saw.
-
-    On the testbed recordings of one kind of load are added to each other; each repeat has its own.
-    Measured, all of Qwen3-8B on A100: the first seconds of the run at 4 requests/s, all of it, then
-    one run more each time, BurstGPT's load the last; the bursty run judges (arrivals and seconds
-    are new there, its prompts are not). The repeats differ in their seed alone, and with it in the
-    run that validates.
-
-    Parameters
-    ----------
-    data : str
-        ``testbed`` or ``measured``.
-    index : int
-        One of `learning_points`.
-    folder : Path, optional
-        Where checkpoints lie.
-
-    Returns
-    -------
-    dict
-        ``data``, ``recordings``; medians over repeats of ``seconds`` (of fitting data, those that
-        validate included), ``train_nats`` (on the bins that taught), ``held_out_nats``,
-        ``null_nats`` and ``best_epoch``; ``held_out_low``, ``held_out_high``: least and greatest of
-        the repeats; ``repeats``.
-    """
+    """Train the paper's net on one amount of data and judge it on recordings it never saw."""
     model = load_model(shipped_model(LABELS_FROM[data]))
     rows = []
     for repeat in range(REPEATS):
@@ -163,37 +110,14 @@ def learning_curve(data: str, index: int, folder: Path | None = None) -> dict:
 
 
 def study_runs(data: str) -> list[Run]:
-    """Open the recordings of the feature study, each of which judges once.
-
-    Parameters
-    ----------
-    data : str
-        ``testbed`` or ``measured``.
-
-    Returns
-    -------
-    list of Run
-        Of the testbed six of other seeds; measured: the four of Qwen3-8B on A100 with prompts
-        of ShareGPT, as the paper's are.
-    """
+    """Open the recordings of the feature study, each of which judges once."""
     if data == "testbed":
         return [testbed.run("poisson", BLOCK + i) for i in range(STUDY_RECORDINGS)]
     return [open_run(A100 + name) for name in SHAREGPT]
 
 
 def sources(data: str) -> list[dict]:
-    """Name the recordings that any net of this study has seen or was judged on.
-
-    Parameters
-    ----------
-    data : str
-        ``testbed`` or ``measured``.
-
-    Returns
-    -------
-    list of dict
-        ``name`` and ``sha256`` of each, once.
-    """
+    """Name the recordings that any net of this study has seen or was judged on."""
     if data == "measured":
         named = {A100 + name: open_run(A100 + name) for name in dict.fromkeys((*ADDED, *SHAREGPT))}
     else:
@@ -204,24 +128,7 @@ def sources(data: str) -> list[dict]:
 
 
 def sufficiency(data: str, epochs: str, folder: Path | None = None) -> pd.DataFrame:
-    """Redo the paper's feature study, leaving out one recording after the other.
-
-    Parameters
-    ----------
-    data : str
-        ``testbed`` or ``measured``.
-    epochs : str
-        ``1``, as theirs, or ``trained``: until the validation loss no longer falls.
-    folder : Path, optional
-        Where checkpoints lie.
-
-    Returns
-    -------
-    pandas.DataFrame
-        One row a set of features: medians over the recordings left out of ``ce_nats``,
-        ``null_nats``, ``ir`` = 1 - CE/CE_null and ``relative`` = (CE_null - CE)/(CE_null - CE of
-        F6); ``ir_low``, ``ir_high``: 95% bootstrap interval over recordings; ``recordings``.
-    """
+    """Redo the paper's feature study, leaving out one recording after the other."""
     steps = labelled(load_model(shipped_model(LABELS_FROM[data])), study_runs(data))
     n_runs = steps.pieces[-1][0] + 1
     limits = {"hidden": STUDY_HIDDEN} | ({"epochs": 1} if epochs == "1" else {})

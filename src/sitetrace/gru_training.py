@@ -32,21 +32,7 @@ Series = tuple[np.ndarray, np.ndarray]
 
 
 def hold_out(pieces: tuple[Piece, ...], seed: int) -> tuple[list[Piece], list[Piece]]:
-    """Split unbroken stretches into those that teach and those that validate.
-
-    Parameters
-    ----------
-    pieces : tuple of tuple of int
-        For each stretch: number of its recording, first row, row after the last.
-    seed : int
-        Seed of the permutation of recordings.
-
-    Returns
-    -------
-    fitting, validation : list of tuple of int
-        By whole recording where there are several: the last 15% of a permutation, at least one,
-        validate. Of a single recording the last fifth of its rows does.
-    """
+    """Split unbroken stretches into those that teach and those that validate."""
     recordings = sorted({recording for recording, _, _ in pieces})
     if len(recordings) > 1:
         order = np.random.default_rng(seed).permutation(recordings)
@@ -73,39 +59,7 @@ def train(
     epochs: int = MOST_EPOCHS,
     checkpoint: Path | str | None = None,
 ) -> tuple[dict[str, np.ndarray], dict]:
-    """Train a net until its validation loss no longer falls.
-
-    Nothing is drawn after the first weights, so that the state of training is whole without a
-    generator: training that was killed and goes on from its checkpoint ends in the same bytes.
-
-    Parameters
-    ----------
-    series, held_out : list of tuple of numpy.ndarray
-        Standardised features, shape (bins, columns), and states, shape (bins,), of each unbroken
-        series to fit and to validate on.
-    n_states : int
-        Number of states.
-    seed : int
-        Seed of the first weights.
-    hidden : int
-        Size of the state of each direction.
-    epochs : int
-        Most epochs.
-    checkpoint : Path or str, optional
-        File from which training goes on, and to which it is saved every few epochs.
-
-    Returns
-    -------
-    weights : dict of str to numpy.ndarray
-        As the fields of `sitetrace.bigru.BiGRU`.
-    history : dict
-        ``best_epoch`` (from 1), ``train_nats`` and ``held_out_nats`` by epoch.
-
-    Raises
-    ------
-    InputError
-        If torch is not installed, or the checkpoint is of another training.
-    """
+    """Train a net until its validation loss no longer falls."""
     with _deterministic(seed) as torch:
         setting = _fingerprint(series, held_out, n_states, seed, hidden, epochs)
         state = _State(torch, len(series[0][0][0]), hidden, n_states)
@@ -241,18 +195,7 @@ def _mean(part: list[tuple[float, int]]) -> float:
 
 
 def require_torch() -> Any:  # noqa: ANN401
-    """Import torch, or say how to get it.
-
-    Returns
-    -------
-    module
-        torch.
-
-    Raises
-    ------
-    InputError
-        If it is not installed.
-    """
+    """Import torch, or say how to get it."""
     try:
         import torch
     except ImportError:

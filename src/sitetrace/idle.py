@@ -80,20 +80,7 @@ class Idle:
 
 
 def check_idle(idle_w: float, most_w: float) -> None:
-    """Refuse an idle power that no idle board of a model's kind can have.
-
-    Parameters
-    ----------
-    idle_w : float
-        Watts.
-    most_w : float
-        Its power under full load, watts.
-
-    Raises
-    ------
-    InputError
-        If it is not below.
-    """
+    """Refuse an idle power that no idle board of a model's kind can have."""
     if not 0 <= idle_w < most_w:
         raise InputError(
             f"idle_w: {idle_w:g} W: give 0 or more, and less than the {most_w:.0f} W of full load"
@@ -101,22 +88,7 @@ def check_idle(idle_w: float, most_w: float) -> None:
 
 
 def fit_idle(power_w: np.ndarray, before_load: np.ndarray, quiet_for_s: np.ndarray) -> Idle:
-    """Learn the idle power of a board from its recordings.
-
-    Parameters
-    ----------
-    power_w : numpy.ndarray
-        Samples, watts, shape (n,).
-    before_load : numpy.ndarray
-        Which samples lie before the first request, booleans, shape (n,).
-    quiet_for_s : numpy.ndarray
-        Seconds since the engine's last work, shape (n,).
-
-    Returns
-    -------
-    Idle
-        Where no sample lies before load, the lowest hundredth of all stands for idle.
-    """
+    """Learn the idle power of a board from its recordings."""
     lowest = float(np.quantile(power_w, 0.01))
     mean_w = float(np.median(power_w[before_load])) if before_load.sum() >= 8 else lowest
     loaded = power_w[~before_load]

@@ -22,31 +22,12 @@ RUN_S = 600.0
 
 
 def implied_share(mixture_w: float, training_w: float, idle_w: float) -> float:
-    """Share of idle samples that lowers the mean of a mixture to another.
-
-    Parameters
-    ----------
-    mixture_w, training_w, idle_w : float
-        Mean of the mixture, mean with idle put back, idle power, watts.
-
-    Returns
-    -------
-    float
-        ``(mixture - training) / (mixture - idle)``.
-    """
+    """Share of idle samples that lowers the mean of a mixture to another."""
     return (mixture_w - training_w) / (mixture_w - idle_w)
 
 
 def published_ends() -> pd.DataFrame:
-    """Idle share that would explain each published mixture, and the spread that it predicts.
-
-    Returns
-    -------
-    pandas.DataFrame
-        One row a configuration: ``config``, ``main``, ``gap_pct`` of the means, ``share_pct`` of
-        samples, ``idle_s`` (the share of ten minutes), ``lowest_pct`` (weight of the lowest
-        state), ``sd_w`` as published, ``mixture_sd_w``, ``restored_sd_w`` with idle put back.
-    """
+    """Idle share that would explain each published mixture, and the spread that it predicts."""
     states, known = read_paper_table("mixtures"), read_paper_table("configurations")
     deviation = known.set_index("config")["power_std_w"]
     rows = []
@@ -69,18 +50,7 @@ def published_ends() -> pd.DataFrame:
 
 
 def spread_errors(ends: pd.DataFrame) -> pd.DataFrame:
-    """How far two explanations miss the published standard deviations.
-
-    Parameters
-    ----------
-    ends : pandas.DataFrame
-        Rows of `published_ends`.
-
-    Returns
-    -------
-    pandas.DataFrame
-        Columns ``explanation``, ``median_pct``, ``greatest_pct``: absolute errors.
-    """
+    """How far two explanations miss the published standard deviations."""
     columns = {"mixture as published": "mixture_sd_w", "idle ends put back": "restored_sd_w"}
     rows = []
     for name, column in columns.items():
@@ -90,25 +60,7 @@ def spread_errors(ends: pd.DataFrame) -> pd.DataFrame:
 
 
 def own_ends(run: Run, n_states: int, seed: int) -> dict[str, float]:
-    """Fit mixtures to a recording with and without its idle ends.
-
-    Parameters
-    ----------
-    run : Run
-        Recording with requests and a known end of its last token.
-    n_states : int
-        Number of states of both mixtures.
-    seed : int
-        Seed of the mixtures.
-
-    Returns
-    -------
-    dict of str to float
-        ``whole_gap_pct`` and ``busy_gap_pct``: mean of the mixture above the mean of the whole
-        recording, fitted to all samples and to those between first arrival and last token;
-        ``share_pct`` of samples outside; ``implied_pct``, the share that the gap and the idle
-        power before load imply.
-    """
+    """Fit mixtures to a recording with and without its idle ends."""
     power_w = run.samples["power_w"].to_numpy()
     begin, end, _ = run.busy_span()
     busy = run.samples["time_s"].between(begin, end).to_numpy()

@@ -13,22 +13,7 @@ SHUFFLES = 40
 
 
 def given_active(frame: pd.DataFrame, state: np.ndarray) -> tuple[pd.DataFrame, pd.Series]:
-    """Distribution of the state at each number of active requests.
-
-    Parameters
-    ----------
-    frame : pandas.DataFrame
-        Prepared samples.
-    state : numpy.ndarray
-        Labels, integers, shape (n,).
-
-    Returns
-    -------
-    share : pandas.DataFrame
-        A row a state, a column a number of active requests; columns sum to 1.
-    samples : pandas.Series
-        Samples by number of active requests.
-    """
+    """Distribution of the state at each number of active requests."""
     active = frame["active"].astype(int)
     share = pd.crosstab(state, active, normalize="columns")
     share = share.reindex(columns=range(active.min(), active.max() + 1))
@@ -36,28 +21,7 @@ def given_active(frame: pd.DataFrame, state: np.ndarray) -> tuple[pd.DataFrame, 
 
 
 def information(frame: pd.DataFrame, state: np.ndarray, seed: int) -> pd.DataFrame:
-    """Share of the state's entropy that activity explains, I(x; z)/H(z), by the plug-in estimate.
-
-    Each feature is cut into 20 bins of equal width, as the paper's study has 20 bins. The
-    estimate is too high by nature, since in few samples chance makes tables uneven; two
-    references say how high: labels in random order, and labels shifted in time against the
-    activity, which keeps the memory of both.
-
-    Parameters
-    ----------
-    frame : pandas.DataFrame
-        Prepared samples.
-    state : numpy.ndarray
-        Labels, integers, shape (n,).
-    seed : int
-        Seed of the shuffles and shifts.
-
-    Returns
-    -------
-    pandas.DataFrame
-        ``features`` (A, dA, F2 = both), ``plug_in``, ``shuffled``, ``shifted`` (means over 40
-        draws) and ``above_chance``, plug-in less shuffled.
-    """
+    """Share of the state's entropy that activity explains, I(x; z)/H(z), plug-in estimate."""
     rows = []
     for name, columns in SETS.items():
         rng = np.random.default_rng(seed)

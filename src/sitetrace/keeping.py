@@ -27,50 +27,17 @@ class Keep(Part):
 
 
 def exact(number: float) -> Fraction:
-    """Take a number as it is written, so that 0.1 is a tenth.
-
-    Parameters
-    ----------
-    number : float
-        Finite.
-
-    Returns
-    -------
-    Fraction
-        The shortest decimal that reads as this number.
-    """
+    """Take a number as it is written, so that 0.1 is a tenth."""
     return Fraction(repr(float(number)))
 
 
 def span_s(hours: float) -> Fraction:
-    """Take a duration to the microsecond, so that a third of an hour is 1200 s.
-
-    Parameters
-    ----------
-    hours : float
-        Hours.
-
-    Returns
-    -------
-    Fraction
-        Seconds.
-    """
+    """Take a duration to the microsecond, so that a third of an hour is 1200 s."""
     return Fraction(round(3_600_000_000 * exact(hours)), 1_000_000)
 
 
 def usual_keep(given: dict) -> tuple[Keep, ...]:
-    """Keep site, rows and racks each second, where seconds fit, else at the step.
-
-    Parameters
-    ----------
-    given : dict
-        What a scenario says of its step, chunk and hours, as far as it is sound.
-
-    Returns
-    -------
-    tuple of Keep
-        One entry.
-    """
+    """Keep site, rows and racks each second, where seconds fit, else at the step."""
     lengths = [exact(given.get("chunk_s", 7200.0)), span_s(given.get("hours", 24.0))]
     step_s = given.get("step_s", 0.25)
     fits = 1 % exact(step_s) == 0 and all(length % 1 == 0 for length in lengths)
@@ -78,20 +45,7 @@ def usual_keep(given: dict) -> tuple[Keep, ...]:
 
 
 def check_steps(hours: float, step_s: float, chunk_s: float, keep: tuple[Keep, ...]) -> None:
-    """See to it that duration, chunks and steps are whole multiples where they must be.
-
-    Parameters
-    ----------
-    hours, step_s, chunk_s : float
-        Duration, step and chunk of the simulation.
-    keep : tuple of Keep
-        What is stored.
-
-    Raises
-    ------
-    Fault
-        At the key that does not fit.
-    """
+    """See to it that duration, chunks and steps are whole multiples where they must be."""
     step, chunk, span = exact(step_s), exact(chunk_s), span_s(hours)
     if (step * 1_000_000) % 1:
         raise Fault(("step_s",), f"{step_s:.12g} s are no whole number of microseconds: round it")

@@ -10,18 +10,7 @@ HEAD = "| key | what | value | if left out |\n| --- | --- | --- | --- |"
 
 
 def key_tables(settings: type[Part]) -> str:
-    """Describe every key of settings.
-
-    Parameters
-    ----------
-    settings : type
-        The model at the top.
-
-    Returns
-    -------
-    str
-        Markdown: one table for each kind of mapping.
-    """
+    """Describe every key of settings."""
     told: dict[type[Part], str] = {}
     _tell("", settings, told)
     return "\n\n".join(_table(title, part) for part, title in told.items())

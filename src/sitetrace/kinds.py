@@ -26,27 +26,7 @@ MARGIN_S = 2.0
 def choose_kind(
     runs: list[Run], fit_half: Callable[[list[Run], str], StatesModel | TimelineModel], seed: int
 ) -> tuple[str, list[dict], str]:
-    """Fit both kinds on one half of the runs' time and judge them on the other, both ways.
-
-    Parameters
-    ----------
-    runs : list of Run
-        Fitting runs, cut and checked.
-    fit_half : callable
-        Fits runs with a kind.
-    seed : int
-        Seed of the draws.
-
-    Returns
-    -------
-    kind : str
-        The kind with the lower loss; ``timeline`` where the runs are too short to be halved.
-    table : list of dict
-        Per kind: ``ks``, ``acf_r2``, ``energy_error_pct``, ``nrmse`` (of one second), medians over
-        runs and draws, and ``loss``, their sum in units of what is aimed at.
-    because : str
-        The reason in one line.
-    """
+    """Fit both kinds on one half of the runs' time and judge them on the other, both ways."""
     middles = [_middle_s(run) for run in runs]
     try:
         sides = [
@@ -118,24 +98,7 @@ def _scores(
 def printed(
     model: StatesModel | TimelineModel, run: Run, draws: int, rng: np.random.Generator
 ) -> list[PowerTrace]:
-    """Generate what a run's meter would print, on the run's clock and with its idle power.
-
-    Parameters
-    ----------
-    model : StatesModel or TimelineModel
-        A fitted model.
-    run : Run
-        Recording to be judged on; of its power only the idle before load is used.
-    draws : int
-        Number of independent draws.
-    rng : numpy.random.Generator
-        Source of randomness.
-
-    Returns
-    -------
-    list of PowerTrace
-        From before the first sample to after the last.
-    """
+    """Generate what a run's meter would print, on the run's clock and with its idle power."""
     times, arrivals = run.samples["time_s"], run.requests["arrival_s"]
     timeline = simulate(run.requests, model.server, rng)
     lead_s = max(float(arrivals.iloc[0] - times.iloc[0]) + MARGIN_S, MARGIN_S)

@@ -18,20 +18,7 @@ INSIDE, APART = "idle inside", "idle apart"
 
 
 def reference(twin: str, run: Run) -> Mixture:
-    """Take the mixture that a recording's states are held against.
-
-    Parameters
-    ----------
-    twin : str
-        A configuration of the paper; empty for a run of the testbed, whose states are known.
-    run : Run
-        The recording.
-
-    Returns
-    -------
-    Mixture
-        The published states, or the true ones with their shares of the recording's bins.
-    """
+    """Take the mixture that a recording's states are held against."""
     if twin:
         return published_mixture(read_paper_table("mixtures"), twin)
     truth = Testbed()
@@ -42,40 +29,14 @@ def reference(twin: str, run: Run) -> Mixture:
 
 
 def above(mixture: Mixture, power_w: float) -> Mixture:
-    """Keep the states above a power, their weights made to sum to one again.
-
-    Parameters
-    ----------
-    mixture : Mixture
-        The states.
-    power_w : float
-        Such as the upper end of idle, watts.
-
-    Returns
-    -------
-    Mixture
-        The states whose mean is greater.
-    """
+    """Keep the states above a power, their weights made to sum to one again."""
     keep = mixture.mean_w > power_w
     weight = mixture.weight[keep]
     return Mixture(mixture.mean_w[keep], mixture.sigma_w[keep], weight / weight.sum())
 
 
 def distance(power_w: np.ndarray, mixture: Mixture) -> float:
-    """Kolmogorov-Smirnov distance of samples to a mixture.
-
-    Parameters
-    ----------
-    power_w : numpy.ndarray
-        Samples, watts.
-    mixture : Mixture
-        The states.
-
-    Returns
-    -------
-    float
-        Greatest difference of the two distribution functions.
-    """
+    """Kolmogorov-Smirnov distance of samples to a mixture."""
     from scipy.stats import kstest, norm
 
     def cdf(values_w: np.ndarray) -> np.ndarray:
@@ -86,22 +47,7 @@ def distance(power_w: np.ndarray, mixture: Mixture) -> float:
 
 
 def distances(frame: pd.DataFrame, idle: Idle, known: Mixture) -> dict[str, float]:
-    """Kolmogorov-Smirnov distance of a recording to a mixture, with and without idle.
-
-    Parameters
-    ----------
-    frame : pandas.DataFrame
-        Prepared samples.
-    idle : Idle
-        Idle power of the board.
-    known : Mixture
-        From `reference`; its states within the band of idle count as idle.
-
-    Returns
-    -------
-    dict of str to float
-        ``idle inside`` and ``idle apart``.
-    """
+    """Kolmogorov-Smirnov distance of a recording to a mixture, with and without idle."""
     power_w = frame["power_w"].to_numpy()
     working = power_w[usable(frame, idle)[1]]
     return {
@@ -111,18 +57,7 @@ def distances(frame: pd.DataFrame, idle: Idle, known: Mixture) -> dict[str, floa
 
 
 def side_by_side(fitted: Mixture, known: Mixture) -> pd.DataFrame:
-    """List two mixtures of equally many states, rank by rank.
-
-    Parameters
-    ----------
-    fitted, known : Mixture
-        The recording's and the one it is held against.
-
-    Returns
-    -------
-    pandas.DataFrame
-        ``state``; mean, sigma (W) and weight of either; ``difference_w`` of the means.
-    """
+    """List two mixtures of equally many states, rank by rank."""
     columns = {"state": np.arange(fitted.n_states)}
     for name, mixture in (("fitted", fitted), ("known", known)):
         columns |= {f"{name}_mean_w": mixture.mean_w, f"{name}_sigma_w": mixture.sigma_w}

@@ -28,61 +28,21 @@ VERDICTS = (
 
 
 def all_records(folder: Path | str | None = None) -> dict[str, list[dict]]:
-    """Read the records of all pages.
-
-    Parameters
-    ----------
-    folder : Path or str, optional
-        Folder of one JSON file a page. By default the one that the environment variable
-        ``SITETRACE_ALL_RECORDS`` names, as set while the book is built, else the records of the
-        measured pages that the project keeps.
-
-    Returns
-    -------
-    dict of str to list of dict
-        Records by the page that made them, in the order of its name.
-    """
+    """Read the records of all pages."""
     kept = data_dir() / "records"
     folder = Path(folder or os.environ.get("SITETRACE_ALL_RECORDS") or kept)
     return {path.stem: read_records(path) for path in sorted(folder.glob("*.json"))}
 
 
 def chapter_of(page: str) -> str:
-    """Name the chapter that a page belongs to.
-
-    Parameters
-    ----------
-    page : str
-        Slug of a page, such as ``states-measured``.
-
-    Returns
-    -------
-    str
-        Slug of the chapter, such as ``states``.
-    """
+    """Name the chapter that a page belongs to."""
     for source in SOURCES:
         page = page.removesuffix(source)
     return page
 
 
 def ledger(records_by_page: dict[str, list[dict]], written: set[str]) -> pd.DataFrame:
-    """Put beside every number of the paper what was found.
-
-    Parameters
-    ----------
-    records_by_page : dict of str to list of dict
-        Records by the page that made them.
-    written : set of str
-        Slugs of the chapters that are there.
-
-    Returns
-    -------
-    pandas.DataFrame
-        One row a claim and answer, at least one for each claim, in the order of the claims, and
-        within one the answers on measured data first. The columns of `sitetrace.claims.claims`
-        and ``claim``; ``ours``, ``low``, ``high``, ``data``, ``dataset``, ``page`` (empty without
-        an answer); ``verdict``, one of `VERDICTS`; ``why``, where there is no result on hardware.
-    """
+    """Put beside every number of the paper what was found."""
     answers: dict[str, list[dict]] = {}
     for page, rows in records_by_page.items():
         for row in rows:
@@ -126,55 +86,19 @@ def _unanswered(claim: pd.Series, written: set[str]) -> tuple[str, str]:
 
 
 def first_answers(table: pd.DataFrame) -> pd.DataFrame:
-    """Keep one row a claim, the first.
-
-    Parameters
-    ----------
-    table : pandas.DataFrame
-        From `ledger`.
-
-    Returns
-    -------
-    pandas.DataFrame
-        As many rows as there are claims.
-    """
+    """Keep one row a claim, the first."""
     return table.drop_duplicates("claim")
 
 
 def tally(table: pd.DataFrame, by: str) -> pd.DataFrame:
-    """Count claims by verdict.
-
-    Parameters
-    ----------
-    table : pandas.DataFrame
-        From `ledger`.
-    by : str
-        Column that makes the rows, such as ``section`` or ``chapter``.
-
-    Returns
-    -------
-    pandas.DataFrame
-        A row each value of `by`, as they come, and a column each verdict that occurs, in the order
-        of `VERDICTS`; every claim counts once, with its first answer.
-    """
+    """Count claims by verdict."""
     first = first_answers(table)
     counts = pd.crosstab(first[by], first["verdict"]).loc[first[by].unique()]
     return counts[[verdict for verdict in VERDICTS if verdict in counts]]
 
 
 def beside_claims(records_by_page: dict[str, list[dict]]) -> list[dict]:
-    """List what the pages found that answers no single number of the paper.
-
-    Parameters
-    ----------
-    records_by_page : dict of str to list of dict
-        Records by the page that made them.
-
-    Returns
-    -------
-    list of dict
-        The records, each with its ``page``.
-    """
+    """List what the pages found that answers no single number of the paper."""
     return [
         row | {"page": page}
         for page, given in records_by_page.items()

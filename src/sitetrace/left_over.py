@@ -26,26 +26,7 @@ def left_over(
     power_w: np.ndarray,
     phase_s: float = 0.0,
 ) -> pd.DataFrame:
-    """Take the expected reading from readings.
-
-    Parameters
-    ----------
-    model : TimelineModel
-        On the board of the readings.
-    timeline : Timeline
-        What its engine does.
-    time_s, power_w : numpy.ndarray
-        When readings were printed (s) and their power (W), shape (n,).
-    phase_s : float
-        For drawn readings of a glimpse: the step of the sampling clock, whose phase they draw too.
-
-    Returns
-    -------
-    pandas.DataFrame
-        ``time_s``; ``left_w``, watts; ``regime``: ``prefill`` where a reading is likely to have
-        seen some, ``idle`` and ``decode`` where all that it may have seen is of that kind, and
-        ``edge`` between these.
-    """
+    """Take the expected reading from readings."""
     given, ages = (timeline, model.surface, model.meter), ages_s(model.meter, phase_s)
     seen = np.array([seen_w(*given, time_s - age) for age in ages])
     expected_w, busy = seen[:, 0].mean(axis=0), seen[:, 1]
@@ -62,21 +43,7 @@ def left_over(
 
 
 def by_regime(left: pd.DataFrame) -> pd.DataFrame:
-    """Spread and memory of what is left over in each regime.
-
-    Parameters
-    ----------
-    left : pandas.DataFrame
-        Result of `left_over` of successive readings.
-
-    Returns
-    -------
-    pandas.DataFrame
-        ``regime``, ``readings``, ``mean [W]``; ``sd [W]``; ``sd, middle [W]``, from the median
-        absolute deviation; ``outliers``, the share beyond four of these from the median; and
-        ``autocorrelation`` from one reading to the next of the same regime, outliers left out.
-        NaN below twenty readings or pairs.
-    """
+    """Spread and memory of what is left over in each regime."""
     left_w, regime = left["left_w"].to_numpy(), left["regime"].to_numpy()
     rows = [{"regime": name} | _spread(left_w, regime == name) for name in REGIMES]
     return pd.DataFrame(rows).reindex(columns=COLUMNS)
@@ -103,19 +70,6 @@ def _spread(left_w: np.ndarray, inside: np.ndarray) -> dict[str, float]:
 
 
 def busy_memory(left: pd.DataFrame, lags: int) -> np.ndarray:
-    """Autocorrelation of what is left over from the first reading at work to the last.
-
-    Parameters
-    ----------
-    left : pandas.DataFrame
-        Result of `left_over`.
-    lags : int
-        Greatest lag, readings.
-
-    Returns
-    -------
-    numpy.ndarray
-        Of lags 1 to `lags`, shape (lags,).
-    """
+    """Autocorrelation of what is left over from the first reading at work to the last."""
     work = np.flatnonzero(left["regime"] != "idle")
     return acf(left["left_w"].to_numpy()[work[0] : work[-1] + 1], lags)

@@ -25,22 +25,7 @@ FIRST_ROOM = 16
 
 @njit(cache=True, error_model="numpy")
 def segment_joules(segments, surface, state, bins, dt_s):
-    """Put the energy above idle of one server's segments into bins, going on from a state.
-
-    Parameters
-    ----------
-    segments : numpy.ndarray
-        As `sitetrace.stepping.run_until` gives them, shape (n, 7).
-    surface : numpy.ndarray
-        Fields of a `sitetrace.surface.Surface` in the order of the places above, shape (9,).
-    state : numpy.ndarray
-        Warmth, end of the last work (s), energy above the board's limit (J), and three for
-        `bin_power`, shape (6,), changed in place.
-    bins : tuple of numpy.ndarray
-        Joules, busy seconds and end of the last work by bin, changed in place.
-    dt_s : float
-        Length of a bin, seconds.
-    """
+    """Put the energy above idle of one server's segments into bins, going on from a state."""
     joules, busy_s, stop_s = bins
     room_j = max(surface[PREFILL] - surface[LIMIT], 0.0) * LIMIT_S
     for i in range(len(segments)):
@@ -77,30 +62,7 @@ def segment_joules(segments, surface, state, bins, dt_s):
 
 @njit(cache=True, error_model="numpy")
 def bin_power(b, bins, normals, state, board, dt_s):
-    """Tell a server's power in a bin whose work is complete: energy, idle, afterglow, noise.
-
-    Parameters
-    ----------
-    b : int
-        The bin; each in turn.
-    bins : tuple of numpy.ndarray
-        As `segment_joules` fills them.
-    normals : numpy.ndarray
-        Standard normal numbers, one a bin.
-    state : numpy.ndarray
-        As `segment_joules`; extra power after work, noise and warmth by bin are changed in place.
-    board : numpy.ndarray
-        Idle power, extra power just after work (W), time constant of its decay (s), deviation of
-        noise without and at work (W), autocorrelation of noise, extra idle power of a warm board
-        (W), shape (7,).
-    dt_s : float
-        Length of a bin, seconds.
-
-    Returns
-    -------
-    float
-        Mean watts.
-    """
+    """Tell a server's power in a bin whose work is complete: energy, idle, afterglow, noise."""
     joules, busy_s, stop_s = bins
     state[GLOW] *= np.exp(-dt_s / board[2])
     if busy_s[b] > 0.0:
@@ -115,32 +77,7 @@ def bin_power(b, bins, normals, state, board, dt_s):
 
 @njit(cache=True, error_model="numpy")
 def command(k, per_tick, power_w, plan, curve, loop, trim):
-    """Decide where the lever is to stand: by the static curve, trimmed by an integral.
-
-    Parameters
-    ----------
-    k : int
-        The tick that begins.
-    per_tick : int
-        Bins of a tick.
-    power_w : numpy.ndarray
-        Row power by bin, complete up to the tick's begin.
-    plan : numpy.ndarray
-        Set-point (W; NaN: none) and watts to be shed by plan, by tick, shape (ticks, 2).
-    curve : tuple of numpy.ndarray
-        Watts shed at rest, ascending, and the lever's place of each.
-    loop : numpy.ndarray
-        Ticks of the telemetry's window, of its delay, share of the error corrected a tick.
-    trim : float
-        Watts, what the integral holds.
-
-    Returns
-    -------
-    place : float
-        Of the lever, 0 (nothing shed) to 1.
-    trim : float
-        Watts.
-    """
+    """Decide where the lever is to stand: by the static curve, trimmed by an integral."""
     if np.isnan(plan[k, 0]):
         return 0.0, 0.0
     last = k - int(loop[1])

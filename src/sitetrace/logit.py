@@ -21,21 +21,7 @@ NEVER = -50.0
 
 @dataclass(frozen=True)
 class Logit:
-    """Multinomial logit of activity (this bin and the one before) and the previous state.
-
-    Parameters
-    ----------
-    columns : tuple of str
-        Activity columns.
-    center, scale : numpy.ndarray
-        Standardisation of the features, shape (features,).
-    weight : numpy.ndarray
-        Weights of the features, shape (states, features).
-    intercept : numpy.ndarray
-        Shape (states,); minus infinity would be a state never seen: it is -50 there.
-    lag : numpy.ndarray
-        Weight of the previous state, shape (previous, states).
-    """
+    """Multinomial logit of activity (this bin and the one before) and the previous state."""
 
     reach: ClassVar[int] = WINDOW - 1
 
@@ -47,18 +33,7 @@ class Logit:
     lag: np.ndarray
 
     def matrix(self, table: pd.DataFrame) -> np.ndarray:
-        """Transition probabilities of each bin.
-
-        Parameters
-        ----------
-        table : pandas.DataFrame
-            Activity of the bins.
-
-        Returns
-        -------
-        numpy.ndarray
-            Shape (bins, states, states).
-        """
+        """Transition probabilities of each bin."""
         scaled = (window_features(table, self.columns, WINDOW) - self.center) / self.scale
         score = scaled @ self.weight.T + self.intercept
         from scipy.special import softmax
@@ -68,24 +43,7 @@ class Logit:
     def path(
         self, table: Mapping[str, ArrayLike], quiet: np.ndarray, uniform: np.ndarray, start: int
     ) -> np.ndarray:
-        """Draw a sequence of states, as by `matrix`.
-
-        Parameters
-        ----------
-        table : pandas.DataFrame or dict of str to numpy.ndarray
-            Activity of the bins, and of `reach` bins before them where there are any.
-        quiet : numpy.ndarray
-            Bins in which the board is certainly idle, booleans, shape (n,).
-        uniform : numpy.ndarray
-            Numbers from 0 to 1, shape (n,).
-        start : int
-            State before the first bin.
-
-        Returns
-        -------
-        numpy.ndarray
-            States, integers from 0 (idle), shape (n,).
-        """
+        """Draw a sequence of states, as by `matrix`."""
         features = bin_features(table, self.columns)
         if features.shape[1] == quiet.size:  # nothing is known of the bin before
             features = np.hstack([features[:, :1], features])
@@ -97,20 +55,7 @@ class Logit:
 
 
 def fit_logit(steps: Labelled, columns: tuple[str, ...]) -> Logit:
-    """Fit the logit, lightly regularised.
-
-    Parameters
-    ----------
-    steps : Labelled
-        States and activity of successive bins.
-    columns : tuple of str
-        Activity columns that drive the transitions.
-
-    Returns
-    -------
-    Logit
-        Fitted transitions.
-    """
+    """Fit the logit, lightly regularised."""
     from sklearn.linear_model import LogisticRegression
 
     features = window_features(steps.table, columns, WINDOW)[steps.use]

@@ -18,17 +18,7 @@ LEVELS = 5
 
 @dataclass(frozen=True)
 class Markov:
-    """Markov chain with one transition matrix for each level of activity.
-
-    Parameters
-    ----------
-    edges : numpy.ndarray
-        Limits of the levels of the first activity column, shape (levels - 1,).
-    column : str
-        The activity column.
-    probability : numpy.ndarray
-        Shape (levels, states, states), rows sum to 1.
-    """
+    """Markov chain with one transition matrix for each level of activity."""
 
     reach: ClassVar[int] = 0
 
@@ -37,42 +27,14 @@ class Markov:
     probability: np.ndarray
 
     def matrix(self, table: pd.DataFrame) -> np.ndarray:
-        """Transition probabilities of each bin.
-
-        Parameters
-        ----------
-        table : pandas.DataFrame
-            Activity of the bins.
-
-        Returns
-        -------
-        numpy.ndarray
-            Shape (bins, states, states).
-        """
+        """Transition probabilities of each bin."""
         level = np.searchsorted(self.edges, table[self.column].to_numpy(), side="right")
         return self.probability[level]
 
     def path(
         self, table: Mapping[str, ArrayLike], quiet: np.ndarray, uniform: np.ndarray, start: int
     ) -> np.ndarray:
-        """Draw a sequence of states, as by `matrix`.
-
-        Parameters
-        ----------
-        table : pandas.DataFrame or dict of str to numpy.ndarray
-            Activity of the bins, and of `reach` bins before them where there are any.
-        quiet : numpy.ndarray
-            Bins in which the board is certainly idle, booleans, shape (n,).
-        uniform : numpy.ndarray
-            Numbers from 0 to 1, shape (n,).
-        start : int
-            State before the first bin.
-
-        Returns
-        -------
-        numpy.ndarray
-            States, integers from 0 (idle), shape (n,).
-        """
+        """Draw a sequence of states, as by `matrix`."""
         drive = np.asarray(table[self.column], dtype=float)
         drive = drive[drive.size - quiet.size :]
         cumulated = np.cumsum(self.probability, axis=2)
@@ -80,20 +42,7 @@ class Markov:
 
 
 def fit_markov(steps: Labelled, columns: tuple[str, ...]) -> Markov:
-    """Count transitions by level of activity.
-
-    Parameters
-    ----------
-    steps : Labelled
-        States and activity of successive bins.
-    columns : tuple of str
-        Activity columns that drive the transitions.
-
-    Returns
-    -------
-    Markov
-        Fitted transitions.
-    """
+    """Count transitions by level of activity."""
     column = "decode_tokens" if "decode_tokens" in columns else columns[0]
     drive = steps.table[column].to_numpy()[steps.use]
     edges = np.unique(np.quantile(drive, np.linspace(0, 1, LEVELS + 1)[1:-1]))

@@ -22,22 +22,7 @@ SETTINGS = ["window_s", "lag_s", "update_s", "tokens", "batch"]
 
 
 def profile(tried: list[dict], names: list[str]) -> pd.DataFrame:
-    """Loss of a fit by some of its settings, all others held.
-
-    Parameters
-    ----------
-    tried : list of dict
-        What the fit tried: the settings of `SETTINGS` and ``loss``.
-    names : list of str
-        The settings.
-
-    Returns
-    -------
-    pandas.DataFrame
-        Their values in ascending order and ``above``, the loss above the least: of all sets of
-        rows that differ in these settings alone the largest, and of equal ones that with the
-        least loss.
-    """
+    """Loss of a fit by some of its settings, all others held."""
     table = pd.DataFrame(tried).sort_values("loss").drop_duplicates(SETTINGS)
     held = [name for name in SETTINGS if name not in names]
     sets = [rows for _, rows in table.groupby(held)]
@@ -47,59 +32,18 @@ def profile(tried: list[dict], names: list[str]) -> pd.DataFrame:
 
 
 def middle_age_s(meter: Meter) -> float:
-    """Age of the middle of what a reading saw, mean over its possible ages, seconds.
-
-    Parameters
-    ----------
-    meter : Meter
-        The meter.
-
-    Returns
-    -------
-    float
-        ``lag + renewal/2 + window/2``.
-    """
+    """Age of the middle of what a reading saw, mean over its possible ages, seconds."""
     return meter.lag_s + 0.5 * (meter.update_s + meter.window_s)
 
 
 def described(name: str, meter: Meter) -> dict:
-    """Put a meter into a row of a table.
-
-    Parameters
-    ----------
-    name : str
-        Whose meter.
-    meter : Meter
-        The meter.
-
-    Returns
-    -------
-    dict
-        ``meter``, and in seconds ``window``, ``lag``, ``renewal``, ``middle age``.
-    """
+    """Put a meter into a row of a table."""
     row = {"meter": name, "window [s]": meter.window_s, "lag [s]": meter.lag_s}
     return row | {"renewal [s]": meter.update_s, "middle age [s]": middle_age_s(meter)}
 
 
 def planted(model: TimelineModel, run: Run, meters: list[Meter], seed: int) -> pd.DataFrame:
-    """Print a server's power through meters that are known, and look for them.
-
-    Parameters
-    ----------
-    model : TimelineModel
-        Its engine, surface and noise make the power.
-    run : Run
-        Whose requests are served, those of the first 90 s.
-    meters : list of Meter
-        The known meters.
-    seed : int
-        Seed of phases and noise.
-
-    Returns
-    -------
-    pandas.DataFrame
-        As `described`, two rows a meter: as planted, and as the fit of kind timeline finds it.
-    """
+    """Print a server's power through meters that are known, and look for them."""
     first_s = float(run.requests["arrival_s"].iloc[0])
     requests = run.requests[run.requests["arrival_s"] < first_s + PLANTED_S]
     timeline, start_s = simulate(requests, model.server), first_s - BEFORE_S
@@ -120,23 +64,7 @@ def planted(model: TimelineModel, run: Run, meters: list[Meter], seed: int) -> p
 def microscope(
     model: TimelineModel, timeline: Timeline, begin_s: float, end_s: float
 ) -> pd.DataFrame:
-    """Power of some seconds in steps of 5 ms, and what a meter may print of it.
-
-    Parameters
-    ----------
-    model : TimelineModel
-        The model.
-    timeline : Timeline
-        What its engine does.
-    begin_s, end_s : float
-        The seconds, on the clock of the timeline.
-
-    Returns
-    -------
-    pandas.DataFrame
-        ``time_s`` after `begin_s`, ``power_w``, and ``low_w``, ``high_w``, ``mean_w`` over the
-        ages that a reading may have.
-    """
+    """Power of some seconds in steps of 5 ms, and what a meter may print of it."""
     ends_s = np.arange(begin_s, end_s, float(FINE)) + float(FINE)
     power_w = model.surface.mean_power_w(timeline, ends_s, float(FINE))
     given = (timeline, model.surface, model.meter)

@@ -24,19 +24,7 @@ EPOCH_FROM, EPOCH_TO = 1e9, 1e11
 
 @dataclass(frozen=True)
 class MeterLog:
-    """Power samples as a foreign tool wrote them.
-
-    Parameters
-    ----------
-    table : pandas.DataFrame
-        ``time_s``, ``gpu``, ``power_w``; the index is the row in the file, less the header.
-    local : bool
-        Whether times are local wall time (read as if it were UTC) and need a UTC offset.
-    tool : str
-        Which format it was.
-    notes : tuple of str
-        What had to be left out.
-    """
+    """Power samples as a foreign tool wrote them."""
 
     table: pd.DataFrame
     local: bool
@@ -45,28 +33,7 @@ class MeterLog:
 
 
 def read_meter(path: Path | str) -> MeterLog:
-    """Read a power recording of nvidia-smi, DCGM or Zeus; the header tells which it is.
-
-    Known are ``nvidia-smi --query-gpu=timestamp,index,power.draw --format=csv`` (units in the
-    header, in the cells or nowhere), ``dcgmi dmon -e 155`` with a time before each line
-    (``| ts %.s``; the tool itself prints none), CSV with a time and ``DCGM_FI_DEV_POWER_USAGE``,
-    and the ``Time,0,1,...`` CSV of Zeus' power monitor.
-
-    Parameters
-    ----------
-    path : Path or str
-        The recording.
-
-    Returns
-    -------
-    MeterLog
-        Samples with the rows of one sweep over several GPUs brought to the sweep's first time.
-
-    Raises
-    ------
-    InputError
-        If the format is not known, or times or powers cannot be read.
-    """
+    """Read a power recording of nvidia-smi, DCGM or Zeus; the header tells which it is."""
     path = Path(path)
     table, parse = _known_format(path)
     tool, times, gpus, power = parse(path, table)
@@ -206,10 +173,7 @@ def _watts(path: Path, texts: pd.Series) -> tuple[np.ndarray, int]:
 
 
 def _sweep_times(table: pd.DataFrame) -> np.ndarray:
-    """Give all rows of one sweep over the GPUs the smallest time among them.
-
-    A sweep ends where a GPU comes again, or where more than half a sampling step passes.
-    """
+    """Give all rows of one sweep over the GPUs the smallest time among them."""
     times, gpus = table["time_s"].to_numpy(), table["gpu"].to_numpy()
     own_step = table.groupby("gpu")["time_s"].diff()
     half_step = 0.5 * float(own_step.median()) if own_step.notna().any() else np.inf

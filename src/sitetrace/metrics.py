@@ -71,21 +71,7 @@ def _is_constant(series: np.ndarray) -> bool:
 
 
 def acf_lags(dt_s: float) -> int:
-    """Lags over which autocorrelations are compared at a step.
-
-    Below 1 s the definition of arXiv:2603.18383 (lags 1 to 50 at 0.25 s, 12.5 s), from 1 s on
-    that of the paper's later repository (lags 1 to 60 at 1 s); other steps keep the seconds.
-
-    Parameters
-    ----------
-    dt_s : float
-        Step of the series, seconds.
-
-    Returns
-    -------
-    int
-        Number of lags, at least 1.
-    """
+    """Lags over which autocorrelations are compared at a step."""
     span_s = NATIVE_LAGS_S if dt_s < 1.0 else ONE_SECOND_LAGS_S
     return max(int(span_s / dt_s + 0.5), 1)
 
@@ -122,20 +108,7 @@ def _r2_of_acfs(measured: np.ndarray, generated: np.ndarray) -> float:
 
 
 def acf_r2_white(measured: np.ndarray, lags: int) -> float:
-    """ACF R² of a series without any memory: the floor below which a model misleads.
-
-    Parameters
-    ----------
-    measured : numpy.ndarray
-        The series.
-    lags : int
-        As in `acf_r2`.
-
-    Returns
-    -------
-    float
-        What an autocorrelation of 0 at every lag scores; never above 0, except for a constant.
-    """
+    """ACF R² of a series without any memory: the floor below which a model misleads."""
     measured_acf = acf(measured, min(lags, len(measured) - 1))
     return _r2_of_acfs(measured_acf, np.zeros_like(measured_acf))
 
@@ -176,20 +149,7 @@ def energy_error_pct(measured: np.ndarray, generated: np.ndarray) -> float:
 
 
 def percentile_error_pct(measured: np.ndarray, generated: np.ndarray, percent: float) -> float:
-    """Absolute error of a percentile (linear interpolation), percent of the measured one.
-
-    Parameters
-    ----------
-    measured, generated : numpy.ndarray
-        Samples.
-    percent : float
-        Percentile, 0 to 100.
-
-    Returns
-    -------
-    float
-        The error; NaN where the measured percentile is 0.
-    """
+    """Absolute error of a percentile (linear interpolation), percent of the measured one."""
     wanted, got = (float(np.percentile(series, percent)) for series in (measured, generated))
     return 100.0 * abs(got - wanted) / wanted if wanted else np.nan
 

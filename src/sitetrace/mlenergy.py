@@ -35,24 +35,7 @@ def _read(path: Path, columns: tuple[str, ...]) -> pd.DataFrame:
 
 
 def list_traces(folder: Path | str) -> pd.DataFrame:
-    """List the traces of a folder.
-
-    Parameters
-    ----------
-    folder : Path or str
-        Holds ``traces_summary.csv`` and the traces beside it.
-
-    Returns
-    -------
-    pandas.DataFrame
-        ``model``, ``gpus``, ``batch_limit`` (greatest number of sequences at once) and ``path``,
-        by model and batch limit.
-
-    Raises
-    ------
-    InputError
-        If the index or a trace is not there.
-    """
+    """List the traces of a folder."""
     folder = Path(folder)
     index = _read(folder / INDEX, INDEX_COLUMNS)
     path = [folder / Path(name).name for name in index["trace_file"]]
@@ -65,23 +48,7 @@ def list_traces(folder: Path | str) -> pd.DataFrame:
 
 
 def read_trace(path: Path | str) -> PowerTrace:
-    """Read the power of all GPUs of one trace.
-
-    Parameters
-    ----------
-    path : Path or str
-        CSV with ``relative_time_s`` and ``power_total_W``.
-
-    Returns
-    -------
-    PowerTrace
-        On the trace's own clock, which begins at 0.
-
-    Raises
-    ------
-    InputError
-        If the file cannot be read, or its samples are not equidistant.
-    """
+    """Read the power of all GPUs of one trace."""
     table = _read(Path(path), (TIME, POWER))
     time_s = table[TIME].to_numpy(dtype=float)
     step_s = float(np.median(np.diff(time_s))) if time_s.size > 1 else np.nan
@@ -92,19 +59,7 @@ def read_trace(path: Path | str) -> PowerTrace:
 
 
 def by_batch_limit(folder: Path | str) -> pd.DataFrame:
-    """Describe the traces of a folder, one row each.
-
-    Parameters
-    ----------
-    folder : Path or str
-        As in `list_traces`.
-
-    Returns
-    -------
-    pandas.DataFrame
-        The columns of `list_traces` and ``mean_w``, ``sd_w``, ``width_w`` (5% to 95% of the
-        samples), all a GPU.
-    """
+    """Describe the traces of a folder, one row each."""
     rows = []
     for entry in list_traces(folder).to_dict("records"):
         power_w = read_trace(entry["path"]).power_w / entry["gpus"]
@@ -115,22 +70,7 @@ def by_batch_limit(folder: Path | str) -> pd.DataFrame:
 
 
 def by_model(limits: pd.DataFrame, seed: int) -> pd.DataFrame:
-    """Compare the least and the greatest batch limit of each model.
-
-    Parameters
-    ----------
-    limits : pandas.DataFrame
-        From `by_batch_limit`.
-    seed : int
-        Seed of the mixtures.
-
-    Returns
-    -------
-    pandas.DataFrame
-        One row a model; at either end ``batch_limit``, mean and width of power (W a GPU) and
-        ``bic_takes``, the number of states (1 to 6) of least BIC among 400 samples spread evenly
-        over the trace; ``mean_ratio`` and ``width_ratio``, greatest limit over least.
-    """
+    """Compare the least and the greatest batch limit of each model."""
     rows = []
     for model, part in limits.groupby("model", sort=False):
         least, most = part.iloc[0], part.iloc[-1]

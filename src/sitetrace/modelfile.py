@@ -220,18 +220,7 @@ def _build_tagged(kinds: dict[str, type], values: dict) -> Any:  # noqa: ANN401
 
 
 def summary(model: StatesModel | TimelineModel) -> str:
-    """Describe a model in a few lines.
-
-    Parameters
-    ----------
-    model : StatesModel or TimelineModel
-        The model.
-
-    Returns
-    -------
-    str
-        Text for the terminal.
-    """
+    """Describe a model in a few lines."""
     provenance = model.provenance
     runs = ", ".join(f"{run['name']} ({run['sha256'][:12]})" for run in provenance["runs"])
     idle = "one of the states" if model.idle is None else f"{model.idle.mean_w:.2f} W"
@@ -260,18 +249,7 @@ def summary(model: StatesModel | TimelineModel) -> str:
 
 
 def described(model: StatesModel | TimelineModel) -> str:
-    """Describe a model in half a line.
-
-    Parameters
-    ----------
-    model : StatesModel or TimelineModel
-        The model.
-
-    Returns
-    -------
-    str
-        Its kind and idle power.
-    """
+    """Describe a model in half a line."""
     if isinstance(model, TimelineModel):
         step_ms = 1e3 * model.server.c0_s
         return f"timeline of steps from {step_ms:.1f} ms, idle {model.idle.mean_w:.1f} W"

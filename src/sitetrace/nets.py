@@ -9,23 +9,7 @@ from sitetrace.files import InputError
 
 
 def read_net_table(name: str) -> pd.DataFrame:
-    """Read a table of results that took the training of nets.
-
-    Parameters
-    ----------
-    name : str
-        ``learning_curve`` or ``sufficiency``.
-
-    Returns
-    -------
-    pandas.DataFrame
-        The folder's README names the columns; ``data`` says measured or testbed.
-
-    Raises
-    ------
-    InputError
-        If there is no such table.
-    """
+    """Read a table of results that took the training of nets."""
     path = data_dir() / "nets" / f"{name}.csv"
     if not path.is_file():
         known = ", ".join(sorted(file.stem for file in path.parent.glob("*.csv"))) or "none"

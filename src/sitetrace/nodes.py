@@ -9,27 +9,7 @@ SIDES = ("low", "high")
 
 
 def default_non_gpu(gpus: int, side: str | None = None) -> tuple[float, float]:
-    """Power besides the GPUs of a server, as a line in the watts of its GPUs.
-
-    Parameters
-    ----------
-    gpus : int
-        GPUs of the server; the fitted ones have eight, and the part that does not depend on the
-        load is scaled by their number.
-    side : {"low", "high"}, optional
-        An end of the band instead of the middle.
-
-    Returns
-    -------
-    tuple of float
-        ``base_w`` and ``per_gpu_w``: ``base_w + per_gpu_w * gpu_w`` for ``gpu_w`` watts of all
-        its GPUs together.
-
-    Raises
-    ------
-    InputError
-        If `gpus` is not positive or `side` another word.
-    """
+    """Power besides the GPUs of a server, as a line in the watts of its GPUs."""
     if gpus < 1:
         raise InputError(f"gpus: {gpus}: a server has at least one")
     if side is not None and side not in SIDES:

@@ -31,34 +31,14 @@ SOURCE = (
 
 
 def h100_idle_w() -> tuple[float, float]:
-    """Idle power of an H100 that holds a model, bounds.
-
-    Returns
-    -------
-    tuple of float
-        Least and greatest reading before load of our recordings (W a GPU), 10 W wider on either
-        side, which is how far boards of one type idle apart.
-    """
+    """Idle power of an H100 that holds a model, bounds."""
     runs = [read_run(dataset_path(name)) for name in IDLE_RUNS]
     idle_w = [run.idle_before_load_w() / run.configuration.tensor_parallel for run in runs]
     return min(idle_w) - BOARD_SPREAD_W, max(idle_w) + BOARD_SPREAD_W
 
 
 def published_w(model: str, gpu: str) -> float:
-    """Power of a saturated GPU as the ML.ENERGY leaderboard gives it.
-
-    Parameters
-    ----------
-    model : str
-        Part of the language model's name.
-    gpu : str
-        GPU type, such as ``B200``.
-
-    Returns
-    -------
-    float
-        Median over its configurations and batch limits of mean power, W a GPU.
-    """
+    """Power of a saturated GPU as the ML.ENERGY leaderboard gives it."""
     path = dataset_path(LEADERBOARD) / "mlenergy_leaderboard_llm.csv"
     power = read_table(path, ("avg_power_watts", "num_gpus"))
     named = read_text_table(path)
@@ -67,15 +47,7 @@ def published_w(model: str, gpu: str) -> float:
 
 
 def bounds() -> pd.DataFrame:
-    """Bounds on the watts of a GPU at rest and under load, by node and model.
-
-    Returns
-    -------
-    pandas.DataFrame
-        ``node``, ``model`` and, a GPU: ``idle_low_w``, ``idle_high_w``, ``load_low_w``,
-        ``load_high_w``. Under load the limit is the upper bound; the lower is 95% of a limit that
-        was set below what such loads take, else the leaderboard's power for the model.
-    """
+    """Bounds on the watts of a GPU at rest and under load, by node and model."""
     idle_w = h100_idle_w()
     rows = []
     for node, told in read_json(data_dir() / "gpu_limits.json")["nodes"].items():
@@ -90,23 +62,7 @@ def bounds() -> pd.DataFrame:
 
 
 def levels(table: pd.DataFrame, limits: pd.DataFrame) -> pd.DataFrame:
-    """Wall power beside the bounds of GPU power, level by level.
-
-    Parameters
-    ----------
-    table : pandas.DataFrame
-        From `sitetrace.wallplug.overview`.
-    limits : pandas.DataFrame
-        As from `bounds`.
-
-    Returns
-    -------
-    pandas.DataFrame
-        One row a node and level (``ready``, or ``load`` at one bound of GPU power): ``wall_w``
-        (median of its recordings; those whose settled samples spread over more than a tenth are
-        left out, for their GPUs wait at times), ``recordings``, ``gpu_low_w`` and ``gpu_high_w``
-        of all GPUs together.
-    """
+    """Wall power beside the bounds of GPU power, level by level."""
     known = table.merge(limits, on=["node", "model"])
     steady = known[(known["high_w"] - known["low_w"]) < STEADY * known["median_w"]]
     rows = []
@@ -124,42 +80,14 @@ def levels(table: pd.DataFrame, limits: pd.DataFrame) -> pd.DataFrame:
 
 
 def line(part: pd.DataFrame, share: np.ndarray | float) -> tuple[float, float]:
-    """Fit power besides the GPUs as a line in the watts of the GPUs.
-
-    Parameters
-    ----------
-    part : pandas.DataFrame
-        Levels of one node.
-    share : numpy.ndarray or float
-        Where between their bounds the GPUs stand: 0 at the lower, 1 at the upper; one for all
-        levels or one each.
-
-    Returns
-    -------
-    tuple of float
-        Watts at no GPU power, and watts a watt of the GPUs.
-    """
+    """Fit power besides the GPUs as a line in the watts of the GPUs."""
     gpu_w = part["gpu_low_w"] + share * (part["gpu_high_w"] - part["gpu_low_w"])
     slope, base = np.polyfit(gpu_w, part["wall_w"] - gpu_w, 1)
     return float(base), float(slope)
 
 
 def fit_non_gpu(part: pd.DataFrame) -> dict:
-    """Fit one node, with the band that the bounds leave.
-
-    Parameters
-    ----------
-    part : pandas.DataFrame
-        Levels of one node, from `levels`.
-
-    Returns
-    -------
-    dict
-        ``base_w_per_gpu`` and ``per_gpu_w`` with the GPUs in the middle of their bounds; the same
-        under ``low`` (GPUs at their upper bounds, so that least is left for the rest) and
-        ``high``; ``per_gpu_w_band``, the least and the greatest slope (bounds crossed); ``gpus``,
-        ``gpu_w`` (least and greatest, a GPU, that the fit saw) and ``recordings``.
-    """
+    """Fit one node, with the band that the bounds leave."""
     gpus = int(part["gpus"].iloc[0])
 
     def told(share: np.ndarray | float) -> dict:
@@ -178,30 +106,12 @@ def fit_non_gpu(part: pd.DataFrame) -> dict:
 
 
 def fit_each(found: pd.DataFrame) -> dict[str, dict]:
-    """Fit each node.
-
-    Parameters
-    ----------
-    found : pandas.DataFrame
-        From `levels`.
-
-    Returns
-    -------
-    dict of str to dict
-        From `fit_non_gpu`, by node.
-    """
+    """Fit each node."""
     return {node: fit_non_gpu(part) for node, part in found.groupby("node")}
 
 
 def fit_nodes() -> dict:
-    """Fit all nodes of the recordings at the plug.
-
-    Returns
-    -------
-    dict
-        The default (the Hopper node, nearest to the GPUs of our models), ``node`` its name,
-        ``nodes`` the fit of each, ``source``.
-    """
+    """Fit all nodes of the recordings at the plug."""
     recordings = list_recordings(dataset_path(RECORDINGS))
     fits = fit_each(levels(overview(recordings, read_all(recordings)), bounds()))
     return _rounded({"source": SOURCE, "node": DEFAULT_NODE} | fits[DEFAULT_NODE] | {"nodes": fits})
@@ -217,18 +127,7 @@ def _rounded(value: object) -> object:
 
 
 def write_nodes(path: Path | str | None = None) -> dict:
-    """Write the fit that `sitetrace.nodes` reads.
-
-    Parameters
-    ----------
-    path : Path or str, optional
-        The file; by default the project's own ``nodes.json``.
-
-    Returns
-    -------
-    dict
-        What was written.
-    """
+    """Write the fit that `sitetrace.nodes` reads."""
     fitted = fit_nodes()
     with replacing(path or data_dir() / "nodes.json") as temporary:
         temporary.write_text(json.dumps(fitted, indent=1) + "\n", encoding="utf-8")

@@ -20,22 +20,7 @@ REPEATS = 199
 
 
 def labelled_draws(mixture: Mixture, n_samples: int, rng: np.random.Generator) -> list[np.ndarray]:
-    """Draw from the mixture and sort what was drawn by label.
-
-    Parameters
-    ----------
-    mixture : Mixture
-        The states.
-    n_samples : int
-        Number of samples over all states.
-    rng : numpy.random.Generator
-        Source of randomness.
-
-    Returns
-    -------
-    list of numpy.ndarray
-        Power that carries the label of each state, watts.
-    """
+    """Draw from the mixture and sort what was drawn by label."""
     share = mixture.weight / mixture.weight.sum()
     states = rng.choice(share.size, size=n_samples, p=share)
     power_w = rng.normal(mixture.mean_w[states], mixture.sigma_w[states])
@@ -46,28 +31,7 @@ def labelled_draws(mixture: Mixture, n_samples: int, rng: np.random.Generator) -
 def state_tests(
     power_w: np.ndarray, states: np.ndarray, mixture: Mixture, rng: np.random.Generator
 ) -> pd.DataFrame:
-    """Test each state for normality, beside what labelling alone does to Gaussian samples.
-
-    Parameters
-    ----------
-    power_w : numpy.ndarray
-        Power, watts, shape (n,).
-    states : numpy.ndarray
-        Label of each sample, integers from 0, shape (n,).
-    mixture : Mixture
-        The states.
-    rng : numpy.random.Generator
-        Source of randomness.
-
-    Returns
-    -------
-    pandas.DataFrame
-        One row a state with at least 20 samples: ``state``, ``mean_w``, ``n``; p-values
-        ``shapiro``, ``dagostino``, ``anderson`` (Monte Carlo, mean and variance fitted) of
-        normality; ``skew``, ``kurtosis`` (excess) and ``null_kurtosis`` (median of labelled
-        draws); ``null_rejected``, how often Shapiro and Wilk at 5% reject labelled draws of the
-        same size; ``against_null``, the p-value when these draws are the null.
-    """
+    """Test each state for normality, beside what labelling alone does to Gaussian samples."""
     from scipy import stats
 
     pool = labelled_draws(mixture, POOL, rng)
@@ -109,24 +73,7 @@ def _shuffled(
 def memory_by_state(
     stretches: list[tuple[np.ndarray, np.ndarray]], mixture: Mixture, rng: np.random.Generator
 ) -> pd.DataFrame:
-    """Lag-one coefficient of each state, beside that of shuffled samples.
-
-    Parameters
-    ----------
-    stretches : list of tuple of numpy.ndarray
-        As `sitetrace.emissions.fit_emissions` takes them.
-    mixture : Mixture
-        The states.
-    rng : numpy.random.Generator
-        Source of randomness.
-
-    Returns
-    -------
-    pandas.DataFrame
-        One row a state: ``state``, ``mean_w``, ``n`` (samples in runs of at least five), ``phi``
-        and ``chance``, the 95th percentile of phi after samples of the same state were shuffled:
-        labels cut lopsidedly, and a cut-off mean alone makes neighbours alike.
-    """
+    """Lag-one coefficient of each state, beside that of shuffled samples."""
     shuffled = [
         fit_emissions("ar1", _shuffled(stretches, rng), mixture).phi for _ in range(REPEATS)
     ]
@@ -162,25 +109,7 @@ def residual_acf(
     lags: int,
     rng: np.random.Generator,
 ) -> pd.DataFrame:
-    """Autocorrelation of standardised residuals within unbroken runs of one state.
-
-    Parameters
-    ----------
-    stretches : list of tuple of numpy.ndarray
-        As in `memory_by_state`.
-    mixture : Mixture
-        The states.
-    lags : int
-        Greatest lag in samples.
-    rng : numpy.random.Generator
-        Source of randomness.
-
-    Returns
-    -------
-    pandas.DataFrame
-        Columns ``lag``, ``acf``, ``low``, ``high``: 95% of what shuffled samples give. Empty
-        where no run has five samples.
-    """
+    """Autocorrelation of standardised residuals within unbroken runs of one state."""
     if not _runs(stretches, mixture):
         return pd.DataFrame(columns=["lag", "acf", "low", "high"], dtype=float)
 

@@ -39,19 +39,7 @@ MEND = (
 
 @dataclass(frozen=True)
 class Observed:
-    """What a run tells about its engine, on the clock of its first arrival.
-
-    Parameters
-    ----------
-    requests : pandas.DataFrame
-        Arrivals from 0 s and tokens.
-    ttft_s : numpy.ndarray
-        Measured time to first token of each request, seconds; NaN where there is none.
-    times_s, running, prompted, generated : numpy.ndarray
-        Counters from the first arrival on: seconds, running requests, tokens prefilled and
-        generated since the first of these rows (start-up and test requests were counted before);
-        empty without.
-    """
+    """What a run tells about its engine, on the clock of its first arrival."""
 
     requests: pd.DataFrame
     ttft_s: np.ndarray
@@ -62,22 +50,7 @@ class Observed:
 
 
 def residuals(seen: Observed, server: Server) -> np.ndarray:
-    """How far a simulated engine is from a measured run, point by point.
-
-    Parameters
-    ----------
-    seen : Observed
-        Measured run.
-    server : Server
-        Engine to be judged.
-
-    Returns
-    -------
-    numpy.ndarray
-        Errors of the running count over its mean, lead of the token counter (seconds) and a tenth
-        of the errors of ln(TTFT), each divided by how many there are, so that the sum of
-        magnitudes is the sum of the three mean absolute errors; shape (n,).
-    """
+    """How far a simulated engine is from a measured run, point by point."""
     parts = _errors(seen, server)
     if "ttft" in parts:
         parts["ttft"] = TTFT_WEIGHT * parts["ttft"]
@@ -101,23 +74,7 @@ def _errors(seen: Observed, server: Server) -> dict[str, np.ndarray]:
 
 
 def misfit(seen: list[Observed], server: Server) -> dict[str, dict[str, float]]:
-    """How far a simulated engine is from measured runs, in plain words.
-
-    Parameters
-    ----------
-    seen : list of Observed
-        Measured runs.
-    server : Server
-        Engine to be judged.
-
-    Returns
-    -------
-    dict of str to dict
-        ``ttft``: ``median_error``, relative to the measured. ``running``: ``mean_error``, absolute,
-        relative to the mean count. ``tokens``: ``mean_error_s`` and ``mean_lead_s`` of the token
-        counter, seconds, absolute and with its sign. Each with the ``points`` it rests on; what
-        no run recorded is left out.
-    """
+    """How far a simulated engine is from measured runs, in plain words."""
     errors = [_errors(each, server) for each in seen]
     pooled = {
         name: np.concatenate([each[name] for each in errors if name in each])
@@ -137,34 +94,12 @@ def misfit(seen: list[Observed], server: Server) -> dict[str, dict[str, float]]:
 
 
 def rounded(numbers: dict[str, float]) -> dict[str, float]:
-    """Keep six digits, so that the same fit gives the same bytes.
-
-    Parameters
-    ----------
-    numbers : dict of str to float
-        Errors.
-
-    Returns
-    -------
-    dict of str to float
-        The same in six digits.
-    """
+    """Keep six digits, so that the same fit gives the same bytes."""
     return {name: float(f"{value:.6g}") for name, value in numbers.items()}
 
 
 def failures(found: dict[str, dict[str, float]]) -> list[str]:
-    """Say where a fit misses by more than a fit does that has worked.
-
-    Parameters
-    ----------
-    found : dict of str to dict
-        As `misfit` gives it; ``power`` likewise.
-
-    Returns
-    -------
-    list of str
-        One reason for each number above `MOST`.
-    """
+    """Say where a fit misses by more than a fit does that has worked."""
     return [
         f"{WORDS[name]}: {_said(key, found[name][key])}, more than {_amount(key, limit)}"
         for name in found
@@ -174,19 +109,7 @@ def failures(found: dict[str, dict[str, float]]) -> list[str]:
 
 
 def fit_lines(provenance: dict) -> list[str]:
-    """Tell how well a model was fitted: its misfit, whether it failed, what stands by default.
-
-    Parameters
-    ----------
-    provenance : dict
-        Of a model; one fitted before these were kept has none of them.
-
-    Returns
-    -------
-    list of str
-        Lines for the terminal, such as ``calibration    running requests: mean error 3.2% (766
-        points)``.
-    """
+    """Tell how well a model was fitted: its misfit, whether it failed, what stands by default."""
     lines, failed = [], []
     for part in ("calibration", "power"):
         if part not in provenance:
@@ -219,23 +142,7 @@ def _amount(key: str, value: float) -> str:
 
 
 def printed_count(timeline: Timeline, times_s: np.ndarray) -> np.ndarray:
-    """Count running requests as an engine's own counter prints them.
-
-    vLLM renews its counters after each step, so a request appears with its first token; while
-    its prompt is computed the counter still shows the step before.
-
-    Parameters
-    ----------
-    timeline : Timeline
-        Result of `sitetrace.serving.simulate`.
-    times_s : numpy.ndarray
-        Times on the clock of the requests, seconds, shape (n,).
-
-    Returns
-    -------
-    numpy.ndarray
-        Requests with ``first_token_s <= t < end_s``, shape (n,).
-    """
+    """Count running requests as an engine's own counter prints them."""
     first, end = (np.sort(timeline.requests[name]) for name in ("first_token_s", "end_s"))
     after = [np.searchsorted(each, times_s, side="right") for each in (first, end)]
     return after[0] - after[1]
@@ -250,23 +157,7 @@ def _generated(timeline: Timeline, times_s: np.ndarray) -> np.ndarray:
 
 
 def observe(run: Run) -> Observed:
-    """Put a run on the clock of its first arrival.
-
-    Parameters
-    ----------
-    run : Run
-        Recording with requests, and times to first token or engine counters.
-
-    Returns
-    -------
-    Observed
-        What a calibration compares.
-
-    Raises
-    ------
-    InputError
-        If there is nothing to compare.
-    """
+    """Put a run on the clock of its first arrival."""
     if run.requests is None:
         raise InputError(f"run {run.name}: requests.csv is missing: calibration needs requests")
     origin_s = float(run.requests["arrival_s"].iloc[0])

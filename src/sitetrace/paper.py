@@ -9,24 +9,7 @@ from sitetrace.files import InputError
 
 
 def read_paper_table(name: str) -> pd.DataFrame:
-    """Read a table of parameters and scores that the paper's repository publishes.
-
-    Parameters
-    ----------
-    name : str
-        ``mixtures``, ``configurations``, ``run_summary``, ``fidelity_by_configuration`` or
-        ``serving_surrogate``.
-
-    Returns
-    -------
-    pandas.DataFrame
-        As printed by grantwilkins/powertrace-sim; the folder's README names the columns.
-
-    Raises
-    ------
-    InputError
-        If there is no such table.
-    """
+    """Read a table of parameters and scores that the paper's repository publishes."""
     path = data_dir() / "paper" / f"{name}.csv"
     if not path.is_file():
         known = ", ".join(sorted(file.stem for file in path.parent.glob("*.csv")))

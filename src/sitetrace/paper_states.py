@@ -9,13 +9,7 @@ from sitetrace.paper import read_paper_table
 
 
 def published_bic() -> pd.DataFrame:
-    """List the BIC that the paper's repository prints.
-
-    Returns
-    -------
-    pandas.DataFrame
-        ``config``, ``n_states``, ``bic``, ``samples`` (training samples of the configuration).
-    """
+    """List the BIC that the paper's repository prints."""
     table = read_paper_table("run_summary").set_index("config")
     long = table.filter(regex="^bic_k").rename(columns=lambda name: int(name[5:]))
     rows = long.rename_axis(columns="n_states").stack().rename("bic").reset_index()
@@ -23,13 +17,7 @@ def published_bic() -> pd.DataFrame:
 
 
 def published_states() -> pd.DataFrame:
-    """List all published states in units of their nameplate.
-
-    Returns
-    -------
-    pandas.DataFrame
-        ``config``, ``gpu``, ``state``, ``mean``, ``sigma`` (shares of GPUs times TDP), ``weight``.
-    """
+    """List all published states in units of their nameplate."""
     known = read_paper_table("configurations").set_index("config")
     tdp_w = known["gpu"].map(lambda gpu: device(gpu)["tdp_w"]) * known["tensor_parallel"]
     table = read_paper_table("mixtures")

@@ -29,39 +29,13 @@ SHOWN = ("KS", "NRMSE, 1 s", "correlation, 1 s, busy")
 
 
 def mean_batch(timeline: Timeline) -> float:
-    """Sequences that decode, mean over the time at work.
-
-    Parameters
-    ----------
-    timeline : Timeline
-        What the engine does.
-
-    Returns
-    -------
-    float
-        Sequences.
-    """
+    """Sequences that decode, mean over the time at work."""
     work = timeline.segments
     return float(np.average(work["batch"], weights=work["end_s"] - work["start_s"]))
 
 
 def without(model: TimelineModel, batch: float, other: Meter) -> dict[str, TimelineModel]:
-    """Switch one part of a model off, each in turn.
-
-    Parameters
-    ----------
-    model : TimelineModel
-        The full model.
-    batch : float
-        Sequences at which every batch is held when power no longer hangs on it.
-    other : Meter
-        Meter of another type of GPU.
-
-    Returns
-    -------
-    dict of str to TimelineModel
-        The full model and each of the others, by what is missing.
-    """
+    """Switch one part of a model off, each in turn."""
     law, idle = model.surface, model.idle
     level_w = law.decode_w + law.per_sequence_w * float(counted(batch, law.batch_scale))
     changed = {
@@ -84,25 +58,7 @@ def without(model: TimelineModel, batch: float, other: Meter) -> dict[str, Timel
 def in_turn(
     models: dict[str, TimelineModel], run: Run, draws: int, seed: int
 ) -> dict[str, list[PowerTrace]]:
-    """Draw what a recording's meter would print, by each model.
-
-    Parameters
-    ----------
-    models : dict of str to TimelineModel
-        From `without`.
-    run : Run
-        Recording to be judged on.
-    draws : int
-        Draws of each.
-    seed : int
-        Seed of the draws, the same for each.
-
-    Returns
-    -------
-    dict of str to list of PowerTrace
-        In the same order; then the full model's mean power in place of readings, and its readings
-        where chance puts them.
-    """
+    """Draw what a recording's meter would print, by each model."""
     found = {
         name: printed(model, run, draws, np.random.default_rng(seed))
         for name, model in models.items()
@@ -125,24 +81,7 @@ def in_turn(
 def mean_power(
     model: TimelineModel, timeline: Timeline, clock: PowerTrace, rng: np.random.Generator
 ) -> PowerTrace:
-    """Draw mean power of the bins of a trace, not what a meter would print.
-
-    Parameters
-    ----------
-    model : TimelineModel
-        The model.
-    timeline : Timeline
-        What its engine does.
-    clock : PowerTrace
-        Trace on whose bins power is wanted.
-    rng : numpy.random.Generator
-        Source of randomness.
-
-    Returns
-    -------
-    PowerTrace
-        One draw.
-    """
+    """Draw mean power of the bins of a trace, not what a meter would print."""
     names = ("start_s", "end_s", "batch", "prefill_tokens")
     work = np.array([timeline.segments[name] for name in names], dtype=float)
     work[:2] -= clock.start_s
@@ -153,24 +92,7 @@ def mean_power(
 def unplaced(
     model: TimelineModel, timeline: Timeline, placed: PowerTrace, rng: np.random.Generator
 ) -> PowerTrace:
-    """Draw readings each at a random age, and leave them where they fall.
-
-    Parameters
-    ----------
-    model : TimelineModel
-        The model.
-    timeline : Timeline
-        What its engine does.
-    placed : PowerTrace
-        A draw of placed readings: what it has without work is kept.
-    rng : numpy.random.Generator
-        Source of randomness.
-
-    Returns
-    -------
-    PowerTrace
-        One draw.
-    """
+    """Draw readings each at a random age, and leave them where they fall."""
     times_s = placed.time_s + placed.dt_s
     given = (timeline, model.surface, model.meter)
     _, busy = expected_w(*given, times_s)
@@ -179,23 +101,7 @@ def unplaced(
 
 
 def score(run: Run, part: Part, found: dict[str, list[PowerTrace]]) -> pd.DataFrame:
-    """Score every model on the judged seconds.
-
-    Parameters
-    ----------
-    run : Run
-        The recording.
-    part : Part
-        Which of its seconds.
-    found : dict of str to list of PowerTrace
-        From `in_turn`.
-
-    Returns
-    -------
-    pandas.DataFrame
-        A row a model: ``judged``, ``part`` and the scores of `SCORED`, medians over draws; with
-        ``_low`` and ``_high`` appended to a score, the range over draws.
-    """
+    """Score every model on the judged seconds."""
     rows = []
     for name, traces in found.items():
         each = [evaluate(run, trace, start_s=part.start_s, stop_s=part.stop_s) for trace in traces]

@@ -25,29 +25,7 @@ FEW, MANY = 2.0, 12.0
 
 @dataclass(frozen=True)
 class Machine:
-    """An architecture on so many GPUs of a type.
-
-    Parameters
-    ----------
-    configuration : Configuration
-        Model, GPU type, tensor parallelism.
-    layers : float
-        Number of layers.
-    active : float
-        Parameters that a token uses.
-    dense_bytes, expert_bytes : float
-        Weights that every step reads, and those in experts, bytes.
-    touched : float
-        Share of the experts that one token uses; 1 in a dense model.
-    token_bytes : float
-        Keys and values that a decode step reads for a token of context, bytes.
-    kv_tokens : int
-        Tokens whose keys and values find room beside the weights.
-    width : float
-        Width of the model.
-    gpu : dict
-        As `sitetrace.devices.device` gives it.
-    """
+    """An architecture on so many GPUs of a type."""
 
     configuration: Configuration
     layers: float
@@ -66,62 +44,19 @@ class Machine:
         return self.configuration.tensor_parallel
 
     def read_s(self, batch: np.ndarray | float, context: float = 0.0) -> np.ndarray | float:
-        """Time to read what a decode step needs at the full bandwidth.
-
-        Parameters
-        ----------
-        batch : numpy.ndarray or float
-            Sequences that decode.
-        context : float
-            Tokens that each attends to.
-
-        Returns
-        -------
-        numpy.ndarray or float
-            Seconds.
-        """
+        """Time to read what a decode step needs at the full bandwidth."""
         untouched = (1.0 - self.touched) ** np.asarray(batch, dtype=float)
         weights = self.dense_bytes + self.expert_bytes * (1.0 - untouched)
         taken = weights + self.token_bytes * context * np.asarray(batch, dtype=float)
         return taken / (self.gpus * self.gpu["bandwidth_bytes_s"])
 
     def compute_s(self, tokens: np.ndarray | float) -> np.ndarray | float:
-        """Time to compute so many tokens at the peak rate.
-
-        Parameters
-        ----------
-        tokens : numpy.ndarray or float
-            Tokens of a step.
-
-        Returns
-        -------
-        numpy.ndarray or float
-            Seconds.
-        """
+        """Time to compute so many tokens at the peak rate."""
         return 2.0 * self.active * tokens / (self.gpus * self.gpu["peak_flop_s"])
 
 
 def machine(configuration: Configuration, info: dict) -> Machine:
-    """Read an architecture.
-
-    Parameters
-    ----------
-    configuration : Configuration
-        Model, GPU type, tensor parallelism.
-    info : dict
-        Content of ``run.json``, with ``arch``.
-
-    Returns
-    -------
-    Machine
-        What the roofline needs.
-
-    Raises
-    ------
-    InputError
-        If ``arch`` lacks a field, its weights leave no room on the GPUs, or the GPU is not in the
-        table of devices.
-    """
+    """Read an architecture."""
     arch = read_architecture(configuration.name, info, ROOFLINE, OPTIONAL)
     in_experts = arch["moe_frac"]
     return Machine(
@@ -139,43 +74,12 @@ def machine(configuration: Configuration, info: dict) -> Machine:
 
 
 def bandwidth_share(served: Machine, server: Server, batch: float) -> float:
-    """Share of the memory's bandwidth that decode steps use.
-
-    Parameters
-    ----------
-    served : Machine
-        What is served on what.
-    server : Server
-        Its calibrated engine.
-    batch : float
-        Sequences that decode.
-
-    Returns
-    -------
-    float
-        0 to 1.
-    """
+    """Share of the memory's bandwidth that decode steps use."""
     return float(min(served.read_s(batch) / (server.decode_s(batch)), 1.0))
 
 
 def carried_server(server: Server, source: Machine, target: Machine) -> Server:
-    """Guess the engine of another architecture, GPU type or number of GPUs.
-
-    A step of decode is the time to read what it needs and a time for each layer, which stays; a
-    prompt token is its operations at the same share of the peak.
-
-    Parameters
-    ----------
-    server : Server
-        Calibrated engine of the source.
-    source, target : Machine
-        Whose it is, and whose it becomes.
-
-    Returns
-    -------
-    Server
-        With the source's limits, but the target's room for keys and values.
-    """
+    """Guess the engine of another architecture, GPU type or number of GPUs."""
     steps = {}
     for batch in (FEW, MANY):
         spent_s = server.decode_s(batch)
@@ -204,28 +108,7 @@ def carried_server(server: Server, source: Machine, target: Machine) -> Server:
 def carried(
     model: TimelineModel, source: Machine, target: Machine, board: Idle, like: TimelineModel
 ) -> TimelineModel:
-    """Carry a fitted model over to another architecture, GPU type or number of GPUs.
-
-    Power above idle, per GPU, grows with the root of the bandwidth in use while decoding, and
-    keeps its limit in prefill; between types it is a share of what lies between idle and design
-    power.
-
-    Parameters
-    ----------
-    model : TimelineModel
-        Fitted on the source.
-    source, target : Machine
-        Whose it is, and whose it becomes.
-    board : Idle
-        Idle power of the target's server.
-    like : TimelineModel
-        A model of the target's GPU type, for its meter; the model itself where the type is one.
-
-    Returns
-    -------
-    TimelineModel
-        A guess for the target, which saw none of its runs.
-    """
+    """Carry a fitted model over to another architecture, GPU type or number of GPUs."""
     server, old = carried_server(model.server, source, target), model.surface
     before_w = source.gpu["tdp_w"] - old.idle_w / source.gpus
     gain = target.gpus * (target.gpu["tdp_w"] - board.mean_w / target.gpus)

@@ -11,26 +11,7 @@ from numba import njit
 def placed_w(
     drawn_w: np.ndarray, expected_w: np.ndarray, place: np.ndarray, reach: int
 ) -> np.ndarray:
-    """Give drawn readings to the places around which most of what is expected is lacking.
-
-    From the greatest down, each reading goes to the free place with the greatest lack: expected
-    less given power, places weighted by how much of a second that holds the one, at any phase,
-    holds the other too. So each second gets its energy, whenever it begins.
-
-    Parameters
-    ----------
-    drawn_w, expected_w : numpy.ndarray
-        Readings as drawn and as expected, watts, shape (n,).
-    place : numpy.ndarray
-        Bin of each reading, ascending whole numbers, shape (n,).
-    reach : int
-        Bins of a second; 1: the readings take the order of the expected ones.
-
-    Returns
-    -------
-    numpy.ndarray
-        The drawn readings in another order, watts, shape (n,).
-    """
+    """Give drawn readings to the places around which most of what is expected is lacking."""
     if drawn_w.size == 0:
         return drawn_w
     middle_w = np.median(drawn_w)

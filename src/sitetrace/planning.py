@@ -57,34 +57,12 @@ def resample(power_w: np.ndarray, dt_s: float, step_s: float) -> np.ndarray:
 
 
 def peak_w(power_w: np.ndarray) -> float:
-    """Greatest power.
-
-    Parameters
-    ----------
-    power_w : numpy.ndarray
-        Mean power of each step, watts, shape (n,).
-
-    Returns
-    -------
-    float
-        Watts; by the step of the series: means over 15 minutes have lower peaks than over 1 s.
-    """
+    """Greatest power."""
     return float(np.max(power_w))
 
 
 def mean_w(power_w: np.ndarray) -> float:
-    """Mean power.
-
-    Parameters
-    ----------
-    power_w : numpy.ndarray
-        Mean power of each step, watts, shape (n,).
-
-    Returns
-    -------
-    float
-        Watts.
-    """
+    """Mean power."""
     return float(np.mean(power_w, dtype=np.float64))
 
 
@@ -123,18 +101,7 @@ def load_factor(power_w: np.ndarray) -> float:
 
 
 def cov(power_w: np.ndarray) -> float:
-    """Coefficient of variation: standard deviation over mean.
-
-    Parameters
-    ----------
-    power_w : numpy.ndarray
-        Mean power of each step, watts, shape (n,).
-
-    Returns
-    -------
-    float
-        A pure number; NaN where nothing is drawn.
-    """
+    """Coefficient of variation: standard deviation over mean."""
     mean = mean_w(power_w)
     return float(np.std(power_w, dtype=np.float64)) / mean if mean else math.nan
 
@@ -176,20 +143,7 @@ def diversity_factor(total_peak_w: float, part_peaks_w: np.ndarray) -> float:
 
 
 def paper_diversity(total_peak_w: float, part_peaks_w: np.ndarray) -> float:
-    """Diversity factor as arXiv:2603.18383 has it: never above `coincidence_factor`.
-
-    Parameters
-    ----------
-    total_peak_w : float
-        Peak of the sum of all parts.
-    part_peaks_w : numpy.ndarray
-        Peak of each part, at the same step.
-
-    Returns
-    -------
-    float
-        Peak of the sum over the number of parts times the greatest of their peaks; at most 1.
-    """
+    """Diversity factor as arXiv:2603.18383 has it: never above `coincidence_factor`."""
     return float(total_peak_w / (len(part_peaks_w) * np.max(part_peaks_w)))
 
 
@@ -214,20 +168,7 @@ def ramps(power_w: np.ndarray, dt_s: float, step_s: float) -> np.ndarray:
 
 
 def ramp_summary(ramps_w: np.ndarray) -> dict[str, float]:
-    """Greatest and usual ramps.
-
-    Parameters
-    ----------
-    ramps_w : numpy.ndarray
-        From `ramps`.
-
-    Returns
-    -------
-    dict
-        ``up`` and ``down`` (greatest rise, greatest fall; the latter negative), ``p50``,
-        ``abs_p95``, ``abs_p99`` (of the size), ``up_p95`` (falls count as 0) and ``down_p95`` (size
-        of falls, rises count as 0); all 0 without a ramp.
-    """
+    """Greatest and usual ramps."""
     if not len(ramps_w):
         ramps_w = np.zeros(1)
     size = np.abs(ramps_w)
@@ -262,34 +203,10 @@ def load_duration(power_w: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
 
 
 def transformer_va(peak: float, power_factor: float = POWER_FACTOR) -> float:
-    """Apparent power that a transformer must carry.
-
-    Parameters
-    ----------
-    peak : float
-        Peak power, watts.
-    power_factor : float
-        Watts per volt-ampere.
-
-    Returns
-    -------
-    float
-        Volt-amperes.
-    """
+    """Apparent power that a transformer must carry."""
     return peak / power_factor
 
 
 def energy_per_year_wh(power_w: np.ndarray) -> float:
-    """Energy of a year of such days.
-
-    Parameters
-    ----------
-    power_w : numpy.ndarray
-        Mean power of each step, watts, shape (n,).
-
-    Returns
-    -------
-    float
-        Watt-hours: the mean times 8,760 h.
-    """
+    """Energy of a year of such days."""
     return mean_w(power_w) * HOURS_PER_YEAR

@@ -24,26 +24,7 @@ MOST_BLOCKS = 64
 
 @dataclass(frozen=True)
 class Pool:
-    """Servers of one model.
-
-    Parameters
-    ----------
-    name : str
-        Name in the scenario.
-    model : TimelineModel or StatesModel
-        Power of each server.
-    idle_w : float or None
-        Idle power of these boards, where it is not the model's: of the kind `states`, which is
-        re-based after the drawing; of the kind `timeline` the model itself is.
-    servers : numpy.ndarray
-        Their numbers on the site, ascending, shape (n,).
-    stream : Stream
-        Its requests.
-    routing : str
-        How requests reach servers.
-    every : int
-        Steps of the model in one of the simulation.
-    """
+    """Servers of one model."""
 
     name: str
     model: TimelineModel | StatesModel
@@ -61,64 +42,21 @@ class Pool:
 
 @dataclass(frozen=True)
 class Kept:
-    """What is stored at one step.
-
-    Parameters
-    ----------
-    levels : tuple of str
-        Of ``site``, ``row``, ``rack``, ``server``.
-    step_s : float
-        Seconds.
-    every : int
-        Bins of the simulation in one that is stored.
-    """
+    """What is stored at one step."""
 
     levels: tuple[str, ...]
     step_s: float
     every: int
 
     def mean(self, power_w: np.ndarray) -> np.ndarray:
-        """Average over the bins of each stored one.
-
-        Parameters
-        ----------
-        power_w : numpy.ndarray
-            Watts at the step of the simulation, shape (bins,).
-
-        Returns
-        -------
-        numpy.ndarray
-            Watts, shape (bins/every,).
-        """
+        """Average over the bins of each stored one."""
         # a product with equal weights is many times faster than a mean over a short axis
         return power_w.reshape(-1, self.every) @ np.full(self.every, 1.0 / self.every)
 
 
 @dataclass(frozen=True)
 class Plant:
-    """All that a block of racks needs to know.
-
-    Parameters
-    ----------
-    pools : tuple of Pool
-        Who serves what.
-    pool_of, rack_of : numpy.ndarray
-        Pool and rack of each server, integers, shape (servers,).
-    row_of : numpy.ndarray
-        Row of each rack, integers, shape (racks,).
-    base_w : numpy.ndarray
-        Constant part of each server's non-GPU power, watts, shape (servers,).
-    per_gpu_w : float
-        Non-GPU watts for a GPU watt.
-    seed : int
-        Of the whole site.
-    dt : fractions.Fraction
-        Step of the simulation, seconds.
-    chunk : int
-        Bins of a stretch of time.
-    keep : tuple of Kept
-        What is stored.
-    """
+    """All that a block of racks needs to know."""
 
     pools: tuple[Pool, ...]
     pool_of: np.ndarray
@@ -132,13 +70,7 @@ class Plant:
     keep: tuple[Kept, ...]
 
     def blocks(self) -> list[tuple[int, int]]:
-        """Cut the racks into blocks that lie within a row.
-
-        Returns
-        -------
-        list of tuple of int
-            First rack of each block and the one after its last.
-        """
+        """Cut the racks into blocks that lie within a row."""
         most = -(-self.row_of.size // MOST_BLOCKS)
         edges = np.flatnonzero(np.diff(self.row_of)) + 1
         parts = zip([0, *edges.tolist()], [*edges.tolist(), self.row_of.size], strict=True)
@@ -149,62 +81,18 @@ class Plant:
         ]
 
     def span_s(self, index: int, n_bins: int) -> tuple[float, float]:
-        """Tell when a stretch of time begins and ends.
-
-        Parameters
-        ----------
-        index : int
-            Its number.
-        n_bins : int
-            Its bins.
-
-        Returns
-        -------
-        tuple of float
-            Seconds.
-        """
+        """Tell when a stretch of time begins and ends."""
         begin_s = index * self.chunk * float(self.dt)
         return begin_s, begin_s + n_bins * float(self.dt)
 
     def servers_in(self, block: tuple[int, int]) -> range:
-        """List the servers of a block.
-
-        Parameters
-        ----------
-        block : tuple of int
-            As `blocks` gives them.
-
-        Returns
-        -------
-        range
-            Servers stand in the order of their racks.
-        """
+        """List the servers of a block."""
         first, end = np.searchsorted(self.rack_of, block)
         return range(int(first), int(end))
 
 
 def steps_in(dt: Fraction, model: TimelineModel | StatesModel, name: str) -> int:
-    """Count the steps of a model in one of the simulation.
-
-    Parameters
-    ----------
-    dt : fractions.Fraction
-        Step of the simulation, seconds.
-    model : TimelineModel or StatesModel
-        Model of a pool.
-    name : str
-        Name of the pool.
-
-    Returns
-    -------
-    int
-        One or more.
-
-    Raises
-    ------
-    InputError
-        If the simulation's step is finer than the model's, or no multiple.
-    """
+    """Count the steps of a model in one of the simulation."""
     every = dt / model.dt
     if every.denominator != 1:
         raise InputError(
@@ -227,23 +115,7 @@ def _on_board(
 
 
 def make_plant(scenario: Scenario) -> Plant:
-    """Load what a scenario names and put it in its place.
-
-    Parameters
-    ----------
-    scenario : Scenario
-        Checked.
-
-    Returns
-    -------
-    Plant
-        Ready to work.
-
-    Raises
-    ------
-    InputError
-        If a file cannot be read, or a model has a coarser step than the simulation.
-    """
+    """Load what a scenario names and put it in its place."""
     units, dt = scenario.units(), exact(scenario.step_s)
     base_w, slopes, pools = np.zeros(scenario.n_servers), set(), []
     for place, filled in enumerate(scenario.pools()):
@@ -285,22 +157,7 @@ def make_plant(scenario: Scenario) -> Plant:
 
 
 def unit_table(scenario: Scenario, plant: Plant, entry: Kept) -> pd.DataFrame:
-    """List the units that are kept, in the order of the file.
-
-    Parameters
-    ----------
-    scenario : Scenario
-        For the PUE.
-    plant : Plant
-        The site.
-    entry : Kept
-        What is kept.
-
-    Returns
-    -------
-    pandas.DataFrame
-        ``level``, ``row``, ``rack``, ``servers``, ``nameplate_w`` by name.
-    """
+    """List the units that are kept, in the order of the file."""
     gpu_w = nameplate_gpu_w(plant)
     it_w = plant.base_w + (1.0 + plant.per_gpu_w) * gpu_w
     row = plant.row_of[plant.rack_of]
@@ -330,18 +187,7 @@ def unit_table(scenario: Scenario, plant: Plant, entry: Kept) -> pd.DataFrame:
 
 
 def nameplate_gpu_w(plant: Plant) -> np.ndarray:
-    """Thermal design power of each server's GPUs.
-
-    Parameters
-    ----------
-    plant : Plant
-        The site.
-
-    Returns
-    -------
-    numpy.ndarray
-        Watts, shape (servers,).
-    """
+    """Thermal design power of each server's GPUs."""
     each = [pool.model.configuration for pool in plant.pools]
     design = [device(it.hardware)["tdp_w"] * it.tensor_parallel for it in each]
     return np.array(design)[plant.pool_of]

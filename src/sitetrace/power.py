@@ -18,27 +18,7 @@ MAX_GPUS = 1024
 
 
 def read_power(path: Path | str, tensor_parallel: int | None = None) -> tuple[pd.DataFrame, list]:
-    """Read power samples; several GPUs are summed to the server's power.
-
-    Parameters
-    ----------
-    path : Path or str
-        CSV with ``time_s,power_w`` or ``time_s,gpu,power_w``.
-    tensor_parallel : int, optional
-        GPUs that the engine uses; of more GPUs the busiest ones are taken.
-
-    Returns
-    -------
-    samples : pandas.DataFrame
-        ``time_s``, ``power_w`` of the server.
-    notes : list of str
-        What had to be left out.
-
-    Raises
-    ------
-    InputError
-        If times or powers cannot be those of a power recording.
-    """
+    """Read power samples; several GPUs are summed to the server's power."""
     path = Path(path)
     table = read_table(path, ("time_s", "power_w"), ("gpu",))
     if "gpu" not in table:
@@ -70,20 +50,7 @@ def read_power(path: Path | str, tensor_parallel: int | None = None) -> tuple[pd
 
 
 def check_power(path: Path, table: pd.DataFrame) -> None:
-    """Refuse times out of order and powers that no server draws.
-
-    Parameters
-    ----------
-    path : Path
-        Name to be used in messages.
-    table : pandas.DataFrame
-        ``time_s``, ``gpu``, ``power_w``; the index is the row in the file, less the header.
-
-    Raises
-    ------
-    InputError
-        If a time, a GPU number or a power cannot be that of a power recording.
-    """
+    """Refuse times out of order and powers that no server draws."""
     lines = table.index.to_numpy() + 2
     power_w = table["power_w"].to_numpy()
     for bad, why in (
@@ -138,45 +105,14 @@ def _check_gaps(path: Path, times: np.ndarray) -> None:
 
 
 def sampling_step(times_s: np.ndarray) -> Fraction:
-    """Usual distance of samples, as a simple exact fraction.
-
-    Parameters
-    ----------
-    times_s : numpy.ndarray
-        Sample times, seconds, ascending.
-
-    Returns
-    -------
-    fractions.Fraction
-        For example 1/4 for samples 0.2501 s apart.
-    """
+    """Usual distance of samples, as a simple exact fraction."""
     return max(
         Fraction(float(np.median(np.diff(times_s)))).limit_denominator(100), Fraction(1, 100)
     )
 
 
 def read_power_1s(path: Path, info: dict) -> tuple[pd.DataFrame, pd.DataFrame | None]:
-    """Read published one-second means; the mean of second k is complete at k + 1.
-
-    Parameters
-    ----------
-    path : Path
-        CSV with ``second,measured_w`` and perhaps ``predicted_w``, in a run directory.
-    info : dict
-        Content of ``run.json``, with ``power_1s_start_epoch_s``.
-
-    Returns
-    -------
-    samples : pandas.DataFrame
-        ``time_s``, ``power_w`` of the server.
-    published : pandas.DataFrame or None
-        Predictions of others for the same seconds.
-
-    Raises
-    ------
-    InputError
-        If the epoch is missing, or powers cannot be those of a power recording.
-    """
+    """Read published one-second means; the mean of second k is complete at k + 1."""
     others = ("predicted_w",)
     table = read_table(path, ("second", "measured_w"), others)
     start_s = info.get("power_1s_start_epoch_s")

@@ -23,29 +23,7 @@ LIMITS = ("max_num_seqs", "max_num_batched_tokens")
 
 
 def serve(run: Run) -> tuple[pd.DataFrame, pd.DataFrame]:
-    """Serve a run's requests as powertrace_v1 does.
-
-    Parameters
-    ----------
-    run : Run
-        Recording with requests and architecture; limits that its ``run.json`` leaves out are the
-        published ones.
-
-    Returns
-    -------
-    steps : pandas.DataFrame
-        One row a step: ``start_s``, ``end_s`` (seconds after the first arrival), ``batch``
-        (decoding), ``prefill_tokens``, ``flop``, ``weight_bytes``, ``decode_kv_bytes``,
-        ``prefill_kv_bytes``.
-    requests : pandas.DataFrame
-        ``ttft_s`` (with the published overhead of a first token) and ``decode_s`` (first to last
-        token), seconds; rows as in the run.
-
-    Raises
-    ------
-    InputError
-        If requests, architecture or coefficients are missing, or a prompt does not fit.
-    """
+    """Serve a run's requests as powertrace_v1 does."""
     from sitetrace.powertrace_v1_serving import STEP_COLUMNS, serve_steps
 
     if run.requests is None:
@@ -82,27 +60,7 @@ def _limits(run: Run) -> np.ndarray:
 
 
 def ledger(steps: pd.DataFrame, kv_bytes: float, begin_s: float, n_bins: int) -> pd.DataFrame:
-    """Book the work of steps into bins of 0.25 s.
-
-    Parameters
-    ----------
-    steps : pandas.DataFrame
-        As `serve` returns them.
-    kv_bytes : float
-        Keys and values of a token, bytes.
-    begin_s : float
-        Begin of the first bin, on the clock of the steps.
-    n_bins : int
-        Number of bins.
-
-    Returns
-    -------
-    pandas.DataFrame
-        A row each bin. Spread over a step's time: ``busy`` (share of the bin), ``batch`` (mean of
-        sequences decoding), ``flop``, ``weight_bytes``, ``kv_bytes``. ``steps`` counts those that
-        end in the bin; ``cache_bytes``, which the sparse models take in place of ``kv_bytes``,
-        books decode where its step ends, and of prefill only what it writes.
-    """
+    """Book the work of steps into bins of 0.25 s."""
     dt_s = float(DT)
     ends_s = begin_s + dt_s * np.arange(1, n_bins + 1)
     length_s = (steps["end_s"] - steps["start_s"]).to_numpy()
@@ -128,25 +86,7 @@ def ledger(steps: pd.DataFrame, kv_bytes: float, begin_s: float, n_bins: int) ->
 
 
 def gpu_power_w(run: Run, work: pd.DataFrame, idle_w: float | None = None) -> np.ndarray:
-    """Map the work in bins to the power of one GPU.
-
-    Parameters
-    ----------
-    run : Run
-        Its configuration and architecture choose equation and coefficients. A model with experts
-        takes those of the gpt-oss model fitted at its tensor parallelism.
-    work : pandas.DataFrame
-        From `ledger`.
-    idle_w : float, optional
-        Idle power of one GPU, watts, in place of the published one. On a GPU type without
-        coefficients for experts it also scales the terms of compute and memory by what the dense
-        models pay there for a FLOP and a byte: the published calibration of a transfer.
-
-    Returns
-    -------
-    numpy.ndarray
-        Watts in each bin, as the meter of that GPU type shows them, shape (n,).
-    """
+    """Map the work in bins to the power of one GPU."""
     fits, arch = coefficients(), architecture(run)
     hardware, gpus = run.configuration.hardware, run.configuration.tensor_parallel
     sparse = arch["moe_frac"] > 0
@@ -206,27 +146,7 @@ def _sparse_values(fits: dict, hardware: str, gpus: int, idle_w: float | None) -
 
 
 def predict(run: Run, *, idle_w: float | None = None) -> PowerTrace:
-    """Predict a run's power from its requests with the published coefficients.
-
-    Parameters
-    ----------
-    run : Run
-        Recording with requests, and the architecture in ``run.json``.
-    idle_w : float, optional
-        Idle power of the server, watts, as measured on the board to be judged (such as
-        `Run.idle_before_load_w`): replaces the published constant, as the model's authors do for
-        other boards than theirs; see `gpu_power_w` for models with experts.
-
-    Returns
-    -------
-    PowerTrace
-        Server power in bins of 0.25 s over the whole recording, on the clock of the requests.
-
-    Raises
-    ------
-    InputError
-        If requests, architecture or coefficients are missing, or the idle power is no power.
-    """
+    """Predict a run's power from its requests with the published coefficients."""
     if idle_w is not None and not 0 < idle_w < np.inf:
         raise InputError(f"idle_w: {idle_w!r} is no power: give watts above zero or leave it out")
     steps, _ = serve(run)

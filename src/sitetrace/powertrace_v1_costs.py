@@ -23,26 +23,7 @@ MAY_BE_ZERO = ("moe_frac", "fp8", "fp8_flop_frac", "swa_window", "n_linear_layer
 
 
 class Law(NamedTuple):
-    """What a step costs: all GPUs of the engine together.
-
-    Parameters
-    ----------
-    launch_s, sample_s : float
-        Overhead of a step, and of each decoding sequence, seconds.
-    flop_rate, byte_rate, stream_rate : float
-        Reached FLOP/s and byte/s; the last for the weights of the layers.
-    token_flop, head_flop, pair_flop : float
-        FLOP a token in the layers, a sampled token in the output head, a pair of tokens in
-        attention.
-    weight_bytes, head_bytes, row_bytes : float
-        Weights of the layers (of all where the head is not known apart), of the output head, and
-        of a token's row of the embedding.
-    expert_share, untouched_share : float
-        Share of the weights in experts (0 in a dense model), and of these what a single token
-        leaves unread.
-    kv_bytes, window : float
-        Keys and values of a token, bytes; tokens that half of the layers look back, 0 for all.
-    """
+    """What a step costs: all GPUs of the engine together."""
 
     launch_s: float
     sample_s: float
@@ -62,35 +43,12 @@ class Law(NamedTuple):
 
 
 def coefficients() -> dict:
-    """Read the published coefficients.
-
-    Returns
-    -------
-    dict
-        ``engine``, ``serving``, ``response``, ``dense``, ``moe`` and their ``source``.
-    """
+    """Read the published coefficients."""
     return read_json(data_dir() / "paper" / "powertrace_v1.json")
 
 
 def architecture(run: Run) -> dict[str, float]:
-    """Read the served model's architecture from a run.
-
-    Parameters
-    ----------
-    run : Run
-        Its ``run.json`` holds ``arch``.
-
-    Returns
-    -------
-    dict of str to float
-        ``ROOFLINE`` and ``MAY_BE_ZERO``, ``EXPERTS`` where there are some, ``PARTS`` where all are
-        given.
-
-    Raises
-    ------
-    InputError
-        If something is missing, no sensible number, or a layer without a growing cache.
-    """
+    """Read the served model's architecture from a run."""
     where = f"run {run.name}"
     arch = read_architecture(where, run.info, (), MAY_BE_ZERO)
     needed = ROOFLINE + EXPERTS if arch["moe_frac"] > 0 else ROOFLINE
@@ -106,24 +64,7 @@ def architecture(run: Run) -> dict[str, float]:
 
 
 def law_of(run: Run) -> Law:
-    """Cost of a step of the engine that served a run.
-
-    Parameters
-    ----------
-    run : Run
-        Its ``run.json`` holds ``arch``; GPU type and tensor parallelism have coefficients.
-
-    Returns
-    -------
-    Law
-        Costs by the roofline of grantwilkins/powertrace-sim: where ``PARTS`` are not known, a
-        token costs all active parameters, and all weights are read in one.
-
-    Raises
-    ------
-    InputError
-        If the architecture is incomplete, or there are no coefficients for it.
-    """
+    """Cost of a step of the engine that served a run."""
     arch, fit = architecture(run), serving_fit(run)
     gpu, gpus = device(run.configuration.hardware), run.configuration.tensor_parallel
     fp8 = arch["fp8_flop_frac"] or float(arch["fp8"] > 0)
@@ -162,23 +103,7 @@ def law_of(run: Run) -> Law:
 
 
 def serving_fit(run: Run) -> dict:
-    """Look the coefficients of a step up.
-
-    Parameters
-    ----------
-    run : Run
-        Its configuration names GPU type and tensor parallelism.
-
-    Returns
-    -------
-    dict
-        The entry of ``serving`` for the GPU type.
-
-    Raises
-    ------
-    InputError
-        If there is none, or none for so many GPUs.
-    """
+    """Look the coefficients of a step up."""
     fits, configuration = coefficients()["serving"], run.configuration
     fit = fits.get(configuration.hardware)
     if fit is None or str(configuration.tensor_parallel) not in fit["message_s"]:

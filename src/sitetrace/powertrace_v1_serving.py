@@ -25,24 +25,7 @@ def seen_tokens(context, window):
 
 @njit(cache=True)
 def step_cost(law, batch, context, prefill, sampled, pairs, streamed):
-    """Work and duration of one step.
-
-    Parameters
-    ----------
-    law : Law
-        Costs.
-    batch, context : float
-        Sequences that decode, and their mean context in tokens.
-    prefill, sampled : float
-        Prompt tokens, and prompts that end in this step.
-    pairs, streamed : float
-        Pairs of tokens that the prompt chunks attend to, tokens read and written for them.
-
-    Returns
-    -------
-    tuple of float
-        FLOP, weight bytes, attention bytes of decode and of prefill, seconds.
-    """
+    """Work and duration of one step."""
     tokens = batch + prefill
     body_flop, head_flop = law.token_flop * tokens, law.head_flop * (batch + sampled)
     if law.expert_share > 0.0:
@@ -135,26 +118,7 @@ def _retire(clock, tokens, running, n_running, times):
 
 @njit(cache=True)
 def serve_steps(law, limits, arrival, asked):
-    """Serve requests first come, first served, one step at a time.
-
-    Parameters
-    ----------
-    law : Law
-        Costs of a step.
-    limits : numpy.ndarray
-        Sequences, tokens a step, tokens of KV space, integers; every prompt and one token fit.
-    arrival : numpy.ndarray
-        Seconds from 0 on, ascending, shape (n,).
-    asked : numpy.ndarray
-        Prompt and output tokens, at least one each, shape (n, 2).
-
-    Returns
-    -------
-    steps : numpy.ndarray
-        Columns as in ``STEP_COLUMNS``, shape (m, 8).
-    times : numpy.ndarray
-        First token and end of each request, seconds, shape (n, 2).
-    """
+    """Serve requests first come, first served, one step at a time."""
     n = arrival.size
     tokens = np.zeros((n, 4), dtype=np.int64)  # prompt, output, prefilled, generated
     tokens[:, :2] = asked

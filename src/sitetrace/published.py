@@ -42,15 +42,7 @@ VARIANTS = {
 
 
 def configurations() -> pd.DataFrame:
-    """List the paper's configurations, and what power their nameplate allows.
-
-    Returns
-    -------
-    pandas.DataFrame
-        The paper's table ``configurations`` indexed by ``config``, with ``main`` (one of those
-        that its scores are about), ``nameplate_w`` (thermal design power times tensor
-        parallelism), ``mixture_mean_w`` (mean of the published mixture).
-    """
+    """List the paper's configurations, and what power their nameplate allows."""
     table = read_paper_table("configurations").set_index("config")
     main = set(read_paper_table("run_summary")["config"])
     table["main"] = [name in main for name in table.index]
@@ -62,25 +54,7 @@ def configurations() -> pd.DataFrame:
 
 
 def surrogate(config: str, kind: str) -> ConstantRate | LogNormalTTFT:
-    """One of the paper's two serving surrogates with the constants of a configuration.
-
-    Parameters
-    ----------
-    config : str
-        Name of a configuration, such as ``llama-3-70b_H100_tp4``.
-    kind : str
-        ``constant_rate`` or ``log_normal_ttft``.
-
-    Returns
-    -------
-    ConstantRate or LogNormalTTFT
-        For `sitetrace.serving.simulate`.
-
-    Raises
-    ------
-    InputError
-        If its constants are not published.
-    """
+    """One of the paper's two serving surrogates with the constants of a configuration."""
     _known(kind, SERVING, "serving")
     table = read_paper_table("serving_surrogate").set_index("config")
     if config not in table.index:
@@ -175,14 +149,7 @@ def paper_model(
 
 
 def offers() -> pd.DataFrame:
-    """List what can be made of each configuration of the paper.
-
-    Returns
-    -------
-    pandas.DataFrame
-        Indexed by ``config``; a column for each of `VARIANTS`: why `paper_model` makes no such
-        model, empty where it makes one.
-    """
+    """List what can be made of each configuration of the paper."""
     rows = [
         {"config": config} | {name: _why_not(config, how) for name, how in VARIANTS.items()}
         for config in read_paper_table("configurations")["config"]

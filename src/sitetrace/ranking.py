@@ -32,35 +32,13 @@ MAIN = ("energy_error_pct", "ks", "nrmse_1s", "acf_r2")
 
 
 def by_part(table: pd.DataFrame) -> pd.DataFrame:
-    """Medians over the draws, with the name of each part.
-
-    Parameters
-    ----------
-    table : pandas.DataFrame
-        Rows of split, part, method and draw with `COLUMNS`; see `sitetrace.comparison.known_of`.
-
-    Returns
-    -------
-    pandas.DataFrame
-        As `sitetrace.comparison.over_draws`, with ``part``.
-    """
+    """Medians over the draws, with the name of each part."""
     medians = over_draws(table, COLUMNS)
     return medians.assign(part=labels(medians))
 
 
 def over_parts(medians: pd.DataFrame) -> pd.DataFrame:
-    """Medians over all judged parts by method.
-
-    Parameters
-    ----------
-    medians : pandas.DataFrame
-        Result of `by_part`.
-
-    Returns
-    -------
-    pandas.DataFrame
-        One row a method, floors last: ``method``, ``parts``, the scores of `RANKED`.
-    """
+    """Medians over all judged parts by method."""
     methods = medians.groupby("method", sort=False)
     table = methods[list(RANKED)].median()
     table.insert(0, "parts", methods.size())
@@ -69,21 +47,7 @@ def over_parts(medians: pd.DataFrame) -> pd.DataFrame:
 
 
 def contest(medians: pd.DataFrame, name: str) -> pd.DataFrame:
-    """Lay one score of all methods side by side, floors left out.
-
-    Parameters
-    ----------
-    medians : pandas.DataFrame
-        Result of `by_part`.
-    name : str
-        One of `RANKED`.
-
-    Returns
-    -------
-    pandas.DataFrame
-        One row a judged part, one column a method; negative where more is better, so that less
-        is. A constant has no correlation: it counts as 0.
-    """
+    """Lay one score of all methods side by side, floors left out."""
     entered = medians[~medians["method"].str.startswith(FLOOR)]
     if name.startswith("correlation"):
         entered = entered.fillna({name: 0.0})
@@ -92,19 +56,7 @@ def contest(medians: pd.DataFrame, name: str) -> pd.DataFrame:
 
 
 def ranks(medians: pd.DataFrame) -> pd.DataFrame:
-    """Rank the methods in each part by each score, 1 the best.
-
-    Parameters
-    ----------
-    medians : pandas.DataFrame
-        Result of `by_part`.
-
-    Returns
-    -------
-    pandas.DataFrame
-        One row a method, the best first: mean rank over the parts by each score of `RANKED`, and
-        ``all``, the mean over scores.
-    """
+    """Rank the methods in each part by each score, 1 the best."""
     from scipy.stats import rankdata
 
     columns = {}
@@ -117,21 +69,7 @@ def ranks(medians: pd.DataFrame) -> pd.DataFrame:
 
 
 def steady(medians: pd.DataFrame) -> dict[str, str]:
-    """See who comes first by `ranks` when one recording is left out.
-
-    Parts of one board and one set of prompts are not independent, so no test of significance is
-    made; but a first place that hangs on one recording is none.
-
-    Parameters
-    ----------
-    medians : pandas.DataFrame
-        Result of `by_part`.
-
-    Returns
-    -------
-    dict of str to str
-        By the judged recording that is left out, the first method; empty for one recording.
-    """
+    """See who comes first by `ranks` when one recording is left out."""
     judged = medians["judged"].unique()
     return {
         run: ranks(medians[medians["judged"] != run])["method"].iloc[0]
@@ -141,22 +79,7 @@ def steady(medians: pd.DataFrame) -> dict[str, str]:
 
 
 def winners(medians: pd.DataFrame, method: str) -> pd.DataFrame:
-    """Say who is best by each score.
-
-    Parameters
-    ----------
-    medians : pandas.DataFrame
-        Result of `by_part`.
-    method : str
-        One method that is told apart.
-
-    Returns
-    -------
-    pandas.DataFrame
-        One row a score of `RANKED`: ``best`` by the median over parts, its ``median``,
-        ``most_often`` the best in a part (all that share this), ``times`` of the ``parts``;
-        ``own``, ``own_times`` the same two numbers of `method`.
-    """
+    """Say who is best by each score."""
     rows = []
     for name, (label, _, more) in RANKED.items():
         wide = contest(medians, name)
@@ -172,21 +95,7 @@ def winners(medians: pd.DataFrame, method: str) -> pd.DataFrame:
 
 
 def duels(medians: pd.DataFrame, method: str) -> pd.DataFrame:
-    """Count the parts in which one method is better, against each other method.
-
-    Parameters
-    ----------
-    medians : pandas.DataFrame
-        Result of `by_part`.
-    method : str
-        The one.
-
-    Returns
-    -------
-    pandas.DataFrame
-        One row an opponent: ``against``, ``parts`` that both are judged on, and by each score of
-        `RANKED` in how many of them `method` is better.
-    """
+    """Count the parts in which one method is better, against each other method."""
     rows = {}
     for name in RANKED:
         wide = contest(medians, name)
@@ -197,22 +106,7 @@ def duels(medians: pd.DataFrame, method: str) -> pd.DataFrame:
 
 
 def losses(medians: pd.DataFrame, method: str) -> pd.DataFrame:
-    """Where another method is better than one, beyond what its draws leave open.
-
-    Parameters
-    ----------
-    medians : pandas.DataFrame
-        Result of `by_part`.
-    method : str
-        The one.
-
-    Returns
-    -------
-    pandas.DataFrame
-        One row a part and score of `MAIN` in which the median over draws of others is better than
-        every draw of `method`: ``score``, ``part``, ``own``, ``best`` of the others and
-        ``its_score``, ``better`` (how many are ahead like that); widest gap of a score first.
-    """
+    """Where another method is better than one, beyond what its draws leave open."""
     rows, by_part_ = [], medians.set_index(["split", "judged"])
     own_rows = by_part_[by_part_["method"] == method]
     for name in MAIN:

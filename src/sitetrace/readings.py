@@ -48,22 +48,7 @@ class Residual:
 
 
 def ages_s(meter: Meter, more_s: float = 0.0, count: int = AGES) -> np.ndarray:
-    """Ages that a reading may have, each as likely as the others.
-
-    Parameters
-    ----------
-    meter : Meter
-        The meter.
-    more_s : float
-        How far, in all, the clock of the readings may be from the grid they are printed on.
-    count : int
-        Number of ages.
-
-    Returns
-    -------
-    numpy.ndarray
-        Time from the end of the averaged window to the printing, seconds, shape (count,).
-    """
+    """Ages that a reading may have, each as likely as the others."""
     reach_s = meter.update_s + more_s
     middle = (np.arange(count) + 0.5) / count - 0.5
     return meter.lag_s + 0.5 * meter.update_s + reach_s * middle
@@ -99,20 +84,7 @@ def expected_w(
 def seen_w(
     timeline: Timeline, surface: Surface, meter: Meter, ends_s: np.ndarray
 ) -> tuple[np.ndarray, np.ndarray]:
-    """Average power over the meter's window.
-
-    Parameters
-    ----------
-    timeline, surface, meter : Timeline, Surface, Meter
-        As in `expected_w`.
-    ends_s : numpy.ndarray
-        End of each window, seconds, shape (n,).
-
-    Returns
-    -------
-    power_w, busy : numpy.ndarray
-        Watts, and the share of the window at work, shape (n,).
-    """
+    """Average power over the meter's window."""
     segments = timeline.segments
     length_s = (segments["end_s"] - segments["start_s"]).to_numpy()
     above_w = surface.above_idle_w(segments)
@@ -124,40 +96,14 @@ def seen_w(
 
 
 def since_work_s(timeline: Timeline, times_s: np.ndarray) -> np.ndarray:
-    """Time since the last work that ended.
-
-    Parameters
-    ----------
-    timeline : Timeline
-        What the engine does.
-    times_s : numpy.ndarray
-        Seconds, shape (n,).
-
-    Returns
-    -------
-    numpy.ndarray
-        Seconds, infinite before the end of the first work, shape (n,).
-    """
+    """Time since the last work that ended."""
     ends = timeline.segments["end_s"].to_numpy()
     last = np.searchsorted(ends, times_s, side="right") - 1
     return np.where(last >= 0, times_s - ends[np.maximum(last, 0)], np.inf)
 
 
 def left_warmth(timeline: Timeline, times_s: np.ndarray) -> np.ndarray:
-    """How warm the last work that ended has left the board, from 0 to 1.
-
-    Parameters
-    ----------
-    timeline : Timeline
-        What the engine does.
-    times_s : numpy.ndarray
-        Seconds, shape (n,).
-
-    Returns
-    -------
-    numpy.ndarray
-        Shape (n,).
-    """
+    """How warm the last work that ended has left the board, from 0 to 1."""
     start, end = (timeline.segments[name].to_numpy() for name in ("start_s", "end_s"))
     length = (end - start) / WARM_S
     fading = length * np.exp(-length) / -np.expm1(-length)
@@ -214,20 +160,7 @@ def chanced_w(
     times_s: np.ndarray,
     rng: np.random.Generator,
 ) -> np.ndarray:
-    """Draw readings each at an age of its own, where chance puts them.
-
-    Parameters
-    ----------
-    timeline, surface, meter : Timeline, Surface, Meter
-        As in `expected_w`.
-    residual, times_s, rng : Residual, numpy.ndarray, numpy.random.Generator
-        As in `drawn_w`.
-
-    Returns
-    -------
-    numpy.ndarray
-        Watts, shape (n,).
-    """
+    """Draw readings each at an age of its own, where chance puts them."""
     from scipy.signal import lfilter
 
     # what a glimpse sees hangs on the phase of the sampling clock, which is as unknown as the age

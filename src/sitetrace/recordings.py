@@ -13,20 +13,7 @@ LAGS_S = np.arange(-2.0, 2.01, 0.05)
 
 
 def overview(runs: list[Run]) -> pd.DataFrame:
-    """Describe recordings, one row each.
-
-    Parameters
-    ----------
-    runs : list of Run
-        Recordings with requests.
-
-    Returns
-    -------
-    pandas.DataFrame
-        Configuration, counts, step and gaps (s), idle power before load and its standard
-        deviation (W; missing where nothing was recorded before load), busy seconds and where
-        their end comes from, mean and peak power (W).
-    """
+    """Describe recordings, one row each."""
     rows = []
     for run in runs:
         times, power_w = run.samples["time_s"], run.samples["power_w"]
@@ -54,18 +41,7 @@ def overview(runs: list[Run]) -> pd.DataFrame:
 
 
 def clock_lag_s(run: Run) -> float | None:
-    """Lag of printed power behind the engine's running count, by greatest correlation.
-
-    Parameters
-    ----------
-    run : Run
-        Recording with engine counters.
-
-    Returns
-    -------
-    float or None
-        Seconds, positive when power comes later, to 0.05 s; None without counters.
-    """
+    """Lag of printed power behind the engine's running count, by greatest correlation."""
     if run.engine is None:
         return None
     times = run.samples["time_s"].to_numpy()
@@ -83,19 +59,7 @@ def clock_lag_s(run: Run) -> float | None:
 
 
 def rise_time_s(run: Run) -> float | None:
-    """Time from the first request until printed power has risen by four fifths.
-
-    Parameters
-    ----------
-    run : Run
-        Recording that begins before its load.
-
-    Returns
-    -------
-    float or None
-        Seconds to 80% of the way from idle to the median of the busy seconds; None where the
-        recording begins under load. A meter that averages over a second cannot be quick.
-    """
+    """Time from the first request until printed power has risen by four fifths."""
     idle_w, span = run.idle_before_load_w(), run.busy_span()
     if idle_w is None or span is None:
         return None

@@ -21,34 +21,7 @@ def verdict(
     better: str | None,
     same_kind: bool,
 ) -> str:
-    """Judge our result against the paper's by the rule of the book.
-
-    A result agrees when its interval includes the paper's value or lies on the better side of it.
-    On data of the same kind as the paper's that is a reproduction, elsewhere one on other data.
-
-    Parameters
-    ----------
-    value : float or None
-        Our result; None when the data at hand cannot give it.
-    interval : tuple of float or None
-        Lower and upper end of our interval; None: the value alone.
-    paper : float or None
-        The paper's value; None when it could not be established.
-    better : {"lower", "higher"} or None
-        Which side is the better one, as for an error or a score; None: neither.
-    same_kind : bool
-        Whether our data are of the kind that the paper's value is about.
-
-    Returns
-    -------
-    str
-        "reproduced", "reproduced on other data", "not reproduced" or "cannot be tested".
-
-    Raises
-    ------
-    InputError
-        If `better` is another word.
-    """
+    """Judge our result against the paper's by the rule of the book."""
     if better not in (None, "lower", "higher"):
         raise InputError(f"better={better!r}: say 'lower', 'higher' or None")
     if value is None or paper is None:
@@ -74,48 +47,7 @@ def record(
     same_kind: bool = False,
     claim: str | None = None,
 ) -> dict:
-    """Make one row of a page's records.
-
-    Numbers are kept to six significant digits. What was found on the testbed, which is our own
-    simulation, tests no claim about hardware.
-
-    Parameters
-    ----------
-    name : str
-        What the number is, such as ``energy error, median of 9 draws``.
-    value : float or None
-        Our result; None when it cannot be had.
-    unit : str
-        Its unit; empty for a pure number.
-    data : {"measured", "testbed", "paper"}
-        Where the data come from.
-    dataset : str
-        The run or dataset by name.
-    interval : tuple of float, optional
-        Lower and upper end of our interval.
-    paper : float, optional
-        The paper's value of the same quantity; without one there is no verdict.
-    better : {"lower", "higher"}, optional
-        Which side is the better one.
-    same_kind : bool
-        Whether our data are of the kind that the paper's value is about.
-    claim : str, optional
-        Name of the claim that this result answers (see `sitetrace.claims.claims`); gives `paper`
-        and `better`.
-
-    Returns
-    -------
-    dict
-        With the keys name, value, unit, interval, data, dataset, paper, verdict, claim. What
-        follows from the paper's own tables alone (``data="paper"``) is no reproduction: its
-        verdict is "follows" or "does not follow".
-
-    Raises
-    ------
-    InputError
-        If a number is not finite, the interval is upside down or excludes the value, or `data` is
-        unknown.
-    """
+    """Make one row of a page's records."""
     if data not in DATA_KINDS:
         raise InputError(f"record {name!r}: data={data!r}: say one of {', '.join(DATA_KINDS)}")
     if claim is not None:
@@ -158,26 +90,7 @@ def _rounded(name: str, number: float | None) -> float | None:
 
 
 def write_records(rows: list[dict], path: Path | str | None = None) -> list[dict]:
-    """Write a page's records as a JSON list.
-
-    Parameters
-    ----------
-    rows : list of dict
-        From `record`; a name stands once for a dataset.
-    path : Path or str, optional
-        The file. By default the one that the environment variable ``SITETRACE_RECORDS`` names, as
-        set while the book is built; when it is unset nothing is written.
-
-    Returns
-    -------
-    list of dict
-        The same rows.
-
-    Raises
-    ------
-    InputError
-        If a name stands twice for one dataset, or the file cannot be written.
-    """
+    """Write a page's records as a JSON list."""
     keys = [_key(row) for row in rows]
     twice = {key for key in keys if keys.count(key) > 1}
     if twice:
@@ -190,23 +103,7 @@ def write_records(rows: list[dict], path: Path | str | None = None) -> list[dict
 
 
 def read_records(path: Path | str) -> list[dict]:
-    """Read the records of a page.
-
-    Parameters
-    ----------
-    path : Path or str
-        A file written by `write_records`.
-
-    Returns
-    -------
-    list of dict
-        Its rows.
-
-    Raises
-    ------
-    InputError
-        If the file is missing or holds no list of records.
-    """
+    """Read the records of a page."""
     try:
         rows = json.loads(Path(path).read_text("utf-8"))
     except OSError as error:
@@ -226,20 +123,7 @@ def _key(row: dict) -> tuple[str, str]:
 
 
 def compare(old: list[dict], new: list[dict], rtol: float) -> list[str]:
-    """Say where two sets of records differ.
-
-    Parameters
-    ----------
-    old, new : list of dict
-        Records of the same page, as stored and as made again.
-    rtol : float
-        Relative difference of numbers that is still the same, as 1e-3.
-
-    Returns
-    -------
-    list of str
-        One line a difference; empty when they agree.
-    """
+    """Say where two sets of records differ."""
     before, after = {_key(row): row for row in old}, {_key(row): row for row in new}
     lines = [f"{' of '.join(key)}: only in the old" for key in before.keys() - after.keys()]
     lines += [f"{' of '.join(key)}: only in the new" for key in after.keys() - before.keys()]

@@ -19,23 +19,7 @@ import numpy as np
 
 @numba.njit(cache=True)
 def states_along(drive, weight, bias, start):  # noqa: ANN001, ANN201
-    """Follow the states along a series.
-
-    Parameters
-    ----------
-    drive : numpy.ndarray
-        U x + c of each bin, shape (bins, 3 hidden).
-    weight, bias : numpy.ndarray
-        W and b, shapes (3 hidden, hidden) and (3 hidden,).
-    start : numpy.ndarray
-        State before the first bin, shape (hidden,).
-
-    Returns
-    -------
-    hidden, gates : numpy.ndarray
-        States, shape (bins, hidden), and r, z, n and W_n h + b_n beside each other, shape
-        (bins, 4 hidden), which `gradient_along` needs.
-    """
+    """Follow the states along a series."""
     n_bins, size = drive.shape[0], start.size
     columns = weight.T.copy()
     hidden = np.empty((n_bins, size), dtype=drive.dtype)
@@ -63,22 +47,7 @@ def states_along(drive, weight, bias, start):  # noqa: ANN001, ANN201
 
 @numba.njit(cache=True)
 def gradient_along(slope, hidden, gates, weight):  # noqa: ANN001, ANN201
-    """Carry a loss's gradient back through a series that began at the zero state.
-
-    Parameters
-    ----------
-    slope : numpy.ndarray
-        Gradient by each state as the loss sees it, shape (bins, hidden).
-    hidden, gates : numpy.ndarray
-        Results of `states_along`.
-    weight : numpy.ndarray
-        W, shape (3 hidden, hidden).
-
-    Returns
-    -------
-    by_drive, by_pull : numpy.ndarray
-        Gradients by U x + c and by W h + b of each bin, shape (bins, 3 hidden).
-    """
+    """Carry a loss's gradient back through a series that began at the zero state."""
     n_bins, size = hidden.shape
     by_drive = np.empty((n_bins, 3 * size), dtype=hidden.dtype)
     by_pull = np.empty((n_bins, 3 * size), dtype=hidden.dtype)

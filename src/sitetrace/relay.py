@@ -30,19 +30,7 @@ PAGE, SLICE = 512, 2048
 
 
 class Unfinished(NamedTuple):
-    """What an engine has not finished at the end of a stretch of time.
-
-    Parameters
-    ----------
-    clock_s : numpy.ndarray
-        The engine's clock, seconds, shape (1,).
-    rows : numpy.ndarray
-        Unfinished requests in order of arrival: arrival (s); prompt, asked, computed and generated
-        tokens; admission and first token (s, NaN where to come); whether it decodes; its place.
-        Shape (n, 9).
-    tally : numpy.ndarray
-        Requests served so far, their prompt and answer tokens, the longest wait (s), shape (4,).
-    """
+    """What an engine has not finished at the end of a stretch of time."""
 
     clock_s: np.ndarray
     rows: np.ndarray
@@ -50,49 +38,14 @@ class Unfinished(NamedTuple):
 
 
 def idle_engine(clock_s: float) -> Unfinished:
-    """Begin with nothing to do.
-
-    Parameters
-    ----------
-    clock_s : float
-        Begin of the first stretch, seconds.
-
-    Returns
-    -------
-    Unfinished
-        What the first stretch goes on from.
-    """
+    """Begin with nothing to do."""
     return Unfinished(np.array([clock_s]), np.empty((0, PLACE + 1)), np.zeros(4))
 
 
 def relay(
     server: Server, before: Unfinished, arrival_s: np.ndarray, tokens: np.ndarray, until_s: float
 ) -> tuple[np.ndarray, np.ndarray, Unfinished]:
-    """Work on until the first step boundary at or after a time.
-
-    Parameters
-    ----------
-    server : Server
-        Law and limits.
-    before : Unfinished
-        What the stretch before handed over; it is left as it is.
-    arrival_s : numpy.ndarray
-        Arrivals before `until_s` and after all earlier ones, ascending, seconds, shape (n,).
-    tokens : numpy.ndarray
-        Prompt and answer tokens of the new requests, integers, shape (n, 2).
-    until_s : float
-        End of the stretch, seconds.
-
-    Returns
-    -------
-    segments : numpy.ndarray
-        Columns as in `sitetrace.timeline.Timeline`, shape (segments, 7); the last may reach a step
-        beyond the end.
-    ends_s : numpy.ndarray
-        When requests ended, ascending, seconds.
-    after : Unfinished
-        For the next stretch.
-    """
+    """Work on until the first step boundary at or after a time."""
     segments, ends_s, *after = _relay(until_s, *_numbers(server), *before, arrival_s, tokens)
     return segments, ends_s, Unfinished(*after)
 
@@ -106,30 +59,7 @@ def relay_power(
     state: np.ndarray,
     total_w: np.ndarray,
 ) -> Unfinished:
-    """Work on as `relay` does, and add the power straight to bins.
-
-    Parameters
-    ----------
-    model : TimelineModel
-        The server and its power.
-    before : Unfinished
-        As in `relay`.
-    requests : tuple of numpy.ndarray
-        Arrivals and tokens, as in `relay`.
-    span_s : tuple of float
-        Begin and end of the stretch, seconds.
-    normals : numpy.ndarray
-        Standard normal numbers, one a bin of the model's step, shape (bins,).
-    state : numpy.ndarray
-        As in `sitetrace.rendering.warmth`, changed in place.
-    total_w : numpy.ndarray
-        Watts, shape (bins,), changed in place.
-
-    Returns
-    -------
-    Unfinished
-        For the next stretch.
-    """
+    """Work on as `relay` does, and add the power straight to bins."""
     clock = (span_s[0], float(model.dt))
     serving = (span_s[1], *_numbers(model.server), *before, *requests)
     return Unfinished(*_relay_power(*serving, model.numbers, clock, normals, state, total_w))

@@ -24,20 +24,7 @@ def _decay(x):
 
 @njit(cache=True, inline="always")
 def warmed(now, gap, length):
-    """Let a board cool down in a gap and warm up in the work that follows.
-
-    Parameters
-    ----------
-    now : float
-        How warm it is, from 0 to 1.
-    gap, length : float
-        Duration of gap and work, in time constants of warming up.
-
-    Returns
-    -------
-    tuple of float
-        Mean warmth in the work, and warmth at its end.
-    """
+    """Let a board cool down in a gap and warm up in the work that follows."""
     if gap > 0.0:
         now *= _decay(gap)
     left = _decay(length)
@@ -48,22 +35,7 @@ def warmed(now, gap, length):
 
 @njit(cache=True, nogil=True)
 def warmth(start, end, warm_s, state):
-    """How warm a board is in each segment of work, from 0 to 1.
-
-    Parameters
-    ----------
-    start, end : numpy.ndarray
-        Begin and end of successive segments, seconds, shape (n,).
-    warm_s : float
-        Time constant of warming up and of cooling down, seconds.
-    state : numpy.ndarray
-        What was before, shape (10,), zeros for a cold board; changed in place.
-
-    Returns
-    -------
-    numpy.ndarray
-        Mean warmth in each segment, shape (n,).
-    """
+    """How warm a board is in each segment of work, from 0 to 1."""
     mean = np.empty(start.size)
     now, last = state[WARM], state[UNTIL]
     for i in range(start.size):
@@ -76,26 +48,7 @@ def warmth(start, end, warm_s, state):
 
 @njit(cache=True, nogil=True)
 def segment_power(start, end, batch, prefill, law, scales, state):
-    """Power of successive segments of work.
-
-    Parameters
-    ----------
-    start, end, batch, prefill : numpy.ndarray
-        Begin and end (seconds), sequences that decode and prompt tokens, shape (n,) each.
-    law : tuple of float
-        Watts: idle, decoding, a sequence, limit of prefill, gained when warm.
-    scales : tuple of float
-        Prompt tokens and sequences at which power begins to saturate, time constant of warming up
-        (s), limit of sustained power (W) and for how long prefill may stay above it (s).
-    state : numpy.ndarray
-        As in `warmth`.
-
-    Returns
-    -------
-    numpy.ndarray
-        Mean watts of each segment, shape (n,). Energy above the limit goes into a store that what
-        lies below the limit empties; when it is full, power is held to the limit.
-    """
+    """Power of successive segments of work."""
     idle_w, decode_w, sequence_w, prefill_w, warm_w = law
     scale_tokens, batch_scale, warm_s, limit_w, limit_s = scales
     power_w = np.empty(start.size)
@@ -125,19 +78,7 @@ def segment_power(start, end, batch, prefill, law, scales, state):
 
 @njit(cache=True, nogil=True)
 def blank_bins(size):
-    """Make room for what `lay` puts into bins.
-
-    Parameters
-    ----------
-    size : int
-        Number of bins.
-
-    Returns
-    -------
-    numpy.ndarray
-        Rows: share at work; mean power above idle, watts; time from the end of the last work in a
-        bin to its own end, in bins, 0 where work goes on and -1 where there is none. Shape (3, n).
-    """
+    """Make room for what `lay` puts into bins."""
     bins = np.zeros((3, size))
     bins[2] = -1.0
     return bins
@@ -174,17 +115,7 @@ def _spread_out(start, end, power_w, clock, bins):
 
 @njit(cache=True, nogil=True)
 def lay_open(clock, state, bins):
-    """Put the segment that reached over the last edge into bins.
-
-    Parameters
-    ----------
-    clock : tuple of float
-        Begin of the first bin and length of a bin, seconds.
-    state : numpy.ndarray
-        As in `warmth`.
-    bins : numpy.ndarray
-        Of `blank_bins`, changed in place.
-    """
+    """Put the segment that reached over the last edge into bins."""
     if state[OPEN_END] > clock[0]:
         start, end = state[OPEN_START : OPEN_START + 1], state[OPEN_END : OPEN_END + 1]
         _spread_out(start, end, state[OPEN_W : OPEN_W + 1], clock, bins)
@@ -194,19 +125,7 @@ def lay_open(clock, state, bins):
 
 @njit(cache=True, nogil=True)
 def lay(start, end, batch, prefill, law, scales, clock, state, bins):
-    """Put the power of successive segments into bins.
-
-    Parameters
-    ----------
-    start, end, batch, prefill, law, scales
-        As in `segment_power`; at most the last segment reaches beyond the bins.
-    clock : tuple of float
-        Begin of the first bin and length of a bin, seconds.
-    state : numpy.ndarray
-        As in `warmth`.
-    bins : numpy.ndarray
-        Of `blank_bins`, changed in place.
-    """
+    """Put the power of successive segments into bins."""
     above_w = segment_power(start, end, batch, prefill, law, scales, state) - law[0]
     _spread_out(start, end, above_w, clock, bins)
     if start.size and end[-1] > clock[0] + clock[1] * bins.shape[1]:
@@ -215,27 +134,7 @@ def lay(start, end, batch, prefill, law, scales, clock, state, bins):
 
 @njit(cache=True, nogil=True)
 def settle(dt_s, idle, spread, normals, state, bins, total_w):
-    """Add the mean power of bins to a total: what was laid into them, idle power and noise.
-
-    Parameters
-    ----------
-    dt_s : float
-        Length of a bin, seconds.
-    idle : tuple of float
-        Idle power, extra power just after work (watts), the time constant of its decay (s), extra
-        idle power of a warm board (watts), and the time constant of warmth (s).
-    spread : tuple of float
-        Standard deviation of noise without work and at work (watts), and its autocorrelation from
-        one bin to the next.
-    normals : numpy.ndarray
-        Standard normal numbers, one a bin, shape (bins,).
-    state : numpy.ndarray
-        As in `warmth`.
-    bins : numpy.ndarray
-        Of `blank_bins`.
-    total_w : numpy.ndarray
-        Watts, shape (bins,), changed in place.
-    """
+    """Add the mean power of bins to a total: what was laid into them, idle power and noise."""
     idle_w, after_w, after_s, warm_idle_w, warm_s = idle
     idle_sd, decode_sd, phi = spread
     busy, above_w, rest = bins[0], bins[1], bins[2]
@@ -261,20 +160,7 @@ def settle(dt_s, idle, spread, normals, state, bins, total_w):
 
 @njit(cache=True, nogil=True)
 def add_power(work, law, scales, clock, idle, spread, normals, state, total_w):
-    """Add the power of what an engine does to equidistant bins: lay it, and settle.
-
-    Parameters
-    ----------
-    work : tuple of numpy.ndarray
-        Begin and end (seconds), sequences that decode and prompt tokens of segments, shape (n,);
-        at most the last reaches beyond the bins, and is kept in the state.
-    law, scales : tuple of float
-        As in `segment_power`.
-    clock, idle, spread : tuple of float
-        As in `lay` and `settle`.
-    normals, state, total_w : numpy.ndarray
-        As in `settle`.
-    """
+    """Add the power of what an engine does to equidistant bins: lay it, and settle."""
     bins = blank_bins(normals.size)
     lay_open(clock, state, bins)
     lay(*work, law, scales, clock, state, bins)

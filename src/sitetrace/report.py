@@ -23,17 +23,7 @@ BLOCK = 3600
 
 @dataclass(frozen=True)
 class Parts:
-    """What the report keeps of the racks (or rows) of a site.
-
-    Parameters
-    ----------
-    level : str
-        ``rack`` or ``row``: the lowest level that is kept.
-    mean_w : numpy.ndarray
-        Means of each interval, watts, shape (intervals, parts).
-    peak_w : numpy.ndarray
-        Greatest sample of each part.
-    """
+    """What the report keeps of the racks (or rows) of a site."""
 
     level: str
     mean_w: np.ndarray
@@ -66,20 +56,7 @@ def write_report(site: xr.Dataset, out: Path | str, power_factor: float = 0.9) -
 
 
 def compose(site: xr.Dataset, power_factor: float) -> str:
-    """Compose the page.
-
-    Parameters
-    ----------
-    site : xarray.Dataset
-        As `write_report`.
-    power_factor : float
-        As `write_report`.
-
-    Returns
-    -------
-    str
-        HTML.
-    """
+    """Compose the page."""
     from importlib.resources import files
 
     from jinja2 import Environment, StrictUndefined
@@ -104,25 +81,7 @@ def compose(site: xr.Dataset, power_factor: float) -> str:
 
 
 def by_step(site: xr.Dataset) -> tuple[dict[int, Intervals], float]:
-    """Average the facility's power over each step of `STEPS` that fits.
-
-    Parameters
-    ----------
-    site : xarray.Dataset
-        As `write_report`.
-
-    Returns
-    -------
-    series : dict
-        Intervals by step, seconds.
-    dt_s : float
-        Step of the dataset.
-
-    Raises
-    ------
-    InputError
-        If no step fits at least twice.
-    """
+    """Average the facility's power over each step of `STEPS` that fits."""
     times = site["time"].values
     if times.size < 2:
         raise InputError("time: fewer than two values: simulate a longer time")
@@ -140,24 +99,7 @@ def by_step(site: xr.Dataset) -> tuple[dict[int, Intervals], float]:
 def headline(
     site: xr.Dataset, series: dict[int, Intervals], parts: Parts | None, power_factor: float
 ) -> list[tuple[str, str, str]]:
-    """Compute the numbers of sizing and interconnection.
-
-    Parameters
-    ----------
-    site : xarray.Dataset
-        As `write_report`.
-    series : dict
-        From `by_step`.
-    parts : Parts or None
-        What is kept of racks or rows.
-    power_factor : float
-        As `write_report`.
-
-    Returns
-    -------
-    list of tuple
-        Name, value with unit, remark.
-    """
+    """Compute the numbers of sizing and interconnection."""
     finest, widest = min(series), max(series)
     fine_w, wide_w = series[finest].power_w, series[widest].power_w
     peak_w, fine_peak_w = planning.peak_w(wide_w), planning.peak_w(fine_w)

@@ -8,14 +8,7 @@ from sitetrace.paper import read_paper_table
 
 
 def reported() -> pd.DataFrame:
-    """Gather what the authors report: the paper's models at 0.25 s, the later one at 1 s.
-
-    Returns
-    -------
-    pandas.DataFrame
-        ``model``, ``judged``, absolute energy error (%), KS, NRMSE and ACF R² at the one step or
-        the other: median, least and greatest over configurations, or over the later's models.
-    """
+    """Gather what the authors report: the paper's models at 0.25 s, the later one at 1 s."""
     paper = read_paper_table("fidelity_by_configuration")
     later = read_paper_table("later_fidelity")
     of_paper = {

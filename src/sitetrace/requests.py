@@ -26,25 +26,7 @@ def _check_span(path: Path, name: str, times: np.ndarray) -> None:
 
 
 def validate_requests(table: pd.DataFrame, source: Path | str) -> pd.DataFrame:
-    """Check a request table and return it sorted by arrival, token counts as integers.
-
-    Parameters
-    ----------
-    table : pandas.DataFrame
-        At least ``arrival_s`` (s), ``input_tokens``, ``output_tokens``.
-    source : Path or str
-        Name to be used in messages.
-
-    Returns
-    -------
-    pandas.DataFrame
-        A sorted copy with a fresh index; equal arrivals keep their order.
-
-    Raises
-    ------
-    InputError
-        If tokens are not whole and positive, or times absurd.
-    """
+    """Check a request table and return it sorted by arrival, token counts as integers."""
     path = Path(source)
     _check_span(path, "arrival_s", table["arrival_s"].to_numpy())
     for name in ("input_tokens", "output_tokens"):
@@ -78,19 +60,7 @@ def validate_requests(table: pd.DataFrame, source: Path | str) -> pd.DataFrame:
 
 
 def check_stream(table: pd.DataFrame) -> None:
-    """Refuse a table that nothing can be served from.
-
-    Parameters
-    ----------
-    table : pandas.DataFrame
-        ``arrival_s``, ``input_tokens``, ``output_tokens``, in any order of arrival.
-
-    Raises
-    ------
-    InputError
-        If a column is missing, there is no row, an arrival is no finite number or a request has
-        no token.
-    """
+    """Refuse a table that nothing can be served from."""
     missing = [name for name in REQUIRED if name not in table]
     if missing:
         raise InputError(f"requests: column {missing[0]} is missing: give {','.join(REQUIRED)}")

@@ -21,26 +21,7 @@ PHI_MAX = 0.95
 def fit_residual(
     seen: list[Seen], meter: Meter, scales: Scales, law: np.ndarray, idle_sd_w: float
 ) -> Residual:
-    """Take the noise by regime, and how long it lasts while decoding.
-
-    Parameters
-    ----------
-    seen : list of Seen
-        Readings.
-    meter : Meter
-        The fitted meter.
-    scales : Scales
-        Of prefill and of the batch.
-    law : numpy.ndarray
-        As `fit_reading` gives it.
-    idle_sd_w : float
-        Standard deviation of idle readings, watts.
-
-    Returns
-    -------
-    Residual
-        The autocorrelation is that of successive readings that saw decoding alone.
-    """
+    """Take the noise by regime, and how long it lasts while decoding."""
     before, after = [], []
     for each in seen:
         share = shares(each, meter, scales)
@@ -62,23 +43,7 @@ def fit_residual(
 def judged_power(
     seen: list[Seen], meter: Meter, scales: Scales, law: np.ndarray, converged: bool
 ) -> dict:
-    """Say how far the readings are from the mean of what the surface makes the meter print.
-
-    Parameters
-    ----------
-    seen : list of Seen
-        Readings.
-    meter, scales, law : Meter, Scales, numpy.ndarray
-        As `fit_reading` gives them.
-    converged : bool
-        Whether the searches of surface and afterglow ended by themselves.
-
-    Returns
-    -------
-    dict
-        ``misfit`` with ``power``: ``mean_error``, absolute, and ``energy_error``, both relative to
-        the mean reading, and ``points``; ``converged``; ``failed``, the reasons.
-    """
+    """Say how far the readings are from the mean of what the surface makes the meter print."""
     left, power_w = [], np.concatenate([each.power_w for each in seen])
     for each in seen:
         own = each.law(law, seen[0].idle_w)
@@ -94,29 +59,7 @@ def judged_power(
 def fit_afterglow(
     runs: list[Run], seen: list[Seen], band_w: float, meter: Meter, gpus: int
 ) -> tuple[float, float, float, bool]:
-    """Learn the extra power just after work, how fast it goes, and what a warm board keeps.
-
-    Parameters
-    ----------
-    runs : list of Run
-        Recordings of one configuration.
-    seen : list of Seen
-        What their engines did.
-    band_w : float
-        Samples up to this power count as idle, watts.
-    meter : Meter
-        A reading counts from when its window holds no work.
-    gpus : int
-        GPUs of the server.
-
-    Returns
-    -------
-    active_w, decay_s, warm_idle_w : float
-        Watts, seconds, watts; the fewer the readings, the nearer to 5 W a GPU for 0.25 s and 7 W
-        a GPU on a warm board.
-    converged : bool
-        False if the search stopped before its end.
-    """
+    """Learn the extra power just after work, how fast it goes, and what a warm board keeps."""
     from scipy.optimize import least_squares
 
     parts = [_after_work(run, each, band_w, meter) for run, each in zip(runs, seen, strict=True)]

@@ -110,20 +110,7 @@ def read_run(path: Path | str) -> Run:
 
 
 def check_overlap(source: Path | str, requests: pd.DataFrame, samples: pd.DataFrame) -> None:
-    """Refuse requests that lie outside the power recording.
-
-    Parameters
-    ----------
-    source : Path or str
-        Name to be used in the message.
-    requests, samples : pandas.DataFrame
-        As in `Run`.
-
-    Raises
-    ------
-    InputError
-        If no request arrives while power was recorded.
-    """
+    """Refuse requests that lie outside the power recording."""
     arrivals, times = requests["arrival_s"], samples["time_s"]
     if not arrivals.between(times.iloc[0], times.iloc[-1]).any():
         raise InputError(

@@ -240,25 +240,7 @@ def _check_files(scenario: Scenario) -> None:
 
 
 def check_scenario(content: dict, folder: Path | str = ".") -> Scenario:
-    """Make a scenario of a mapping and see that its files are there.
-
-    Parameters
-    ----------
-    content : dict
-        Keys and values as in the file.
-    folder : Path or str
-        Where the files lie that it names.
-
-    Returns
-    -------
-    Scenario
-        Checked.
-
-    Raises
-    ------
-    Fault
-        The first fault, with its keys.
-    """
+    """Make a scenario of a mapping and see that its files are there."""
     try:
         for name in ("folder", "source"):
             if name in content:

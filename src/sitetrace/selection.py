@@ -32,35 +32,7 @@ def cross_validate(
     columns: tuple[str, ...] | None,
     seed: int,
 ) -> dict[str, float]:
-    """Score free runs over blocks of time that the fit did not see.
-
-    Parameters
-    ----------
-    frame : pandas.DataFrame
-        Prepared samples.
-    idle : Idle
-        Idle power.
-    dt : fractions.Fraction
-        Step, seconds.
-    kind : str
-        Kind of transitions.
-    n_states : int
-        Number of states K.
-    emissions : str
-        Kind of emissions.
-    columns : tuple of str or None
-        Activity columns; None takes the kind's own.
-    seed : int
-        Seed of the mixtures and the draws.
-
-    Returns
-    -------
-    dict of str to float
-        ``ks``, ``acf_r2``, ``energy_error_pct`` (medians of five draws; the samples
-        without load are the measured ones, so that the ACF is that of a whole recording),
-        ``log_likelihood`` (nats a bin, of the next state given the measured one before) and
-        ``loss``, the sum of the first three in units of their aims.
-    """
+    """Score free runs over blocks of time that the fit did not see."""
     loaded, working = usable(frame, idle)
     power_w = frame["power_w"].to_numpy()
     rows = np.flatnonzero(loaded)

@@ -16,24 +16,7 @@ LINEAR = 1e6
 
 
 def counted(batch: np.ndarray, batch_scale: float) -> np.ndarray:
-    """Count sequences so that each further one counts less.
-
-    A further sequence of a mixture of experts touches fewer experts that no other one touched:
-    it adds less time and less power. One of a dense model adds its time, but finds the memory at
-    work already.
-
-    Parameters
-    ----------
-    batch : numpy.ndarray
-        Sequences, shape (n,).
-    batch_scale : float
-        Where it begins to matter; from a million on never.
-
-    Returns
-    -------
-    numpy.ndarray
-        ``batch_scale ln(1 + batch/batch_scale)``, shape (n,).
-    """
+    """Count sequences so that each further one counts less."""
     batch = np.asarray(batch, dtype=float)
     return batch if batch_scale >= LINEAR else batch_scale * np.log1p(batch / batch_scale)
 

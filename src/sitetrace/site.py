@@ -235,24 +235,7 @@ def _hidden(progress: bool) -> bool | None:
 
 
 def site_power_w(scenario: Scenario, plant: Plant, pue: Pue, stretch: Stretch) -> list[np.ndarray]:
-    """Sum blocks to rows, rows to the site, and add what the site takes besides.
-
-    Parameters
-    ----------
-    scenario : Scenario
-        For the hour of day at which it begins.
-    plant : Plant
-        The site.
-    pue : float, PueSteps or PueFunction
-        As of `sitetrace.facility.resolve_pue`.
-    stretch : Stretch
-        What its blocks have done.
-
-    Returns
-    -------
-    list of numpy.ndarray
-        For each entry of `Plant.keep` watts, shape (bins, units).
-    """
+    """Sum blocks to rows, rows to the site, and add what the site takes besides."""
     n_bins = stretch.results[0][0].size
     row_w = np.zeros((plant.row_of[-1] + 1, n_bins))
     for (first, _), (gpu_w, *_) in zip(plant.blocks(), stretch.results, strict=True):

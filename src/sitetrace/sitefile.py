@@ -18,24 +18,7 @@ UNITS_AT_ONCE = 4096
 
 
 def coordinates(units: pd.DataFrame, n_bins: int, step_s: float, start: str) -> xr.Dataset:
-    """Make the coordinates of a site dataset.
-
-    Parameters
-    ----------
-    units : pandas.DataFrame
-        ``level``, ``row``, ``rack``, ``servers``, ``nameplate_w`` of each unit, by its name.
-    n_bins : int
-        Number of bins.
-    step_s : float
-        Their length, seconds, a whole number of microseconds.
-    start : str
-        UTC time of the first, ISO 8601.
-
-    Returns
-    -------
-    xarray.Dataset
-        With ``time`` and ``unit`` and the columns of `units` along ``unit``.
-    """
+    """Make the coordinates of a site dataset."""
     told = {
         "level": {"long_name": "facility, site, gpu, row, rack or server"},
         "row": {"long_name": "row of the unit, -1 where it has none"},
@@ -55,19 +38,7 @@ def coordinates(units: pd.DataFrame, n_bins: int, step_s: float, start: str) -> 
 
 
 def create(folder: Path, group: str | None, empty: xr.Dataset, chunk: int) -> None:
-    """Make the arrays of a site in a Zarr folder, still without power.
-
-    Parameters
-    ----------
-    folder : Path
-        Zarr folder.
-    group : str or None
-        Group in it; None is its root.
-    empty : xarray.Dataset
-        Of `coordinates`, with the attributes of the dataset.
-    chunk : int
-        Bins of a stretch of time, which is one file.
-    """
+    """Make the arrays of a site in a Zarr folder, still without power."""
     import zarr
     from numcodecs import Blosc
 
@@ -86,19 +57,7 @@ def create(folder: Path, group: str | None, empty: xr.Dataset, chunk: int) -> No
 
 
 def finish(store: Path, groups: list[str | None], attributes: dict, out: Path) -> None:
-    """Give a folder whose power is complete its last attributes, its form and its name.
-
-    Parameters
-    ----------
-    store : Path
-        Zarr folder with all power.
-    groups : list of str or None
-        Groups in it.
-    attributes : dict
-        To be added to those of each group.
-    out : Path
-        Name wished for; the ending tells the form.
-    """
+    """Give a folder whose power is complete its last attributes, its form and its name."""
     import zarr
 
     for group in groups:
@@ -123,27 +82,7 @@ def _unit_rows(dataset: xr.Dataset) -> str:
 
 
 def check_out(out: Path | str, n_values: int, n_groups: int) -> Path:
-    """Refuse a place or form that cannot hold a site.
-
-    Parameters
-    ----------
-    out : Path or str
-        Output path.
-    n_values : int
-        Values of the root group.
-    n_groups : int
-        Entries that are kept.
-
-    Returns
-    -------
-    Path
-        The same path.
-
-    Raises
-    ------
-    InputError
-        If the ending is unknown, the folder is not there, or the form holds less.
-    """
+    """Refuse a place or form that cannot hold a site."""
     out = check_place(out, ENDINGS)
     if out.suffix != ".zarr" and n_groups > 1:
         raise InputError(f"{out}: {out.suffix} holds one step: leave one entry in keep, or .zarr")

@@ -34,18 +34,7 @@ LEAST_SCALE = 1e-9
 
 
 def check_model(model: StatesModel | TimelineModel) -> None:
-    """Refuse a model whose parts cannot work together.
-
-    Parameters
-    ----------
-    model : StatesModel or TimelineModel
-        As read from a file.
-
-    Raises
-    ------
-    ValueError
-        With the part that is at fault.
-    """
+    """Refuse a model whose parts cannot work together."""
     low, high = DT_RANGE_S
     _demand(low <= model.dt <= high, f"dt_s is not between {float(low):g} and {float(high):g} s")
     _demand(model.configuration.tensor_parallel >= 1, "tensor_parallel is below 1")

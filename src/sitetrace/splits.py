@@ -10,17 +10,7 @@ from sitetrace.files import InputError, read_json
 
 @dataclass(frozen=True)
 class Part:
-    """Seconds of one run, on one side of a split.
-
-    Parameters
-    ----------
-    run : str
-        Name in the registry.
-    start_s, stop_s : float or None
-        Seconds after the run's first arrival; None: from the beginning, to the end.
-    new : tuple of str
-        On the judged side, what the fit never saw: arrivals, prompts, seconds.
-    """
+    """Seconds of one run, on one side of a split."""
 
     run: str
     start_s: float | None
@@ -30,17 +20,7 @@ class Part:
 
 @dataclass(frozen=True)
 class Split:
-    """What a model is fitted on and what it is judged on.
-
-    Parameters
-    ----------
-    name : str
-        Its name.
-    fit, judge : tuple of Part
-        Seconds of runs; no second is in both.
-    note : str
-        What a reader has to know.
-    """
+    """What a model is fitted on and what it is judged on."""
 
     name: str
     fit: tuple[Part, ...]
@@ -49,13 +29,7 @@ class Split:
 
 
 def splits() -> dict[str, Split]:
-    """All splits by name.
-
-    Returns
-    -------
-    dict of str to Split
-        From the one file that holds them.
-    """
+    """All splits by name."""
 
     def parts(rows: list[dict]) -> tuple[Part, ...]:
         return tuple(
@@ -71,23 +45,7 @@ def splits() -> dict[str, Split]:
 
 
 def split(name: str) -> Split:
-    """Look a split up.
-
-    Parameters
-    ----------
-    name : str
-        Its name.
-
-    Returns
-    -------
-    Split
-        Fit and judge.
-
-    Raises
-    ------
-    InputError
-        If there is none of that name.
-    """
+    """Look a split up."""
     known = splits()
     if name not in known:
         raise InputError(f"{name}: no such split: there are {', '.join(known)}")

@@ -58,27 +58,7 @@ def _gaussian_mixture(power_w: np.ndarray, n_states: int, seed: int):  # noqa: A
 
 
 def fit_mixture(power_w: np.ndarray, n_states: int, seed: int) -> Mixture:
-    """Fit the power states of a configuration.
-
-    Parameters
-    ----------
-    power_w : numpy.ndarray
-        All power samples of the fitting runs, watts, shape (n,).
-    n_states : int
-        Number of states K.
-    seed : int
-        Seed of the initialisations.
-
-    Returns
-    -------
-    Mixture
-        States in order of their mean.
-
-    Notes
-    -----
-    Settings as in the paper's repository (grantwilkins/powertrace-sim, ``gmm_bigru_v1``):
-    k-means initialisation, 10 initialisations, at most 300 iterations, ``reg_covar`` 1e-6.
-    """
+    """Fit the power states of a configuration."""
     model = _gaussian_mixture(power_w, n_states, seed)
     order = np.argsort(model.means_[:, 0])
     variance = np.maximum(model.covariances_[order, 0, 0], MIN_VARIANCE)
@@ -86,64 +66,19 @@ def fit_mixture(power_w: np.ndarray, n_states: int, seed: int) -> Mixture:
 
 
 def bic_curve(power_w: np.ndarray, candidates: tuple[int, ...], seed: int) -> pd.DataFrame:
-    """Bayesian information criterion against the number of states.
-
-    Parameters
-    ----------
-    power_w : numpy.ndarray
-        Power samples, watts, shape (n,).
-    candidates : tuple of int
-        Numbers of states to try.
-    seed : int
-        Seed of the initialisations.
-
-    Returns
-    -------
-    pandas.DataFrame
-        Columns ``n_states`` and ``bic`` (3K - 1 parameters; smaller is better).
-    """
+    """Bayesian information criterion against the number of states."""
     samples = np.asarray(power_w, dtype=float)[:, None]
     rows = [(k, _gaussian_mixture(power_w, k, seed).bic(samples)) for k in candidates]
     return pd.DataFrame(rows, columns=["n_states", "bic"])
 
 
 def least_bic(bic: pd.DataFrame) -> int:
-    """Find the number of states that BIC would take.
-
-    Parameters
-    ----------
-    bic : pandas.DataFrame
-        From `sitetrace.states.bic_curve`.
-
-    Returns
-    -------
-    int
-        K of the least BIC.
-    """
+    """Find the number of states that BIC would take."""
     return int(bic.set_index("n_states")["bic"].idxmin())
 
 
 def published_mixture(table: pd.DataFrame, config: str) -> Mixture:
-    """Take one of the paper's published mixtures.
-
-    Parameters
-    ----------
-    table : pandas.DataFrame
-        Columns ``config``, ``state``, ``mean_w``, ``sigma_w``, ``weight``: the paper's fitted
-        mixtures (see `sitetrace.paper.read_paper_table`).
-    config : str
-        Name of a configuration, such as ``llama-3-70b_H100_tp4``.
-
-    Returns
-    -------
-    Mixture
-        The published states.
-
-    Raises
-    ------
-    KeyError
-        If the configuration is not in the table.
-    """
+    """Take one of the paper's published mixtures."""
     rows = table[table["config"] == config].sort_values("state")
     if rows.empty:
         raise KeyError(f"no mixture of {config}: the table holds {sorted(set(table['config']))}")

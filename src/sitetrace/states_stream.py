@@ -11,23 +11,7 @@ from sitetrace.transitions import walk
 
 
 def begin(model: StatesModel) -> dict:
-    """Set a server up at second 0: idle, quiet for ever.
-
-    Parameters
-    ----------
-    model : StatesModel
-        Of any transitions that need not see the whole series.
-
-    Returns
-    -------
-    dict of str to numpy.ndarray
-        What `work` carries from one chunk to the next.
-
-    Raises
-    ------
-    InputError
-        If the transitions need the whole series.
-    """
+    """Set a server up at second 0: idle, quiet for ever."""
     if model.transitions.reach is None:
         raise InputError(
             "a bidirectional net needs the whole day: sites take models with markov, logit, trees, "
@@ -53,35 +37,7 @@ def work(
     n_bins: int,
     rng: np.random.Generator,
 ) -> tuple[np.ndarray, dict]:
-    """Draw the power of one server in one chunk of time.
-
-    Parameters
-    ----------
-    model : StatesModel
-        The model.
-    carried : dict
-        From `begin` or from the chunk before; it is left as it is.
-    segments : numpy.ndarray
-        Work that begins in the chunk; columns as in `sitetrace.timeline.Timeline`, seconds on one
-        clock for all chunks, shape (m, 7). It may reach over the chunk's end.
-    events : tuple of numpy.ndarray
-        Ascending arrivals and ends of requests in the chunk, on the same clock; what lies beyond
-        the chunk's end counts in a later one.
-    begin_s : float
-        Begin of the chunk, seconds.
-    n_bins : int
-        Its bins of the model's step.
-    rng : numpy.random.Generator
-        Source of randomness: of one model each chunk takes as many numbers as it has bins,
-        whatever happens in it.
-
-    Returns
-    -------
-    power_w : numpy.ndarray
-        Mean power of each bin, watts, shape (n_bins,).
-    carried : dict
-        For the next chunk.
-    """
+    """Draw the power of one server in one chunk of time."""
     ticks = np.arange(1, n_bins + 1, dtype=np.int64) * model.dt.numerator
     ends = begin_s + ticks / model.dt.denominator
     segments = np.concatenate([carried["segments"], segments])

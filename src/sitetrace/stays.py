@@ -11,23 +11,7 @@ from sitetrace.training import label, usable
 
 
 def stays(frame: pd.DataFrame, idle: Idle, mixture: Mixture) -> pd.DataFrame:
-    """Cut the loaded samples into stays: successive samples with one label.
-
-    Parameters
-    ----------
-    frame : pandas.DataFrame
-        Prepared samples.
-    idle : Idle
-        Idle power.
-    mixture : Mixture
-        States above idle.
-
-    Returns
-    -------
-    pandas.DataFrame
-        ``state`` (0 is idle) and ``bins``, the length of each stay. A hole in the recording ends
-        a stay; so do its ends.
-    """
+    """Cut the loaded samples into stays: successive samples with one label."""
     state = label(frame, idle, mixture).state
     loaded = usable(frame, idle)[0]
     breaks = frame["begins"].to_numpy() | (np.diff(state, prepend=-1) != 0)
@@ -37,46 +21,12 @@ def stays(frame: pd.DataFrame, idle: Idle, mixture: Mixture) -> pd.DataFrame:
 
 
 def mean_stay_s(found: pd.DataFrame, dt_s: float) -> float:
-    """Mean length of a stay above idle.
-
-    Parameters
-    ----------
-    found : pandas.DataFrame
-        From `stays`.
-    dt_s : float
-        Step, seconds.
-
-    Returns
-    -------
-    float
-        Seconds.
-    """
+    """Mean length of a stay above idle."""
     return float(found.loc[found["state"] > 0, "bins"].mean() * dt_s)
 
 
 def dwell(found: pd.DataFrame, mixture: Mixture, dt_s: float) -> pd.DataFrame:
-    """Hold the stays in each state against two laws without memory.
-
-    A Markov chain leaves a state with the same probability in every bin, so that stays are
-    geometric: with mean m bins, a share 1/m of them lasts one bin. States drawn independently by
-    their shares of the time w stay 1/(1 - w) bins.
-
-    Parameters
-    ----------
-    found : pandas.DataFrame
-        From `stays`.
-    mixture : Mixture
-        States above idle.
-    dt_s : float
-        Step, seconds.
-
-    Returns
-    -------
-    pandas.DataFrame
-        One row a state above idle with a stay: ``state``, ``mean_w``, ``stays``, ``share`` of the
-        time, ``stay_s``, ``independent_s``, ``one_bin`` and ``one_bin_geometric`` (shares of stays
-        of one bin), ``longest_s``.
-    """
+    """Hold the stays in each state against two laws without memory."""
     working = found[found["state"] > 0]
     bins = working.groupby("state")["bins"]
     mean, share = bins.mean(), bins.sum() / working["bins"].sum()
@@ -88,20 +38,7 @@ def dwell(found: pd.DataFrame, mixture: Mixture, dt_s: float) -> pd.DataFrame:
 
 
 def survival(found: pd.DataFrame, dt_s: float) -> pd.DataFrame:
-    """Share of stays above idle that last longer, found and as the geometric law has it.
-
-    Parameters
-    ----------
-    found : pandas.DataFrame
-        From `stays`.
-    dt_s : float
-        Step, seconds.
-
-    Returns
-    -------
-    pandas.DataFrame
-        Indexed by seconds: ``found`` and ``geometric``, each state with its own mean.
-    """
+    """Share of stays above idle that last longer, found and as the geometric law has it."""
     working = found[found["state"] > 0]
     bins = np.arange(working["bins"].max())
     leave = 1 / working.groupby("state")["bins"].transform("mean").to_numpy()

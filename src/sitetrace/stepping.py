@@ -15,20 +15,7 @@ FAR = 2**62
 
 @njit(cache=True, inline="always", error_model="numpy")
 def decode_time(law, batch):
-    """Tell the time of a decode step before its context is counted.
-
-    Parameters
-    ----------
-    law : numpy.ndarray
-        As in `run_until`.
-    batch : int
-        Sequences that decode.
-
-    Returns
-    -------
-    float
-        Seconds.
-    """
+    """Tell the time of a decode step before its context is counted."""
     if law[5] < LINEAR:
         return law[0] + law[1] * law[5] * np.log1p(batch / law[5])
     return law[0] + law[1] * batch
@@ -36,42 +23,14 @@ def decode_time(law, batch):
 
 @njit(cache=True, inline="always", error_model="numpy")
 def leap_time(clocks, steps):
-    """Tell the clock after so many steps of a leap: an arithmetic series in closed form.
-
-    Parameters
-    ----------
-    clocks : numpy.ndarray
-        As in `run_until`.
-    steps : int
-        Steps since the leap began.
-
-    Returns
-    -------
-    float
-        Seconds.
-    """
+    """Tell the clock after so many steps of a leap: an arithmetic series in closed form."""
     slope = 0.5 * clocks[LEAP_SLOPE] * steps * (steps - 1.0)
     return clocks[LEAP_START] + (clocks[LEAP_FIRST] * steps + slope)
 
 
 @njit(cache=True, inline="always", error_model="numpy")
 def steps_until(clocks, done, time):
-    """Find the least number of steps of a leap, above those done, that ends at or after a time.
-
-    Parameters
-    ----------
-    clocks : numpy.ndarray
-        As in `run_until`.
-    done : int
-        Steps done already.
-    time : float
-        Seconds.
-
-    Returns
-    -------
-    int
-        Steps since the leap began.
-    """
+    """Find the least number of steps of a leap, above those done, that ends at or after a time."""
     if time == np.inf:
         return FAR
     distance = max(time - clocks[LEAP_START], 0.0)
@@ -225,29 +184,7 @@ def _retire(clock, counts, tokens, running, times):
 
 @njit(cache=True, nogil=True, error_model="numpy")
 def run_until(until, law, limits, clocks, counts, tables):
-    """Work until the first step boundary at or after a time, or until nothing is left to do.
-
-    Parameters
-    ----------
-    until : float
-        Time to stop at, seconds.
-    law : numpy.ndarray
-        Coefficients c0 to c4 of the step's duration, seconds, and the scale of the batch, shape
-        (6,).
-    limits : numpy.ndarray
-        Sequences, tokens a step, KV tokens, shape (3,).
-    clocks, counts : numpy.ndarray
-        State, shape (4,) each, changed in place.
-    tables : tuple of numpy.ndarray
-        By request: arrival (n,); prompt, asked, computed and generated tokens (n, 4); rows of the
-        running requests in order of admission; rows of the pre-empted, the first to return last;
-        start, first token and end (n, 3); whether it decodes (n,). All but the first are changed.
-
-    Returns
-    -------
-    numpy.ndarray
-        Segments: start, end, steps, batch, mean context, prefill tokens, decode tokens, (m, 7).
-    """
+    """Work until the first step boundary at or after a time, or until nothing is left to do."""
     arrival, tokens, running, preempted, times, decoding = tables
     # each request still to come makes some three segments: room for them is taken at once
     segments = np.empty((256 + 3 * (arrival.size - counts[NEXT]), 7))

@@ -287,30 +287,7 @@ def _open_replay(traffic: Any, n_servers: int, folder: Path) -> Replay:
 
 
 def open_stream(traffic: Any, n_servers: int, folder: Path | str, start_hour: float) -> Stream:
-    """Open the stream of requests that a pool of servers gets.
-
-    Parameters
-    ----------
-    traffic : object
-        With the attributes of a scenario's traffic: ``pattern`` and what belongs to it.
-    n_servers : int
-        Servers of the pool.
-    folder : Path or str
-        Where the names of files lead from.
-    start_hour : float
-        Hour of the day of second 0.
-
-    Returns
-    -------
-    Stream
-        Draws chunks of requests; only what splits at random into streams of single servers
-        (`Poisson`) has ``server_chunk``.
-
-    Raises
-    ------
-    InputError
-        If a file is bad or the pattern unknown.
-    """
+    """Open the stream of requests that a pool of servers gets."""
     folder = Path(folder)
     if traffic.pattern == "replay":
         return _open_replay(traffic, n_servers, folder)

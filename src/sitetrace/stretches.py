@@ -20,19 +20,7 @@ FAR = 2**31
 
 
 class Stretch(NamedTuple):
-    """What a stretch of time has come to.
-
-    Parameters
-    ----------
-    index : int
-        Its number.
-    results : list of tuple
-        What `sitetrace.blocks.work_block` returned for each block.
-    states : list of dict
-        State of each server at its end.
-    carries : list
-        State of each pool's stream and routing at its end.
-    """
+    """What a stretch of time has come to."""
 
     index: int
     results: list[tuple]
@@ -84,28 +72,7 @@ def _warm_up(plant: Plant, submit: Submit, states: list[State], carries: list) -
 def work(
     plant: Plant, n_bins: int, submit: Submit, done: int, states: list[State], carries: list
 ) -> Iterator[Stretch]:
-    """Work on stretches of time; a block begins the next when it has done its present one.
-
-    Parameters
-    ----------
-    plant : Plant
-        The site.
-    n_bins : int
-        Bins of all stretches.
-    submit : callable
-        Of `sitetrace.executors.executor`.
-    done : int
-        Stretches that need no more work.
-    states : list of dict
-        State of each server after them.
-    carries : list
-        State of each pool's stream and routing after them.
-
-    Yields
-    ------
-    Stretch
-        One after the other.
-    """
+    """Work on stretches of time; a block begins the next when it has done its present one."""
     blocks = plant.blocks()
     bins = [min(plant.chunk, n_bins - first) for first in range(0, n_bins, plant.chunk)]
 

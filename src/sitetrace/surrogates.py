@@ -118,27 +118,7 @@ def serve(
     surrogate: ConstantRate | LogNormalTTFT,
     rng: np.random.Generator | None,
 ) -> Timeline:
-    """Serve a stream of requests by a surrogate, as `sitetrace.serving.simulate` does.
-
-    Parameters
-    ----------
-    requests : pandas.DataFrame
-        ``arrival_s``, ``input_tokens``, ``output_tokens``.
-    surrogate : ConstantRate or LogNormalTTFT
-        Which of the two.
-    rng : numpy.random.Generator or None
-        Needed by `LogNormalTTFT` alone.
-
-    Returns
-    -------
-    Timeline
-        Requests in the order given; segments between changes of the active requests.
-
-    Raises
-    ------
-    InputError
-        If `LogNormalTTFT` gets no generator.
-    """
+    """Serve a stream of requests by a surrogate, as `sitetrace.serving.simulate` does."""
     arrival = requests["arrival_s"].to_numpy(dtype=float)
     tokens = requests[["input_tokens", "output_tokens"]].to_numpy(dtype=np.int64)
     times = _times(arrival, tokens, surrogate, [], rng)
@@ -151,13 +131,7 @@ def serve(
 
 
 def none_running() -> dict[str, np.ndarray]:
-    """Begin without requests.
-
-    Returns
-    -------
-    dict of str to numpy.ndarray
-        What `surrogate_chunk` carries from one chunk to the next.
-    """
+    """Begin without requests."""
     tokens = np.empty((0, 2), dtype=np.int64)
     nobody = np.empty(0)
     return {"times": np.empty((0, 3)), "tokens": tokens, "waits_s": nobody, "slots_s": nobody}
@@ -171,39 +145,7 @@ def surrogate_chunk(
     carried: dict[str, np.ndarray],
     rng: np.random.Generator | None,
 ) -> tuple[np.ndarray, np.ndarray, float, dict[str, np.ndarray]]:
-    """Serve the requests of one chunk of time, and go on with those of the chunks before.
-
-    Parameters
-    ----------
-    surrogate : ConstantRate or LogNormalTTFT
-        Which of the two.
-    arrival_s : numpy.ndarray
-        Ascending arrivals in the chunk, seconds on one clock for all chunks, shape (n,).
-    tokens : numpy.ndarray
-        Prompt and output tokens, integers, shape (n, 2).
-    span_s : tuple of float
-        Begin and end of the chunk, seconds.
-    carried : dict of str to numpy.ndarray
-        From the chunk before; `none_running` in the first.
-    rng : numpy.random.Generator or None
-        Needed by `LogNormalTTFT` alone, which takes two numbers a request.
-
-    Returns
-    -------
-    segments : numpy.ndarray
-        Work up to the end of the chunk, where it is cut; columns as in `Timeline`, shape (m, 7).
-    ends_s : numpy.ndarray
-        Ascending ends of the requests that end in the chunk, seconds.
-    longest_wait_s : float
-        Longest that one of these waited for its start, seconds; 0 if none ends.
-    carried : dict of str to numpy.ndarray
-        For the next chunk.
-
-    Raises
-    ------
-    InputError
-        If `LogNormalTTFT` gets no generator.
-    """
+    """Serve the requests of one chunk of time, and go on with those of the chunks before."""
     slots = carried["slots_s"].tolist()
     new = _times(arrival_s, tokens, surrogate, slots, rng)
     times = np.concatenate([carried["times"], new])

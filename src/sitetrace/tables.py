@@ -25,18 +25,7 @@ SHORT = {
 
 
 def heading(name: str) -> str:
-    """Write a column's name for a reader: words, abbreviations as in the glossary, the unit last.
-
-    Parameters
-    ----------
-    name : str
-        Such as ``peak_kw``, ``other_w_low`` or a name that is words already.
-
-    Returns
-    -------
-    str
-        Such as ``peak [kW]`` and ``other low [W]``.
-    """
+    """Write a column's name for a reader: words, the glossary's abbreviations, the unit last."""
     units = list(re.finditer(rf"_({'|'.join(UNITS)})(?=$|_|,)", name))
     if units and "per_" not in name:
         unit = units[-1]
@@ -45,20 +34,7 @@ def heading(name: str) -> str:
 
 
 def show(table: pd.DataFrame, digits: int = 2) -> Styler:
-    """Lay a table out for a page.
-
-    Parameters
-    ----------
-    table : pandas.DataFrame
-        What is to be shown.
-    digits : int
-        Decimals of its floats.
-
-    Returns
-    -------
-    pandas.io.formats.style.Styler
-        Without index; column names as `heading` writes them; narrow pages can break all names.
-    """
+    """Lay a table out for a page."""
     renamed = table.rename(columns=lambda name: heading(str(name))).map(_breakable)
     style = renamed.style.hide(axis="index").format(precision=digits, na_rep="–")
     return style.set_table_attributes('class="dataframe"')
@@ -72,18 +48,7 @@ def _breakable(cell: object) -> object:
 
 
 def record_cells(rows: list[dict]) -> pd.DataFrame:
-    """Write records as text, cell by cell.
-
-    Parameters
-    ----------
-    rows : list of dict
-        Made by `sitetrace.records.record`.
-
-    Returns
-    -------
-    pandas.DataFrame
-        One row a number: value, interval, source, the paper's value, verdict.
-    """
+    """Write records as text, cell by cell."""
 
     def number(value: float | None) -> str:
         return "–" if value is None else f"{value:.4g}"
@@ -103,18 +68,7 @@ def record_cells(rows: list[dict]) -> pd.DataFrame:
 
 
 def show_records(rows: list[dict]) -> Styler | HTML:
-    """Lay records out for a page; of many, those without a number of the paper are folded away.
-
-    Parameters
-    ----------
-    rows : list of dict
-        Made by `sitetrace.records.record`.
-
-    Returns
-    -------
-    pandas.io.formats.style.Styler or IPython.display.HTML
-        The cells of `record_cells`.
-    """
+    """Lay records out for a page; of many, those without a number of the paper are folded away."""
     from IPython.display import HTML
 
     if len(rows) <= MANY:
@@ -127,18 +81,7 @@ def show_records(rows: list[dict]) -> Styler | HTML:
 
 
 def describe(values: object) -> Styler:
-    """Lay the fields of a dataclass out, one row each.
-
-    Parameters
-    ----------
-    values : object
-        A dataclass of numbers, such as a `Server`.
-
-    Returns
-    -------
-    pandas.io.formats.style.Styler
-        Field and value.
-    """
+    """Lay the fields of a dataclass out, one row each."""
     from dataclasses import asdict
 
     rows = [{"field": name, "value": f"{value:.4g}"} for name, value in asdict(values).items()]
@@ -146,19 +89,7 @@ def describe(values: object) -> Styler:
 
 
 def ledger_cells(lines: pd.DataFrame) -> pd.DataFrame:
-    """Write lines of the ledger as text, cell by cell.
-
-    Parameters
-    ----------
-    lines : pandas.DataFrame
-        From `sitetrace.ledger.ledger`.
-
-    Returns
-    -------
-    pandas.DataFrame
-        What, of which row, the paper's value, ours with its interval, data, verdict with the
-        reason where there is no result, page.
-    """
+    """Write lines of the ledger as text, cell by cell."""
     return pd.DataFrame([_ledger_line(line) for line in lines.to_dict("records")])
 
 
@@ -182,20 +113,7 @@ def _ledger_line(line: dict) -> dict:
 
 
 def folded(title: str, cells: pd.DataFrame) -> str:
-    """Lay a long table out so that it unfolds on demand and scrolls within its own box.
-
-    Parameters
-    ----------
-    title : str
-        What is said while it is folded; the number of rows is added.
-    cells : pandas.DataFrame
-        Text; a column ``page`` becomes a link to that page's answer.
-
-    Returns
-    -------
-    str
-        HTML; one line when there is no row.
-    """
+    """Lay a long table out so that it unfolds on demand and scrolls within its own box."""
     label = escape(title, quote=True)
     if cells.empty:
         return f"<p>{label}: none.</p>"
@@ -215,16 +133,5 @@ def folded(title: str, cells: pd.DataFrame) -> str:
 
 
 def beside_cells(rows: list[dict]) -> pd.DataFrame:
-    """Write records of several pages as text, cell by cell.
-
-    Parameters
-    ----------
-    rows : list of dict
-        Records with their ``page``, from `sitetrace.ledger.beside_claims`.
-
-    Returns
-    -------
-    pandas.DataFrame
-        The cells of `record_cells` and the page.
-    """
+    """Write records of several pages as text, cell by cell."""
     return record_cells(rows).assign(page=[row["page"] for row in rows])

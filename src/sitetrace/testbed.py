@@ -89,40 +89,14 @@ EFFECTS = Testbed(
 
 
 def true_states(table: pd.DataFrame) -> np.ndarray:
-    """State of each bin by what the engine does in it.
-
-    Parameters
-    ----------
-    table : pandas.DataFrame
-        Activity of the bins.
-
-    Returns
-    -------
-    numpy.ndarray
-        Index into `STATES`, integers, shape (n,).
-    """
+    """State of each bin by what the engine does in it."""
     band = 1 + np.searchsorted(BAND_EDGES, table["active"].to_numpy(), side="right")
     state = np.where(table["prefill_share"] >= PREFILL_SHARE, len(STATES) - 1, band)
     return np.where(table["busy_share"] < BUSY_SHARE, 0, state)
 
 
 def true_power_w(testbed: Testbed, table: pd.DataFrame, rng: np.random.Generator) -> np.ndarray:
-    """Power of each bin: the state's Gaussian and the effects that are switched on.
-
-    Parameters
-    ----------
-    testbed : Testbed
-        The truth.
-    table : pandas.DataFrame
-        Activity of successive bins.
-    rng : numpy.random.Generator
-        Source of randomness.
-
-    Returns
-    -------
-    numpy.ndarray
-        Watts, shape (n,).
-    """
+    """Power of each bin: the state's Gaussian and the effects that are switched on."""
     from scipy.signal import lfilter
 
     state = true_states(table)
@@ -138,23 +112,7 @@ def true_power_w(testbed: Testbed, table: pd.DataFrame, rng: np.random.Generator
 def simulate_run(
     testbed: Testbed, requests: pd.DataFrame, rng: np.random.Generator
 ) -> dict[str, pd.DataFrame]:
-    """Serve requests and record the server as a measured one is recorded.
-
-    Parameters
-    ----------
-    testbed : Testbed
-        The truth.
-    requests : pandas.DataFrame
-        Request table.
-    rng : numpy.random.Generator
-        Source of randomness.
-
-    Returns
-    -------
-    dict of str to pandas.DataFrame
-        ``requests`` (with ``ttft_s``), ``power``, ``engine`` as in a run directory, and ``truth``:
-        ``time_s`` (end of the bin), ``state``, ``power_w``.
-    """
+    """Serve requests and record the server as a measured one is recorded."""
     timeline = simulate(requests, testbed.server)
     start_s = float(requests["arrival_s"].iloc[0]) - BEFORE_S
     stop_s = float(timeline.requests["end_s"].max()) + AFTER_S

@@ -41,20 +41,7 @@ class Timeline:
 
 
 def running_count(timeline: Timeline, times_s: np.ndarray) -> np.ndarray:
-    """Count the requests that have started and not ended.
-
-    Parameters
-    ----------
-    timeline : Timeline
-        Result of `simulate`.
-    times_s : array_like
-        Times on the clock of the requests, seconds, shape (n,).
-
-    Returns
-    -------
-    numpy.ndarray
-        Requests with ``start_s <= t < end_s``, shape (n,); a pre-empted request stays counted.
-    """
+    """Count the requests that have started and not ended."""
     started, ended = (
         np.searchsorted(np.sort(timeline.requests[name].dropna()), times_s, side="right")
         for name in ("start_s", "end_s")
@@ -63,17 +50,6 @@ def running_count(timeline: Timeline, times_s: np.ndarray) -> np.ndarray:
 
 
 def segment_frame(segments: np.ndarray) -> pd.DataFrame:
-    """Name the columns of segments.
-
-    Parameters
-    ----------
-    segments : numpy.ndarray
-        One row a segment, columns as in `Timeline`, shape (m, 7).
-
-    Returns
-    -------
-    pandas.DataFrame
-        Steps and batch as whole numbers, the rest as floats.
-    """
+    """Name the columns of segments."""
     frame = pd.DataFrame(segments, columns=list(SEGMENT_COLUMNS))
     return frame.astype({"steps": np.int64, "batch": np.int64})

@@ -34,25 +34,7 @@ LEAST_SD_W, MOST_LOG_SD = 0.3, 9.0
 
 @dataclass(frozen=True)
 class Seen:
-    """Readings of one run while it works, and the work that they saw.
-
-    Parameters
-    ----------
-    timeline : Timeline
-        Simulated, on the clock of the first arrival.
-    times_s, power_w : numpy.ndarray
-        Readings from two seconds before the load to two seconds after it, shape (n,).
-    idle_w : float
-        Idle power of the run's board, watts.
-    parts_s : numpy.ndarray
-        A reading is the mean over printings at these times before its own: 0 alone for samples,
-        the four quarters for means of a second.
-    gpus : float
-        GPUs, as a multiple of those of the configuration that is fitted.
-    decode : tuple of float or None
-        For a run of another configuration: its own ``decode_w``, ``per_sequence_w`` and batch
-        scale; it teaches the meter, warming up and prefill alone.
-    """
+    """Readings of one run while it works, and the work that they saw."""
 
     timeline: Timeline
     times_s: np.ndarray
@@ -63,35 +45,11 @@ class Seen:
     decode: tuple[float, float, float] | None = None
 
     def thinned(self, every: int) -> Seen:
-        """Keep one reading in so many: a long recording repeats itself.
-
-        Parameters
-        ----------
-        every : int
-            1 keeps all.
-
-        Returns
-        -------
-        Seen
-            The same work, fewer readings.
-        """
+        """Keep one reading in so many: a long recording repeats itself."""
         return replace(self, times_s=self.times_s[::every], power_w=self.power_w[::every])
 
     def law(self, law: np.ndarray, home_w: float) -> np.ndarray:
-        """Give the fitted configuration's law the size of this one.
-
-        Parameters
-        ----------
-        law : numpy.ndarray
-            As `fit_reading` gives it.
-        home_w : float
-            Idle power of the fitted configuration, watts.
-
-        Returns
-        -------
-        numpy.ndarray
-            The same for this run's configuration.
-        """
+        """Give the fitted configuration's law the size of this one."""
         if self.decode is None:
             return law
         own = np.array(law, dtype=float)
@@ -104,37 +62,14 @@ class Seen:
 
 @dataclass(frozen=True)
 class Scales:
-    """Where power begins to saturate.
-
-    Parameters
-    ----------
-    tokens : float
-        With the prompt tokens of a step.
-    batch : float
-        With the sequences that decode.
-    """
+    """Where power begins to saturate."""
 
     tokens: float = 300.0
     batch: float = 8.0
 
 
 def observe_power(run: Run, server: Server, idle_w: float) -> Seen:
-    """Put a run's readings beside the work that its requests make.
-
-    Parameters
-    ----------
-    run : Run
-        Recording with requests.
-    server : Server
-        Calibrated engine.
-    idle_w : float
-        Idle power of the board, watts.
-
-    Returns
-    -------
-    Seen
-        On the clock of the first arrival.
-    """
+    """Put a run's readings beside the work that its requests make."""
     origin_s = float(run.requests["arrival_s"].iloc[0])
     requests = run.requests.assign(arrival_s=run.requests["arrival_s"] - origin_s)
     timeline = simulate(requests, server)
@@ -147,25 +82,7 @@ def observe_power(run: Run, server: Server, idle_w: float) -> Seen:
 
 
 def shares(seen: Seen, meter: Meter, scales: Scales, count: int = 9) -> np.ndarray:
-    """Say what each reading may have seen, for each of its possible ages.
-
-    Parameters
-    ----------
-    seen : Seen
-        Readings.
-    meter : Meter
-        Window, lag and renewal.
-    scales : Scales
-        Of prefill and of the batch.
-    count : int
-        Number of ages.
-
-    Returns
-    -------
-    numpy.ndarray
-        Shares of the window at work; batch and warmth, weighted by it; and the same three once
-        more, weighted by the saturation of prefill; shape (6, n, count).
-    """
+    """Say what each reading may have seen, for each of its possible ages."""
     work = seen.timeline.segments
     start, end = work["start_s"].to_numpy(), work["end_s"].to_numpy()
     length_s = end - start
@@ -182,22 +99,7 @@ def shares(seen: Seen, meter: Meter, scales: Scales, count: int = 9) -> np.ndarr
 
 
 def power_of(shares_: np.ndarray, law: np.ndarray, idle_w: float) -> np.ndarray:
-    """Power of readings by the surface.
-
-    Parameters
-    ----------
-    shares_ : numpy.ndarray
-        As `shares` gives them.
-    law : numpy.ndarray
-        ``decode_w``, ``per_sequence_w``, ``prefill_w``, ``warm_w``.
-    idle_w : float
-        Idle power, watts.
-
-    Returns
-    -------
-    numpy.ndarray
-        Watts, shape (n, ages).
-    """
+    """Power of readings by the surface."""
     decode_w, per_sequence_w, prefill_w, warm_w = law[:4]
     busy, batch, warm, full, full_batch, full_warm = shares_
     base = (decode_w - idle_w) * busy + per_sequence_w * batch + warm_w * warm
@@ -228,28 +130,7 @@ def _loss(point: np.ndarray, views: list[tuple[Seen, np.ndarray]], gpus: int) ->
 def best_law(
     seen: list[Seen], meter: Meter, scales: Scales, start: np.ndarray, gpus: int
 ) -> tuple[float, np.ndarray, bool]:
-    """Minimise the loss over the surface and the noise, the meter and the scales given.
-
-    Parameters
-    ----------
-    seen : list of Seen
-        Readings of one configuration.
-    meter, scales : Meter, Scales
-        Held as they are.
-    start : numpy.ndarray
-        Where to begin; as `fit_reading` gives it.
-    gpus : int
-        GPUs of the server.
-
-    Returns
-    -------
-    loss : float
-        Negative log-likelihood with priors.
-    law : numpy.ndarray
-        As `fit_reading` gives it.
-    converged : bool
-        False if the minimum was not reached.
-    """
+    """Minimise the loss over the surface and the noise, the meter and the scales given."""
     from scipy.optimize import minimize
 
     views = [(each, shares(each, meter, scales)) for each in seen]
@@ -280,34 +161,7 @@ def _first_law(seen: list[Seen], gpus: int) -> np.ndarray:
 def fit_reading(
     seen: list[Seen], gpus: int
 ) -> tuple[float, Meter, Scales, np.ndarray, bool, list[dict]]:
-    """Find the meter, the scales, the surface and the noise.
-
-    Of each reading the age is unknown within the meter's renewal: the likelihood is the mean over
-    the ages. Window, lag and renewal, and both scales are chosen in turn, twice.
-
-    Parameters
-    ----------
-    seen : list of Seen
-        Readings of one configuration.
-    gpus : int
-        GPUs of the server.
-
-    Returns
-    -------
-    loss : float
-        Negative log-likelihood with priors.
-    meter : Meter
-        Window, lag, renewal.
-    scales : Scales
-        Of prefill and of the batch.
-    law : numpy.ndarray
-        ``decode_w``, ``per_sequence_w``, ``prefill_w``, ``warm_w``, and logarithms of the
-        standard deviations while decoding and in saturated prefill (watts).
-    converged : bool
-        Whether that law is where its search ended by itself.
-    tried : list of dict
-        What was tried and its loss.
-    """
+    """Find the meter, the scales, the surface and the noise."""
     tried = []
     every = -(-sum(len(each.times_s) for each in seen) // MOST_READINGS)
     seen = [each.thinned(every) for each in seen]

@@ -35,26 +35,7 @@ SIMPLEX = np.array([[0.0, 0.0], [1.0, 0.0], [0.0, 2.0]])
 
 
 def fit_timeline(runs: list[Run], provenance: dict) -> TimelineModel:
-    """Fit engine, surface, meter and noise.
-
-    Parameters
-    ----------
-    runs : list of Run
-        Cut and checked. The model is that of the first one's configuration; runs of other
-        configurations of the same GPU type add to its meter, warming up and prefill.
-    provenance : dict
-        As in `TimelineModel`; what was tried, the misfits and the defaults are added.
-
-    Returns
-    -------
-    TimelineModel
-        The fitted model.
-
-    Raises
-    ------
-    InputError
-        If the readings do not rise above idle.
-    """
+    """Fit engine, surface, meter and noise."""
     home = [run for run in runs if run.configuration == runs[0].configuration]
     server, told = _engine_of(home)
     model = fit_power(home, server, provenance | told)
@@ -117,27 +98,7 @@ def _with_others(model: TimelineModel, home: list[Run], runs: list[Run]) -> Time
 
 
 def fit_power(runs: list[Run], server: Server, provenance: dict) -> TimelineModel:
-    """Fit surface, meter and noise behind a calibrated engine.
-
-    Parameters
-    ----------
-    runs : list of Run
-        Cut and checked, of one configuration.
-    server : Server
-        Calibrated engine.
-    provenance : dict
-        As in `TimelineModel`; what was tried, the misfit and the defaults are added.
-
-    Returns
-    -------
-    TimelineModel
-        The fitted model.
-
-    Raises
-    ------
-    InputError
-        If the readings do not rise above idle.
-    """
+    """Fit surface, meter and noise behind a calibrated engine."""
     configuration = runs[0].configuration
     gpus = configuration.tensor_parallel
     frame, idle = _idle_of(runs, server)
@@ -173,24 +134,7 @@ def fit_power(runs: list[Run], server: Server, provenance: dict) -> TimelineMode
 
 
 def learn_decode(runs: list[Run], server: Server) -> Server:
-    """Learn the time of decode steps from power, where no counter tells it.
-
-    Times to first token know nothing of decode; a power that rises with the batch and falls when
-    the last request ends does. What is taken from a step is added to what a client waits for
-    besides, so that times to first token stay what they were.
-
-    Parameters
-    ----------
-    runs : list of Run
-        Without engine counters.
-    server : Server
-        Calibrated on times to first token.
-
-    Returns
-    -------
-    Server
-        With ``c0_s`` and ``c1_s`` that make the readings most likely.
-    """
+    """Learn the time of decode steps from power, where no counter tells it."""
     from scipy.optimize import minimize
 
     gpus = runs[0].configuration.tensor_parallel

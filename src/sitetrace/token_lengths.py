@@ -77,20 +77,7 @@ class LogNormalLengths:
                 )
 
     def __call__(self, count: int, rng: np.random.Generator) -> np.ndarray:
-        """Draw token counts.
-
-        Parameters
-        ----------
-        count : int
-            Number of requests.
-        rng : numpy.random.Generator
-            Source of randomness.
-
-        Returns
-        -------
-        numpy.ndarray
-            Input and output tokens, int64, shape (count, 2).
-        """
+        """Draw token counts."""
         tokens = np.empty((count, 2), dtype=np.int64)
         if self.correlation:
             prompt, answer = rng.standard_normal((2, count), dtype=np.float32)
@@ -133,56 +120,18 @@ class LogNormalLengths:
 
 @dataclass(frozen=True)
 class RowLengths:
-    """Token counts of rows drawn from a table with replacement: their correlation stays.
-
-    Parameters
-    ----------
-    tokens : numpy.ndarray
-        Input and output tokens, int64, shape (rows, 2).
-    """
+    """Token counts of rows drawn from a table with replacement: their correlation stays."""
 
     tokens: np.ndarray
 
     def __call__(self, count: int, rng: np.random.Generator) -> np.ndarray:
-        """Draw token counts.
-
-        Parameters
-        ----------
-        count : int
-            Number of requests.
-        rng : numpy.random.Generator
-            Source of randomness.
-
-        Returns
-        -------
-        numpy.ndarray
-            Input and output tokens, int64, shape (count, 2).
-        """
+        """Draw token counts."""
         rows = rng.integers(0, len(self.tokens), count, dtype=np.int32)
         return self.tokens.take(rows, axis=0)
 
 
 def open_lengths(given: object, folder: Path | str) -> Lengths:
-    """Return what draws token counts for a stream.
-
-    Parameters
-    ----------
-    given : None, str, Path, dict or object
-        Nothing: the default law; a file: request table whose rows are drawn; a mapping, or an
-        object with these attributes: fields of `LogNormalLengths`.
-    folder : Path or str
-        Where relative names lead from.
-
-    Returns
-    -------
-    callable
-        ``(count, rng)`` to input and output tokens, int64, shape (count, 2).
-
-    Raises
-    ------
-    InputError
-        If the file or a field is bad.
-    """
+    """Return what draws token counts for a stream."""
     if given is None:
         return LogNormalLengths()
     if isinstance(given, str | Path):

@@ -11,20 +11,7 @@ from sitetrace.recurrence import gradient_along, states_along
 
 
 def both_ways(gru: Any, features: Any) -> Any:  # noqa: ANN401
-    """States of both directions, as ``gru(features)[0]`` gives them.
-
-    Parameters
-    ----------
-    gru : torch.nn.GRU
-        Bidirectional, of one layer.
-    features : torch.Tensor
-        One series, shape (bins, columns).
-
-    Returns
-    -------
-    torch.Tensor
-        Shape (bins, 2 hidden), differentiable.
-    """
+    """States of both directions, as ``gru(features)[0]`` gives them."""
     import torch
 
     parts = []

@@ -16,11 +16,7 @@ HELD_BYTES = 2**24
 
 
 def hold_memory() -> None:
-    """Let glibc keep memory that is given back, for which it must have seen a large block go.
-
-    Else each trace, and each stretch of each server of a site, asks the system for the same pages
-    again.
-    """
+    """Let glibc keep memory that is given back, for which it must have seen a large block go."""
     np.empty(HELD_BYTES, dtype=np.uint8)
 
 
@@ -114,23 +110,7 @@ class PowerTrace:
 
 
 def parse_step(text: object) -> Fraction:
-    """Read a step as files hold it, ``1/4``; a power of ten in it could fill the memory.
-
-    Parameters
-    ----------
-    text : object
-        What stands in the file.
-
-    Returns
-    -------
-    fractions.Fraction
-        Seconds, above zero.
-
-    Raises
-    ------
-    ValueError
-        If it is no fraction of two whole numbers.
-    """
+    """Read a step as files hold it, ``1/4``; a power of ten in it could fill the memory."""
     if not isinstance(text, str) or not re.fullmatch(r"0*[1-9][0-9]{0,8}/0*[1-9][0-9]{0,8}", text):
         raise ValueError(f"dt_s {str(text)[:40]!r} is no fraction such as '1/4'")
     return Fraction(text)

@@ -123,20 +123,7 @@ def draw_traffic(
 
 
 def index_of_dispersion(arrival_s: np.ndarray, window_s: float) -> float:
-    """Return variance over mean of the counts in windows; 1 for a Poisson stream.
-
-    Parameters
-    ----------
-    arrival_s : numpy.ndarray
-        Sorted times, seconds.
-    window_s : float
-        Length of the windows, seconds; what is left at the end is not counted.
-
-    Returns
-    -------
-    float
-        NaN where fewer than three windows fit.
-    """
+    """Return variance over mean of the counts in windows; 1 for a Poisson stream."""
     windows = int((arrival_s[-1] - arrival_s[0]) // window_s)
     if windows < LEAST_WINDOWS:
         return np.nan

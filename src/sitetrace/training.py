@@ -23,26 +23,7 @@ LEAST_SAMPLES = 60
 
 
 def cut_run(run: Run, start_s: float | None, stop_s: float | None) -> Run:
-    """Keep the seconds of a run that a fit may see.
-
-    Parameters
-    ----------
-    run : Run
-        The recording.
-    start_s, stop_s : float or None
-        Begin and end, seconds after the first request; None leaves that end as it is.
-
-    Returns
-    -------
-    Run
-        Samples, counters and request timings outside are gone; earlier arrivals stay, since they
-        load the engine, but without their measured times.
-
-    Raises
-    ------
-    InputError
-        If nothing is left.
-    """
+    """Keep the seconds of a run that a fit may see."""
     if start_s is None and stop_s is None:
         return run
     first = float(run.requests["arrival_s"].iloc[0])
@@ -75,24 +56,7 @@ def cut_run(run: Run, start_s: float | None, stop_s: float | None) -> Run:
 
 
 def prepare(runs: list[Run], server: Server, dt: Fraction) -> pd.DataFrame:
-    """Put power beside the simulated activity of the same bins, run below run.
-
-    Parameters
-    ----------
-    runs : list of Run
-        Fitting runs.
-    server : Server
-        Calibrated engine.
-    dt : fractions.Fraction
-        Step of the samples, seconds.
-
-    Returns
-    -------
-    pandas.DataFrame
-        Activity table with ``power_w``, ``before_load`` (sample before the first arrival) and
-        ``fresh`` (no sample within four steps before it, or among the first of its run),
-        ``recording`` (number of the run) and ``begins`` (no sample within four steps before it).
-    """
+    """Put power beside the simulated activity of the same bins, run below run."""
     parts = []
     for number, run in enumerate(runs):
         times = run.samples["time_s"].to_numpy()
@@ -109,15 +73,7 @@ def prepare(runs: list[Run], server: Server, dt: Fraction) -> pd.DataFrame:
 
 @dataclass(frozen=True)
 class Labels:
-    """States of prepared samples, and which of them teach transitions and emissions.
-
-    Parameters
-    ----------
-    state, previous : numpy.ndarray
-        State in each sample and in the one before, integers from 0 (idle), shape (n,).
-    use : numpy.ndarray
-        Which samples teach, booleans, shape (n,).
-    """
+    """States of prepared samples, and which of them teach transitions and emissions."""
 
     state: np.ndarray
     previous: np.ndarray
@@ -125,43 +81,14 @@ class Labels:
 
 
 def usable(frame: pd.DataFrame, idle: Idle) -> tuple[np.ndarray, np.ndarray]:
-    """Which samples belong to the load, and which of these are above the idle band.
-
-    Parameters
-    ----------
-    frame : pandas.DataFrame
-        Prepared samples.
-    idle : Idle
-        Idle power.
-
-    Returns
-    -------
-    loaded, working : numpy.ndarray
-        Booleans, shape (n,). Samples before the first request never teach: a test request that
-        is not in the log may run there.
-    """
+    """Which samples belong to the load, and which of these are above the idle band."""
     quiet = frame["quiet_for_s"].to_numpy() >= idle.hold_s
     loaded = ~quiet & ~frame["before_load"].to_numpy()
     return loaded, loaded & (frame["power_w"].to_numpy() > idle.band_w)
 
 
 def label(frame: pd.DataFrame, idle: Idle, mixture: Mixture) -> Labels:
-    """Label prepared samples with their states.
-
-    Parameters
-    ----------
-    frame : pandas.DataFrame
-        Prepared samples.
-    idle : Idle
-        Idle power.
-    mixture : Mixture
-        States above idle.
-
-    Returns
-    -------
-    Labels
-        State 0 is idle.
-    """
+    """Label prepared samples with their states."""
     loaded, working = usable(frame, idle)
     state = np.where(working, mixture.label(frame["power_w"].to_numpy()) + 1, 0)
     previous = np.r_[0, state[:-1]]
@@ -169,20 +96,7 @@ def label(frame: pd.DataFrame, idle: Idle, mixture: Mixture) -> Labels:
 
 
 def unbroken(frame: pd.DataFrame, keep: np.ndarray) -> tuple[tuple[int, int, int], ...]:
-    """Find the stretches of kept samples without a hole of more than four steps.
-
-    Parameters
-    ----------
-    frame : pandas.DataFrame
-        Prepared samples.
-    keep : numpy.ndarray
-        Samples that may teach, booleans, shape (n,).
-
-    Returns
-    -------
-    tuple of tuple of int
-        Number of the recording, first row, row after the last.
-    """
+    """Find the stretches of kept samples without a hole of more than four steps."""
     edges = frame["begins"].to_numpy() | np.diff(keep, prepend=keep[0])
     begin = np.unique(np.r_[0, np.flatnonzero(edges)])
     end = np.r_[begin[1:], len(frame)]
@@ -194,22 +108,7 @@ def unbroken(frame: pd.DataFrame, keep: np.ndarray) -> tuple[tuple[int, int, int
 def stretches(
     frame: pd.DataFrame, labels: Labels, keep: np.ndarray
 ) -> list[tuple[np.ndarray, np.ndarray]]:
-    """Cut kept samples above idle where idle, a hole or a new recording comes between.
-
-    Parameters
-    ----------
-    frame : pandas.DataFrame
-        Prepared samples.
-    labels : Labels
-        Their states.
-    keep : numpy.ndarray
-        Samples that may teach, booleans, shape (n,).
-
-    Returns
-    -------
-    list of tuple of numpy.ndarray
-        State of the mixture (idle left out, so from 0) and power in watts of each stretch.
-    """
+    """Cut kept samples above idle where idle, a hole or a new recording comes between."""
     working = (labels.state > 0) & keep
     cuts = np.flatnonzero(np.diff(working) | frame["fresh"].to_numpy()[1:]) + 1
     power_w = frame["power_w"].to_numpy()
@@ -230,28 +129,7 @@ def fit_parts(
     keep: np.ndarray,
     **net: Any,  # noqa: ANN401
 ) -> tuple[Transitions, Emissions]:
-    """Fit transitions and emissions on the kept samples.
-
-    Parameters
-    ----------
-    frame : pandas.DataFrame
-        Prepared samples.
-    idle, mixture : Idle, Mixture
-        The states.
-    kind, emissions : str
-        Kinds of transitions and emissions.
-    columns : tuple of str or None
-        Activity columns that drive the transitions; None takes the kind's own.
-    keep : numpy.ndarray
-        Samples that may teach, booleans, shape (n,).
-    **net
-        For transitions ``bigru``: as `sitetrace.bigru.fit_bigru`.
-
-    Returns
-    -------
-    tuple
-        Transitions and emissions.
-    """
+    """Fit transitions and emissions on the kept samples."""
     labels = label(frame, idle, mixture)
     taught = (labels.previous, labels.state, labels.use & keep, mixture.n_states + 1)
     pieces = unbroken(frame, keep)

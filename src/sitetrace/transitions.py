@@ -44,32 +44,7 @@ def fit_transitions(
     pieces: tuple[tuple[int, int, int], ...] | None = None,
     **net: Any,  # noqa: ANN401
 ) -> Transitions:
-    """Learn the transitions of one kind.
-
-    Parameters
-    ----------
-    kind : str
-        ``markov``, ``logit``, ``trees`` or ``bigru``.
-    table : pandas.DataFrame
-        Activity of successive bins (several runs one below the other).
-    previous, state : numpy.ndarray
-        State before and in each bin, integers from 0 (idle), shape (n,).
-    use : numpy.ndarray
-        Which bins to learn from, booleans, shape (n,).
-    n_states : int
-        Number of states with idle.
-    columns : tuple of str, optional
-        Activity columns; by default all, but for ``bigru`` the paper's two features.
-    pieces : tuple of tuple of int, optional
-        Unbroken stretches, as in `Labelled`; by default all rows are one.
-    **net
-        For ``bigru``: as `sitetrace.bigru.fit_bigru`.
-
-    Returns
-    -------
-    Markov, Logit, Trees or BiGRU
-        Ready for `sample_path`.
-    """
+    """Learn the transitions of one kind."""
     if columns is None:
         columns = PAPER_COLUMNS if kind == "bigru" else COLUMNS
     if pieces is None:
@@ -85,26 +60,7 @@ def sample_path(
     rng: np.random.Generator,
     start: int = 0,
 ) -> np.ndarray:
-    """Draw a sequence of states.
-
-    Parameters
-    ----------
-    transitions : Markov, Logit, Trees or BiGRU
-        Fitted transitions.
-    table : pandas.DataFrame
-        Activity of the bins.
-    quiet : numpy.ndarray
-        Bins in which the board is certainly idle, booleans, shape (n,).
-    rng : numpy.random.Generator
-        Source of randomness.
-    start : int
-        State before the first bin; continues a path.
-
-    Returns
-    -------
-    numpy.ndarray
-        States, integers from 0 (idle), shape (n,).
-    """
+    """Draw a sequence of states."""
     return walk(transitions, table, quiet, rng.random(len(table)), start)
 
 
@@ -115,26 +71,7 @@ def walk(
     uniform: np.ndarray,
     start: int,
 ) -> np.ndarray:
-    """Turn random numbers into a sequence of states.
-
-    Parameters
-    ----------
-    transitions : Markov, Logit, Trees, BiGRU, Coupled or Independent
-        Fitted transitions.
-    table : pandas.DataFrame or dict of str to numpy.ndarray
-        Activity of the bins, and of bins before them, of which their first ones need ``reach``.
-    quiet : numpy.ndarray
-        Bins in which the board is certainly idle, booleans, shape (n,).
-    uniform : numpy.ndarray
-        Numbers from 0 to 1, shape (n,).
-    start : int
-        State before the first bin.
-
-    Returns
-    -------
-    numpy.ndarray
-        States, integers from 0 (idle), shape (n,).
-    """
+    """Turn random numbers into a sequence of states."""
     if isinstance(transitions, Markov | Logit | Trees):
         return transitions.path(table, quiet, uniform, start)
     table = pd.DataFrame(table)
@@ -149,24 +86,7 @@ def log_likelihood(
     state: np.ndarray,
     use: np.ndarray,
 ) -> float:
-    """Mean log-likelihood of observed states, nats a bin.
-
-    Parameters
-    ----------
-    transitions : Markov, Logit, Trees or BiGRU
-        Fitted transitions.
-    table : pandas.DataFrame
-        Activity of successive bins.
-    previous, state : numpy.ndarray
-        State before and in each bin, shape (n,).
-    use : numpy.ndarray
-        Bins that count, booleans, shape (n,).
-
-    Returns
-    -------
-    float
-        Mean of ``ln P(state | previous, activity)``, each at least ``ln 1e-12``.
-    """
+    """Mean log-likelihood of observed states, nats a bin."""
     matrix = transitions.matrix(table)
     chosen = matrix[np.arange(len(table)), previous, state][use]
     return float(np.log(np.maximum(chosen, 1e-12)).mean())

@@ -21,21 +21,7 @@ WINDOW = 4
 
 @dataclass(frozen=True)
 class Trees:
-    """Gradient-boosted trees on a window of activity and the previous state's rank.
-
-    Parameters
-    ----------
-    columns : tuple of str
-        Activity columns.
-    prior : numpy.ndarray
-        Score of each state before the first tree, shape (states,).
-    roots : numpy.ndarray
-        First node of each tree, shape (rounds, states); -1 where a state has no tree.
-    feature, left, right : numpy.ndarray
-        Of each node: feature split at (-1 in a leaf) and the two nodes below.
-    value : numpy.ndarray
-        Of each node: the threshold, or in a leaf what it adds to the score.
-    """
+    """Gradient-boosted trees on a window of activity and the previous state's rank."""
 
     reach: ClassVar[int] = WINDOW - 1
 
@@ -48,18 +34,7 @@ class Trees:
     value: np.ndarray
 
     def matrix(self, table: pd.DataFrame) -> np.ndarray:
-        """Transition probabilities of each bin.
-
-        Parameters
-        ----------
-        table : pandas.DataFrame
-            Activity of the bins.
-
-        Returns
-        -------
-        numpy.ndarray
-            Shape (bins, states, states).
-        """
+        """Transition probabilities of each bin."""
         from scipy.special import softmax
 
         features = window_features(table, self.columns, WINDOW).astype(np.float32)
@@ -68,24 +43,7 @@ class Trees:
     def path(
         self, table: Mapping[str, ArrayLike], quiet: np.ndarray, uniform: np.ndarray, start: int
     ) -> np.ndarray:
-        """Draw a sequence of states, as by `matrix`.
-
-        Parameters
-        ----------
-        table : pandas.DataFrame or dict of str to numpy.ndarray
-            Activity of the bins, and of `reach` bins before them where there are any.
-        quiet : numpy.ndarray
-            Bins in which the board is certainly idle, booleans, shape (n,).
-        uniform : numpy.ndarray
-            Numbers from 0 to 1, shape (n,).
-        start : int
-            State before the first bin.
-
-        Returns
-        -------
-        numpy.ndarray
-            States, integers from 0 (idle), shape (n,).
-        """
+        """Draw a sequence of states, as by `matrix`."""
         features = window_features(table, self.columns, WINDOW).astype(np.float32)
         features = features[len(features) - quiet.size :]
         return _walk_trees(features, self._forest, quiet, uniform, start)
@@ -141,20 +99,7 @@ def _walk_trees(features, forest, quiet, uniform, start):  # noqa: ANN001, ANN20
 
 
 def fit_trees(steps: Labelled, columns: tuple[str, ...]) -> Trees:
-    """Fit boosted trees and lay their nodes out flat.
-
-    Parameters
-    ----------
-    steps : Labelled
-        States and activity of successive bins.
-    columns : tuple of str
-        Activity columns that drive the transitions.
-
-    Returns
-    -------
-    Trees
-        Fitted transitions.
-    """
+    """Fit boosted trees and lay their nodes out flat."""
     from sklearn.ensemble import GradientBoostingClassifier
 
     features = window_features(steps.table, columns, WINDOW)[steps.use]

@@ -22,28 +22,7 @@ ENGINE_NAMES = {
 
 
 def read_vllm_requests(path: Path | str) -> tuple[pd.DataFrame, list[str]]:
-    """Read the detailed result of vLLM's serving benchmark.
-
-    A request ends at its sending time + TTFT + the sum of its inter-token latencies.
-
-    Parameters
-    ----------
-    path : Path or str
-        JSON with ``input_lens``, ``output_lens``, ``ttfts``, ``itls``, perhaps ``errors``, and
-        ``request_timestamps`` or ``start_times`` in epoch seconds.
-
-    Returns
-    -------
-    requests : pandas.DataFrame
-        ``arrival_s``, ``input_tokens``, ``output_tokens``, ``ttft_s``, ``end_s``, sorted.
-    notes : list of str
-        Requests left out, rows sorted.
-
-    Raises
-    ------
-    InputError
-        If arrays are missing or differ in length, or arrivals are not known.
-    """
+    """Read the detailed result of vLLM's serving benchmark."""
     content = read_json(path)
     sent_name = next((n for n in ("request_timestamps", "start_times") if n in content), None)
     if sent_name is None:
@@ -122,24 +101,6 @@ def _sum_itls(path: Path | str, i: int, itls: object) -> float:
 
 
 def read_vllm_metrics(path: Path | str) -> pd.DataFrame:
-    """Read samples of vLLM's Prometheus metrics taken to a CSV file.
-
-    Parameters
-    ----------
-    path : Path or str
-        CSV with ``timestamp`` (epoch s), ``num_requests_running``, ``num_requests_waiting``,
-        ``prompt_tokens_total``, ``generation_tokens_total`` and perhaps
-        ``iteration_tokens_total_count`` (engine steps).
-
-    Returns
-    -------
-    pandas.DataFrame
-        Columns as in ``engine.csv``.
-
-    Raises
-    ------
-    InputError
-        If a column is missing or holds no numbers.
-    """
+    """Read samples of vLLM's Prometheus metrics taken to a CSV file."""
     names = list(ENGINE_NAMES)
     return read_table(path, tuple(names[:5]), tuple(names[5:])).rename(columns=ENGINE_NAMES)

@@ -40,20 +40,7 @@ def _running_totals(knots, amounts):
 
 @numba.njit(cache=True, nogil=True, error_model="numpy")
 def amounts_in_bins(knots, amounts, begins, ends, found):
-    """Spread amounts evenly over stretches of time and sum them by bins.
-
-    Parameters
-    ----------
-    knots : numpy.ndarray
-        Begin and end of disjoint stretches in time order, seconds, shape (2 stretches,).
-    amounts : numpy.ndarray
-        What each stretch holds, shape (kinds, stretches).
-    begins, ends : numpy.ndarray
-        Begin and end of each bin, ascending, seconds, shape (bins,).
-    found : numpy.ndarray
-        Is given the amounts in each bin, shape (kinds, bins), to the bit as ``np.interp`` of the
-        running total.
-    """
+    """Spread amounts evenly over stretches of time and sum them by bins."""
     found[:] = 0.0
     if knots.size == 0:
         return
@@ -78,24 +65,7 @@ def amounts_in_bins(knots, amounts, begins, ends, found):
 
 @numba.njit(cache=True, nogil=True)
 def active_and_quiet(arrivals, leaves, work, ends, before, worked_s, found):
-    """Count the requests that are there at the end of each bin, and the time since the last work.
-
-    Parameters
-    ----------
-    arrivals, leaves : numpy.ndarray
-        When requests come and go, ascending, seconds; NaN stands at the end.
-    work : tuple of numpy.ndarray
-        Begin and end of disjoint segments of work in time order, seconds.
-    ends : numpy.ndarray
-        End of each bin, ascending, seconds, shape (bins,).
-    before : float
-        Requests that were there before; NaN makes the change in the first bin 0.
-    worked_s : float
-        End of the last work before, seconds.
-    found : tuple of numpy.ndarray
-        Are given the requests, their change since the bin before, and the seconds without work,
-        shape (bins,) each.
-    """
+    """Count the requests there at the end of each bin, and the time since the last work."""
     begin, finish = work
     active, change, quiet_for_s = found
     there, known = (0.0, False) if np.isnan(before) else (before, True)
@@ -118,24 +88,7 @@ def active_and_quiet(arrivals, leaves, work, ends, before, worked_s, found):
 
 @numba.njit(cache=True, nogil=True)
 def walk_matrix(matrix, quiet, uniform, start):
-    """Draw one state after the other; quiet bins are idle.
-
-    Parameters
-    ----------
-    matrix : numpy.ndarray
-        Probabilities, shape (bins, previous, states).
-    quiet : numpy.ndarray
-        Bins that are idle, booleans, shape (bins,).
-    uniform : numpy.ndarray
-        Numbers from 0 to 1, shape (bins,).
-    start : int
-        State before the first bin.
-
-    Returns
-    -------
-    numpy.ndarray
-        States, shape (bins,).
-    """
+    """Draw one state after the other; quiet bins are idle."""
     path = np.empty(quiet.size, dtype=np.int64)
     state = start
     for i in range(quiet.size):
@@ -155,24 +108,7 @@ def walk_matrix(matrix, quiet, uniform, start):
 
 @numba.njit(cache=True, nogil=True)
 def walk_levels(drive, edges, cumulated, quiet, uniform, start):
-    """Draw one state after the other by a chain for each level of a drive.
-
-    Parameters
-    ----------
-    drive : numpy.ndarray
-        What chooses the chain, shape (bins,).
-    edges : numpy.ndarray
-        Ascending limits of the levels, shape (levels - 1,).
-    cumulated : numpy.ndarray
-        Probabilities summed up over the states, shape (levels, previous, states).
-    quiet, uniform, start
-        As `walk_matrix`.
-
-    Returns
-    -------
-    numpy.ndarray
-        States, shape (bins,).
-    """
+    """Draw one state after the other by a chain for each level of a drive."""
     path = np.empty(quiet.size, dtype=np.int64)
     state, last = start, cumulated.shape[2] - 1
     for i in range(quiet.size):
@@ -192,20 +128,7 @@ def walk_levels(drive, edges, cumulated, quiet, uniform, start):
 
 @numba.njit(cache=True, nogil=True)
 def exponential(x):
-    """Exponential of a number from minus infinity to 0, right within 1e-13.
-
-    Unlike the library's it is compiled for several numbers at once.
-
-    Parameters
-    ----------
-    x : float
-        Below -40 as -40.
-
-    Returns
-    -------
-    float
-        From 0 to 1.
-    """
+    """Exponential of a number from minus infinity to 0, right within 1e-13."""
     x = (x if x > -40.0 else -40.0) * (1 / 256)
     high = 1 / 24 + x * (1 / 120) + x * x * (1 / 720 + x * (1 / 5040))
     power = 1.0 + x + x * x * (1 / 2 + x * (1 / 6) + x * x * high)
@@ -242,25 +165,7 @@ def _weigh(features, first, law, chance, size):
 
 @numba.njit(cache=True, nogil=True)
 def walk_logit(features, law, factor, quiet, uniform, start):
-    """Draw one state after the other by a multinomial logit of this bin and the one before.
-
-    Parameters
-    ----------
-    features : numpy.ndarray
-        Features of the bins, shape (features, earlier + bins): at least one earlier bin first.
-    law : tuple of numpy.ndarray
-        Weights of this bin's features and of those before, shape (features, states) each, and
-        intercept, shape (states,).
-    factor : numpy.ndarray
-        Weights of the previous state as factors, shape (previous, states).
-    quiet, uniform, start
-        As `walk_matrix`.
-
-    Returns
-    -------
-    numpy.ndarray
-        States, shape (bins,).
-    """
+    """Draw one state after the other by a multinomial logit of this bin and the one before."""
     path = np.empty(quiet.size, dtype=np.int64)
     earlier, n_states = features.shape[1] - quiet.size, len(factor)
     chance, state = np.empty((n_states, SLICE)), start
@@ -283,26 +188,7 @@ def walk_logit(features, law, factor, quiet, uniform, start):
 
 @numba.njit(cache=True, nogil=True)
 def autoregressive(states, mean_w, sigma_w, phi, noise, last_w):
-    """AR(1) around the state's mean; the deviation carries over a change of state.
-
-    Parameters
-    ----------
-    states : numpy.ndarray
-        State of each bin, integers, shape (bins,); -1 is none and has the power 0.
-    mean_w, sigma_w, phi : numpy.ndarray
-        Mean, standard deviation (watts) and autocorrelation of each state, shape (states,).
-    noise : numpy.ndarray
-        Standard normal numbers, shape (bins,).
-    last_w : float
-        Power before the first bin, watts; NaN where there was none.
-
-    Returns
-    -------
-    power_w : numpy.ndarray
-        Watts, shape (bins,).
-    last_w : float
-        Power in the last bin.
-    """
+    """AR(1) around the state's mean; the deviation carries over a change of state."""
     power_w, scale_w = np.zeros(noise.size), sigma_w * np.sqrt(1 - phi**2)
     for i in range(noise.size):
         k = states[i]
@@ -317,22 +203,7 @@ def autoregressive(states, mean_w, sigma_w, phi, noise, last_w):
 
 @numba.njit(cache=True, nogil=True)
 def own_deviation(states, mean_w, sigma_w, phi, noise, last):
-    """AR(1) of the standardised deviation: normal in every bin, whatever the states do.
-
-    Parameters
-    ----------
-    states, mean_w, sigma_w, phi, noise
-        As `autoregressive`.
-    last : float
-        Deviation before the first bin, standard deviations; NaN where there was none.
-
-    Returns
-    -------
-    power_w : numpy.ndarray
-        Watts, shape (bins,).
-    last : float
-        Deviation in the last bin.
-    """
+    """AR(1) of the standardised deviation: normal in every bin, whatever the states do."""
     power_w, fresh = np.zeros(noise.size), np.sqrt(1 - phi**2)
     for i in range(noise.size):
         k = states[i]

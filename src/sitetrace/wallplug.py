@@ -22,23 +22,7 @@ EARLY = slice(5, 30)
 
 
 def read_wall_plug(path: Path | str) -> pd.DataFrame:
-    """Read a recording of a wall-plug meter.
-
-    Parameters
-    ----------
-    path : Path or str
-        CSV with ``time_s,power_w,voltage_v,current_a,power_factor``.
-
-    Returns
-    -------
-    pandas.DataFrame
-        These columns; a sample that the meter lost (it prints -1) is NaN in all readings.
-
-    Raises
-    ------
-    InputError
-        If the file cannot be read or its clock stands still.
-    """
+    """Read a recording of a wall-plug meter."""
     table = read_table(path, ("time_s", *READINGS))
     if not (table["time_s"].diff().dropna() > 0).all():
         raise InputError(f"{path}: time_s does not rise from row to row: fetch the file anew")
@@ -47,24 +31,7 @@ def read_wall_plug(path: Path | str) -> pd.DataFrame:
 
 
 def list_recordings(folder: Path | str) -> pd.DataFrame:
-    """List the recordings of a folder.
-
-    Parameters
-    ----------
-    folder : Path or str
-        Holds ``runs.csv`` and the recordings that it names.
-
-    Returns
-    -------
-    pandas.DataFrame
-        ``name``, ``node``, ``gpu``, ``gpus``, ``model``, ``scenario``, ``repeat`` and ``path``, by
-        name.
-
-    Raises
-    ------
-    InputError
-        If the index lacks a column or a recording is not there.
-    """
+    """List the recordings of a folder."""
     folder = Path(folder)
     index = read_text_table(folder / INDEX)
     missing = [name for name in INDEX_COLUMNS if name not in index]
@@ -80,27 +47,7 @@ def list_recordings(folder: Path | str) -> pd.DataFrame:
 
 
 def phases(table: pd.DataFrame) -> dict[str, tuple[float, float]]:
-    """Find the phases of a recording in its power alone.
-
-    Parameters
-    ----------
-    table : pandas.DataFrame
-        From `read_wall_plug`.
-
-    Returns
-    -------
-    dict
-        First and last second of ``idle`` (the longest stretch within 3% of the least power before
-        load), ``ready`` (ten samples just before the first rise, when models are loaded),
-        ``load`` (the longest stretch above the middle) and ``settled`` (that part of it whose
-        moving median over 31 samples has come to 98% of the load's median and not yet left it,
-        without 31 samples at either end).
-
-    Raises
-    ------
-    InputError
-        If the recording does not begin at rest or has no load.
-    """
+    """Find the phases of a recording in its power alone."""
     power_w = table["power_w"].interpolate(limit_direction="both").to_numpy()
     low_w, high_w = np.quantile(power_w, [LOW, HIGH])
     calm = power_w < low_w + RISEN * (high_w - low_w)
@@ -132,60 +79,19 @@ def _longest(mask: np.ndarray) -> tuple[int, int]:
 
 
 def within(table: pd.DataFrame, span: tuple[float, float]) -> pd.DataFrame:
-    """Take the samples of a phase.
-
-    Parameters
-    ----------
-    table : pandas.DataFrame
-        From `read_wall_plug`.
-    span : tuple of float
-        First and last second, from `phases`.
-
-    Returns
-    -------
-    pandas.DataFrame
-        Rows of the table.
-    """
+    """Take the samples of a phase."""
     return table[table["time_s"].between(*span)]
 
 
 def steps(table: pd.DataFrame) -> np.ndarray:
-    """Differences between samples that follow each other by one second, none of them lost.
-
-    Parameters
-    ----------
-    table : pandas.DataFrame
-        From `read_wall_plug`.
-
-    Returns
-    -------
-    numpy.ndarray
-        Watts.
-    """
+    """Differences between samples that follow each other by one second, none of them lost."""
     change_w = table["power_w"].diff().to_numpy()
     near = (table["time_s"].diff() < LONGEST_STEP_S).to_numpy()
     return change_w[near & np.isfinite(change_w)]
 
 
 def describe(table: pd.DataFrame) -> dict[str, float]:
-    """Describe a recording.
-
-    Parameters
-    ----------
-    table : pandas.DataFrame
-        From `read_wall_plug`.
-
-    Returns
-    -------
-    dict
-        Counts of ``samples`` and ``lost`` ones; ``idle_w``, ``ready_w``, ``median_w`` (settled),
-        ``low_w`` and ``high_w`` (5% and 95% of the settled samples), ``early_w`` (5 to 30 samples
-        into the load), ``max_w``; power factor at
-        idle and settled; greatest one-second steps up and down, settled (``step_up``,
-        ``step_down``) and in the whole recording (``any_up``, ``any_down``), as shares of the
-        median; ``par_1s`` and ``par_15min`` of the load (the latter NaN below two quarters);
-        ``rise_s``, from a fifth to nine tenths of the way from ready to settled.
-    """
+    """Describe a recording."""
     spans = phases(table)
     parts = {name: within(table, span) for name, span in spans.items()}
     settled, load = parts["settled"], parts["load"]
@@ -225,55 +131,19 @@ def _rise_s(table: pd.DataFrame, load: tuple[float, float], ready_w: float, full
 
 
 def read_all(recordings: pd.DataFrame) -> dict[str, pd.DataFrame]:
-    """Read the listed recordings.
-
-    Parameters
-    ----------
-    recordings : pandas.DataFrame
-        From `list_recordings`.
-
-    Returns
-    -------
-    dict of str to pandas.DataFrame
-        From `read_wall_plug`, by name.
-    """
+    """Read the listed recordings."""
     pairs = zip(recordings["name"], recordings["path"], strict=True)
     return {name: read_wall_plug(path) for name, path in pairs}
 
 
 def overview(recordings: pd.DataFrame, tables: dict[str, pd.DataFrame]) -> pd.DataFrame:
-    """Describe recordings, one row each.
-
-    Parameters
-    ----------
-    recordings : pandas.DataFrame
-        From `list_recordings`.
-    tables : dict of str to pandas.DataFrame
-        From `read_all`.
-
-    Returns
-    -------
-    pandas.DataFrame
-        Columns of the list without the path, and those of `describe`.
-    """
+    """Describe recordings, one row each."""
     rows = [describe(tables[name]) for name in recordings["name"]]
     return pd.concat([recordings.drop(columns="path"), pd.DataFrame(rows)], axis=1)
 
 
 def repeats(table: pd.DataFrame) -> pd.DataFrame:
-    """Compare the repeats of each load.
-
-    Parameters
-    ----------
-    table : pandas.DataFrame
-        From `overview`.
-
-    Returns
-    -------
-    pandas.DataFrame
-        One row a node, model and scenario with at least two repeats: their mean ``median_w``, and
-        the spread (greatest less least, as share of the mean) of settled, idle and ready power.
-    """
+    """Compare the repeats of each load."""
     rows = []
     for (node, model, scenario), part in table.groupby(["node", "model", "scenario"]):
         if len(part) > 1:

@@ -14,23 +14,7 @@ MOST_BYTES = 50_000_000
 
 
 def weights_path(model: Path | str) -> Path:
-    """Where the weights of a model lie.
-
-    Parameters
-    ----------
-    model : Path or str
-        The model file.
-
-    Returns
-    -------
-    Path
-        The same name with the ending ``.npz``.
-
-    Raises
-    ------
-    InputError
-        If the model file itself ends so.
-    """
+    """Where the weights of a model lie."""
     path = Path(model)
     if path.suffix == ".npz":
         raise InputError(f"{path}: is where the weights of a net would lie: name it .json")
@@ -38,56 +22,17 @@ def weights_path(model: Path | str) -> Path:
 
 
 def sha256_of(path: Path) -> str:
-    """SHA-256 of a file's content, whatever its name.
-
-    Parameters
-    ----------
-    path : Path
-        The file.
-
-    Returns
-    -------
-    str
-        64 hexadecimal digits.
-    """
+    """SHA-256 of a file's content, whatever its name."""
     return hashlib.sha256(path.read_bytes()).hexdigest()
 
 
 def write_arrays(path: Path, arrays: dict[str, np.ndarray]) -> None:
-    """Write arrays; numpy gives every entry the same time, so that bytes follow from content.
-
-    Parameters
-    ----------
-    path : Path
-        File to be written, ends in ``.npz``.
-    arrays : dict of str to numpy.ndarray
-        By name.
-    """
+    """Write arrays; numpy gives every entry the same time, so that bytes follow from content."""
     np.savez(path, **{name: np.ascontiguousarray(value) for name, value in arrays.items()})
 
 
 def read_arrays(path: Path, names: tuple[str, ...], sha256: str) -> dict[str, np.ndarray]:
-    """Read the arrays of a file that is known by its digest.
-
-    Parameters
-    ----------
-    path : Path
-        The file.
-    names : tuple of str
-        Arrays that must be there.
-    sha256 : str
-        Digest of its content.
-
-    Returns
-    -------
-    dict of str to numpy.ndarray
-        Those arrays.
-
-    Raises
-    ------
-    InputError
-        If the file is missing, another, cut, or lacks an array.
-    """
+    """Read the arrays of a file that is known by its digest."""
     mend = "copy it anew beside the model file, or fit the model anew"
     try:
         if path.stat().st_size > MOST_BYTES:

@@ -30,23 +30,7 @@ def _check(rate_per_s: float, duration_s: float) -> None:
 
 
 def lengths(count: int, rng: np.random.Generator, like: pd.DataFrame | None = None) -> pd.DataFrame:
-    """Draw prompt and answer lengths.
-
-    Parameters
-    ----------
-    count : int
-        Number of requests.
-    rng : numpy.random.Generator
-        Source of randomness.
-    like : pandas.DataFrame, optional
-        Request table whose rows are drawn with replacement, so that input and output lengths keep
-        their correlation; by default log-normal lengths as of shared chats.
-
-    Returns
-    -------
-    pandas.DataFrame
-        ``input_tokens``, ``output_tokens``, integers.
-    """
+    """Draw prompt and answer lengths."""
     if like is not None:
         rows = rng.integers(0, len(like), count)
         return like[["input_tokens", "output_tokens"]].iloc[rows].reset_index(drop=True)

@@ -40,25 +40,7 @@ class _Loader(yaml.SafeLoader):
 
 
 def read_yaml(path: Path | str) -> tuple[dict, dict[Keys, int]]:
-    """Read a mapping from a YAML file, strictly: no aliases, no key twice.
-
-    Parameters
-    ----------
-    path : Path or str
-        The file.
-
-    Returns
-    -------
-    content : dict
-        What it holds; times as text.
-    lines : dict
-        Line (from 1) of each key, or item of a list, by its keys from the top.
-
-    Raises
-    ------
-    InputError
-        If it is missing, no UTF-8, no YAML, or no mapping; names the line where there is one.
-    """
+    """Read a mapping from a YAML file, strictly: no aliases, no key twice."""
     path = Path(path)
     text = _text(path)
     try:
@@ -143,39 +125,13 @@ def _misleads(text: str) -> bool:
 
 
 def dotted(keys: Keys) -> str:
-    """Write keys as in ``fleet[0].traffic.swing``.
-
-    Parameters
-    ----------
-    keys : tuple of str or int
-        From the top.
-
-    Returns
-    -------
-    str
-        Names with dots, places in brackets.
-    """
+    """Write keys as in ``fleet[0].traffic.swing``."""
     text = "".join(f"[{key}]" if isinstance(key, int) else f".{key}" for key in keys)
     return " ".join(text.removeprefix(".").split())[:120]
 
 
 def place_of(path: Path | str, lines: dict[Keys, int], keys: Keys) -> str:
-    """Name file, line and key of a setting.
-
-    Parameters
-    ----------
-    path : Path or str
-        The file.
-    lines : dict
-        Of `read_yaml`.
-    keys : tuple of str or int
-        From the top; of one that is not there the line of what it belongs to.
-
-    Returns
-    -------
-    str
-        Such as ``site.yaml: line 3, key topology.rows``.
-    """
+    """Name file, line and key of a setting."""
     above = [keys[:depth] for depth in range(len(keys), 0, -1)]
     line = next((lines[place] for place in above if place in lines), 1)
     return f"{path}: line {line}" + (f", key {dotted(keys)}" if keys else "")

@@ -33,28 +33,7 @@ SAME_KIND = {
 
 
 def methods(model: StatesModel, parts: Split, run: Run, draws: int, seed: int) -> dict[str, list]:
-    """Traces for a recording's requests by every model, from most to least knowledge.
-
-    Parameters
-    ----------
-    model : StatesModel
-        Fitted on the split's fitting seconds.
-    parts : Split
-        What was fitted.
-    run : Run
-        Recording to be judged on.
-    draws : int
-        Draws of each model that draws.
-    seed : int
-        Seed of the draws, the same for each model.
-
-    Returns
-    -------
-    dict of str to list of PowerTrace
-        ``states``, the model as it is; ``states, <kind>``: the same states with each other kind
-        of transitions (``bigru``: the shipped net); ``independent states``: drawn from the
-        mixture's weights in every bin with work; ``on-off`` (see `on_off`); phase look-up, replay.
-    """
+    """Traces for a recording's requests by every model, from most to least knowledge."""
     part = parts.fit[0]
     fitting = cut_run(open_run(part.run), part.start_s, part.stop_s)
     frame = prepare([fitting], model.server, model.dt)
@@ -85,26 +64,7 @@ def methods(model: StatesModel, parts: Split, run: Run, draws: int, seed: int) -
 def on_off(
     model: StatesModel, frame: pd.DataFrame, run: Run, clock: PowerTrace, rng: np.random.Generator
 ) -> PowerTrace:
-    """Power that knows only whether the engine works: no states, no transitions, no memory.
-
-    Parameters
-    ----------
-    model : StatesModel
-        Its server tells in which bins the engine works.
-    frame : pandas.DataFrame
-        Prepared samples of the fitting run.
-    run : Run
-        Recording whose requests are served.
-    clock : PowerTrace
-        Trace on whose bins power is wanted.
-    rng : numpy.random.Generator
-        Source of randomness.
-
-    Returns
-    -------
-    PowerTrace
-        Each bin drawn by itself from the fitting samples with, or without, work.
-    """
+    """Power that knows only whether the engine works: no states, no transitions, no memory."""
     ends_s = clock.time_s + clock.dt_s
     works = activity_table(simulate(run.requests, model.server), ends_s, clock.dt_s)["busy_share"]
     power_w, working = frame["power_w"].to_numpy(), frame["busy_share"].to_numpy() > 0
@@ -117,24 +77,7 @@ def on_off(
 
 
 def score(run: Run, part: Part, found: dict[str, list]) -> pd.DataFrame:
-    """ACF R² of each model on the judged seconds.
-
-    Parameters
-    ----------
-    run : Run
-        The recording.
-    part : Part
-        Which of its seconds are judged.
-    found : dict of str to list of PowerTrace
-        From `methods`.
-
-    Returns
-    -------
-    pandas.DataFrame
-        A row a model: ``judged``, ``model``, ACF R² over ``whole`` and ``busy`` at the native
-        step and at 1 s, medians over draws, ``low`` and ``high`` of ``whole`` over the draws; the
-        last row is the floor, a trace without memory.
-    """
+    """ACF R² of each model on the judged seconds."""
     rows = []
     cut = {"start_s": part.start_s, "stop_s": part.stop_s}
     for name, traces in found.items():
@@ -155,21 +98,7 @@ def _row(name: str, result: dict, key: str) -> dict:
 
 
 def acf_bands(power: pd.DataFrame, dt_s: float) -> pd.DataFrame:
-    """Measured autocorrelation with its confidence band, and the range of the draws.
-
-    Parameters
-    ----------
-    power : pandas.DataFrame
-        From `sitetrace.alternation.judged_power`.
-    dt_s : float
-        Step, seconds.
-
-    Returns
-    -------
-    pandas.DataFrame
-        Indexed by lag in seconds: ``measured``, ``low``, ``high`` (95%, Bartlett's formula),
-        ``white`` (half width of the 95% band of white noise), ``draws_low``, ``draws_high``.
-    """
+    """Measured autocorrelation with its confidence band, and the range of the draws."""
     from statsmodels.tsa.stattools import acf as with_interval
 
     lags = min(acf_lags(dt_s), len(power) - 1)
@@ -189,28 +118,7 @@ def found(
     dataset: str,
     run: str,
 ) -> list[dict]:
-    """Record how much memory is kept, and how much of it is idle and busy alternating.
-
-    Parameters
-    ----------
-    table : pandas.DataFrame
-        Results of `score`, run below run.
-    alternating : pandas.DataFrame
-        Results of `sitetrace.alternation.alternation`, run below run.
-    effect : pandas.DataFrame
-        Result of `sitetrace.alternation.idle_effect`.
-    paper : pandas.DataFrame
-        The paper's table ``fidelity_by_configuration``.
-    dataset : str
-        ``measured`` or ``testbed``.
-    run : str
-        Recording that `effect` is about.
-
-    Returns
-    -------
-    list of dict
-        Records.
-    """
+    """Record how much memory is kept, and how much of it is idle and busy alternating."""
     rows = []
     for row in table[table["model"] == COMPOSED].itertuples():
         own = {"claim": SAME_KIND.get(row.judged), "same_kind": row.judged in SAME_KIND}
@@ -249,19 +157,7 @@ def found(
 
 
 def summary(table: pd.DataFrame) -> pd.DataFrame:
-    """Median and range of ACF R² over the judged recordings, by model.
-
-    Parameters
-    ----------
-    table : pandas.DataFrame
-        Results of `score`, run below run.
-
-    Returns
-    -------
-    pandas.DataFrame
-        A row a model, in the order of `methods`: over ``whole`` and ``busy`` the ``median``,
-        ``least`` and ``greatest``.
-    """
+    """Median and range of ACF R² over the judged recordings, by model."""
     by_model = table.astype({"whole": float, "busy": float}).groupby("model", sort=False)
     parts = {
         f"{span}, {name}": getattr(by_model[span], how)()
@@ -272,20 +168,7 @@ def summary(table: pd.DataFrame) -> pd.DataFrame:
 
 
 def conclusion(table: pd.DataFrame, effect: pd.DataFrame) -> str:
-    """Say what the scores come from.
-
-    Parameters
-    ----------
-    table : pandas.DataFrame
-        Results of `score`, run below run.
-    effect : pandas.DataFrame
-        Result of `sitetrace.alternation.idle_effect`.
-
-    Returns
-    -------
-    str
-        Two lines.
-    """
+    """Say what the scores come from."""
     median = summary(table).set_index("model")["whole, median"]
     none, some = effect.iloc[0], effect[effect["idle_share"] >= 0.1].iloc[0]
     return (

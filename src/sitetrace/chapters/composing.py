@@ -23,28 +23,7 @@ def found(
     rng: np.random.Generator,
     **given: str,
 ) -> list[dict]:
-    """Record how well a composed trace does.
-
-    Parameters
-    ----------
-    result : dict
-        Result of `sitetrace.evaluate` over the draws.
-    pairs : list of tuple of numpy.ndarray
-        Recorded and generated power of each draw at 0.25 s, watts.
-    count_error : float
-        Mean absolute error of the simulated running count.
-    paper : pandas.DataFrame
-        The paper's table ``fidelity_by_configuration``.
-    rng : numpy.random.Generator
-        Source of randomness of the bootstrap.
-    **given : str
-        ``data`` and ``dataset`` of every record.
-
-    Returns
-    -------
-    list of dict
-        Records; intervals are ranges over the draws, that of the signed error a bootstrap.
-    """
+    """Record how well a composed trace does."""
     each = pd.DataFrame([scores(*pair, STEP_S) for pair in pairs])
     span = {key: (each[key].min(), each[key].max()) for key in each}
     middle = pairs[each["energy_error_signed_pct"].argsort()[len(each) // 2]]

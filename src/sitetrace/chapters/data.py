@@ -11,22 +11,7 @@ PAPER_STEP_S = 0.25
 
 
 def found(table: pd.DataFrame, meter: list[tuple], dataset: str) -> list[dict]:
-    """Record what recordings hold.
-
-    Parameters
-    ----------
-    table : pandas.DataFrame
-        Result of `sitetrace.recordings.overview`.
-    meter : list of tuple
-        Run, GPU type, rise time and lag of each recording that begins at rest.
-    dataset : str
-        ``measured`` or ``testbed``.
-
-    Returns
-    -------
-    list of dict
-        Records.
-    """
+    """Record what recordings hold."""
     step_s = float(table["step_s"].median())
     rows = [
         record("usual distance of power samples", step_s, "s", data=dataset, paper=PAPER_STEP_S,

@@ -40,25 +40,7 @@ SCORE_NAMES = {
 
 
 def judged_power(model: StatesModel, judged: Part, draws: int, seed: int) -> dict:
-    """Pair recorded and generated power of a judged part, by clock and span.
-
-    Parameters
-    ----------
-    model : StatesModel
-        Fitted on other seconds.
-    judged : Part
-        Seconds to be judged.
-    draws : int
-        Number of draws.
-    seed : int
-        Seed of the draws.
-
-    Returns
-    -------
-    dict
-        Keys ``(clock, span)`` of `CLOCKS` and `SPANS`; values ``(measured_w, generated_w,
-        width_s)``, generated power of shape (draws, n).
-    """
+    """Pair recorded and generated power of a judged part, by clock and span."""
     run = open_run(judged.run)
     traces = printed(model, run, draws, np.random.default_rng(seed))
     window = cut_run(run, judged.start_s, judged.stop_s).samples
@@ -74,19 +56,7 @@ def judged_power(model: StatesModel, judged: Part, draws: int, seed: int) -> dic
 
 
 def score_draws(powers: dict[str, dict]) -> pd.DataFrame:
-    """Score every draw of every judged part.
-
-    Parameters
-    ----------
-    powers : dict of str to dict
-        By name of the part, results of `judged_power`.
-
-    Returns
-    -------
-    pandas.DataFrame
-        One row a part, clock, span and draw, with all scores and ``floor``: KS between the even
-        and odd blocks of five seconds of the measurement itself.
-    """
+    """Score every draw of every judged part."""
     rows = []
     for judged, spans in powers.items():
         for (clock, span), (measured_w, generated_w, width_s) in spans.items():
@@ -97,37 +67,14 @@ def score_draws(powers: dict[str, dict]) -> pd.DataFrame:
 
 
 def ks_table(scored: pd.DataFrame) -> pd.DataFrame:
-    """Lay out the KS distances beside their floor.
-
-    Parameters
-    ----------
-    scored : pandas.DataFrame
-        Result of `score_draws`.
-
-    Returns
-    -------
-    pandas.DataFrame
-        One row a part, clock and span: median, least and greatest KS over the draws, floor.
-    """
+    """Lay out the KS distances beside their floor."""
     grouped = scored.groupby(["judged", "clock", "span"], sort=False)
     table = grouped["ks"].agg(["median", "min", "max"]).add_prefix("ks_")
     return table.assign(floor=grouped["floor"].first()).reset_index()
 
 
 def pooled_scores(powers: dict[str, dict]) -> pd.DataFrame:
-    """Score all judged parts together, as the paper's pooled form does.
-
-    Parameters
-    ----------
-    powers : dict of str to dict
-        By name of the part, results of `judged_power`.
-
-    Returns
-    -------
-    pandas.DataFrame
-        One row a draw: ``ks``, ``nrmse``, ``delta_energy_pct`` (absolute) of the parts one after
-        another, ``acf_r2`` of the autocorrelations averaged over them. Native step, whole parts.
-    """
+    """Score all judged parts together, as the paper's pooled form does."""
     from sklearn.metrics import r2_score
 
     parts = [spans["native", "whole"] for spans in powers.values()]
@@ -148,22 +95,7 @@ def pooled_scores(powers: dict[str, dict]) -> pd.DataFrame:
 
 
 def by_source(drawn: pd.DataFrame, *, pruned: bool) -> pd.DataFrame:
-    """Summarise a decomposition over its judged parts, as the paper's table does.
-
-    Parameters
-    ----------
-    drawn : pandas.DataFrame
-        Results of `sitetrace.decomposition.decompose`, part below part.
-    pruned : bool
-        Leave out, for each source and kind of emissions, the part with the greatest energy error;
-        a single part stays.
-
-    Returns
-    -------
-    pandas.DataFrame
-        One row a source, kind of emissions and draw: ``ks``, ``acf_r2``, ``energy_error_pct``,
-        medians over the parts.
-    """
+    """Summarise a decomposition over its judged parts, as the paper's table does."""
     rows = []
     for (source, kind), part in drawn.groupby(["source", "emissions"], sort=False):
         typical = part.groupby("judged")["energy_error_pct"].median()
@@ -264,28 +196,7 @@ def split_found(
     drawn: pd.DataFrame,
     few: tuple[int, pd.DataFrame],
 ) -> list[dict]:
-    """Record what was found on one split.
-
-    Parameters
-    ----------
-    parts : Split
-        Fit and judge.
-    data : str
-        ``measured`` or ``testbed``.
-    scored, pooled : pandas.DataFrame
-        Results of `score_draws` and `pooled_scores`.
-    tests, memory : pandas.DataFrame
-        Results of `sitetrace.normality.state_tests` and `memory_by_state`.
-    drawn : pandas.DataFrame
-        Results of `sitetrace.decomposition.decompose`.
-    few : tuple
-        Number of states of the model with few, and its decomposition.
-
-    Returns
-    -------
-    list of dict
-        Records; intervals are ranges over the draws.
-    """
+    """Record what was found on one split."""
     given = {"data": data, "dataset": parts.name}
     rows = _scored_records(parts, scored, pooled, data)
     counts = {
@@ -301,20 +212,7 @@ def split_found(
 
 
 def paper_found(shifts: pd.DataFrame, ends: pd.DataFrame) -> list[dict]:
-    """Record what follows from the paper's own tables.
-
-    Parameters
-    ----------
-    shifts : pandas.DataFrame
-        Result of `sitetrace.carryover.published_shifts`, `STAY` among its probabilities.
-    ends : pandas.DataFrame
-        Result of `sitetrace.idle_ends.published_ends`.
-
-    Returns
-    -------
-    list of dict
-        Records.
-    """
+    """Record what follows from the paper's own tables."""
     given = {"data": "paper", "dataset": "mixtures + fidelity_ar1"}
     table = rank_agreement(shifts).set_index("stay")
     agreement, every = table.loc[STAY], table["rank_correlation"]
@@ -345,18 +243,7 @@ def paper_found(shifts: pd.DataFrame, ends: pd.DataFrame) -> list[dict]:
 
 
 def conclusion(drawn: dict[str, pd.DataFrame], few: dict[str, pd.DataFrame]) -> str:
-    """Say in two lines a split what the sources of states and AR(1) did.
-
-    Parameters
-    ----------
-    drawn, few : dict of str to pandas.DataFrame
-        Decompositions by split, with the model's states and with few.
-
-    Returns
-    -------
-    str
-        The same on any machine unless a finding changes.
-    """
+    """Say in two lines a split what the sources of states and AR(1) did."""
     lines = []
     for name, each in drawn.items():
         plain = by_source(each, pruned=False).query("emissions == 'gaussian'")

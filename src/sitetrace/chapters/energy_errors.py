@@ -27,20 +27,7 @@ NODE_STUDY = {
 
 
 def forms(table: pd.DataFrame) -> pd.DataFrame:
-    """Put the judged parts of each split together in both of the paper's ways.
-
-    Parameters
-    ----------
-    table : pandas.DataFrame
-        Results of `sitetrace.comparison.compare`, split below split.
-
-    Returns
-    -------
-    pandas.DataFrame
-        A row a split and method: ``parts``; ``median_pct``, the median over parts of the median
-        over draws; ``pooled_pct``, all parts of a draw as one, then the median over draws;
-        ``uncancelled_pct``, the same if errors of opposite sign did not cancel. All absolute.
-    """
+    """Put the judged parts of each split together in both of the paper's ways."""
     keys = ["split", "method"]
     parts = over_draws(table).groupby(keys, sort=False)["energy_error_pct"]
     missed_kwh = table["energy_kwh"] * table["energy_error_signed_pct"] / 100
@@ -55,35 +42,13 @@ def forms(table: pd.DataFrame) -> pd.DataFrame:
 
 
 def published_forms(paper: pd.DataFrame) -> pd.DataFrame:
-    """Energy errors of the paper's configurations in both forms.
-
-    Parameters
-    ----------
-    paper : pandas.DataFrame
-        The paper's table ``fidelity_by_configuration``.
-
-    Returns
-    -------
-    pandas.DataFrame
-        ``config``, ``runs``, ``median_pct``, ``pooled_pct``, greatest ``median_pct`` last.
-    """
+    """Energy errors of the paper's configurations in both forms."""
     names = {column: form for form, column in COLUMN.items()} | {"num_test_traces": "runs"}
     return paper.rename(columns=names)[["config", "runs", *FORMS]].sort_values("median_pct")
 
 
 def conclusion(paper: pd.DataFrame) -> str:
-    """Say how the paper's count fares in both forms.
-
-    Parameters
-    ----------
-    paper : pandas.DataFrame
-        The paper's table ``fidelity_by_configuration``.
-
-    Returns
-    -------
-    str
-        One line a form, and one on the configurations that are below the limit in both.
-    """
+    """Say how the paper's count fares in both forms."""
     below = published_forms(paper)[[*FORMS]] < LIMIT_PCT
     lines = [f"{below[form].sum()}, {name}" for form, name in FORMS.items()]
     lines.append(f"{below.all(axis=1).sum()}, both at once")
@@ -91,20 +56,7 @@ def conclusion(paper: pd.DataFrame) -> str:
 
 
 def share_below(errors_pct: pd.Series) -> tuple[float, tuple[float, float]]:
-    """Share of errors below the abstract's limit, with Wilson's 95% interval.
-
-    Parameters
-    ----------
-    errors_pct : pandas.Series
-        Absolute energy errors, percent.
-
-    Returns
-    -------
-    share : float
-        Between 0 and 1.
-    interval : tuple of float
-        As if errors were independent of each other.
-    """
+    """Share of errors below the abstract's limit, with Wilson's 95% interval."""
     from scipy.stats import binomtest
 
     below = int((errors_pct < LIMIT_PCT).sum())
@@ -113,22 +65,7 @@ def share_below(errors_pct: pd.Series) -> tuple[float, tuple[float, float]]:
 
 
 def resampled(values: np.ndarray, statistic: Callable, seed: int) -> tuple[float, float] | None:
-    """Find the 95% interval of a statistic by drawing values with replacement.
-
-    Parameters
-    ----------
-    values : numpy.ndarray
-        One a configuration or judged part, shape (n,).
-    statistic : callable
-        Such as `numpy.median`; takes ``axis``.
-    seed : int
-        Seed of the draws.
-
-    Returns
-    -------
-    tuple of float or None
-        Percentiles 2.5 and 97.5; None for a single value, which tells nothing of others.
-    """
+    """Find the 95% interval of a statistic by drawing values with replacement."""
     from scipy.stats import bootstrap
 
     if len(values) < 2:
@@ -139,24 +76,7 @@ def resampled(values: np.ndarray, statistic: Callable, seed: int) -> tuple[float
 
 
 def found(table: pd.DataFrame, paper: pd.DataFrame, dataset: str, seed: int) -> list[dict]:
-    """Record energy errors by part, by method and by form, and the paper's in both forms.
-
-    Parameters
-    ----------
-    table : pandas.DataFrame
-        Results of `sitetrace.comparison.compare`, split below split.
-    paper : pandas.DataFrame
-        The paper's table ``fidelity_by_configuration``.
-    dataset : str
-        ``measured`` or ``testbed``.
-    seed : int
-        Seed of the bootstrap.
-
-    Returns
-    -------
-    list of dict
-        Records; the interval of a part is the range over the draws.
-    """
+    """Record energy errors by part, by method and by form, and the paper's in both forms."""
     medians = over_draws(table)
     ours = medians[medians["method"] == COMPOSED]
     return [

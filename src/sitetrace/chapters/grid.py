@@ -24,21 +24,7 @@ MOST_SITES = 256
 
 @dataclass(frozen=True)
 class Connection:
-    """A site on its feeder.
-
-    Parameters
-    ----------
-    setup : Setup
-        What was simulated.
-    feeder : sitetrace.studies.grid.Feeder
-        Made for the nameplate.
-    parts : dict of str to Intervals
-        Power of the facility by description.
-    solved : dict of str to pandas.DataFrame
-        Results of `sitetrace.studies.grid.solve` by description.
-    table : pandas.DataFrame
-        Result of `sitetrace.studies.grid.summary`.
-    """
+    """A site on its feeder."""
 
     setup: Setup
     feeder: grid.Feeder
@@ -48,41 +34,12 @@ class Connection:
 
 
 def simulate(setup: Setup, seed: int, folder: Path) -> xr.Dataset:
-    """Simulate a site minute by minute, by the kind *timeline*.
-
-    Parameters
-    ----------
-    setup : Setup
-        The site.
-    seed : int
-        Seed.
-    folder : Path
-        Where it is written; it has to last as long as the result.
-
-    Returns
-    -------
-    xarray.Dataset
-        Facility, site and GPUs at 60 s.
-    """
+    """Simulate a site minute by minute, by the kind *timeline*."""
     return simulated(setup, "timeline", seed, [{"levels": ["site"], "step_s": 60}], folder)
 
 
 def connect(setup: Setup, site: xr.Dataset) -> Connection:
-    """Put a site on the feeder that its nameplate asks for, described in four ways.
-
-    Parameters
-    ----------
-    setup : Setup
-        The site.
-    site : xarray.Dataset
-        Its power.
-
-    Returns
-    -------
-    Connection
-        Our trace as means over 1 and 15 minutes, and two numbers that take its place: the mean
-        power of the fitting run on all servers, and the nameplate.
-    """
+    """Put a site on the feeder that its nameplate asks for, described in four ways."""
     quarter = intervals(site, "facility", 900)
     nameplate_w = float(site["nameplate_w"].sel(unit="facility"))
     mean_w = PUE * setup.servers * (simple_powers(setup).mean_w + setup.non_gpu_w)
@@ -99,20 +56,7 @@ def connect(setup: Setup, site: xr.Dataset) -> Connection:
 
 
 def hosting(connection: Connection) -> pd.DataFrame:
-    """Count how many such sites the feeder takes, each with a transformer of its own.
-
-    Parameters
-    ----------
-    connection : Connection
-        One site on the feeder.
-
-    Returns
-    -------
-    pandas.DataFrame
-        One row a description: ``described_by``, ``sites`` (the most that keep the line within its
-        ampacity and the voltage in range A at the greatest interval; at most `MOST_SITES`) and
-        ``first_limit``, which is hit by one site more.
-    """
+    """Count how many such sites the feeder takes, each with a transformer of its own."""
     rows = []
     for name, part in connection.parts.items():
         low, high, limit = 0, MOST_SITES + 1, "none"
@@ -139,20 +83,7 @@ def _limit(feeder: grid.Feeder, part: Intervals, sites: int) -> str | None:
 
 
 def found(connection: Connection, hosted: pd.DataFrame) -> list[dict]:
-    """Record what a utility would conclude.
-
-    Parameters
-    ----------
-    connection : Connection
-        The site on its feeder.
-    hosted : pandas.DataFrame
-        Result of `hosting`.
-
-    Returns
-    -------
-    list of dict
-        Records.
-    """
+    """Record what a utility would conclude."""
     setup = connection.setup
     given = {"data": setup.data, "dataset": setup.dataset}
     units = {
@@ -175,20 +106,7 @@ def found(connection: Connection, hosted: pd.DataFrame) -> list[dict]:
 
 
 def conclusion(connection: Connection, hosted: pd.DataFrame) -> str:
-    """Say what the trace changes against the nameplate.
-
-    Parameters
-    ----------
-    connection : Connection
-        The site on its feeder.
-    hosted : pandas.DataFrame
-        Result of `hosting`.
-
-    Returns
-    -------
-    str
-        Three lines.
-    """
+    """Say what the trace changes against the nameplate."""
     table, sites = connection.table.set_index("described_by"), hosted.set_index("described_by")
     trace, plate = table.loc[MINUTE], table.loc[NAMEPLATE]
     inside = "within" if trace["lowest_pu"] >= grid.LOWEST_PU else "outside"

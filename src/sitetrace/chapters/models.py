@@ -53,19 +53,7 @@ PUBLISHED = {"llama-3.1-70b_h100_tp4_poisson_r4": "Llama 70B"}
 
 
 def models(parts: Split) -> dict[str, StatesModel | TimelineModel]:
-    """All models that are fitted on a split's fitting seconds.
-
-    Parameters
-    ----------
-    parts : Split
-        The split; its models are shipped.
-
-    Returns
-    -------
-    dict of str to StatesModel or TimelineModel
-        ``states, <kind>`` by kind of transitions, all with the shipped states (``bigru``: the
-        shipped net, the others fitted here); ``timeline``.
-    """
+    """All models that are fitted on a split's fitting seconds."""
     states = load_model(shipped_model(parts.name))
     kinds = candidates(states, parts)
     return {f"states, {kind}": model for kind, model in kinds.items()} | {
@@ -74,71 +62,20 @@ def models(parts: Split) -> dict[str, StatesModel | TimelineModel]:
 
 
 def chosen(name: str) -> str:
-    """Name the transitions that cross-validation chose for a split.
-
-    Parameters
-    ----------
-    name : str
-        Name of the split.
-
-    Returns
-    -------
-    str
-        As in `models`.
-    """
+    """Name the transitions that cross-validation chose for a split."""
     kind = type(load_model(shipped_model(name)).transitions).__name__.lower()
     return f"states, {kind}"
 
 
 def later(run: Run, fitted: StatesModel) -> PowerTrace:
-    """Let the authors' later model predict, with the idle power that the others are given.
-
-    Parameters
-    ----------
-    run : Run
-        The recording.
-    fitted : StatesModel
-        Its idle power stands in where the recording has none before its load.
-
-    Returns
-    -------
-    PowerTrace
-        Its one prediction.
-
-    Raises
-    ------
-    InputError
-        If it knows nothing of the configuration.
-    """
+    """Let the authors' later model predict, with the idle power that the others are given."""
     return powertrace_v1.predict(run, idle_w=run.idle_before_load_w() or fitted.idle.mean_w)
 
 
 def score(
     found: dict[str, StatesModel | TimelineModel], parts: Split, draws: int, seed: int
 ) -> tuple[pd.DataFrame, list[str]]:
-    """Score all models and baselines on the judged parts of a split.
-
-    Parameters
-    ----------
-    found : dict of str to StatesModel or TimelineModel
-        From `models`.
-    parts : Split
-        The split.
-    draws : int
-        Draws of each model that draws.
-    seed : int
-        Seed of the draws, the same for each model.
-
-    Returns
-    -------
-    table : pandas.DataFrame
-        One row a judged part, method and draw: ``split``, ``fitted``, ``judged``, ``new``,
-        ``method``, ``draw``, and `COLUMNS`: scores at the native step and at 1 s (``_1s``), over
-        the whole part and its busy seconds (``_busy``). Two methods are floors: what one half of
-        the recording scores on the other, and what a regression scores that has seen the power.
-    left_out : list of str
-        Why powertrace_v1 is missing where it is.
-    """
+    """Score all models and baselines on the judged parts of a split."""
     rows, left_out = [], []
     states = next(iter(found.values()))
     for judged, run, traces in generated(found, parts, draws, seed):
@@ -173,19 +110,7 @@ def _flat(result: dict, ending: str = "") -> dict:
 
 
 def gates(medians: pd.DataFrame) -> pd.DataFrame:
-    """Count the parts in which a method meets what the later model's authors ask of it.
-
-    Parameters
-    ----------
-    medians : pandas.DataFrame
-        Result of `sitetrace.ranking.by_part`.
-
-    Returns
-    -------
-    pandas.DataFrame
-        One row a method: ``method``, ``parts``, in how many of them it passes each of `GATES`
-        (at 1 s, over the whole part), and ``all``.
-    """
+    """Count the parts in which a method meets what the later model's authors ask of it."""
     entered = medians[~medians["method"].str.startswith(FLOOR)]
     passed = pd.DataFrame({"method": entered["method"], "parts": 1})
     for gate, column in GATES.items():
@@ -197,22 +122,7 @@ def gates(medians: pd.DataFrame) -> pd.DataFrame:
 
 
 def published(judged: list[str], seed: int) -> pd.DataFrame:
-    """Put the rebuilt later model beside what its authors printed for runs of the same model.
-
-    Parameters
-    ----------
-    judged : list of str
-        Recordings at hand.
-    seed : int
-        Seed of the bootstrap.
-
-    Returns
-    -------
-    pandas.DataFrame
-        One row a score of a recording in `PUBLISHED`, at 1 s over the whole recording and with the
-        published idle power, as theirs: ``run``, ``claim``, ``value``; ``low``, ``high`` (95%,
-        bootstrap over blocks of 10 s; none for the autocorrelation).
-    """
+    """Put the rebuilt later model beside what its authors printed for runs of the same model."""
     rows = []
     for name in judged:
         if name not in PUBLISHED:
@@ -241,27 +151,7 @@ def _claim_of(run: str, column: str) -> str:
 def costs(
     found: dict[str, StatesModel | TimelineModel], parts: Split, hours: float, seed: int
 ) -> pd.DataFrame:
-    """Count fitted numbers, and time the generation in multiples of drawing normal numbers.
-
-    Parameters
-    ----------
-    found : dict of str to StatesModel or TimelineModel
-        From `models`.
-    parts : Split
-        The split.
-    hours : float
-        Hours of requests to generate power for.
-    seed : int
-        Seed of the requests and draws.
-
-    Returns
-    -------
-    pandas.DataFrame
-        One row a method: ``method``; ``numbers`` that the split's fitting seconds decided, without
-        engine and idle power, which all share; ``serving``, ``power`` and ``both`` in floors
-        (`sitetrace.costs.floors`); the baselines are not timed. The timeline stands twice: with
-        the readings of a meter, and with the mean power that a sum of servers takes.
-    """
+    """Count fitted numbers, and time the generation in multiples of drawing normal numbers."""
     part = parts.fit[0]
     fitting = cut_run(open_run(part.run), part.start_s, part.stop_s)
     samples = len(fitting.samples)
@@ -291,22 +181,7 @@ def costs(
 
 
 def found(medians: pd.DataFrame, rebuilt: pd.DataFrame, dataset: str) -> list[dict]:
-    """Record what each model scores over all parts, and the timeline in each of them.
-
-    Parameters
-    ----------
-    medians : pandas.DataFrame
-        Result of `sitetrace.ranking.by_part`.
-    rebuilt : pandas.DataFrame
-        Result of `published`.
-    dataset : str
-        ``measured`` or ``testbed``.
-
-    Returns
-    -------
-    list of dict
-        Records; intervals are the range over the parts, or over the draws of one part.
-    """
+    """Record what each model scores over all parts, and the timeline in each of them."""
     rows = []
     for method, table in medians[~medians["method"].str.startswith(FLOOR)].groupby(
         "method", sort=False
@@ -346,19 +221,7 @@ def found(medians: pd.DataFrame, rebuilt: pd.DataFrame, dataset: str) -> list[di
 
 
 def conclusion(medians: pd.DataFrame) -> str:
-    """Say who wins by which score, and where the timeline loses.
-
-    Parameters
-    ----------
-    medians : pandas.DataFrame
-        Result of `sitetrace.ranking.by_part`.
-
-    Returns
-    -------
-    str
-        A line a score of `MAIN`, three of ranks and the floor, a line a score that the timeline
-        loses by.
-    """
+    """Say who wins by which score, and where the timeline loses."""
     told, ranked = winners(medians, TIMELINE).set_index("score"), ranks(medians)
     lines = []
     for name in MAIN:

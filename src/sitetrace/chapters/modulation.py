@@ -20,87 +20,23 @@ FEW = 1.0
 
 
 def open_row(name: str, servers: int, rate_per_server: float) -> Row:
-    """Make a row of equal servers from a shipped model.
-
-    Parameters
-    ----------
-    name : str
-        Of a shipped model of kind timeline.
-    servers : int
-        How many.
-    rate_per_server : float
-        Requests a second and server.
-
-    Returns
-    -------
-    Row
-        With meter and controller at their defaults.
-    """
+    """Make a row of equal servers from a shipped model."""
     return Row(load_model(shipped_model(name)), servers, rate_per_server)
 
 
 def streams_of(row: Row, seconds: float, count: int, seed: int, use: int = JUDGED) -> list[Stream]:
-    """Draw streams, those to calibrate on apart from those to be judged on.
-
-    Parameters
-    ----------
-    row : Row
-        The row.
-    seconds : float
-        Length of each.
-    count, seed : int
-        How many, and from which seed.
-    use : int
-        `CALIBRATING` or `JUDGED`.
-
-    Returns
-    -------
-    list of Stream
-        Independent of each other.
-    """
+    """Draw streams, those to calibrate on apart from those to be judged on."""
     return [row.stream(seconds, np.random.default_rng([seed, use, i])) for i in range(count)]
 
 
 def levers_of(row: Row, seed: int, clock_latency_s: float) -> list[Lever]:
-    """Make the levers of a row, scaled on calibrating streams.
-
-    Parameters
-    ----------
-    row : Row
-        The row.
-    seed : int
-        Of the streams.
-    clock_latency_s : float
-        How late a clock acts, seconds.
-
-    Returns
-    -------
-    list of Lever
-        As `sitetrace.studies.modulation.levers`.
-    """
+    """Make the levers of a row, scaled on calibrating streams."""
     stream = streams_of(row, 600.0, 1, seed, CALIBRATING)[0]
     return study.levers(row, study.run(row, stream), clock_latency_s)
 
 
 def usual(rows: list[Row], seconds: float, count: int, seed: int) -> pd.DataFrame:
-    """Describe rows without control: power, its greatest rises, and latency.
-
-    Parameters
-    ----------
-    rows : list of Row
-        One a load.
-    seconds : float
-        Length of each run.
-    count, seed : int
-        Streams.
-
-    Returns
-    -------
-    pandas.DataFrame
-        One row a load, means over streams: ``of_design_pct`` of the GPUs' design power, greatest
-        rise of row power within 2, 5 and 40 s in percent of its mean (greatest over streams),
-        requests in service and the greatest batch of a server, beside the greatest while fitting.
-    """
+    """Describe rows without control: power, its greatest rises, and latency."""
     table = []
     for row in rows:
         runs = [study.run(row, stream) for stream in streams_of(row, seconds, count, seed)]
@@ -124,28 +60,7 @@ def usual(rows: list[Row], seconds: float, count: int, seed: int) -> pd.DataFram
 def curves(
     rows: list[Row], places: list[float], seconds: float, count: int, seed: int, warm_s: float
 ) -> pd.DataFrame:
-    """Hold each lever at several places, for each load.
-
-    Parameters
-    ----------
-    rows : list of Row
-        One a load.
-    places : list of float
-        Above 0.
-    seconds : float
-        Length of each run.
-    count, seed : int
-        Streams.
-    warm_s : float
-        Begin of each run that does not count, seconds.
-
-    Returns
-    -------
-    pandas.DataFrame
-        One row a load, lever, rule and place: medians over streams of
-        `sitetrace.studies.modulation.compared`, with ``shed_low`` and ``shed_high``, the bootstrap
-        interval of the paired mean difference; ``batch`` is the greatest of a server.
-    """
+    """Hold each lever at several places, for each load."""
     table = []
     for row in rows:
         streams = streams_of(row, seconds, count, seed)
@@ -173,22 +88,7 @@ def curves(
 def prepared(
     row: Row, seed: int, clock_latency_s: float
 ) -> list[tuple[Lever, tuple[np.ndarray, np.ndarray]]]:
-    """Give each lever its static curve, from calibrating streams.
-
-    Parameters
-    ----------
-    row : Row
-        The row.
-    seed : int
-        Of the streams.
-    clock_latency_s : float
-        How late a clock acts, seconds.
-
-    Returns
-    -------
-    list of tuple
-        Lever and curve.
-    """
+    """Give each lever its static curve, from calibrating streams."""
     streams = streams_of(row, 360.0, 2, seed, CALIBRATING)
     made = levers_of(row, seed, clock_latency_s)
     return [(lever, study.at_rest(row, streams, lever, CURVE_PLACES, 60.0)) for lever in made]
@@ -197,29 +97,7 @@ def prepared(
 def steps(
     row: Row, levers: list, share: float, late_s: float, count: int, seed: int
 ) -> tuple[pd.DataFrame, dict[str, np.ndarray]]:
-    """Command a shed once with each lever, and time it.
-
-    Parameters
-    ----------
-    row : Row
-        The row.
-    levers : list of tuple
-        From `prepared`.
-    share : float
-        Of usual power, as planned by the static curve; a lever that cannot goes to its end.
-    late_s : float
-        A second latency of the clock, as where it is set from outside the server.
-    count, seed : int
-        Streams.
-
-    Returns
-    -------
-    table : pandas.DataFrame
-        ``lever``, ``latency_s``, ``shed_pct`` in the end, ``reached_s`` (90% of it, from the
-        command) with its bootstrap interval, ``known_s`` (until the meter has delivered it).
-    courses : dict of str to numpy.ndarray
-        Mean percent shed by tick after the command.
-    """
+    """Command a shed once with each lever, and time it."""
     streams = streams_of(row, 240.0, count, seed)
     base_w = np.mean([study.run(row, each).power_w[60:].mean() for each in streams])
     clock = next((lever, curve) for lever, curve in levers if lever.rule is not None)
@@ -246,30 +124,7 @@ def calls(
     row: Row, levers: list, shares: list[float], times_s: tuple[float, float, float],
     count: int, seed: int,
 ) -> tuple[pd.DataFrame, dict]:  # fmt: skip
-    """Ask the row for less power for a while, with each lever and by two policies.
-
-    Parameters
-    ----------
-    row : Row
-        The row.
-    levers : list of tuple
-        From `prepared`.
-    shares : list of float
-        Of usual power, to be shed.
-    times_s : tuple of float
-        Before, during and after the request, seconds.
-    count, seed : int
-        Streams.
-
-    Returns
-    -------
-    table : pandas.DataFrame
-        One row a lever, rule, share, arm and stream: `sitetrace.studies.modulation.called`. Arms:
-        ``followed`` (static curve and integral) and ``fixed`` (one place, such that by plan the
-        95th percentile of usual means of 5 s is brought to the set-point).
-    courses : dict
-        Runs of the first stream by lever and share: usual, set-point (W), followed and fixed.
-    """
+    """Ask the row for less power for a while, with each lever and by two policies."""
     streams = streams_of(row, sum(times_s), count, seed)
     runs = [study.run(row, stream) for stream in streams]
     base_w = np.mean([each.power_w[30:].mean() for each in runs])
@@ -308,18 +163,7 @@ def _means_of_5(run: Outcome) -> np.ndarray:
 
 
 def binding_pct(courses: dict) -> pd.DataFrame:
-    """Tell how often usual power is above the set-point: a limit that does not bind tests nothing.
-
-    Parameters
-    ----------
-    courses : dict
-        From `calls`.
-
-    Returns
-    -------
-    pandas.DataFrame
-        ``asked_pct`` and ``binds_pct``, of the first stream's seconds.
-    """
+    """How often usual power is above the set-point: a limit that never binds tests nothing."""
     found = {}
     for (_, share), course in courses.items():
         asked = ~np.isnan(course["setpoint_w"])
@@ -329,24 +173,7 @@ def binding_pct(courses: dict) -> pd.DataFrame:
 
 
 def cut_is_nothing(row: Row, levers: list, seconds: float, count: int, seed: int) -> bool:
-    """Tell whether each controller whose commands are lost leaves the row as it was, to the bit.
-
-    Parameters
-    ----------
-    row : Row
-        The row.
-    levers : list of tuple
-        From `prepared`.
-    seconds : float
-        Length.
-    count, seed : int
-        Streams.
-
-    Returns
-    -------
-    bool
-        Whether power and all times are equal.
-    """
+    """Tell whether each controller whose commands are lost leaves the row as it was, to the bit."""
     for stream in streams_of(row, seconds, count, seed):
         free = study.run(row, stream)
         half_w = np.full(len(free.power_w), 0.5 * free.power_w.mean())

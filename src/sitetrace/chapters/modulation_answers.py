@@ -20,21 +20,7 @@ SUMMED = ("mean_over_pct", "ttft_p50_s", "ttft_p95_s", "ttft_p95_ratio", "tpot_r
 
 
 def cost_of(table: pd.DataFrame, shed_pct: float) -> pd.DataFrame:
-    """Read off what shedding a given share costs, on a straight line between places.
-
-    Parameters
-    ----------
-    table : pandas.DataFrame
-        Result of `curves`.
-    shed_pct : float
-        Percent of the row's usual power.
-
-    Returns
-    -------
-    pandas.DataFrame
-        One row a load and lever: the most shed at the places tried, and ratios of TTFT and time
-        per output token at the share (NaN: out of reach); the clock has the range over its rules.
-    """
+    """Read off what shedding a given share costs, on a straight line between places."""
     found = []
     for (rate, name), part in table.groupby(["rate", "lever"], sort=False):
         lines = []
@@ -55,19 +41,7 @@ def cost_of(table: pd.DataFrame, shed_pct: float) -> pd.DataFrame:
 
 
 def summary(table: pd.DataFrame) -> pd.DataFrame:
-    """Put `calls` in one row a lever, share and arm.
-
-    Parameters
-    ----------
-    table : pandas.DataFrame
-        From `calls`.
-
-    Returns
-    -------
-    pandas.DataFrame
-        Medians over streams (and rules); ``low``, ``high`` of the percent shed: for the clock the
-        range of means over rules, else the bootstrap interval over streams.
-    """
+    """Put `calls` in one row a lever, share and arm."""
     found = []
     for (name, asked, arm), part in table.groupby(["lever", "asked_pct", "arm"], sort=False):
         by_label = part.groupby("label", sort=False)["shed_pct"].mean()
@@ -84,20 +58,7 @@ def summary(table: pd.DataFrame) -> pd.DataFrame:
 
 
 def verdicts(table: pd.DataFrame) -> pd.DataFrame:
-    """Say which lever delivers which share, and for which it keeps the first token below 10 s.
-
-    Parameters
-    ----------
-    table : pandas.DataFrame
-        From `calls`.
-
-    Returns
-    -------
-    pandas.DataFrame
-        ``delivers`` (followed; mean power at most 1% above the set-point, median over streams) and
-        ``holds`` (median TTFT of 10 s of arrivals below 10 s to the end, in most streams): "yes",
-        "no", or, where it is not the same for all rules, "depends on the clock rule".
-    """
+    """Say which lever delivers which share, and for which it keeps the first token below 10 s."""
     found = []
     for (name, asked), part in table[table["arm"] == "followed"].groupby(
         ["lever", "asked_pct"], sort=False
@@ -117,20 +78,7 @@ def _agreed(answers: list[bool]) -> str:
 
 
 def by_rule(table: pd.DataFrame, columns: list[str]) -> pd.DataFrame:
-    """Put the variants of the clock in one row, with the range over them.
-
-    Parameters
-    ----------
-    table : pandas.DataFrame
-        With ``lever`` and ``label``, such as of `steps` or `regulation`.
-    columns : list of str
-        Numbers wanted.
-
-    Returns
-    -------
-    pandas.DataFrame
-        Per lever (and signal or latency, where there are any) text such as ``10`` or ``2 to 3``.
-    """
+    """Put the variants of the clock in one row, with the range over them."""
     keys = [name for name in ("signal", "lever", "latency_s") if name in table]
 
     def told(part: pd.Series) -> str:
@@ -149,23 +97,7 @@ def found(
     costs: pd.DataFrame, stepped: pd.DataFrame, called: pd.DataFrame, tracked: pd.DataFrame,
     dataset: str, model: str,
 ) -> list[dict]:  # fmt: skip
-    """Record what a row can shed, how fast, for how long, and how well it follows.
-
-    Parameters
-    ----------
-    costs, stepped, called, tracked : pandas.DataFrame
-        Results of `cost_of`, `steps`, `calls` and `regulation`.
-    dataset : str
-        ``measured`` or ``testbed``: what the model was fitted on.
-    model : str
-        Its name.
-
-    Returns
-    -------
-    list of dict
-        Records; of the clock the middle of its rules, and their range as interval. The paper has
-        no numbers for any of them.
-    """
+    """Record what a row can shed, how fast, for how long, and how well it follows."""
     given = {"data": dataset, "dataset": model}
     rows = []
 
@@ -205,18 +137,7 @@ def found(
 
 
 def conclusion(costs: pd.DataFrame, stepped: pd.DataFrame, judged: pd.DataFrame) -> str:
-    """Say which lever sheds how much, how fast, and for how long.
-
-    Parameters
-    ----------
-    costs, stepped, judged : pandas.DataFrame
-        Results of `cost_of`, `steps` and `verdicts`.
-
-    Returns
-    -------
-    str
-        One line a lever.
-    """
+    """Say which lever sheds how much, how fast, and for how long."""
     lines = []
     for lever in costs["lever"].unique():
         most = costs.loc[costs["lever"] == lever, "most_low"]

@@ -15,25 +15,7 @@ PERIODS_S = (30.0, 300.0)
 
 
 def signals(ticks: int, tick_s: float, period_s: float, rng: np.random.Generator) -> dict:
-    """Make two signals between -1 and 1 for the row to follow.
-
-    Parameters
-    ----------
-    ticks : int
-        Length.
-    tick_s : float
-        Seconds of a tick.
-    period_s : float
-        Of the slow one.
-    rng : numpy.random.Generator
-        Source of randomness.
-
-    Returns
-    -------
-    dict of str to numpy.ndarray
-        A sinusoid; and one like a regulation signal, eight sinusoids of 30 to 300 s at random
-        phases, scaled to its greatest value.
-    """
+    """Make two signals between -1 and 1 for the row to follow."""
     time_s = tick_s * np.arange(ticks)
     periods = np.geomspace(*PERIODS_S, 8)
     phases = rng.uniform(0, 2 * np.pi, (8, 1))
@@ -45,27 +27,7 @@ def signals(ticks: int, tick_s: float, period_s: float, rng: np.random.Generator
 def regulation(
     row: Row, levers: list, seconds: float, period_s: float, count: int, seed: int
 ) -> tuple[pd.DataFrame, dict]:
-    """Let the row follow moving set-points.
-
-    Parameters
-    ----------
-    row : Row
-        The row.
-    levers : list of tuple
-        From `prepared`.
-    seconds, period_s : float
-        Length of a run, its first minute without set-point; period of the slow signal.
-    count, seed : int
-        Streams.
-
-    Returns
-    -------
-    table : pandas.DataFrame
-        One row a signal, lever and label: mean ``nrmse_pct`` over streams with its interval, and
-        ``usual_pct``, what a row without control scores.
-    courses : dict
-        Set-point and power (W) of the first stream by signal and lever's label.
-    """
+    """Let the row follow moving set-points."""
     streams = streams_of(row, seconds, count, seed)
     runs = [study.run(row, stream) for stream in streams]
     ticks, quiet = len(runs[0].power_w), int(60 / row.tick_s)

@@ -29,14 +29,7 @@ DAY_S = 86400.0
 
 
 def paper_terms() -> dict[str, float]:
-    """Give the numbers that the paper's study fixes.
-
-    Returns
-    -------
-    dict
-        ``limit_kw`` of a row, ``rack_kw`` (its nameplate of a rack), ``pue``, ``overhead_w``
-        (power besides the GPUs, each server), ``draws``, ``seed``.
-    """
+    """Give the numbers that the paper's study fixes."""
     names = {
         "limit_kw": "row_limit",
         "rack_kw": "rack_tdp",
@@ -49,25 +42,7 @@ def paper_terms() -> dict[str, float]:
 
 
 def daily_loads(rates: Path | str, days: int, cv: float, seed: int) -> list[float]:
-    """Give days their loads, those nearest the mean first.
-
-    Parameters
-    ----------
-    rates : Path or str
-        Rates by client and window in ServeGen's form, whose days are taken at even distances; empty
-        for invented days.
-    days : int
-        How many.
-    cv : float
-        Coefficient of variation of invented days.
-    seed : int
-        Seed of invented days.
-
-    Returns
-    -------
-    list of float
-        Requests of each day over the mean of all days on record; log-normal where invented.
-    """
+    """Give days their loads, those nearest the mean first."""
     if rates:
         table = read_rates(rates)
         totals = table.groupby(table["window_start_s"] // DAY_S)["rate_rps"].sum()
@@ -80,18 +55,7 @@ def daily_loads(rates: Path | str, days: int, cv: float, seed: int) -> list[floa
 
 
 def load_of(days: Days) -> pd.DataFrame:
-    """Compare the first day's load with that of the paper's site.
-
-    Parameters
-    ----------
-    days : Days
-        From `sitetrace.studies.row_days.study`.
-
-    Returns
-    -------
-    pandas.DataFrame
-        Mean IT power of a rack and peak-to-average ratio of all racks at 1 s, here and there.
-    """
+    """Compare the first day's load with that of the paper's site."""
     total_w = days.racks_w.sum(axis=0)
     paper = read_paper_table("hierarchy").set_index("level")
     rows = [
@@ -102,25 +66,7 @@ def load_of(days: Days) -> pd.DataFrame:
 
 
 def methods(days: Days, limit_kw: float, rack_kw: float, available: int) -> pd.DataFrame:
-    """Count racks by each method, on the paper's terms and on equal ones.
-
-    Parameters
-    ----------
-    days : Days
-        From `sitetrace.studies.row_days.study`; the first day is taken.
-    limit_kw : float
-        Limit of the row, kW.
-    rack_kw : float
-        Nameplate of a rack in the published terms, kW; the equal ones take the boards' own.
-    available : int
-        Racks that the rule draws from: the first so many.
-
-    Returns
-    -------
-    pandas.DataFrame
-        One row a term and method: ``terms``, ``method``, ``racks``, ``peak_p50_kw``,
-        ``peak_p95_kw``.
-    """
+    """Count racks by each method, on the paper's terms and on equal ones."""
     terms, limit_w = paper_terms(), 1e3 * limit_kw
     pue, racks_w = terms["pue"], days.racks_w[:available]
     rack_w, draws, seed = mean_w(racks_w), int(terms["draws"]), int(terms["seed"])
@@ -147,18 +93,7 @@ def methods(days: Days, limit_kw: float, rack_kw: float, available: int) -> pd.D
 
 
 def beside_paper(table: pd.DataFrame) -> pd.DataFrame:
-    """Put the paper's counts above ours.
-
-    Parameters
-    ----------
-    table : pandas.DataFrame
-        From `methods`, with a column ``source``.
-
-    Returns
-    -------
-    pandas.DataFrame
-        ``source``, ``terms``, ``method``, ``racks``, ``peak_p50_kw``, ``peak_p95_kw``.
-    """
+    """Put the paper's counts above ours."""
     names = {"tdp": "nameplate", "mean": "mean", "ours": "generated"}
     names |= {"splitwise_b": "Splitwise's table, B", "splitwise_b_prime": "Splitwise's table, B′"}
     paper = read_paper_table("oversubscription")
@@ -169,37 +104,12 @@ def beside_paper(table: pd.DataFrame) -> pd.DataFrame:
 
 
 def risks(days: Days, limit_kw: float) -> pd.DataFrame:
-    """Give the risk at every number of racks.
-
-    Parameters
-    ----------
-    days : Days
-        From `sitetrace.studies.row_days.study`.
-    limit_kw : float
-        Limit of the row, kW.
-
-    Returns
-    -------
-    pandas.DataFrame
-        From `sitetrace.studies.oversubscription.risk_curve`.
-    """
+    """Give the risk at every number of racks."""
     return risk_curve(days.peaks, 1e3 * limit_kw)
 
 
 def spread(days: Days) -> pd.DataFrame:
-    """Give the spread of the peak at 1 s.
-
-    Parameters
-    ----------
-    days : Days
-        From `sitetrace.studies.row_days.study`.
-
-    Returns
-    -------
-    pandas.DataFrame
-        From `sitetrace.studies.oversubscription.peak_spread`, and ``expected_kw``: what is left of
-        independent racks' spread when n of all N are drawn without replacement.
-    """
+    """Give the spread of the peak at 1 s."""
     table = peak_spread(days.peaks).query("step_s == 1").reset_index(drop=True)
     racks, most = table["racks"], table["racks"].max()
     left = np.sqrt(racks * (1.0 - racks / most))
@@ -209,18 +119,7 @@ def spread(days: Days) -> pd.DataFrame:
 
 
 def crossing(curve: pd.DataFrame) -> pd.DataFrame:
-    """Show the risk curve where it rises: from the last sure number to the first hopeless one.
-
-    Parameters
-    ----------
-    curve : pandas.DataFrame
-        From `risks`.
-
-    Returns
-    -------
-    pandas.DataFrame
-        Rows of 1 s, with the probability at one and fifteen minutes beside them.
-    """
+    """Show the risk curve where it rises: from the last sure number to the first hopeless one."""
     wide = curve.pivot(index="racks", columns="step_s", values="probability")
     rising = wide.index[(wide[1] > 0) & (wide[900] < 1)]
     first, last = (rising[0] - 1, rising[-1] + 1) if len(rising) else (wide.index[-1],) * 2
@@ -231,20 +130,7 @@ def crossing(curve: pd.DataFrame) -> pd.DataFrame:
 
 
 def caps(days: Days) -> pd.DataFrame:
-    """Say what a cap cuts, and what battery would spare it, at each number above the limit.
-
-    Parameters
-    ----------
-    days : Days
-        From `sitetrace.studies.row_days.study`.
-
-    Returns
-    -------
-    pandas.DataFrame
-        Medians over subsets and days, one row a number of racks of which half the subsets at least
-        are cut: ``racks``, the columns of `sitetrace.studies.battery.capped`, ``battery_kwh`` at
-        the strongest power studied.
-    """
+    """Say what a cap cuts, and what battery would spare it, at each number above the limit."""
     table = days.caps.drop(columns=["day", "draw"]).groupby("racks").median()
     strongest = days.needs[days.needs["rate_w"] == days.needs["rate_w"].max()]
     table["battery_kwh"] = strongest.groupby("racks")["needed_kwh"].median()
@@ -252,20 +138,7 @@ def caps(days: Days) -> pd.DataFrame:
 
 
 def held(days: Days, stores_kwh: list[float]) -> pd.DataFrame:
-    """Count racks that batteries carry.
-
-    Parameters
-    ----------
-    days : Days
-        From `sitetrace.studies.row_days.study`.
-    stores_kwh : list of float
-        Usable energies.
-
-    Returns
-    -------
-    pandas.DataFrame
-        From `sitetrace.studies.battery.racks_held`.
-    """
+    """Count racks that batteries carry."""
     return racks_held(days.needs, stores_kwh)
 
 
@@ -279,30 +152,7 @@ def found(
     *,
     answers: bool,
 ) -> list[dict]:
-    """Make the records of one configuration.
-
-    Parameters
-    ----------
-    counts : pandas.DataFrame
-        From `methods`.
-    days : Days
-        From `sitetrace.studies.row_days.study`.
-    curve : pandas.DataFrame
-        From `risks`.
-    carried : pandas.DataFrame
-        From `held`.
-    source : str
-        ``measured``, ``testbed`` or ``paper``: what the model was fitted on.
-    dataset : str
-        The model by name.
-    answers : bool
-        Whether these are our answers to the paper's numbers.
-
-    Returns
-    -------
-    list of dict
-        For `sitetrace.records.write_records`.
-    """
+    """Make the records of one configuration."""
     told = {"data": source, "dataset": dataset}
     rows = []
     for row in counts.to_dict("records"):
@@ -339,22 +189,7 @@ def _answers(days: Days, told: dict, answers: bool) -> list[dict]:
 
 
 def conclusion(counts: pd.DataFrame, spread_kw: pd.DataFrame, carried: pd.DataFrame) -> str:
-    """Say what the page found.
-
-    Parameters
-    ----------
-    counts : pandas.DataFrame
-        From `methods`.
-    spread_kw : pandas.DataFrame
-        From `spread`.
-    carried : pandas.DataFrame
-        From `held`, with a battery of nothing among them.
-
-    Returns
-    -------
-    str
-        A few lines.
-    """
+    """Say what the page found."""
     racks = counts.set_index(["terms", "method"])["racks"]
     gain = {term: racks[term, METHODS[2]] / racks[term, METHODS[0]] for term in TERMS[:2]}
     last = spread_kw.iloc[-1]

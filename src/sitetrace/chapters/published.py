@@ -24,13 +24,7 @@ MARGINAL = ("acf_r2", "delta_energy_pct", "acf_r2_noprune", "delta_energy_pct_no
 
 
 def offer_table() -> pd.DataFrame:
-    """Count the models that the published numbers make, and why others are not made.
-
-    Returns
-    -------
-    pandas.DataFrame
-        Columns ``model``, ``made``, ``not_made``, ``why_not``.
-    """
+    """Count the models that the published numbers make, and why others are not made."""
     table = offers()
     rows = []
     for variant in table:
@@ -42,24 +36,7 @@ def offer_table() -> pd.DataFrame:
 
 
 def campaign(seed: int) -> pd.DataFrame:
-    """Generate the paper's campaign for each main configuration, beside what it publishes.
-
-    Parameters
-    ----------
-    seed : int
-        Seed of requests and draws; the requests are the same for all configurations.
-
-    Returns
-    -------
-    pandas.DataFrame
-        The main rows of `sitetrace.published.configurations` with ``active_ratio`` (simulated
-        over published mean of the active requests), ``mixture_pct``, ``coupled_pct``,
-        ``independent_pct`` (mean power beyond the published training mean), and, for independent
-        beside coupled states, medians over the six rates: ``marginal_acf_r2`` and
-        ``marginal_energy_pct`` (absolute); and
-        ``empty_ratio``, the assumed probability of no active request over the lowest state's
-        weight.
-    """
+    """Generate the paper's campaign for each main configuration, beside what it publishes."""
     table = configurations()
     table = table[table["main"]]
     rows = [_one_campaign(config, seed) for config in table.index]
@@ -104,20 +81,7 @@ def _draw(model: StatesModel, timeline: Timeline, rng: np.random.Generator) -> n
 
 
 def ways_of_serving(config: str, engine: StatesModel) -> dict[str, StatesModel]:
-    """Put both of the paper's surrogates and a calibrated engine before the same power states.
-
-    Parameters
-    ----------
-    config : str
-        Configuration of the paper.
-    engine : StatesModel
-        Fitted model of the same kind of configuration, whose server is a calibrated engine.
-
-    Returns
-    -------
-    dict of str to StatesModel
-        ``constant rate``, ``log-normal TTFT``, ``engine``.
-    """
+    """Put both of the paper's surrogates and a calibrated engine before the same power states."""
     base = paper_model(config)
     return {
         "constant rate": base,
@@ -129,23 +93,7 @@ def ways_of_serving(config: str, engine: StatesModel) -> dict[str, StatesModel]:
 def served_table(
     models: dict[str, StatesModel], timelines: dict[str, Timeline], seed: int
 ) -> pd.DataFrame:
-    """Say what each way of serving means for waiting, for the active count and for power.
-
-    Parameters
-    ----------
-    models : dict of str to StatesModel
-        Result of `ways_of_serving`.
-    timelines : dict of str to Timeline
-        The same requests, simulated with the server of each.
-    seed : int
-        Seed of the power draws.
-
-    Returns
-    -------
-    pandas.DataFrame
-        One row a way of serving: median TTFT of prompts up to 100 and from 1,000 tokens, mean
-        active requests, mean power.
-    """
+    """Say what each way of serving means for waiting, for the active count and for power."""
     rows = []
     for name, model in models.items():
         done = timelines[name].requests
@@ -164,25 +112,7 @@ def served_table(
 
 
 def found(table: pd.DataFrame, waits: pd.DataFrame, config: str, engine: StatesModel) -> list[dict]:
-    """Record what the published numbers alone give.
-
-    Parameters
-    ----------
-    table : pandas.DataFrame
-        Result of `campaign`.
-    waits : pandas.DataFrame
-        Result of `served_table`.
-    config : str
-        Configuration whose serving was compared.
-    engine : StatesModel
-        As `ways_of_serving`: its constants are no numbers of the paper.
-
-    Returns
-    -------
-    list of dict
-        Records; medians over the configurations with their range as interval. What needs the
-        paper's recordings is recorded without a value.
-    """
+    """Record what the published numbers alone give."""
     main = {"data": "paper", "dataset": f"{len(table)} main configurations"}
 
     def over(name: str, values: pd.Series, unit: str, **given: str) -> dict:

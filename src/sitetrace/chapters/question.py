@@ -101,20 +101,7 @@ CLAIMS = (
 
 
 def server_shares(dataset: str) -> pd.DataFrame:
-    """Compare the power of servers with what their nameplate allows.
-
-    Parameters
-    ----------
-    dataset : str
-        ``paper``: its published training means and maxima; ``measured`` or ``testbed``: runs.
-
-    Returns
-    -------
-    pandas.DataFrame
-        Columns ``server``, ``nameplate_w`` (thermal design power of the GPUs that serve),
-        ``mean_w``, ``max_w`` (over whole recordings, their idle ends included), ``mean_share``,
-        ``max_share``.
-    """
+    """Compare the power of servers with what their nameplate allows."""
     if dataset == "paper":
         table = configurations().reset_index()
         table = table.rename(
@@ -138,14 +125,7 @@ def server_shares(dataset: str) -> pd.DataFrame:
 
 
 def site_table() -> pd.DataFrame:
-    """Read what the paper's facility study prints for each way of estimating it.
-
-    Returns
-    -------
-    pandas.DataFrame
-        One row a method: ``mean_mw``, ``peak_mw`` (15 minutes), ``transformer_mva``, and the
-        share of the site's nameplate that its peak leaves unused.
-    """
+    """Read what the paper's facility study prints for each way of estimating it."""
     table = read_paper_table("sizing")
     table = table.pivot(index="method", columns="quantity", values="value")
     table = table[["mean", "peak", "transformer"]].sort_values("peak", ascending=False)
@@ -155,18 +135,7 @@ def site_table() -> pd.DataFrame:
 
 
 def claim_list(pages: set[str]) -> str:
-    """Write what the paper claims as a list, each item with the chapter that answers it.
-
-    Parameters
-    ----------
-    pages : set of str
-        Pages of the book; a chapter without a page is named as a later one.
-
-    Returns
-    -------
-    str
-        Markdown.
-    """
+    """Write what the paper claims as a list, each item with the chapter that answers it."""
     known = claims()
     lines = []
     for number, (chapter, text, names) in enumerate(CLAIMS, start=1):
@@ -191,20 +160,7 @@ def _answered(chapter: str, pages: set[str]) -> str:
 
 
 def found(table: pd.DataFrame, dataset: str) -> list[dict]:
-    """Record what nameplate power costs.
-
-    Parameters
-    ----------
-    table : pandas.DataFrame
-        Result of `server_shares`.
-    dataset : str
-        ``paper``, ``measured`` or ``testbed``.
-
-    Returns
-    -------
-    list of dict
-        Records; medians over servers with their range as interval.
-    """
+    """Record what nameplate power costs."""
     given = {"data": dataset, "dataset": f"{len(table)} servers"}
     rows = []
     for name, text in (("mean_share", "mean"), ("max_share", "greatest sample")):

@@ -35,70 +35,24 @@ RATIOS = ("par", "load_factor")
 
 
 def minutes_of_day(scene: Scene, step_s: float) -> pd.DataFrame:
-    """Power of the facility over the day, at a coarse step.
-
-    Parameters
-    ----------
-    scene : Scene
-        A simulated site.
-    step_s : float
-        Step, seconds.
-
-    Returns
-    -------
-    pandas.DataFrame
-        ``hour`` (begin of the bin) and ``power_kw``.
-    """
+    """Power of the facility over the day, at a coarse step."""
     power_kw = resample(scene.facility_w, STEP_S, step_s) / 1e3
     return pd.DataFrame({"hour": np.arange(power_kw.size) * step_s / 3600, "power_kw": power_kw})
 
 
 def racks_kw(scene: Scene) -> np.ndarray:
-    """Power of each rack at 15 minutes.
-
-    Parameters
-    ----------
-    scene : Scene
-        A simulated site.
-
-    Returns
-    -------
-    numpy.ndarray
-        Kilowatts, shape (racks, bins).
-    """
+    """Power of each rack at 15 minutes."""
     return resample(power_at(scene.site, "rack"), step_of(scene.site), QUARTER_S).T / 1e3
 
 
 def durations(scene: Scene) -> dict[str, tuple[np.ndarray, np.ndarray]]:
-    """Load duration curves at 15 minutes by method.
-
-    Parameters
-    ----------
-    scene : Scene
-        A simulated site.
-
-    Returns
-    -------
-    dict of str to tuple of numpy.ndarray
-        Share of the time, and kilowatts reached or exceeded during it.
-    """
+    """Load duration curves at 15 minutes by method."""
     curves = {name: load_duration(power_w / 1e3) for name, power_w in scene.quarters_w.items()}
     return curves
 
 
 def level_table(scenes: list[Scene]) -> pd.DataFrame:
-    """Lay the levels of several sites out beside the paper's.
-
-    Parameters
-    ----------
-    scenes : list of Scene
-        Simulated sites.
-
-    Returns
-    -------
-    pandas.DataFrame
-        ``source``, ``level``, ``units`` and the numbers of the median unit; of the paper its one.
-    """
+    """Lay the levels of several sites out beside the paper's."""
     tables = [hierarchy.levels(scene.units).assign(source=scene.label) for scene in scenes]
     paper = read_paper_table("hierarchy").assign(source="paper, run B", units=1)
     table = pd.concat([*tables, paper], ignore_index=True)
@@ -106,18 +60,7 @@ def level_table(scenes: list[Scene]) -> pd.DataFrame:
 
 
 def resolution_table(scenes: list[Scene]) -> pd.DataFrame:
-    """Peak-to-average ratio against resolution, of several sites and the paper's.
-
-    Parameters
-    ----------
-    scenes : list of Scene
-        Simulated sites.
-
-    Returns
-    -------
-    pandas.DataFrame
-        ``source``, ``step_s``, ``peak_kw``, ``par``.
-    """
+    """Peak-to-average ratio against resolution, of several sites and the paper's."""
     steps = list(RESOLUTIONS_S)
     tables = [
         hierarchy.par_by_resolution(scene.facility_w, STEP_S, steps).assign(source=scene.label)
@@ -128,18 +71,7 @@ def resolution_table(scenes: list[Scene]) -> pd.DataFrame:
 
 
 def diversity(scene: Scene) -> dict[str, float]:
-    """Both definitions of how little servers peak together, at 1 s.
-
-    Parameters
-    ----------
-    scene : Scene
-        A simulated site.
-
-    Returns
-    -------
-    dict of str to float
-        ``coincidence`` (of the textbooks), its reciprocal ``diversity``, and ``paper``'s.
-    """
+    """Both definitions of how little servers peak together, at 1 s."""
     servers = scene.units.loc["server"]
     peaks_w = 1e3 * (servers["par_1s"] * servers["mean_kw"]).to_numpy() + scene.setup.non_gpu_w
     whole = scene.units.loc[("site", 0)]
@@ -150,22 +82,7 @@ def diversity(scene: Scene) -> dict[str, float]:
 
 
 def synthetic(setup: Setup, seed: int, folder: Path) -> pd.DataFrame:
-    """Redo the paper's synthetic site: an hour at a constant rate.
-
-    Parameters
-    ----------
-    setup : Setup
-        Of the paper's configuration.
-    seed : int
-        Seed.
-    folder : Path
-        Where the site is written.
-
-    Returns
-    -------
-    pandas.DataFrame
-        Indexed by method (``tdp``, ``mean``, ``ours``), the paper's columns, kW at 1 s.
-    """
+    """Redo the paper's synthetic site: an hour at a constant rate."""
     site = simulated(setup, "states", seed, [{"levels": ["site"], "step_s": 1}], folder)
     simple_w = simple_facilities(setup, simple_powers(setup), seed, 1.0)
     series = {
@@ -188,18 +105,7 @@ def synthetic(setup: Setup, seed: int, folder: Path) -> pd.DataFrame:
 
 
 def beside_synthetic(hour: pd.DataFrame) -> pd.DataFrame:
-    """Lay the synthetic site beside the paper's.
-
-    Parameters
-    ----------
-    hour : pandas.DataFrame
-        Result of `synthetic`.
-
-    Returns
-    -------
-    pandas.DataFrame
-        One row a quantity, ours and the paper's of each method.
-    """
+    """Lay the synthetic site beside the paper's."""
     printed = read_paper_table("synthetic_site").set_index("method")
     cells = {"quantity": [heading(name) for name in hour.columns]}
     for method, name in (("tdp", "nameplate"), ("mean", "mean"), ("ours", "composed")):
@@ -209,41 +115,12 @@ def beside_synthetic(hour: pd.DataFrame) -> pd.DataFrame:
 
 
 def law_misses_pct(table: pd.DataFrame, parts: hierarchy.Parts) -> float:
-    """How far the law of two parts lies from a curve at worst.
-
-    Parameters
-    ----------
-    table : pandas.DataFrame
-        ``servers`` and ``cov``.
-    parts : Parts
-        The law.
-
-    Returns
-    -------
-    float
-        Percent.
-    """
+    """How far the law of two parts lies from a curve at worst."""
     return float(100 * np.abs(parts.cov_of(table["servers"].to_numpy()) / table["cov"] - 1).max())
 
 
 def found(scenes: list[Scene], hour: pd.DataFrame | None, hour_of: str) -> list[dict]:
-    """Record what the chapter found.
-
-    Parameters
-    ----------
-    scenes : list of Scene
-        Simulated sites.
-    hour : pandas.DataFrame or None
-        Result of `synthetic`.
-    hour_of : str
-        Its dataset.
-
-    Returns
-    -------
-    list of dict
-        Records. Ratios of measured configurations answer the paper's. Its own configuration on
-        requests that are not its own answers nothing: that would judge our traffic.
-    """
+    """Record what the chapter found."""
     rows = [row for scene in scenes for row in _of_scene(scene)]
     if hour is not None:
         given = {"data": "paper", "dataset": hour_of}
@@ -361,18 +238,7 @@ def _flattening(scene: Scene, judged: dict, given: dict) -> list[dict]:
 
 
 def conclusion(scene: Scene) -> str:
-    """Say what the chapter shows, in words that other numbers would change.
-
-    Parameters
-    ----------
-    scene : Scene
-        A simulated site.
-
-    Returns
-    -------
-    str
-        Two lines.
-    """
+    """Say what the chapter shows, in words that other numbers would change."""
     table = hierarchy.levels(scene.units)
     smoother = table["cov"].is_monotonic_decreasing
     last = scene.curve.iloc[-1]

@@ -50,25 +50,7 @@ OF_SIZE = ("peak", "mean", "ramp", "transformer")
 
 
 def runs(setup: Setup, seeds: list[int], folder: Path) -> pd.DataFrame:
-    """Simulate a site by all methods, once a seed.
-
-    Parameters
-    ----------
-    setup : Setup
-        The site.
-    seeds : list of int
-        Seeds: each draws arrivals, lengths, routing and power anew.
-    folder : Path
-        Where sites may be written.
-
-    Returns
-    -------
-    pandas.DataFrame
-        One row a method and seed: ``method``, ``seed``, what `sizing_numbers` gives and, by
-        methods that know servers, ``coincidence``, ``diversity``, ``paper_diversity``. The method
-        ``wall-plug law`` is the first model with the watts besides the GPUs that are fitted to
-        wall-plug recordings, in place of a constant.
-    """
+    """Simulate a site by all methods, once a seed."""
     rows, powers = [], simple_powers(setup)
     for seed in seeds:
         for name, power_w in simple_facilities(setup, powers, seed, STEP_S).items():
@@ -96,42 +78,13 @@ def _simulated(
 
 
 def summary(setups: list[Setup], seeds: list[int], folder: Path) -> pd.DataFrame:
-    """Simulate several sites and take the mean over seeds.
-
-    Parameters
-    ----------
-    setups : list of Setup
-        The sites.
-    seeds : list of int
-        Seeds.
-    folder : Path
-        Where sites may be written.
-
-    Returns
-    -------
-    pandas.DataFrame
-        Result of `over_seeds`, indexed by ``site``, ``method`` and ``quantity``.
-    """
+    """Simulate several sites and take the mean over seeds."""
     tables = {setup.name: over_seeds(runs(setup, seeds, folder)) for setup in setups}
     return pd.concat(tables, names=["site"])
 
 
 def sizing_cells(table: pd.DataFrame, site: str) -> pd.DataFrame:
-    """Lay the sizing of a site out, a column a method.
-
-    Parameters
-    ----------
-    table : pandas.DataFrame
-        Result of `summary`.
-    site : str
-        Name of a site.
-
-    Returns
-    -------
-    pandas.DataFrame
-        Text: mean over seeds, in brackets the 95% interval of that mean; kW where MW would be
-        small.
-    """
+    """Lay the sizing of a site out, a column a method."""
     of_site = table.loc[site]
     small = of_site.xs("peak", level="quantity")["value"].max() < SMALL_MW
     methods = dict.fromkeys(of_site.index.get_level_values("method"))
@@ -156,13 +109,7 @@ def _cell(table: pd.DataFrame, key: tuple[str, str], scale: float) -> str:
 
 
 def paper_cells() -> pd.DataFrame:
-    """Lay the paper's sizing and interconnection tables out.
-
-    Returns
-    -------
-    pandas.DataFrame
-        Its quantities, a column a method; the interconnection summary is of another run.
-    """
+    """Lay the paper's sizing and interconnection tables out."""
     names = {"tdp": "nameplate", "mean": "mean", "splitwise_b": "look-up, first"}
     names |= {"splitwise_b_prime": "look-up, redone", "ours": "its model"}
     wide = read_paper_table("sizing").pivot(index="quantity", columns="method", values="value")
@@ -176,21 +123,7 @@ def paper_cells() -> pd.DataFrame:
 
 
 def ramp_rows(table: pd.DataFrame, site: str) -> pd.DataFrame:
-    """Greatest rises and falls by method and resolution, over the site's own mean.
-
-    Parameters
-    ----------
-    table : pandas.DataFrame
-        Result of `summary`.
-    site : str
-        Name of a site.
-
-    Returns
-    -------
-    pandas.DataFrame
-        ``method``, ``step_s``, ``way`` (up or down), ``value``, ``low``, ``high``, percent of the
-        mean power.
-    """
+    """Greatest rises and falls by method and resolution, over the site's own mean."""
     rows, of_site = [], table.loc[site]
     for method in dict.fromkeys(of_site.index.get_level_values("method")):
         mean_mw = of_site.loc[(method, "mean"), "value"]
@@ -203,21 +136,7 @@ def ramp_rows(table: pd.DataFrame, site: str) -> pd.DataFrame:
 
 
 def found(setups: list[Setup], table: pd.DataFrame) -> list[dict]:
-    """Record what the chapter found.
-
-    Parameters
-    ----------
-    setups : list of Setup
-        The sites.
-    table : pandas.DataFrame
-        Result of `summary`.
-
-    Returns
-    -------
-    list of dict
-        Records. Ratios of measured configurations answer the paper's. Its own configuration on
-        requests that are not its own answers nothing: that would judge our traffic.
-    """
+    """Record what the chapter found."""
     rows = [row for setup in setups for row in _of_site(setup, table.loc[setup.name])]
     return rows + _by_settings()
 
@@ -251,10 +170,7 @@ def _ratios(setup: Setup, table: pd.DataFrame, given: dict) -> list[dict]:
 
 
 def _of_paper(setup: Setup, table: pd.DataFrame, given: dict) -> list[dict]:
-    """Scale the paper's own configuration to its number of servers.
-
-    What rests on requests that are not the paper's answers nothing; the mean method knows none.
-    """
+    """Scale the paper's own configuration to its number of servers."""
     rows, scale = [], PAPER_SERVERS / setup.servers
     for quantity in OF_SIZE:
         words = f"{SHOWN[quantity]}, states, for {PAPER_SERVERS} servers"
@@ -294,22 +210,7 @@ def _by_settings() -> list[dict]:
 
 
 def conclusion(table: pd.DataFrame, site: str, method: str) -> str:
-    """Say what the chapter shows, in words that other numbers would change.
-
-    Parameters
-    ----------
-    table : pandas.DataFrame
-        Result of `summary`.
-    site : str
-        Name of a site.
-    method : str
-        Its model.
-
-    Returns
-    -------
-    str
-        Two lines.
-    """
+    """Say what the chapter shows, in words that other numbers would change."""
     of_site = table.loc[site]
     peak = of_site.xs("peak", level="quantity")
     below = peak.loc[method, "high"] < peak.loc["nameplate", "value"]

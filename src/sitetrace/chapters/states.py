@@ -32,25 +32,7 @@ NEAREST = {
 
 
 def mixtures(frame: pd.DataFrame, idle: Idle, n_states: int, seed: int) -> dict[str, Mixture]:
-    """Fit the states of a recording twice: with its idle samples, and without.
-
-    Parameters
-    ----------
-    frame : pandas.DataFrame
-        Prepared samples.
-    idle : Idle
-        Idle power of the board.
-    n_states : int
-        Number of states of either mixture.
-    seed : int
-        Seed of the fits.
-
-    Returns
-    -------
-    dict of str to Mixture
-        ``idle inside``: over all samples, as arXiv:2603.18383; ``idle apart``: over the samples
-        with work alone.
-    """
+    """Fit the states of a recording twice: with its idle samples, and without."""
     power_w = frame["power_w"].to_numpy()
     working = power_w[usable(frame, idle)[1]]
     return {
@@ -60,37 +42,12 @@ def mixtures(frame: pd.DataFrame, idle: Idle, n_states: int, seed: int) -> dict[
 
 
 def spent_on_idle(mixture: Mixture, idle: Idle) -> int:
-    """Count the states of a mixture that lie in the band of idle power.
-
-    Parameters
-    ----------
-    mixture : Mixture
-        The states.
-    idle : Idle
-        Idle power of the board.
-
-    Returns
-    -------
-    int
-        States whose mean is idle.
-    """
+    """Count the states of a mixture that lie in the band of idle power."""
     return int((mixture.mean_w <= idle.band_w).sum())
 
 
 def recordings(dataset: str) -> dict[str, tuple]:
-    """Prepare all recordings of a kind of data.
-
-    Parameters
-    ----------
-    dataset : str
-        ``measured`` or ``testbed``.
-
-    Returns
-    -------
-    dict of str to tuple
-        By run: configuration, prepared samples, idle power, step (s). Engine and idle are those
-        of the first shipped model of the configuration.
-    """
+    """Prepare all recordings of a kind of data."""
     found = {}
     for name, entry in splits().items():
         parts = (*entry.fit, *entry.judge)
@@ -105,22 +62,7 @@ def recordings(dataset: str) -> dict[str, tuple]:
 
 
 def by_configuration(found: dict[str, tuple], n_states: int, seed: int) -> dict[str, tuple]:
-    """Pool the working samples of each configuration and fit its states.
-
-    Parameters
-    ----------
-    found : dict
-        From `recordings`.
-    n_states : int
-        Number of states.
-    seed : int
-        Seed of the fits.
-
-    Returns
-    -------
-    dict of str to tuple
-        By configuration: working samples (W) and their mixture.
-    """
+    """Pool the working samples of each configuration and fit its states."""
     pooled: dict[str, list] = {}
     for configuration, frame, idle, _ in found.values():
         working = usable(frame, idle)[1]
@@ -130,24 +72,7 @@ def by_configuration(found: dict[str, tuple], n_states: int, seed: int) -> dict[
 
 
 def informed(found: dict[str, tuple], n_states: int, seed: int) -> pd.DataFrame:
-    """Share of the state's entropy that activity explains, in each recording.
-
-    The states are the paper's: of a mixture over all samples of the recording, idle among them.
-
-    Parameters
-    ----------
-    found : dict
-        From `recordings`.
-    n_states : int
-        Number of states.
-    seed : int
-        Seed of fits and shuffles.
-
-    Returns
-    -------
-    pandas.DataFrame
-        ``recording`` and the columns of `sitetrace.information.information`.
-    """
+    """Share of the state's entropy that activity explains, in each recording."""
     tables = []
     for run, (_, frame, _, _) in found.items():
         power_w = frame["power_w"].to_numpy()
@@ -159,23 +84,7 @@ def informed(found: dict[str, tuple], n_states: int, seed: int) -> pd.DataFrame:
 
 
 def every_recording(found: dict[str, tuple], n_states: int, seed: int) -> pd.DataFrame:
-    """Describe the states of each recording, one row each.
-
-    Parameters
-    ----------
-    found : dict
-        From `recordings`.
-    n_states : int
-        Number of states for the stays.
-    seed : int
-        Seed of the fits.
-
-    Returns
-    -------
-    pandas.DataFrame
-        ``recording``, ``step_s``, ``samples``, ``idle_share``; idle apart: ``bic_takes`` (K of
-        least BIC from 2 to 8) and ``stay_s`` (mean stay in a state).
-    """
+    """Describe the states of each recording, one row each."""
     rows = []
     for run, (_, frame, idle, dt_s) in found.items():
         power_w = frame["power_w"].to_numpy()
@@ -191,24 +100,7 @@ def every_recording(found: dict[str, tuple], n_states: int, seed: int) -> pd.Dat
 
 
 def flatness(bic: pd.DataFrame, free_runs: pd.DataFrame, samples: int) -> pd.DataFrame:
-    """Put what BIC says of a number of states beside what it does to a free run.
-
-    Parameters
-    ----------
-    bic : pandas.DataFrame
-        From `sitetrace.states.bic_curve`.
-    free_runs : pandas.DataFrame
-        From `sitetrace.comparison.candidate_scores`.
-    samples : int
-        Samples of the fit.
-
-    Returns
-    -------
-    pandas.DataFrame
-        ``n_states``; ``bic_excess`` over the least; ``nats_a_sample``, the same as log-likelihood
-        (half the excess over the samples); ``ks`` of cross-validated free runs; ``ks_change``
-        since the row before.
-    """
+    """Put what BIC says of a number of states beside what it does to a free run."""
     table = bic.merge(free_runs[["n_states", "ks"]], on="n_states")
     excess = table["bic"] - bic["bic"].min()
     told = {"bic_excess": excess, "nats_a_sample": excess / 2 / samples}
@@ -217,20 +109,7 @@ def flatness(bic: pd.DataFrame, free_runs: pd.DataFrame, samples: int) -> pd.Dat
 
 
 def bic_by_samples(known: Mixture, seed: int) -> pd.DataFrame:
-    """Ask BIC for the number of states in samples drawn from a mixture itself.
-
-    Parameters
-    ----------
-    known : Mixture
-        The states that the samples are drawn from, independently.
-    seed : int
-        Seed of draws and fits.
-
-    Returns
-    -------
-    pandas.DataFrame
-        ``samples``, ``true_states`` and ``bic_takes``.
-    """
+    """Ask BIC for the number of states in samples drawn from a mixture itself."""
     rng = np.random.default_rng(seed)
     rows = []
     for size in SIZES:
@@ -249,28 +128,7 @@ def found(
     drawn: pd.DataFrame,
     ends: pd.DataFrame,
 ) -> list[dict]:
-    """Record how many states there are, how long they last, and what is known of them.
-
-    Parameters
-    ----------
-    dataset : str
-        ``measured`` or ``testbed``.
-    every : pandas.DataFrame
-        From `every_recording`.
-    told : pandas.DataFrame
-        From `informed`.
-    beside : tuple
-        The page's recording; of `sitetrace.known_states`, `distances` and `side_by_side`.
-    drawn : pandas.DataFrame
-        From `bic_by_samples`.
-    ends : pandas.DataFrame
-        From `sitetrace.mlenergy.by_model`; empty where its traces are not at hand.
-
-    Returns
-    -------
-    list of dict
-        Records.
-    """
+    """Record how many states there are, how long they last, and what is known of them."""
     rows = []
     for row in every.itertuples():
         own = {"data": dataset, "dataset": row.recording}
@@ -312,13 +170,7 @@ def _information_records(told: pd.DataFrame, dataset: str, recording: str) -> li
 
 
 def published_records() -> list[dict]:
-    """Record what the published mixtures and their BIC say by themselves.
-
-    Returns
-    -------
-    list of dict
-        Records of data ``paper``.
-    """
+    """Record what the published mixtures and their BIC say by themselves."""
     bic = published_bic()
     per_sample = bic["bic"] / (2 * bic["samples"])
     excess = per_sample - per_sample.groupby(bic["config"]).transform("min")
@@ -347,22 +199,7 @@ def published_records() -> list[dict]:
 
 
 def conclusion(every: pd.DataFrame, pairs: pd.DataFrame, recording: str) -> str:
-    """Say how many states BIC takes and how near the fit comes to the known states.
-
-    Parameters
-    ----------
-    every : pandas.DataFrame
-        From `every_recording`.
-    pairs : pandas.DataFrame
-        From `sitetrace.known_states.side_by_side`.
-    recording : str
-        The page's recording, without folder.
-
-    Returns
-    -------
-    str
-        Two lines.
-    """
+    """Say how many states BIC takes and how near the fit comes to the known states."""
     row = every.set_index("recording").loc[recording]
     sigma = (pairs["difference_w"].abs() / pairs["known_sigma_w"]).median()
     return (

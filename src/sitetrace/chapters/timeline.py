@@ -37,21 +37,7 @@ GLIMPSE, SECOND = "qwen3-8b_a100_from_r4_timeline", "llama-3.1-70b_h100_cut_time
 
 
 class Case(NamedTuple):
-    """A split's model and the recording that it is judged on.
-
-    Parameters
-    ----------
-    split : str
-        Name of the split.
-    model, board : TimelineModel
-        As fitted, and with the idle power of the recording's board.
-    fitting, run : Run
-        What it was fitted on and what it is judged on.
-    part : Part
-        Which seconds are judged.
-    timeline : Timeline
-        What the model's engine does with the recording's requests.
-    """
+    """A split's model and the recording that it is judged on."""
 
     split: str
     model: TimelineModel
@@ -73,20 +59,7 @@ class Case(NamedTuple):
 
 
 def opened(split: str, judged: str = "") -> Case:
-    """Open a split's shipped timeline model and a recording that it is judged on.
-
-    Parameters
-    ----------
-    split : str
-        Name of the split.
-    judged : str
-        Which of its judged recordings; the first without a name.
-
-    Returns
-    -------
-    Case
-        The model as it is and on the recording's board, both recordings, and the engine's work.
-    """
+    """Open a split's shipped timeline model and a recording that it is judged on."""
     parts = split_named(split)
     part = next(each for each in parts.judge if judged in ("", each.run))
     model, run = timeline_model(split), open_run(part.run)
@@ -97,36 +70,13 @@ def opened(split: str, judged: str = "") -> Case:
 
 
 def other_meter(model: TimelineModel) -> Meter:
-    """Meter of the other kind, of a glimpse or of a second, from the measured models.
-
-    Parameters
-    ----------
-    model : TimelineModel
-        Whose meter is of one kind.
-
-    Returns
-    -------
-    Meter
-        An H100's where the model's window is shorter than its step, otherwise an A100's.
-    """
+    """Meter of the other kind, of a glimpse or of a second, from the measured models."""
     glimpses = model.meter.window_s < model.meter.dt_s
     return load_model(shipped_model(SECOND if glimpses else GLIMPSE)).meter
 
 
 def warming(case: Case) -> pd.DataFrame:
-    """Tell what work without a pause adds to the power of decoding, and to idle after it.
-
-    Parameters
-    ----------
-    case : Case
-        Whose surface warms up.
-
-    Returns
-    -------
-    pandas.DataFrame
-        ``split``, ``after [s]``, ``added [W a GPU]`` at the mean batch, and ``added to idle
-        [W a GPU]`` just after so much work.
-    """
+    """Tell what work without a pause adds to the power of decoding, and to idle after it."""
     start_s = np.arange(0.0, DAY_S)
     batch = np.full(start_s.size, round(mean_batch(case.timeline)), dtype=float)
     surface, none = case.model.surface, np.zeros(start_s.size)
@@ -144,22 +94,7 @@ def warming(case: Case) -> pd.DataFrame:
 
 
 def minute(case: Case, trace: PowerTrace, seconds: tuple[float, float]) -> pd.DataFrame:
-    """Put measured readings of some seconds beside a draw of them.
-
-    Parameters
-    ----------
-    case : Case
-        Of which the recording.
-    trace : PowerTrace
-        A draw.
-    seconds : tuple of float
-        Begin and end, counted from the begin of the judged seconds.
-
-    Returns
-    -------
-    pandas.DataFrame
-        ``time_s`` after the begin of the judged seconds, ``measured``, ``generated``, watts.
-    """
+    """Put measured readings of some seconds beside a draw of them."""
     samples = case.run.samples
     time_s = samples["time_s"].to_numpy() - case.begin_s
     kept = (time_s >= seconds[0]) & (time_s < seconds[1])
@@ -170,22 +105,7 @@ def minute(case: Case, trace: PowerTrace, seconds: tuple[float, float]) -> pd.Da
 
 
 def parts(case: Case, draws: int, seed: int) -> dict[str, list[PowerTrace]]:
-    """Draw from a model and from the same with each part switched off.
-
-    Parameters
-    ----------
-    case : Case
-        Model and recording.
-    draws : int
-        Draws of each.
-    seed : int
-        Seed of the draws.
-
-    Returns
-    -------
-    dict of str to list of PowerTrace
-        As `sitetrace.parts_off.in_turn`.
-    """
+    """Draw from a model and from the same with each part switched off."""
     batch = mean_batch(simulate(case.fitting.requests, case.model.server))
     models = without(case.model, batch, other_meter(case.model))
     return in_turn(models, case.run, draws, seed)
@@ -194,24 +114,7 @@ def parts(case: Case, draws: int, seed: int) -> dict[str, list[PowerTrace]]:
 def remainder(
     case: Case, trace: PowerTrace, source: str
 ) -> tuple[pd.DataFrame, dict[str, np.ndarray]]:
-    """Take the expected reading from the recording's readings and from drawn ones.
-
-    Parameters
-    ----------
-    case : Case
-        Model and recording.
-    trace : PowerTrace
-        A draw.
-    source : str
-        ``measured`` or ``testbed``.
-
-    Returns
-    -------
-    by_regime : pandas.DataFrame
-        As `sitetrace.left_over.by_regime`, with ``split`` and ``power``, whose readings.
-    memory : dict of str to numpy.ndarray
-        As `sitetrace.left_over.busy_memory` up to 5 s, by whose readings.
-    """
+    """Take the expected reading from the recording's readings and from drawn ones."""
     samples, meter = case.run.samples, case.model.meter
     readings = {
         source: (samples["time_s"].to_numpy(), samples["power_w"].to_numpy(), 0.0),
@@ -232,26 +135,7 @@ def remainder(
 
 
 def beside(cases: list[Case], draws: int, seed: int) -> pd.DataFrame:
-    """Our scores beside those of the paper's models and of its authors' later one.
-
-    Parameters
-    ----------
-    cases : list of Case
-        One of each split; all recordings that it is judged on are scored.
-    draws : int
-        Draws of the timeline model.
-    seed : int
-        Their seed.
-
-    Returns
-    -------
-    pandas.DataFrame
-        ``model``, ``judged``, absolute energy error (%), KS, NRMSE and ACF R² over whole
-        recordings at 0.25 s and at 1 s: on each recording ours and, where the architecture is
-        known, the later model's, with the KS distance between the recording's own alternate
-        blocks (``KS of halves``); then what their authors report of the paper's configurations and
-        of the later model (median, least, greatest).
-    """
+    """Our scores beside those of the paper's models and of its authors' later one."""
     rows = []
     for case in cases:
         for part in split_named(case.split).judge:
@@ -284,27 +168,7 @@ def found(
     compared: pd.DataFrame,
     dataset: str,
 ) -> list[dict]:
-    """Record engine, meter, warming, what each part buys, and what is left over.
-
-    Parameters
-    ----------
-    cases : list of Case
-        One of each split.
-    lines : dict of str to pandas.DataFrame
-        ``planted`` (of `sitetrace.meter_study.planted`), ``warming`` (of `warming`) and ``left``
-        (of `sitetrace.left_over.by_regime`, with ``split``).
-    scored : pandas.DataFrame
-        Results of `sitetrace.parts_off.score`, recording below recording.
-    compared : pandas.DataFrame
-        Result of `beside`.
-    dataset : str
-        ``measured`` or ``testbed``.
-
-    Returns
-    -------
-    list of dict
-        Records.
-    """
+    """Record engine, meter, warming, what each part buys, and what is left over."""
     rows = []
     for case in cases:
         rows += _engine_and_meter(case, dataset)
@@ -358,22 +222,7 @@ def _pairs(planted: pd.DataFrame) -> list[tuple[dict, dict]]:
 
 
 def conclusion(scored: pd.DataFrame, warm: pd.DataFrame, compared: pd.DataFrame) -> str:
-    """Say whether seconds and distribution are both kept, and what they cost.
-
-    Parameters
-    ----------
-    scored : pandas.DataFrame
-        Results of `sitetrace.parts_off.score`.
-    warm : pandas.DataFrame
-        Results of `warming`.
-    compared : pandas.DataFrame
-        Result of `beside`.
-
-    Returns
-    -------
-    str
-        Four lines.
-    """
+    """Say whether seconds and distribution are both kept, and what they cost."""
     full = scored[scored["part"] == FULL]
     ours = compared.loc[compared["model"] == "timeline", "NRMSE, 0.25 s"]
     paper = read_paper_table("fidelity_by_configuration")["nrmse_median"]

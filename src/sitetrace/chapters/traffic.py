@@ -41,20 +41,7 @@ MEASURES = {
 
 
 def recordings(dataset: str, seed: int) -> dict[str, pd.DataFrame]:
-    """Open recorded streams of an hour.
-
-    Parameters
-    ----------
-    dataset : {"measured", "testbed"}
-        Azure's traces of 2023; or a stream of the fitted family, and one that is not of it.
-    seed : int
-        Seed of the testbed's streams.
-
-    Returns
-    -------
-    dict of str to pandas.DataFrame
-        Request tables by name.
-    """
+    """Open recorded streams of an hour."""
     if dataset == "measured":
         folder = dataset_path("azure_llm_2023")
         return {
@@ -70,24 +57,7 @@ def recordings(dataset: str, seed: int) -> dict[str, pd.DataFrame]:
 def drawn_like(
     table: pd.DataFrame, thin: float, draws: int, seed: int
 ) -> dict[str, list[pd.DataFrame]]:
-    """Draw streams from a recorded one: itself thinned, and the fitted laws.
-
-    Parameters
-    ----------
-    table : pandas.DataFrame
-        Recorded requests.
-    thin : float
-        Share that thinning keeps.
-    draws : int
-        Streams of each kind.
-    seed : int
-        Seed of the first.
-
-    Returns
-    -------
-    dict of str to list of pandas.DataFrame
-        Request tables by kind; the recorded one first.
-    """
+    """Draw streams from a recorded one: itself thinned, and the fitted laws."""
     span_s = float(table["arrival_s"].iloc[-1] - table["arrival_s"].iloc[0])
     rngs = np.random.default_rng(seed).spawn(draws)
     drawn = {
@@ -101,18 +71,7 @@ def drawn_like(
 
 
 def dispersion(tables: list[pd.DataFrame]) -> np.ndarray:
-    """Index of dispersion at all scales.
-
-    Parameters
-    ----------
-    tables : list of pandas.DataFrame
-        Request tables.
-
-    Returns
-    -------
-    numpy.ndarray
-        Shape (tables, scales).
-    """
+    """Index of dispersion at all scales."""
     return np.array(
         [
             [index_of_dispersion(table["arrival_s"].to_numpy(), scale_s) for scale_s in SCALES_S]
@@ -122,20 +81,7 @@ def dispersion(tables: list[pd.DataFrame]) -> np.ndarray:
 
 
 def gap_variation(table: pd.DataFrame, window_s: float = np.inf) -> np.ndarray:
-    """Coefficient of variation of the gaps, by window.
-
-    Parameters
-    ----------
-    table : pandas.DataFrame
-        Requests.
-    window_s : float
-        Length of windows, seconds; infinite: one for all.
-
-    Returns
-    -------
-    numpy.ndarray
-        One number a window; windows of fewer than 20 requests are left out.
-    """
+    """Coefficient of variation of the gaps, by window."""
     arrival_s = table["arrival_s"].to_numpy()
     window = np.floor((arrival_s - arrival_s[0]) / window_s)
     gaps = [np.diff(arrival_s[window == each]) for each in np.unique(window)]
@@ -143,20 +89,7 @@ def gap_variation(table: pd.DataFrame, window_s: float = np.inf) -> np.ndarray:
 
 
 def compare(drawn: dict[str, list[pd.DataFrame]]) -> pd.DataFrame:
-    """Measure recorded and drawn streams alike.
-
-    Parameters
-    ----------
-    drawn : dict
-        Result of `drawn_like`.
-
-    Returns
-    -------
-    pandas.DataFrame
-        One row a kind, medians over draws: rate, variation of the gaps as a whole and within ten
-        minutes, index of dispersion, rank correlation of input and output, percentiles of lengths,
-        and KS distance of lengths from the recorded ones.
-    """
+    """Measure recorded and drawn streams alike."""
     recorded, rows = drawn[RECORDED][0], []
     for kind, tables in drawn.items():
         measures = [_measures(table, recorded) for table in tables]
@@ -189,26 +122,7 @@ def found(
     bare: dict[str, tuple[int, float]],
     dataset: str,
 ) -> list[dict]:
-    """Record what recorded streams are like, and how near the drawn ones come.
-
-    Parameters
-    ----------
-    tables : dict of str to pandas.DataFrame
-        Results of `compare`.
-    days : dict of str to pandas.DataFrame
-        Results of `over_days`.
-    laws : pandas.DataFrame
-        Results of `fitted_laws`.
-    bare : dict of str to tuple
-        Results of `without_lengths`.
-    dataset : str
-        ``measured`` or ``testbed``.
-
-    Returns
-    -------
-    list of dict
-        Records.
-    """
+    """Record what recorded streams are like, and how near the drawn ones come."""
     rows = []
     for name, table in tables.items():
         table = table.set_index("stream")
@@ -247,18 +161,7 @@ def found(
 
 
 def conclusion(tables: dict[str, pd.DataFrame]) -> str:
-    """Say for each recording at which scale the fitted law is right.
-
-    Parameters
-    ----------
-    tables : dict of str to pandas.DataFrame
-        Results of `compare`.
-
-    Returns
-    -------
-    str
-        One line a recording.
-    """
+    """Say for each recording at which scale the fitted law is right."""
     lines = []
     for name, table in tables.items():
         table = table.set_index("stream")

@@ -46,22 +46,7 @@ def _scores(run: Run, draws: list[PowerTrace], start_s: float | None) -> dict[st
 
 
 def across_traffic(splits: list[str], draws: int, seed: int) -> pd.DataFrame:
-    """Judge shipped models on other rates, arrival patterns and prompts of the same server.
-
-    Parameters
-    ----------
-    splits : list of str
-        Names of splits.
-    draws : int
-        Draws of each model; scores are medians.
-    seed : int
-        Seed of the draws.
-
-    Returns
-    -------
-    pandas.DataFrame
-        One row a split and judged part: ``split``, ``judged``, ``new`` and the scores.
-    """
+    """Judge shipped models on other rates, arrival patterns and prompts of the same server."""
     rows = []
     for name in splits:
         model = timeline_model(name)
@@ -74,23 +59,7 @@ def across_traffic(splits: list[str], draws: int, seed: int) -> pd.DataFrame:
 
 
 def across_boards(splits: list[str], draws: int, seed: int) -> pd.DataFrame:
-    """Judge with the fitted board's idle power and with the judged board's own.
-
-    Parameters
-    ----------
-    splits : list of str
-        Names of splits.
-    draws : int
-        Draws of each model.
-    seed : int
-        Seed of the draws.
-
-    Returns
-    -------
-    pandas.DataFrame
-        One row a judged part with idle seconds before its load: ``judged``, ``idle_w`` of its
-        board less the fitted one, and the energy error with either (``kept``, ``own``; %).
-    """
+    """Judge with the fitted board's idle power and with the judged board's own."""
     rows = []
     for name in splits:
         model = timeline_model(name)
@@ -120,24 +89,7 @@ def _margins(run: Run) -> dict[str, float]:
 
 
 def across_machines(splits: list[str], draws: int, seed: int) -> pd.DataFrame:
-    """Carry each split's model over to the server of each other split, by roofline terms.
-
-    Parameters
-    ----------
-    splits : list of str
-        Names of splits whose fitting runs tell their architecture.
-    draws : int
-        Draws of each model.
-    seed : int
-        Seed of the draws.
-
-    Returns
-    -------
-    pandas.DataFrame
-        One row a pair of servers and one for the authors' later model: ``from``, ``to``,
-        ``changed`` (model, GPU, GPUs; ``fitted`` where nothing was) and the scores over all of
-        the run. The idle power is always that of the judged board.
-    """
+    """Carry each split's model over to the server of each other split, by roofline terms."""
     models = {name: timeline_model(name) for name in splits}
     runs = {name: open_run(split(name).fit[0].run) for name in splits}
     machines = {name: machine(run.configuration, run.info) for name, run in runs.items()}
@@ -181,23 +133,7 @@ def _changed(source: object, target: object) -> str:
 
 
 def saturated(folder: Path | str) -> pd.DataFrame:
-    """Fit power against the batch on the lower half of batch limits, and judge on the upper.
-
-    Saturated servers (ML.ENERGY benchmark) decode with as many sequences as their limit allows.
-
-    Parameters
-    ----------
-    folder : Path or str
-        As `sitetrace.mlenergy.list_traces`.
-
-    Returns
-    -------
-    pandas.DataFrame
-        One row a trace: ``model``, ``batch_limit``, ``mean_w`` (a GPU), ``judged`` (whether the
-        fit did not see it) and, in W a GPU, ``line_w`` (a straight line in the batch) and
-        ``surface_w`` (the saturating form of `sitetrace.surface.counted`, at most the design power
-        of an H100, on which all of them ran).
-    """
+    """Fit power against the batch on the lower half of batch limits, and judge on the upper."""
     table = by_batch_limit(folder)
     return pd.concat([_saturated(part) for _, part in table.groupby("model", sort=False)])
 
@@ -221,21 +157,7 @@ def _saturated(part: pd.DataFrame) -> pd.DataFrame:
 def found(
     traffic: pd.DataFrame, machines: pd.DataFrame, limits: pd.DataFrame, dataset: str
 ) -> list[dict]:
-    """Record how far a model carries.
-
-    Parameters
-    ----------
-    traffic, machines, limits : pandas.DataFrame
-        Results of `across_traffic`, `across_machines` and `saturated`; the latter two may be
-        empty.
-    dataset : str
-        ``measured`` or ``testbed``.
-
-    Returns
-    -------
-    list of dict
-        Records.
-    """
+    """Record how far a model carries."""
     rows = []
     for row in traffic.itertuples():
         given = {"data": dataset, "dataset": f"{row.split}: {row.judged}"}
@@ -275,18 +197,7 @@ def found(
 
 
 def conclusion(traffic: pd.DataFrame, machines: pd.DataFrame) -> str:
-    """Say how far a model carries.
-
-    Parameters
-    ----------
-    traffic, machines : pandas.DataFrame
-        Results of `across_traffic` and `across_machines`, the latter perhaps empty.
-
-    Returns
-    -------
-    str
-        One or two lines.
-    """
+    """Say how far a model carries."""
     lines = [
         f"other traffic: energy within {traffic['energy_error_pct'].max():.1f}% at worst, "
         f"{traffic['energy_error_pct'].median():.1f}% in the median"

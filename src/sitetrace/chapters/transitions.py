@@ -32,20 +32,7 @@ SAME_KIND = {"llama-3.1-70b_h100_cut": "llama-3-70b_H100_tp4"}
 
 
 def candidates(model: StatesModel, parts: Split) -> dict[str, StatesModel]:
-    """Models that differ in their transitions alone, fitted on the same seconds.
-
-    Parameters
-    ----------
-    model : StatesModel
-        Fitted on the split's fitting seconds.
-    parts : Split
-        What was fitted.
-
-    Returns
-    -------
-    dict of str to StatesModel
-        By kind of transitions; ``bigru`` has the weights that are shipped for the split.
-    """
+    """Models that differ in their transitions alone, fitted on the same seconds."""
     frame, _ = labelled(model, parts.fit[0])
     everything = np.ones(len(frame), dtype=bool)
     fixed = (model.emissions.kind, None, everything)
@@ -62,24 +49,7 @@ def candidates(model: StatesModel, parts: Split) -> dict[str, StatesModel]:
 def told(
     models: dict[str, StatesModel], frame: pd.DataFrame, labels: Labels, fitting: Labels
 ) -> pd.DataFrame:
-    """Log-probability that each candidate gave to the state that came.
-
-    Parameters
-    ----------
-    models : dict of str to StatesModel
-        From `candidates`.
-    frame : pandas.DataFrame
-        Prepared samples of the judged seconds.
-    labels, fitting : Labels
-        States of the judged and of the fitting seconds.
-
-    Returns
-    -------
-    pandas.DataFrame
-        Nats, one row a judged bin with load, one column a candidate; then the two nulls, which
-        know nothing of activity: the states' shares, and the state before kept with the share of
-        bins that kept theirs.
-    """
+    """Log-probability that each candidate gave to the state that came."""
     n = next(iter(models.values())).mixture.n_states + 1
     rows = np.flatnonzero(labels.use)
     before, now = labels.previous[rows], labels.state[rows]
@@ -95,22 +65,7 @@ def told(
 
 
 def likelihoods(nats: pd.DataFrame, dt_s: float, rng: np.random.Generator) -> pd.DataFrame:
-    """Mean log-likelihood of each candidate, with its interval.
-
-    Parameters
-    ----------
-    nats : pandas.DataFrame
-        From `told`.
-    dt_s : float
-        Step, seconds.
-    rng : numpy.random.Generator
-        Source of randomness.
-
-    Returns
-    -------
-    pandas.DataFrame
-        ``candidate``, ``nats`` a bin, ``low``, ``high`` (95%, bootstrap over blocks of 5 s).
-    """
+    """Mean log-likelihood of each candidate, with its interval."""
     block = np.arange(len(nats)) // max(round(BLOCK_S / dt_s), 1)
     sums, sizes = nats.groupby(block).sum(), np.bincount(block)
     drawn = rng.integers(sizes.size, size=(RESAMPLES, sizes.size))
@@ -124,22 +79,7 @@ def likelihoods(nats: pd.DataFrame, dt_s: float, rng: np.random.Generator) -> pd
 def calibration(
     models: dict[str, StatesModel], frame: pd.DataFrame, labels: Labels
 ) -> dict[str, tuple[np.ndarray, np.ndarray]]:
-    """Hold the probability that the state stays against how often it did.
-
-    Parameters
-    ----------
-    models : dict of str to StatesModel
-        From `candidates`.
-    frame : pandas.DataFrame
-        Prepared samples of the judged seconds.
-    labels : Labels
-        Their states.
-
-    Returns
-    -------
-    dict of str to tuple of numpy.ndarray
-        By candidate: predicted probability and observed share, in eight groups of equal size.
-    """
+    """Hold the probability that the state stays against how often it did."""
     from sklearn.calibration import calibration_curve
 
     rows = np.flatnonzero(labels.use)
@@ -154,24 +94,7 @@ def calibration(
 
 
 def levels(frame: pd.DataFrame, labels: Labels, n_states: int) -> list[tuple[str, np.ndarray]]:
-    """Transition frequencies at low, middle and high activity.
-
-    Parameters
-    ----------
-    frame : pandas.DataFrame
-        Prepared samples.
-    labels : Labels
-        Their states.
-    n_states : int
-        Number of states with idle.
-
-    Returns
-    -------
-    list of tuple
-        For each third of the loaded bins by active requests: its range as text, and frequencies
-        of the next state by the state before, shape (n_states, n_states); rows that never occurred
-        are NaN.
-    """
+    """Transition frequencies at low, middle and high activity."""
     active = frame["active"].to_numpy()
     edges = np.unique(np.quantile(active[labels.use], [0, 1 / 3, 2 / 3, 1]).astype(int))
     found = []
@@ -188,28 +111,7 @@ def levels(frame: pd.DataFrame, labels: Labels, n_states: int) -> list[tuple[str
 def free_runs(
     models: dict[str, StatesModel], part: Part, labels: Labels, draws: int, seed: int
 ) -> pd.DataFrame:
-    """Score traces that each candidate draws for the judged requests.
-
-    Parameters
-    ----------
-    models : dict of str to StatesModel
-        From `candidates`; independent draws from the states' weights are added.
-    part : Part
-        What is judged.
-    labels : Labels
-        States of the judged seconds.
-    draws : int
-        Draws of each candidate.
-    seed : int
-        Seed of the draws, the same for each.
-
-    Returns
-    -------
-    pandas.DataFrame
-        A row a candidate, medians over draws: ``energy_error_pct``, ``ks``, ``acf_r2`` of the
-        whole; ``busy_ks``, ``busy_acf_r2``, ``busy_correlation``; ``stay_bins``, the mean stay in
-        a state above idle, as drawn on the fitted board; the first row has the recording's own.
-    """
+    """Score traces that each candidate draws for the judged requests."""
     run = open_run(part.run)
     first = next(iter(models.values()))
     frame, _ = labelled(first, part)
@@ -230,71 +132,25 @@ def free_runs(
 
 
 def stay_bins(state: np.ndarray) -> float:
-    """Mean length of stays in one state above idle.
-
-    Parameters
-    ----------
-    state : numpy.ndarray
-        Successive states, shape (n,).
-
-    Returns
-    -------
-    float
-        Bins.
-    """
+    """Mean length of stays in one state above idle."""
     cuts = np.flatnonzero(np.diff(state)) + 1
     pieces = [piece.size for piece in np.split(state, cuts) if piece[0] > 0]
     return float(np.mean(pieces)) if pieces else 0.0
 
 
 def net_history(split: str) -> dict:
-    """Loss by epoch of the net that is shipped for a split.
-
-    Parameters
-    ----------
-    split : str
-        Name of the split.
-
-    Returns
-    -------
-    dict
-        ``best_epoch``, ``train_nats``, ``held_out_nats``.
-    """
+    """Loss by epoch of the net that is shipped for a split."""
     return load_model(shipped_model(f"{split}_bigru")).provenance["training"]
 
 
 def learning_curve(dataset: str) -> pd.DataFrame:
-    """Give the stored learning curve of the net on one kind of data.
-
-    Parameters
-    ----------
-    dataset : str
-        ``measured`` or ``testbed``.
-
-    Returns
-    -------
-    pandas.DataFrame
-        Rows of the table ``learning_curve`` (see `sitetrace.nets.read_net_table`).
-    """
+    """Give the stored learning curve of the net on one kind of data."""
     table = read_net_table("learning_curve")
     return table[table["data"] == dataset].drop(columns="data").reset_index(drop=True)
 
 
 def sufficiency(dataset: str) -> pd.DataFrame:
-    """Put our feature study beside the paper's.
-
-    Parameters
-    ----------
-    dataset : str
-        ``measured`` or ``testbed``.
-
-    Returns
-    -------
-    pandas.DataFrame
-        A row a set of features: ``features``; information ratio ``1 - CE/CE_null`` of the paper
-        (one epoch), of ours after one epoch and trained to the end, with the range of the last;
-        and relative to all six.
-    """
+    """Put our feature study beside the paper's."""
     ours = read_net_table("sufficiency").query("data == @dataset").set_index(["epochs", "features"])
     theirs = read_paper_table("feature_sufficiency").set_index("features")
     trained, once = ours.loc["trained"], ours.loc["1"]
@@ -314,26 +170,7 @@ def sufficiency(dataset: str) -> pd.DataFrame:
 def found(
     scored: pd.DataFrame, runs: pd.DataFrame, parts: Split, dataset: str, judged: str
 ) -> list[dict]:
-    """Record what the candidates score, and what the nets' studies say.
-
-    Parameters
-    ----------
-    scored : pandas.DataFrame
-        From `likelihoods`.
-    runs : pandas.DataFrame
-        From `free_runs`.
-    parts : Split
-        The split.
-    dataset : str
-        ``measured`` or ``testbed``.
-    judged : str
-        Name of the judged run.
-
-    Returns
-    -------
-    list of dict
-        Records.
-    """
+    """Record what the candidates score, and what the nets' studies say."""
     given = {"data": dataset, "dataset": judged.removeprefix(TESTBED)}
     rows = [
         record(f"held-out log-likelihood, {row.candidate}", row.nats, "nats",
@@ -387,20 +224,7 @@ def _of_nets(parts: Split, dataset: str) -> list[dict]:
 
 
 def conclusion(scored: pd.DataFrame, dataset: str) -> str:
-    """Say what the nets learn, and from how much.
-
-    Parameters
-    ----------
-    scored : pandas.DataFrame
-        From `likelihoods`.
-    dataset : str
-        ``measured`` or ``testbed``.
-
-    Returns
-    -------
-    str
-        Three lines.
-    """
+    """Say what the nets learn, and from how much."""
     nats = scored.set_index("candidate")["nats"]
     best = nats.drop([FREQUENCIES, PERSISTENCE]).idxmax()
     beaten = ", ".join(name for name in nats.index[:4] if nats[name] > nats[PERSISTENCE])

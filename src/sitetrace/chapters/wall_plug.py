@@ -30,29 +30,7 @@ KW, MWH = 1e-3, 1e-6
 def open_nodes(
     dataset: str, seed: int
 ) -> tuple[dict[str, pd.DataFrame], pd.DataFrame, pd.DataFrame]:
-    """Open the recordings at the plug, and what is known of the GPUs behind them.
-
-    Parameters
-    ----------
-    dataset : str
-        ``measured`` or ``testbed``.
-    seed : int
-        Seed of the testbed's node.
-
-    Returns
-    -------
-    tables : dict of str to pandas.DataFrame
-        Recordings by name.
-    table : pandas.DataFrame
-        From `sitetrace.wallplug.overview`.
-    limits : pandas.DataFrame
-        As from `sitetrace.non_gpu.bounds`.
-
-    Raises
-    ------
-    InputError
-        If `dataset` is another word.
-    """
+    """Open the recordings at the plug, and what is known of the GPUs behind them."""
     if dataset == "measured":
         return *_opened(dataset_path(RECORDINGS)), bounds()
     if dataset != "testbed":
@@ -69,24 +47,7 @@ def _opened(folder: Path) -> tuple[dict[str, pd.DataFrame], pd.DataFrame]:
 
 
 def simulate_node(folder: Path, rng: np.random.Generator) -> pd.DataFrame:
-    """Write recordings of a node whose power besides the GPUs is known.
-
-    Two power limits, two repeats each: idle, one GPU after the other loads its model, load, end.
-    The meter reads at 1 Hz and loses a sample now and then.
-
-    Parameters
-    ----------
-    folder : Path
-        Where to.
-    rng : numpy.random.Generator
-        Source of randomness.
-
-    Returns
-    -------
-    pandas.DataFrame
-        What would be known without the truth: bounds of GPU power, as from
-        `sitetrace.non_gpu.bounds`.
-    """
+    """Write recordings of a node whose power besides the GPUs is known."""
     index, limits = [], []
     for model, limit_w in TESTBED_LIMITS_W.items():
         known = {"idle_low_w": TESTBED_LOADED_W - 10, "idle_high_w": TESTBED_LOADED_W + 10}
@@ -121,22 +82,7 @@ def _recorded(limit_w: float, rng: np.random.Generator) -> pd.DataFrame:
 
 
 def factor_by_load(tables: dict[str, pd.DataFrame], table: pd.DataFrame) -> pd.DataFrame:
-    """Power factor against wall power.
-
-    Parameters
-    ----------
-    tables : dict of str to pandas.DataFrame
-        Recordings by name.
-    table : pandas.DataFrame
-        From `sitetrace.wallplug.overview`.
-
-    Returns
-    -------
-    pandas.DataFrame
-        ``node``, ``wall_kw`` and ``power_factor``: medians over equal steps of wall power with at
-        least ten samples, of seconds in which power changed by less than 2%: the meter averages
-        its readings, and while power jumps they do not belong together.
-    """
+    """Power factor against wall power."""
     rows = []
     for node, part in table.groupby("node"):
         samples = pd.concat([_calm(tables[name]) for name in part["name"]])
@@ -156,19 +102,7 @@ def _calm(table: pd.DataFrame) -> pd.DataFrame:
 
 
 def conversion(found: pd.DataFrame) -> pd.DataFrame:
-    """Wall watts for each GPU watt, level by level.
-
-    Parameters
-    ----------
-    found : pandas.DataFrame
-        From `sitetrace.non_gpu.levels`.
-
-    Returns
-    -------
-    pandas.DataFrame
-        ``node``, ``level``, ``gpu_w`` (a GPU, middle of its bounds), ``wall_w``, ``other_w``
-        (wall less GPUs, a server) and ``wall_per_gpu_w``, each with ``_low`` and ``_high``.
-    """
+    """Wall watts for each GPU watt, level by level."""
     rows = []
     for row in found.itertuples():
         middle_w = (row.gpu_low_w + row.gpu_high_w) / 2
@@ -182,20 +116,7 @@ def conversion(found: pd.DataFrame) -> pd.DataFrame:
 
 
 def paper_site(fitted: dict) -> pd.DataFrame:
-    """Power and energy of the paper's site with a fitted power besides the GPUs.
-
-    Parameters
-    ----------
-    fitted : dict
-        From `sitetrace.non_gpu.fit_non_gpu`.
-
-    Returns
-    -------
-    pandas.DataFrame
-        Indexed by ``non_gpu`` (paper, low, fitted, high): ``other_w`` a server, ``it_kw`` (mean
-        of the site without cooling), ``energy_mwh`` of a year with the paper's PUE, ``more_pct``
-        against the paper's.
-    """
+    """Power and energy of the paper's site with a fitted power besides the GPUs."""
     servers = claim("settings:servers:value")["value"]
     paper_w = claim("settings:overhead:value")["value"]
     gpu_w = claim("hierarchy:site:mean_kw")["value"] / KW / servers - paper_w
@@ -211,36 +132,12 @@ def paper_site(fitted: dict) -> pd.DataFrame:
 
 
 def at_gpu_power(line: dict, gpu_w: float) -> float:
-    """Power besides the GPUs of an eight-GPU server.
-
-    Parameters
-    ----------
-    line : dict
-        ``base_w_per_gpu`` and ``per_gpu_w``.
-    gpu_w : float
-        Power of its GPUs together, watts.
-
-    Returns
-    -------
-    float
-        Watts.
-    """
+    """Power besides the GPUs of an eight-GPU server."""
     return PAPER_GPUS * line["base_w_per_gpu"] + line["per_gpu_w"] * gpu_w
 
 
 def truth(dataset: str) -> str:
-    """Say what the fit should have found, where that is known.
-
-    Parameters
-    ----------
-    dataset : str
-        ``measured`` or ``testbed``.
-
-    Returns
-    -------
-    str
-        One line.
-    """
+    """Say what the fit should have found, where that is known."""
     if dataset == "measured":
         return "no GPU watts were recorded beside the meter: the truth is not known"
     return (
@@ -257,26 +154,7 @@ def found(
     node: str,
     dataset: str,
 ) -> list[dict]:
-    """Record what the plug says.
-
-    Parameters
-    ----------
-    table, spread : pandas.DataFrame
-        From `sitetrace.wallplug.overview` and `sitetrace.wallplug.repeats`.
-    levels : pandas.DataFrame
-        From `sitetrace.non_gpu.levels`.
-    fits : dict
-        From `sitetrace.non_gpu.fit_each`.
-    node : str
-        The one that stands for a server of the paper's site.
-    dataset : str
-        ``measured`` or ``testbed``.
-
-    Returns
-    -------
-    list of dict
-        Records.
-    """
+    """Record what the plug says."""
     rows = []
     for name, fitted in fits.items():
         given = {"data": dataset, "dataset": name}
@@ -345,20 +223,7 @@ def _of_paper(fitted: dict, given: dict) -> list[dict]:
 
 
 def conclusion(fits: dict, node: str) -> str:
-    """Say what a GPU watt becomes at the plug.
-
-    Parameters
-    ----------
-    fits : dict
-        From `sitetrace.non_gpu.fit_each`.
-    node : str
-        The one that is told.
-
-    Returns
-    -------
-    str
-        Two lines.
-    """
+    """Say what a GPU watt becomes at the plug."""
     fitted, site = fits[node], paper_site(fits[node])
     low, high = fitted["per_gpu_w_band"]
     more = site["more_pct"].round().astype(int)

@@ -45,13 +45,7 @@ SLIP_SHARE = 0.01
 
 
 def exercises() -> dict[str, Exercise]:
-    """All exercises of the book by name, in the order of its chapters.
-
-    Returns
-    -------
-    dict of str to Exercise
-        ``<chapter>-<number>``.
-    """
+    """All exercises of the book by name, in the order of its chapters."""
     found = {}
     for chapter in CHAPTERS:
         name = f"sitetrace.coursework.{chapter.replace('-', '_')}"
@@ -60,28 +54,7 @@ def exercises() -> dict[str, Exercise]:
 
 
 def verdict(exercise: str, answer: object, seed: int = SEED) -> str:
-    """Judge an answer to an exercise.
-
-    Parameters
-    ----------
-    exercise : str
-        Name, such as ``states-1``.
-    answer : object
-        A number, or None where there is none yet.
-    seed : int
-        Seed of the testbed that the exercise was solved on.
-
-    Returns
-    -------
-    str
-        One line: no answer yet, not a number, right, or not yet; with a hint where the answer is
-        that of a usual mistake.
-
-    Raises
-    ------
-    InputError
-        If there is no such exercise.
-    """
+    """Judge an answer to an exercise."""
     known = exercises()
     if exercise not in known:
         raise InputError(f"{exercise!r}: no such exercise: there are {', '.join(known)}")
@@ -104,36 +77,11 @@ def verdict(exercise: str, answer: object, seed: int = SEED) -> str:
 
 @cache
 def solution(exercise: str, seed: int) -> tuple[float, dict[str, float]]:
-    """Compute the right answer to an exercise, and what usual mistakes come to.
-
-    Parameters
-    ----------
-    exercise : str
-        Name of a known exercise.
-    seed : int
-        Seed of the testbed.
-
-    Returns
-    -------
-    right : float
-        The answer, in the exercise's unit.
-    mistakes : dict of str to float
-        Hint to the answer that deserves it.
-    """
+    """Compute the right answer to an exercise, and what usual mistakes come to."""
     right, mistakes = exercises()[exercise].solve(seed)
     return float(right), {hint: float(wrong) for hint, wrong in mistakes.items()}
 
 
 def check(exercise: str, answer: object, seed: int = SEED) -> None:
-    """Print whether an answer to an exercise is right.
-
-    Parameters
-    ----------
-    exercise : str
-        Name, such as ``states-1``.
-    answer : object
-        A number, or None where there is none yet.
-    seed : int
-        Seed of the testbed that the exercise was solved on.
-    """
+    """Print whether an answer to an exercise is right."""
     print(verdict(exercise, answer, seed))

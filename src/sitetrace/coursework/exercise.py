@@ -19,17 +19,7 @@ from sitetrace.trace import Run
 
 @dataclass(frozen=True)
 class Exercise:
-    """A question with one number for an answer.
-
-    Parameters
-    ----------
-    solve : callable
-        From the seed of the testbed to the right answer and, by hint, what usual mistakes give.
-    tolerance : float
-        How far off an answer may be, in `unit`; the notebook says so to the student.
-    unit : str
-        Unit of the answer, empty for a ratio.
-    """
+    """A question with one number for an answer."""
 
     solve: Callable[[int], tuple[float, dict[str, float]]]
     tolerance: float
@@ -43,109 +33,35 @@ class Exercise:
 
 @cache
 def recording(name: str, seed: int) -> Run:
-    """Simulate a run of the testbed once.
-
-    Parameters
-    ----------
-    name : str
-        As `sitetrace.testbed.run`.
-    seed : int
-        As `sitetrace.testbed.run`.
-
-    Returns
-    -------
-    Run
-        The run.
-    """
+    """Simulate a run of the testbed once."""
     return testbed.run(name, seed)
 
 
 @cache
 def shipped(name: str) -> StatesModel | TimelineModel:
-    """Load a shipped model once.
-
-    Parameters
-    ----------
-    name : str
-        As `sitetrace.datasets.shipped_model`.
-
-    Returns
-    -------
-    StatesModel or TimelineModel
-        The model.
-    """
+    """Load a shipped model once."""
     return load_model(shipped_model(name))
 
 
 def power(name: str, seed: int) -> np.ndarray:
-    """Power samples of a whole run.
-
-    Parameters
-    ----------
-    name : str
-        As `sitetrace.testbed.run`.
-    seed : int
-        As `sitetrace.testbed.run`.
-
-    Returns
-    -------
-    numpy.ndarray
-        Watts, shape (n,).
-    """
+    """Power samples of a whole run."""
     return recording(name, seed).samples["power_w"].to_numpy()
 
 
 def is_busy(name: str, seed: int) -> np.ndarray:
-    """Which samples of a run are busy: first arrival to last token.
-
-    Parameters
-    ----------
-    name : str
-        As `sitetrace.testbed.run`.
-    seed : int
-        As `sitetrace.testbed.run`.
-
-    Returns
-    -------
-    numpy.ndarray
-        Booleans, shape (n,).
-    """
+    """Which samples of a run are busy: first arrival to last token."""
     run = recording(name, seed)
     begin_s, end_s, _ = run.busy_span()
     return run.samples["time_s"].between(begin_s, end_s).to_numpy()
 
 
 def busy_power(name: str, seed: int) -> np.ndarray:
-    """Power samples of a run's busy seconds.
-
-    Parameters
-    ----------
-    name : str
-        As `sitetrace.testbed.run`.
-    seed : int
-        As `sitetrace.testbed.run`.
-
-    Returns
-    -------
-    numpy.ndarray
-        Watts, shape (n,).
-    """
+    """Power samples of a run's busy seconds."""
     return power(name, seed)[is_busy(name, seed)]
 
 
 def stretches(values: np.ndarray) -> pd.DataFrame:
-    """Cut a sequence into maximal stretches of one value.
-
-    Parameters
-    ----------
-    values : numpy.ndarray
-        States of successive bins, shape (n,).
-
-    Returns
-    -------
-    pandas.DataFrame
-        A row a stretch: ``begin``, ``end`` (bin after the last), ``value``, ``bins``.
-    """
+    """Cut a sequence into maximal stretches of one value."""
     begin = np.r_[0, np.flatnonzero(np.diff(values)) + 1]
     end = np.r_[begin[1:], len(values)]
     columns = {"begin": begin, "end": end, "value": values[begin], "bins": end - begin}

@@ -25,19 +25,7 @@ SCORES = {
 
 @cache
 def scored(seed: int) -> pd.DataFrame:
-    """Score one draw of each model and the baselines on three runs of the testbed.
-
-    Parameters
-    ----------
-    seed : int
-        Seed of the runs and the draws.
-
-    Returns
-    -------
-    pandas.DataFrame
-        A row a run and model: ``run``, ``model`` and, of whole recordings, ``energy_error_pct``,
-        ``ks``, ``nrmse`` (of one-second means), ``acf_r2``.
-    """
+    """Score one draw of each model and the baselines on three runs of the testbed."""
     fitting, rows = recording("poisson", seed), []
     for name in RUNS:
         run = recording(name, seed)

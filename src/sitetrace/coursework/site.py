@@ -17,18 +17,7 @@ QUARTER_S = 900.0
 
 @cache
 def day_w(seed: int) -> np.ndarray:
-    """Simulate a day of twelve servers whose traffic follows one rhythm.
-
-    Parameters
-    ----------
-    seed : int
-        Seed of arrivals, lengths, routing and power.
-
-    Returns
-    -------
-    numpy.ndarray
-        GPU power of each server, watts, shape (86400, 12): means over a second.
-    """
+    """Simulate a day of twelve servers whose traffic follows one rhythm."""
     return power_at(site_day(3, 4, 0.5, seed, "server", 1.0), "server") - NON_GPU_W / GPUS
 
 

@@ -19,26 +19,7 @@ HOURS = 24.0
 def site_day(
     racks: int, servers_per_rack: int, rate: float, seed: int, level: str, step_s: float
 ) -> xr.Dataset:
-    """Simulate a day of a row of testbed servers; the rate of requests is greatest at 15:00.
-
-    Parameters
-    ----------
-    racks, servers_per_rack : int
-        Of the row.
-    rate : float
-        Mean requests a second and server.
-    seed : int
-        Of arrivals, lengths, routing and power.
-    level : str
-        What is kept: ``site`` (with facility and GPUs), ``rack`` or ``server``.
-    step_s : float
-        Step of what is kept, seconds.
-
-    Returns
-    -------
-    xarray.Dataset
-        As from `sitetrace.simulate_site`, in memory.
-    """
+    """Simulate a day of a row of testbed servers; the rate of requests is greatest at 15:00."""
     with tempfile.TemporaryDirectory() as name:
         shape = (1, racks, servers_per_rack)
         setup = fitted_setup("testbed", "diurnal", rate, shape, HOURS, Path(name))

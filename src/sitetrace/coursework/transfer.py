@@ -27,18 +27,7 @@ ARCH = {
 
 
 def on_gpus(count: int) -> Machine:
-    """Put the testbed's language model on GPUs of the testbed.
-
-    Parameters
-    ----------
-    count : int
-        Number of GPUs.
-
-    Returns
-    -------
-    Machine
-        What the roofline needs.
-    """
+    """Put the testbed's language model on GPUs of the testbed."""
     return machine(Configuration("testbed-8b", "testbed", count), {"arch": ARCH})
 
 

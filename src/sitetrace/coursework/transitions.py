@@ -18,18 +18,7 @@ STATE = 2
 
 @cache
 def served(seed: int) -> pd.DataFrame:
-    """Serve ten minutes of requests on the testbed, with true states and activity.
-
-    Parameters
-    ----------
-    seed : int
-        Seed of requests and noise.
-
-    Returns
-    -------
-    pandas.DataFrame
-        ``state``, ``power_w``, and the columns of `sitetrace.activity.activity_table`.
-    """
+    """Serve ten minutes of requests on the testbed, with true states and activity."""
     rng = np.random.default_rng(seed)
     plain, requests = testbed.Testbed(), poisson(2.5, 600.0, rng)
     truth = testbed.simulate_run(plain, requests, rng)["truth"]

@@ -12,20 +12,7 @@ from sitetrace.plots.style import BAND, GENERATED, MARKERS, MEASURED, OTHER, PAP
 
 
 def bands(spans: dict[str, pd.DataFrame], source: str) -> Figure:
-    """Autocorrelation of the recording and of the draws, a panel for each span.
-
-    Parameters
-    ----------
-    spans : dict of str to pandas.DataFrame
-        Results of `sitetrace.chapters.acf.acf_bands`, by what they cover.
-    source : str
-        ``measured`` or ``testbed``.
-
-    Returns
-    -------
-    matplotlib.figure.Figure
-        Recording with its 95% band, range of the draws, band of white noise.
-    """
+    """Autocorrelation of the recording and of the draws, a panel for each span."""
     figure, panels = plt.subplots(1, len(spans), figsize=(8, 3.4), sharey=True)
     for axes, (name, table) in zip(panels, spans.items(), strict=True):
         lag_s = table.index
@@ -53,20 +40,7 @@ def bands(spans: dict[str, pd.DataFrame], source: str) -> Figure:
 
 
 def by_model(table: pd.DataFrame, paper: np.ndarray) -> Figure:
-    """ACF R² of each model, over whole recordings and over busy seconds.
-
-    Parameters
-    ----------
-    table : pandas.DataFrame
-        Results of `sitetrace.chapters.acf.score`, run below run.
-    paper : numpy.ndarray
-        ACF R² of the paper's configurations.
-
-    Returns
-    -------
-    matplotlib.figure.Figure
-        A row a model, a marker a judged recording; what is below -1 is drawn at -1.
-    """
+    """ACF R² of each model, over whole recordings and over busy seconds."""
     judged = list(dict.fromkeys(table["judged"]))
     models = sorted(dict.fromkeys(table["model"]), key=lambda name: not name.startswith("states"))
     figure, panels = plt.subplots(
@@ -104,18 +78,7 @@ def by_model(table: pd.DataFrame, paper: np.ndarray) -> Figure:
 
 
 def idle_share(effect: pd.DataFrame) -> Figure:
-    """Draw what a trace without memory scores, by the idle share of the recording.
-
-    Parameters
-    ----------
-    effect : pandas.DataFrame
-        Result of `sitetrace.alternation.idle_effect`.
-
-    Returns
-    -------
-    matplotlib.figure.Figure
-        ACF R² with its range, and the share of variance between idle and busy.
-    """
+    """Draw what a trace without memory scores, by the idle share of the recording."""
     figure, axes = plt.subplots(figsize=(8, 3.4))
     share = effect["idle_share"]
     axes.fill_between(share, effect["low"].clip(-1), effect["high"].clip(-1), color=BAND)

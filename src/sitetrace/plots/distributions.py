@@ -31,20 +31,7 @@ def _short(judged: str) -> str:
 
 
 def cdfs(powers: dict[str, dict], source: str) -> Figure:
-    """Distribution functions of every judged part, recorded and generated.
-
-    Parameters
-    ----------
-    powers : dict of str to dict
-        By name of the part, results of `sitetrace.chapters.distributions.judged_power`.
-    source : str
-        ``measured`` or ``testbed``.
-
-    Returns
-    -------
-    matplotlib.figure.Figure
-        One panel a part; native step, whole and busy.
-    """
+    """Distribution functions of every judged part, recorded and generated."""
     n_rows = -(-len(powers) // 2)
     figure, panels = plt.subplots(n_rows, 2, figsize=(8, 0.6 + 2.5 * n_rows), squeeze=False)
     for axes, (judged, spans) in zip(panels.flat, powers.items(), strict=False):
@@ -67,20 +54,7 @@ def cdfs(powers: dict[str, dict], source: str) -> Figure:
 
 
 def quantiles(spans: dict, source: str) -> Figure:
-    """Quantiles of generated power against those of the recording.
-
-    Parameters
-    ----------
-    spans : dict
-        Result of `sitetrace.chapters.distributions.judged_power`.
-    source : str
-        ``measured`` or ``testbed``.
-
-    Returns
-    -------
-    matplotlib.figure.Figure
-        Four panels: native step and 1 s, whole and busy.
-    """
+    """Quantiles of generated power against those of the recording."""
     figure, panels = plt.subplots(2, 2, figsize=(8, 6.4))
     for axes, ((clock, span), (measured_w, generated_w, _)) in zip(
         panels.flat, spans.items(), strict=True
@@ -107,26 +81,7 @@ def state_quantiles(
     source: str,
     rng: np.random.Generator,
 ) -> Figure:
-    """Quantiles of the four most frequent states against the Gaussian of each.
-
-    Parameters
-    ----------
-    power_w : numpy.ndarray
-        Power, watts, shape (n,).
-    states : numpy.ndarray
-        Label of each sample, shape (n,).
-    mixture : Mixture
-        The states.
-    source : str
-        ``measured`` or ``testbed``.
-    rng : numpy.random.Generator
-        Source of randomness of the band.
-
-    Returns
-    -------
-    matplotlib.figure.Figure
-        Four panels; the band holds 95% of labelled draws of the same size.
-    """
+    """Quantiles of the four most frequent states against the Gaussian of each."""
     from scipy.stats import norm
 
     pool = labelled_draws(mixture, POOL, rng)
@@ -151,22 +106,7 @@ def state_quantiles(
 
 
 def residual_memory(tables: dict[str, pd.DataFrame], dt_s: float, source: str) -> Figure:
-    """Autocorrelation of residuals within states.
-
-    Parameters
-    ----------
-    tables : dict of str to pandas.DataFrame
-        By title, results of `sitetrace.normality.residual_acf`.
-    dt_s : float
-        Step, seconds.
-    source : str
-        ``measured`` or ``testbed``.
-
-    Returns
-    -------
-    matplotlib.figure.Figure
-        One panel a table, with what shuffled samples give.
-    """
+    """Autocorrelation of residuals within states."""
     n_rows = -(-len(tables) // 2)
     figure, panels = plt.subplots(n_rows, 2, figsize=(8, 0.9 + 2.6 * n_rows), squeeze=False)
     for axes, (title, table) in zip(panels.flat, tables.items(), strict=True):
@@ -185,20 +125,7 @@ def residual_memory(tables: dict[str, pd.DataFrame], dt_s: float, source: str) -
 
 
 def published_shift(shifts: pd.DataFrame, stay: float) -> Figure:
-    """Energy shift that the published AR(1) coefficients imply, and the published errors.
-
-    Parameters
-    ----------
-    shifts : pandas.DataFrame
-        Result of `sitetrace.carryover.published_shifts`.
-    stay : float
-        Probability of the right panel.
-
-    Returns
-    -------
-    matplotlib.figure.Figure
-        Left: against the probability to keep a state. Right: beside the published rise.
-    """
+    """Energy shift that the published AR(1) coefficients imply, and the published errors."""
     figure, (left, right) = plt.subplots(1, 2, figsize=(8, 3.5))
     wide = shifts.pivot(index="stay", columns="config", values="shift_pct")
     left.plot(wide.index, wide, color=PAPER, lw=0.7, alpha=0.5)
@@ -217,20 +144,7 @@ def published_shift(shifts: pd.DataFrame, stay: float) -> Figure:
 
 
 def simulated_memory(drawn: pd.DataFrame, dt_s: float) -> Figure:
-    """Autocorrelation of power drawn from a published mixture.
-
-    Parameters
-    ----------
-    drawn : pandas.DataFrame
-        Result of `sitetrace.carryover.simulate` for two probabilities.
-    dt_s : float
-        Step, seconds.
-
-    Returns
-    -------
-    matplotlib.figure.Figure
-        One panel a probability to keep the state.
-    """
+    """Autocorrelation of power drawn from a published mixture."""
     groups = list(drawn.groupby("stay"))
     figure, panels = plt.subplots(1, len(groups), figsize=(8, 3.4), sharey=True)
     for axes, (stay, part) in zip(panels, groups, strict=True):
@@ -248,22 +162,7 @@ def simulated_memory(drawn: pd.DataFrame, dt_s: float) -> Figure:
 
 
 def sources(drawn: pd.DataFrame, paper: pd.DataFrame, source: str) -> Figure:
-    """ACF R² and energy error by where the states come from.
-
-    Parameters
-    ----------
-    drawn : pandas.DataFrame
-        Results of `sitetrace.decomposition.decompose`, part below part, Gaussian emissions used.
-    paper : pandas.DataFrame
-        The paper's table ``decomposition``.
-    source : str
-        ``measured`` or ``testbed``.
-
-    Returns
-    -------
-    matplotlib.figure.Figure
-        Two panels; a mark a judged part (median over draws), bars for the paper's configurations.
-    """
+    """ACF R² and energy error by where the states come from."""
     figure, panels = plt.subplots(2, 1, figsize=(8, 6.2), sharex=True)
     plain = drawn[drawn["emissions"] == "gaussian"]
     medians = plain.groupby(["judged", "source"])[["acf_r2", "energy_error_pct"]].median()
@@ -292,18 +191,7 @@ def sources(drawn: pd.DataFrame, paper: pd.DataFrame, source: str) -> Figure:
 
 
 def ends(table: pd.DataFrame) -> Figure:
-    """Idle ends that explain the published mixtures, and the spread they predict.
-
-    Parameters
-    ----------
-    table : pandas.DataFrame
-        Result of `sitetrace.idle_ends.published_ends`.
-
-    Returns
-    -------
-    matplotlib.figure.Figure
-        Left: the idle time implied. Right: predicted against published standard deviation.
-    """
+    """Idle ends that explain the published mixtures, and the spread they predict."""
     figure, (left, right) = plt.subplots(1, 2, figsize=(8, 3.6))
     for main, color, name in ((True, PAPER, "main"), (False, OTHER, "older fit")):
         part = table[table["main"] == main]

@@ -14,20 +14,7 @@ TICKS_PCT = (0.1, 0.2, 0.5, 1, 2, 5, 10, 20)
 
 
 def both_forms(paper: pd.DataFrame, ours: pd.DataFrame) -> Figure:
-    """Energy errors of the paper's configurations and of our splits, in both forms.
-
-    Parameters
-    ----------
-    paper : pandas.DataFrame
-        ``config``, ``median_pct``, ``pooled_pct``, one row a configuration.
-    ours : pandas.DataFrame
-        ``split``, ``median_pct``, ``pooled_pct``, one row a split.
-
-    Returns
-    -------
-    matplotlib.figure.Figure
-        One row each: filled the median over runs, open all runs pooled, joined by a line.
-    """
+    """Energy errors of the paper's configurations and of our splits, in both forms."""
     names = [*paper["config"], *ours["split"]]
     figure, axes = plt.subplots(figsize=(8, 0.26 * len(names) + 1.6))
     for table, color, label, first in (
@@ -56,20 +43,7 @@ def both_forms(paper: pd.DataFrame, ours: pd.DataFrame) -> Figure:
 
 
 def signed(parts: pd.DataFrame, names: pd.Series) -> Figure:
-    """Signed energy error of each judged part, with the range of its draws.
-
-    Parameters
-    ----------
-    parts : pandas.DataFrame
-        Result of `sitetrace.comparison.over_draws` for one method.
-    names : pandas.Series
-        What each part is called.
-
-    Returns
-    -------
-    matplotlib.figure.Figure
-        One row a part.
-    """
+    """Signed energy error of each judged part, with the range of its draws."""
     figure, axes = plt.subplots(figsize=(8, 0.4 * len(parts) + 1.2))
     place = range(len(parts))
     low, high = (parts[f"energy_error_signed_pct_{end}"] for end in ("low", "high"))

@@ -26,18 +26,7 @@ def _hours(table: pd.DataFrame) -> np.ndarray:
 
 
 def day(connection: Connection) -> Figure:
-    """Voltage at the site and loading of its transformer over the day.
-
-    Parameters
-    ----------
-    connection : Connection
-        The site on its feeder.
-
-    Returns
-    -------
-    matplotlib.figure.Figure
-        One panel above the other.
-    """
+    """Voltage at the site and loading of its transformer over the day."""
     figure, panels = plt.subplots(2, 1, figsize=(8, 6.4), sharex=True)
     for name, table in connection.solved.items():
         hours = _hours(table)
@@ -55,20 +44,7 @@ def day(connection: Connection) -> Figure:
 
 
 def conclusions(connection: Connection, hosted: pd.DataFrame) -> Figure:
-    """Lowest voltage, losses and number of sites by description.
-
-    Parameters
-    ----------
-    connection : Connection
-        The site on its feeder.
-    hosted : pandas.DataFrame
-        Result of `sitetrace.chapters.grid.hosting`.
-
-    Returns
-    -------
-    matplotlib.figure.Figure
-        Three panels.
-    """
+    """Lowest voltage, losses and number of sites by description."""
     figure, panels = plt.subplots(1, 3, figsize=(8, 2.8), sharey=True)
     table = connection.table.merge(hosted, on="described_by")
     names, colours = table["described_by"], [LOOKS[n]["color"] for n in table["described_by"]]

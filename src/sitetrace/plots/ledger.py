@@ -20,18 +20,7 @@ COLOURS = {
 
 
 def verdicts(counts: pd.DataFrame) -> Figure:
-    """Stack the numbers of results by verdict, one bar a chapter.
-
-    Parameters
-    ----------
-    counts : pandas.DataFrame
-        From `sitetrace.ledger.tally`, without settings.
-
-    Returns
-    -------
-    matplotlib.figure.Figure
-        Horizontal bars.
-    """
+    """Stack the numbers of results by verdict, one bar a chapter."""
     figure, axes = plt.subplots(figsize=(8, 0.42 * len(counts) + 1.7))
     left = pd.Series(0, index=counts.index)
     for verdict in counts:

@@ -25,35 +25,13 @@ PANELS = {
 
 
 def color_of(method: str) -> str:
-    """Colour of a method by its family.
-
-    Parameters
-    ----------
-    method : str
-        Name, as in `sitetrace.chapters.models`.
-
-    Returns
-    -------
-    str
-        Colour.
-    """
+    """Colour of a method by its family."""
     families = {"timeline": GENERATED, "states": OTHER, "powertrace_v1": PAPER, "floor": MEASURED}
     return next((c for name, c in families.items() if method.startswith(name)), BASELINE)
 
 
 def by_method(medians: pd.DataFrame) -> Figure:
-    """Four scores of each method, over all judged parts.
-
-    Parameters
-    ----------
-    medians : pandas.DataFrame
-        Result of `sitetrace.ranking.by_part`.
-
-    Returns
-    -------
-    matplotlib.figure.Figure
-        A panel a score, a row a method: range over the parts, each part, and their median.
-    """
+    """Four scores of each method, over all judged parts."""
     methods = sorted(dict.fromkeys(medians["method"]), key=lambda name: name.startswith("floor"))
     figure, panels = plt.subplots(2, 2, figsize=(8, 0.46 * len(methods) + 3.2), sharey=True)
     for axes, (name, label) in zip(panels.flat, PANELS.items(), strict=True):
@@ -79,18 +57,7 @@ def by_method(medians: pd.DataFrame) -> Figure:
 
 
 def place(ranks: pd.DataFrame) -> Figure:
-    """Mean rank of each method by each score.
-
-    Parameters
-    ----------
-    ranks : pandas.DataFrame
-        Result of `sitetrace.ranking.ranks`, with printed names of the scores.
-
-    Returns
-    -------
-    matplotlib.figure.Figure
-        A map, methods by scores; the last column is the mean over the scores.
-    """
+    """Mean rank of each method by each score."""
     values = ranks.set_index("method")
     figure, axes = plt.subplots(figsize=(8, 0.36 * len(values) + 1.9))
     axes.imshow(values, cmap="cividis_r", aspect="auto", vmin=1, vmax=len(values))
@@ -105,18 +72,7 @@ def place(ranks: pd.DataFrame) -> Figure:
 
 
 def cost(table: pd.DataFrame) -> Figure:
-    """Fidelity against what a method costs.
-
-    Parameters
-    ----------
-    table : pandas.DataFrame
-        ``method``, ``numbers``, ``both`` as in `sitetrace.chapters.models.costs`, and ``rank``.
-
-    Returns
-    -------
-    matplotlib.figure.Figure
-        Mean rank against the fitted numbers, and against the time of generation.
-    """
+    """Fidelity against what a method costs."""
     figure, panels = plt.subplots(1, 2, figsize=(8, 4.6), sharey=True)
     ranked = table.dropna(subset="rank").sort_values("rank")
     for axes, column in zip(panels, ("numbers", "both"), strict=True):

@@ -27,18 +27,7 @@ def _name(lever: str, seen: set) -> str:
 
 
 def curves(table: pd.DataFrame) -> Figure:
-    """Draw what is shed against what it costs, by lever and load.
-
-    Parameters
-    ----------
-    table : pandas.DataFrame
-        Result of `sitetrace.chapters.modulation.curves`.
-
-    Returns
-    -------
-    matplotlib.figure.Figure
-        One row of panels a load, one column a cost.
-    """
+    """Draw what is shed against what it costs, by lever and load."""
     rates = list(dict.fromkeys(table["rate"]))
     figure, panels = plt.subplots(
         len(rates), 3, figsize=(8, 1.3 + 2.2 * len(rates)), sharex=True, sharey="col", squeeze=False
@@ -71,20 +60,7 @@ def curves(table: pd.DataFrame) -> Figure:
 
 
 def steps(courses: dict[str, np.ndarray], tick_s: float) -> Figure:
-    """Percent shed after a command, mean over streams.
-
-    Parameters
-    ----------
-    courses : dict of str to numpy.ndarray
-        From `sitetrace.chapters.modulation.steps`.
-    tick_s : float
-        Seconds of a tick.
-
-    Returns
-    -------
-    matplotlib.figure.Figure
-        One line a lever; the clock that acts late is dashed.
-    """
+    """Percent shed after a command, mean over streams."""
     figure, axes = plt.subplots(figsize=(8, 3.4))
     seen: set = set()
     for label, shed in courses.items():
@@ -106,20 +82,7 @@ def _smooth(values: np.ndarray, count: int = 5) -> np.ndarray:
 
 
 def calls(courses: dict, share: float) -> Figure:
-    """Row power of one stream while less is asked for, by lever.
-
-    Parameters
-    ----------
-    courses : dict
-        From `sitetrace.chapters.modulation.calls`.
-    share : float
-        Which share asked.
-
-    Returns
-    -------
-    matplotlib.figure.Figure
-        One panel a lever (of the clock the first rule), means of 5 s.
-    """
+    """Row power of one stream while less is asked for, by lever."""
     chosen = {}
     for (label, asked), course in courses.items():
         lever = next(name for name in COLORS if label.startswith(name))
@@ -145,22 +108,7 @@ def calls(courses: dict, share: float) -> Figure:
 
 
 def waits(courses: dict, share: float, bound_s: float) -> Figure:
-    """Median time to first token by arrival, of one stream, while less is asked for.
-
-    Parameters
-    ----------
-    courses : dict
-        From `sitetrace.chapters.modulation.calls`.
-    share : float
-        Which share asked.
-    bound_s : float
-        The bound that is judged by, seconds.
-
-    Returns
-    -------
-    matplotlib.figure.Figure
-        Lines by lever; medians of half a minute of arrivals.
-    """
+    """Median time to first token by arrival, of one stream, while less is asked for."""
     figure, axes = plt.subplots(figsize=(8, 3.4))
     seen: set = set()
     for (label, asked), course in courses.items():
@@ -183,22 +131,7 @@ def waits(courses: dict, share: float, bound_s: float) -> Figure:
 
 
 def tracking(courses: dict, labels: list[str], tick_s: float) -> Figure:
-    """Set-points and the power that follows them, one stream, means of 5 s.
-
-    Parameters
-    ----------
-    courses : dict
-        From `sitetrace.chapters.modulation.regulation`.
-    labels : list of str
-        Levers to be drawn.
-    tick_s : float
-        Seconds of a tick.
-
-    Returns
-    -------
-    matplotlib.figure.Figure
-        One panel a signal, below each other.
-    """
+    """Set-points and the power that follows them, one stream, means of 5 s."""
     signals = list(dict.fromkeys(signal for signal, _ in courses))
     figure, panels = plt.subplots(len(signals), 1, figsize=(8, 4.8), sharex=True, sharey=True)
     for axes, signal in zip(panels, signals, strict=True):

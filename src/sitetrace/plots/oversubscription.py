@@ -14,18 +14,7 @@ STEPS = {1: ("1 s", GENERATED, "-"), 60: ("1 min", OTHER, "--"), 900: ("15 min",
 
 
 def by_method(table: pd.DataFrame) -> Figure:
-    """Racks in a row by method and terms.
-
-    Parameters
-    ----------
-    table : pandas.DataFrame
-        From `sitetrace.chapters.oversubscription.beside_paper`.
-
-    Returns
-    -------
-    matplotlib.figure.Figure
-        Bars, the paper's first; the count at the end of each.
-    """
+    """Racks in a row by method and terms."""
     names = table["source"] + ", " + table["terms"]
     groups = list(dict.fromkeys(names))
     gaps = names.map({name: place for place, name in enumerate(groups)})
@@ -45,20 +34,7 @@ def by_method(table: pd.DataFrame) -> Figure:
 
 
 def peaks(table: pd.DataFrame, limit_kw: float) -> Figure:
-    """Peak against the number of racks: of random subsets of one day, and of several days.
-
-    Parameters
-    ----------
-    table : pandas.DataFrame
-        `peaks` of `sitetrace.studies.row_days.Days`.
-    limit_kw : float
-        Limit of the row, kW.
-
-    Returns
-    -------
-    matplotlib.figure.Figure
-        Upper panel: peaks about the limit; lower: less their mean at each number.
-    """
+    """Peak against the number of racks: of random subsets of one day, and of several days."""
     second = table[table["step_s"] == 1].assign(peak_kw=table["peak_w"] / 1e3)
     mean = second.groupby("racks")["peak_kw"].mean()
     figure, panels = plt.subplots(2, 1, figsize=(8, 5.2), sharex=True)
@@ -83,18 +59,7 @@ def peaks(table: pd.DataFrame, limit_kw: float) -> Figure:
 
 
 def spread(table: pd.DataFrame) -> Figure:
-    """Spread of the peak over subsets of one day, and over days with racks of their own.
-
-    Parameters
-    ----------
-    table : pandas.DataFrame
-        From `sitetrace.chapters.oversubscription.spread`.
-
-    Returns
-    -------
-    matplotlib.figure.Figure
-        Standard deviations against the number of racks.
-    """
+    """Spread of the peak over subsets of one day, and over days with racks of their own."""
     figure, axes = plt.subplots(figsize=(8, 3.4))
     axes.plot(table["racks"], table["between_kw"], "o", ms=4, color=GENERATED,
               label="over days, each with fresh racks")  # fmt: skip
@@ -112,18 +77,7 @@ def spread(table: pd.DataFrame) -> Figure:
 
 
 def risk(curve: pd.DataFrame) -> Figure:
-    """Probability of a day above the limit, and minutes a year, against the number of racks.
-
-    Parameters
-    ----------
-    curve : pandas.DataFrame
-        From `sitetrace.chapters.oversubscription.risks`.
-
-    Returns
-    -------
-    matplotlib.figure.Figure
-        Two panels, the lower logarithmic.
-    """
+    """Probability of a day above the limit, and minutes a year, against the number of racks."""
     rising = curve.loc[(curve["probability"] > 0) & (curve["probability"] < 1), "racks"]
     first, last = (rising.min() - 3, rising.max() + 3) if len(rising) else (1, curve["racks"].max())
     shown = curve[curve["racks"].between(first, last)]
@@ -157,18 +111,7 @@ def risk(curve: pd.DataFrame) -> Figure:
 
 
 def battery(table: pd.DataFrame) -> Figure:
-    """Racks that a battery carries, against its energy.
-
-    Parameters
-    ----------
-    table : pandas.DataFrame
-        From `sitetrace.chapters.oversubscription.held`.
-
-    Returns
-    -------
-    matplotlib.figure.Figure
-        One line a power.
-    """
+    """Racks that a battery carries, against its energy."""
     figure, axes = plt.subplots(figsize=(8, 3.4))
     rates = list(dict.fromkeys(table["rate_w"]))
     shades = plt.colormaps["viridis"](np.linspace(0.0, 0.85, len(rates)))
@@ -190,20 +133,7 @@ def battery(table: pd.DataFrame) -> Figure:
 
 
 def discharge(run: pd.DataFrame, limit_kw: float) -> Figure:
-    """Draw the deepest discharge of a battery, from full to full.
-
-    Parameters
-    ----------
-    run : pandas.DataFrame
-        From `sitetrace.studies.battery.with_battery`.
-    limit_kw : float
-        Limit of the row, kW.
-
-    Returns
-    -------
-    matplotlib.figure.Figure
-        Power of row and grid, and below it what is missing from full; with some time about it.
-    """
+    """Draw the deepest discharge of a battery, from full to full."""
     stored = run["stored_kwh"]
     deepest = int(stored.idxmin())
     full = np.flatnonzero(stored.to_numpy() >= stored.max())

@@ -20,34 +20,12 @@ SERVING = {
 
 
 def short(config: str) -> str:
-    """Shorten the name of a configuration for a figure.
-
-    Parameters
-    ----------
-    config : str
-        Such as ``deepseek-r1-distill-70b_A100_tp4``.
-
-    Returns
-    -------
-    str
-        Such as ``deepseek-70b A100 tp4``.
-    """
+    """Shorten the name of a configuration for a figure."""
     return config.replace("deepseek-r1-distill", "deepseek").replace("_", " ")
 
 
 def mean_power(table: pd.DataFrame) -> Figure:
-    """Mean power of mixtures and of generated campaigns against the published training means.
-
-    Parameters
-    ----------
-    table : pandas.DataFrame
-        Result of `sitetrace.chapters.published.campaign`.
-
-    Returns
-    -------
-    matplotlib.figure.Figure
-        One row a configuration.
-    """
+    """Mean power of mixtures and of generated campaigns against the published training means."""
     figure, axes = plt.subplots(figsize=(8, 0.26 * len(table) + 1.6))
     place = np.arange(len(table))
     for name, mark, colour, label in (
@@ -66,20 +44,7 @@ def mean_power(table: pd.DataFrame) -> Figure:
 
 
 def serving(timelines: dict[str, Timeline], zoom_s: float = 120.0) -> Figure:
-    """Time to the first token by length of the prompt, and active requests, by way of serving.
-
-    Parameters
-    ----------
-    timelines : dict of str to Timeline
-        The same requests by ``constant rate``, ``log-normal TTFT`` and ``engine``.
-    zoom_s : float
-        Seconds of active requests shown.
-
-    Returns
-    -------
-    matplotlib.figure.Figure
-        Two panels.
-    """
+    """Time to the first token by length of the prompt, and active requests, by way of serving."""
     figure, (left, right) = plt.subplots(1, 2, figsize=(8, 3.6))
     for name, timeline in timelines.items():
         colour, mark, line = SERVING[name]
@@ -104,24 +69,7 @@ def serving(timelines: dict[str, Timeline], zoom_s: float = 120.0) -> Figure:
 def coupled_and_independent(
     power_w: dict[str, np.ndarray], active: np.ndarray, dt_s: float, zoom_s: float = 60.0
 ) -> Figure:
-    """Power drawn with coupled and with independent states for the same requests.
-
-    Parameters
-    ----------
-    power_w : dict of str to numpy.ndarray
-        ``coupled`` and ``independent``: power, watts, shape (n,).
-    active : numpy.ndarray
-        Active requests of the same bins, shape (n,).
-    dt_s : float
-        Step, seconds.
-    zoom_s : float
-        Seconds of the traces shown.
-
-    Returns
-    -------
-    matplotlib.figure.Figure
-        Traces above, active requests below them, autocorrelations at the bottom.
-    """
+    """Power drawn with coupled and with independent states for the same requests."""
     figure, (above, below, bottom) = plt.subplots(3, 1, figsize=(8, 6.4), height_ratios=(2, 1, 2))
     bins = int(zoom_s / dt_s)
     begin = max((active.size - bins) // 2, 0)

@@ -12,20 +12,7 @@ from sitetrace.plots.style import MEASURED, PAPER
 
 
 def nameplate(table: pd.DataFrame, source: str) -> Figure:
-    """Mean and greatest power of servers as shares of their nameplate.
-
-    Parameters
-    ----------
-    table : pandas.DataFrame
-        Result of `sitetrace.chapters.question.server_shares`.
-    source : str
-        ``paper``, ``measured`` or ``testbed``.
-
-    Returns
-    -------
-    matplotlib.figure.Figure
-        One row a server; nameplate is 1.
-    """
+    """Mean and greatest power of servers as shares of their nameplate."""
     colour = PAPER if source == "paper" else MEASURED
     table = table.sort_values("mean_share")
     place = np.arange(len(table))

@@ -33,20 +33,7 @@ def _figure(height: float):  # noqa: ANN202
 
 
 def profile(clock_h: np.ndarray, mean_w: np.ndarray, low_w: np.ndarray, high_w: np.ndarray) -> str:
-    """Power over the time, means over intervals in the band of the samples within.
-
-    Parameters
-    ----------
-    clock_h : numpy.ndarray
-        Beginning of each interval, hours after midnight of the first day, and the last one's end.
-    mean_w, low_w, high_w : numpy.ndarray
-        Mean, least and greatest sample of each interval, watts.
-
-    Returns
-    -------
-    str
-        The figure as a data URI, as all of this module.
-    """
+    """Power over the time, means over intervals in the band of the samples within."""
     with mpl.rc_context(LOOK):
         figure, axes = _figure(3.4)
         low_kw, high_kw = (np.append(watts, watts[-1]) / 1e3 for watts in (low_w, high_w))
@@ -60,18 +47,7 @@ def profile(clock_h: np.ndarray, mean_w: np.ndarray, low_w: np.ndarray, high_w: 
 
 
 def durations(series: dict[str, np.ndarray]) -> str:
-    """Load duration curves.
-
-    Parameters
-    ----------
-    series : dict
-        Power in watts by what its step is called.
-
-    Returns
-    -------
-    str
-        The figure.
-    """
+    """Load duration curves."""
     with mpl.rc_context(LOOK):
         figure, axes = _figure(3.2)
         for (name, power_w), colour in zip(series.items(), COLOURS, strict=False):
@@ -85,18 +61,7 @@ def durations(series: dict[str, np.ndarray]) -> str:
 
 
 def ramp_sizes(ramps_w: dict[str, np.ndarray]) -> str:
-    """How often a change of power from one mean to the next is exceeded.
-
-    Parameters
-    ----------
-    ramps_w : dict
-        Ramps in watts by what their step is called.
-
-    Returns
-    -------
-    str
-        The figure.
-    """
+    """How often a change of power from one mean to the next is exceeded."""
     with mpl.rc_context(LOOK):
         figure, axes = _figure(3.2)
         looks = zip(ramps_w.items(), COLOURS, MARKERS, strict=False)
@@ -118,20 +83,7 @@ def ramp_sizes(ramps_w: dict[str, np.ndarray]) -> str:
 
 
 def heat_map(clock_h: np.ndarray, rack_w: np.ndarray) -> str:
-    """Power of each rack over the time.
-
-    Parameters
-    ----------
-    clock_h : numpy.ndarray
-        Beginning of each interval, hours after midnight, with the last one's end.
-    rack_w : numpy.ndarray
-        Means of each interval, watts, shape (intervals, racks).
-
-    Returns
-    -------
-    str
-        The figure.
-    """
+    """Power of each rack over the time."""
     with mpl.rc_context(LOOK | {"axes.grid": False}):
         figure, axes = _figure(3.6)
         ends = (clock_h[0], clock_h[-1], rack_w.shape[1] - 0.5, -0.5)

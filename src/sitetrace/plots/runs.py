@@ -11,20 +11,7 @@ from sitetrace.trace import Run
 
 
 def recordings(runs: list[Run], source: str) -> Figure:
-    """Power and running requests of several recordings, one below the other.
-
-    Parameters
-    ----------
-    runs : list of Run
-        Recordings with requests.
-    source : str
-        ``measured`` or ``testbed``.
-
-    Returns
-    -------
-    matplotlib.figure.Figure
-        One row a run, seconds from the first request.
-    """
+    """Power and running requests of several recordings, one below the other."""
     figure, rows = plt.subplots(len(runs), 1, figsize=(8, 1.5 * len(runs) + 0.6), squeeze=False)
     for axes, run in zip(rows[:, 0], runs, strict=True):
         first = run.requests["arrival_s"].iloc[0]
@@ -43,22 +30,7 @@ def recordings(runs: list[Run], source: str) -> Figure:
 
 
 def meter_rise(runs: list[Run], source: str, span_s: float = 4.0) -> Figure:
-    """How printed power rises when work begins after rest, by run.
-
-    Parameters
-    ----------
-    runs : list of Run
-        Recordings with engine counters.
-    source : str
-        ``measured`` or ``testbed``.
-    span_s : float
-        Seconds shown after the first request.
-
-    Returns
-    -------
-    matplotlib.figure.Figure
-        Printed power as a share of the way from idle to the median while requests run.
-    """
+    """How printed power rises when work begins after rest, by run."""
     figure, axes = plt.subplots(figsize=(8, 3.0 + 0.12 * len(runs)))
     for i, run in enumerate(runs):
         first = run.busy_span()[0]
@@ -88,22 +60,7 @@ def meter_rise(runs: list[Run], source: str, span_s: float = 4.0) -> Figure:
 
 
 def running_requests(run: Run, times_s: np.ndarray, simulated: np.ndarray, source: str) -> Figure:
-    """Draw simulated running requests beside the engine's own counter.
-
-    Parameters
-    ----------
-    run : Run
-        Recording with engine counters.
-    times_s, simulated : numpy.ndarray
-        Times (s) and simulated count, shape (n,).
-    source : str
-        ``measured`` or ``testbed``.
-
-    Returns
-    -------
-    matplotlib.figure.Figure
-        Both as steps.
-    """
+    """Draw simulated running requests beside the engine's own counter."""
     figure, axes = plt.subplots(figsize=(8, 2.8))
     first = run.requests["arrival_s"].iloc[0]
     counter = run.engine

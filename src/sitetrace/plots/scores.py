@@ -30,24 +30,7 @@ def band_of_draws(axes: Axes, draws: list[PowerTrace], first: float) -> None:
 
 
 def band_over_line(run: Run, draws: list[PowerTrace], source: str, zoom_s: float = 30.0) -> Figure:
-    """Lay the generated band over the recorded line: the whole, and some seconds of it.
-
-    Parameters
-    ----------
-    run : Run
-        The judged recording.
-    draws : list of PowerTrace
-        Generated traces.
-    source : str
-        ``measured`` or ``testbed``.
-    zoom_s : float
-        Seconds shown in the lower panel.
-
-    Returns
-    -------
-    matplotlib.figure.Figure
-        Two panels.
-    """
+    """Lay the generated band over the recorded line: the whole, and some seconds of it."""
     figure, panels = plt.subplots(2, 1, figsize=(8, 5.2))
     first = run.requests["arrival_s"].iloc[0]
     seconds = run.samples["time_s"] - first
@@ -68,24 +51,7 @@ def band_over_line(run: Run, draws: list[PowerTrace], source: str, zoom_s: float
 def distribution_and_acf(
     measured_w: np.ndarray, generated_w: list[np.ndarray], dt_s: float, source: str
 ) -> Figure:
-    """Distribution of power and autocorrelation, recorded beside generated.
-
-    Parameters
-    ----------
-    measured_w : numpy.ndarray
-        Recorded power, watts, shape (n,).
-    generated_w : list of numpy.ndarray
-        Generated power on the same bins, one array a draw.
-    dt_s : float
-        Step, seconds.
-    source : str
-        ``measured`` or ``testbed``.
-
-    Returns
-    -------
-    matplotlib.figure.Figure
-        Two panels.
-    """
+    """Distribution of power and autocorrelation, recorded beside generated."""
     figure, (left, right) = plt.subplots(1, 2, figsize=(8, 3.6))
     share = np.linspace(0, 1, 400)
     lags = min(acf_lags(dt_s), measured_w.size - 1)
@@ -106,22 +72,7 @@ def distribution_and_acf(
 
 
 def energy_errors(table: pd.DataFrame, paper_pct: np.ndarray, source: str) -> Figure:
-    """Energy errors by judged run and method, beside the paper's configurations.
-
-    Parameters
-    ----------
-    table : pandas.DataFrame
-        Columns ``judged``, ``method``, ``energy_error_pct``.
-    paper_pct : numpy.ndarray
-        Energy errors that the paper's repository reports, percent, one a configuration.
-    source : str
-        ``measured`` or ``testbed``.
-
-    Returns
-    -------
-    matplotlib.figure.Figure
-        A point a run and method on a logarithmic axis.
-    """
+    """Energy errors by judged run and method, beside the paper's configurations."""
     judged, methods = list(dict.fromkeys(table["judged"])), list(dict.fromkeys(table["method"]))
     figure, axes = plt.subplots(figsize=(8, 0.42 * len(judged) + 2.0))
     colors = [GENERATED, OTHER, "#CC79A7", "#E69F00", MEASURED]
@@ -153,17 +104,7 @@ def energy_errors(table: pd.DataFrame, paper_pct: np.ndarray, source: str) -> Fi
 
 
 def save_comparison(path: Path | str, recording: Run | pd.DataFrame, draws: list) -> None:
-    """Draw a recording and generated traces into a PNG file, whole or not at all.
-
-    Parameters
-    ----------
-    path : Path or str
-        Picture to be written.
-    recording : Run or pandas.DataFrame
-        A run, or its samples alone.
-    draws : list of PowerTrace
-        Generated traces.
-    """
+    """Draw a recording and generated traces into a PNG file, whole or not at all."""
     samples = recording.samples if isinstance(recording, Run) else recording
     mpl.use("Agg")
     use_style()

@@ -42,18 +42,7 @@ def _of_paper(axes: Axes, scene: Scene, numbers: dict[str, str]) -> None:
 
 
 def profile(scenes: list[Scene]) -> Figure:
-    """Power of the facility over the day, by minute and by quarter of an hour.
-
-    Parameters
-    ----------
-    scenes : list of Scene
-        Simulated sites.
-
-    Returns
-    -------
-    matplotlib.figure.Figure
-        One panel a site.
-    """
+    """Power of the facility over the day, by minute and by quarter of an hour."""
     figure, panels = _panels(scenes, 2.2, sharex=True)
     for axes, scene in zip(panels, scenes, strict=True):
         for step_s, colour, label in ((60.0, BAND, "1 min"), (900.0, GENERATED, "15 min")):
@@ -69,18 +58,7 @@ def profile(scenes: list[Scene]) -> Figure:
 
 
 def methods(scenes: list[Scene]) -> Figure:
-    """Power of the facility at 15 minutes by every method.
-
-    Parameters
-    ----------
-    scenes : list of Scene
-        Simulated sites.
-
-    Returns
-    -------
-    matplotlib.figure.Figure
-        One panel a site.
-    """
+    """Power of the facility at 15 minutes by every method."""
     figure, panels = _panels(scenes, 2.3, sharex=True)
     for axes, scene in zip(panels, scenes, strict=True):
         for name, power_w in scene.quarters_w.items():
@@ -96,18 +74,7 @@ def methods(scenes: list[Scene]) -> Figure:
 
 
 def durations(scenes: list[Scene]) -> Figure:
-    """Load duration curves at 15 minutes over the own mean, and the paper's percentiles.
-
-    Parameters
-    ----------
-    scenes : list of Scene
-        Simulated sites.
-
-    Returns
-    -------
-    matplotlib.figure.Figure
-        Curves of the sites, marks of the paper.
-    """
+    """Load duration curves at 15 minutes over the own mean, and the paper's percentiles."""
     figure, axes = plt.subplots(figsize=(8, 3.4))
     for scene, style in zip(scenes, ("-", "--", ":", "-."), strict=False):
         share, power_kw = chapter.durations(scene)[scene.method]
@@ -125,18 +92,7 @@ def durations(scenes: list[Scene]) -> Figure:
 
 
 def racks(scene: Scene) -> Figure:
-    """Power of each rack over the day.
-
-    Parameters
-    ----------
-    scene : Scene
-        A simulated site.
-
-    Returns
-    -------
-    matplotlib.figure.Figure
-        Racks upwards, hours to the right.
-    """
+    """Power of each rack over the day."""
     power_kw = chapter.racks_kw(scene)
     figure, axes = plt.subplots(figsize=(8, 3.6))
     extent = (0, scene.setup.hours, -0.5, len(power_kw) - 0.5)
@@ -152,18 +108,7 @@ def racks(scene: Scene) -> Figure:
 
 
 def flattening(scenes: list[Scene]) -> Figure:
-    """Coefficient of variation against servers, with both laws.
-
-    Parameters
-    ----------
-    scenes : list of Scene
-        Simulated sites.
-
-    Returns
-    -------
-    matplotlib.figure.Figure
-        One panel a site, and one of the paper's table.
-    """
+    """Coefficient of variation against servers, with both laws."""
     count = len(scenes) + 1
     rows = (count + 1) // 2
     figure, panels = plt.subplots(rows, 2, figsize=(8, 1.0 + 2.7 * rows), sharey=True)
@@ -201,18 +146,7 @@ def _curve(axes: Axes, table: pd.DataFrame, law: hierarchy.Parts, theory: str, c
 
 
 def resolutions(table: pd.DataFrame) -> Figure:
-    """Peak-to-average ratio against the length of the means.
-
-    Parameters
-    ----------
-    table : pandas.DataFrame
-        Result of `sitetrace.chapters.site.resolution_table`.
-
-    Returns
-    -------
-    matplotlib.figure.Figure
-        One line a source.
-    """
+    """Peak-to-average ratio against the length of the means."""
     figure, axes = plt.subplots(figsize=(8, 3.2))
     for (source, part), marker in zip(table.groupby("source", sort=False), MARKERS, strict=False):
         colour = PAPER if source.startswith("paper, run") else GENERATED

@@ -22,20 +22,7 @@ def _size(sites: int, height: float) -> tuple[float, float]:
 
 
 def peaks(table: pd.DataFrame, paper: str) -> Figure:
-    """Peak and mean at 15 minutes by method.
-
-    Parameters
-    ----------
-    table : pandas.DataFrame
-        Result of `sitetrace.chapters.sizing.summary`.
-    paper : str
-        Which of its sites is the paper's configuration; empty: none.
-
-    Returns
-    -------
-    matplotlib.figure.Figure
-        One panel a site, each over its own nameplate.
-    """
+    """Peak and mean at 15 minutes by method."""
     sites = list(dict.fromkeys(table.index.get_level_values("site")))
     figure, panels = plt.subplots(len(sites), 1, figsize=_size(len(sites), 2.0), squeeze=False)
     for axes, site in zip(panels[:, 0], sites, strict=True):
@@ -72,18 +59,7 @@ def _paper_marks(axes: plt.Axes) -> None:
 
 
 def ramps(table: pd.DataFrame) -> Figure:
-    """Greatest rises and falls against how long the means are.
-
-    Parameters
-    ----------
-    table : pandas.DataFrame
-        Result of `sitetrace.chapters.sizing.summary`.
-
-    Returns
-    -------
-    matplotlib.figure.Figure
-        One panel a site: rises above the line, falls below it.
-    """
+    """Greatest rises and falls against how long the means are."""
     sites = list(dict.fromkeys(table.index.get_level_values("site")))
     figure, panels = plt.subplots(
         len(sites), 1, figsize=_size(len(sites), 2.2), squeeze=False, sharex=True

@@ -31,18 +31,7 @@ def _histogram(axes: Axes, power_w: np.ndarray, mixture: Mixture, color: str) ->
 
 
 def histograms(panels: dict[str, tuple[np.ndarray, Mixture]]) -> Figure:
-    """Histograms of power with the densities of their states, two panels a row.
-
-    Parameters
-    ----------
-    panels : dict of str to tuple
-        By title: samples (W) and their mixture.
-
-    Returns
-    -------
-    matplotlib.figure.Figure
-        States as thin lines, their sum as a heavy one.
-    """
+    """Histograms of power with the densities of their states, two panels a row."""
     rows = -(-len(panels) // 2)
     columns = min(len(panels), 2)
     figure, grid = plt.subplots(rows, columns, figsize=(8, 2.6 * rows + 0.2), squeeze=False)
@@ -58,22 +47,7 @@ def histograms(panels: dict[str, tuple[np.ndarray, Mixture]]) -> Figure:
 
 
 def bic_curves(ours: pd.DataFrame, published: pd.DataFrame, source: str) -> Figure:
-    """BIC against the number of states, each curve from its least (0) to its greatest value (1).
-
-    Parameters
-    ----------
-    ours : pandas.DataFrame
-        ``n_states``, ``bic`` of the recording.
-    published : pandas.DataFrame
-        From `sitetrace.paper_states.published_bic`.
-    source : str
-        ``measured`` or ``testbed``.
-
-    Returns
-    -------
-    matplotlib.figure.Figure
-        The recording's curve and the paper's, with the place of each least value.
-    """
+    """BIC against the number of states, each curve from its least (0) to its greatest value (1)."""
     figure, axes = plt.subplots(figsize=(8, 3.6))
     for number, (_, part) in enumerate(published.groupby("config")):
         label = "the paper's configurations" if number == 0 else None
@@ -97,20 +71,7 @@ def _normalised(axes: Axes, table: pd.DataFrame, **line) -> None:  # noqa: ANN00
 def states_in_time(
     time_s: np.ndarray, power_w: np.ndarray, state: np.ndarray, active: np.ndarray
 ) -> Figure:
-    """Power on a ground coloured by state, the active requests below.
-
-    Parameters
-    ----------
-    time_s : numpy.ndarray
-        Seconds since the first request, shape (n,).
-    power_w, state, active : numpy.ndarray
-        Power (W), label (0 is idle) and active requests of each sample, shape (n,).
-
-    Returns
-    -------
-    matplotlib.figure.Figure
-        Two panels on one axis of time.
-    """
+    """Power on a ground coloured by state, the active requests below."""
     figure, (upper, lower) = plt.subplots(
         2, 1, figsize=(8, 4.4), sharex=True, height_ratios=(3, 1.3)
     )
@@ -134,20 +95,7 @@ def states_in_time(
 
 
 def dwell_times(table: pd.DataFrame, curve: pd.DataFrame) -> Figure:
-    """Mean stay by state, and how many stays last longer, beside laws without memory.
-
-    Parameters
-    ----------
-    table : pandas.DataFrame
-        From `sitetrace.stays.dwell`.
-    curve : pandas.DataFrame
-        From `sitetrace.stays.survival`.
-
-    Returns
-    -------
-    matplotlib.figure.Figure
-        Two panels.
-    """
+    """Mean stay by state, and how many stays last longer, beside laws without memory."""
     figure, (left, right) = plt.subplots(1, 2, figsize=(8, 3.4))
     left.plot(table["mean_w"], table["stay_s"], "o-", color=MEASURED, label="found")
     left.plot(
@@ -167,20 +115,7 @@ def dwell_times(table: pd.DataFrame, curve: pd.DataFrame) -> Figure:
 
 
 def given_active(share: pd.DataFrame, samples: pd.Series) -> Figure:
-    """Distribution of the state at each number of active requests, as a map.
-
-    Parameters
-    ----------
-    share : pandas.DataFrame
-        A row a state, a column a number of active requests.
-    samples : pandas.Series
-        Samples by number of active requests.
-
-    Returns
-    -------
-    matplotlib.figure.Figure
-        The map; below it how many samples each column rests on.
-    """
+    """Distribution of the state at each number of active requests, as a map."""
     figure, (upper, lower) = plt.subplots(2, 1, figsize=(8, 4.6), sharex=True, height_ratios=(3, 1))
     active = np.asarray(share.columns)
     edges = np.append(active - 0.5, active[-1] + 0.5)
@@ -197,18 +132,7 @@ def given_active(share: pd.DataFrame, samples: pd.Series) -> Figure:
 
 
 def published(table: pd.DataFrame) -> Figure:
-    """All published states on one axis of nameplate power, a row a configuration.
-
-    Parameters
-    ----------
-    table : pandas.DataFrame
-        From `sitetrace.paper_states.published_states`.
-
-    Returns
-    -------
-    matplotlib.figure.Figure
-        Mean as mark (area: weight), standard deviation as bar.
-    """
+    """All published states on one axis of nameplate power, a row a configuration."""
     order = table[["gpu", "config"]].drop_duplicates().sort_values(["gpu", "config"])
     place = {name: row for row, name in enumerate(order["config"])}
     figure, axes = plt.subplots(figsize=(8, 8.6))
@@ -237,24 +161,7 @@ def published(table: pd.DataFrame) -> Figure:
 
 
 def beside(power_w: np.ndarray, fitted: Mixture, known: Mixture, name: str, source: str) -> Figure:
-    """Densities of a recording's states and of those it is held against.
-
-    Parameters
-    ----------
-    power_w : numpy.ndarray
-        Samples above idle, watts.
-    fitted, known : Mixture
-        States above idle.
-    name : str
-        What the known states are.
-    source : str
-        ``measured`` or ``testbed``.
-
-    Returns
-    -------
-    matplotlib.figure.Figure
-        Density and distribution function.
-    """
+    """Densities of a recording's states and of those it is held against."""
     from scipy.stats import norm
 
     figure, (left, right) = plt.subplots(1, 2, figsize=(8, 3.8))
@@ -282,18 +189,7 @@ def beside(power_w: np.ndarray, fitted: Mixture, known: Mixture, name: str, sour
 
 
 def batch_limits(table: pd.DataFrame) -> Figure:
-    """Level and width of power against the batch limit, a line a model.
-
-    Parameters
-    ----------
-    table : pandas.DataFrame
-        From `sitetrace.mlenergy.by_batch_limit`.
-
-    Returns
-    -------
-    matplotlib.figure.Figure
-        Mean a GPU; range from 5% to 95% of the samples a GPU.
-    """
+    """Level and width of power against the batch limit, a line a model."""
     figure, panels = plt.subplots(1, 2, figsize=(8, 4.0))
     colours = (MEASURED, GENERATED, PAPER, OTHER, "#CC79A7")
     for number, (model, part) in enumerate(table.groupby("model", sort=False)):

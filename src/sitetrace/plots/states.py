@@ -14,22 +14,7 @@ from sitetrace.states import Mixture
 
 
 def states_over_histogram(power_w: np.ndarray, mixture: Mixture, source: str) -> Figure:
-    """Histogram of power with the densities of its states.
-
-    Parameters
-    ----------
-    power_w : numpy.ndarray
-        Samples above idle, watts.
-    mixture : Mixture
-        The states.
-    source : str
-        ``measured`` or ``testbed``.
-
-    Returns
-    -------
-    matplotlib.figure.Figure
-        States as lines, their sum as a heavy one.
-    """
+    """Histogram of power with the densities of its states."""
     from scipy.stats import norm
 
     figure, axes = plt.subplots()
@@ -49,20 +34,7 @@ def states_over_histogram(power_w: np.ndarray, mixture: Mixture, source: str) ->
 
 
 def state_count(free_runs: pd.DataFrame, bic: pd.DataFrame) -> Figure:
-    """Free-run KS and BIC against the number of states.
-
-    Parameters
-    ----------
-    free_runs : pandas.DataFrame
-        Columns ``n_states``, ``ks``.
-    bic : pandas.DataFrame
-        Columns ``n_states``, ``bic``.
-
-    Returns
-    -------
-    matplotlib.figure.Figure
-        Two panels.
-    """
+    """Free-run KS and BIC against the number of states."""
     figure, (left, right) = plt.subplots(1, 2, figsize=(8, 3.2))
     left.plot(free_runs["n_states"], free_runs["ks"], "o-", color=GENERATED)
     left.set_ylabel("KS of the free run")

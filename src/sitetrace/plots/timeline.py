@@ -17,20 +17,7 @@ PROMPT_TOKENS = 1500
 
 
 def counters(table: pd.DataFrame, source: str) -> Figure:
-    """Draw running requests and tokens a second, by the engine's counters and as simulated.
-
-    Parameters
-    ----------
-    table : pandas.DataFrame
-        Result of `sitetrace.counters.counters`.
-    source : str
-        ``measured`` or ``testbed``.
-
-    Returns
-    -------
-    matplotlib.figure.Figure
-        Two panels, one below the other.
-    """
+    """Draw running requests and tokens a second, by the engine's counters and as simulated."""
     figure, (upper, lower) = plt.subplots(2, 1, figsize=(8, 4.4), sharex=True)
     time_s = table["time_s"].to_numpy()
     seconds = np.arange(np.ceil(time_s[0]), time_s[-1])
@@ -52,20 +39,7 @@ def counters(table: pd.DataFrame, source: str) -> Figure:
 def meter_profiles(
     windows: dict[str, pd.DataFrame], clocks: dict[str, pd.DataFrame], truth_s: float | None
 ) -> Figure:
-    """Loss of the fit by the meter's window, and by the mean age of what it prints.
-
-    Parameters
-    ----------
-    windows, clocks : dict of str to pandas.DataFrame
-        Results of `sitetrace.meter_study.profile` by window, and by lag and renewal, by split.
-    truth_s : float or None
-        The true window, where it is known.
-
-    Returns
-    -------
-    matplotlib.figure.Figure
-        Two panels; a marker is one fit.
-    """
+    """Loss of the fit by the meter's window, and by the mean age of what it prints."""
     figure, (left, right) = plt.subplots(1, 2, figsize=(8, 3.6), sharey=True)
     for k, (name, table) in enumerate(windows.items()):
         style = {"color": SHADES[k], "marker": MARKERS[k], "ms": 5}
@@ -91,22 +65,7 @@ def meter_profiles(
 def microscopes(
     views: dict[str, pd.DataFrame], readings: dict[str, pd.DataFrame], source: str
 ) -> Figure:
-    """Power of some seconds, what a meter may print of it, and what it printed.
-
-    Parameters
-    ----------
-    views : dict of str to pandas.DataFrame
-        Results of `sitetrace.meter_study.microscope`, by title.
-    readings : dict of str to pandas.DataFrame
-        Results of `sitetrace.chapters.timeline.minute` of the same seconds.
-    source : str
-        ``measured`` or ``testbed``.
-
-    Returns
-    -------
-    matplotlib.figure.Figure
-        A row a recording.
-    """
+    """Power of some seconds, what a meter may print of it, and what it printed."""
     figure, rows = plt.subplots(len(views), 1, figsize=(8, 2.4 * len(views) + 0.6), squeeze=False)
     for axes, (name, view) in zip(rows[:, 0], views.items(), strict=True):
         axes.fill_between(
@@ -127,20 +86,7 @@ def microscopes(
 def surfaces(
     laws: dict[str, tuple[Surface, int, int]], truth: tuple[np.ndarray, np.ndarray] | None
 ) -> Figure:
-    """Watts a GPU by the batch, cold and warm, and by the prompt tokens of a step.
-
-    Parameters
-    ----------
-    laws : dict of str to tuple
-        Surface, GPUs, and greatest batch met while fitting, by split.
-    truth : tuple of numpy.ndarray or None
-        Batches and their true power of decoding, where it is known.
-
-    Returns
-    -------
-    matplotlib.figure.Figure
-        Two panels.
-    """
+    """Watts a GPU by the batch, cold and warm, and by the prompt tokens of a step."""
     figure, (left, right) = plt.subplots(1, 2, figsize=(8, 3.8), sharey=True)
     tokens = np.arange(0.0, PROMPT_TOKENS)
     for (name, (law, gpus, most)), color in zip(laws.items(), SHADES, strict=False):
@@ -165,20 +111,7 @@ def surfaces(
 
 
 def minutes(lines: dict[str, pd.DataFrame], source: str) -> Figure:
-    """Measured readings with the generated ones under them, a pair of rows a recording.
-
-    Parameters
-    ----------
-    lines : dict of str to pandas.DataFrame
-        Results of `sitetrace.chapters.timeline.minute`, by title.
-    source : str
-        ``measured`` or ``testbed``.
-
-    Returns
-    -------
-    matplotlib.figure.Figure
-        Readings as steps, at their own distance.
-    """
+    """Measured readings with the generated ones under them, a pair of rows a recording."""
     count = 2 * len(lines)
     figure, rows = plt.subplots(count, 1, figsize=(8, 1.7 * count + 0.5))
     for k, (name, table) in enumerate(lines.items()):
@@ -199,18 +132,7 @@ def minutes(lines: dict[str, pd.DataFrame], source: str) -> Figure:
 
 
 def parts(scored: pd.DataFrame) -> Figure:
-    """Draw three scores of the full model and of the same without each of its parts.
-
-    Parameters
-    ----------
-    scored : pandas.DataFrame
-        Results of `sitetrace.parts_off.score`, recording below recording.
-
-    Returns
-    -------
-    matplotlib.figure.Figure
-        A row a model, a marker a recording with its range over draws; the line is the full model.
-    """
+    """Draw three scores of the full model and of the same without each of its parts."""
     names, judged = (list(dict.fromkeys(scored[column])) for column in ("part", "judged"))
     figure, panels = plt.subplots(1, 3, figsize=(8, 0.36 * len(names) + 1.9), sharey=True)
     for axes, title in zip(panels, SHOWN, strict=True):
@@ -232,20 +154,7 @@ def parts(scored: pd.DataFrame) -> Figure:
 
 
 def memory(lines: dict[str, dict[str, np.ndarray]], dt_s: float) -> Figure:
-    """Autocorrelation of what the expected reading leaves over while the engine works.
-
-    Parameters
-    ----------
-    lines : dict of str to dict of str to numpy.ndarray
-        By recording: the autocorrelations of recorded readings and of drawn ones.
-    dt_s : float
-        Distance of readings, seconds.
-
-    Returns
-    -------
-    matplotlib.figure.Figure
-        A panel a recording.
-    """
+    """Autocorrelation of what the expected reading leaves over while the engine works."""
     figure, panels = plt.subplots(
         1, len(lines), figsize=(8, 3.2), sharey=True, sharex=True, squeeze=False
     )

@@ -30,20 +30,7 @@ def _name_1_2_5(axis: Axis) -> None:
 
 
 def rates(drawn: dict[str, dict[str, list[pd.DataFrame]]], thin: float) -> Figure:
-    """Draw requests a second by minute: recorded, thinned, and of the law fitted to gaps.
-
-    Parameters
-    ----------
-    drawn : dict
-        Results of `sitetrace.chapters.traffic.drawn_like` by recording.
-    thin : float
-        Share that thinning keeps; its rate is divided by it.
-
-    Returns
-    -------
-    matplotlib.figure.Figure
-        One panel a recording.
-    """
+    """Draw requests a second by minute: recorded, thinned, and of the law fitted to gaps."""
     figure, axes = plt.subplots(len(drawn), 1, figsize=(8, 2.3 * len(drawn) + 0.6), squeeze=False)
     for axis, (name, kinds) in zip(axes[:, 0], drawn.items(), strict=True):
         for kind in (RECORDED, THINNED, BY_GAPS):
@@ -69,20 +56,7 @@ def rates(drawn: dict[str, dict[str, list[pd.DataFrame]]], thin: float) -> Figur
 
 
 def bunching(drawn: dict[str, dict[str, list[pd.DataFrame]]], thin: float) -> Figure:
-    """Index of dispersion of counts against the length of the windows.
-
-    Parameters
-    ----------
-    drawn : dict
-        Results of `sitetrace.chapters.traffic.drawn_like` by recording.
-    thin : float
-        Share that thinning keeps.
-
-    Returns
-    -------
-    matplotlib.figure.Figure
-        One panel a recording; bands are the range over draws.
-    """
+    """Index of dispersion of counts against the length of the windows."""
     figure, axes = plt.subplots(1, len(drawn), figsize=(8, 4.0), sharey=True, squeeze=False)
     for axis, (name, kinds) in zip(axes[0], drawn.items(), strict=True):
         for kind, tables in kinds.items():
@@ -111,18 +85,7 @@ def bunching(drawn: dict[str, dict[str, list[pd.DataFrame]]], thin: float) -> Fi
 
 
 def token_lengths(drawn: dict[str, dict[str, list[pd.DataFrame]]]) -> Figure:
-    """Quantiles of prompt and answer lengths, recorded and of the fitted law.
-
-    Parameters
-    ----------
-    drawn : dict
-        Results of `sitetrace.chapters.traffic.drawn_like` by recording.
-
-    Returns
-    -------
-    matplotlib.figure.Figure
-        One column a recording; prompts above, answers below.
-    """
+    """Quantiles of prompt and answer lengths, recorded and of the fitted law."""
     figure, axes = plt.subplots(
         2, len(drawn), figsize=(8, 5.0), sharex=True, sharey="row", squeeze=False
     )
@@ -148,18 +111,7 @@ def token_lengths(drawn: dict[str, dict[str, list[pd.DataFrame]]]) -> Figure:
 
 
 def weeks(days: dict[str, pd.DataFrame]) -> Figure:
-    """Rate by ten minutes of many clients, recorded and drawn.
-
-    Parameters
-    ----------
-    days : dict of str to pandas.DataFrame
-        Results of `sitetrace.studies.many_clients.over_days`.
-
-    Returns
-    -------
-    matplotlib.figure.Figure
-        One panel a recording.
-    """
+    """Rate by ten minutes of many clients, recorded and drawn."""
     figure, axes = plt.subplots(len(days), 1, figsize=(8, 2.4 * len(days) + 0.6), squeeze=False)
     for axis, (name, table) in zip(axes[:, 0], days.items(), strict=True):
         at = table["time_s"] / DAY_S
@@ -178,18 +130,7 @@ def weeks(days: dict[str, pd.DataFrame]) -> Figure:
 
 
 def weeks_of_lengths(days: dict[str, pd.DataFrame]) -> Figure:
-    """Mean prompt and answer by six hours of many clients, recorded and drawn.
-
-    Parameters
-    ----------
-    days : dict of str to pandas.DataFrame
-        Results of `sitetrace.studies.many_clients.over_days`.
-
-    Returns
-    -------
-    matplotlib.figure.Figure
-        One panel a recording.
-    """
+    """Mean prompt and answer by six hours of many clients, recorded and drawn."""
     figure, axes = plt.subplots(len(days), 1, figsize=(8, 2.4 * len(days) + 0.6), squeeze=False)
     for axis, (name, table) in zip(axes[:, 0], days.items(), strict=True):
         parts = table.iloc[::36]
@@ -210,18 +151,7 @@ def weeks_of_lengths(days: dict[str, pd.DataFrame]) -> Figure:
 
 
 def slowed(tables: dict[str, pd.DataFrame]) -> Figure:
-    """Bunching of many clients as recorded, with each client slowed, and thinned.
-
-    Parameters
-    ----------
-    tables : dict of str to pandas.DataFrame
-        Results of `sitetrace.studies.many_clients.scaled_or_thinned`.
-
-    Returns
-    -------
-    matplotlib.figure.Figure
-        One panel a recording.
-    """
+    """Bunching of many clients as recorded, with each client slowed, and thinned."""
     figure, axes = plt.subplots(1, len(tables), figsize=(8, 3.6), sharey=True, squeeze=False)
     looks = ({"color": MEASURED}, {"color": GENERATED}, {"color": OTHER})
     for axis, (name, table) in zip(axes[0], tables.items(), strict=True):

@@ -16,20 +16,7 @@ SCORES = {"energy_error_pct": "energy error [%]", "ks": "KS", "nrmse": "NRMSE, 1
 
 
 def traffic(table: pd.DataFrame, names: pd.Series) -> Figure:
-    """Scores of each judged part.
-
-    Parameters
-    ----------
-    table : pandas.DataFrame
-        Result of `sitetrace.chapters.transfer.across_traffic`.
-    names : pandas.Series
-        How the rows are to be called.
-
-    Returns
-    -------
-    matplotlib.figure.Figure
-        One panel a score.
-    """
+    """Scores of each judged part."""
     figure, panels = plt.subplots(1, 3, figsize=(8, 1.4 + 0.28 * len(table)), sharey=True)
     for axes, (column, label) in zip(panels, SCORES.items(), strict=True):
         axes.barh(names, table[column], color=GENERATED)
@@ -41,18 +28,7 @@ def traffic(table: pd.DataFrame, names: pd.Series) -> Figure:
 
 
 def machines(table: pd.DataFrame) -> Figure:
-    """Energy error of each model on each server.
-
-    Parameters
-    ----------
-    table : pandas.DataFrame
-        Result of `sitetrace.chapters.transfer.across_machines`.
-
-    Returns
-    -------
-    matplotlib.figure.Figure
-        Rows: where the model was fitted; columns: where it was judged.
-    """
+    """Energy error of each model on each server."""
     order = list(dict.fromkeys(table["to"]))
     grid = table.pivot(index="from", columns="to", values="energy_error_signed_pct")
     grid = grid.loc[[name for name in [*order, "later model"] if name in grid.index], order]
@@ -83,18 +59,7 @@ def _stacked(name: str) -> str:
 
 
 def saturated(table: pd.DataFrame) -> Figure:
-    """Power a GPU against the batch limit, measured and continued from the lower half.
-
-    Parameters
-    ----------
-    table : pandas.DataFrame
-        Result of `sitetrace.chapters.transfer.saturated`.
-
-    Returns
-    -------
-    matplotlib.figure.Figure
-        One panel a model.
-    """
+    """Power a GPU against the batch limit, measured and continued from the lower half."""
     models = list(dict.fromkeys(table["model"]))
     rows = (len(models) + 1) // 2
     figure, panels = plt.subplots(rows, 2, figsize=(8, 2.3 * rows), sharey=True)
@@ -123,18 +88,7 @@ def saturated(table: pd.DataFrame) -> Figure:
 
 
 def boards(table: pd.DataFrame) -> Figure:
-    """Energy error with the fitted board's idle power and with the judged board's own.
-
-    Parameters
-    ----------
-    table : pandas.DataFrame
-        Result of `sitetrace.chapters.transfer.across_boards`.
-
-    Returns
-    -------
-    matplotlib.figure.Figure
-        Against the difference of idle power.
-    """
+    """Energy error with the fitted board's idle power and with the judged board's own."""
     figure, axes = plt.subplots(figsize=(8, 3.2))
     for column, label, color, marker in (
         ("kept", "idle power of the fitted board", PAPER, "s"),

@@ -14,18 +14,7 @@ COLORS = (GENERATED, OTHER, PAPER, MEASURED)
 
 
 def matrices(levels: list[tuple[str, np.ndarray]]) -> Figure:
-    """Transition frequencies by level of activity.
-
-    Parameters
-    ----------
-    levels : list of tuple
-        Result of `sitetrace.chapters.transitions.levels`.
-
-    Returns
-    -------
-    matplotlib.figure.Figure
-        A map a level; state 0 is idle; white: never seen.
-    """
+    """Transition frequencies by level of activity."""
     figure, panels = plt.subplots(
         1, len(levels), figsize=(8, 3.4), sharey=True, squeeze=False, layout="constrained"
     )
@@ -42,18 +31,7 @@ def matrices(levels: list[tuple[str, np.ndarray]]) -> Figure:
 
 
 def reliability(curves: dict[str, tuple[np.ndarray, np.ndarray]]) -> Figure:
-    """Draw observed against predicted shares of bins whose state stays.
-
-    Parameters
-    ----------
-    curves : dict of str to tuple
-        Result of `sitetrace.chapters.transitions.calibration`.
-
-    Returns
-    -------
-    matplotlib.figure.Figure
-        A line a candidate; on the diagonal what is predicted happens.
-    """
+    """Draw observed against predicted shares of bins whose state stays."""
     figure, axes = plt.subplots(figsize=(6, 4))
     axes.plot([0, 1], [0, 1], color="#888888", lw=0.8, ls=":")
     for k, (name, (predicted, observed)) in enumerate(curves.items()):
@@ -65,18 +43,7 @@ def reliability(curves: dict[str, tuple[np.ndarray, np.ndarray]]) -> Figure:
 
 
 def likelihood(scored: pd.DataFrame) -> Figure:
-    """Held-out log-likelihood of each candidate with its interval.
-
-    Parameters
-    ----------
-    scored : pandas.DataFrame
-        Result of `sitetrace.chapters.transitions.likelihoods`.
-
-    Returns
-    -------
-    matplotlib.figure.Figure
-        A row a candidate.
-    """
+    """Held-out log-likelihood of each candidate with its interval."""
     figure, axes = plt.subplots(figsize=(8, 3.0))
     place = np.arange(len(scored))
     spread = [scored["nats"] - scored["low"], scored["high"] - scored["nats"]]
@@ -88,18 +55,7 @@ def likelihood(scored: pd.DataFrame) -> Figure:
 
 
 def training(history: dict) -> Figure:
-    """Loss of the net by epoch.
-
-    Parameters
-    ----------
-    history : dict
-        Result of `sitetrace.chapters.transitions.net_history`.
-
-    Returns
-    -------
-    matplotlib.figure.Figure
-        Training and validation loss, and the epoch that is kept.
-    """
+    """Loss of the net by epoch."""
     figure, axes = plt.subplots(figsize=(8, 3.2))
     epoch = np.arange(1, len(history["train_nats"]) + 1)
     axes.plot(epoch, history["train_nats"], color=GENERATED, label="training seconds")
@@ -112,20 +68,7 @@ def training(history: dict) -> Figure:
 
 
 def learning(curve: pd.DataFrame, published: np.ndarray) -> Figure:
-    """Held-out loss of the net against the seconds that it was fitted on.
-
-    Parameters
-    ----------
-    curve : pandas.DataFrame
-        Result of `sitetrace.chapters.transitions.learning_curve`.
-    published : numpy.ndarray
-        Best validation losses of the paper's configurations, nats.
-
-    Returns
-    -------
-    matplotlib.figure.Figure
-        Held-out and training loss, the null, and the paper's losses at the right edge.
-    """
+    """Held-out loss of the net against the seconds that it was fitted on."""
     figure, axes = plt.subplots(figsize=(8, 3.6))
     seconds = curve["seconds"]
     axes.fill_between(seconds, curve["held_out_low"], curve["held_out_high"], color=BAND)
@@ -145,18 +88,7 @@ def learning(curve: pd.DataFrame, published: np.ndarray) -> Figure:
 
 
 def features(study: pd.DataFrame) -> Figure:
-    """Information that sets of features hold about the state.
-
-    Parameters
-    ----------
-    study : pandas.DataFrame
-        Result of `sitetrace.chapters.transitions.sufficiency`.
-
-    Returns
-    -------
-    matplotlib.figure.Figure
-        The paper's and ours after one epoch, and ours trained.
-    """
+    """Information that sets of features hold about the state."""
     figure, axes = plt.subplots(figsize=(8, 3.2))
     place = np.arange(len(study))
     axes.axhline(0, color=MEASURED, lw=0.8)

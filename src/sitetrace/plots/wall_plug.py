@@ -16,20 +16,7 @@ NODES = (MEASURED, GENERATED, OTHER)
 
 
 def trace(table: pd.DataFrame, spans: dict[str, tuple[float, float]]) -> Figure:
-    """One recording with its phases.
-
-    Parameters
-    ----------
-    table : pandas.DataFrame
-        From `sitetrace.wallplug.read_wall_plug`.
-    spans : dict
-        From `sitetrace.wallplug.phases`.
-
-    Returns
-    -------
-    matplotlib.figure.Figure
-        Power over time, and the begin of the load enlarged; phases shaded, lost samples marked.
-    """
+    """One recording with its phases."""
     figure, panels = plt.subplots(2, 1, figsize=(8, 5.0))
     for axes in panels:
         for name, colour in PHASES.items():
@@ -46,22 +33,7 @@ def trace(table: pd.DataFrame, spans: dict[str, tuple[float, float]]) -> Figure:
 
 
 def other_power(found: pd.DataFrame, fits: dict[str, dict], constant_w: float) -> Figure:
-    """Power besides the GPUs against the GPUs' watts, with what the bounds leave open.
-
-    Parameters
-    ----------
-    found : pandas.DataFrame
-        From `sitetrace.chapters.wall_plug.conversion`.
-    fits : dict
-        From `sitetrace.non_gpu.fit_each`.
-    constant_w : float
-        The paper's constant.
-
-    Returns
-    -------
-    matplotlib.figure.Figure
-        A panel a node: levels with their bars, fitted line and band; the constant dotted.
-    """
+    """Power besides the GPUs against the GPUs' watts, with what the bounds leave open."""
     figure, panels = plt.subplots(
         len(fits), 1, figsize=(8, 1.3 + 1.7 * len(fits)), sharex=True, sharey=True, squeeze=False
     )
@@ -87,18 +59,7 @@ def other_power(found: pd.DataFrame, fits: dict[str, dict], constant_w: float) -
 
 
 def power_factor(curve: pd.DataFrame) -> Figure:
-    """Power factor against wall power.
-
-    Parameters
-    ----------
-    curve : pandas.DataFrame
-        From `sitetrace.chapters.wall_plug.factor_by_load`.
-
-    Returns
-    -------
-    matplotlib.figure.Figure
-        A line a node.
-    """
+    """Power factor against wall power."""
     figure, axes = plt.subplots(figsize=(8, 3.2))
     for (node, part), colour, mark in zip(curve.groupby("node"), NODES, MARKERS, strict=False):
         label = node.replace("_", " ")
@@ -112,18 +73,7 @@ def power_factor(curve: pd.DataFrame) -> Figure:
 
 
 def one_second_steps(table: pd.DataFrame) -> Figure:
-    """Greatest one-second steps of each load.
-
-    Parameters
-    ----------
-    table : pandas.DataFrame
-        From `sitetrace.wallplug.overview`.
-
-    Returns
-    -------
-    matplotlib.figure.Figure
-        Bars up and down while settled, marks for the whole recording; shares of the median.
-    """
+    """Greatest one-second steps of each load."""
     worst = table.groupby(["node", "model", "scenario"], as_index=False).max(numeric_only=True)
     figure, axes = plt.subplots(figsize=(8, 1.6 + 0.36 * len(worst)))
     rows = np.arange(len(worst))
@@ -141,18 +91,7 @@ def one_second_steps(table: pd.DataFrame) -> Figure:
 
 
 def repeats(spread: pd.DataFrame) -> Figure:
-    """Spread between repeats of each load.
-
-    Parameters
-    ----------
-    spread : pandas.DataFrame
-        From `sitetrace.wallplug.repeats`.
-
-    Returns
-    -------
-    matplotlib.figure.Figure
-        Settled, ready and idle power, in percent.
-    """
+    """Spread between repeats of each load."""
     figure, axes = plt.subplots(figsize=(8, 1.6 + 0.36 * len(spread)))
     marks = {"median": ("o", GENERATED, "settled"), "ready": ("s", PAPER, "ready")}
     marks |= {"idle": ("^", OTHER, "idle")}

@@ -35,11 +35,5 @@ FINDINGS = (
 
 
 def found() -> list[dict]:
-    """Compute every finding.
-
-    Returns
-    -------
-    list of dict
-        Records of all functions of `FINDINGS`, in their order.
-    """
+    """Compute every finding."""
     return [row for finding in FINDINGS for row in finding()]

@@ -16,14 +16,7 @@ def _settings(*names: str) -> list[str]:
 
 
 def nameplates() -> list[dict]:
-    """Put the nameplates of the studies beside each other.
-
-    Returns
-    -------
-    list of dict
-        Server, site and rack by the facility's nameplate; the site with eight A100 a server, as
-        its configuration has; the synthetic site; the rack of the oversubscription study.
-    """
+    """Put the nameplates of the studies beside each other."""
     gpus, gpu_w, other, servers, pue, in_rack, chip = _settings(
         "facility_tdp_gpus",
         "facility_tdp_gpu",
@@ -63,13 +56,7 @@ def nameplates() -> list[dict]:
 
 
 def server_means() -> list[dict]:
-    """Find the mean GPU power behind the facility's mean baseline, and whose it is.
-
-    Returns
-    -------
-    list of dict
-        By run: the mean, and how far it lies above the nearest published mean of either kind.
-    """
+    """Find the mean GPU power behind the facility's mean baseline, and whose it is."""
     means = published_means()
     rows = []
     for run in "AB":
@@ -90,16 +77,7 @@ def server_means() -> list[dict]:
 
 
 def server_peaks() -> list[dict]:
-    """Find the greatest power of a server's GPUs behind the diversity factor.
-
-    The generator clips at the training maximum plus 5% of the training range. A peak at the clip
-    is set by that limit, and with it the diversity factor.
-
-    Returns
-    -------
-    list of dict
-        By run: the peak, and its distance from the nearest configuration's clip.
-    """
+    """Find the greatest power of a server's GPUs behind the diversity factor."""
     known = read_paper_table("configurations").set_index("config")
     clip_w = known["power_max_w"] + 0.05 * (known["power_max_w"] - known["power_min_w"])
     rows = []
@@ -123,18 +101,7 @@ def _capacity(rack_kw: float) -> int:
 
 
 def oversubscription() -> list[dict]:
-    """Count racks below the row's limit again, with the PUE for all methods or for none.
-
-    The mean's rack is the site's mean, which includes the PUE, over the number of racks; the
-    racks of the other methods leave it out. A generated rack is taken at its share of the 95th
-    percentile of the peak, so the count on equal terms is near, not exact.
-
-    Returns
-    -------
-    list of dict
-        The published counts that follow; then each method with PUE, the mean without it, and the
-        nameplates of the facility's racks.
-    """
+    """Count racks below the row's limit again, with the PUE for all methods or for none."""
     pue = float(claim("settings:pue:value")["value"])
     racks = float(claim("settings:racks_available:value")["value"])
     mean_kw = float(claim("facility_constants:B/mean:power_kw")["value"]) / racks
@@ -172,13 +139,7 @@ def oversubscription() -> list[dict]:
 
 
 def splitwise_revised() -> list[dict]:
-    """Measure how the look-up table baseline changed between two runs of the facility.
-
-    Returns
-    -------
-    list of dict
-        Change of each quantity of the sizing table and of the racks; both beside the paper's own.
-    """
+    """Measure how the look-up table baseline changed between two runs of the facility."""
 
     def above_pct(now: float, before: float) -> float:
         return 100 * (now / before - 1)

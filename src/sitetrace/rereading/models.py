@@ -13,13 +13,7 @@ LONG_PROMPT, SHORT_PROMPT = 1020, 100
 
 
 def states_by_bic() -> list[dict]:
-    """Count where BIC is least among the published numbers of states.
-
-    Returns
-    -------
-    list of dict
-        One record a candidate: configurations whose BIC is least there.
-    """
+    """Count where BIC is least among the published numbers of states."""
     bic = read_paper_table("run_summary").filter(regex="^bic_k")
     least = bic.idxmin(axis=1).value_counts()
     return [
@@ -29,16 +23,7 @@ def states_by_bic() -> list[dict]:
 
 
 def published_means() -> pd.DataFrame:
-    """Mean power of each configuration, as its mixture and as its normalisation have it.
-
-    After every step of the fit the mean of a mixture is the mean of the samples that it was
-    fitted on. The two columns would agree if both stood for the same samples.
-
-    Returns
-    -------
-    pandas.DataFrame
-        Indexed by configuration: ``mixture_w``, ``normalisation_w``, ``main`` (one of the 25).
-    """
+    """Mean power of each configuration, as its mixture and as its normalisation have it."""
     mixtures = read_paper_table("mixtures")
     mean_w = (mixtures["mean_w"] * mixtures["weight"]).groupby(mixtures["config"]).sum()
     known = read_paper_table("configurations").set_index("config")
@@ -49,13 +34,7 @@ def published_means() -> pd.DataFrame:
 
 
 def mixture_means() -> list[dict]:
-    """Compare the means of the published mixtures with the published training means.
-
-    Returns
-    -------
-    list of dict
-        Least, median and greatest excess of the 25 main configurations; greatest of the others.
-    """
+    """Compare the means of the published mixtures with the published training means."""
     means = published_means()
     excess_pct = 100 * (means["mixture_w"] / means["normalisation_w"] - 1)
     main, older = excess_pct[means["main"]], excess_pct[~means["main"]]
@@ -69,13 +48,7 @@ def mixture_means() -> list[dict]:
 
 
 def feature_study() -> list[dict]:
-    """Read the signs of the feature-sufficiency study.
-
-    Returns
-    -------
-    list of dict
-        Sets worse than knowing nothing but label frequencies; what a ratio above one means then.
-    """
+    """Read the signs of the feature-sufficiency study."""
     table = read_paper_table("feature_sufficiency").set_index("features")
     others = table.drop(index="F6")
     name = "feature_sufficiency"
@@ -89,16 +62,7 @@ def feature_study() -> list[dict]:
 
 
 def information_criterion() -> list[dict]:
-    """Check the estimates behind the criterion that two features inform as well as six.
-
-    Six features include the two, and more features never inform less. An estimate for six below
-    that for two is thus one of the estimator, and no ratio can be formed with zero.
-
-    Returns
-    -------
-    list of dict
-        By configuration: six less two features, and what the second feature adds to the first.
-    """
+    """Check the estimates behind the criterion that two features inform as well as six."""
     table = read_paper_table("conditional_information")
 
     def cells(config: str, *features: str) -> list[str]:
@@ -117,13 +81,7 @@ def information_criterion() -> list[dict]:
 
 
 def surrogate_counts() -> list[dict]:
-    """Compare the surrogate's active requests with the measured ones.
-
-    Returns
-    -------
-    list of dict
-        Overestimates, and the ratio of the means by configuration.
-    """
+    """Compare the surrogate's active requests with the measured ones."""
     table = read_paper_table("surrogate_validity").dropna().set_index("config")
     rows = [
         derived(
@@ -149,16 +107,7 @@ def surrogate_counts() -> list[dict]:
 
 
 def surrogate_prefill() -> list[dict]:
-    """Compare the two surrogates' prefill: constant token rate against log-normal.
-
-    The constant rate is a median over requests of tokens over time to first token. Where that
-    time is mostly overhead, the rate is low, and a long prompt takes far too long with it.
-
-    Returns
-    -------
-    list of dict
-        Prefill at the constant rate over the log-normal's median, for a short and a long prompt.
-    """
+    """Compare the two surrogates' prefill: constant token rate against log-normal."""
     table = read_paper_table("serving_surrogate").dropna()
     rows = []
     for tokens in (SHORT_PROMPT, LONG_PROMPT):

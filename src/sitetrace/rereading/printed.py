@@ -10,26 +10,7 @@ from sitetrace.records import record
 
 
 def counted(name: str, value: float, unit: str, tables: str, answers: str | None = None) -> dict:
-    """Record a number that was counted or computed without rounding to be reckoned with.
-
-    Parameters
-    ----------
-    name : str
-        What the number is.
-    value : float
-        The number.
-    unit : str
-        Its unit.
-    tables : str
-        Tables of ``data/paper`` that it comes from.
-    answers : str, optional
-        Claim that it answers.
-
-    Returns
-    -------
-    dict
-        The record.
-    """
+    """Record a number that was counted or computed without rounding to be reckoned with."""
     return record(name, float(value), unit, data="paper", dataset=tables, claim=answers)
 
 
@@ -40,26 +21,7 @@ def derived(
     unit: str = "",
     answers: str | None = None,
 ) -> dict:
-    """Record what a formula gives on printed numbers, with the interval that rounding leaves.
-
-    Parameters
-    ----------
-    name : str
-        What the number is.
-    function : callable
-        Formula, monotone in each input within its rounding.
-    inputs : list of str
-        Claims whose values it takes, in order.
-    unit : str
-        Unit of the result, when it answers no claim.
-    answers : str, optional
-        Claim that the result answers; its own rounding widens the interval.
-
-    Returns
-    -------
-    dict
-        The record.
-    """
+    """Record what a formula gives on printed numbers, with the interval that rounding leaves."""
     cells = claims().loc[inputs]
     value, slack = cells["value"].to_numpy(), cells["rounding"].to_numpy()
     ends = [function(*corner) for corner in product(*zip(value - slack, value + slack))]

@@ -12,13 +12,7 @@ TABLES = "node_baselines + configurations + mixtures + settings"
 
 
 def below_limit() -> list[dict]:
-    """Count the configurations whose energy error is below the abstract's limit.
-
-    Returns
-    -------
-    list of dict
-        By both forms of aggregation.
-    """
+    """Count the configurations whose energy error is below the abstract's limit."""
     table = read_paper_table("fidelity_by_configuration")
     limit_pct = claim("headline:energy_error_limit:value")["value"]
     unit, name = "configurations", "fidelity_by_configuration"
@@ -35,13 +29,7 @@ def below_limit() -> list[dict]:
 
 
 def ar1_effect() -> list[dict]:
-    """Compare the scores with AR(1) within states to those of independent draws.
-
-    Returns
-    -------
-    list of dict
-        Configurations that AR(1) makes worse, by score, and the greatest difference.
-    """
+    """Compare the scores with AR(1) within states to those of independent draws."""
     drawn = read_paper_table("fidelity_by_configuration").set_index("config")
     ar1 = read_paper_table("fidelity_ar1").set_index("config").loc[drawn.index]
     fall = drawn["acf_r2_median"] - ar1["acf_r2"]
@@ -61,13 +49,7 @@ def ar1_effect() -> list[dict]:
 
 
 def march_files() -> list[dict]:
-    """Compare the two fidelity files of March, model by model and score by score.
-
-    Returns
-    -------
-    list of dict
-        Cells that agree within rounding, then each difference.
-    """
+    """Compare the two fidelity files of March, model by model and score by score."""
     units = {"ks": "", "acf_r2": "", "nrmse": "", "energy_signed_pct": "%"}
     rows = [
         derived(
@@ -91,13 +73,7 @@ def march_files() -> list[dict]:
 
 
 def pruning() -> list[dict]:
-    """Undo the removal of the worst run in the decomposition.
-
-    Returns
-    -------
-    list of dict
-        How often scores improve by it, and by strategy the median change of the energy error.
-    """
+    """Undo the removal of the worst run in the decomposition."""
     table = read_paper_table("decomposition")
     gain = table["delta_energy_pct_noprune"] - table["delta_energy_pct"]
     lower = table["acf_r2"] < table["acf_r2_noprune"]
@@ -122,17 +98,7 @@ def pruning() -> list[dict]:
 
 
 def node_nameplate() -> list[dict]:
-    """Find which nameplate the energy errors of the node baselines imply.
-
-    If the mean baseline errs upwards by m, the judged runs draw its power over (1 + m); a
-    nameplate that errs by e is then (1 + e) of that. Which training mean it used is open, so both
-    published ones are tried.
-
-    Returns
-    -------
-    list of dict
-        Implied nameplate by training mean, and its distance from the candidates.
-    """
+    """Find which nameplate the energy errors of the node baselines imply."""
     means = published_means().loc["llama-3-70b_A100_tp4"]
     eight_chips_w = 8 * claim("settings:chip_tdp_a100:value")["value"]
     older_w = claim("settings:tdp_8_a100:value")["value"]
@@ -154,13 +120,7 @@ def node_nameplate() -> list[dict]:
 
 
 def generation_modes() -> list[dict]:
-    """See how mixture-of-experts models were generated in March and in the archive.
-
-    Returns
-    -------
-    list of dict
-        Configurations drawn independently, and energy errors of the mixture-of-experts models.
-    """
+    """See how mixture-of-experts models were generated in March and in the archive."""
     table = read_paper_table("fidelity_by_configuration")
     experts = table["config"].str.startswith("gpt-oss")
     independent = table["generation_mode"] == "iid"

@@ -14,29 +14,12 @@ RUN_CONFIG = "llama-3-70b_A100_tp8"  # of run B
 
 
 def ratio(first: float, second: float) -> float:
-    """Divide.
-
-    Parameters
-    ----------
-    first, second : float
-        Two printed numbers.
-
-    Returns
-    -------
-    float
-        The first over the second.
-    """
+    """Divide."""
     return first / second
 
 
 def power_ratios() -> list[dict]:
-    """Form peak to average and load factor again from peaks and means.
-
-    Returns
-    -------
-    list of dict
-        Each ratio of the facility's, the resolutions' and the synthetic site's tables.
-    """
+    """Form peak to average and load factor again from peaks and means."""
     rows = []
     for name in claims().query("table == 'facility' and column == 'par'")["row"]:
         peak, mean = (f"facility:{name}:{column}" for column in ("peak_kw", "mean_kw"))
@@ -59,13 +42,7 @@ def power_ratios() -> list[dict]:
 
 
 def sizing_values() -> list[dict]:
-    """Derive the sizing table from the facility's, at 15 minutes.
-
-    Returns
-    -------
-    list of dict
-        Peak, mean, ratios, ramp and transformer by method.
-    """
+    """Derive the sizing table from the facility's, at 15 minutes."""
     per_hour = claim("settings:ramps_per_hour:value")["value"]
     rows = []
     for method, source in (("ours", "ours"), ("splitwise_b", "splitwise")):
@@ -101,16 +78,7 @@ def sizing_values() -> list[dict]:
 
 
 def interconnection_values() -> list[dict]:
-    """Derive the interconnection summary from one run of the facility.
-
-    Its peak is called a percentile "across seeds". If one run's percentile across its bins is the
-    same number, no spread between seeds is in it.
-
-    Returns
-    -------
-    list of dict
-        Each quantity that the facility's table has too, and the energy of a year.
-    """
+    """Derive the interconnection summary from one run of the facility."""
     cell = "facility:A/ours/900:"
     hours = "settings:hours_per_year:value"
     formulas = {
@@ -128,14 +96,7 @@ def interconnection_values() -> list[dict]:
 
 
 def hierarchy_levels() -> list[dict]:
-    """Check the hierarchy within itself and against the facility.
-
-    Returns
-    -------
-    list of dict
-        CoV of each level; the site's mean and ratios by the facility's table; the mean of a
-        server's GPUs beside the mean that its model was trained on.
-    """
+    """Check the hierarchy within itself and against the facility."""
     rows = [
         derived(f"CoV, {level}", ratio, [f"hierarchy:{level}:{c}" for c in ("sd_kw", "mean_kw")],
                 answers=f"hierarchy:{level}:cov")
@@ -169,13 +130,7 @@ def hierarchy_levels() -> list[dict]:
 
 
 def cov_refit() -> list[dict]:
-    """Refit how the coefficient of variation falls with the number of servers.
-
-    Returns
-    -------
-    list of dict
-        Intercept and slope; R² of the coefficient itself and of its logarithm, which is fitted.
-    """
+    """Refit how the coefficient of variation falls with the number of servers."""
     from sklearn.metrics import r2_score
 
     servers = np.log(read_paper_table("cov_by_servers")["servers"].to_numpy())
@@ -197,16 +152,7 @@ def cov_refit() -> list[dict]:
 
 
 def cov_theory() -> list[dict]:
-    """Compare the fall of the coefficient of variation with that of independent servers.
-
-    Independent servers would have CoV₁/√N, a slope of -1/2. Servers that share a rhythm do not:
-    the curve flattens, and no one slope describes it.
-
-    Returns
-    -------
-    list of dict
-        The theory by the table; then the slope between neighbouring sizes.
-    """
+    """Compare the fall of the coefficient of variation with that of independent servers."""
     servers = read_paper_table("cov_by_servers")["servers"].to_numpy()
     cells = [f"cov_by_servers:{n}:cov" for n in servers]
     rows = [

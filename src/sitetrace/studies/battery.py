@@ -33,32 +33,7 @@ def _deepest_j(power_w, limit_w, rate_w, dt_s, efficiency):
 def needed_kwh(
     power_w: np.ndarray, dt_s: float, limit_w: float, rate_w: float, efficiency: float = EFFICIENCY
 ) -> float:
-    """Least battery that keeps a row below its limit, day after day like this one.
-
-    Parameters
-    ----------
-    power_w : numpy.ndarray
-        Power of the row, watts, shape (n,).
-    dt_s : float
-        Step, seconds.
-    limit_w : float
-        Limit of the row, watts.
-    rate_w : float
-        Greatest power of the battery, in and out, watts.
-    efficiency : float
-        Energy given back per energy taken in; lost while charging.
-
-    Returns
-    -------
-    float
-        Usable kWh; 0 if the row keeps its limit, infinite if `rate_w` is too small or the battery
-        is not full again at the time of day at which it was.
-
-    Raises
-    ------
-    InputError
-        If the efficiency is not above 0 and at most 1, or the rate is negative.
-    """
+    """Least battery that keeps a row below its limit, day after day like this one."""
     _check(rate_w, efficiency)
     power_w = np.ascontiguousarray(power_w, dtype=np.float64)
     return _deepest_j(power_w, limit_w, rate_w, dt_s, efficiency) / J_PER_KWH
@@ -98,34 +73,7 @@ def with_battery(
     rate_w: float,
     efficiency: float = EFFICIENCY,
 ) -> pd.DataFrame:
-    """Run a battery that discharges above the limit and recharges below it as fast as it may.
-
-    Parameters
-    ----------
-    power_w : numpy.ndarray
-        Power of the row, watts, shape (n,).
-    dt_s : float
-        Step, seconds.
-    limit_w : float
-        Limit of the row, watts.
-    store_kwh : float
-        Usable energy, kWh; full at first.
-    rate_w : float
-        Greatest power of the battery, in and out, watts.
-    efficiency : float
-        Energy given back per energy taken in; lost while charging.
-
-    Returns
-    -------
-    pandas.DataFrame
-        One row a step: ``time_s`` (begin), ``power_w``, ``grid_w`` (what the row draws from the
-        grid), ``stored_kwh`` (at the end of the step).
-
-    Raises
-    ------
-    InputError
-        If the efficiency is not above 0 and at most 1, or the rate is negative.
-    """
+    """Run a battery that discharges above the limit and recharges below it as fast as it may."""
     _check(rate_w, efficiency)
     power_w = np.ascontiguousarray(power_w, dtype=np.float64)
     store_j = store_kwh * J_PER_KWH
@@ -136,29 +84,7 @@ def with_battery(
 
 
 def capped(power_w: np.ndarray, dt_s: float, limit_w: float) -> dict[str, float]:
-    """Shave a row's power at its limit, and say what is cut off.
-
-    The trace is cut from outside: what the servers would do under a cap, and what their users would
-    wait, is not simulated here. Two ends are given: all that is cut is lost, or all of it is done
-    later, as soon as the limit allows.
-
-    Parameters
-    ----------
-    power_w : numpy.ndarray
-        Power of the row, watts, shape (n,).
-    dt_s : float
-        Step, seconds.
-    limit_w : float
-        Limit of the row, watts.
-
-    Returns
-    -------
-    dict
-        ``share_pct`` of the time above the limit, ``greatest_kw`` above it, ``longest_s`` above it
-        on end, ``cut_kwh`` in all and ``cut_pct`` of the energy; ``backlog_kwh``: the greatest
-        energy owed if it is done later (infinite if never made up within a day that repeats), and
-        ``wait_s``, the time that takes at the limit.
-    """
+    """Shave a row's power at its limit, and say what is cut off."""
     power_w = np.asarray(power_w, dtype=np.float64)
     over_w = np.maximum(power_w - limit_w, 0.0)
     above = over_w > 0.0
@@ -184,29 +110,7 @@ def day_needs(
     orders: np.ndarray,
     efficiency: float = EFFICIENCY,
 ) -> pd.DataFrame:
-    """Least battery for random subsets of one day's racks, by its power.
-
-    Parameters
-    ----------
-    racks_w : numpy.ndarray
-        Rack traces of the day, watts, shape (racks, n).
-    dt_s : float
-        Their step, seconds.
-    limit_w : float
-        Limit of the row, watts.
-    rates_w : list of float
-        Powers of the battery, watts.
-    orders : numpy.ndarray
-        From `sitetrace.studies.oversubscription.random_orders`.
-    efficiency : float
-        Energy given back per energy taken in.
-
-    Returns
-    -------
-    pandas.DataFrame
-        One row an order, number of racks and power: ``draw``, ``racks``, ``rate_w``,
-        ``needed_kwh`` as in `needed_kwh`.
-    """
+    """Least battery for random subsets of one day's racks, by its power."""
     rows = []
     for draw, order in enumerate(orders):
         total_w = np.zeros(racks_w.shape[1])
@@ -222,22 +126,7 @@ def day_needs(
 
 
 def racks_held(needs: pd.DataFrame, stores_kwh: list[float], share: float = 0.95) -> pd.DataFrame:
-    """Count racks that a battery carries over the day.
-
-    Parameters
-    ----------
-    needs : pandas.DataFrame
-        Rows of `day_needs`, of one day or several.
-    stores_kwh : list of float
-        Usable energies.
-    share : float
-        Of subsets and days that must stay below the limit.
-
-    Returns
-    -------
-    pandas.DataFrame
-        One row a power and energy: ``rate_w``, ``store_kwh``, ``racks``.
-    """
+    """Count racks that a battery carries over the day."""
     rows = []
     for store_kwh in stores_kwh:
         held = (needs["needed_kwh"] <= store_kwh).groupby([needs["rate_w"], needs["racks"]]).mean()

@@ -41,27 +41,7 @@ COLLAPSE_PU = 0.7
 
 @dataclass(frozen=True)
 class Feeder:
-    """A source, an overhead line, another load at its end, and the site's transformer there.
-
-    Parameters
-    ----------
-    transformer_kva : float
-        Rating of the site's transformer.
-    other_kw : float
-        Constant load of others at the end of the line.
-    source_kv, source_pu : float
-        Line-to-line voltage of the source and what the utility holds it at.
-    short_circuit_mva : float
-        Of the source, three-phase, X/R of 4.
-    line_km, r_ohm_km, x_ohm_km, ampacity_a : float
-        The line: length, positive-sequence impedance, current that it carries.
-    low_kv : float
-        Line-to-line voltage at the site.
-    loss_pct, x_pct : float
-        Transformer: load loss and reactance, percent of its rating.
-    power_factor, other_power_factor : float
-        Lagging, constant.
-    """
+    """A source, an overhead line, another load at its end, and the site's transformer there."""
 
     transformer_kva: float
     other_kw: float
@@ -79,13 +59,7 @@ class Feeder:
     other_power_factor: float = 0.95
 
     def commands(self) -> list[str]:
-        """Write the feeder as commands of OpenDSS, without the site's load.
-
-        Returns
-        -------
-        list of str
-            One command each.
-        """
+        """Write the feeder as commands of OpenDSS, without the site's load."""
         line = (
             f"r1={self.r_ohm_km} x1={self.x_ohm_km} r0={3 * self.r_ohm_km} x0={3 * self.x_ohm_km}"
         )
@@ -107,23 +81,7 @@ class Feeder:
 
 
 def standard_kva(needed_kva: float) -> float:
-    """Choose the smallest usual transformer that carries a load.
-
-    Parameters
-    ----------
-    needed_kva : float
-        Apparent power.
-
-    Returns
-    -------
-    float
-        Rating in kVA.
-
-    Raises
-    ------
-    InputError
-        If none of `STANDARD_KVA` is large enough.
-    """
+    """Choose the smallest usual transformer that carries a load."""
     for size in STANDARD_KVA:
         if needed_kva <= size:
             return float(size)
@@ -131,23 +89,7 @@ def standard_kva(needed_kva: float) -> float:
 
 
 def feeder_for(nameplate_w: float, power_factor: float = 0.98) -> Feeder:
-    """Make the feeder that a utility would plan for a nameplate: as much again for others.
-
-    The defaults of `Feeder` are for a transformer of 2 MVA. For another size the source is so much
-    stronger or weaker and the line so much thicker or thinner: in per unit it stays the same.
-
-    Parameters
-    ----------
-    nameplate_w : float
-        Greatest power that the site could draw.
-    power_factor : float
-        Of the site.
-
-    Returns
-    -------
-    Feeder
-        With the smallest usual transformer that carries the nameplate.
-    """
+    """Make the feeder that a utility would plan for a nameplate: as much again for others."""
     size = standard_kva(nameplate_w / 1e3 / power_factor)
     scale = size / USUAL_KVA
     return Feeder(
@@ -162,48 +104,12 @@ def feeder_for(nameplate_w: float, power_factor: float = 0.98) -> Feeder:
 
 
 def constant(part: Intervals, power_w: float) -> Intervals:
-    """Replace a trace by one number at all times.
-
-    Parameters
-    ----------
-    part : Intervals
-        The trace.
-    power_w : float
-        Watts.
-
-    Returns
-    -------
-    Intervals
-        Of the same times.
-    """
+    """Replace a trace by one number at all times."""
     return replace(part, power_w=np.full(len(part.power_w), float(power_w)))
 
 
 def solve(part: Intervals, feeder: Feeder) -> pd.DataFrame:
-    """Solve the power flow of each interval in OpenDSS's daily mode.
-
-    OpenDSS counts a step before it solves and takes the shape's value for the hour it then has:
-    value i stands at the end of its interval. Results are given with the beginning, as ours are.
-
-    Parameters
-    ----------
-    part : Intervals
-        Power of the site.
-    feeder : Feeder
-        What it is connected to.
-
-    Returns
-    -------
-    pandas.DataFrame
-        One row an interval, by its beginning: ``site_kw``, ``voltage_pu`` (lowest phase at the
-        site), ``end_pu`` (at the line's end), ``transformer_kva``, ``line_a``, ``losses_kw`` (line
-        and transformer).
-
-    Raises
-    ------
-    InputError
-        If the power flow has no solution: the site is too large for the feeder.
-    """
+    """Solve the power flow of each interval in OpenDSS's daily mode."""
     from opendssdirect import dss as library
 
     dss = library.NewContext()
@@ -254,24 +160,7 @@ def _flow(dss, element: str) -> tuple[float, float]:  # noqa: ANN001
 def summary(
     solved: dict[str, pd.DataFrame], feeder: Feeder, hours: dict[str, float]
 ) -> pd.DataFrame:
-    """Put side by side what a utility would conclude from each description of the site.
-
-    Parameters
-    ----------
-    solved : dict
-        Results of `solve` by name.
-    feeder : Feeder
-        The feeder of all of them.
-    hours : dict
-        Length of an interval of each, hours.
-
-    Returns
-    -------
-    pandas.DataFrame
-        One row each: ``described_by``, ``peak_kw``, ``energy_mwh``, ``lowest_pu``, ``swing_pu``
-        (highest less lowest voltage at the site), ``transformer_pct`` and ``line_pct`` (greatest
-        loading), ``losses_kwh``, ``size_kva`` (the smallest usual transformer that would do).
-    """
+    """Put side by side what a utility would conclude from each description of the site."""
     rows = []
     for name, table in solved.items():
         rows.append(

@@ -21,58 +21,23 @@ COLUMNS = ("mean_kw", "sd_kw", "cov", "par_1s", "par_15min")
 
 @dataclass(frozen=True)
 class Moments:
-    """First and second moments of the servers' power: all that sums of servers need.
-
-    Parameters
-    ----------
-    mean_w : numpy.ndarray
-        Mean power of each server, shape (servers,).
-    covariance_w2 : numpy.ndarray
-        Their covariance over time, shape (servers, servers).
-    """
+    """First and second moments of the servers' power: all that sums of servers need."""
 
     mean_w: np.ndarray
     covariance_w2: np.ndarray
 
     def of(self, servers: np.ndarray) -> Moments:
-        """Restrict to some servers.
-
-        Parameters
-        ----------
-        servers : numpy.ndarray
-            Their numbers.
-
-        Returns
-        -------
-        Moments
-            Of these alone.
-        """
+        """Restrict to some servers."""
         return Moments(self.mean_w[servers], self.covariance_w2[np.ix_(servers, servers)])
 
     def cov_of_sum(self) -> float:
-        """Coefficient of variation of the sum of all servers.
-
-        Returns
-        -------
-        float
-            As of the summed series, to rounding.
-        """
+        """Coefficient of variation of the sum of all servers."""
         return float(np.sqrt(self.covariance_w2.sum()) / self.mean_w.sum())
 
 
 @dataclass(frozen=True)
 class Parts:
-    """Variance of a server's power, by what becomes of it when servers are summed.
-
-    Parameters
-    ----------
-    mean_w : float
-        Mean power of a server.
-    independent_w2 : float
-        Variance of its own, which averages out.
-    shared_w2 : float
-        Variance that all servers have at the same time, such as the day's rhythm: it stays.
-    """
+    """Variance of a server's power, by what becomes of it when servers are summed."""
 
     mean_w: float
     independent_w2: float
@@ -84,38 +49,13 @@ class Parts:
         return float(np.sqrt(max(self.shared_w2, 0.0)) / self.mean_w)
 
     def cov_of(self, servers: np.ndarray | int) -> np.ndarray:
-        """Coefficient of variation of a sum of servers.
-
-        Parameters
-        ----------
-        servers : numpy.ndarray or int
-            Number of servers N.
-
-        Returns
-        -------
-        numpy.ndarray
-            ``sqrt(independent / N + shared) / mean``: the variance of the sum is
-            ``N independent + N^2 shared``, its mean ``N mean``.
-        """
+        """Coefficient of variation of a sum of servers."""
         variance = self.independent_w2 / np.asarray(servers, dtype=float) + self.shared_w2
         return np.sqrt(np.maximum(variance, 0.0)) / self.mean_w
 
 
 def moments(site: xr.Dataset, non_gpu_w: float = 0.0) -> Moments:
-    """Moments of the servers' power, read piece by piece.
-
-    Parameters
-    ----------
-    site : xarray.Dataset
-        Result of `sitetrace.simulate_site` that keeps servers.
-    non_gpu_w : float
-        Constant power besides the GPUs that is to be left out of each server.
-
-    Returns
-    -------
-    Moments
-        At the step of `site`.
-    """
+    """Moments of the servers' power, read piece by piece."""
     total, products, count, origin = 0.0, 0.0, 0, None
     for block in blocks(site, "server"):
         # about the first block's mean: squares of whole watts would lose digits
@@ -129,21 +69,7 @@ def moments(site: xr.Dataset, non_gpu_w: float = 0.0) -> Moments:
 
 
 def separate(servers: Moments) -> Parts:
-    """Separate the shared from the independent variance of servers alike.
-
-    The mean covariance of two servers is what they share; what a server's variance has beyond it
-    is its own.
-
-    Parameters
-    ----------
-    servers : Moments
-        Of two servers or more.
-
-    Returns
-    -------
-    Parts
-        Of the mean server.
-    """
+    """Separate the shared from the independent variance of servers alike."""
     n, own = len(servers.mean_w), float(np.trace(servers.covariance_w2))
     shared = (float(servers.covariance_w2.sum()) - own) / (n * (n - 1))
     return Parts(float(servers.mean_w.mean()), own / n - shared, shared)
@@ -152,25 +78,7 @@ def separate(servers: Moments) -> Parts:
 def cov_by_servers(
     servers: Moments, sizes: list[int], subsets: int, rng: np.random.Generator
 ) -> pd.DataFrame:
-    """Coefficient of variation of sums of randomly chosen servers.
-
-    Parameters
-    ----------
-    servers : Moments
-        Of all servers.
-    sizes : list of int
-        Numbers of servers to be summed; those above the number of servers are left out.
-    subsets : int
-        Random subsets of each size, without replacement.
-    rng : numpy.random.Generator
-        Source of randomness.
-
-    Returns
-    -------
-    pandas.DataFrame
-        ``servers``, ``cov`` (mean), ``cov_p5``, ``cov_p95``; ``theory``, the mean coefficient of a
-        single server over the root of the number.
-    """
+    """Coefficient of variation of sums of randomly chosen servers."""
     n_all = len(servers.mean_w)
     single = float(np.mean(np.sqrt(np.diag(servers.covariance_w2)) / servers.mean_w))
     rows = []
@@ -185,18 +93,7 @@ def cov_by_servers(
 
 
 def power_law(table: pd.DataFrame) -> dict[str, float]:
-    """Fit one slope to a fall that has none: ln CoV against ln servers, as the paper does.
-
-    Parameters
-    ----------
-    table : pandas.DataFrame
-        ``servers`` and ``cov``, two rows or more.
-
-    Returns
-    -------
-    dict
-        ``intercept``, ``slope``, and ``r2`` of the coefficient itself.
-    """
+    """Fit one slope to a fall that has none: ln CoV against ln servers, as the paper does."""
     from scipy.stats import linregress
     from sklearn.metrics import r2_score
 
@@ -208,18 +105,7 @@ def power_law(table: pd.DataFrame) -> dict[str, float]:
 
 
 def law_through_ends(table: pd.DataFrame) -> Parts:
-    """Separate shared from independent variance by the two ends of a printed curve.
-
-    Parameters
-    ----------
-    table : pandas.DataFrame
-        ``servers``, ascending, and ``cov``.
-
-    Returns
-    -------
-    Parts
-        Relative: of servers with a mean of 1. What lies between the ends then tests the law.
-    """
+    """Separate shared from independent variance by the two ends of a printed curve."""
     few, many = table["servers"].iloc[[0, -1]]
     first, last = table["cov"].iloc[[0, -1]] ** 2
     independent = (first - last) / (1 / few - 1 / many)
@@ -227,21 +113,7 @@ def law_through_ends(table: pd.DataFrame) -> Parts:
 
 
 def by_unit(site: xr.Dataset, non_gpu_w: float = 0.0) -> pd.DataFrame:
-    """Mean, spread and peak-to-average ratio of every unit that was kept.
-
-    Parameters
-    ----------
-    site : xarray.Dataset
-        Result of `sitetrace.simulate_site`, kept at 1 s or a divisor of it.
-    non_gpu_w : float
-        Constant power besides the GPUs: left out of servers, as the paper does, not of the rest.
-
-    Returns
-    -------
-    pandas.DataFrame
-        Indexed by ``level`` and number; `COLUMNS`: ``mean_kw``, ``sd_kw``, ``cov`` and ``par_1s``
-        of means over 1 s, ``par_15min``.
-    """
+    """Mean, spread and peak-to-average ratio of every unit that was kept."""
     kept = [level for level in LEVELS if (site["level"] == level).any()]
     tables = [_of_level(site, level, non_gpu_w if level == "server" else 0.0) for level in kept]
     return pd.concat(tables, keys=kept, names=["level", "unit"])[list(COLUMNS)]
@@ -266,18 +138,7 @@ def _of_level(site: xr.Dataset, level: str, without_w: float) -> pd.DataFrame:
 
 
 def levels(units: pd.DataFrame) -> pd.DataFrame:
-    """Median unit of each level, from server to site.
-
-    Parameters
-    ----------
-    units : pandas.DataFrame
-        Result of `by_unit`.
-
-    Returns
-    -------
-    pandas.DataFrame
-        One row a level: ``level``, ``units`` (how many), and the columns of `by_unit`.
-    """
+    """Median unit of each level, from server to site."""
     grouped = units.groupby("level", sort=False)
     table = grouped.median()
     table.insert(0, "units", grouped.size())
@@ -285,22 +146,7 @@ def levels(units: pd.DataFrame) -> pd.DataFrame:
 
 
 def par_by_resolution(power_w: np.ndarray, dt_s: float, steps_s: list[float]) -> pd.DataFrame:
-    """Peak and peak-to-average ratio of means over ever longer steps.
-
-    Parameters
-    ----------
-    power_w : numpy.ndarray
-        Mean power of each step, watts, shape (n,).
-    dt_s : float
-        Step, seconds.
-    steps_s : list of float
-        Steps, seconds: whole multiples of `dt_s`.
-
-    Returns
-    -------
-    pandas.DataFrame
-        ``step_s``, ``peak_kw``, ``par``.
-    """
+    """Peak and peak-to-average ratio of means over ever longer steps."""
     means = {step_s: resample(power_w, dt_s, step_s) for step_s in steps_s}
     rows = [
         {"step_s": step_s, "peak_kw": peak_w(series) / 1e3, "par": par(series)}

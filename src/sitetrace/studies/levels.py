@@ -16,18 +16,7 @@ BLOCK_VALUES = 4_000_000
 
 
 def step_of(site: xr.Dataset) -> float:
-    """Find the step of a site's power.
-
-    Parameters
-    ----------
-    site : xarray.Dataset
-        Result of `sitetrace.simulate_site`, with at least two bins.
-
-    Returns
-    -------
-    float
-        Seconds.
-    """
+    """Find the step of a site's power."""
     first, second = site["time"].values[:2]
     return float((second - first) / np.timedelta64(1, "ms")) / 1000.0
 
@@ -41,51 +30,13 @@ def _units_of(site: xr.Dataset, level: str) -> np.ndarray:
 
 
 def power_at(site: xr.Dataset, level: str) -> np.ndarray:
-    """Read the power of all units of a level.
-
-    Parameters
-    ----------
-    site : xarray.Dataset
-        Result of `sitetrace.simulate_site`.
-    level : str
-        ``facility``, ``site``, ``gpu``, ``row``, ``rack`` or ``server``.
-
-    Returns
-    -------
-    numpy.ndarray
-        Watts, shape (time, units); of a level that has one unit shape (time,).
-
-    Raises
-    ------
-    InputError
-        If that level was not kept.
-    """
+    """Read the power of all units of a level."""
     power_w = site["power_w"].isel(unit=_units_of(site, level)).values
     return power_w[:, 0] if level in ("facility", "site", "gpu") else power_w
 
 
 def blocks(site: xr.Dataset, level: str, whole_s: float = 0.0) -> Iterator[np.ndarray]:
-    """Read the power of a level piece by piece, for sites that do not fit into memory.
-
-    Parameters
-    ----------
-    site : xarray.Dataset
-        Result of `sitetrace.simulate_site`.
-    level : str
-        As `power_at`.
-    whole_s : float
-        Seconds of which each piece, but perhaps the last, is a whole number; 0: of any length.
-
-    Yields
-    ------
-    numpy.ndarray
-        Watts, successive bins of shape (some time, units).
-
-    Raises
-    ------
-    InputError
-        If that level was not kept.
-    """
+    """Read the power of a level piece by piece, for sites that do not fit into memory."""
     units = _units_of(site, level)
     power = site["power_w"].isel(unit=units)
     least = max(round(whole_s / step_of(site)), 1)
@@ -95,18 +46,5 @@ def blocks(site: xr.Dataset, level: str, whole_s: float = 0.0) -> Iterator[np.nd
 
 
 def peaks_of(site: xr.Dataset, level: str) -> np.ndarray:
-    """Find the peak of each unit of a level.
-
-    Parameters
-    ----------
-    site : xarray.Dataset
-        Result of `sitetrace.simulate_site`.
-    level : str
-        As `power_at`.
-
-    Returns
-    -------
-    numpy.ndarray
-        Watts at the step of `site`, shape (units,).
-    """
+    """Find the peak of each unit of a level."""
     return np.max([block.max(axis=0) for block in blocks(site, level)], axis=0)

@@ -27,55 +27,21 @@ CLOSE = 0.05
 
 
 class ClientRecording(NamedTuple):
-    """Rates and lengths of many clients.
-
-    Parameters
-    ----------
-    name : str
-        Of the recording.
-    rates, lengths : Path
-        Files in ServeGen's form.
-    """
+    """Rates and lengths of many clients."""
 
     name: str
     rates: Path
     lengths: Path
 
     def stream(self, rate_per_s: float | None, offset_h: float = 0.0) -> Clients:
-        """Open its stream at a mean rate.
-
-        Parameters
-        ----------
-        rate_per_s : float or None
-            Requests a second; None: as recorded.
-        offset_h : float
-            Hours into the recording at second 0.
-
-        Returns
-        -------
-        sitetrace.clients.Clients
-            The stream.
-        """
+        """Open its stream at a mean rate."""
         names = {"file": self.rates, "lengths": self.lengths, "offset_h": offset_h}
         traffic = SimpleNamespace(pattern="clients", rate_per_server=rate_per_s, **names)
         return open_stream(traffic, 1, Path(), start_hour=0.0)
 
 
 def client_recordings(dataset: str, folder: Path | str) -> list[ClientRecording]:
-    """Find recordings of many clients, or make one of a known law.
-
-    Parameters
-    ----------
-    dataset : {"measured", "testbed"}
-        ServeGen's recordings; or three clients over a day.
-    folder : Path or str
-        Where the testbed's files are written.
-
-    Returns
-    -------
-    list of ClientRecording
-        By name.
-    """
+    """Find recordings of many clients, or make one of a known law."""
     names = ["m-small", "deepseek-r1"] if dataset == "measured" else ["three clients"]
     folder = dataset_path("servegen") if dataset == "measured" else Path(folder)
     made = [
@@ -107,19 +73,7 @@ def _write_known_clients(recording: ClientRecording) -> None:
 
 
 def fitted_laws(recording: ClientRecording) -> pd.DataFrame:
-    """Count the requests whose fitted law reproduces their rate and variation.
-
-    Parameters
-    ----------
-    recording : ClientRecording
-        Clients.
-
-    Returns
-    -------
-    pandas.DataFrame
-        One row a law: rows, share of requests, and of them the shares whose law's rate and
-        coefficient of variation are within 5% of the recorded ones.
-    """
+    """Count the requests whose fitted law reproduces their rate and variation."""
     rates = read_rates(recording.rates)
     close = (law_moments(rates) / rates[["rate_rps", "cv"]] - 1).abs() < CLOSE
     weight, rows = rates["rate_rps"], []
@@ -139,18 +93,7 @@ def fitted_laws(recording: ClientRecording) -> pd.DataFrame:
 
 
 def without_lengths(recording: ClientRecording) -> tuple[int, float]:
-    """Count the clients without token lengths, and their share of the requests.
-
-    Parameters
-    ----------
-    recording : ClientRecording
-        Clients.
-
-    Returns
-    -------
-    tuple of int and float
-        Clients, and the share.
-    """
+    """Count the clients without token lengths, and their share of the requests."""
     rates = read_rates(recording.rates)
     bare = ~rates["client"].isin(read_lengths(recording.lengths)["client"])
     share = rates.loc[bare, "rate_rps"].sum() / rates["rate_rps"].sum()
@@ -158,26 +101,7 @@ def without_lengths(recording: ClientRecording) -> tuple[int, float]:
 
 
 def over_days(recording: ClientRecording, rate_per_s: float, days: int, seed: int) -> pd.DataFrame:
-    """Draw days of a stream of clients and lay them beside what was recorded.
-
-    Parameters
-    ----------
-    recording : ClientRecording
-        Clients.
-    rate_per_s : float
-        Mean rate that all of them are scaled to.
-    days : int
-        Days to be drawn.
-    seed : int
-        Seed of the stream.
-
-    Returns
-    -------
-    pandas.DataFrame
-        One row a window of 600 s: ``time_s``, ``recorded`` and ``generated`` (requests a second,
-        the recorded ones scaled, NaN where the recording has none), and of each 6 h the mean
-        ``input_recorded``, ``input_generated``, ``output_recorded``, ``output_generated`` tokens.
-    """
+    """Draw days of a stream of clients and lay them beside what was recorded."""
     stream, carry = recording.stream(rate_per_s), None
     seeds = np.random.SeedSequence(seed)
     per_part = int(LENGTH_WINDOW_S / WINDOW_S)
@@ -218,27 +142,7 @@ def _recorded_windows(
 def scaled_or_thinned(
     recording: ClientRecording, rate_per_s: float, hour: float, scales_s: tuple, seed: int
 ) -> pd.DataFrame:
-    """Bring an hour of all clients to a small rate in two ways.
-
-    Parameters
-    ----------
-    recording : ClientRecording
-        Clients.
-    rate_per_s : float
-        Mean rate of the recording that is wanted.
-    hour : float
-        Hour of the recording.
-    scales_s : tuple of float
-        Windows of counts, seconds.
-    seed : int
-        Seed of the streams.
-
-    Returns
-    -------
-    pandas.DataFrame
-        Index of dispersion (index ``scale_s``): as recorded, each client slowed, and
-        requests kept at random.
-    """
+    """Bring an hour of all clients to a small rate in two ways."""
     full = recording.stream(None, hour)
     seeds = np.random.SeedSequence(seed)
     all_s = full.chunk(0, 0.0, HOUR_S, seeds, None)[0].arrival_s

@@ -20,21 +20,7 @@ SWING, DWELL_S = 0.3, 60.0
 
 @dataclass(frozen=True)
 class Row:
-    """A row of equal servers that share one stream of requests, and its meter and controller.
-
-    Parameters
-    ----------
-    model : TimelineModel
-        Of each server.
-    servers : int
-        How many.
-    rate_per_server : float
-        Mean requests a second and server; the pool's rate switches about it, 30% up and down.
-    tick_s : float
-        Step of router, meter and controller, seconds: a multiple of the model's step.
-    window_s, delay_s : float
-        What the controller sees: mean power over a window, so many seconds late.
-    """
+    """A row of equal servers that share one stream of requests, and its meter and controller."""
 
     model: TimelineModel
     servers: int
@@ -44,20 +30,7 @@ class Row:
     delay_s: float = 1.0
 
     def stream(self, seconds: float, rng: np.random.Generator) -> Stream:
-        """Draw requests, the servers they go to, and the noise of power.
-
-        Parameters
-        ----------
-        seconds : float
-            Length.
-        rng : numpy.random.Generator
-            Source of randomness.
-
-        Returns
-        -------
-        Stream
-            The same for every arm of a comparison.
-        """
+        """Draw requests, the servers they go to, and the noise of power."""
         mean = self.rate_per_server * self.servers
         rates = (mean * (1 - SWING), mean * (1 + SWING))
         requests = workload.switching(rates, DWELL_S, seconds, rng)
@@ -68,17 +41,7 @@ class Row:
 
 @dataclass(frozen=True)
 class Stream:
-    """What is the same for every arm of a comparison.
-
-    Parameters
-    ----------
-    requests : pandas.DataFrame
-        Requests of the row in order of arrival.
-    chance : numpy.ndarray
-        A number from 0 to 1 for each, which chooses its server.
-    normals : numpy.ndarray
-        Standard normal numbers of the noise, shape (servers, bins).
-    """
+    """What is the same for every arm of a comparison."""
 
     requests: pd.DataFrame
     chance: np.ndarray
@@ -87,21 +50,7 @@ class Stream:
 
 @dataclass(frozen=True)
 class Lever:
-    """A knob with places from 0 (nothing shed) to 1, and how late it acts.
-
-    Parameters
-    ----------
-    name : str
-        ``admission``, ``parking``, ``batch limit`` or ``clock``.
-    dials : numpy.ndarray
-        What each place means, as in `sitetrace.lockstep.run_row`.
-    laws : tuple of numpy.ndarray
-        Times by clock, limits, watts by clock, as there.
-    latency_s : float
-        From the command to its effect on the servers, seconds.
-    rule : ClockRule or None
-        The assumed rule, where the clock is the lever.
-    """
+    """A knob with places from 0 (nothing shed) to 1, and how late it acts."""
 
     name: str
     dials: np.ndarray
@@ -117,19 +66,7 @@ class Lever:
 
 @dataclass(frozen=True)
 class Outcome:
-    """What a run gave.
-
-    Parameters
-    ----------
-    tick_s : float
-        Seconds of a tick.
-    power_w, states : numpy.ndarray
-        Row power by tick, and states as in `sitetrace.lockstep.run_row`.
-    requests : pandas.DataFrame
-        The stream's.
-    times_s : numpy.ndarray
-        First token and end of each request, seconds, NaN if not reached, shape (n, 2).
-    """
+    """What a run gave."""
 
     tick_s: float
     power_w: np.ndarray
@@ -160,26 +97,7 @@ def levers(
     row: Row, usual: Outcome, clock_latency_s: float, latency_s: float = 1.0,
     rules: tuple[ClockRule, ...] = RULES,
 ) -> list[Lever]:  # fmt: skip
-    """Make the levers of a row, scaled to what it usually does.
-
-    Parameters
-    ----------
-    row : Row
-        The row.
-    usual : Outcome
-        A run without control: limits begin at the greatest number in service and in a batch.
-    clock_latency_s, latency_s : float
-        How late a clock, and any other command, acts.
-    rules : tuple of ClockRule
-        One lever of the clock for each.
-
-    Returns
-    -------
-    list of Lever
-        ``admission``: most requests in service in the row, the others wait at the router;
-        ``parking``: new requests go to the first servers only; ``batch limit``: most running
-        sequences of each server; ``clock``: share of the full clock, down to a half.
-    """
+    """Make the levers of a row, scaled to what it usually does."""
     share = np.linspace(0, 1, PLACES)
     free = np.array([ALL, row.servers, ALL, 0]) * np.ones((PLACES, 1), dtype=np.int64)
 
@@ -209,30 +127,7 @@ def run(
     gain: float = 0.0,
     cut: bool = False,
 ) -> Outcome:
-    """Run a row over a stream.
-
-    Parameters
-    ----------
-    row : Row
-        The row.
-    stream : Stream
-        Requests and noise.
-    lever : Lever or None
-        What is moved; None: no control.
-    plan : numpy.ndarray or None
-        Set-point in watts (NaN: none) and watts to be shed by plan, by tick, shape (ticks, 2).
-    curve : tuple of numpy.ndarray or None
-        Watts shed at rest (ascending) and places of the lever, see `at_rest`.
-    gain : float
-        Share of the seen error that the integral corrects in a tick; 0: the plan alone.
-    cut : bool
-        Whether commands are lost on their way.
-
-    Returns
-    -------
-    Outcome
-        Of the whole stream.
-    """
+    """Run a row over a stream."""
     model, dt_s = row.model, float(row.model.dt)
     per_tick = int(round(row.tick_s / dt_s))
     ticks = stream.normals.shape[1] // per_tick
@@ -275,26 +170,7 @@ def _laws(
 
 
 def held(row: Row, stream: Stream, lever: Lever, place: float, from_s: float = 0.0) -> Outcome:
-    """Run a row with its lever at one place from a time on.
-
-    Parameters
-    ----------
-    row : Row
-        The row.
-    stream : Stream
-        Requests and noise.
-    lever : Lever
-        What is moved.
-    place : float
-        0 to 1.
-    from_s : float
-        When the command is given, seconds.
-
-    Returns
-    -------
-    Outcome
-        Of the whole stream.
-    """
+    """Run a row with its lever at one place from a time on."""
     ticks = int(stream.normals.shape[1] * float(row.model.dt) / row.tick_s)
     plan = np.full((ticks, 2), np.nan)
     plan[int(from_s / row.tick_s) :] = 0.0
@@ -304,26 +180,7 @@ def held(row: Row, stream: Stream, lever: Lever, place: float, from_s: float = 0
 def at_rest(
     row: Row, streams: list[Stream], lever: Lever, places: np.ndarray, warm_s: float = 120.0
 ) -> tuple[np.ndarray, np.ndarray]:
-    """Measure the static curve of a lever, as the controller knows it.
-
-    Parameters
-    ----------
-    row : Row
-        The row.
-    streams : list of Stream
-        Not those that the controller is judged on.
-    lever : Lever
-        The lever.
-    places : numpy.ndarray
-        Places above 0, ascending.
-    warm_s : float
-        Begin of each run that is left out, seconds.
-
-    Returns
-    -------
-    shed_w, places : numpy.ndarray
-        From (0, 0) on; where a place sheds less than one before it, the earlier counts.
-    """
+    """Measure the static curve of a lever, as the controller knows it."""
     cut = int(warm_s / row.tick_s)
     usual = np.mean([run(row, each).power_w[cut:].mean() for each in streams])
     shed_w = [
@@ -336,21 +193,7 @@ def at_rest(
 
 
 def gain_of(row: Row, lever: Lever) -> float:
-    """Choose how much of an error the integral corrects in a tick: less, the later all is.
-
-    Parameters
-    ----------
-    row : Row
-        Its meter.
-    lever : Lever
-        Its latency.
-
-    Returns
-    -------
-    float
-        0.3 over all delays and 5 s of the servers' own, times the tick; above 1.5 over the delays
-        such a loop would oscillate.
-    """
+    """Choose how much of an error the integral corrects in a tick: less, the later all is."""
     late_s = row.window_s / 2 + row.delay_s + lever.latency_s + 5.0
     return 0.3 * row.tick_s / late_s
 
@@ -358,20 +201,5 @@ def gain_of(row: Row, lever: Lever) -> float:
 def plan_of(
     setpoint_w: np.ndarray, base_w: float, curve: tuple[np.ndarray, np.ndarray]
 ) -> np.ndarray:
-    """Lay a set-point out for the controller.
-
-    Parameters
-    ----------
-    setpoint_w : numpy.ndarray
-        Watts, NaN where none is, shape (ticks,).
-    base_w : float
-        Usual mean power of the row.
-    curve : tuple of numpy.ndarray
-        From `at_rest`: no more is planned than can be shed.
-
-    Returns
-    -------
-    numpy.ndarray
-        Set-point and planned watts, shape (ticks, 2).
-    """
+    """Lay a set-point out for the controller."""
     return np.column_stack([setpoint_w, np.clip(base_w - setpoint_w, 0.0, curve[0][-1])])

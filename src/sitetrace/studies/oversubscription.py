@@ -22,25 +22,7 @@ RESAMPLES = 999
 
 
 def rack_powers(site: xr.Dataset) -> tuple[np.ndarray, float]:
-    """Take the racks of a site.
-
-    Parameters
-    ----------
-    site : xarray.Dataset
-        From `sitetrace.simulate_site`, with racks kept.
-
-    Returns
-    -------
-    racks_w : numpy.ndarray
-        IT power of each rack, watts, shape (racks, n).
-    dt_s : float
-        Step, seconds.
-
-    Raises
-    ------
-    InputError
-        If no rack is kept.
-    """
+    """Take the racks of a site."""
     found = np.flatnonzero(site["level"].to_numpy() == "rack")
     if not len(found):
         raise InputError("the site keeps no racks: add the level rack to the scenario's `keep`")
@@ -50,46 +32,14 @@ def rack_powers(site: xr.Dataset) -> tuple[np.ndarray, float]:
 
 
 def random_orders(racks: int, draws: int, rng: np.random.Generator) -> np.ndarray:
-    """Draw orders of the racks.
-
-    Parameters
-    ----------
-    racks : int
-        How many there are.
-    draws : int
-        How many orders.
-    rng : numpy.random.Generator
-        Source of randomness.
-
-    Returns
-    -------
-    numpy.ndarray
-        Indices of racks, shape (draws, racks); the first n of a row are a random subset of size n.
-    """
+    """Draw orders of the racks."""
     return rng.permuted(np.tile(np.arange(racks), (draws, 1)), axis=1)
 
 
 def subset_peaks(
     racks_w: np.ndarray, orders: np.ndarray, limit_w: float
 ) -> tuple[np.ndarray, np.ndarray]:
-    """Add rack after rack, and watch the peak of the sum and how often it is above a limit.
-
-    Parameters
-    ----------
-    racks_w : numpy.ndarray
-        Rack traces, watts, shape (racks, n).
-    orders : numpy.ndarray
-        From `random_orders`; an index may also stand twice.
-    limit_w : float
-        Limit of the row, watts.
-
-    Returns
-    -------
-    peak_w : numpy.ndarray
-        Peak of the first 1, 2, ... racks of each order, watts, shape of `orders`.
-    above : numpy.ndarray
-        Steps in which their sum is above the limit, of the same shape.
-    """
+    """Add rack after rack, and watch the peak of the sum and how often it is above a limit."""
     peak_w, above = np.empty(orders.shape), np.zeros(orders.shape, dtype=np.int64)
     for draw, order in enumerate(orders):
         total_w = np.zeros(racks_w.shape[1])
@@ -102,20 +52,7 @@ def subset_peaks(
 
 
 def constant_capacity(rack_w: float, limit_w: float) -> dict[str, float]:
-    """Count racks of constant power.
-
-    Parameters
-    ----------
-    rack_w : float
-        Power of a rack, watts.
-    limit_w : float
-        Limit of the row, watts.
-
-    Returns
-    -------
-    dict
-        As `capacity`.
-    """
+    """Count racks of constant power."""
     racks = int(limit_w // rack_w)
     return {
         "racks": racks,
@@ -131,31 +68,7 @@ def capacity(
     rng: np.random.Generator,
     percentile: float = 95.0,
 ) -> dict[str, float]:
-    """Count racks by the paper's rule: the peak's percentile over random subsets keeps the limit.
-
-    METHOD: oversubscription study of arXiv:2603.18383's repository. Up to the racks at hand,
-    subsets are drawn without replacement; if all of them fit, with replacement up to twice as many,
-    stopping at the first number that does not fit.
-
-    Parameters
-    ----------
-    racks_w : numpy.ndarray
-        Rack traces, watts, shape (racks, n).
-    limit_w : float
-        Limit of the row, watts.
-    draws : int
-        Random subsets of each size.
-    rng : numpy.random.Generator
-        Source of randomness.
-    percentile : float
-        Of the peaks, %.
-
-    Returns
-    -------
-    dict
-        ``racks`` (0 if not even one fits), ``peak_p50_kw`` and ``peak_p95_kw`` of that many, the
-        latter at `percentile`.
-    """
+    """Racks by the paper's rule: the peak's percentile over random subsets keeps the limit."""
     available = len(racks_w)
     peak_w, _ = subset_peaks(racks_w, random_orders(available, draws, rng), np.inf)
     fits = np.percentile(peak_w, percentile, axis=0) <= limit_w
@@ -180,29 +93,7 @@ def day_peaks(
     draws: int,
     rng: np.random.Generator,
 ) -> pd.DataFrame:
-    """Peak and time above the limit of random subsets of one day's racks.
-
-    Parameters
-    ----------
-    racks_w : numpy.ndarray
-        Rack traces of the day, watts, shape (racks, n).
-    dt_s : float
-        Their step, seconds.
-    limit_w : float
-        Limit of the row, watts.
-    steps_s : list of float
-        Over how long power is averaged before it is held against the limit, seconds.
-    draws : int
-        Random orders of the racks, the same for all steps.
-    rng : numpy.random.Generator
-        Source of randomness.
-
-    Returns
-    -------
-    pandas.DataFrame
-        One row a step, draw and number of racks: ``step_s``, ``draw``, ``racks``, ``peak_w``,
-        ``share_above`` (of the time).
-    """
+    """Peak and time above the limit of random subsets of one day's racks."""
     orders = random_orders(len(racks_w), draws, rng)
     draw, size = (each.ravel() for each in np.indices(orders.shape))
     tables = []
@@ -215,28 +106,7 @@ def day_peaks(
 
 
 def risk_curve(peaks: pd.DataFrame, limit_w: float) -> pd.DataFrame:
-    """Probability that a day's peak exceeds the limit, by number of racks.
-
-    All subsets of one simulated day share its traffic, so they are no independent trials of a day.
-    Two intervals are given. The narrow one is of the first day alone: Wilson's, subsets as trials.
-    The other is Clopper and Pearson's with one trial a day, its outcome the share of that day's
-    subsets that exceed; it is on the safe side.
-
-    Parameters
-    ----------
-    peaks : pandas.DataFrame
-        Rows of `day_peaks` of one day or several, with a column ``day``.
-    limit_w : float
-        Limit of the row, watts.
-
-    Returns
-    -------
-    pandas.DataFrame
-        One row a step and number of racks: ``step_s``, ``racks``, ``probability`` with ``low`` and
-        ``high`` over days, ``first_day`` with ``first_low`` and ``first_high``,
-        ``minutes_a_year`` above the limit with ``minutes_low`` and ``minutes_high`` (bootstrap of
-        days).
-    """
+    """Probability that a day's peak exceeds the limit, by number of racks."""
     from scipy.stats import beta, binomtest
 
     marked = peaks.assign(over=peaks["peak_w"] > limit_w)
@@ -285,23 +155,7 @@ def _bootstrap(days: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
 
 
 def peak_spread(peaks: pd.DataFrame) -> pd.DataFrame:
-    """Split the spread of the peak into that of subsets of one day and that between days.
-
-    Subsets without replacement overlap: at n of N racks the sum of the rest is fixed too, so the
-    spread between subsets falls to nothing at N. That is a property of the rule, not of racks.
-
-    Parameters
-    ----------
-    peaks : pandas.DataFrame
-        Rows of `day_peaks` of several days, with a column ``day``.
-
-    Returns
-    -------
-    pandas.DataFrame
-        One row a step and number of racks: ``step_s``, ``racks``, ``mean_kw``, ``within_kw``
-        (standard deviation over subsets of a day, root mean square over days), ``between_kw``
-        (standard deviation over days of one subset each; NaN for a single day).
-    """
+    """Split the spread of the peak into that of subsets of one day and that between days."""
     parts = peaks.groupby(["step_s", "racks", "day"])["peak_w"]
     within = (parts.var() / 1e6).groupby(["step_s", "racks"]).mean() ** 0.5
     fresh = peaks.groupby(["step_s", "racks", "draw"])["peak_w"].var() / 1e6
@@ -312,21 +166,6 @@ def peak_spread(peaks: pd.DataFrame) -> pd.DataFrame:
 
 
 def most_racks(curve: pd.DataFrame, probability: float, column: str = "probability") -> pd.Series:
-    """Read a risk curve: how many racks keep the risk.
-
-    Parameters
-    ----------
-    curve : pandas.DataFrame
-        From `risk_curve`.
-    probability : float
-        Greatest probability of a day with an exceedance.
-    column : str
-        ``probability``, or ``high`` to be safe about it.
-
-    Returns
-    -------
-    pandas.Series
-        Racks by ``step_s``; 0 where not even one keeps it.
-    """
+    """Read a risk curve: how many racks keep the risk."""
     kept = curve["racks"].where(curve[column] <= probability, 0)
     return kept.groupby(curve["step_s"]).max()

@@ -21,25 +21,7 @@ STEPS_S = [1, 60, 900]
 
 @dataclass(frozen=True)
 class Days:
-    """What several simulated days of the same racks say.
-
-    Parameters
-    ----------
-    racks_w : numpy.ndarray
-        Rack traces of the first day, watts, shape (racks, n).
-    dt_s : float
-        Their step, seconds.
-    nameplate_w : float
-        Nameplate of a rack, mean over racks, watts.
-    capacity : pandas.DataFrame
-        One row a day: `sitetrace.studies.oversubscription.capacity` of IT power.
-    peaks : pandas.DataFrame
-        `sitetrace.studies.oversubscription.day_peaks` of all days, with ``day``.
-    needs : pandas.DataFrame
-        `sitetrace.studies.battery.day_needs` of all days, with ``day``.
-    caps : pandas.DataFrame
-        `sitetrace.studies.battery.capped` of all days, with ``day``, ``draw``, ``racks``.
-    """
+    """What several simulated days of the same racks say."""
 
     racks_w: np.ndarray
     dt_s: float
@@ -59,30 +41,7 @@ def simulated_days(
     seed: int,
     workers: int = 1,
 ) -> Iterator[xr.Dataset]:
-    """Simulate the same site for several days, each with its own load and seed.
-
-    Parameters
-    ----------
-    model : Path or str
-        Model file, or the name of a shipped model.
-    plan : dict
-        ``rows``, ``racks_per_row``, ``servers_per_rack`` and ``hours``.
-    traffic : dict
-        As in a scenario, of a day of load 1.
-    overhead_w : float
-        Power besides the GPUs, watts, each server, always.
-    loads : sequence of float
-        Factor on the rate of requests, one a day.
-    seed : int
-        Of the first day; the next has the next.
-    workers : int
-        As in `sitetrace.site.simulate_site`.
-
-    Yields
-    ------
-    xarray.Dataset
-        IT power of racks at 1 s; gone when the next is asked for.
-    """
+    """Simulate the same site for several days, each with its own load and seed."""
     topology = {key: value for key, value in plan.items() if key != "hours"}
     for day, load in enumerate(loads):
         scenario = check_scenario(
@@ -109,30 +68,7 @@ def study(
     available: int,
     seed: int,
 ) -> Days:
-    """Look at each day once.
-
-    Parameters
-    ----------
-    sites : iterable of xarray.Dataset
-        Days of the same racks.
-    limit_kw : float
-        Limit of the row, kW.
-    rates_kw : list of float
-        Powers of the battery, kW.
-    draws : int
-        Random orders of the racks a day.
-    few : int
-        Of these, how many for batteries and caps.
-    available : int
-        Racks that the paper's rule draws from: the first so many.
-    seed : int
-        Seed of the orders.
-
-    Returns
-    -------
-    Days
-        All tables.
-    """
+    """Look at each day once."""
     limit_w, rates_w = 1e3 * limit_kw, [1e3 * rate for rate in rates_kw]
     tables = {"capacity": [], "peaks": [], "needs": [], "caps": []}
     first = None

@@ -29,31 +29,7 @@ KEEP = (
 
 @dataclass(frozen=True)
 class Scene:
-    """A simulated site, and what the chapter asks of it.
-
-    Parameters
-    ----------
-    setup : Setup
-        What was simulated.
-    method : str
-        By which of its models.
-    site : xarray.Dataset
-        Every level at 1 s.
-    facility_w : numpy.ndarray
-        Power of the facility at 0.25 s.
-    quarters_w : dict of str to numpy.ndarray
-        Power of the facility at 15 minutes by method.
-    units : pandas.DataFrame
-        Result of `sitetrace.studies.hierarchy.by_unit`.
-    curve : pandas.DataFrame
-        Coefficient of variation against servers, of GPU power at 1 s.
-    parts : sitetrace.studies.hierarchy.Parts
-        Shared and independent variance by all servers.
-    foretold : sitetrace.studies.hierarchy.Parts
-        The same by the first few servers alone.
-    single : numpy.ndarray
-        Coefficient of variation of each server.
-    """
+    """A simulated site, and what the chapter asks of it."""
 
     setup: Setup
     method: str
@@ -74,24 +50,7 @@ class Scene:
 
 
 def simulate(setup: Setup, method: str, seed: int, folder: Path) -> Scene:
-    """Simulate a site and look at it from all sides.
-
-    Parameters
-    ----------
-    setup : Setup
-        The site.
-    method : str
-        Which of its models.
-    seed : int
-        Seed.
-    folder : Path
-        Where the site is written; it has to last as long as the scene.
-
-    Returns
-    -------
-    Scene
-        The site and its tables.
-    """
+    """Simulate a site and look at it from all sides."""
     site = simulated(setup, method, seed, list(KEEP), folder)
     fine = read_site(site.encoding["source"], group=f"{STEP_S:g}s")
     facility_w = power_at(fine, "facility")

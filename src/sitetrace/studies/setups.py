@@ -42,27 +42,7 @@ TRAFFIC = {
 
 @dataclass(frozen=True)
 class Setup:
-    """A site before it is simulated.
-
-    Parameters
-    ----------
-    name : str
-        Split, or configuration of the paper.
-    data : str
-        What its models were fitted on: ``measured``, ``testbed`` or ``paper``.
-    models : dict of str to str
-        Method to model: the name of a shipped one, or a path.
-    traffic : dict
-        As a scenario has it.
-    what : str
-        Traffic in words.
-    shape : tuple of int
-        Rows, racks a row, servers a rack.
-    hours : float
-        Duration.
-    non_gpu_w : float
-        Watts of a server besides its GPUs.
-    """
+    """A site before it is simulated."""
 
     name: str
     data: str
@@ -85,27 +65,7 @@ class Setup:
 
 
 def traffic(kind: str, rate_per_server: float, folder: Path) -> dict:
-    """Describe the traffic of a site as a scenario does.
-
-    Parameters
-    ----------
-    kind : str
-        One of `TRAFFIC`.
-    rate_per_server : float
-        Mean requests a second and server.
-    folder : Path
-        Where files may be written that the scenario names.
-
-    Returns
-    -------
-    dict
-        Key ``traffic`` of a scenario.
-
-    Raises
-    ------
-    InputError
-        If the kind is unknown or its data are not at hand.
-    """
+    """Describe the traffic of a site as a scenario does."""
     given = {"pattern": "diurnal", "rate_per_server": rate_per_server}
     if kind == "diurnal":
         return given
@@ -138,29 +98,7 @@ def _azure_lengths(folder: Path) -> Path:
 def fitted_setup(
     split: str, kind: str, rate: float, shape: tuple[int, int, int], hours: float, folder: Path
 ) -> Setup:
-    """Set up a site of servers like the one that a split's models were fitted on.
-
-    Parameters
-    ----------
-    split : str
-        Its name; both kinds of model are shipped.
-    kind : str
-        Traffic, one of `TRAFFIC`.
-    rate : float
-        Mean requests a second and server.
-    shape : tuple of int
-        Rows, racks a row, servers a rack.
-    hours : float
-        Duration.
-    folder : Path
-        Where files may be written.
-
-    Returns
-    -------
-    Setup
-        With the methods ``timeline`` and ``states``; the paper's watts besides the GPUs are scaled
-        by the number of GPUs.
-    """
+    """Set up a site of servers like the one that a split's models were fitted on."""
     models = {"timeline": f"{split}_timeline", "states": split}
     data = "testbed" if split.startswith("testbed") else "measured"
     gpus = load_model(shipped_model(models["timeline"])).configuration.tensor_parallel
@@ -173,30 +111,7 @@ def paper_setup(
     config: str, kind: str, rate: float, shape: tuple[int, int, int], hours: float, folder: Path,
     non_gpu_w: float = NON_GPU_W,
 ) -> Setup:  # fmt: skip
-    """Set up a site of servers of one of the paper's configurations.
-
-    Parameters
-    ----------
-    config : str
-        Its name, such as ``llama-3-70b_A100_tp8``; the model is made of published numbers.
-    kind : str
-        Traffic, one of `TRAFFIC`.
-    rate : float
-        Mean requests a second and server.
-    shape : tuple of int
-        Rows, racks a row, servers a rack.
-    hours : float
-        Duration.
-    folder : Path
-        Where files may be written.
-    non_gpu_w : float
-        Watts of a server besides its GPUs.
-
-    Returns
-    -------
-    Setup
-        With the method ``states`` alone: the paper has no other.
-    """
+    """Set up a site of servers of one of the paper's configurations."""
     path = (folder / f"{config}.json").resolve()
     save_model(paper_model(config), path)
     models, given = {"states": str(path)}, traffic(kind, rate, folder)
@@ -204,24 +119,7 @@ def paper_setup(
 
 
 def scenario_of(setup: Setup, method: str, seed: int, keep: list[dict]) -> Scenario:
-    """Write a setup as a scenario.
-
-    Parameters
-    ----------
-    setup : Setup
-        The site.
-    method : str
-        Which of its models.
-    seed : int
-        Seed of arrivals, lengths, routing and power.
-    keep : list of dict
-        What is stored.
-
-    Returns
-    -------
-    Scenario
-        For `sitetrace.simulate_site`.
-    """
+    """Write a setup as a scenario."""
     words = ("rows", "racks_per_row", "servers_per_rack")
     return check_scenario(
         {
@@ -241,26 +139,7 @@ def scenario_of(setup: Setup, method: str, seed: int, keep: list[dict]) -> Scena
 
 
 def simulated(setup: Setup, method: str, seed: int, keep: list[dict], folder: Path) -> xr.Dataset:
-    """Simulate a site into a folder.
-
-    Parameters
-    ----------
-    setup : Setup
-        The site.
-    method : str
-        Which of its models.
-    seed : int
-        Seed.
-    keep : list of dict
-        What is stored.
-    folder : Path
-        Where; it has to last as long as the result is read.
-
-    Returns
-    -------
-    xarray.Dataset
-        The root entry, read lazily.
-    """
+    """Simulate a site into a folder."""
     from sitetrace.site import simulate_site
 
     place = Path(tempfile.mkdtemp(dir=folder)) / "site.zarr"
@@ -269,15 +148,7 @@ def simulated(setup: Setup, method: str, seed: int, keep: list[dict], folder: Pa
 
 @dataclass(frozen=True)
 class SimplePowers:
-    """What the simple methods know of a server.
-
-    Parameters
-    ----------
-    nameplate_w, mean_w : float
-        Design power of its GPUs; their mean power while measured, or of the published mixture.
-    lookup : PhaseLookup or None
-        None where there is no fitting run.
-    """
+    """What the simple methods know of a server."""
 
     nameplate_w: float
     mean_w: float
@@ -285,18 +156,7 @@ class SimplePowers:
 
 
 def simple_powers(setup: Setup) -> SimplePowers:
-    """Find what the simple methods need.
-
-    Parameters
-    ----------
-    setup : Setup
-        The site.
-
-    Returns
-    -------
-    SimplePowers
-        Of one server.
-    """
+    """Find what the simple methods need."""
     model = first_model(setup)
     design_w = nameplate_w(model.configuration)
     if setup.data == "paper":
@@ -311,24 +171,7 @@ def simple_powers(setup: Setup) -> SimplePowers:
 def simple_facilities(
     setup: Setup, powers: SimplePowers, seed: int, dt_s: float
 ) -> dict[str, np.ndarray]:
-    """Power of the facility by the simple methods, on traffic of the same kind.
-
-    Parameters
-    ----------
-    setup : Setup
-        The site.
-    powers : SimplePowers
-        Of its servers.
-    seed : int
-        Seed of arrivals, lengths and routing: a stream drawn anew.
-    dt_s : float
-        Step of the result, seconds: a multiple of 0.25 s.
-
-    Returns
-    -------
-    dict of str to numpy.ndarray
-        ``nameplate``, ``mean`` and, where there is a fitting run, ``look-up``; watts with PUE.
-    """
+    """Power of the facility by the simple methods, on traffic of the same kind."""
     bins = round(setup.hours * 3600 / STEP_S)
     others_w = setup.servers * setup.non_gpu_w
     found = {
@@ -349,16 +192,5 @@ def simple_facilities(
 
 
 def first_model(setup: Setup):  # noqa: ANN201
-    """Load the first of a setup's models.
-
-    Parameters
-    ----------
-    setup : Setup
-        The site.
-
-    Returns
-    -------
-    StatesModel or TimelineModel
-        Its model.
-    """
+    """Load the first of a setup's models."""
     return load_model(resolve_model(next(iter(setup.models.values())), Path()))

@@ -13,22 +13,7 @@ STEP_SETTLED_S = (60, 120)
 
 
 def compared(arm: Outcome, usual: Outcome, from_s: float, to_s: float) -> dict[str, float]:
-    """Compare a run with the uncontrolled one on the same stream, over a span of time.
-
-    Parameters
-    ----------
-    arm, usual : Outcome
-        With and without control.
-    from_s, to_s : float
-        The span, seconds.
-
-    Returns
-    -------
-    dict of str to float
-        Mean power (W) and ``shed_pct`` of the usual; of the requests that arrive in the span P50
-        and P95 of TTFT (s), how many times the usual ones they are, the ratio of mean times per
-        output token (of those that ended in both; NaN: none), and the share that ended, percent.
-    """
+    """Compare a run with the uncontrolled one on the same stream, over a span of time."""
     span = slice(int(from_s / arm.tick_s), int(to_s / arm.tick_s))
     power_w, usual_w = arm.power_w[span].mean(), usual.power_w[span].mean()
     inside = (arm.arrival_s >= from_s) & (arm.arrival_s < to_s)
@@ -46,28 +31,7 @@ def compared(arm: Outcome, usual: Outcome, from_s: float, to_s: float) -> dict[s
 def step(
     row: Row, streams: list[Stream], lever: Lever, place: float, at_s: float
 ) -> tuple[np.ndarray, np.ndarray]:
-    """Move a lever once, and see what is shed from then on.
-
-    Parameters
-    ----------
-    row : Row
-        The row.
-    streams : list of Stream
-        Of `at_s` and at least two minutes more.
-    lever : Lever
-        The lever.
-    place : float
-        Where it goes.
-    at_s : float
-        When the command is given, seconds.
-
-    Returns
-    -------
-    after_s : numpy.ndarray
-        End of each tick after the command, seconds, shape (ticks,).
-    shed_w : numpy.ndarray
-        Usual power less power with the lever moved, shape (streams, ticks).
-    """
+    """Move a lever once, and see what is shed from then on."""
     first = int(at_s / row.tick_s)
     shed_w = [
         (run(row, each).power_w - held(row, each, lever, place, at_s).power_w)[first:]
@@ -77,47 +41,14 @@ def step(
 
 
 def reached_s(after_s: np.ndarray, shed_w: np.ndarray, share: float = 0.9) -> float:
-    """Tell when a share of the watts that are shed in the end is reached first.
-
-    Parameters
-    ----------
-    after_s : numpy.ndarray
-        Seconds after the command, shape (ticks,).
-    shed_w : numpy.ndarray
-        Watts shed, shape (streams, ticks); the mean over streams counts.
-    share : float
-        The share.
-
-    Returns
-    -------
-    float
-        Seconds; in the end means from one to two minutes after the command.
-    """
+    """Tell when a share of the watts that are shed in the end is reached first."""
     mean_w = shed_w.mean(axis=0)
     settled = (after_s > STEP_SETTLED_S[0]) & (after_s <= STEP_SETTLED_S[1])
     return float(after_s[np.argmax(mean_w >= share * mean_w[settled].mean())])
 
 
 def called(arm: Outcome, usual: Outcome, setpoint_w: np.ndarray) -> dict[str, float]:
-    """Judge a run in which less power was asked for during one stretch of time.
-
-    Parameters
-    ----------
-    arm, usual : Outcome
-        With and without control, on the same stream.
-    setpoint_w : numpy.ndarray
-        Watts by tick, NaN before and after.
-
-    Returns
-    -------
-    dict of str to float
-        As `compared` over the stretch; then energy shed and missed (``missed_kwh``: means of 5 s
-        above the set-point), share of these means above it by more than 1%; how long it takes
-        until the median TTFT of 10 s of arrivals exceeds 10 s (``holds_s``; the whole stretch and
-        ``lasted`` if it never does), mean power over the set-point in percent; and after the
-        release the greatest mean of 15 s above the usual one, in percent of usual mean power, and
-        the energy above usual in percent of what was shed.
-    """
+    """Judge a run in which less power was asked for during one stretch of time."""
     tick_s, asked = arm.tick_s, np.flatnonzero(~np.isnan(setpoint_w))
     begin, end = asked[0], asked[-1] + 1
     span, after = slice(begin, end), slice(end, None)
@@ -148,42 +79,14 @@ def _means(values: np.ndarray, block: int) -> np.ndarray:
 
 
 def tracking_pct(arm: Outcome, setpoint_w: np.ndarray) -> float:
-    """Tell how far power was from a moving set-point.
-
-    Parameters
-    ----------
-    arm : Outcome
-        A run.
-    setpoint_w : numpy.ndarray
-        Watts by tick, NaN where none is.
-
-    Returns
-    -------
-    float
-        Root mean square error of means over 5 s, in percent of the range of the set-point.
-    """
+    """Tell how far power was from a moving set-point."""
     asked = ~np.isnan(setpoint_w)
     error_w = _means((arm.power_w - setpoint_w)[asked], int(MEANS_S / arm.tick_s))
     return float(100 * np.sqrt((error_w**2).mean()) / np.ptp(setpoint_w[asked]))
 
 
 def greatest_rise_pct(power_w: np.ndarray, tick_s: float, spans_s: tuple[int, ...]) -> dict:
-    """Tell the greatest rise of power within some seconds.
-
-    Parameters
-    ----------
-    power_w : numpy.ndarray
-        By tick.
-    tick_s : float
-        Seconds of a tick.
-    spans_s : tuple of int
-        Seconds.
-
-    Returns
-    -------
-    dict of int to float
-        Greatest difference of two ticks so far apart, percent of mean power.
-    """
+    """Tell the greatest rise of power within some seconds."""
     lags = {span: int(round(span / tick_s)) for span in spans_s}
     return {s: 100 * (power_w[n:] - power_w[:-n]).max() / power_w.mean() for s, n in lags.items()}
 
@@ -191,22 +94,7 @@ def greatest_rise_pct(power_w: np.ndarray, tick_s: float, spans_s: tuple[int, ..
 def interval(
     values: np.ndarray, statistic: Callable[[np.ndarray], float] = np.mean, seed: int = 0
 ) -> tuple[float, float]:
-    """Bootstrap interval over streams.
-
-    Parameters
-    ----------
-    values : numpy.ndarray
-        One row (or number) a stream: paired differences or ratios.
-    statistic : callable
-        Of such rows.
-    seed : int
-        Of the resampling.
-
-    Returns
-    -------
-    tuple of float
-        95% of the resampled statistics lie between (percentile method).
-    """
+    """Bootstrap interval over streams."""
     from scipy.stats import bootstrap
 
     values = np.asarray(values, dtype=float)

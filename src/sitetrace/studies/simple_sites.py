@@ -17,15 +17,7 @@ from sitetrace.trace import Configuration, Run
 
 @dataclass(frozen=True)
 class PhaseLookup:
-    """Power of a server by phase, and when a request is active.
-
-    Parameters
-    ----------
-    idle_w, prefill_w, decode_w : float
-        Mean power of the GPUs in each phase.
-    rates : ConstantRate
-        Prompt and output tokens of one request a second.
-    """
+    """Power of a server by phase, and when a request is active."""
 
     idle_w: float
     prefill_w: float
@@ -34,36 +26,12 @@ class PhaseLookup:
 
 
 def nameplate_w(configuration: Configuration) -> float:
-    """Design power of the GPUs of a server.
-
-    Parameters
-    ----------
-    configuration : Configuration
-        Model, GPU type, tensor parallelism.
-
-    Returns
-    -------
-    float
-        Watts.
-    """
+    """Design power of the GPUs of a server."""
     return device(configuration.hardware)["tdp_w"] * configuration.tensor_parallel
 
 
 def constant_rates(server: Server, requests: pd.DataFrame) -> ConstantRate:
-    """Give an engine's service the form of the paper's surrogate.
-
-    Parameters
-    ----------
-    server : Server
-        Calibrated engine.
-    requests : pandas.DataFrame
-        Requests of the fitting run.
-
-    Returns
-    -------
-    ConstantRate
-        Tokens over the time that the engine has requests in prefill, and in decode.
-    """
+    """Give an engine's service the form of the paper's surrogate."""
     served = simulate(requests, server).requests
     prefill_s = (served["first_token_s"] - served["arrival_s"]).sum()
     decode_s = (served["end_s"] - served["first_token_s"]).sum()
@@ -74,20 +42,7 @@ def constant_rates(server: Server, requests: pd.DataFrame) -> ConstantRate:
 
 
 def fit_lookup(fitting: Run, server: Server) -> PhaseLookup:
-    """Take the three powers from a fitting run, as `sitetrace.baselines.baselines` does.
-
-    Parameters
-    ----------
-    fitting : Run
-        Fitting run, with requests.
-    server : Server
-        Its calibrated engine, which is given the form of the paper's surrogate.
-
-    Returns
-    -------
-    PhaseLookup
-        A phase that the run never had takes its mean.
-    """
+    """Take the three powers from a fitting run, as `sitetrace.baselines.baselines` does."""
     rates = constant_rates(server, fitting.requests)
     times_s = fitting.samples["time_s"].to_numpy()
     activity = activity_table(simulate(fitting.requests, rates), times_s, float(fitting.dt))
@@ -104,28 +59,7 @@ def lookup_gpu_w(
     dt_s: float,
     size: int,
 ) -> np.ndarray:
-    """Power of the GPUs of all servers that have requests, by phase look-up.
-
-    Parameters
-    ----------
-    lookup : PhaseLookup
-        Powers and rates.
-    arrival_s : numpy.ndarray
-        Arrivals, seconds after the begin of the first bin, shape (requests,).
-    tokens : numpy.ndarray
-        Input and output tokens, shape (requests, 2).
-    server_of : numpy.ndarray
-        Number of the server that serves each request, shape (requests,).
-    dt_s : float
-        Step at which phases are told apart, seconds.
-    size : int
-        Number of bins.
-
-    Returns
-    -------
-    numpy.ndarray
-        Watts, shape (size,): of the servers from 0 to the greatest of `server_of`.
-    """
+    """Power of the GPUs of all servers that have requests, by phase look-up."""
     end_s = arrival_s + tokens[:, 0] / lookup.rates.prefill_tok_s
     end_s = end_s + tokens[:, 1] / lookup.rates.decode_tok_s
     # the bin at whose end a change is first counted

@@ -24,24 +24,7 @@ SAME = 1e-9
 
 
 def facility_numbers(power_w: np.ndarray, dt_s: float, steps_s: list[float]) -> pd.DataFrame:
-    """Peak, mean, ratios, ramps and percentiles at several resolutions.
-
-    Parameters
-    ----------
-    power_w : numpy.ndarray
-        Power of the facility, watts, shape (n,).
-    dt_s : float
-        Step, seconds.
-    steps_s : list of float
-        Resolutions, seconds: whole multiples of `dt_s`.
-
-    Returns
-    -------
-    pandas.DataFrame
-        Indexed by ``step_s``; columns as the paper's table ``facility``, kW: ``peak_kw``,
-        ``mean_kw``, ``par``, ``load_factor``, ``ramp_p50_kw``, ``ramp_abs_p95_kw``,
-        ``ramp_abs_p99_kw``, ``ramp_up_kw``, ``ramp_down_kw``, ``load_p95_kw``, ``load_p99_kw``.
-    """
+    """Peak, mean, ratios, ramps and percentiles at several resolutions."""
     rows = []
     for step_s in steps_s:
         means_w = resample(power_w, dt_s, step_s)
@@ -57,24 +40,7 @@ def facility_numbers(power_w: np.ndarray, dt_s: float, steps_s: list[float]) -> 
 
 
 def sizing_numbers(power_w: np.ndarray, dt_s: float) -> dict[str, float]:
-    """Size a connection from 15-minute values, and list the ramps at four resolutions.
-
-    Parameters
-    ----------
-    power_w : numpy.ndarray
-        Power of the facility, watts, shape (n,), at 1 s or a divisor of it.
-    dt_s : float
-        Step, seconds.
-
-    Returns
-    -------
-    dict
-        As the paper's table ``sizing``: ``peak`` and ``mean`` (MW), ``par``, ``load_factor``,
-        ``ramp`` (greatest of 15 minutes, up or down, MW/h), ``transformer`` (MVA); as its table
-        ``interconnection``: ``peak_p95``, ``ramp_up_p95``, ``ramp_down_p95``, ``ramp_up_max`` (MW
-        per 15 minutes), ``energy_year`` (MWh); and ``up_1s``, ``down_1s`` to ``up_900s``,
-        ``down_900s`` (MW in that time).
-    """
+    """Size a connection from 15-minute values, and list the ramps at four resolutions."""
     quarter_w = resample(power_w, dt_s, QUARTER_S)
     ramp = ramp_summary(ramps(quarter_w, QUARTER_S, QUARTER_S))
     greatest_w = max(ramp["up"], -ramp["down"])
@@ -99,20 +65,7 @@ def sizing_numbers(power_w: np.ndarray, dt_s: float) -> dict[str, float]:
 
 
 def over_seeds(runs: pd.DataFrame) -> pd.DataFrame:
-    """Mean over whole simulations, with its interval and their range.
-
-    Parameters
-    ----------
-    runs : pandas.DataFrame
-        One row a seed and method: ``method``, ``seed`` and quantities.
-
-    Returns
-    -------
-    pandas.DataFrame
-        Indexed by ``method`` and ``quantity``: ``value`` (mean over seeds), ``low``, ``high`` (95%
-        of Student's t for that mean; both the value where seeds do not matter, NaN for one seed
-        alone), ``least``, ``greatest`` (of the seeds), ``seeds``.
-    """
+    """Mean over whole simulations, with its interval and their range."""
     rows = []
     long = runs.melt(["method", "seed"], var_name="quantity").dropna(subset="value")
     for (method, quantity), part in long.groupby(["method", "quantity"], sort=False):
