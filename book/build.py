@@ -19,9 +19,9 @@ import nbformat
 import yaml
 from tqdm import tqdm
 
-from sitetrace.files import InputError, digest_of
-from sitetrace.records import read_records
-from sitetrace.tables import record_cells
+from sitebook.ledger.records import read_records
+from sitebook.ledger.tables import record_cells
+from sitetrace.core.files import InputError, digest_of
 
 ROOT = Path(__file__).resolve().parents[1]
 SIDE_BY_SIDE = 2

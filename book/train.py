@@ -11,13 +11,14 @@ from pathlib import Path
 
 import pandas as pd
 
-from sitetrace import __version__, gru_study
-from sitetrace.comparison import TESTBED
-from sitetrace.datasets import data_dir, mirror, shipped_model
-from sitetrace.files import InputError, digest_of, replacing
-from sitetrace.modelfile import save_model
-from sitetrace.nets import read_net_table
-from sitetrace.splits import splits
+from sitebook.judging.comparison import TESTBED
+from sitebook.judging.splits import splits
+from sitebook.nets import gru_study
+from sitebook.nets.nets import read_net_table
+from sitetrace import __version__
+from sitetrace.core.files import InputError, digest_of, replacing
+from sitetrace.core.registry import data_dir, mirror, shipped_model
+from sitetrace.power.modelfile import save_model
 
 CHECKPOINTS = Path(__file__).resolve().parents[1] / ".nets"
 NETS = data_dir() / "nets"

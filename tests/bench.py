@@ -15,10 +15,10 @@ from bench_others import print_rates
 from bench_site import peak_mb, print_sites
 
 import sitetrace
-from sitetrace.blocks import advance, begin
-from sitetrace.generator import StatesModel
-from sitetrace.plant import Pool
-from sitetrace.serving import simulate
+from sitetrace.power.states.model import StatesModel
+from sitetrace.serving.engine import simulate
+from sitetrace.site.blocks import advance, begin
+from sitetrace.site.plant import Pool
 
 DAY_S = 86400.0
 RATE_PER_S = 1.0

@@ -21,8 +21,8 @@ from importlib.util import find_spec
 import numpy as np
 import pandas as pd
 
-from sitetrace.serving import Server, simulate
-from sitetrace.workload import poisson
+from sitetrace.serving.engine import Server, simulate
+from sitetrace.workload.whole import poisson
 
 BLOCK_TOKENS = 16
 RATE_PER_S = 0.5

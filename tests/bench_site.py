@@ -17,8 +17,8 @@ from pathlib import Path
 import numpy as np
 
 import sitetrace
-from sitetrace.generator import StatesModel
-from sitetrace.scenario import Scenario, check_scenario
+from sitetrace.power.states.model import StatesModel
+from sitetrace.site.scenario import Scenario, check_scenario
 
 PIECE = 345_600
 STEPS_PER_H = 14_400

@@ -30,7 +30,7 @@ def torch():
 def call(monkeypatch, capsys):
     """Run the command in this process: exit code, stdout, stderr."""
 
-    from sitetrace.cli import main
+    from sitetrace.cli.main import main
 
     def run(*arguments):
         monkeypatch.setattr(sys, "argv", ["sitetrace", *map(str, arguments)])

@@ -21,11 +21,11 @@ import yaml
 from click.testing import CliRunner
 
 import sitetrace
-from sitetrace.cli import cli
-from sitetrace.datasets import data_dir
-from sitetrace.files import InputError
-from sitetrace.serving import Engine, Server, simulate
-from sitetrace.studies import modulation
+from sitetrace.cli.main import cli
+from sitetrace.core.files import InputError
+from sitetrace.core.registry import data_dir
+from sitetrace.serving.engine import Engine, Server, simulate
+from sitetrace.studies import setpoint as modulation
 
 RTOL = 1e-9
 PAPER = "llama-3-70b_H100_tp4"

@@ -6,10 +6,10 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from sitetrace.activity import COLUMNS, PAPER_COLUMNS, activity_table
-from sitetrace.serving import Server, simulate
-from sitetrace.surrogates import ConstantRate
-from sitetrace.timeline import SEGMENT_COLUMNS, Timeline
+from sitetrace.core.types import SEGMENT_COLUMNS, Timeline
+from sitetrace.serving.activity import COLUMNS, PAPER_COLUMNS, activity_table
+from sitetrace.serving.engine import Server, simulate
+from sitetrace.serving.surrogates import ConstantRate
 
 STEPS = (0.1, 0.25, 1.0)
 

@@ -9,10 +9,10 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from sitetrace.files import InputError
-from sitetrace.ingest import ingest
-from sitetrace.requests import read_requests
-from sitetrace.rundir import read_run, write_run
+from sitetrace.core.files import InputError
+from sitetrace.measured.ingestion import ingest
+from sitetrace.measured.rundir import read_run, write_run
+from sitetrace.workload.table import read_requests
 
 SAMPLES = Path(__file__).parent / "samples"
 POWER = "time_s,gpu,power_w\n" + "".join(

@@ -5,14 +5,14 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from sitetrace.baselines import baselines, phases
-from sitetrace.devices import device
-from sitetrace.evaluation import evaluate
-from sitetrace.files import InputError
-from sitetrace.rundir import read_run
-from sitetrace.serving import Server
-from sitetrace.surrogates import ConstantRate
-from sitetrace.trace import Configuration, Run
+from sitetrace.core.files import InputError
+from sitetrace.core.registry import device
+from sitetrace.core.types import Configuration, Run
+from sitetrace.evaluate.baselines import baselines, phases
+from sitetrace.evaluate.judge import evaluate
+from sitetrace.measured.rundir import read_run
+from sitetrace.serving.engine import Server
+from sitetrace.serving.surrogates import ConstantRate
 
 QUARTER = Fraction(1, 4)
 SURROGATE = ConstantRate(prefill_tok_s=1000.0, decode_tok_s=100.0)

@@ -6,9 +6,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from hypothesis.extra.numpy import arrays
 
-from sitetrace.files import InputError
+from sitetrace.core.files import InputError
 from sitetrace.studies import battery
-from sitetrace.studies.oversubscription import random_orders
+from sitetrace.studies.capacity import random_orders
 
 LIMIT_W = 100e3
 powers = arrays(np.float64, st.integers(2, 60), elements=st.floats(20e3, 160e3))

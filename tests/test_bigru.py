@@ -10,12 +10,13 @@ import pandas as pd
 import pytest
 
 import sitetrace
-from sitetrace import bigru, splits
-from sitetrace.activity import COLUMNS, PAPER_COLUMNS
-from sitetrace.bigru import WEIGHTS, BiGRU
-from sitetrace.files import InputError
-from sitetrace.modelfile import load_model, save_model, summary
-from sitetrace.transitions import log_likelihood, sample_path
+from sitebook.judging import splits
+from sitetrace.core.files import InputError
+from sitetrace.power.modelfile import load_model, save_model, summary
+from sitetrace.power.states import bigru
+from sitetrace.power.states.bigru import WEIGHTS, BiGRU
+from sitetrace.power.states.transitions import log_likelihood, sample_path
+from sitetrace.serving.activity import COLUMNS, PAPER_COLUMNS
 
 SAMPLE = json.loads((Path(__file__).parent / "samples" / "gru_from_torch.json").read_text())
 BASE = load_model(sitetrace.shipped_model("testbed"))
@@ -213,7 +214,7 @@ def test_shipped_nets_differ_from_the_shipped_models_in_their_transitions_alone(
 
 
 def test_the_shipped_net_knows_more_than_the_frequencies_of_the_states():
-    from sitetrace.gru_features import cross_entropy, labelled, null_entropy
+    from sitebook.nets.gru_features import cross_entropy, labelled, null_entropy
 
     net = load_model(sitetrace.shipped_model("testbed_bigru"))
     steps = labelled(net, [sitetrace.testbed.run("poisson", 1)])

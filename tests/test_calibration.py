@@ -5,14 +5,12 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from sitetrace.architecture import fallen_back
-from sitetrace.calibration import calibrate, judged
-from sitetrace.files import InputError
-from sitetrace.observed import observe, printed_count
-from sitetrace.rundir import read_run
-from sitetrace.serving import Server, simulate
-from sitetrace.timeline import running_count
-from sitetrace.trace import Configuration, Run
+from sitetrace.core.files import InputError
+from sitetrace.core.types import Configuration, Run, running_count
+from sitetrace.measured.rundir import read_run
+from sitetrace.serving.architecture import fallen_back
+from sitetrace.serving.calibration import calibrate, judged, observe, printed_count
+from sitetrace.serving.engine import Server, simulate
 
 R4, R2P5 = "qwen3-8b_a100_tp1_poisson_r4", "qwen3-8b_a100_tp1_poisson_r2p5"
 ARCH = {"d_model": 4096, "n_layers": 36, "n_kv": 8, "head_dim": 128, "w_bytes": 1.6e10}

@@ -14,12 +14,12 @@ import pandas as pd
 import pytest
 
 import sitetrace
-from sitetrace.cli import cli
-from sitetrace.files import InputError
-from sitetrace.metrics import SCORES
-from sitetrace.requests import read_requests
-from sitetrace.storage import read_trace
+from sitetrace.cli.main import cli
+from sitetrace.core.files import InputError
+from sitetrace.evaluate.metrics import SCORES
+from sitetrace.measured.traces import read_trace
 from sitetrace.testbed import write_dataset
+from sitetrace.workload.table import read_requests
 
 SHIPPED = sitetrace.shipped_model("testbed")
 SAMPLES = Path(__file__).parent / "samples"
@@ -27,7 +27,7 @@ SAMPLES = Path(__file__).parent / "samples"
 
 def in_process(folder, *arguments):
     """Run the command in a process of its own, in some folder."""
-    program = [sys.executable, "-c", "from sitetrace.cli import main; main()"]
+    program = [sys.executable, "-c", "from sitetrace.cli.main import main; main()"]
     return subprocess.run(
         [*program, *map(str, arguments)], cwd=folder, capture_output=True, text=True, check=False
     )
@@ -358,7 +358,7 @@ def test_importing_the_package_or_its_command_loads_nothing_heavy():
     told = f"import sys, sitetrace; print([m for m in {heavy} if m in sys.modules])"
     done = subprocess.run([sys.executable, "-c", told], capture_output=True, text=True, check=True)
     assert done.stdout == "[]\n"
-    told = f"import sys, sitetrace.cli; print([m for m in {heavy} if m in sys.modules])"
+    told = f"import sys, sitetrace.cli.main; print([m for m in {heavy} if m in sys.modules])"
     done = subprocess.run([sys.executable, "-c", told], capture_output=True, text=True, check=True)
     assert done.stdout == "[]\n"
 

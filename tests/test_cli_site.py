@@ -8,8 +8,8 @@ import numpy as np
 import pytest
 import xarray as xr
 
-from sitetrace.datasets import shipped_model
-from sitetrace.files import InputError
+from sitetrace.core.files import InputError
+from sitetrace.core.registry import shipped_model
 
 SOUND = """\
 hours: 2
@@ -54,7 +54,9 @@ def simulated(monkeypatch):
             raise asked["answer"]
         return asked.get("answer", answer)
 
-    monkeypatch.setitem(sys.modules, "sitetrace.site", SimpleNamespace(simulate_site=simulate_site))
+    monkeypatch.setitem(
+        sys.modules, "sitetrace.site.simulate", SimpleNamespace(simulate_site=simulate_site)
+    )
     return asked
 
 

@@ -7,7 +7,7 @@ import pandas as pd
 import pytest
 from synthetic_site import in_file, site_dataset
 
-from sitetrace.cli import main
+from sitetrace.cli.main import main
 
 
 @pytest.fixture

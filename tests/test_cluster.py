@@ -10,9 +10,9 @@ from contextlib import ExitStack, contextmanager
 import pytest
 
 import sitetrace
-from sitetrace import executors
-from sitetrace import site as site_module
-from sitetrace.files import InputError
+from sitetrace.core.files import InputError
+from sitetrace.site import run as executors
+from sitetrace.site import simulate as site_module
 from tests.test_site import digest, scenario
 
 # no dashboard, and an end of their own should the test die

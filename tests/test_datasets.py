@@ -11,12 +11,13 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from sitetrace import datasets, fetching
-from sitetrace.files import InputError
-from sitetrace.paper import read_paper_table
-from sitetrace.rundir import read_run
-from sitetrace.splits import split, splits
-from sitetrace.states import published_mixture
+from sitebook.judging.splits import split, splits
+from sitetrace.core import registry as datasets
+from sitetrace.core.files import InputError
+from sitetrace.core.registry import read_paper_table
+from sitetrace.measured import fetching
+from sitetrace.measured.rundir import read_run
+from sitetrace.power.states.mixture import published_mixture
 
 SAMPLES = Path(__file__).parent / "samples"
 RUN_FILES = {

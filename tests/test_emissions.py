@@ -3,9 +3,8 @@
 import numpy as np
 import pytest
 
-from sitetrace.emissions import Emissions, fit_emissions
-from sitetrace.metrics import acf
-from sitetrace.states import Mixture
+from sitetrace.evaluate.metrics import acf
+from sitetrace.power.states.mixture import Emissions, Mixture, fit_emissions
 
 STATES = Mixture(np.array([100.0, 300.0]), np.array([4.0, 10.0]), np.array([0.5, 0.5]))
 N = 40_000

@@ -8,11 +8,11 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from sitetrace.evaluation import evaluate, format_table
-from sitetrace.files import InputError
-from sitetrace.metrics import SCORES, scores
-from sitetrace.rundir import read_run
-from sitetrace.trace import Configuration, PowerTrace, Run
+from sitetrace.core.files import InputError
+from sitetrace.core.types import Configuration, PowerTrace, Run
+from sitetrace.evaluate.judge import evaluate, format_table
+from sitetrace.evaluate.metrics import SCORES, scores
+from sitetrace.measured.rundir import read_run
 
 EPOCH_S = 1_784_415_464.0
 QUARTER = Fraction(1, 4)

@@ -10,8 +10,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from synthetic_site import site_dataset
 
-from sitetrace.exports import FORMATS, export, intervals
-from sitetrace.files import InputError
+from sitetrace.core.files import InputError
+from sitetrace.planning.exports import FORMATS, export
+from sitetrace.planning.series import intervals
 
 ATOM, ESPI = "{http://www.w3.org/2005/Atom}", "{http://naesb.org/espi}"
 # Facts of the schema espi.xsd (NAESB REQ.21 4.0): elements of a type in their order.

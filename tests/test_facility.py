@@ -5,7 +5,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from sitetrace.facility import (
+from sitetrace.core.files import InputError
+from sitetrace.site.facility import (
     ConstantWatts,
     LinearWatts,
     PueFile,
@@ -18,7 +19,6 @@ from sitetrace.facility import (
     read_pue,
     resolve_pue,
 )
-from sitetrace.files import InputError
 
 TIME_S = np.arange(0, 2 * 86400, 1800.0)
 

@@ -10,11 +10,12 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 import sitetrace
-from sitetrace.files import InputError
-from sitetrace.generator import LEAD_S, TAIL_S, load_warnings
-from sitetrace.serving import Server, simulate
-from sitetrace.surrogates import ConstantRate
-from sitetrace.workload import poisson
+from sitetrace.core.files import InputError
+from sitetrace.core.types import LEAD_S, TAIL_S
+from sitetrace.power.load import load_warnings
+from sitetrace.serving.engine import Server, simulate
+from sitetrace.serving.surrogates import ConstantRate
+from sitetrace.workload.whole import poisson
 
 MODEL = sitetrace.load_model(sitetrace.shipped_model("testbed"))
 STEPS = sitetrace.load_model(sitetrace.shipped_model("testbed_timeline"))

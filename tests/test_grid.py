@@ -6,9 +6,9 @@ import numpy as np
 import pytest
 from synthetic_site import site_dataset
 
-from sitetrace.exports import intervals
-from sitetrace.files import InputError
-from sitetrace.studies.grid import Feeder, constant, feeder_for, solve, standard_kva, summary
+from sitetrace.core.files import InputError
+from sitetrace.planning.series import intervals
+from sitetrace.studies.feeder import Feeder, constant, feeder_for, solve, standard_kva, summary
 
 
 @pytest.fixture(scope="module")

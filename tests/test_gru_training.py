@@ -9,20 +9,18 @@ import pandas as pd
 import pytest
 
 import sitetrace
-from sitetrace import gru_training
-from sitetrace.activity import COLUMNS, activity_table
-from sitetrace.bigru import BiGRU
-from sitetrace.cli import main
-from sitetrace.files import InputError
-from sitetrace.gru_training import hold_out, train
-from sitetrace.recurrence import gradient_along, states_along
-from sitetrace.selection import cross_validate
-from sitetrace.serving import simulate
+from sitetrace.cli.main import main
+from sitetrace.core.files import InputError
+from sitetrace.power.states import gru_training
+from sitetrace.power.states.bigru import BiGRU, gradient_along, states_along
+from sitetrace.power.states.fit import cross_validate
+from sitetrace.power.states.gru_training import both_ways, hold_out, train
+from sitetrace.power.states.labels import unbroken
+from sitetrace.power.states.transitions import fit_transitions, sample_path
+from sitetrace.serving.activity import COLUMNS, activity_table
+from sitetrace.serving.engine import simulate
 from sitetrace.testbed import BAND_EDGES, Testbed
-from sitetrace.torch_recurrence import both_ways
-from sitetrace.training import unbroken
-from sitetrace.transitions import fit_transitions, sample_path
-from sitetrace.workload import poisson
+from sitetrace.workload.whole import poisson
 
 SAMPLE = json.loads((Path(__file__).parent / "samples" / "gru_from_torch.json").read_text())
 
@@ -277,8 +275,8 @@ def test_a_model_is_fitted_the_papers_way_and_says_how_its_loss_fell(torch, tmp_
 
 
 def test_the_net_can_be_cross_validated_too(torch, monkeypatch):
-    from sitetrace.idle import fit_idle
-    from sitetrace.training import prepare
+    from sitetrace.power.idle import fit_idle
+    from sitetrace.power.states.labels import prepare
 
     monkeypatch.setattr(gru_training, "STOP_AFTER", 1)
     run = sitetrace.testbed.run("poisson", 1)

@@ -5,7 +5,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from sitetrace.idle import DECAY_S, QUANTILES, Idle, fit_idle
+from sitetrace.power.idle import DECAY_S, QUANTILES, Idle, fit_idle
 
 DT_S = 0.25
 

@@ -8,12 +8,17 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from sitetrace.clocks import find_utc_offset, format_utc_offset, parse_utc_offset
-from sitetrace.files import InputError
-from sitetrace.ingest import ingest
-from sitetrace.meters import read_meter
-from sitetrace.rundir import read_run
-from sitetrace.vllm import read_vllm_metrics, read_vllm_requests
+from sitetrace.core.files import InputError
+from sitetrace.measured.ingestion import (
+    find_utc_offset,
+    format_utc_offset,
+    ingest,
+    parse_utc_offset,
+    read_vllm_metrics,
+    read_vllm_requests,
+)
+from sitetrace.measured.meters import read_meter
+from sitetrace.measured.rundir import read_run
 
 SAMPLES = Path(__file__).parent / "samples"
 REQUESTS = SAMPLES / "vllm_bench_serve.json"

@@ -7,8 +7,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from sitetrace.core.types import PowerTrace
 from sitetrace.meter import Meter
-from sitetrace.trace import PowerTrace
 
 EPOCH_S = 1_700_000_000.0
 

@@ -7,16 +7,17 @@ from hypothesis import given
 from hypothesis import strategies as st
 from hypothesis.extra.numpy import arrays
 
-from sitetrace.floors import bootstrap_interval, noise_floor
-from sitetrace.metrics import (
+from sitetrace.evaluate.metrics import (
     SCORES,
     acf,
     acf_lags,
     acf_r2,
     acf_r2_white,
+    bootstrap_interval,
     correlation,
     energy_error_pct,
     ks_distance,
+    noise_floor,
     nrmse,
     percentile_error_pct,
     scores,

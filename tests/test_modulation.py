@@ -11,12 +11,12 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from sitetrace import load_model, shipped_model
-from sitetrace.clock_rule import RULES, ClockRule, clocked
-from sitetrace.files import InputError
-from sitetrace.lockstep import run_row
-from sitetrace.serving import Engine, Server, simulate
-from sitetrace.studies import modulation as study
-from sitetrace.studies import shedding
+from sitetrace.control.clock import RULES, ClockRule, clocked
+from sitetrace.control.row import run_row
+from sitetrace.core.files import InputError
+from sitetrace.serving.engine import Engine, Server, simulate
+from sitetrace.studies import setpoint as shedding
+from sitetrace.studies import setpoint as study
 
 MODEL = load_model(shipped_model("testbed_timeline"))
 ROW = study.Row(MODEL, servers=3, rate_per_server=1.5)

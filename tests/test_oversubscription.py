@@ -8,8 +8,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from scipy.signal import lfilter
 
-from sitetrace.files import InputError
-from sitetrace.studies import oversubscription as study
+from sitetrace.core.files import InputError
+from sitetrace.studies import capacity as study
 
 
 def synthetic_racks(seed, racks=12, minutes=60, dt_s=1.0):

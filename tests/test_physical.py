@@ -6,12 +6,12 @@ import numpy as np
 import pytest
 
 import sitetrace
-from sitetrace.datasets import registry_entry
-from sitetrace.files import InputError
-from sitetrace.modelfile import load_model
-from sitetrace.physical import bandwidth_share, carried, carried_server, machine
-from sitetrace.serving import Server
-from sitetrace.trace import Configuration
+from sitetrace.core.files import InputError
+from sitetrace.core.registry import registry_entry
+from sitetrace.core.types import Configuration
+from sitetrace.power.modelfile import load_model
+from sitetrace.serving.engine import Server
+from sitetrace.studies.carry import bandwidth_share, carried, carried_server, machine
 
 DENSE = {
     "d_model": 4096,

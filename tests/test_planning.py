@@ -6,8 +6,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 from hypothesis.extra.numpy import arrays
 
-from sitetrace import planning
-from sitetrace.files import InputError
+from sitetrace.core.files import InputError
+from sitetrace.planning import series as planning
 
 WATTS = st.floats(0.0, 1e6, width=32)
 SERIES = arrays(np.float64, st.integers(1, 40).map(lambda n: 12 * n), elements=WATTS)

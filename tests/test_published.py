@@ -7,13 +7,13 @@ import pandas as pd
 import pytest
 from click.testing import CliRunner
 
-from sitetrace.cli import cli
-from sitetrace.coupling import Coupled, Independent, active_distribution
-from sitetrace.files import InputError
-from sitetrace.modelfile import described, load_model, save_model, summary
-from sitetrace.paper import read_paper_table
-from sitetrace.published import VARIANTS, configurations, offers, paper_model, surrogate
-from sitetrace.workload import poisson
+from sitetrace.cli.main import cli
+from sitetrace.core.files import InputError
+from sitetrace.core.registry import read_paper_table
+from sitetrace.power.modelfile import described, load_model, save_model, summary
+from sitetrace.power.published import VARIANTS, configurations, offers, paper_model, surrogate
+from sitetrace.power.states.chains import Coupled, Independent, active_distribution
+from sitetrace.workload.whole import poisson
 
 CONFIG = "llama-3-70b_H100_tp4"
 OFFERS = offers()
@@ -160,7 +160,7 @@ def test_damage_is_refused(tmp_path, name):
 
 
 def test_a_model_whose_transitions_lead_to_idle_needs_its_idle(tmp_path):
-    from sitetrace.datasets import shipped_model
+    from sitetrace.core.registry import shipped_model
 
     content = json.loads(shipped_model("testbed").read_text()) | {"idle": None}
     (tmp_path / "model.json").write_text(json.dumps(content))

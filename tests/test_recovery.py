@@ -8,15 +8,16 @@ import pandas as pd
 import pytest
 
 import sitetrace
-from sitetrace.activity import COLUMNS
-from sitetrace.generator import StatesModel
-from sitetrace.idle import fit_idle
-from sitetrace.markov import LEVELS, Markov
-from sitetrace.states import fit_mixture
+from sitetrace.core.types import Configuration, Run
+from sitetrace.power.idle import fit_idle
+from sitetrace.power.states.chains import LEVELS, Markov
+from sitetrace.power.states.fit import fit_parts
+from sitetrace.power.states.labels import Labels, label, prepare, usable
+from sitetrace.power.states.mixture import fit_mixture
+from sitetrace.power.states.model import StatesModel
+from sitetrace.serving.activity import COLUMNS
 from sitetrace.testbed import EPOCH_S, STATES, Testbed, simulate_run
-from sitetrace.trace import Configuration, Run
-from sitetrace.training import Labels, fit_parts, label, prepare, usable
-from sitetrace.workload import poisson
+from sitetrace.workload.whole import poisson
 
 DT = Fraction(1, 4)
 SEEDS = range(20)

@@ -6,9 +6,16 @@ import numpy as np
 import pytest
 from synthetic_site import site_dataset
 
-from sitetrace.assumptions import as_table, in_words, source_of
-from sitetrace.files import InputError
-from sitetrace.report import by_step, compose, headline, write_report
+from sitetrace.core.files import InputError
+from sitetrace.planning.report import (
+    as_table,
+    by_step,
+    compose,
+    headline,
+    in_words,
+    source_of,
+    write_report,
+)
 
 
 @pytest.fixture(scope="module")

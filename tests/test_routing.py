@@ -4,12 +4,12 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from sitetrace.files import InputError
-from sitetrace.routing import ROUTINGS, route
-from sitetrace.serving import Server, simulate
-from sitetrace.surrogates import ConstantRate, LogNormalTTFT
-from sitetrace.timeline import running_count
-from sitetrace.token_lengths import LogNormalLengths
+from sitetrace.core.files import InputError
+from sitetrace.core.types import running_count
+from sitetrace.serving.engine import Server, simulate
+from sitetrace.serving.routing import ROUTINGS, route
+from sitetrace.serving.surrogates import ConstantRate, LogNormalTTFT
+from sitetrace.workload.lengths import LogNormalLengths
 
 LAW = Server()
 

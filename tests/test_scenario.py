@@ -10,15 +10,13 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from sitetrace.checked import Fault, Part, parts_in
-from sitetrace.cli_site import topology_of
-from sitetrace.datasets import shipped_model
-from sitetrace.files import InputError
-from sitetrace.fleet import resolve_model
-from sitetrace.keys import key_tables
-from sitetrace.patterns import Traffic
-from sitetrace.scenario import Scenario, check_scenario, read_scenario
-from sitetrace.yamlfile import MAX_BYTES
+from sitetrace.cli.site import topology_of
+from sitetrace.core.files import InputError
+from sitetrace.core.registry import shipped_model
+from sitetrace.core.settings import MAX_BYTES, Fault, Part, key_tables, parts_in
+from sitetrace.site.fleet import resolve_model
+from sitetrace.site.scenario import Scenario, check_scenario, read_scenario
+from sitetrace.workload.spec import Traffic
 
 # each line names its key
 SOUND = """\

@@ -6,10 +6,10 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from sitetrace.files import InputError
-from sitetrace.serving import Engine, Server, simulate
-from sitetrace.surrogates import ConstantRate, LogNormalTTFT
-from sitetrace.timeline import running_count
+from sitetrace.core.files import InputError
+from sitetrace.core.types import running_count
+from sitetrace.serving.engine import Engine, Server, simulate
+from sitetrace.serving.surrogates import ConstantRate, LogNormalTTFT
 
 LAW = {"c0_s": 0.011, "c1_s": 7e-5, "c2_s": 9.1e-5, "c3_s": 3.3e-6, "c4_s": 2e-7}
 

@@ -20,16 +20,16 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 import sitetrace
-from sitetrace import site as site_module
-from sitetrace.cli import cli
-from sitetrace.files import InputError
-from sitetrace.modelfile import load_model, save_model
-from sitetrace.plant import make_plant
-from sitetrace.relay import idle_engine, relay
-from sitetrace.rendering import STATES
-from sitetrace.scenario import check_scenario
-from sitetrace.serving import Engine, Server
-from sitetrace.surrogates import LogNormalTTFT
+from sitetrace.cli.main import cli
+from sitetrace.core.files import InputError
+from sitetrace.power.modelfile import load_model, save_model
+from sitetrace.power.timeline.relay import idle_engine, relay
+from sitetrace.power.timeline.surface import STATES
+from sitetrace.serving.engine import Engine, Server
+from sitetrace.serving.surrogates import LogNormalTTFT
+from sitetrace.site import simulate as site_module
+from sitetrace.site.plant import make_plant
+from sitetrace.site.scenario import check_scenario
 
 
 def scenario(**changes):
@@ -65,7 +65,7 @@ def test_sums_over_racks_know_one_slope_and_refuse_two(monkeypatch):
     ]
     assert make_plant(scenario(fleet=halves)).per_gpu_w == 0.1
     laws = iter([(300.0, 0.1), (300.0, 0.2)])
-    monkeypatch.setattr("sitetrace.plant.non_gpu_law", lambda *_: next(laws))
+    monkeypatch.setattr("sitetrace.site.plant.non_gpu_law", lambda *_: next(laws))
     with pytest.raises(ValueError, match="too many values"):
         make_plant(scenario(fleet=halves))
 
@@ -241,7 +241,7 @@ def test_a_killed_process_can_be_resumed(tmp_path):
         " traffic: {pattern: poisson, rate_per_server: 0.5}}"
     )
     code = (
-        "import sys; from sitetrace import site; from sitetrace.cli import main;"
+        "from sitetrace.cli.main import main; from sitetrace.site import simulate as site;"
         "site.CHECKPOINT_EVERY_S = -1.0; main()"
     )
     part = tmp_path / "killed.zarr.part"

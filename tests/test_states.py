@@ -4,8 +4,8 @@ import numpy as np
 import pytest
 from scipy.stats import norm
 
-from sitetrace.paper import read_paper_table
-from sitetrace.states import Mixture, bic_curve, fit_mixture, published_mixture
+from sitetrace.core.registry import read_paper_table
+from sitetrace.power.states.mixture import Mixture, bic_curve, fit_mixture, published_mixture
 
 
 def three_states(rng, size=3000):

@@ -8,15 +8,15 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 import sitetrace
-from sitetrace import states_stream
-from sitetrace.activity import activity_columns, activity_table
-from sitetrace.coupling import Coupled, Independent
-from sitetrace.emissions import KINDS
-from sitetrace.files import InputError
-from sitetrace.published import paper_model
-from sitetrace.serving import simulate
-from sitetrace.surrogates import ConstantRate, LogNormalTTFT, none_running, surrogate_chunk
-from sitetrace.workload import poisson
+from sitetrace.core.files import InputError
+from sitetrace.power.published import paper_model
+from sitetrace.power.states import stream as states_stream
+from sitetrace.power.states.chains import Coupled, Independent
+from sitetrace.power.states.mixture import KINDS
+from sitetrace.serving.activity import activity_columns, activity_table
+from sitetrace.serving.engine import simulate
+from sitetrace.serving.surrogates import ConstantRate, LogNormalTTFT, none_running, surrogate_chunk
+from sitetrace.workload.whole import poisson
 
 BINS = 1200
 NAMES = {

@@ -6,9 +6,9 @@ from fractions import Fraction
 import numpy as np
 import pytest
 
-from sitetrace.files import InputError
-from sitetrace.storage import ENDINGS, read_trace, write_trace
-from sitetrace.trace import PowerTrace
+from sitetrace.core.files import InputError
+from sitetrace.core.types import PowerTrace
+from sitetrace.measured.traces import ENDINGS, read_trace, write_trace
 
 EPOCH_S = 1_700_000_000.125
 PROVENANCE = {"data": "testbed", "seed": 3, "busy_end_s": EPOCH_S + 40.5, "model_sha256": "ab" * 32}

@@ -7,10 +7,10 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from sitetrace.clients import law_moments, read_rates
-from sitetrace.files import InputError
-from sitetrace.streams import open_stream
-from sitetrace.token_lengths import LogNormalLengths, open_lengths
+from sitetrace.core.files import InputError
+from sitetrace.workload.clients import law_moments, read_rates
+from sitetrace.workload.lengths import LogNormalLengths, open_lengths
+from sitetrace.workload.spec import open_stream
 
 SEED = np.random.SeedSequence(5, spawn_key=(2,))
 DEFAULTS = {

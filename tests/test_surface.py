@@ -6,8 +6,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from sitetrace.serving import Server, simulate
-from sitetrace.surface import Surface
+from sitetrace.power.timeline.surface import Surface
+from sitetrace.serving.engine import Server, simulate
 
 SURFACE = Surface(80.0, 240.0, 9.0, 520.0, 300.0)
 

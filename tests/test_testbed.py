@@ -7,13 +7,13 @@ import pandas as pd
 import pytest
 
 from sitetrace import testbed
-from sitetrace.activity import activity_table
-from sitetrace.files import InputError, read_table
+from sitetrace.core.files import InputError, read_table
+from sitetrace.measured.rundir import read_run
 from sitetrace.meter import Meter
-from sitetrace.rundir import read_run
-from sitetrace.serving import simulate
+from sitetrace.serving.activity import activity_table
+from sitetrace.serving.engine import simulate
 from sitetrace.testbed import EFFECTS, EPOCH_S, STATES, Testbed, simulate_run, true_states
-from sitetrace.workload import poisson
+from sitetrace.workload.whole import poisson
 
 PLAIN = Testbed()
 EXACT = Testbed(sigma_w=(0.0,) * 5)

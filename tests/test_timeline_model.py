@@ -11,18 +11,17 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 import sitetrace
-from sitetrace.evaluation import evaluate
-from sitetrace.generator import load_warnings
-from sitetrace.idle import Idle
-from sitetrace.meter import Meter
-from sitetrace.metrics import ks_distance
-from sitetrace.modelfile import load_model, save_model, summary
-from sitetrace.readings import Residual, expected_w, left_warmth, placed_w
-from sitetrace.serving import Server, simulate
-from sitetrace.surface import Surface
-from sitetrace.timeline_fitting import fit_power, learn_decode
-from sitetrace.timeline_model import TimelineModel
-from sitetrace.trace import Configuration, PowerTrace, Run
+from sitetrace.core.types import Configuration, PowerTrace, Run
+from sitetrace.evaluate.judge import evaluate
+from sitetrace.evaluate.metrics import ks_distance
+from sitetrace.meter import Meter, Residual, expected_w, placed_w
+from sitetrace.power.idle import Idle
+from sitetrace.power.load import load_warnings
+from sitetrace.power.modelfile import load_model, save_model, summary
+from sitetrace.power.timeline.fit import fit_power, learn_decode
+from sitetrace.power.timeline.model import TimelineModel
+from sitetrace.power.timeline.surface import Surface, left_warmth
+from sitetrace.serving.engine import Server, simulate
 
 SERVER = Server(c0_s=0.012, c1_s=6e-5, c2_s=6e-5)
 SURFACE = Surface(80.0, 280.0, 1.5, 480.0, 250.0, warm_w=8.0)
@@ -269,7 +268,7 @@ def test_a_model_file_that_no_server_could_have_is_refused(tmp_path, part, field
     content = json.loads((tmp_path / "m.json").read_text())
     content[part][field] = value
     (tmp_path / "m.json").write_text(json.dumps(content))
-    with pytest.raises(sitetrace.files.InputError, match="m.json"):
+    with pytest.raises(sitetrace.core.files.InputError, match="m.json"):
         load_model(tmp_path / "m.json")
 
 

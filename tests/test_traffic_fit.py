@@ -6,12 +6,11 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from sitetrace.azure import read_azure
-from sitetrace.cli import main
-from sitetrace.files import InputError
-from sitetrace.requests import read_requests
-from sitetrace.streams import open_stream
-from sitetrace.traffic_fit import fit_traffic, index_of_dispersion
+from sitetrace.cli.main import main
+from sitetrace.core.files import InputError
+from sitetrace.workload.fit import fit_traffic, index_of_dispersion
+from sitetrace.workload.spec import open_stream
+from sitetrace.workload.table import read_azure, read_requests
 
 
 @pytest.fixture

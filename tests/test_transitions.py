@@ -4,15 +4,10 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from sitetrace.activity import COLUMNS, PAPER_COLUMNS
-from sitetrace.labelled import window_features
-from sitetrace.transitions import (
-    KINDS,
-    fit_transitions,
-    log_likelihood,
-    sample_path,
-)
-from sitetrace.walking import walk_matrix
+from sitetrace.power.states.chains import walk_matrix
+from sitetrace.power.states.labels import window_features
+from sitetrace.power.states.transitions import KINDS, fit_transitions, log_likelihood, sample_path
+from sitetrace.serving.activity import COLUMNS, PAPER_COLUMNS
 
 STICKY = np.array([[0.0, 0.5, 0.5, 0.0], [0.0, 0.9, 0.08, 0.02], [0.0, 0.1, 0.8, 0.1],
                    [0.0, 0.02, 0.18, 0.8]])  # fmt: skip
@@ -92,7 +87,7 @@ def test_states_follow_the_drive(kind):
 def test_trees_give_what_scikit_learn_gives(observed):
     from sklearn.ensemble import GradientBoostingClassifier
 
-    from sitetrace import trees as module
+    from sitetrace.power.states import trees as module
 
     table, previous, state = observed
     use = np.arange(state.size) < 400

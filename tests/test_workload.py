@@ -6,21 +6,11 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from sitetrace.files import InputError
-from sitetrace.requests import read_requests, validate_requests
-from sitetrace.trace import MAX_SPAN_S
-from sitetrace.workload import (
-    DAY_S,
-    INPUT_LIMIT,
-    OUTPUT_LIMIT,
-    bursty,
-    diurnal,
-    lengths,
-    poisson,
-    replay,
-    switching,
-    write_requests,
-)
+from sitetrace.core.files import InputError
+from sitetrace.core.types import MAX_SPAN_S
+from sitetrace.workload.lengths import INPUT_LIMIT, OUTPUT_LIMIT
+from sitetrace.workload.table import read_requests, validate_requests, write_requests
+from sitetrace.workload.whole import DAY_S, bursty, diurnal, lengths, poisson, replay, switching
 
 
 def rng(seed=1):

@@ -1,15 +1,24 @@
-"""What a meter prints: power averaged over a window, late, sampled with jitter, in steps."""
+"""What a meter prints of power: window, age, renewal, noise; expected and drawn readings."""
 
 from __future__ import annotations
 
+import heapq
 from dataclasses import dataclass
+from typing import Protocol
 
 import numpy as np
 import pandas as pd
+from numba import njit
 
-from sitetrace.trace import PowerTrace
+from sitetrace.core.types import PowerTrace, Timeline
+from sitetrace.serving.activity import amount_in_bins
+
+__all__ = ["Meter", "Residual", "drawn_w", "expected_w"]
 
 EDGE_S = 1000.0
+AGES, FINE_AGES = 9, 25
+# a score of single seconds does not tell when they begin
+AROUND_S = 1.0
 
 
 @dataclass(frozen=True)
@@ -78,3 +87,178 @@ class Meter:
         if self.quantum_w > 0:
             power_w = np.round(power_w / self.quantum_w) * self.quantum_w
         return pd.DataFrame({"time_s": trace.start_s + times, "power_w": np.maximum(power_w, 0.0)})
+
+
+def placed_w(
+    drawn_w: np.ndarray, expected_w: np.ndarray, place: np.ndarray, reach: int
+) -> np.ndarray:
+    """Give drawn readings to the places around which most of what is expected is lacking."""
+    if drawn_w.size == 0:
+        return drawn_w
+    middle_w = np.median(drawn_w)
+    bins = place - place[0] + reach
+    lack = np.zeros(bins[-1] + reach + 1)
+    lack[bins] = expected_w - middle_w
+    weight = 1.0 - np.abs(np.arange(-reach, reach + 1)) / reach
+    lack = np.convolve(lack, weight, mode="same")
+    given_w = np.empty(lack.size)
+    _give(np.sort(drawn_w)[::-1], middle_w, bins, weight, lack, given_w)
+    return given_w[bins]
+
+
+@njit(cache=True)
+def _give(values_w, middle_w, bins, weight, lack, given_w):
+    """Give descending values to the bins that lack most, each taking from those around it."""
+    reach = weight.size // 2
+    free = np.zeros(lack.size, dtype=np.bool_)
+    free[bins] = True
+    heap = [(-lack[b], b) for b in bins]
+    heapq.heapify(heap)
+    for value in values_w:
+        entry, b = heapq.heappop(heap)
+        while not free[b] or entry != -lack[b]:
+            if free[b]:
+                heapq.heappush(heap, (-lack[b], b))
+            entry, b = heapq.heappop(heap)
+        given_w[b], free[b] = value, False
+        for k in range(weight.size):
+            near = b - reach + k
+            lack[near] -= (value - middle_w) * weight[k]
+            # where the lack has grown, an older entry would come too late
+            if value < middle_w and free[near]:
+                heapq.heappush(heap, (-lack[near], near))
+
+
+class PowerOfWork(Protocol):
+    """What a meter must know of power: watts of an idle server, and of work above them."""
+
+    idle_w: float
+
+    def above_idle_w(self, segments: pd.DataFrame) -> np.ndarray:
+        """Watts of each segment of work above an idle server, shape (segments,)."""
+        ...
+
+
+@dataclass(frozen=True)
+class Residual:
+    """What is left over of the power when all else is said, by regime.
+
+    Parameters
+    ----------
+    idle_w, decode_w : float
+        Standard deviation without work and at work, watts.
+    phi : float
+        Autocorrelation from one bin of 0.25 s to the next.
+    """
+
+    idle_w: float
+    decode_w: float
+    phi: float
+
+
+def ages_s(meter: Meter, more_s: float = 0.0, count: int = AGES) -> np.ndarray:
+    """Ages that a reading may have, each as likely as the others."""
+    reach_s = meter.update_s + more_s
+    middle = (np.arange(count) + 0.5) / count - 0.5
+    return meter.lag_s + 0.5 * meter.update_s + reach_s * middle
+
+
+def expected_w(
+    timeline: Timeline, surface: PowerOfWork, meter: Meter, times_s: np.ndarray
+) -> tuple[np.ndarray, np.ndarray]:
+    """Expect a reading when neither its age nor the phase of the sampling clock is known.
+
+    Parameters
+    ----------
+    timeline : Timeline
+        What the engine does.
+    surface : PowerOfWork
+        Its power.
+    meter : Meter
+        The meter.
+    times_s : numpy.ndarray
+        Grid on which the readings are printed, seconds, shape (n,).
+
+    Returns
+    -------
+    expected_w : numpy.ndarray
+        Mean over all ages and phases, watts, shape (n,).
+    busy : numpy.ndarray
+        Share of the time at work, 0 to 1, shape (n,).
+    """
+    seen = [seen_w(timeline, surface, meter, times_s - age) for age in ages_s(meter, meter.dt_s)]
+    return tuple(np.mean([part[i] for part in seen], axis=0) for i in range(2))
+
+
+def seen_w(
+    timeline: Timeline, surface: PowerOfWork, meter: Meter, ends_s: np.ndarray
+) -> tuple[np.ndarray, np.ndarray]:
+    """Average power over the meter's window."""
+    segments = timeline.segments
+    length_s = (segments["end_s"] - segments["start_s"]).to_numpy()
+    above_w = surface.above_idle_w(segments)
+    above, busy = (
+        amount_in_bins(segments, amount * length_s, ends_s, meter.window_s) / meter.window_s
+        for amount in (above_w, 1.0)
+    )
+    return surface.idle_w + above, np.minimum(busy, 1.0)
+
+
+def drawn_w(
+    timeline: Timeline,
+    surface: PowerOfWork,
+    meter: Meter,
+    residual: Residual,
+    times_s: np.ndarray,
+    rng: np.random.Generator,
+) -> tuple[np.ndarray, np.ndarray]:
+    """Draw readings and place them where they are most likely.
+
+    A short window sees a prefill or misses it, by chance. Drawing these chances one by one gives
+    the right distribution at the wrong seconds; the expectation is right about the seconds and
+    has no spikes. So the drawn readings are put in an order that the expected ones prescribe (see
+    `placed_w`; weather forecasting calls it ensemble copula coupling).
+
+    Parameters
+    ----------
+    timeline, surface, meter : Timeline, PowerOfWork, Meter
+        As in `expected_w`.
+    residual : Residual
+        Noise of a reading.
+    times_s : numpy.ndarray
+        Grid on which the readings are printed, seconds, shape (n,).
+    rng : numpy.random.Generator
+        Source of randomness.
+
+    Returns
+    -------
+    power_w, busy : numpy.ndarray
+        Watts, and the expected share of work, 0 to 1, shape (n,).
+    """
+    expected, busy = expected_w(timeline, surface, meter, times_s)
+    power_w = chanced_w(timeline, surface, meter, residual, times_s, rng)
+    working = np.flatnonzero(busy > 0)
+    # a window longer than a bin has no chances: there the order alone decides
+    reach = round(AROUND_S / meter.dt_s) if meter.window_s < meter.dt_s else 1
+    power_w[working] = placed_w(power_w[working], expected[working], working, reach)
+    return power_w, busy
+
+
+def chanced_w(
+    timeline: Timeline,
+    surface: PowerOfWork,
+    meter: Meter,
+    residual: Residual,
+    times_s: np.ndarray,
+    rng: np.random.Generator,
+) -> np.ndarray:
+    """Draw readings each at an age of its own, where chance puts them."""
+    from scipy.signal import lfilter
+
+    # what a glimpse sees hangs on the phase of the sampling clock, which is as unknown as the age
+    phase_s = meter.dt_s if meter.window_s < meter.dt_s else 0.0
+    age_s = rng.choice(ages_s(meter, phase_s, FINE_AGES), times_s.size)
+    power_w, share = seen_w(timeline, surface, meter, times_s - age_s)
+    normals = rng.standard_normal(times_s.size) * np.sqrt(1.0 - residual.phi**2)
+    noise = lfilter([1.0], [1.0, -residual.phi], normals)
+    return power_w + (residual.idle_w + (residual.decode_w - residual.idle_w) * share) * noise

@@ -14,15 +14,16 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 
-from sitetrace.activity import activity_table
-from sitetrace.files import InputError, replacing
+from sitetrace.core.files import InputError, replacing
+from sitetrace.core.types import PowerTrace, Run, Timeline, running_count
+from sitetrace.measured.rundir import write_run
 from sitetrace.meter import Meter
-from sitetrace.rundir import write_run
-from sitetrace.serving import Server, simulate
-from sitetrace.surface import Surface
-from sitetrace.timeline import Timeline, running_count
-from sitetrace.trace import PowerTrace, Run
-from sitetrace.workload import bursty, poisson
+from sitetrace.power.timeline.surface import Surface
+from sitetrace.serving.activity import activity_table
+from sitetrace.serving.engine import Server, simulate
+from sitetrace.workload.whole import bursty, poisson
+
+__all__ = ["Testbed", "run", "write_dataset"]
 
 DT = Fraction(1, 4)
 EPOCH_S = 1_700_000_000.0

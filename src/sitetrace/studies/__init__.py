@@ -1,1 +1,1 @@
-"""Studies: one module a planning question; site traces in, tables out."""
+"""One module a planning question."""

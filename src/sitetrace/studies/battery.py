@@ -6,7 +6,7 @@ import numpy as np
 import pandas as pd
 from numba import njit
 
-from sitetrace.files import InputError
+from sitetrace.core.files import InputError
 
 J_PER_KWH = 3.6e6
 EFFICIENCY = 0.9  # of a lithium-ion battery with its converters, there and back; an assumption

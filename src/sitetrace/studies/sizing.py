@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 import pandas as pd
 
-from sitetrace.planning import (
+from sitetrace.planning.series import (
     energy_per_year_wh,
     load_factor,
     mean_w,

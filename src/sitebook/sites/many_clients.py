@@ -1,0 +1,158 @@
+"""Recordings of many clients: what their laws hold, days drawn from them, two ways to slow them."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from types import SimpleNamespace
+from typing import NamedTuple
+
+import numpy as np
+import pandas as pd
+
+from sitetrace.core.registry import dataset_path
+from sitetrace.workload.clients import (
+    LENGTH_WINDOW_S,
+    WINDOW_S,
+    Clients,
+    law_moments,
+    read_lengths,
+    read_rates,
+)
+from sitetrace.workload.fit import index_of_dispersion
+from sitetrace.workload.spec import open_stream
+from sitetrace.workload.streams import DAY_S, HOUR_S
+
+CLOSE = 0.05
+
+
+class ClientRecording(NamedTuple):
+    """Rates and lengths of many clients."""
+
+    name: str
+    rates: Path
+    lengths: Path
+
+    def stream(self, rate_per_s: float | None, offset_h: float = 0.0) -> Clients:
+        """Open its stream at a mean rate."""
+        names = {"file": self.rates, "lengths": self.lengths, "offset_h": offset_h}
+        traffic = SimpleNamespace(pattern="clients", rate_per_server=rate_per_s, **names)
+        return open_stream(traffic, 1, Path(), start_hour=0.0)
+
+
+def client_recordings(dataset: str, folder: Path | str) -> list[ClientRecording]:
+    """Find recordings of many clients, or make one of a known law."""
+    names = ["m-small", "deepseek-r1"] if dataset == "measured" else ["three clients"]
+    folder = dataset_path("servegen") if dataset == "measured" else Path(folder)
+    made = [
+        ClientRecording(name, folder / f"{name}_rates.csv", folder / f"{name}_lengths.csv")
+        for name in names
+    ]
+    if dataset != "measured":
+        _write_known_clients(made[0])
+    return made
+
+
+def _write_known_clients(recording: ClientRecording) -> None:
+    """Three clients with days of their own; the last has no lengths, and two windows are lost."""
+    start_s = WINDOW_S * np.setdiff1d(np.arange(DAY_S / WINDOW_S), [60, 61])
+    rates, lengths = [], []
+    laws = ((10.0, 1.0, "Gamma", 1.0), (5.0, 3.0, "Gamma", 1 / 9), (8.0, 1.0, "Weibull", 1.0))
+    for client, (mean, cv, law, shape) in enumerate(laws):
+        rate = mean * (1 + 0.6 * np.cos(2 * np.pi * (start_s / DAY_S - 0.25 * client - 0.3)))
+        columns = {"client": client, "window_start_s": start_s, "rate_rps": rate, "cv": cv}
+        columns |= {"pattern": law, "arg1": shape, "arg2": 1 / (rate * shape)}
+        rates.append(pd.DataFrame(columns))
+        for at_s in np.arange(0, DAY_S, LENGTH_WINDOW_S) if client < 2 else ():
+            for field, p50 in (("input_tokens", 200 * (1 + client)), ("output_tokens", 90.0)):
+                row = (client, at_s, field, 1.35 * p50, p50, 2.5 * p50, 6 * p50)
+                lengths.append(row)
+    columns = ["client", "window_start_s", "field", "mean_tokens", "p50", "p90", "p99"]
+    pd.concat(rates).to_csv(recording.rates, index=False)
+    pd.DataFrame(lengths, columns=columns).to_csv(recording.lengths, index=False)
+
+
+def fitted_laws(recording: ClientRecording) -> pd.DataFrame:
+    """Count the requests whose fitted law reproduces their rate and variation."""
+    rates = read_rates(recording.rates)
+    close = (law_moments(rates) / rates[["rate_rps", "cv"]] - 1).abs() < CLOSE
+    weight, rows = rates["rate_rps"], []
+    for law, part in rates.groupby("pattern"):
+        share = close.loc[part.index].mul(part["rate_rps"], axis=0).sum() / part["rate_rps"].sum()
+        rows.append(
+            {
+                "recording": recording.name,
+                "law": law,
+                "rows": len(part),
+                "requests_pct": 100 * part["rate_rps"].sum() / weight.sum(),
+                "rate_reproduced_pct": 100 * share["rate_rps"],
+                "cv_reproduced_pct": 100 * share["cv"],
+            }
+        )
+    return pd.DataFrame(rows)
+
+
+def without_lengths(recording: ClientRecording) -> tuple[int, float]:
+    """Count the clients without token lengths, and their share of the requests."""
+    rates = read_rates(recording.rates)
+    bare = ~rates["client"].isin(read_lengths(recording.lengths)["client"])
+    share = rates.loc[bare, "rate_rps"].sum() / rates["rate_rps"].sum()
+    return rates.loc[bare, "client"].nunique(), float(share)
+
+
+def over_days(recording: ClientRecording, rate_per_s: float, days: int, seed: int) -> pd.DataFrame:
+    """Draw days of a stream of clients and lay them beside what was recorded."""
+    stream, carry = recording.stream(rate_per_s), None
+    seeds = np.random.SeedSequence(seed)
+    per_part = int(LENGTH_WINDOW_S / WINDOW_S)
+    rows = []
+    for index in range(int(days * DAY_S / LENGTH_WINDOW_S)):
+        ends_s = (index * LENGTH_WINDOW_S, (index + 1) * LENGTH_WINDOW_S)
+        drawn, carry = stream.chunk(index, *ends_s, seeds, carry)
+        edges_s = ends_s[0] + WINDOW_S * np.arange(per_part + 1)
+        mean = drawn.tokens.mean(axis=0)
+        columns = {"time_s": edges_s[:-1], "input_generated": mean[0], "output_generated": mean[1]}
+        columns["generated"] = np.histogram(drawn.arrival_s, edges_s)[0] / WINDOW_S
+        rows.append(pd.DataFrame(columns))
+    made = pd.concat(rows, ignore_index=True)
+    return made.join(_recorded_windows(recording, rate_per_s, stream.rates.shape[1], len(made)))
+
+
+def _recorded_windows(
+    recording: ClientRecording, rate_per_s: float, period: int, count: int
+) -> pd.DataFrame:
+    """Sum the recorded rates, and average the recorded mean lengths over the requests."""
+    rates = read_rates(recording.rates)
+    total = rates.groupby("window_start_s")["rate_rps"].sum()
+    total = total.reindex(WINDOW_S * np.arange(period))
+    found = pd.DataFrame({"recorded": total / total.ffill().bfill().mean() * rate_per_s})
+    rates["part_s"] = rates["window_start_s"] // LENGTH_WINDOW_S * LENGTH_WINDOW_S
+    sizes = rates.groupby(["client", "part_s"])["rate_rps"].sum().rename("size").reset_index()
+    lengths = read_lengths(recording.lengths).rename(columns={"window_start_s": "part_s"})
+    known = lengths.merge(sizes, on=["client", "part_s"])
+    known["tokens"] = known["mean_tokens"] * known["size"]
+    sums = known.groupby(["field", "part_s"])[["tokens", "size"]].sum()
+    mean = (sums["tokens"] / sums["size"]).unstack("field")
+    for side in ("input", "output"):
+        at = found.index // LENGTH_WINDOW_S * LENGTH_WINDOW_S
+        found[f"{side}_recorded"] = mean[f"{side}_tokens"].reindex(at).to_numpy()
+    return found.iloc[np.arange(count) % period].reset_index(drop=True)
+
+
+def scaled_or_thinned(
+    recording: ClientRecording, rate_per_s: float, hour: float, scales_s: tuple, seed: int
+) -> pd.DataFrame:
+    """Bring an hour of all clients to a small rate in two ways."""
+    full = recording.stream(None, hour)
+    seeds = np.random.SeedSequence(seed)
+    all_s = full.chunk(0, 0.0, HOUR_S, seeds, None)[0].arrival_s
+    slowed_s = recording.stream(rate_per_s, hour).chunk(0, 0.0, HOUR_S, seeds, None)[0].arrival_s
+    share = rate_per_s / full.rates.sum(axis=0).mean()
+    thinned_s = all_s[np.random.default_rng(seed).random(all_s.size) < share]
+    streams = {"as recorded": all_s, "each client slowed": slowed_s, "thinned": thinned_s}
+    return pd.DataFrame(
+        {
+            name: [index_of_dispersion(times_s, scale_s) for scale_s in scales_s]
+            for name, times_s in streams.items()
+        },
+        index=pd.Index(scales_s, name="scale_s"),
+    )

@@ -1,0 +1,290 @@
+"""The `sitetrace` command: each verb of the package on files."""
+
+from __future__ import annotations
+
+import json
+import sys
+
+import click
+import numpy as np
+
+from sitetrace import __version__
+from sitetrace.cli.data import data, ingest
+from sitetrace.cli.options import FILE, SEED, say
+from sitetrace.cli.site import export, report, site
+from sitetrace.core.files import InputError
+from sitetrace.workload.table import read_requests
+
+
+@click.group(
+    context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100},
+    epilog="Example: sitetrace generate model.json --requests requests.csv -o trace.csv",
+)
+@click.version_option(__version__)
+def cli() -> None:
+    """Power of LLM inference serving: from requests to servers."""
+
+
+@cli.command(
+    epilog="Example: sitetrace workload bursty --rate 2.5 --cv 2 --duration 300 -o requests.csv"
+)
+@click.argument("pattern", type=click.Choice(["poisson", "bursty", "diurnal", "replay", "fitted"]))
+@click.option("--rate", type=float, default=1.0, show_default=True, help="Requests a second.")
+@click.option("--duration", type=float, default=600.0, show_default=True, help="Seconds.")
+@click.option("--cv", type=float, default=2.0, show_default=True, help="bursty: of the gaps.")
+@click.option(
+    "--swing",
+    type=float,
+    default=0.5,
+    show_default=True,
+    help="diurnal: 0 to 1; the rate is least at second 0, greatest 12 h after it.",
+)
+@click.option("--from", "source", type=FILE, help="replay, fitted: requests; others: lengths.")
+@click.option("--thin", type=float, default=1.0, show_default=True, help="replay: share kept.")
+@click.option("--speed", type=float, default=1.0, show_default=True, help="replay: time-warp.")
+@click.option(
+    "--begin-hour",
+    type=float,
+    default=0.0,
+    show_default=True,
+    help="fitted: hour of the day at second 0 of both tables; of epoch seconds hours ahead of UTC.",
+)
+@SEED
+@click.option("-o", "--out", type=FILE, required=True, help="Request table to be written.")
+def workload(
+    pattern, rate, duration, cv, swing, source, thin, speed, begin_hour, seed, out
+) -> None:  # noqa: ANN001
+    """Write a stream of requests."""
+    from sitetrace.workload import whole as streams
+    from sitetrace.workload.table import write_requests
+
+    rng = np.random.default_rng(seed)
+    given = None if source is None else read_requests(source)
+    if given is None and pattern in ("replay", "fitted"):
+        raise InputError(f"--from is missing: {pattern} needs a request table")
+    if pattern == "fitted":
+        from sitetrace.workload.fit import draw_traffic, fit_traffic
+
+        try:
+            section = fit_traffic(given, begin_hour=begin_hour)
+        except InputError as error:
+            raise InputError(f"{source}: {error}") from None
+        if "peak_hour" in section:
+            say([f"{source}: second 0 is taken as hour {begin_hour:g} of the day (--begin-hour)"])
+        click.echo(f"traffic: {json.dumps(section)}")
+        table = draw_traffic(section, duration, seed, begin_hour)
+    elif pattern == "replay":
+        table = streams.replay(given, thin, speed, rng)
+    elif pattern == "bursty":
+        table = streams.bursty(rate, cv, duration, rng, given)
+    elif pattern == "diurnal":
+        table = streams.diurnal(rate, swing, duration, rng, given)
+    else:
+        table = streams.poisson(rate, duration, rng, given)
+    write_requests(out, table)
+    click.echo(f"wrote {len(table)} requests to {out}")
+
+
+@cli.command(epilog="Example: sitetrace fit runs/poisson_r4 -o model.json --kind timeline")
+@click.argument("runs", type=FILE, nargs=-1, required=True)
+@click.option("-o", "--out", type=FILE, required=True, help="Model file to be written.")
+@click.option(
+    "--kind",
+    type=click.Choice(["auto", "timeline", "states"]),
+    default="auto",
+    show_default=True,
+    help="auto: the better one in cross-validation within the runs; states: the paper's way.",
+)
+@click.option(
+    "--transitions",
+    type=click.Choice(["auto", "markov", "logit", "trees", "bigru"]),
+    default="auto",
+    show_default=True,
+    help="For states. bigru: the paper's net; needs pip install 'sitetrace[torch]'.",
+)
+@click.option("--checkpoint", type=FILE, help="bigru: training goes on from here if killed.")
+@click.option("--states", type=click.IntRange(2, 40), help="For states: how many; else chosen.")
+@click.option("--from", "start", type=float, help="Seconds after the first request.")
+@click.option("--to", "stop", type=float, help="Seconds after the first request.")
+@SEED
+def fit(runs, out, kind, transitions, checkpoint, states, start, stop, seed) -> None:  # noqa: ANN001
+    """Fit a power model on one or several runs of a configuration."""
+    from sitetrace.measured.rundir import read_run
+    from sitetrace.power.fitting import fit as fit_model
+    from sitetrace.power.modelfile import described, save_model, weights_path
+    from sitetrace.serving.calibration import fit_lines
+
+    # a fit takes long: a place that is not there is said before it
+    if not out.parent.is_dir():
+        raise InputError(f"{out}: no folder {out.parent}: make it first")
+    if out.is_dir():
+        raise InputError(f"{out}: a folder of that name is in the way: name a file")
+    if transitions == "bigru":
+        weights_path(out)  # a name that leaves no place for the weights is said before the fit
+    loaded = [read_run(path) for path in runs]
+    for run in loaded:
+        say(run.notes)
+    options = {"kind": kind, "transitions": transitions, "n_states": states}
+    options |= {"checkpoint": checkpoint, "start_s": start, "stop_s": stop}
+    model = fit_model(loaded, seed=seed, **options)
+    save_model(model, out)
+    before_w, idle_w = loaded[0].idle_before_load_w(), model.idle.mean_w
+    if start is not None and before_w and idle_w > 1.1 * before_w:
+        say([f"idle power of {idle_w:.1f} W, the least after --from, but {before_w:.1f} W before "
+              "load: take all of the recording, or --to alone, where idle counts"])  # fmt: skip
+    if "kind_because" in model.provenance:
+        click.echo(model.provenance["kind_because"])
+    for line in fit_lines(model.provenance):
+        click.echo(line)
+    click.echo(f"wrote {out}: {described(model)}")
+
+
+@cli.command(epilog="Example: sitetrace show model.json")
+@click.argument("model", type=FILE)
+def show(model) -> None:  # noqa: ANN001
+    """Describe a model file."""
+    from sitetrace.power.modelfile import load_model, summary
+
+    click.echo(summary(load_model(model)))
+
+
+@cli.command(
+    epilog="Example: sitetrace generate model.json --requests requests.csv -o trace.csv --seed 1"
+)
+@click.argument("model", type=FILE)
+@click.option("--requests", type=FILE, required=True, help="arrival_s,input_tokens,output_tokens.")
+@click.option("-o", "--out", type=FILE, required=True, help="Ends in .csv, .parquet, .nc or .zarr.")
+@click.option(
+    "--as",
+    "reading",
+    type=click.Choice(["power", "meter"]),
+    default="power",
+    show_default=True,
+    help="Mean power, or what the meter would print; the kind states has only what was printed.",
+)
+@click.option("--dt", type=float, help="Step in seconds; by default the model's own.")
+@click.option("--lead", type=float, default=30.0, show_default=True, help="Seconds before.")
+@click.option("--tail", type=float, default=10.0, show_default=True, help="Seconds after.")
+@click.option("--draws", type=click.IntRange(1, 1000), default=1, show_default=True)
+@click.option("--idle-w", type=float, help="Idle power of the board, where it differs.")
+@SEED
+def generate(model, requests, out, reading, dt, lead, tail, draws, idle_w, seed) -> None:  # noqa: ANN001
+    """Generate power for a stream of requests."""
+    from sitetrace.core.files import check_place, digest_of
+    from sitetrace.measured.traces import ENDINGS, write_trace
+    from sitetrace.power.load import load_warnings
+    from sitetrace.power.modelfile import load_model
+    from sitetrace.power.timeline.model import TimelineModel
+    from sitetrace.serving.engine import simulate
+
+    check_place(out, ENDINGS)
+    for name, value, low in (("--lead", lead, 0.0), ("--tail", tail, 0.0), ("--idle-w", idle_w, 0)):
+        if value is not None and not low <= value < 1e7:
+            raise InputError(f"{name} {value:g} is no sensible value: give {low:g} or more")
+    if dt is not None and not 0 < dt < 1e7:
+        raise InputError(f"--dt {dt:g} is no step: give a multiple of the model's step")
+    fitted = load_model(model)
+    table = read_requests(requests)
+    rng = np.random.default_rng(seed)
+    timeline = simulate(table, fitted.server, rng)
+    options = {"reading": reading} if isinstance(fitted, TimelineModel) else {}
+    drawn = [
+        fitted.draw(timeline, each, dt, lead, tail, idle_w, **options) for each in rng.spawn(draws)
+    ]
+    provenance = {
+        "data": fitted.provenance["data"],
+        "reading": reading,
+        "model_sha256": digest_of([model]),
+        "requests_sha256": digest_of([requests]),
+        "configuration": fitted.configuration.name,
+        "seed": seed,
+        "busy_end_s": float(timeline.requests["end_s"].max()),
+        "sitetrace": __version__,
+    }
+    write_trace(out, drawn, provenance)
+    for line in load_warnings(fitted.fitted, timeline):
+        click.echo(f"warning: {line}", err=True)
+    click.echo(_described(drawn, timeline))
+
+
+def _described(traces, timeline) -> str:  # noqa: ANN001
+    """Mean, peak, P99, energy and what the requests met."""
+    power_w = np.concatenate([trace.power_w for trace in traces])
+    requests = timeline.requests
+    ttft_s = requests["first_token_s"] - requests["arrival_s"]
+    decoding_s = requests["end_s"] - requests["first_token_s"]
+    several = requests["output_tokens"] > 1
+    tpot_s = decoding_s[several] / (requests["output_tokens"][several] - 1)
+    wait_s = requests["start_s"] - requests["arrival_s"]
+    energy_kwh = np.mean([trace.energy_j for trace in traces]) / 3.6e6
+    tpot = f"{tpot_s.median() * 1e3:.1f} ms" if several.any() else "none"
+    return (
+        f"power   mean {power_w.mean():.1f} W, peak {power_w.max():.1f} W, "
+        f"P99 {np.percentile(power_w, 99):.1f} W, energy {energy_kwh:.4g} kWh\n"
+        f"serving TTFT at the engine median {ttft_s.median() * 1e3:.0f} ms, "
+        f"P99 {ttft_s.quantile(0.99):.2f} s, TPOT median {tpot}, longest wait {wait_s.max():.2f} s"
+    )
+
+
+@cli.command(
+    epilog="Example: sitetrace evaluate --measured runs/poisson_r2p5 --generated trace.csv --json"
+)
+@click.option("--measured", type=FILE, required=True, help="Run directory or power.csv.")
+@click.option("--requests", type=FILE, help="Request table, where --measured is a power file.")
+@click.option("--generated", type=FILE, multiple=True, required=True, help="One file or several.")
+@click.argument("more", type=FILE, nargs=-1)
+@click.option("--from", "start", type=float, help="Seconds after the first request.")
+@click.option("--to", "stop", type=float, help="Seconds after the first request.")
+@click.option("--json", "as_json", is_flag=True, help="Print one JSON object.")
+@click.option("--plot", type=FILE, help="Also draw both traces (PNG).")
+def evaluate(measured, requests, generated, more, start, stop, as_json, plot) -> None:  # noqa: ANN001
+    """Judge generated traces against a measured run."""
+    from sitetrace.evaluate.judge import evaluate as judge
+    from sitetrace.evaluate.judge import format_table
+    from sitetrace.measured.rundir import read_power, read_run
+    from sitetrace.measured.traces import read_trace
+
+    if measured.is_dir():
+        recording = read_run(measured)
+        say(recording.notes)
+    else:
+        recording, notes = read_power(measured)
+        say(notes)
+    files = [read_trace(path) for path in (*generated, *more)]
+    draws = [trace for traces, _ in files for trace in traces]
+    ends = [attributes["busy_end_s"] for _, attributes in files if "busy_end_s" in attributes]
+    result = judge(
+        recording,
+        draws,
+        requests=None if requests is None else read_requests(requests),
+        start_s=start,
+        stop_s=stop,
+        busy_end_s=max(ends) if ends else None,
+    )
+    if plot is not None:
+        from sitetrace.evaluate.figure import save_comparison
+
+        save_comparison(plot, recording, draws)
+    click.echo(json.dumps(result, indent=1) if as_json else format_table(result))
+
+
+for verb in (ingest, site, export, report, data):
+    cli.add_command(verb)
+
+
+def main() -> None:
+    """Run the command: exit code 0 done, 2 bad input, 1 a fault of ours."""
+    try:
+        cli.main(prog_name="sitetrace", standalone_mode=False)
+    except click.exceptions.NoArgsIsHelpError as error:
+        error.show()
+        sys.exit(2)
+    except (InputError, click.ClickException) as error:
+        message = error.format_message() if isinstance(error, click.ClickException) else str(error)
+        click.echo("Error: " + " ".join(message.split()), err=True)
+        sys.exit(2)
+    except (click.Abort, KeyboardInterrupt):
+        click.echo("interrupted: nothing half-written", err=True)
+        sys.exit(130)
+    except BrokenPipeError:
+        sys.exit(1)

@@ -1,0 +1,16 @@
+"""Options that several verbs share."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import click
+
+FILE = click.Path(path_type=Path)
+SEED = click.option("--seed", type=click.IntRange(0), default=0, show_default=True)
+
+
+def say(lines: list[str] | tuple[str, ...]) -> None:
+    """Print notes on standard error."""
+    for line in lines:
+        click.echo(f"note: {line}", err=True)

@@ -1,0 +1,98 @@
+"""An assumed rule for clocks: how the steps of an engine and their power follow a GPU's clock.
+
+No run at hand changes the clock. What is computed with this rule rests on an assumption, and counts
+as a finding only where it holds for every pair of exponents in `RULES`.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+
+from sitetrace.core.files import InputError
+from sitetrace.power.timeline.surface import Surface
+from sitetrace.serving.engine import Server
+
+GAMMAS = ((1.2, 1.6), (1.2, 3.3), (1.6, 1.6), (1.6, 3.3))
+CLOCK_BOUND = (0.0, 0.3)
+
+
+@dataclass(frozen=True)
+class ClockRule:
+    """Exponents of power in the clock, and the share of decoding that waits for the clock.
+
+    Parameters
+    ----------
+    gamma_decode, gamma_prefill : float
+        Power above idle goes with the clock to this power.
+    clock_bound : float
+        Share of a step's weight and cache reading that slows down as the clock does, 0 to 1; the
+        rest waits for memory, whose clock is another.
+    """
+
+    gamma_decode: float
+    gamma_prefill: float
+    clock_bound: float = 0.0
+
+    @property
+    def name(self) -> str:
+        """The rule in short."""
+        return f"γ {self.gamma_decode:g}/{self.gamma_prefill:g}, k {self.clock_bound:g}"
+
+
+RULES = tuple(ClockRule(*pair, bound) for bound in CLOCK_BOUND for pair in GAMMAS)
+
+
+def clocked(
+    server: Server, surface: Surface, phi: float, rule: ClockRule
+) -> tuple[Server, Surface]:
+    """Run a server at a share of its clock, by the assumed rule.
+
+    A step lasts ``(c0 + c3 context) (1 - k + k/phi) + c1 batch (1/2 + 1/(2 phi)) + (c2 prefill +
+    c4 pairs)/phi`` with k = `ClockRule.clock_bound`; its power is ``idle + (step - idle)
+    phi**gamma``, each gamma for its kind of work. Taken by the letter, prefill falls below decoding
+    at low clocks when its exponent is the greater one.
+
+    Parameters
+    ----------
+    server : Server
+        At full clock.
+    surface : Surface
+        At full clock.
+    phi : float
+        Clock as a share of the full one, 0.2 to 1.
+    rule : ClockRule
+        The rule.
+
+    Returns
+    -------
+    server : Server
+        With scaled times.
+    surface : Surface
+        With scaled power; at phi = 1 both are what was given, to the bit.
+
+    Raises
+    ------
+    InputError
+        If the clock is out of range.
+    """
+    if not 0.2 <= phi <= 1.0:
+        raise InputError(f"phi = {phi:g}: give a share of the full clock from 0.2 to 1")
+    slower = 1.0 / phi - 1.0
+    memory, half = 1.0 + rule.clock_bound * slower, 1.0 + 0.5 * slower
+    scaled = replace(
+        server,
+        c0_s=server.c0_s * memory,
+        c1_s=server.c1_s * half,
+        c2_s=server.c2_s * (1.0 + slower),
+        c3_s=server.c3_s * memory,
+        c4_s=server.c4_s * (1.0 + slower),
+    )
+    decode, prefill = 1.0 - phi**rule.gamma_decode, 1.0 - phi**rule.gamma_prefill
+    cooler = replace(
+        surface,
+        decode_w=surface.decode_w - (surface.decode_w - surface.idle_w) * decode,
+        per_sequence_w=surface.per_sequence_w * (1.0 - decode),
+        warm_w=surface.warm_w * (1.0 - decode),
+        prefill_w=surface.prefill_w - (surface.prefill_w - surface.idle_w) * prefill,
+    )
+    return scaled, cooler

@@ -1,0 +1,12 @@
+"""What all others stand on: types, files, checked settings, and what there is by name."""
+
+import lazy_loader
+
+__getattr__, __dir__, __all__ = lazy_loader.attach(
+    __name__,
+    submod_attrs={
+        "types": ["Configuration", "PowerTrace", "Run", "Timeline"],
+        "files": ["InputError"],
+        "registry": ["dataset_path", "shipped_model"],
+    },
+)

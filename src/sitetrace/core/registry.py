@@ -1,0 +1,147 @@
+"""What there is by name: data sets, shipped models, tables of the paper, devices, nodes."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+
+import pandas as pd
+
+from sitetrace.core.files import InputError, read_json
+
+SIDES = ("low", "high")
+
+
+def data_dir() -> Path:
+    """Folder of the data that the project itself holds."""
+    installed = Path(__file__).parents[1] / "data"
+    return installed if installed.is_dir() else Path(__file__).parents[3] / "data"
+
+
+def mirror() -> Path | None:
+    """Folder of the local mirror of measured data, named by ``SITETRACE_DATA``."""
+    named = os.environ.get("SITETRACE_DATA")
+    if not named:
+        return None
+    if not Path(named).is_dir():
+        raise InputError(f"SITETRACE_DATA: {named}: no such folder: name the mirror or unset it")
+    return Path(named)
+
+
+def cache_dir() -> Path:
+    """Folder where fetched data lie."""
+    import pooch
+
+    return Path(pooch.os_cache("sitetrace"))
+
+
+def registry() -> dict[str, dict]:
+    """All known data sets by name."""
+    return read_json(data_dir() / "registry.json")["datasets"]
+
+
+def registry_entry(name: str) -> dict:
+    """Look a data set up."""
+    known = registry()
+    if name not in known:
+        raise InputError(f"{name}: no such data set: sitetrace data list names all")
+    return known[name]
+
+
+def holds(root: Path, entry: dict) -> bool:
+    """Whether all files of a data set lie under a root."""
+    return all((root / entry["folder"] / file).is_file() for file in entry["files"])
+
+
+def dataset_path(name: str) -> Path:
+    """Folder of a data set, in the mirror or among what was fetched.
+
+    Parameters
+    ----------
+    name : str
+        As in the registry.
+
+    Returns
+    -------
+    Path
+        For a measured run: its run directory.
+
+    Raises
+    ------
+    InputError
+        If it is not at hand.
+    """
+    entry = registry_entry(name)
+    folder = entry["folder"]
+    local = mirror()
+    if local is not None and holds(local, entry):
+        return local / folder
+    if holds(cache_dir(), entry):
+        return cache_dir() / folder
+    raise InputError(f"{name}: not at hand: sitetrace data fetch {name}, or set SITETRACE_DATA")
+
+
+def describe() -> list[str]:
+    """One line a data set: name, where it is, licence, what it is."""
+    lines = []
+    for name, entry in registry().items():
+        try:
+            where = str(dataset_path(name))
+        except InputError:
+            where = "not here" if "upstream" in entry else "not here (only with a mirror)"
+        lines.append(f"{name}: {where}; {entry['licence']}; {entry['what']}")
+    return lines
+
+
+def shipped_model(name: str) -> Path:
+    """Path of a fitted model that the project ships.
+
+    Parameters
+    ----------
+    name : str
+        ``testbed`` or the name of a split.
+
+    Returns
+    -------
+    Path
+        For `sitetrace.load_model`.
+
+    Raises
+    ------
+    InputError
+        If none of that name is shipped.
+    """
+    path = data_dir() / "models" / f"{name}.json"
+    if not path.is_file():
+        known = ", ".join(sorted(file.stem for file in path.parent.glob("*.json")))
+        raise InputError(f"{name}: no shipped model of that name: there are {known}")
+    return path
+
+
+def read_paper_table(name: str) -> pd.DataFrame:
+    """Read a table of parameters and scores that the paper's repository publishes."""
+    path = data_dir() / "paper" / f"{name}.csv"
+    if not path.is_file():
+        known = ", ".join(sorted(file.stem for file in path.parent.glob("*.csv")))
+        raise InputError(f"{name}: no such table of the paper: there are {known}")
+    return pd.read_csv(path)
+
+
+def device(hardware: str) -> dict:
+    """Look a GPU type up."""
+    devices = read_json(data_dir() / "devices.json")["devices"]
+    for name, entry in devices.items():
+        if hardware in (name, entry["device"]):
+            return entry
+    raise InputError(f"hardware {hardware!r} is not in devices.json: it holds {', '.join(devices)}")
+
+
+def default_non_gpu(gpus: int, side: str | None = None) -> tuple[float, float]:
+    """Power besides the GPUs of a server, as a line in the watts of its GPUs."""
+    if gpus < 1:
+        raise InputError(f"gpus: {gpus}: a server has at least one")
+    if side is not None and side not in SIDES:
+        raise InputError(f"side={side!r}: say 'low', 'high' or None")
+    fitted = read_json(data_dir() / "nodes.json")
+    line = fitted if side is None else fitted[side]
+    return gpus * line["base_w_per_gpu"], line["per_gpu_w"]

@@ -1,0 +1,277 @@
+"""Judging generated traces against a measured run, on the run's own clock and at 1 s."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import replace
+from fractions import Fraction
+
+import numpy as np
+import pandas as pd
+
+from sitetrace.core.files import InputError
+from sitetrace.core.types import PowerTrace, Run
+from sitetrace.evaluate.alignment import covered, pair, samples_of
+from sitetrace.evaluate.metrics import SCORES, noise_floor, scores
+from sitetrace.measured.rundir import check_overlap
+from sitetrace.serving.engine import Server, simulate
+
+LEAST_COVERED = 0.95
+CLOCKS = ("native", "1s")
+SPANS = ("whole", "busy")
+
+
+def evaluate(
+    measured: Run | pd.DataFrame,
+    traces: PowerTrace | Sequence[PowerTrace],
+    *,
+    requests: pd.DataFrame | None = None,
+    start_s: float | None = None,
+    stop_s: float | None = None,
+    busy_end_s: float | None = None,
+    activity: pd.DataFrame | None = None,
+) -> dict:
+    """Score generated draws of one trace on the seconds of a measured run.
+
+    A meter's reading at t describes the past, so a sample at t is compared with the generated
+    power of ``[t - dt, t)``: the nearest bin where both steps agree within 5 %, the mean where the
+    generated step is finer; where it is coarser, the samples are averaged to the generated bins,
+    and that is the native step. Seconds are counted from the first sample's begin and compared by
+    their mean power. Missing samples up to 4 steps are interpolated in means, as in
+    arXiv:2603.18383; bins that touch a longer gap are left out.
+
+    Parameters
+    ----------
+    measured : Run or pandas.DataFrame
+        A recording, or its samples alone (``time_s``, ``power_w``).
+    traces : PowerTrace or sequence of PowerTrace
+        Independent draws on one clock.
+    requests : pandas.DataFrame, optional
+        Request table that stands in for the run's own.
+    start_s, stop_s : float, optional
+        Judge only these seconds after the first request.
+    busy_end_s : float, optional
+        Simulated end of the last token (epoch s), used where the run does not tell it.
+
+    activity : pandas.DataFrame, optional
+        Simulated activity in the bins of the run's samples: adds the in-sample regression to the
+        noise floors.
+
+    Returns
+    -------
+    dict
+        ``native`` and ``1s``, each with ``whole`` and ``busy`` (first arrival to last token): the
+        keys of `scores`, each the median over draws, with ``<key>_spread``, half the distance
+        from the 16th to the 84th percentile over draws (0 for one draw);
+        ``noise_floor`` with the same two levels; ``busy_end_from``: ``end_s``, ``engine``,
+        ``simulated``, ``simulated by a default server (8B on one A100)`` or ``unknown``;
+        ``n_draws``, ``covered_share``, ``native_dt_s``; and ``published``, where others predicted
+        the same seconds. A score without meaning is None, so that the result can be written as
+        JSON.
+
+    Raises
+    ------
+    InputError
+        If draws differ in clock or are no numbers, less than 95 % of the samples are covered, or
+        the seconds asked for do not exist.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> import sitetrace
+    >>> run = sitetrace.testbed.run("poisson", seed=1)
+    >>> model = sitetrace.load_model(sitetrace.shipped_model("testbed_timeline"))
+    >>> trace = model.generate(run.requests, rng=np.random.default_rng(1), reading="meter")
+    >>> result = sitetrace.evaluate(run, [trace])
+    >>> bool(result["1s"]["whole"]["energy_error_pct"] < 2)
+    True
+    """
+    draws = [traces] if isinstance(traces, PowerTrace) else list(traces)
+    _check_draws(draws)
+    samples, dt, run = samples_of(measured)
+    if requests is None and run is not None:
+        requests = run.requests
+    elif requests is not None:
+        check_overlap("requests", requests, samples)
+    kept = _inside(samples, dt, requests, start_s, stop_s)
+    busy = _busy_span(run, requests, busy_end_s)
+    window = samples[kept]
+    share = covered(draws[0], window["time_s"].to_numpy() - float(dt) / 2).mean()
+    if share < LEAST_COVERED:
+        raise InputError(_uncovered(draws[0], window, float(dt), share))
+    result = {"native": {}, "1s": {}, "noise_floor": {}}
+    for clock in CLOCKS:
+        rows, power_w, generated_w, middle_s, width_s = pair(clock, window, dt, draws)
+        spans = _spans(middle_s, busy)
+        result[clock] = _judge(spans, power_w, generated_w, width_s)
+        told = None
+        if activity is not None and clock == "native" and width_s == float(dt):
+            told = activity[kept][rows]
+        result["noise_floor"][clock] = {
+            name: _without_nan(
+                noise_floor(power_w[rows], width_s, None if told is None else told[rows])
+            )
+            for name, rows in spans.items()
+        }
+        if clock == "native":
+            result["native_dt_s"] = width_s
+    result |= {
+        "busy_end_from": busy[2] if busy else "unknown",
+        "n_draws": len(draws),
+        "covered_share": float(share),
+    }
+    if run is not None and run.published is not None:
+        spans = _spans(window["time_s"].to_numpy() - float(dt) / 2, busy)
+        power_w = window["power_w"].to_numpy()
+        result["published"] = {
+            name: {"1s": _judge(spans, power_w, [predicted_w], 1.0)}
+            for name, predicted_w in run.published[kept].to_dict("series").items()
+        }
+    return result
+
+
+def _check_draws(draws: list[PowerTrace]) -> None:
+    """Refuse draws that are empty, no numbers, or not on one clock."""
+    if not draws or any(draw.power_w.size == 0 for draw in draws):
+        raise InputError("generated: no power values: generate the trace anew")
+    first = draws[0]
+    for number, draw in enumerate(draws):
+        if not np.isfinite(draw.power_w).all():
+            row = int(np.argmin(np.isfinite(draw.power_w)))
+            raise InputError(
+                f"generated: draw {number}, row {row}: power_w is no finite number: generate the "
+                "trace anew"
+            )
+        if (draw.start_s, draw.dt, draw.power_w.size) != (
+            first.start_s,
+            first.dt,
+            first.power_w.size,
+        ):
+            raise InputError(
+                f"generated: draw {number} has {draw.power_w.size} bins of {draw.dt_s:g} s from "
+                f"{draw.start_s:.3f}, draw 0 has {first.power_w.size} of {first.dt_s:g} s from "
+                f"{first.start_s:.3f}: evaluate traces of different clocks one by one"
+            )
+
+
+def _inside(
+    samples: pd.DataFrame,
+    dt: Fraction,
+    requests: pd.DataFrame | None,
+    start_s: float | None,
+    stop_s: float | None,
+) -> np.ndarray:
+    """Which samples lie between two times counted from the first request."""
+    if start_s is None and stop_s is None:
+        return np.ones(len(samples), dtype=bool)
+    if requests is None:
+        raise InputError(
+            "from, to: count from the first request, and there are no requests: give --requests"
+        )
+    since_s = samples["time_s"].to_numpy() - float(dt) / 2 - requests["arrival_s"].iloc[0]
+    kept = np.ones(len(samples), dtype=bool)
+    if start_s is not None:
+        kept &= since_s >= start_s
+    if stop_s is not None:
+        kept &= since_s < stop_s
+    if kept.sum() < 2:
+        raise InputError(
+            f"from {start_s}, to {stop_s}: fewer than two samples there; the recording goes from "
+            f"{since_s[0]:.1f} to {since_s[-1]:.1f} s after the first request: choose within that"
+        )
+    return kept
+
+
+def _busy_span(
+    run: Run | None, requests: pd.DataFrame | None, busy_end_s: float | None
+) -> tuple[float, float, str] | None:
+    """First arrival, last token and how the latter is known; None without requests."""
+    if requests is None:
+        return None
+    first_s = float(requests["arrival_s"].iloc[0])
+    if run is not None and (told := replace(run, requests=requests).busy_span()):
+        return told
+    if "end_s" in requests:
+        return first_s, float(requests["end_s"].max()), "end_s"
+    if busy_end_s is not None:
+        return first_s, float(busy_end_s), "simulated"
+    ends = simulate(requests, Server()).requests["end_s"]
+    return first_s, float(ends.max()), "simulated by a default server (8B on one A100)"
+
+
+def _uncovered(trace: PowerTrace, window: pd.DataFrame, dt_s: float, share: float) -> str:
+    """Say which span the trace has and which it ought to have."""
+    begin_s, end_s = window["time_s"].iloc[0] - dt_s, window["time_s"].iloc[-1]
+    stop_s = trace.start_s + float(trace.power_w.size * trace.dt)
+    return (
+        f"generated: {trace.start_s:.2f} to {stop_s:.2f} s covers {100 * share:.1f}% of the "
+        f"measured samples, {begin_s:.2f} to {end_s:.2f} s, and {100 * LEAST_COVERED:.0f}% are "
+        f"needed: generate with --lead {max(trace.start_s - begin_s, 0):.0f} s and --tail "
+        f"{max(end_s - stop_s, 0):.0f} s more"
+    )
+
+
+def _spans(middle_s: np.ndarray, busy: tuple[float, float, str] | None) -> dict[str, np.ndarray]:
+    """Rows of the whole recording and of its busy seconds."""
+    within = np.zeros(middle_s.shape, dtype=bool)
+    if busy:
+        within = (middle_s >= busy[0]) & (middle_s < busy[1])
+    return {"whole": np.ones(middle_s.shape, dtype=bool), "busy": within}
+
+
+def _judge(
+    spans: dict[str, np.ndarray], power_w: np.ndarray, generated_w: list, width_s: float
+) -> dict:
+    """Median and spread over draws of every score, for each span."""
+    result = {}
+    for name, rows in spans.items():
+        draws = [scores(power_w[rows], np.asarray(draw)[rows], width_s) for draw in generated_w]
+        entry = {}
+        for key in SCORES:
+            low, median, high = np.percentile([draw[key] for draw in draws], [16, 50, 84])
+            entry |= {key: median, f"{key}_spread": (high - low) / 2}
+        entry["n_samples"] = int(entry["n_samples"])
+        result[name] = _without_nan(entry)
+    return result
+
+
+def _without_nan(values: dict) -> dict:
+    """Python numbers, None in place of NaN, which JSON does not know."""
+    return {
+        key: value if isinstance(value, int) else float(value) if np.isfinite(value) else None
+        for key, value in values.items()
+    }
+
+
+def format_table(result: dict) -> str:
+    """Lay a result of `evaluate` out for the terminal."""
+    columns = [(clock, span) for clock in CLOCKS for span in SPANS]
+    lines = [
+        f"{result['n_draws']} draw(s), {100 * result['covered_share']:.1f}% of the samples "
+        f"covered, native step {result['native_dt_s']:g} s, end of the busy seconds: "
+        f"{result['busy_end_from']}",
+        " " * 24 + "".join(f"{clock + ' ' + span:>20}" for clock, span in columns),
+    ]
+    for key in SCORES:
+        cells = (_cell(result[clock][span], key) for clock, span in columns)
+        lines.append(f"{key:24}" + "".join(f"{cell:>20}" for cell in cells))
+    lines.append("noise floor of the measurement")
+    for key in result["noise_floor"]["native"]["whole"]:
+        cells = (_cell(result["noise_floor"][clock][span], key) for clock, span in columns)
+        lines.append(f"  {key:22}" + "".join(f"{cell:>20}" for cell in cells))
+    for name, judged in result.get("published", {}).items():
+        lines.append(f"{name}, published by others")
+        for key in SCORES:
+            cells = (_cell(judged["1s"][span], key) for span in SPANS)
+            lines.append(f"  {key:22}" + " " * 40 + "".join(f"{cell:>20}" for cell in cells))
+    return "\n".join(lines)
+
+
+def _cell(values: dict, key: str) -> str:
+    """One number with its spread, a dash where it has no meaning."""
+    if values[key] is None:
+        return "-"
+    if key == "n_samples":
+        return str(values[key])
+    spread = values.get(f"{key}_spread")
+    return f"{values[key]:.3f}" + (f" ± {spread:.3f}" if spread else "")

@@ -1,0 +1,283 @@
+"""Scores of a generated trace, and how good they can be: noise floors."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+import numpy as np
+import pandas as pd
+from scipy.fft import irfft, next_fast_len, rfft
+
+CONSTANT = 1e-9
+FLAT = 1e-12
+SAME_ACF = 1e-10
+ONE_SECOND_LAGS_S = 60.0
+NATIVE_LAGS_S = 12.5
+SCORES = (
+    "energy_error_pct",
+    "energy_error_signed_pct",
+    "ks",
+    "acf_r2",
+    "nrmse",
+    "correlation",
+    "p95_error_pct",
+    "p99_error_pct",
+    "n_samples",
+)
+HALF_BLOCK_S = 5.0
+BOOTSTRAP_BLOCK_S = 10.0
+BOOTSTRAP_DRAWS = 400
+
+
+def ks_distance(measured: np.ndarray, generated: np.ndarray) -> float:
+    """Two-sample Kolmogorov-Smirnov distance.
+
+    Parameters
+    ----------
+    measured, generated : numpy.ndarray
+        Samples; they need not be equally many.
+
+    Returns
+    -------
+    float
+        Greatest difference of the two empirical distribution functions, 0 to 1.
+    """
+    from scipy.stats import ks_2samp
+
+    return float(ks_2samp(measured, generated, method="asymp").statistic)
+
+
+def acf(series: np.ndarray, lags: int) -> np.ndarray:
+    """Autocorrelation ``r_k = sum(c_t c_(t+k)) / sum(c_t^2)`` of the mean-removed series.
+
+    Parameters
+    ----------
+    series : numpy.ndarray
+        Equidistant samples, shape (n,).
+    lags : int
+        Greatest lag in samples, below n.
+
+    Returns
+    -------
+    numpy.ndarray
+        r_1 to r_lags, shape (lags,); 0 for a constant series.
+    """
+    if lags < 1 or _is_constant(series):
+        return np.zeros(max(lags, 0))
+    centred = series - np.mean(series)
+    # twice the length, so that the end does not meet the beginning
+    spectrum = rfft(centred, 2 * next_fast_len(centred.size))
+    covariance = irfft(spectrum * spectrum.conj())[: lags + 1]
+    return covariance[1:] / covariance[0]
+
+
+def _is_constant(series: np.ndarray) -> bool:
+    """Whether a series varies by no more than resampling's rounding."""
+    return bool(np.ptp(series) <= CONSTANT * np.abs(series).max())
+
+
+def acf_lags(dt_s: float) -> int:
+    """Lags over which autocorrelations are compared at a step."""
+    span_s = NATIVE_LAGS_S if dt_s < 1.0 else ONE_SECOND_LAGS_S
+    return max(int(span_s / dt_s + 0.5), 1)
+
+
+def acf_r2(measured: np.ndarray, generated: np.ndarray, lags: int) -> float:
+    """Share of the measured autocorrelation's shape that the generated one explains.
+
+    ``1 - sum (r_k - s_k)^2 / sum (r_k - mean r)^2`` over lags 1 to `lags` (arXiv:2603.18383); 1 is
+    perfect, 0 no better than a constant, and it may be far below 0.
+
+    Parameters
+    ----------
+    measured, generated : numpy.ndarray
+        Series with the same step.
+    lags : int
+        Lags to be compared; fewer only if a series is not longer than that.
+
+    Returns
+    -------
+    float
+        The coefficient. Where the measured autocorrelation is itself flat: 1 if the generated one
+        is the same, else 0.
+    """
+    lags = min(lags, len(measured) - 1, len(generated) - 1)
+    return _r2_of_acfs(acf(measured, lags), acf(generated, lags))
+
+
+def _r2_of_acfs(measured: np.ndarray, generated: np.ndarray) -> float:
+    missed = float(((measured - generated) ** 2).sum())
+    shape = float(((measured - measured.mean()) ** 2).sum()) if measured.size else 0.0
+    if shape <= FLAT:
+        return 1.0 if missed <= SAME_ACF else 0.0
+    return 1.0 - missed / shape
+
+
+def acf_r2_white(measured: np.ndarray, lags: int) -> float:
+    """ACF R² of a series without any memory: the floor below which a model misleads."""
+    measured_acf = acf(measured, min(lags, len(measured) - 1))
+    return _r2_of_acfs(measured_acf, np.zeros_like(measured_acf))
+
+
+def nrmse(measured: np.ndarray, generated: np.ndarray) -> float:
+    """Root mean square error over the range of the measurement (arXiv:2603.18383).
+
+    Parameters
+    ----------
+    measured, generated : numpy.ndarray
+        Aligned series, shape (n,).
+
+    Returns
+    -------
+    float
+        The error; NaN for a constant measurement.
+    """
+    if _is_constant(measured):
+        return np.nan
+    return float(np.sqrt(np.mean((generated - measured) ** 2)) / np.ptp(measured))
+
+
+def energy_error_pct(measured: np.ndarray, generated: np.ndarray) -> float:
+    """Signed energy error, percent: positive where the generated trace holds more.
+
+    Parameters
+    ----------
+    measured, generated : numpy.ndarray
+        Aligned series of mean power, shape (n,).
+
+    Returns
+    -------
+    float
+        The error; NaN where nothing was drawn.
+    """
+    total = float(np.sum(measured))
+    return 100.0 * (float(np.sum(generated)) - total) / total if total else np.nan
+
+
+def percentile_error_pct(measured: np.ndarray, generated: np.ndarray, percent: float) -> float:
+    """Absolute error of a percentile (linear interpolation), percent of the measured one."""
+    wanted, got = (float(np.percentile(series, percent)) for series in (measured, generated))
+    return 100.0 * abs(got - wanted) / wanted if wanted else np.nan
+
+
+def correlation(measured: np.ndarray, generated: np.ndarray) -> float:
+    """Pearson's correlation of two aligned series.
+
+    Parameters
+    ----------
+    measured, generated : numpy.ndarray
+        Aligned series, shape (n,).
+
+    Returns
+    -------
+    float
+        The correlation; NaN where one series is constant.
+    """
+    if _is_constant(measured) or _is_constant(generated):
+        return np.nan
+    return float(np.corrcoef(measured, generated)[0, 1])
+
+
+def scores(measured_w: np.ndarray, generated_w: np.ndarray, dt_s: float) -> dict[str, float]:
+    """All scores of a generated trace on the seconds of a measured one.
+
+    Parameters
+    ----------
+    measured_w, generated_w : numpy.ndarray
+        Aligned power, watts, shape (n,).
+    dt_s : float
+        Step, seconds; it decides over which lags `acf_r2` goes (`acf_lags`).
+
+    Returns
+    -------
+    dict
+        ``energy_error_pct`` (absolute), ``energy_error_signed_pct``, ``ks``, ``acf_r2``,
+        ``nrmse``, ``correlation``, ``p95_error_pct``, ``p99_error_pct``, ``n_samples``; NaN where
+        a score has no meaning, and everywhere below two samples.
+    """
+    if len(measured_w) < 2:
+        return dict.fromkeys(SCORES, np.nan) | {"n_samples": len(measured_w)}
+    signed = energy_error_pct(measured_w, generated_w)
+    return {
+        "energy_error_pct": abs(signed),
+        "energy_error_signed_pct": signed,
+        "ks": ks_distance(measured_w, generated_w),
+        "acf_r2": acf_r2(measured_w, generated_w, acf_lags(dt_s)),
+        "nrmse": nrmse(measured_w, generated_w),
+        "correlation": correlation(measured_w, generated_w),
+        "p95_error_pct": percentile_error_pct(measured_w, generated_w, 95.0),
+        "p99_error_pct": percentile_error_pct(measured_w, generated_w, 99.0),
+        "n_samples": len(measured_w),
+    }
+
+
+def bootstrap_interval(
+    measured_w: np.ndarray,
+    generated_w: np.ndarray,
+    dt_s: float,
+    score: Callable[[np.ndarray, np.ndarray], float],
+    rng: np.random.Generator,
+) -> tuple[float, float]:
+    """95 % interval of a score from one pair of series, by a moving-block bootstrap over time."""
+    n = len(measured_w)
+    block = min(max(int(BOOTSTRAP_BLOCK_S / dt_s + 0.5), 1), n)
+    starts = rng.integers(0, n - block + 1, size=(BOOTSTRAP_DRAWS, -(-n // block)))
+    rows = (starts[:, :, None] + np.arange(block)).reshape(BOOTSTRAP_DRAWS, -1)[:, :n]
+    draws = [score(measured_w[row], generated_w[row]) for row in rows]
+    low, high = np.percentile(draws, [2.5, 97.5])
+    return float(low), float(high)
+
+
+def noise_floor(
+    measured_w: np.ndarray, dt_s: float, activity: pd.DataFrame | None
+) -> dict[str, float]:
+    """Scores that nothing can be expected to beat on these seconds.
+
+    Parameters
+    ----------
+    measured_w : numpy.ndarray
+        Measured power, watts, shape (n,).
+    dt_s : float
+        Step, seconds.
+    activity : pandas.DataFrame or None
+        What the engine did in the same bins, n rows, any columns; None leaves the regression out.
+
+    Returns
+    -------
+    dict
+        ``ks_halves``: KS between the even and the odd blocks of 5 s; ``acf_r2_halves``: ACF R²
+        between the first and the second half; ``acf_r2_white``: what no memory scores; and with
+        `activity` ``nrmse_regression``, ``correlation_regression``, ``acf_r2_regression``: boosted
+        trees fitted to power on the very samples they are judged on. NaN where the recording is
+        too short for two halves.
+    """
+    n = len(measured_w)
+    even = (np.arange(n) // max(int(HALF_BLOCK_S / dt_s + 0.5), 1)) % 2 == 0
+    halves = n >= 4 and not even.all()
+    lags = acf_lags(dt_s)
+    floor = {
+        "ks_halves": ks_distance(measured_w[even], measured_w[~even]) if halves else np.nan,
+        "acf_r2_halves": acf_r2(measured_w[: n // 2], measured_w[n // 2 :], lags)
+        if halves
+        else np.nan,
+        "acf_r2_white": acf_r2_white(measured_w, lags) if n >= 2 else np.nan,
+    }
+    if activity is None:
+        return floor
+    predicted_w = _regression(measured_w, activity)
+    return floor | {
+        "nrmse_regression": nrmse(measured_w, predicted_w),
+        "correlation_regression": correlation(measured_w, predicted_w),
+        "acf_r2_regression": acf_r2(measured_w, predicted_w, lags),
+    }
+
+
+def _regression(power_w: np.ndarray, activity: pd.DataFrame) -> np.ndarray:
+    """Power that boosted trees tell from the activity of the same bin and of the one before."""
+    from sklearn.ensemble import HistGradientBoostingRegressor
+
+    now = activity.to_numpy(dtype=float)
+    features = np.hstack([now, np.vstack([now[:1], now[:-1]])])
+    features[np.isinf(features)] = np.nan
+    trees = HistGradientBoostingRegressor(max_leaf_nodes=15, early_stopping=False, random_state=0)
+    return trees.fit(features, power_w).predict(features)

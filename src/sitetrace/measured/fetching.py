@@ -1,0 +1,182 @@
+"""Fetching public data at pinned commits, and checking what is at hand."""
+
+from __future__ import annotations
+
+import filecmp
+import hashlib
+from pathlib import Path
+from tempfile import TemporaryDirectory
+
+from sitetrace.core.files import InputError, read_json, read_text_table, replacing
+from sitetrace.core.registry import cache_dir, dataset_path, holds, mirror, registry_entry
+from sitetrace.measured.ingestion import ingest, read_vllm_metrics
+from sitetrace.measured.meters import read_meter
+
+UPSTREAM = "https://raw.githubusercontent.com"
+RAW_RUN_FILES = ("power.csv", "requests.json", "engine.csv")
+
+
+def fetch(name: str, base_url: str | None = None) -> list[str]:
+    """Fetch a data set at its pinned commit, check it, and bring a run into our form.
+
+    Files that are here already and check out are not loaded again; a file whose loading was cut
+    is loaded anew (a part never takes the place of the whole). A run is made anew from them each
+    time.
+
+    Parameters
+    ----------
+    name : str
+        As in the registry.
+    base_url : str, optional
+        Root to load ``repository/commit/path`` from, instead of GitHub's.
+
+    Returns
+    -------
+    list of str
+        What was done.
+
+    Raises
+    ------
+    InputError
+        If there is no network, or a file is not what the registry says.
+    """
+    entry = registry_entry(name)
+    here = mirror()
+    if base_url is None and here is not None and holds(here, entry):
+        return [f"{name}: in the mirror at {here / entry['folder']}, nothing to fetch"]
+    if "upstream" not in entry:
+        raise InputError(f"{name}: {entry['fetch']}: set SITETRACE_DATA to a mirror that holds it")
+    folder = _raw_folder(name, entry)
+    root = f"{base_url or UPSTREAM}/{entry['repository']}/{entry['commit']}"
+    notes = []
+    for file, expected in entry["upstream"].items():
+        good = _is_good(folder / file, expected)
+        if not good:
+            _load(name, f"{root.rstrip('/')}/{expected['path']}", folder / file, expected)
+        notes.append(f"{name}: {file} {'here already' if good else 'fetched'}, {_basis(expected)}")
+    run_folder = cache_dir() / entry["folder"]
+    if "run" in entry:
+        run_folder.parent.mkdir(parents=True, exist_ok=True)
+        with replacing(run_folder) as made:
+            notes += _make_run(entry, folder, made)
+    return [*notes, f"{name}: at {run_folder}"]
+
+
+def _make_run(entry: dict, raw: Path, out: Path) -> list[str]:
+    """Bring the fetched files of a run into our form."""
+    files, offset_s = (raw / file for file in RAW_RUN_FILES), entry["utc_offset_s"]
+    return ingest(*files, info=entry["run"], utc_offset_s=offset_s, out=out)
+
+
+def _raw_folder(name: str, entry: dict) -> Path:
+    """Where files lie as they were fetched: runs apart, for they are brought into our form."""
+    return cache_dir() / (f"raw/{name}" if "run" in entry else entry["folder"])
+
+
+def _load(name: str, url: str, path: Path, expected: dict) -> None:
+    """Load one file through a temporary one; what does not check out is removed."""
+    import pooch
+    import requests
+
+    pooch.get_logger().setLevel("WARNING")
+    path.unlink(missing_ok=True)
+    try:
+        pooch.retrieve(url, known_hash=expected.get("sha256"), fname=path.name, path=path.parent)
+    except requests.HTTPError as error:
+        status = error.response.status_code
+        raise InputError(f"{url}: the server answers {status}: check the base URL") from None
+    except (requests.RequestException, TimeoutError):
+        raise InputError(
+            f"{name}: {url.split('/')[2]} cannot be reached: try later, or set SITETRACE_DATA to a "
+            "mirror"
+        ) from None
+    except ValueError:
+        raise InputError(f"{url}: not the file that the registry names: refused") from None
+    except OSError as error:
+        raise InputError(f"{path}: cannot be written ({error.strerror}): make room") from None
+    if not _is_good(path, expected):
+        path.unlink(missing_ok=True)
+        raise InputError(f"{url}: its content totals are not those of the registry: refused")
+
+
+def _basis(expected: dict) -> str:
+    """Say what a file was checked by."""
+    return "SHA-256 as upstream" if "sha256" in expected else "content totals agree"
+
+
+def _is_good(path: Path, expected: dict) -> bool:
+    """Whether a fetched file is here and is what the registry says."""
+    if not path.is_file():
+        return False
+    if "sha256" in expected:
+        return _sha256(path) == expected["sha256"]
+    try:
+        return content_totals(path) == expected["totals"]
+    except InputError:
+        return False
+
+
+def _sha256(path: Path) -> str:
+    """SHA-256 of a file's bytes."""
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
+
+
+def content_totals(path: Path) -> dict[str, float]:
+    """Rows and column sums of a table, where no digest of the original is known."""
+    import pandas as pd
+
+    if path.suffix == ".json":
+        content = read_json(path)
+        names = ("input_lens", "output_lens")
+        table = pd.DataFrame({name: pd.Series(content.get(name, [])) for name in names})
+    elif path.name == "power.csv":
+        table = read_meter(path).table[["power_w"]]
+    elif path.name == "engine.csv":
+        table = read_vllm_metrics(path)[["running", "prompt_tokens", "generation_tokens"]]
+    else:
+        table = read_text_table(path).apply(pd.to_numeric, errors="coerce").dropna(axis=1)
+    sums = {name: round(float(column.sum()), 2) for name, column in table.items()}
+    return {"rows": len(table), **sums}
+
+
+def verify(name: str) -> list[str]:
+    """Check the data set at hand against the registry.
+
+    A copy of a mirror is checked by its digests; what was fetched as upstream has it, and a run
+    must then be what its fetched files give.
+
+    Parameters
+    ----------
+    name : str
+        As in the registry.
+
+    Returns
+    -------
+    list of str
+        One line that says by what it was checked.
+
+    Raises
+    ------
+    InputError
+        If it is not at hand, or a file is missing or differs.
+    """
+    entry, folder = registry_entry(name), dataset_path(name)
+    root, raw = mirror(), _raw_folder(name, entry)
+    in_mirror = root is not None and folder.is_relative_to(root)
+    if in_mirror or "upstream" not in entry or not raw.is_dir():
+        for file, digest in entry["files"].items():
+            if not (folder / file).is_file() or _sha256(folder / file) != digest:
+                raise InputError(f"{folder / file}: missing or not as registered: copy it anew")
+        return [f"{name}: {len(entry['files'])} files agree with their mirror digests"]
+    for file, expected in entry["upstream"].items():
+        if not _is_good(raw / file, expected):
+            raise InputError(f"{raw / file}: missing or not as registered: fetch {name} again")
+    if "run" in entry:
+        with TemporaryDirectory() as temporary:
+            made = Path(temporary) / folder.name
+            _make_run(entry, raw, made)
+            _, changed, missing = filecmp.cmpfiles(made, folder, entry["files"], shallow=False)
+        for file in changed + missing:
+            raise InputError(f"{folder / file}: not what {raw} gives: fetch {name} again")
+    return [f"{name}: {file}: {_basis(e)}" for file, e in entry["upstream"].items()]

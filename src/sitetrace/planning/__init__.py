@@ -1,0 +1,22 @@
+"""What planners ask of a site: series, exports, one report."""
+
+import lazy_loader
+
+__getattr__, __dir__, __all__ = lazy_loader.attach(
+    __name__,
+    submod_attrs={
+        "series": [
+            "resample",
+            "par",
+            "load_factor",
+            "coincidence_factor",
+            "diversity_factor",
+            "ramps",
+            "load_duration",
+            "Intervals",
+            "intervals",
+        ],
+        "exports": ["export"],
+        "report": ["write_report"],
+    },
+)

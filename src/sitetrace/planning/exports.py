@@ -1,0 +1,193 @@
+"""A site's power for grid tools: interval CSV, OpenDSS, pandapower, PyPSA."""
+
+from __future__ import annotations
+
+import json
+import math
+from collections.abc import Iterable
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import numpy as np
+import pandas as pd
+
+from sitetrace.core.files import InputError, replacing
+from sitetrace.planning.series import Intervals, intervals
+
+if TYPE_CHECKING:
+    import xarray as xr
+
+
+FORMATS = ("csv15", "greenbutton", "opendss", "pandapower", "pypsa")
+FOLDERS = ("opendss", "pypsa")
+SEVERAL_UNITS = ("pandapower", "pypsa")
+MILLIWATTHOURS = 1_000_000  # in a kWh: energy is written to the milliwatt-hour
+
+
+def export(
+    site: xr.Dataset,
+    form: str,
+    out: Path | str,
+    units: Iterable[str] = ("facility",),
+    step_s: int = 900,
+    power_factor: float = 0.98,
+) -> list[str]:
+    """Write a site's power for a utility or a grid tool, whole or not at all.
+
+    Parameters
+    ----------
+    site : xarray.Dataset
+        Result of `sitetrace.simulate_site`.
+    form : str
+        One of ``FORMATS``.
+    out : Path or str
+        File (csv15, greenbutton, pandapower) or folder (opendss, pypsa) to be written.
+    units : iterable of str
+        Units of the dataset: one, or several for pandapower and pypsa.
+    step_s : int
+        Length of an interval.
+    power_factor : float
+        Lagging power factor, assumed constant; for the reactive power of opendss and pandapower.
+
+    Returns
+    -------
+    list of str
+        What was written, with its convention of time, and what was left out.
+
+    Raises
+    ------
+    InputError
+        If a unit is missing, the step does not fit or the place cannot be written.
+    """
+    from sitetrace.planning.greenbutton import write_greenbutton
+
+    units = list(units)
+    if len(units) > 1 and form not in SEVERAL_UNITS:
+        raise InputError(f"--unit {units[1]}: {form} holds one unit: give one --unit a file")
+    if not 0 < power_factor <= 1:
+        raise InputError(f"--power-factor {power_factor:g}: give a number above 0 and up to 1")
+    out = free_place(out, folder=form in FOLDERS)
+    parts = [intervals(site, unit, step_s) for unit in dict.fromkeys(units)]
+    if form == "csv15":
+        write_csv15(out, parts[0])
+    elif form == "greenbutton":
+        write_greenbutton(out, parts[0])
+    elif form == "opendss":
+        write_opendss(out, parts[0], power_factor)
+    elif form == "pandapower":
+        write_pandapower(out, parts, power_factor)
+    elif form == "pypsa":
+        write_pypsa(out, parts)
+    else:
+        raise InputError(f"--format {form}: unknown: use one of {', '.join(FORMATS)}")
+    total_kwh = sum(int(part.energy_milliwh.sum()) for part in parts) / MILLIWATTHOURS
+    first = parts[0]
+    told = (
+        f"wrote {out}: {', '.join(part.unit for part in parts)}, {len(first.begin)} intervals of "
+        f"{step_s} s from {first.begin[0].isoformat()}, {total_kwh:.6g} kWh; times name the "
+        "beginning of an interval"
+    )
+    return [told, *first.notes]
+
+
+def free_place(out: Path | str, folder: bool) -> Path:
+    """Refuse a place where the export would run over something else."""
+    out = Path(out)
+    if not out.parent.is_dir():
+        raise InputError(f"{out}: no folder {out.parent}: make it first")
+    if folder and out.exists() and (not out.is_dir() or any(out.iterdir())):
+        raise InputError(f"{out}: is there already: name a new folder or remove it")
+    if not folder and out.is_dir():
+        raise InputError(f"{out}: a folder of that name is in the way: name a file")
+    return out
+
+
+def write_csv15(path: Path | str, part: Intervals) -> None:
+    """Write interval energy as CSV, units in the column names, provenance in ``<name>.json``."""
+    path = Path(path)
+    energy = part.energy_milliwh
+    table = pd.DataFrame(
+        {
+            "interval_beginning": [begin.isoformat() for begin in part.begin],
+            "power_mean_kw": [f"{watts / 1e3:.6f}" for watts in part.power_w],
+            "energy_kwh": [f"{each / MILLIWATTHOURS:.6f}" for each in energy],
+            "cumulative_kwh": [f"{each / MILLIWATTHOURS:.6f}" for each in np.cumsum(energy)],
+        }
+    )
+    about = {
+        "unit": part.unit,
+        "interval_s": part.step_s,
+        "times": "local, fixed offset from UTC, beginning of the interval; no daylight saving",
+        "cumulative_kwh": "from the first interval to the end of this one",
+        "left_out_s": part.left_out_s,
+        "what": "simulated, not metered",
+        **part.provenance,
+    }
+    with replacing(path) as temporary:
+        table.to_csv(temporary, index=False)
+        with replacing(path.with_name(path.name + ".json")) as beside:
+            beside.write_text(json.dumps(about, indent=1, default=str) + "\n", encoding="utf-8")
+
+
+def _reactive(power_factor: float) -> float:
+    """Reactive power by watt of active power."""
+    return math.tan(math.acos(power_factor))
+
+
+def write_pandapower(path: Path | str, parts: list[Intervals], power_factor: float) -> None:
+    """Write what pandapower's ``DFData`` takes: one row a time step, columns in MW and Mvar."""
+    columns = {}
+    for part in parts:
+        columns[f"{part.unit}_p_mw"] = part.power_w / 1e6
+        columns[f"{part.unit}_q_mvar"] = part.power_w / 1e6 * _reactive(power_factor)
+    with replacing(path) as temporary:
+        pd.DataFrame(columns).to_csv(temporary, float_format="%.9f")
+
+
+def write_pypsa(path: Path | str, parts: list[Intervals]) -> None:
+    """Write a folder that PyPSA's ``Network.import_from_csv_folder`` reads."""
+    first = parts[0]
+    snapshots = first.begin.tz_convert("UTC").strftime("%Y-%m-%d %H:%M:%S")
+    hours = first.step_s / 3600
+    weights = dict.fromkeys(["objective", "stores", "generators"], hours)
+    power_mw = {part.unit: part.power_w / 1e6 for part in parts}
+    names = [part.unit for part in parts]
+    with replacing(path) as temporary:
+        temporary.mkdir()
+        files = {
+            "snapshots": pd.DataFrame({"snapshot": snapshots, **weights}),
+            "buses": pd.DataFrame({"name": ["site"]}),
+            "loads": pd.DataFrame({"name": names, "bus": "site"}),
+            "loads-p_set": pd.DataFrame({"snapshot": snapshots, **power_mw}),
+        }
+        for name, table in files.items():
+            # PyPSA takes the first column of snapshots.csv for a mere number of the row
+            table.to_csv(temporary / f"{name}.csv", index=name == "snapshots", float_format="%.9f")
+
+
+def write_opendss(path: Path | str, part: Intervals, power_factor: float) -> None:
+    """Write a folder with a load shape in kW and the lines of OpenDSS that read it."""
+    with replacing(path) as temporary:
+        temporary.mkdir()
+        shape = temporary / "site.csv"
+        shape.write_text("".join(f"{watts / 1e3:.6f}\n" for watts in part.power_w), "utf-8")
+        (temporary / "site.dss").write_text(opendss_lines(part, power_factor), "utf-8")
+        # OpenDSS takes a shorter file without a word and goes on with fewer points
+        held = len(shape.read_text("utf-8").split())
+        if held != len(part.begin):
+            raise InputError(f"{path}: holds {held} of {len(part.begin)} values: write it again")
+
+
+def opendss_lines(part: Intervals, power_factor: float) -> str:
+    """Compose the lines of OpenDSS that define the shape and show a load that follows it."""
+    peak_kw = part.power_w.max() / 1e3
+    return (
+        f"! {part.unit}, simulated: mean kW of {part.step_s} s, first interval begins "
+        f"{part.begin[0].isoformat()}\n"
+        "! OpenDSS counts a step before it solves: value 1 stands at the END of interval 1\n"
+        f"New LoadShape.site npts={len(part.begin)} sInterval={part.step_s} csvfile=site.csv "
+        "UseActual=yes\n"
+        f"! New Load.site bus1=<bus> phases=3 kV=<kV> kW={peak_kw:.6f} pf={power_factor:g} "
+        "daily=site\n"
+        f"! Set mode=daily stepsize={part.step_s}s number={len(part.begin)}\n"
+    )

@@ -1,0 +1,334 @@
+"""Weights of a net beside its model file: an `.npz`, the same bytes for the same weights."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import zipfile
+from dataclasses import asdict, fields
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from sitetrace.core.files import InputError, read_json, replacing
+from sitetrace.core.types import Configuration, parse_step
+from sitetrace.meter import Meter, Residual
+from sitetrace.power.idle import Idle
+from sitetrace.power.soundness import check_model
+from sitetrace.power.states.bigru import WEIGHTS, BiGRU
+from sitetrace.power.states.chains import Coupled, Independent
+from sitetrace.power.states.mixture import Emissions, Mixture
+from sitetrace.power.states.model import StatesModel
+from sitetrace.power.states.transitions import Logit, Markov, Trees
+from sitetrace.power.timeline.model import TimelineModel
+from sitetrace.power.timeline.surface import Surface
+from sitetrace.serving.calibration import fit_lines
+from sitetrace.serving.engine import Server
+from sitetrace.serving.surrogates import ConstantRate, LogNormalTTFT
+
+MOST_BYTES = 50_000_000
+SCHEMA = 1
+SERVERS = {"engine": Server, "constant_rate": ConstantRate, "log_normal_ttft": LogNormalTTFT}
+TIMELINE_PARTS = {"idle": Idle, "surface": Surface, "meter": Meter, "residual": Residual}
+TRANSITIONS = {
+    "markov": Markov,
+    "logit": Logit,
+    "trees": Trees,
+    "bigru": BiGRU,
+    "coupled": Coupled,
+    "independent": Independent,
+}
+
+
+def weights_path(model: Path | str) -> Path:
+    """Where the weights of a model lie."""
+    path = Path(model)
+    if path.suffix == ".npz":
+        raise InputError(f"{path}: is where the weights of a net would lie: name it .json")
+    return path.with_suffix(".npz")
+
+
+def sha256_of(path: Path) -> str:
+    """SHA-256 of a file's content, whatever its name."""
+    return hashlib.sha256(path.read_bytes()).hexdigest()
+
+
+def write_arrays(path: Path, arrays: dict[str, np.ndarray]) -> None:
+    """Write arrays; numpy gives every entry the same time, so that bytes follow from content."""
+    np.savez(path, **{name: np.ascontiguousarray(value) for name, value in arrays.items()})
+
+
+def read_arrays(path: Path, names: tuple[str, ...], sha256: str) -> dict[str, np.ndarray]:
+    """Read the arrays of a file that is known by its digest."""
+    mend = "copy it anew beside the model file, or fit the model anew"
+    try:
+        if path.stat().st_size > MOST_BYTES:
+            raise InputError(f"{path}: too large for the weights of a net: {mend}")
+        if sha256_of(path) != sha256:
+            raise InputError(f"{path}: not the weights that the model file names: {mend}")
+        with zipfile.ZipFile(path) as file:
+            if sum(entry.file_size for entry in file.infolist()) > MOST_BYTES:
+                raise InputError(f"{path}: too large for the weights of a net: {mend}")
+        with np.load(path, allow_pickle=False) as file:
+            return {name: file[name] for name in names}
+    except FileNotFoundError:
+        raise InputError(f"{path}: the weights of the net are missing: {mend}") from None
+    except KeyError as error:
+        reason = " ".join(str(error).split())[:80]
+        raise InputError(f"{path}: an array is missing ({reason}): {mend}") from None
+    except InputError:
+        raise
+    except (OSError, ValueError, EOFError, MemoryError, zipfile.BadZipFile) as error:
+        reason = " ".join(str(error).split())[:80]
+        raise InputError(f"{path}: cannot be read ({reason}): {mend}") from None
+
+
+def _plain(value: Any) -> Any:  # noqa: ANN401
+    """Arrays to lists, so that JSON can hold them."""
+    if isinstance(value, np.ndarray):
+        return value.tolist()
+    if isinstance(value, dict):
+        return {name: _plain(item) for name, item in value.items()}
+    if isinstance(value, list | tuple):
+        return [_plain(item) for item in value]
+    if isinstance(value, np.generic):
+        return value.item()
+    return value
+
+
+def _tagged(part: object, kinds: dict[str, type]) -> dict:
+    kind = next(name for name, type_ in kinds.items() if type(part) is type_)
+    return {"kind": kind, **asdict(part)}
+
+
+def save_model(model: StatesModel | TimelineModel, path: Path | str) -> None:
+    """Write a model file (and the weights of a net beside it), whole or not at all.
+
+    Parameters
+    ----------
+    model : StatesModel or TimelineModel
+        The model.
+    path : Path or str
+        File to be written; conventionally ``.json``.
+
+    Raises
+    ------
+    InputError
+        If the place cannot be written.
+    """
+    content = {
+        "schema": SCHEMA,
+        "kind": "timeline" if isinstance(model, TimelineModel) else "states",
+        "configuration": asdict(model.configuration),
+        "dt_s": f"{model.dt.numerator}/{model.dt.denominator}",
+        "server": _tagged(model.server, SERVERS),
+    }
+    shared = {name: getattr(model, name) for name in ("power_range_w", "fitted", "provenance")}
+    if isinstance(model, TimelineModel):
+        parts = {name: asdict(getattr(model, name)) for name in TIMELINE_PARTS}
+        _write(content | parts | {"decay_s": model.decay_s} | shared, path)
+        return
+    content |= {
+        "idle": None if model.idle is None else asdict(model.idle),
+        "mixture": asdict(model.mixture),
+        "transitions": _tagged(model.transitions, TRANSITIONS),
+        "emissions": asdict(model.emissions),
+        **shared,
+    }
+    if not isinstance(model.transitions, BiGRU):
+        _write(content, path)
+        return
+    arrays = {name: content["transitions"].pop(name) for name in WEIGHTS}
+    with replacing(weights_path(path)) as beside:
+        write_arrays(beside, arrays)
+        content["transitions"]["weights_sha256"] = sha256_of(beside)
+        _write(content, path)
+
+
+def _write(content: dict, path: Path | str) -> None:
+    text = json.dumps(_plain(content), indent=1, allow_nan=False)
+    with replacing(path) as temporary:
+        temporary.write_text(text + "\n", encoding="utf-8")
+
+
+def load_model(path: Path | str) -> StatesModel | TimelineModel:
+    """Read a model file.
+
+    Parameters
+    ----------
+    path : Path or str
+        File written by `save_model`.
+
+    Returns
+    -------
+    StatesModel or TimelineModel
+        The model.
+
+    Raises
+    ------
+    InputError
+        If the file is cut, of another schema, or lacks a field.
+
+    Examples
+    --------
+    >>> import sitetrace
+    >>> model = sitetrace.load_model(sitetrace.shipped_model("testbed_timeline"))
+    >>> model.configuration.name
+    'testbed-8b testbed tp1'
+    """
+    content = read_json(path)
+    if content.get("schema") != SCHEMA:
+        raise InputError(
+            f"{path}: field schema is {content.get('schema')!r}, this version reads {SCHEMA}: fit "
+            "the model anew or take the matching version of sitetrace"
+        )
+    if content.get("kind") not in ("states", "timeline"):
+        raise InputError(
+            f"{path}: field kind is {content.get('kind')!r}: 'states' and 'timeline' are known"
+        )
+    beside = _weights(content.get("transitions"), path)
+    try:
+        # what is read as it stands must be fit to be written again
+        for name in ("fitted", "provenance"):
+            json.dumps(content[name], allow_nan=False)
+        shared = {
+            "configuration": _build(Configuration, content["configuration"]),
+            "dt": parse_step(content["dt_s"]),
+            "server": _build_tagged(SERVERS, content["server"]),
+            "power_range_w": tuple(map(float, content["power_range_w"])),
+            "fitted": dict(content["fitted"]),
+            "provenance": dict(content["provenance"]),
+        }
+        if content["kind"] == "timeline":
+            parts = {name: _build(type_, content[name]) for name, type_ in TIMELINE_PARTS.items()}
+            model = TimelineModel(**shared, **parts, decay_s=float(content["decay_s"]))
+        else:
+            model = StatesModel(
+                **shared,
+                idle=None if content["idle"] is None else _build(Idle, content["idle"]),
+                mixture=_build(Mixture, content["mixture"]),
+                transitions=_build_tagged(TRANSITIONS, content["transitions"] | beside),
+                emissions=_build(Emissions, content["emissions"]),
+            )
+        check_model(model)
+    except KeyError as error:
+        raise InputError(f"{path}: field {error} is missing: fit the model anew") from None
+    except (TypeError, ValueError, ArithmeticError, AttributeError, LookupError) as error:
+        reason = " ".join(str(error).split())[:120]
+        raise InputError(f"{path}: no sound model file ({reason}): fit the model anew") from None
+    return model
+
+
+def _weights(values: Any, path: Path | str) -> dict[str, np.ndarray]:  # noqa: ANN401
+    """Read the arrays of the file beside, if the transitions are a net."""
+    if not isinstance(values, dict) or values.get("kind") != "bigru":
+        return {}
+    if not isinstance(values.get("weights_sha256"), str):
+        raise InputError(f"{path}: field 'weights_sha256' is missing: fit the model anew")
+    return read_arrays(weights_path(path), WEIGHTS, values["weights_sha256"])
+
+
+def _build(type_: type, values: dict) -> Any:  # noqa: ANN401
+    """Make a dataclass, lists becoming what the field is."""
+    made = {}
+    for field in fields(type_):
+        value = values[field.name]
+        if field.type == "np.ndarray":
+            value = np.asarray(value)
+            if value.dtype.kind not in "if" or not np.isfinite(value).all():
+                raise ValueError(f"{field.name} holds something else than numbers")
+        elif field.type.startswith("tuple"):
+            value = tuple(value)
+        elif field.type == "float":
+            value = float(value)
+            if not np.isfinite(value):
+                raise ValueError(f"{field.name} is not finite")
+        elif field.type == "int" and type(value) is not int:
+            raise ValueError(f"{field.name} is no whole number")
+        elif field.type == "str" and not isinstance(value, str):
+            raise ValueError(f"{field.name} is no text")
+        made[field.name] = value
+    return type_(**made)
+
+
+def _build_tagged(kinds: dict[str, type], values: dict) -> Any:  # noqa: ANN401
+    if values["kind"] not in kinds:
+        raise ValueError(f"kind {values['kind']!r} is none of {', '.join(kinds)}")
+    return _build(kinds[values["kind"]], values)
+
+
+def summary(model: StatesModel | TimelineModel) -> str:
+    """Describe a model in a few lines."""
+    provenance = model.provenance
+    runs = ", ".join(f"{run['name']} ({run['sha256'][:12]})" for run in provenance["runs"])
+    idle = "one of the states" if model.idle is None else f"{model.idle.mean_w:.2f} W"
+    lines_of = _timeline_lines if isinstance(model, TimelineModel) else _states_lines
+    kind, table = lines_of(model)
+    lines = [
+        f"configuration  {model.configuration.name}",
+        f"kind           {kind}",
+        f"data           {provenance['data']}: {runs}",
+        f"step           {float(model.dt):g} s",
+        f"idle           {idle}",
+        f"server         {model.server}",
+        f"fitted up to   {model.fitted}",
+        *table,
+    ]
+    for name, title in (("rule", "rule"), ("kind_because", "chosen")):
+        if name in provenance:
+            lines.append(f"{title:15}{provenance[name]}")
+    lines += fit_lines(provenance)
+    for name, rows in provenance["selection"].items():
+        if name == "meter":
+            continue
+        lines.append(f"chosen by cross-validated free runs: {name}")
+        lines += ["  " + "  ".join(f"{k}={_short(v)}" for k, v in row.items()) for row in rows]
+    return "\n".join(lines)
+
+
+def described(model: StatesModel | TimelineModel) -> str:
+    """Describe a model in half a line."""
+    if isinstance(model, TimelineModel):
+        step_ms = 1e3 * model.server.c0_s
+        return f"timeline of steps from {step_ms:.1f} ms, idle {model.idle.mean_w:.1f} W"
+    idle = "with idle" if model.idle is None else f"above idle {model.idle.mean_w:.1f} W"
+    return f"{model.mixture.n_states} states {idle}"
+
+
+def _states_lines(model: StatesModel) -> tuple[str, list[str]]:
+    """Give the kind in words, and the table of states."""
+    kind = next(name for name, type_ in TRANSITIONS.items() if isinstance(model.transitions, type_))
+    above = "with" if model.idle is None else "above"
+    words = (
+        f"states: {model.mixture.n_states} states {above} idle, {kind} transitions, "
+        f"{model.emissions.kind} emissions"
+    )
+    mixture = model.mixture
+    columns = (mixture.mean_w, mixture.sigma_w, mixture.weight, model.emissions.phi)
+    table = ["state  mean W  sigma W  weight   phi"]
+    for k, row in enumerate(zip(*columns, strict=True), start=1):
+        table.append(f"{k:5d}  {row[0]:6.1f}  {row[1]:7.2f}  {row[2]:6.3f}  {row[3]:4.2f}")
+    return words, table
+
+
+def _timeline_lines(model: TimelineModel) -> tuple[str, list[str]]:
+    """Give the kind in words, and the surface, the meter and the noise."""
+    surface, meter, noise = model.surface, model.meter, model.residual
+    scale = "" if surface.batch_scale > 1e5 else f", saturating with {surface.batch_scale:g}"
+    return "timeline: engine's steps, watts of a step, meter", [
+        f"decode         {surface.decode_w:.1f} W, {surface.per_sequence_w:.2f} W a sequence{scale}"
+        f", {surface.warm_w:.1f} W more when warm",
+        f"prefill        to {surface.prefill_w:.1f} W with a scale of {surface.scale_tokens:g} "
+        f"tokens; sustained at most {surface.limit_w:.0f} W",
+        f"after work     {model.idle.active_w:.1f} W more, gone in {model.decay_s:.2g} s; "
+        f"{surface.warm_idle_w:.1f} W more idle when warm",
+        f"meter          mean of {meter.window_s:g} s, {meter.lag_s:g} s old, renewed every "
+        f"{meter.update_s:g} s",
+        f"noise          {noise.idle_w:.2f} W idle, {noise.decode_w:.2f} W at work, "
+        f"autocorrelation {noise.phi:.2f}",
+    ]
+
+
+def _short(value: Any) -> str:  # noqa: ANN401
+    return f"{value:.4g}" if isinstance(value, float) else str(value)

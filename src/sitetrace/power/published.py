@@ -1,0 +1,181 @@
+"""The paper's configurations as models, made from its published numbers alone (data/paper).
+
+Mixture, AR(1) coefficients and serving surrogates are those of arXiv:2603.18383's repository
+(grantwilkins/powertrace-sim). The weights of its state classifier are not published: states come
+from a rule of sitetrace (quantile coupling to the active count) or from the mixture's weights.
+"""
+
+from __future__ import annotations
+
+from fractions import Fraction
+
+import numpy as np
+import pandas as pd
+
+from sitetrace.core.files import InputError, digest_of
+from sitetrace.core.registry import data_dir, device, read_paper_table
+from sitetrace.core.types import Configuration
+from sitetrace.power.states.chains import Coupled, Independent
+from sitetrace.power.states.mixture import Emissions, published_mixture
+from sitetrace.power.states.model import StatesModel
+from sitetrace.serving.surrogates import ConstantRate, LogNormalTTFT
+
+STATES = ("coupled", "independent")
+EMISSIONS = ("gaussian", "ar1")
+SERVING = ("constant_rate", "log_normal_ttft")
+TABLES = ("mixtures", "configurations", "serving_surrogate")
+RULES = {
+    "coupled": "states by quantile coupling of the active count to the mixture's weights: a rule "
+    "of sitetrace, not of the paper, whose classifier is not published",
+    "independent": "states drawn from the mixture's weights in every bin, whatever is served",
+}
+OLDER = "older fit"
+VARIANTS = {
+    "coupled": {},
+    "independent": {"states": "independent"},
+    "AR(1)": {"states": "independent", "emissions": "ar1"},
+    "log-normal TTFT": {"states": "independent", "serving": "log_normal_ttft"},
+}
+
+
+def configurations() -> pd.DataFrame:
+    """List the paper's configurations, and what power their nameplate allows."""
+    table = read_paper_table("configurations").set_index("config")
+    main = set(read_paper_table("run_summary")["config"])
+    table["main"] = [name in main for name in table.index]
+    tdp_w = table["gpu"].map(lambda gpu: device(gpu)["tdp_w"])
+    table["nameplate_w"] = tdp_w * table["tensor_parallel"]
+    states = read_paper_table("mixtures")
+    share_w = (states["weight"] * states["mean_w"]).groupby(states["config"]).sum()
+    return table.assign(mixture_mean_w=share_w)
+
+
+def surrogate(config: str, kind: str) -> ConstantRate | LogNormalTTFT:
+    """One of the paper's two serving surrogates with the constants of a configuration."""
+    _known(kind, SERVING, "serving")
+    table = read_paper_table("serving_surrogate").set_index("config")
+    if config not in table.index:
+        raise InputError(
+            f"{config}: no constants of serving are published for it: take another configuration, "
+            f"such as {table.index[0]}"
+        )
+    row = table.loc[config]
+    if kind == "constant_rate":
+        return ConstantRate(float(row["lambda_prefill_tok_s"]), float(row["lambda_decode_tok_s"]))
+    if row.isna().any():
+        raise InputError(
+            f"{config}: no log-normal TTFT is published for it: take serving constant_rate"
+        )
+    names = ("alpha", "beta", "s0", "gamma", "delta", "tpot_mean_ms", "tpot_sd_ms")
+    *ttft, mean_ms, sd_ms = (float(row[name]) for name in names)
+    return LogNormalTTFT(*ttft, mean_ms / 1e3, sd_ms / 1e3, int(row["max_active"]))
+
+
+def paper_model(
+    config: str,
+    *,
+    states: str = "coupled",
+    emissions: str = "gaussian",
+    serving: str = "constant_rate",
+) -> StatesModel:
+    """Make a model of one of the paper's configurations from its published numbers.
+
+    Parameters
+    ----------
+    config : str
+        Name of a configuration, such as ``llama-3-70b_H100_tp4``.
+    states : str
+        ``coupled`` (to the active count by `states.chains.Coupled`, a rule of sitetrace and not of
+        the paper) or ``independent``.
+    emissions : str
+        ``gaussian`` or ``ar1``.
+    serving : str
+        ``constant_rate`` or ``log_normal_ttft``.
+
+    Returns
+    -------
+    StatesModel
+        Its mixture holds idle among the states, as the paper's does, so that it has no idle of
+        its own and cannot be re-based to another board.
+
+    Raises
+    ------
+    InputError
+        If the configuration is unknown, or a number that is needed is not published or comes from
+        an earlier campaign.
+
+    Examples
+    --------
+    >>> from sitetrace.power.published import paper_model
+    >>> model = paper_model("llama-3-70b_H100_tp4")
+    >>> model.mixture.n_states
+    10
+    """
+    table = configurations()
+    _known(config, table.index, "configuration")
+    _known(states, STATES, "states")
+    _known(emissions, EMISSIONS, "emissions")
+    row, rows = table.loc[config], read_paper_table("mixtures")
+    server = surrogate(config, serving)
+    mixture = published_mixture(rows, config)
+    if states == "coupled" and row["source"].startswith(OLDER):
+        raise InputError(
+            f"{config}: its counts of active requests come from an earlier campaign and do not "
+            "compare: take states independent"
+        )
+    phi = rows.loc[rows["config"] == config, "phi"].to_numpy()
+    if emissions == "ar1" and np.isnan(phi).any():
+        raise InputError(f"{config}: no phi is published for it: take emissions gaussian")
+    transitions = Independent(mixture.weight)
+    if states == "coupled":
+        moments = (float(row["active_mean"]), float(row["active_std"]))
+        transitions = Coupled(*moments, mixture.weight)
+    return StatesModel(
+        configuration=Configuration(row["model"], row["gpu"], int(row["tensor_parallel"])),
+        dt=Fraction(str(row["dt_s"])),
+        server=server,
+        idle=None,
+        mixture=mixture,
+        transitions=transitions,
+        # only empirical emissions would read the quantiles
+        emissions=Emissions(emissions, np.nan_to_num(phi), np.tile(mixture.mean_w, (2, 1)).T),
+        power_range_w=(float(row["power_min_w"]), float(row["power_max_w"])),
+        fitted={},
+        provenance=_provenance(config, RULES[states]),
+    )
+
+
+def offers() -> pd.DataFrame:
+    """List what can be made of each configuration of the paper."""
+    rows = [
+        {"config": config} | {name: _why_not(config, how) for name, how in VARIANTS.items()}
+        for config in read_paper_table("configurations")["config"]
+    ]
+    return pd.DataFrame(rows).set_index("config")
+
+
+def _why_not(config: str, how: dict) -> str:
+    try:
+        paper_model(config, **how)
+    except InputError as error:
+        return str(error).partition(": ")[2]
+    return ""
+
+
+def _known(word: str, words: tuple[str, ...] | pd.Index, what: str) -> None:
+    if word not in words:
+        raise InputError(f"{word!r}: no such {what} of the paper: there are {', '.join(words)}")
+
+
+def _provenance(config: str, rule: str) -> dict:
+    from sitetrace import __version__
+
+    paths = [data_dir() / "paper" / f"{name}.csv" for name in TABLES]
+    return {
+        "data": "paper",
+        "config": config,
+        "runs": [{"name": path.name, "sha256": digest_of([path])} for path in paths],
+        "rule": rule,
+        "sitetrace": __version__,
+        "selection": {},
+    }

@@ -1,0 +1,112 @@
+"""Which sample is in which state, and which samples teach."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from fractions import Fraction
+
+import numpy as np
+import pandas as pd
+from numpy.typing import ArrayLike
+
+from sitetrace.core.types import Run
+from sitetrace.power.idle import Idle
+from sitetrace.power.states.mixture import Mixture
+from sitetrace.serving.activity import activity_table
+from sitetrace.serving.engine import Server, simulate
+
+MAX_GAP_STEPS = 4
+
+
+@dataclass(frozen=True)
+class Labelled:
+    """States and activity of successive bins."""
+
+    table: pd.DataFrame
+    previous: np.ndarray
+    state: np.ndarray
+    use: np.ndarray
+    n_states: int
+    pieces: tuple[tuple[int, int, int], ...]
+
+
+def window_features(
+    table: Mapping[str, ArrayLike], columns: tuple[str, ...], width: int
+) -> np.ndarray:
+    """Activity of each bin and of the bins before it, side by side."""
+    now = bin_features(table, columns).T
+    bins = np.arange(len(now))
+    return np.column_stack([now[np.maximum(bins - lag, 0)] for lag in range(width)])
+
+
+def bin_features(table: Mapping[str, ArrayLike], columns: tuple[str, ...]) -> np.ndarray:
+    """Activity of each bin: the columns asked for, and the logarithm of prompt tokens."""
+    now = [np.asarray(table[name], dtype=float) for name in columns]
+    if "prefill_tokens" in columns:
+        now.append(np.log1p(now[columns.index("prefill_tokens")]))
+    return np.array(now)
+
+
+def prepare(runs: list[Run], server: Server, dt: Fraction) -> pd.DataFrame:
+    """Put power beside the simulated activity of the same bins, run below run."""
+    parts = []
+    for number, run in enumerate(runs):
+        times = run.samples["time_s"].to_numpy()
+        part = activity_table(simulate(run.requests, server), times, float(dt))
+        part["power_w"] = run.samples["power_w"].to_numpy()
+        part["before_load"] = times < run.requests["arrival_s"].iloc[0]
+        part["recording"] = number
+        part["begins"] = np.diff(times, prepend=-np.inf) > (MAX_GAP_STEPS + 0.5) * float(dt)
+        part["fresh"] = part["begins"]
+        part.loc[: MAX_GAP_STEPS - 1, "fresh"] = True
+        parts.append(part)
+    return pd.concat(parts, ignore_index=True)
+
+
+@dataclass(frozen=True)
+class Labels:
+    """States of prepared samples, and which of them teach transitions and emissions."""
+
+    state: np.ndarray
+    previous: np.ndarray
+    use: np.ndarray
+
+
+def usable(frame: pd.DataFrame, idle: Idle) -> tuple[np.ndarray, np.ndarray]:
+    """Which samples belong to the load, and which of these are above the idle band."""
+    quiet = frame["quiet_for_s"].to_numpy() >= idle.hold_s
+    loaded = ~quiet & ~frame["before_load"].to_numpy()
+    return loaded, loaded & (frame["power_w"].to_numpy() > idle.band_w)
+
+
+def label(frame: pd.DataFrame, idle: Idle, mixture: Mixture) -> Labels:
+    """Label prepared samples with their states."""
+    loaded, working = usable(frame, idle)
+    state = np.where(working, mixture.label(frame["power_w"].to_numpy()) + 1, 0)
+    previous = np.r_[0, state[:-1]]
+    return Labels(state, previous, loaded & ~frame["fresh"].to_numpy())
+
+
+def unbroken(frame: pd.DataFrame, keep: np.ndarray) -> tuple[tuple[int, int, int], ...]:
+    """Find the stretches of kept samples without a hole of more than four steps."""
+    edges = frame["begins"].to_numpy() | np.diff(keep, prepend=keep[0])
+    begin = np.unique(np.r_[0, np.flatnonzero(edges)])
+    end = np.r_[begin[1:], len(frame)]
+    recording = frame["recording"].to_numpy()[begin]
+    found = zip(recording.tolist(), begin.tolist(), end.tolist(), strict=True)
+    return tuple(piece for piece in found if keep[piece[1]])
+
+
+def stretches(
+    frame: pd.DataFrame, labels: Labels, keep: np.ndarray
+) -> list[tuple[np.ndarray, np.ndarray]]:
+    """Cut kept samples above idle where idle, a hole or a new recording comes between."""
+    working = (labels.state > 0) & keep
+    cuts = np.flatnonzero(np.diff(working) | frame["fresh"].to_numpy()[1:]) + 1
+    power_w = frame["power_w"].to_numpy()
+    return [
+        (labels.state[rows] - 1, power_w[rows])
+        for rows in np.split(np.arange(len(frame)), cuts)
+        if working[rows].all()
+    ]

@@ -1,0 +1,85 @@
+"""The kind `states` for a site: power chunk by chunk, to the same numbers as all at once."""
+
+from __future__ import annotations
+
+import numpy as np
+
+from sitetrace.core.files import InputError
+from sitetrace.power.states.model import StatesModel
+from sitetrace.power.states.transitions import walk
+from sitetrace.serving.activity import ROW, activity_columns
+
+
+def begin(model: StatesModel) -> dict:
+    """Set a server up at second 0: idle, quiet for ever."""
+    if model.transitions.reach is None:
+        raise InputError(
+            "a bidirectional net needs the whole day: sites take models with markov, logit, trees, "
+            "coupled or independent transitions"
+        )
+    return {
+        "segments": np.empty((0, 7)),
+        "arrivals_s": np.empty(0),
+        "ends_s": np.empty(0),
+        "activity": np.empty((len(ROW), 0)),
+        "worked_s": np.array([-np.inf]),
+        "state": np.array([0]),
+        "emitted": np.array([np.nan]),
+    }
+
+
+def work(
+    model: StatesModel,
+    carried: dict,
+    segments: np.ndarray,
+    events: tuple[np.ndarray, np.ndarray],
+    begin_s: float,
+    n_bins: int,
+    rng: np.random.Generator,
+) -> tuple[np.ndarray, dict]:
+    """Draw the power of one server in one chunk of time."""
+    ticks = np.arange(1, n_bins + 1, dtype=np.int64) * model.dt.numerator
+    ends = begin_s + ticks / model.dt.denominator
+    segments = np.concatenate([carried["segments"], segments])
+    events = tuple(
+        np.concatenate([carried[name], times])
+        for name, times in zip(("arrivals_s", "ends_s"), events, strict=True)
+    )
+    worked_s = float(carried["worked_s"][0])
+    seen = activity_columns(segments, events, ends, float(model.dt), carried["activity"], worked_s)
+    quiet_for_s = seen[-1, -n_bins:]
+    uniform = rng.random((2, n_bins))
+    noise = uniform[1] if model.emissions.kind == "empirical" else rng.standard_normal(n_bins)
+    hold_s = np.inf if model.idle is None else model.idle.hold_s
+    quiet = (quiet_for_s >= hold_s) & (model.idle is not None)
+    table = dict(zip(ROW, seen, strict=True))
+    states = walk(model.transitions, table, quiet, uniform[0], int(carried["state"][0]))
+    emitted = float(carried["emitted"][0])
+    power_w, emitted = _power_w(model, states, quiet_for_s, uniform[1], noise, emitted)
+    begun = np.searchsorted(segments[:, 0], ends[-1], side="left")
+    return power_w, {
+        "segments": segments[segments[:, 1] > ends[-1]],
+        "arrivals_s": events[0][events[0] > ends[-1]],
+        "ends_s": events[1][events[1] > ends[-1]],
+        "activity": seen[:, -max(model.transitions.reach, 1) :].copy(),
+        "worked_s": np.array([segments[begun - 1, 1] if begun else worked_s]),
+        "state": states[-1:].copy(),
+        "emitted": np.array([emitted]),
+    }
+
+
+def _power_w(
+    model: StatesModel,
+    states: np.ndarray,
+    quiet_for_s: np.ndarray,
+    uniform: np.ndarray,
+    noise: np.ndarray,
+    emitted: float,
+) -> tuple[np.ndarray, float]:
+    """Power of each bin from its state and its own numbers, and what the next bin needs."""
+    power_w, emitted = model.emissions.power_of(states - 1, model.mixture, noise, emitted)
+    idle = np.flatnonzero(states == 0)
+    power_w[idle] = 0.0
+    if model.idle is not None:
+        power_w[idle] = model.idle.power_w(quiet_for_s[idle], uniform[idle])
+    return model.within_range(power_w), float(emitted)

@@ -1,0 +1,127 @@
+"""Transitions as gradient-boosted trees on a window of activity."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import ClassVar
+
+import numba
+import numpy as np
+import pandas as pd
+from numpy.typing import ArrayLike
+
+from sitetrace.power.states.labels import Labelled, window_features
+
+ROUNDS = 40
+DEPTH = 2
+RATE = 0.1
+WINDOW = 4
+
+
+@dataclass(frozen=True)
+class Trees:
+    """Gradient-boosted trees on a window of activity and the previous state's rank."""
+
+    reach: ClassVar[int] = WINDOW - 1
+
+    columns: tuple[str, ...]
+    prior: np.ndarray
+    roots: np.ndarray
+    feature: np.ndarray
+    left: np.ndarray
+    right: np.ndarray
+    value: np.ndarray
+
+    def matrix(self, table: pd.DataFrame) -> np.ndarray:
+        """Transition probabilities of each bin."""
+        from scipy.special import softmax
+
+        features = window_features(table, self.columns, WINDOW).astype(np.float32)
+        return softmax(_all_scores(features, self._forest), axis=-1)
+
+    def path(
+        self, table: Mapping[str, ArrayLike], quiet: np.ndarray, uniform: np.ndarray, start: int
+    ) -> np.ndarray:
+        """Draw a sequence of states, as by `matrix`."""
+        features = window_features(table, self.columns, WINDOW).astype(np.float32)
+        features = features[len(features) - quiet.size :]
+        return _walk_trees(features, self._forest, quiet, uniform, start)
+
+    @property
+    def _forest(self) -> tuple[np.ndarray, ...]:
+        """All numbers, as the compiled passes take them."""
+        return self.prior, self.roots, self.feature, self.left, self.right, self.value
+
+
+@numba.njit(cache=True, nogil=True)
+def _score(seen, previous, state, forest):  # noqa: ANN001, ANN202
+    """Sum of leaf values of one state in one bin after a previous state (the last feature)."""
+    prior, roots, feature, left, right, value = forest
+    total = prior[state]
+    for tree in range(len(roots)):
+        node = roots[tree, state]
+        while node >= 0 and feature[node] >= 0:
+            f = feature[node]
+            x = seen[f] if f < seen.size else np.float32(previous)
+            node = left[node] if x <= value[node] else right[node]
+        total += value[node] if node >= 0 else 0.0
+    return total
+
+
+@numba.njit(cache=True, nogil=True)
+def _all_scores(features, forest):  # noqa: ANN001, ANN202
+    """Scores in every bin after every previous state, shape (bins, previous, states)."""
+    n_states = forest[0].size
+    score = np.empty((len(features), n_states, n_states))
+    for row in range(len(features)):
+        for previous in range(n_states):
+            for state in range(n_states):
+                score[row, previous, state] = _score(features[row], previous, state, forest)
+    return score
+
+
+@numba.njit(cache=True, nogil=True)
+def _walk_trees(features, forest, quiet, uniform, start):  # noqa: ANN001, ANN202
+    """Draw one state after the other, with the scores after the state that is there alone."""
+    path, score = np.empty(quiet.size, dtype=np.int64), np.empty(forest[0].size)
+    state = start
+    for row in range(quiet.size):
+        previous, state = state, 0
+        if not quiet[row]:
+            for k in range(score.size):
+                score[k] = _score(features[row], previous, k, forest)
+            score = np.cumsum(np.exp(score - score.max()))
+            while state < score.size - 1 and score[state] <= uniform[row] * score[-1]:
+                state += 1
+        path[row] = state
+    return path
+
+
+def fit_trees(steps: Labelled, columns: tuple[str, ...]) -> Trees:
+    """Fit boosted trees and lay their nodes out flat."""
+    from sklearn.ensemble import GradientBoostingClassifier
+
+    features = window_features(steps.table, columns, WINDOW)[steps.use]
+    design = np.column_stack([features, steps.previous[steps.use]]).astype(np.float32)
+    model = GradientBoostingClassifier(
+        n_estimators=ROUNDS, max_depth=DEPTH, learning_rate=RATE, random_state=0
+    ).fit(design, steps.state[steps.use])
+    share = np.bincount(steps.state[steps.use], minlength=steps.n_states) / steps.use.sum()
+    prior = np.log(np.maximum(share, np.exp(-50.0)))
+    if model.classes_.size == 2:  # one tree a round, for the log odds of the second class
+        prior = prior - prior[model.classes_[0]]
+    roots = np.full((ROUNDS, steps.n_states), -1)
+    parts, size = [], 0
+    for i, row in enumerate(model.estimators_):
+        for label, regressor in zip(model.classes_[-row.size :], row, strict=True):
+            tree = regressor.tree_
+            leaf = tree.children_left < 0
+            value = np.where(leaf, RATE * tree.value[:, 0, 0], tree.threshold)
+            feature = np.where(leaf, -1, tree.feature)
+            below = (tree.children_left + size, tree.children_right + size)
+            parts.append((feature, *(np.where(leaf, -1, side) for side in below), value))
+            roots[i, label] = size
+            size += leaf.size
+    feature, left, right, value = (np.concatenate(column) for column in zip(*parts, strict=True))
+    return Trees(columns, prior, roots, feature, left, right, value)

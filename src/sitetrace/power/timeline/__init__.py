@@ -1,0 +1,1 @@
+"""The kind `timeline`: watts of the engine's steps, seen through a meter."""

@@ -1,0 +1,201 @@
+"""Surface, meter and noise of a server, learned from what its meter printed."""
+
+from __future__ import annotations
+
+import itertools
+from dataclasses import asdict, dataclass, replace
+
+import numpy as np
+
+from sitetrace.core.files import InputError
+from sitetrace.core.types import Run, Timeline
+from sitetrace.meter import Meter, ages_s
+from sitetrace.power.timeline.surface import STATES, WARM_S, warmth
+from sitetrace.serving.activity import amount_in_bins
+from sitetrace.serving.engine import Server, counted, simulate
+from sitetrace.serving.steps import LINEAR
+
+WINDOWS_S = (0.025, 0.05, 0.1, 0.25, 0.5, 1.0)
+LAGS_S = (-0.05, 0.0, 0.05, 0.1)
+UPDATES_S = (0.05, 0.1, 0.15, 0.2)
+SCALES_TOKENS = (60.0, 120.0, 200.0, 300.0, 450.0, 700.0, 1100.0)
+SCALES_BATCH = (0.5, 2.0, 8.0, 32.0, LINEAR)
+EDGE_S = 2.0
+MOST_READINGS = 5000
+# what a board gains while it warms up, by experience: watts a GPU, and how sure that is
+WARM_W, WARM_SD_W, WARM_MAX_W = 8.0, 3.0, 14.0
+SCALE_SPREAD = 0.5
+OUTLIER_SHARE = 0.02
+ENERGY_SHARE = 0.003
+LEAST_SD_W, MOST_LOG_SD = 0.3, 9.0
+
+
+@dataclass(frozen=True)
+class Seen:
+    """Readings of one run while it works, and the work that they saw."""
+
+    timeline: Timeline
+    times_s: np.ndarray
+    power_w: np.ndarray
+    idle_w: float
+    parts_s: np.ndarray
+    gpus: float = 1.0
+    decode: tuple[float, float, float] | None = None
+
+    def thinned(self, every: int) -> Seen:
+        """Keep one reading in so many: a long recording repeats itself."""
+        return replace(self, times_s=self.times_s[::every], power_w=self.power_w[::every])
+
+    def law(self, law: np.ndarray, home_w: float) -> np.ndarray:
+        """Give the fitted configuration's law the size of this one."""
+        if self.decode is None:
+            return law
+        own = np.array(law, dtype=float)
+        own[:2] = self.decode[:2]
+        own[2] = self.idle_w + self.gpus * (law[2] - home_w)
+        own[3] = self.gpus * law[3]
+        own[4:] += np.log(self.gpus)
+        return own
+
+
+@dataclass(frozen=True)
+class Scales:
+    """Where power begins to saturate."""
+
+    tokens: float = 300.0
+    batch: float = 8.0
+
+
+def observe_power(run: Run, server: Server, idle_w: float) -> Seen:
+    """Put a run's readings beside the work that its requests make."""
+    origin_s = float(run.requests["arrival_s"].iloc[0])
+    requests = run.requests.assign(arrival_s=run.requests["arrival_s"] - origin_s)
+    timeline = simulate(requests, server)
+    times = run.samples["time_s"].to_numpy() - origin_s
+    last_s = float(timeline.segments["end_s"].iloc[-1])
+    near = (times > -EDGE_S) & (times < last_s + EDGE_S)
+    whole_seconds = run.dt == 1 and run.published is not None
+    parts_s = np.arange(4) / 4 if whole_seconds else np.zeros(1)
+    return Seen(timeline, times[near], run.samples["power_w"].to_numpy()[near], idle_w, parts_s)
+
+
+def shares(seen: Seen, meter: Meter, scales: Scales, count: int = 9) -> np.ndarray:
+    """Say what each reading may have seen, for each of its possible ages."""
+    work = seen.timeline.segments
+    start, end = work["start_s"].to_numpy(), work["end_s"].to_numpy()
+    length_s = end - start
+    batch_scale = scales.batch if seen.decode is None else seen.decode[2]
+    batch, warm = counted(work["batch"], batch_scale), warmth(start, end, WARM_S, np.zeros(STATES))
+    full = -np.expm1(-work["prefill_tokens"].to_numpy() / scales.tokens)
+    ends = seen.times_s[:, None, None] - seen.parts_s[:, None] - ages_s(meter, count=count)
+    plain = (length_s, length_s * batch, length_s * warm)
+    columns = [
+        amount_in_bins(work, amount, ends.ravel(), meter.window_s).reshape(ends.shape).mean(axis=1)
+        for amount in (*plain, *(amount * full for amount in plain))
+    ]
+    return np.array(columns) / meter.window_s
+
+
+def power_of(shares_: np.ndarray, law: np.ndarray, idle_w: float) -> np.ndarray:
+    """Power of readings by the surface."""
+    decode_w, per_sequence_w, prefill_w, warm_w = law[:4]
+    busy, batch, warm, full, full_batch, full_warm = shares_
+    base = (decode_w - idle_w) * busy + per_sequence_w * batch + warm_w * warm
+    lifted = (prefill_w - decode_w) * full - per_sequence_w * full_batch - warm_w * full_warm
+    return idle_w + base + lifted
+
+
+def _loss(point: np.ndarray, views: list[tuple[Seen, np.ndarray]], gpus: int) -> float:
+    """Negative log-likelihood of the readings, their age unknown, with priors."""
+    law, home_w = point, views[0][0].idle_w
+    total, spent_w, meant_w = 0.0, 0.0, 0.0
+    for seen, share in views:
+        own = seen.law(law, home_w)
+        sd = np.exp(own[4:6])
+        power_w = power_of(share, own, seen.idle_w)
+        sigma_w = np.hypot(sd[0], sd[1] * share[3])
+        density = np.exp(-0.5 * ((seen.power_w[:, None] - power_w) / sigma_w) ** 2) / sigma_w
+        reach_w = np.ptp(seen.power_w) + 1.0
+        likely = (1 - OUTLIER_SHARE) * density.mean(axis=1) / 2.507 + OUTLIER_SHARE / reach_w
+        total -= np.log(likely).sum()
+        spent_w += seen.power_w.sum()
+        meant_w += power_w.mean(axis=1).sum()
+    total += 0.5 * ((law[3] / gpus - WARM_W) / WARM_SD_W) ** 2
+    # modes alone would lose energy: its mean is held to a fraction of a percent
+    return total + 0.5 * ((meant_w / spent_w - 1.0) / ENERGY_SHARE) ** 2
+
+
+def best_law(
+    seen: list[Seen], meter: Meter, scales: Scales, start: np.ndarray, gpus: int
+) -> tuple[float, np.ndarray, bool]:
+    """Minimise the loss over the surface and the noise, the meter and the scales given."""
+    from scipy.optimize import minimize
+
+    views = [(each, shares(each, meter, scales)) for each in seen]
+    unit = np.array([10.0, 1.0, 50.0, 5.0, 0.3, 0.5]) * np.array([gpus, 1, gpus, gpus, 1, 1])
+    low = [0.0, 0.0, 0.0, 0.0, np.log(LEAST_SD_W), np.log(LEAST_SD_W)]
+    high = [np.inf, np.inf, np.inf, WARM_MAX_W * gpus, MOST_LOG_SD, MOST_LOG_SD]
+    bounds = list(zip(low / unit, high / unit, strict=True))
+    found = minimize(
+        lambda point: _loss(point * unit, views, gpus),
+        start / unit,
+        method="L-BFGS-B",
+        bounds=bounds,
+        options={"maxiter": 80, "ftol": 1e-7},
+    )
+    return float(found.fun), found.x * unit, bool(found.success)
+
+
+def _first_law(seen: list[Seen], gpus: int) -> np.ndarray:
+    """Begin at the middle of the readings under load, and prefill at their top."""
+    loaded = np.concatenate([each.power_w[each.power_w > 1.3 * each.idle_w] for each in seen])
+    if loaded.size == 0:
+        raise InputError("the readings never rise above idle while requests run: check the clocks")
+    middle, top = np.quantile(loaded, [0.4, 0.99])
+    noise = np.log([5.0 * gpus, 20.0 * gpus])
+    return np.array([middle, gpus, top + 20.0 * gpus, WARM_W * gpus, *noise])
+
+
+def fit_reading(
+    seen: list[Seen], gpus: int
+) -> tuple[float, Meter, Scales, np.ndarray, bool, list[dict]]:
+    """Find the meter, the scales, the surface and the noise."""
+    tried = []
+    every = -(-sum(len(each.times_s) for each in seen) // MOST_READINGS)
+    seen = [each.thinned(every) for each in seen]
+
+    def best(choices: list[tuple[Meter, Scales]], start: np.ndarray) -> tuple:
+        results = []
+        for meter, scales in choices:
+            loss, law, converged = best_law(seen, meter, scales, start, gpus)
+            loss += (np.log(scales.tokens / Scales.tokens) / SCALE_SPREAD) ** 2 / 2
+            row = {name: getattr(meter, name) for name in ("window_s", "lag_s", "update_s")}
+            tried.append(row | asdict(scales) | {"loss": loss})
+            results.append((loss, meter, scales, law, converged))
+        return min(results, key=lambda result: result[0])
+
+    meter, scales = Meter(window_s=0.05, update_s=0.1), Scales()
+    windows = [(replace(meter, window_s=window), scales) for window in WINDOWS_S]
+    found = best(windows, _first_law(seen, gpus))
+    for _ in range(2):
+        for change in (_other_clocks, _other_windows, _other_prefill, _other_batch):
+            found = best(change(*found[1:3]), found[3])
+    return *found, tried
+
+
+def _other_clocks(meter: Meter, scales: Scales) -> list[tuple[Meter, Scales]]:
+    grid = itertools.product(LAGS_S, UPDATES_S)
+    return [(replace(meter, lag_s=lag, update_s=update), scales) for lag, update in grid]
+
+
+def _other_windows(meter: Meter, scales: Scales) -> list[tuple[Meter, Scales]]:
+    near = [window for window in WINDOWS_S if 0.3 < window / meter.window_s < 3]
+    return [(replace(meter, window_s=window), scales) for window in near]
+
+
+def _other_prefill(meter: Meter, scales: Scales) -> list[tuple[Meter, Scales]]:
+    return [(meter, replace(scales, tokens=tokens)) for tokens in SCALES_TOKENS]
+
+
+def _other_batch(meter: Meter, scales: Scales) -> list[tuple[Meter, Scales]]:
+    return [(meter, replace(scales, batch=batch)) for batch in SCALES_BATCH]

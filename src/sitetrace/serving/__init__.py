@@ -1,0 +1,14 @@
+"""The engine: its steps, its calibration, the surrogates, activity by bin, routing."""
+
+import lazy_loader
+
+__getattr__, __dir__, __all__ = lazy_loader.attach(
+    __name__,
+    submod_attrs={
+        "engine": ["Server", "Engine", "simulate"],
+        "surrogates": ["ConstantRate", "LogNormalTTFT"],
+        "activity": ["activity_table"],
+        "calibration": ["calibrate"],
+        "routing": ["route"],
+    },
+)

@@ -1,0 +1,164 @@
+"""What a server does in each bin of time: running requests, tokens, time since work."""
+
+from __future__ import annotations
+
+import numba
+import numpy as np
+import pandas as pd
+
+from sitetrace.core.types import Timeline
+
+COLUMNS = (
+    "active",
+    "delta_active",
+    "busy_share",
+    "prefill_share",
+    "prefill_tokens",
+    "decode_tokens",
+)
+PAPER_COLUMNS = ("active", "delta_active")
+ROW = [*COLUMNS, "quiet_for_s"]
+
+
+@numba.njit(cache=True, nogil=True)
+def _move(time, place, knots):
+    """Move to the last knot at or before a time, -1 if there is none."""
+    while place >= 0 and knots[place] > time:
+        place -= 1
+    while place + 1 < knots.size and knots[place + 1] <= time:
+        place += 1
+    return place
+
+
+@numba.njit(cache=True, nogil=True, error_model="numpy")
+def _running_totals(knots, amounts):
+    """Sum amounts up to each knot, and their slopes from there on: all kinds beside each other."""
+    kinds = len(amounts)
+    total, slope = np.empty((knots.size, kinds)), np.zeros((knots.size, kinds))
+    for kind in range(kinds):
+        so_far = 0.0
+        for i in range(amounts.shape[1]):
+            amount = amounts[kind, i]
+            so_far += amount
+            total[2 * i, kind], total[2 * i + 1, kind] = so_far - amount, so_far
+    for i in range(knots.size - 1):
+        length = knots[i + 1] - knots[i]
+        if length > 0.0:
+            for kind in range(kinds):
+                slope[i, kind] = (total[i + 1, kind] - total[i, kind]) / length
+    return total, slope
+
+
+@numba.njit(cache=True, nogil=True, error_model="numpy")
+def amounts_in_bins(knots, amounts, begins, ends, found):
+    """Spread amounts evenly over stretches of time and sum them by bins."""
+    found[:] = 0.0
+    if knots.size == 0:
+        return
+    total, slope = _running_totals(knots, amounts)
+    place, last, level = -1, np.nan, np.empty(len(amounts))
+    for b in range(ends.size):
+        if begins[b] != last:
+            place = _move(begins[b], place, knots)
+            knot = max(place, 0)
+            on_s = max(begins[b] - knots[knot], 0.0)
+            for kind in range(level.size):
+                level[kind] = slope[knot, kind] * on_s + total[knot, kind]
+        last = ends[b]
+        place = _move(last, place, knots)
+        knot = max(place, 0)
+        on_s = max(last - knots[knot], 0.0)
+        for kind in range(level.size):
+            after = slope[knot, kind] * on_s + total[knot, kind]
+            found[kind, b] = max(after - level[kind], 0.0)
+            level[kind] = after
+
+
+@numba.njit(cache=True, nogil=True)
+def active_and_quiet(arrivals, leaves, work, ends, before, worked_s, found):
+    """Count the requests there at the end of each bin, and the time since the last work."""
+    begin, finish = work
+    active, change, quiet_for_s = found
+    there, known = (0.0, False) if np.isnan(before) else (before, True)
+    came = left = done = 0
+    for b in range(ends.size):
+        last = there
+        while came < arrivals.size and arrivals[came] <= ends[b]:
+            came += 1
+            there += 1.0
+        while left < leaves.size and leaves[left] <= ends[b]:
+            left += 1
+            there -= 1.0
+        while done < begin.size and begin[done] < ends[b]:
+            worked_s = finish[done]
+            done += 1
+        active[b], change[b] = there, there - last if known else 0.0
+        quiet_for_s[b] = max(ends[b] - worked_s, 0.0)
+        known = True
+
+
+def activity_table(timeline: Timeline, end_times_s: np.ndarray, dt_s: float) -> pd.DataFrame:
+    """Describe the engine's work in the bins ``[t - dt, t)``.
+
+    Parameters
+    ----------
+    timeline : Timeline
+        Result of `sitetrace.serving.engine.simulate`.
+    end_times_s : numpy.ndarray
+        End of each bin (the time at which a meter prints it), seconds, ascending, shape (n,).
+    dt_s : float
+        Length of a bin, seconds.
+
+    Returns
+    -------
+    pandas.DataFrame
+        ``active``: requests arrived and not yet ended, at the bin's end (A of arXiv:2603.18383);
+        ``delta_active``: its change since the bin before, 0 in the first; ``busy_share``,
+        ``prefill_share``: shares of the bin in which the engine works, and works on a step with
+        prefill; ``prefill_tokens``, ``decode_tokens``: tokens in the bin, spread evenly over
+        their step; ``quiet_for_s``: time since the engine's last work, infinite before the first.
+    """
+    ends = np.array(end_times_s, dtype=float)
+    events = (np.sort(timeline.requests[name].to_numpy()) for name in ("arrival_s", "end_s"))
+    segments = timeline.segments.to_numpy(dtype=float)
+    return pd.DataFrame(activity_columns(segments, tuple(events), ends, dt_s).T, columns=ROW)
+
+
+def activity_columns(
+    segments: np.ndarray,
+    events: tuple[np.ndarray, np.ndarray],
+    ends: np.ndarray,
+    dt_s: float,
+    earlier: np.ndarray | None = None,
+    worked_s: float = -np.inf,
+) -> np.ndarray:
+    """Describe the engine's work as `activity_table` does, from bare arrays."""
+    known = 0 if earlier is None else earlier.shape[1]
+    table = np.empty((len(ROW), known + ends.size))
+    columns = table[:, known:]
+    before = np.nan
+    if known:
+        table[:, :known] = earlier
+        before = earlier[0, -1]
+    # copies: the compiled passes are made once, for arrays that lie in one piece
+    begin, finish, prefill, decode = np.array(segments[:, [0, 1, 5, 6]].T, order="C")
+    share = (finish - begin) / dt_s
+    amounts = np.array([share, np.where(prefill > 0, share, 0.0), prefill, decode])
+    knots = np.column_stack([begin, finish]).reshape(-1)
+    amounts_in_bins(knots, amounts, ends - dt_s, ends, columns[2:6])
+    # epoch seconds are floats of a fraction of a microsecond: a full bin may come out as more
+    np.minimum(columns[2:4], 1.0, out=columns[2:4])
+    found = (columns[0], columns[1], columns[6])
+    active_and_quiet(*events, (begin, finish), ends, before, worked_s, found)
+    return table
+
+
+def amount_in_bins(
+    segments: pd.DataFrame, amount: np.ndarray, end_times_s: np.ndarray, dt_s: float | np.ndarray
+) -> np.ndarray:
+    """Spread an amount per segment evenly over its time and sum it by bins."""
+    knots = np.column_stack([segments["start_s"], segments["end_s"]]).reshape(-1)
+    ends = np.array(end_times_s, dtype=float)
+    found = np.empty((1, ends.size))
+    amounts_in_bins(knots, np.array([amount], dtype=float), ends - dt_s, ends, found)
+    return found[0]

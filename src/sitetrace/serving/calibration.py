@@ -1,0 +1,342 @@
+"""The step law of an engine, learned from a run's times to first token and its counters."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+
+import numpy as np
+import pandas as pd
+
+from sitetrace.core.files import InputError
+from sitetrace.core.types import Run, Timeline
+from sitetrace.serving.activity import amount_in_bins
+from sitetrace.serving.architecture import fallen_back, from_architecture
+from sitetrace.serving.engine import Server, counted, simulate
+from sitetrace.serving.steps import LINEAR
+
+# When a request meets the engine within a step is chance, which makes TTFT a rough guide.
+TTFT_WEIGHT = 0.1
+# A fit that misses by more than this has failed. Fits of the testbed and of ten measured runs miss
+# TTFT by at most 14%, the running count by 12%, the token counter by 0.34 s; those of the splits
+# miss the readings by 9%, the energy by 1.3%. A run whose prompts come from a prefix cache, which
+# an engine without one cannot follow, is missed by 446%, 54% and 1.8 s.
+MOST = {
+    "ttft": {"median_error": 0.3},
+    "running": {"mean_error": 0.3},
+    "tokens": {"mean_error_s": 1.0},
+    "power": {"mean_error": 0.25, "energy_error": 0.05},
+}
+WORDS = {
+    "ttft": "times to first token",
+    "running": "running requests",
+    "tokens": "token counter",
+    "power": "power readings",
+}
+MEND = (
+    "do not rely on this model, check that requests.csv, engine.csv and power.csv are one "
+    "recording on one clock, without a prefix cache"
+)
+C3_ABOVE_FLOOR = 0.3
+FREE = ("c0_s", "c1_s", "c2_s", "c3_s", "overhead_s")
+# Time to first token knows nothing of decode: what a sequence and its context add stays as it is.
+FREE_BY_TTFT_ALONE = ("c0_s", "c2_s")
+# The search of logarithms begins at 1, the first guess, and ends here.
+FARTHEST = 4.0
+
+
+@dataclass(frozen=True)
+class Observed:
+    """What a run tells about its engine, on the clock of its first arrival."""
+
+    requests: pd.DataFrame
+    ttft_s: np.ndarray
+    times_s: np.ndarray
+    running: np.ndarray
+    prompted: np.ndarray
+    generated: np.ndarray
+
+
+def residuals(seen: Observed, server: Server) -> np.ndarray:
+    """How far a simulated engine is from a measured run, point by point."""
+    parts = _errors(seen, server)
+    if "ttft" in parts:
+        parts["ttft"] = TTFT_WEIGHT * parts["ttft"]
+    return np.concatenate([part / part.size for part in parts.values()])
+
+
+def _errors(seen: Observed, server: Server) -> dict[str, np.ndarray]:
+    """Errors of ln(TTFT), of the running count over its mean, lead of the token counter (s)."""
+    timeline = simulate(seen.requests, server)
+    fate, parts = timeline.requests, {}
+    known = ~np.isnan(seen.ttft_s)
+    if known.any():
+        ttft_s = (fate["first_token_s"] - fate["arrival_s"]).to_numpy() + server.overhead_s
+        parts["ttft"] = np.log(ttft_s[known] / seen.ttft_s[known])
+    if seen.times_s.size:
+        rate = seen.generated[-1] / (seen.times_s[-1] - seen.times_s[0])
+        running = printed_count(timeline, seen.times_s)
+        parts["running"] = (running - seen.running) / seen.running.mean()
+        parts["tokens"] = (_generated(timeline, seen.times_s) - seen.generated) / rate
+    return parts
+
+
+def misfit(seen: list[Observed], server: Server) -> dict[str, dict[str, float]]:
+    """How far a simulated engine is from measured runs, in plain words."""
+    errors = [_errors(each, server) for each in seen]
+    pooled = {
+        name: np.concatenate([each[name] for each in errors if name in each])
+        for name in ("ttft", "running", "tokens")
+        if any(name in each for each in errors)
+    }
+    found = {}
+    for name, error in pooled.items():
+        if name == "ttft":
+            numbers = {"median_error": np.median(np.abs(np.expm1(error)))}
+        elif name == "running":
+            numbers = {"mean_error": np.abs(error).mean()}
+        else:
+            numbers = {"mean_error_s": np.abs(error).mean(), "mean_lead_s": error.mean()}
+        found[name] = rounded(numbers) | {"points": error.size}
+    return found
+
+
+def rounded(numbers: dict[str, float]) -> dict[str, float]:
+    """Keep six digits, so that the same fit gives the same bytes."""
+    return {name: float(f"{value:.6g}") for name, value in numbers.items()}
+
+
+def failures(found: dict[str, dict[str, float]]) -> list[str]:
+    """Say where a fit misses by more than a fit does that has worked."""
+    return [
+        f"{WORDS[name]}: {_said(key, found[name][key])}, more than {_amount(key, limit)}"
+        for name in found
+        for key, limit in MOST[name].items()
+        if not abs(found[name][key]) <= limit
+    ]
+
+
+def fit_lines(provenance: dict) -> list[str]:
+    """Tell how well a model was fitted: its misfit, whether it failed, what stands by default."""
+    lines, failed = [], []
+    for part in ("calibration", "power"):
+        if part not in provenance:
+            continue
+        said = [
+            f"{WORDS[name]}: "
+            + ", ".join(_said(key, value) for key, value in numbers.items() if key != "points")
+            + f" ({numbers['points']} points)"
+            for name, numbers in provenance[part]["misfit"].items()
+        ]
+        lines.append(f"{part:15}{'; '.join(said)}")
+        failed += provenance[part]["failed"]
+    if failed:
+        lines.append(f"{'failed':15}{'; '.join(failed)}: {MEND}")
+    reasons = {}
+    for name, why in provenance.get("defaults", {}).items():
+        reasons.setdefault(why, []).append(name)
+    if reasons:
+        said = [f"{', '.join(names)} ({why})" for why, names in reasons.items()]
+        lines.append(f"{'by default':15}{'; '.join(said)}")
+    return lines
+
+
+def _said(key: str, value: float) -> str:
+    return f"{key.removesuffix('_s').replace('_', ' ')} {_amount(key, value)}"
+
+
+def _amount(key: str, value: float) -> str:
+    return f"{value:.2f} s" if key.endswith("_s") else f"{100 * value:.1f}%"
+
+
+def printed_count(timeline: Timeline, times_s: np.ndarray) -> np.ndarray:
+    """Count running requests as an engine's own counter prints them."""
+    first, end = (np.sort(timeline.requests[name]) for name in ("first_token_s", "end_s"))
+    after = [np.searchsorted(each, times_s, side="right") for each in (first, end)]
+    return after[0] - after[1]
+
+
+def _generated(timeline: Timeline, times_s: np.ndarray) -> np.ndarray:
+    """Tokens generated since the first of some times."""
+    decode = timeline.segments["decode_tokens"].to_numpy()
+    since_s = times_s - times_s[0]
+    first = np.searchsorted(np.sort(timeline.requests["first_token_s"]), times_s, side="right")
+    return amount_in_bins(timeline.segments, decode, times_s, since_s) + first - first[0]
+
+
+def observe(run: Run) -> Observed:
+    """Put a run on the clock of its first arrival."""
+    if run.requests is None:
+        raise InputError(f"run {run.name}: requests.csv is missing: calibration needs requests")
+    origin_s = float(run.requests["arrival_s"].iloc[0])
+    requests = run.requests[["arrival_s", "input_tokens", "output_tokens"]].copy()
+    requests["arrival_s"] -= origin_s
+    ttft_s = np.full(len(requests), np.nan)
+    if "ttft_s" in run.requests:
+        ttft_s = run.requests["ttft_s"].where(run.requests["ttft_s"] > 0).to_numpy()
+    times_s = running = prompted = generated = np.empty(0)
+    if run.engine is not None:
+        engine = run.engine[run.engine["time_s"] >= origin_s]
+        tokens = engine["generation_tokens"].to_numpy(dtype=float)
+        # Counters that never move tell nothing.
+        if tokens.size > 1 and tokens[-1] > tokens[0] and (engine["running"] > 0).any():
+            times_s = engine["time_s"].to_numpy() - origin_s
+            running = engine["running"].to_numpy(dtype=float)
+            prompted = engine["prompt_tokens"].to_numpy(dtype=float)
+            generated = tokens - tokens[0]
+    if np.isnan(ttft_s).all() and not times_s.size:
+        raise InputError(
+            f"run {run.name}: neither ttft_s in requests.csv nor engine.csv rows at work: "
+            "calibration needs one of them"
+        )
+    return Observed(requests, ttft_s, times_s, running, prompted, generated)
+
+
+def calibrate(runs: list[Run] | Run) -> tuple[Server, dict]:
+    """Learn the engine that makes a run's requests meet what they met.
+
+    Simulates the run's requests and moves the step law until the number of running requests, the
+    tokens generated and the times to first token agree with the measured ones. ``c3`` stays above
+    the time to read a token's keys and values, and ``c4`` is the arithmetic of attention, both
+    from the architecture in ``run.json`` where it is given: short chats identify neither.
+
+    Parameters
+    ----------
+    runs : list of Run or Run
+        Recordings of one configuration, with requests and ``ttft_s`` or engine counters. With
+        times to first token alone only ``c0``, ``c2`` are learned: ``c1`` and the overhead keep
+        the defaults of `Server`, ``c3`` its floor. Without these times the overhead keeps its
+        default.
+
+    Returns
+    -------
+    server : Server
+        Step law, overhead and limits.
+    told : dict
+        For a model's provenance: ``calibration`` as `judged` gives it, and the ``defaults`` that
+        stand for what is not known, with the reason.
+
+    Raises
+    ------
+    InputError
+        If a run lacks what is needed, or ``run.json`` holds an impossible value.
+    """
+    runs = [runs] if isinstance(runs, Run) else runs
+    seen = [observe(run) for run in runs]
+    free = FREE
+    if not any(each.times_s.size for each in seen):
+        free = FREE_BY_TTFT_ALONE
+    elif all(np.isnan(each.ttft_s).all() for each in seen):
+        free = FREE[:-1]
+    largest = max(_largest_request(each.requests) for each in seen)
+    server, c3_floor_s = from_architecture(runs[0], largest)
+    if server.batch_scale < LINEAR and free != FREE_BY_TTFT_ALONE:
+        free = (*free, "batch_scale")
+    server, far, converged = _fit(seen, _first_guess(seen, server), c3_floor_s, free)
+    calibration = judged(seen, server, far) | {"converged": converged}
+    return server, {"calibration": calibration, "defaults": fallen_back(runs[0])}
+
+
+def judged(seen: list[Observed], server: Server, far: list[str]) -> dict:
+    """Say how far an engine is from the runs it was learned from, and whether that has failed."""
+    found = misfit(seen, server)
+    left = [f"{name} is more than {np.exp(FARTHEST - 1):.0f} times its first guess" for name in far]
+    return {"misfit": found, "at_bound": far, "failed": failures(found) + left}
+
+
+def _largest_request(requests: pd.DataFrame) -> int:
+    return int((requests["input_tokens"] + requests["output_tokens"]).max())
+
+
+def _first_guess(seen: list[Observed], server: Server) -> Server:
+    """Regress step times on the batch, and TTFT on the prompt, without any queueing."""
+    guess = {}
+    batch = np.concatenate([each.running[1:] for each in seen])
+    changes = [np.diff([each.running, each.prompted]).any(axis=0) for each in seen]
+    made = np.concatenate([np.diff(each.generated) for each in seen])
+    elapsed_s = np.concatenate([np.diff(each.times_s) for each in seen])
+    # Between two rows with the same sequences and no prompt the engine did nothing but decode.
+    use = ~np.concatenate(changes) & (batch > 0) & (made > 0)
+    if use.sum() >= 8:
+        step_s = batch[use] * elapsed_s[use] / made[use]
+        guess["c0_s"], slope_s = _line(counted(batch[use], server.batch_scale), step_s)
+        # The slope holds what a sequence adds by its context, which the law counts in c3.
+        context_s = (1 + C3_ABOVE_FLOOR) * server.c3_s * _mean_context(seen)
+        guess["c1_s"] = max(slope_s - context_s, 0.2 * slope_s)
+    ttft_s = np.concatenate([each.ttft_s for each in seen])
+    prompt = np.concatenate([each.requests["input_tokens"] for each in seen])
+    known = ~np.isnan(ttft_s)
+    if known.sum() >= 8:
+        base_s, guess["c2_s"] = _line(prompt[known], ttft_s[known])
+        guess.setdefault("c0_s", 0.5 * base_s)
+    # A regression that finds nothing leaves the default.
+    return replace(server, **{name: float(value) for name, value in guess.items() if value > 1e-7})
+
+
+def _mean_context(seen: list[Observed]) -> float:
+    """Tokens that a decoding sequence attends to, mean over decode steps."""
+    requests = pd.concat([each.requests for each in seen])
+    prompt, output = requests["input_tokens"], requests["output_tokens"]
+    return float(np.average(prompt + output / 2, weights=output))
+
+
+def _line(x: np.ndarray, y: np.ndarray) -> tuple[float, float]:
+    """Intercept and slope, neither negative, of relative errors with few large ones among them."""
+    from scipy.optimize import least_squares
+
+    start = np.median(y)
+    scale = np.array([start, start / x.mean()])
+    found = least_squares(
+        lambda line: (scale[0] * line[0] + scale[1] * line[1] * x) / y - 1.0,
+        [0.9, 0.1],
+        bounds=(0.0, np.inf),
+        loss="cauchy",
+        f_scale=0.02,
+    )
+    return tuple(scale * found.x)
+
+
+def _fit(
+    seen: list[Observed], guess: Server, c3_floor_s: float, free: tuple[str, ...]
+) -> tuple[Server, list[str], bool]:
+    """Minimise the mean absolute errors over logarithms of the free coefficients."""
+    from scipy.optimize import least_squares, minimize
+
+    start = np.array([getattr(guess, name) for name in free])
+    start[[name == "c3_s" for name in free]] *= C3_ABOVE_FLOOR
+
+    def server(point: np.ndarray) -> Server:
+        law = dict(zip(free, (start * np.exp(point - 1.0)).tolist(), strict=True))
+        if "c3_s" in law:
+            law["c3_s"] += c3_floor_s
+        return replace(guess, **law)
+
+    def errors(point: np.ndarray) -> np.ndarray:
+        return np.concatenate([residuals(each, server(point)) for each in seen])
+
+    # The errors have steps: squares with a wide difference find the valley, magnitudes its floor.
+    point = np.ones(start.size)
+    reach = 0.05
+    scale = np.sqrt(np.mean(errors(point) ** 2))
+    point = least_squares(
+        lambda point: errors(point) / scale,
+        point,
+        diff_step=reach,
+        bounds=(-FARTHEST, FARTHEST),
+        max_nfev=30,
+    ).x
+    for edge in (0.4, 0.2, 0.1):
+        found = minimize(
+            lambda point: np.abs(errors(point)).sum(),
+            point,
+            method="Nelder-Mead",
+            options={
+                "initial_simplex": np.vstack([point, point + edge * np.eye(point.size)]),
+                "maxfev": 60 * point.size,
+                "xatol": 1e-3,
+                "fatol": 1e-5,
+            },
+        )
+        point = found.x
+    ends = zip(free, point, strict=True)
+    far = [name for name, at in ends if at >= FARTHEST and name != "overhead_s"]
+    return server(point), far, bool(found.success)

@@ -1,0 +1,165 @@
+"""Which server each request of a pool goes to."""
+
+from __future__ import annotations
+
+from heapq import heappop, heappush
+from typing import Any
+
+import numpy as np
+from numba import njit
+
+from sitetrace.core.files import InputError
+from sitetrace.serving.engine import Server
+from sitetrace.serving.steps import decode_time
+from sitetrace.serving.surrogates import ConstantRate, LogNormalTTFT
+
+ROUTINGS = ("random", "round_robin", "least_loaded", "session")
+MEAN_TURNS = 4.0
+SESSIONS_PER_SERVER = 16
+
+
+def route(
+    how: str,
+    arrival_s: np.ndarray,
+    tokens: np.ndarray,
+    session: np.ndarray | None,
+    n_servers: int,
+    rng: np.random.Generator,
+    carry: dict[str, Any] | None,
+    serving: Server | ConstantRate | LogNormalTTFT,
+) -> tuple[np.ndarray, dict[str, Any]]:
+    """Choose a server for each request of a chunk.
+
+    Parameters
+    ----------
+    how : str
+        ``random``: each request on its own, all servers alike. ``round_robin``: in turn.
+        ``least_loaded``: to a server with the fewest requests outstanding by what a router may
+        expect of their ends. ``session``: all requests of a session to one server; where the
+        stream knows no sessions they are made up, as many at a time as 16 a server, with a
+        geometric number of turns (mean 4).
+    arrival_s : numpy.ndarray
+        Sorted, seconds, shape (n,).
+    tokens : numpy.ndarray
+        Input and output tokens, shape (n, 2).
+    session : numpy.ndarray or None
+        Numbers of sessions, shape (n,).
+    n_servers : int
+        Servers of the pool.
+    rng : numpy.random.Generator
+        The chunk's own.
+    carry : dict or None
+        What the chunk before returned; None for the first. JSON can hold it.
+    serving : Server, ConstantRate or LogNormalTTFT
+        For ``least_loaded``: what a request that finds k others is `expected` to take.
+
+    Returns
+    -------
+    tuple of numpy.ndarray and dict
+        Server of each request, int64, shape (n,), and what the next chunk is to be given.
+
+    Raises
+    ------
+    InputError
+        If `how` is unknown.
+    """
+    carry = carry or {}
+    n = arrival_s.size
+    if how == "random":
+        return rng.integers(0, n_servers, n), {}
+    if how == "round_robin":
+        first = carry.get("next", 0)
+        return (first + np.arange(n)) % n_servers, {"next": (first + n) % n_servers}
+    if how == "session":
+        return _by_session(n, session, n_servers, rng, carry)
+    if how == "least_loaded":
+        ends, at = carry.get("ends", []), carry.get("servers", [])
+        expected = serving.expected(tokens[:, 0])
+        server, ends, at = _least_loaded(
+            arrival_s, tokens[:, 1], rng.random(n), n_servers, np.array(ends, float),
+            np.array(at, int), *expected,
+        )  # fmt: skip
+        return server, {"ends": ends.tolist(), "servers": at.tolist()}
+    raise InputError(f"routing: {how!r} is unknown: give {', '.join(ROUTINGS)}")
+
+
+def _by_session(
+    n: int, session: np.ndarray | None, n_servers: int, rng: np.random.Generator, carry: dict
+) -> tuple[np.ndarray, dict]:
+    """Send a session where a hash of its number points, as sticky routers do."""
+    carry = dict(carry)
+    salt = carry.setdefault("salt", int(rng.integers(2**62)))
+    if session is None:
+        slots = carry.get("sessions", range(SESSIONS_PER_SERVER * n_servers))
+        slots = np.array(slots, dtype=np.int64)
+        chosen = rng.integers(0, slots.size, n)
+        last = rng.random(n) < 1 / MEAN_TURNS
+        following = carry.get("following", slots.size)
+        session, following = _draw_sessions(slots, chosen, last, following)
+        carry |= {"sessions": slots.tolist(), "following": int(following)}
+    return (_mixed(session, salt) % np.uint64(n_servers)).astype(np.int64), carry
+
+
+def _mixed(number: np.ndarray, salt: int) -> np.ndarray:
+    """Hash whole numbers (splitmix64)."""
+    x = number.astype(np.uint64) * np.uint64(0x9E3779B97F4A7C15) + np.uint64(salt)
+    x = (x ^ (x >> np.uint64(30))) * np.uint64(0xBF58476D1CE4E5B9)
+    x = (x ^ (x >> np.uint64(27))) * np.uint64(0x94D049BB133111EB)
+    return x ^ (x >> np.uint64(31))
+
+
+@njit(cache=True)
+def _draw_sessions(slots, chosen, last, following):
+    """Give each request a session under way; after its last turn a new one takes its place."""
+    session = np.empty(chosen.size, np.int64)
+    for i in range(chosen.size):
+        session[i] = slots[chosen[i]]
+        if last[i]:
+            slots[chosen[i]] = following
+            following += 1
+    return session, following
+
+
+@njit(cache=True)
+def _least_loaded(arrival_s, answer, chance, n_servers, ends, at, prompt_s, law):
+    """Keep the servers ordered by their outstanding requests; each change swaps two of them."""
+    most = ends.size + arrival_s.size + 2
+    count = np.zeros(n_servers, np.int64)
+    for server in at:
+        count[server] += 1
+    order = np.argsort(count)
+    place = np.empty(n_servers, np.int64)
+    first = np.full(most, n_servers)  # place of the first server with at least so many
+    for i in range(n_servers - 1, -1, -1):
+        place[order[i]] = i
+    for k in range(count.max() + 1):
+        first[k] = (count < k).sum()
+    heap = [(0.0, 0) for _ in range(0)]
+    for i in range(ends.size):
+        heappush(heap, (ends[i], at[i]))
+    chosen = np.empty(arrival_s.size, np.int64)
+    for i in range(arrival_s.size):
+        while len(heap) > 0 and heap[0][0] <= arrival_s[i]:
+            server = heappop(heap)[1]
+            k = count[server]  # to the front of its group, whose border then moves behind it
+            _swap(order, place, place[server], first[k])
+            first[k] += 1
+            count[server] -= 1
+        least = count[order[0]]
+        server = order[int(chance[i] * first[least + 1])]
+        _swap(order, place, place[server], first[least + 1] - 1)
+        first[least + 1] -= 1
+        count[server] += 1
+        lasts_s = prompt_s[i] + decode_time(law, least + 1) * answer[i]
+        heappush(heap, (arrival_s[i] + lasts_s, server))
+        chosen[i] = server
+    left_s, left = np.empty(len(heap)), np.empty(len(heap), np.int64)
+    for i in range(len(heap)):
+        left_s[i], left[i] = heap[i]
+    return chosen, left_s, left
+
+
+@njit(cache=True, inline="always")
+def _swap(order, place, one, other):
+    order[one], order[other] = order[other], order[one]
+    place[order[one]], place[order[other]] = one, other

@@ -1,0 +1,138 @@
+"""From GPU watts to the meter of the site: the rest of a server, and the PUE."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Annotated
+
+import numpy as np
+from pydantic import Field, model_validator
+
+from sitetrace.core.files import InputError, read_table
+from sitetrace.core.registry import default_non_gpu
+from sitetrace.core.settings import Fault, Number, Part, Text
+
+DAY_H = 24.0
+PUE_LIMITS = (1.0, 5.0)
+PueNumber = Annotated[Number, Field(ge=1, le=5)]
+Watts = Annotated[Number, Field(ge=0, le=100_000)]
+
+
+class ConstantWatts(Part):
+    """Power of a server beside its GPUs: the same at any load."""
+
+    constant_w: Watts = Field(description="watts of a server beside its GPUs")
+
+
+class LinearWatts(Part):
+    """Power of a server beside its GPUs: fans and power supplies follow the GPUs."""
+
+    base_w: Watts = Field(description="watts of a server while its GPUs take none")
+    per_gpu_w: Number = Field(ge=0, le=2, description="watts more for each watt of its GPUs")
+
+
+class Temperature(Part):
+    """Outdoor temperature as a cosine of the hour of day, and what each warm degree costs."""
+
+    mean_c: Number = Field(ge=-60, le=60, description="mean of the day, degrees Celsius")
+    swing_c: Number = Field(ge=0, le=40, description="hottest hour less the mean, degrees")
+    hottest_hour: Number = Field(15.0, ge=0, le=24, description="hour of day of the maximum")
+    above_c: Number = Field(ge=-60, le=60, description="temperature above which cooling costs more")
+    per_c: Number = Field(ge=0, le=0.5, description="PUE more for each degree above above_c")
+
+
+class PueFile(Part):
+    """PUE as recorded."""
+
+    file: Text = Field(description="CSV with time_s,pue; a value holds until the next row")
+
+
+class PueFunction(Part):
+    """PUE as a line in the load share, and more of it in warm hours."""
+
+    full: PueNumber = Field(description="PUE at nameplate load")
+    idle: PueNumber = Field(description="PUE at no load, not below that at nameplate load")
+    temperature: Temperature | None = Field(None, description="outdoor temperature, if it counts")
+
+    @model_validator(mode="after")
+    def _overhead_is_spread_over_less(self) -> PueFunction:
+        if self.idle < self.full:
+            raise Fault(("idle",), f"{self.idle:g} is below full {self.full:g}: give {self.full:g} "
+                        "or more")  # fmt: skip
+        return self
+
+
+@dataclass(frozen=True)
+class PueSteps:
+    """PUE that holds from one time to the next."""
+
+    time_s: np.ndarray
+    pue: np.ndarray
+
+
+Pue = float | PueSteps | PueFunction
+
+
+def read_pue(path: Path | str) -> PueSteps:
+    """Read a PUE series (``time_s,pue``)."""
+    table = read_table(path, ("time_s", "pue"))
+    time_s, pue = table["time_s"].to_numpy(), table["pue"].to_numpy()
+    if time_s[0] > 0:
+        raise InputError(f"{path}: line 2, time_s: begins at {time_s[0]:g}: second 0 needs a value")
+    backward = np.flatnonzero(np.diff(time_s) <= 0)
+    if backward.size:
+        raise InputError(f"{path}: line {backward[0] + 3}, time_s: not after the line above: sort")
+    low, high = PUE_LIMITS
+    bad = np.flatnonzero((pue < low) | (pue > high))
+    if bad.size:
+        raise InputError(f"{path}: line {bad[0] + 2}, pue: {pue[bad[0]]:g} is no PUE: give "
+                         f"{low:g} to {high:g}")  # fmt: skip
+    return PueSteps(time_s, pue)
+
+
+def resolve_pue(pue: float | PueFile | PueFunction, folder: Path | str) -> Pue:
+    """Read the file of a PUE where it is in one."""
+    return read_pue(Path(folder) / pue.file) if isinstance(pue, PueFile) else pue
+
+
+def outdoor_c(temperature: Temperature, hour: np.ndarray) -> np.ndarray:
+    """Outdoor temperature by the hour."""
+    phase = 2 * np.pi * (np.asarray(hour) - temperature.hottest_hour) / DAY_H
+    return temperature.mean_c + temperature.swing_c * np.cos(phase)
+
+
+def pue_series(
+    pue: Pue, time_s: np.ndarray, load_share: np.ndarray, start_hour: float = 0.0
+) -> np.ndarray:
+    """Facility power over IT power in each bin."""
+    time_s, share = np.asarray(time_s, dtype=float), np.asarray(load_share, dtype=float)
+    if isinstance(pue, PueSteps):
+        return pue.pue[np.searchsorted(pue.time_s, time_s, side="right") - 1]
+    if not isinstance(pue, PueFunction):
+        return np.full(share.shape, float(pue))
+    values = pue.idle + (pue.full - pue.idle) * np.clip(share, 0.0, 1.0)
+    if pue.temperature is not None:
+        warm_c = outdoor_c(pue.temperature, start_hour + time_s / 3600) - pue.temperature.above_c
+        values = values + pue.temperature.per_c * np.maximum(warm_c, 0.0)
+    return values
+
+
+def greatest_pue(pue: Pue) -> float:
+    """Bound that no value of `pue_series` exceeds."""
+    if isinstance(pue, PueSteps):
+        return float(pue.pue.max())
+    if not isinstance(pue, PueFunction):
+        return float(pue)
+    outdoor = pue.temperature
+    warm_c = 0.0 if outdoor is None else outdoor.mean_c + outdoor.swing_c - outdoor.above_c
+    return pue.idle + (0.0 if outdoor is None else outdoor.per_c * max(warm_c, 0.0))
+
+
+def non_gpu_law(given: ConstantWatts | LinearWatts | None, gpus: int) -> tuple[float, float]:
+    """Give base and slope of a server's power beside its GPUs; both add over servers."""
+    if isinstance(given, ConstantWatts):
+        return given.constant_w, 0.0
+    if given is None:
+        return default_non_gpu(gpus)
+    return given.base_w, given.per_gpu_w

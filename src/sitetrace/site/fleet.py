@@ -1,0 +1,126 @@
+"""Which model runs on which server: rows, racks, servers, and the pools that fill them."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+from typing import Annotated, NamedTuple
+
+import numpy as np
+from pydantic import Field, model_validator
+
+from sitetrace.core.files import InputError
+from sitetrace.core.registry import data_dir
+from sitetrace.core.settings import Count, Fault, Number, Part, Text, nearest
+from sitetrace.workload.spec import Traffic
+
+MAX_SERVERS = 100_000
+Many = Annotated[Count, Field(ge=1, le=MAX_SERVERS)]
+Index = Annotated[Count, Field(ge=0, le=MAX_SERVERS - 1)]
+
+
+class Topology(Part):
+    """Rows of racks of servers, all alike."""
+
+    rows: Many = Field(description="rows of the site")
+    racks_per_row: Many = Field(description="racks of a row")
+    servers_per_rack: Many = Field(description="servers of a rack")
+
+    @model_validator(mode="after")
+    def _is_a_site(self) -> Topology:
+        if self.n_servers > MAX_SERVERS:
+            raise Fault((), f"{self.n_servers} servers are more than {MAX_SERVERS}: split the site")
+        return self
+
+    @property
+    def n_servers(self) -> int:
+        """Servers of the whole site."""
+        return self.rows * self.racks_per_row * self.servers_per_rack
+
+
+class Pool(Part):
+    """Servers that run one model and share one stream of requests."""
+
+    name: Text = Field(description="name of the pool")
+    model: Text = Field(description="model file beside the scenario, or name of a shipped model")
+    rows: Annotated[tuple[Index, ...], Field(min_length=1)] | None = Field(
+        None, description="list of whole rows, from 0"
+    )
+    servers: Many | None = Field(
+        None, description="how many of the servers that no pool has by rows, filled in order"
+    )
+    idle_w: Annotated[Number, Field(gt=0, le=100_000)] | None = Field(
+        None, description="idle watts of a server's GPUs, where the board's differ from the model's"
+    )
+    traffic: Traffic | None = Field(None, description="traffic of this pool; else that of the top")
+
+    @model_validator(mode="after")
+    def _says_once_where(self) -> Pool:
+        if self.rows is not None and self.servers is not None:
+            raise Fault(("servers",), "the pool has rows already: leave one of the two out")
+        return self
+
+
+class Units(NamedTuple):
+    """Where each server stands, row by row and rack by rack."""
+
+    row: np.ndarray
+    rack: np.ndarray
+    server: np.ndarray
+    pool: np.ndarray
+
+
+class Filled(NamedTuple):
+    """A pool, its traffic, and the servers that it got."""
+
+    pool: Pool
+    traffic: Traffic
+    servers: np.ndarray
+
+
+def fill(topology: Topology, fleet: tuple[Pool, ...]) -> np.ndarray:
+    """Give each server its pool: rows first, then counts in order, then the rest."""
+    of = np.full((topology.rows, topology.racks_per_row * topology.servers_per_rack), -1)
+    names = [pool.name for pool in fleet]
+    for place, pool in enumerate(fleet):
+        if pool.name in names[:place]:
+            raise Fault(("fleet", place, "name"), f"{pool.name[:40]!r} is taken: name it otherwise")
+        for item, row in enumerate(pool.rows or ()):
+            keys = ("fleet", place, "rows", item)
+            if row >= topology.rows:
+                raise Fault(keys, f"row {row} is not there: give 0 to {topology.rows - 1}")
+            if of[row, 0] >= 0:
+                raise Fault(keys, f"row {row} is {names[of[row, 0]][:40]}'s already: leave it out")
+            of[row] = place
+    of = of.ravel()
+    for place, pool in enumerate(fleet):
+        free = np.flatnonzero(of < 0)
+        if pool.servers is not None:
+            if pool.servers > free.size:
+                raise Fault(("fleet", place, "servers"), f"{pool.servers} servers, but {free.size} "
+                            f"are left: give at most {free.size} or a larger topology")  # fmt: skip
+            of[free[: pool.servers]] = place
+        elif pool.rows is None:
+            if place < len(fleet) - 1:
+                raise Fault(("fleet", place), "only the last pool takes the rest: give rows or "
+                            "servers")  # fmt: skip
+            if not free.size:
+                raise Fault(("fleet", place), "no server is left for this pool: remove it or give "
+                            "others fewer")  # fmt: skip
+            of[free] = place
+    left = int((of < 0).sum())
+    if left:
+        raise Fault(("fleet",), f"{left} of {of.size} servers have no pool: let the last pool "
+                    "leave out rows and servers")  # fmt: skip
+    return of
+
+
+def resolve_model(name: str, folder: Path | str) -> Path:
+    """Find a model file."""
+    for path in (Path(folder) / name, data_dir() / "models" / f"{name}.json"):
+        if os.path.isfile(path):  # false for whatever is no name of a file
+            return path
+    shipped = [path.stem for path in sorted((data_dir() / "models").glob("*.json"))]
+    beside = [path.name for path in sorted(Path(folder).glob("*.json"))]
+    raise InputError(f"{name[:40]}: no such file beside the scenario and no shipped model: "
+                     f"{nearest(name, beside + shipped)}")  # fmt: skip

@@ -1,0 +1,257 @@
+"""A site: servers summed to racks, rows and all, stretch by stretch at constant memory."""
+
+from __future__ import annotations
+
+import errno
+import json
+import shutil
+import time
+from collections.abc import Iterator
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+import xarray as xr
+from tqdm import tqdm
+
+from sitetrace import __version__
+from sitetrace.core.files import InputError, digest_of
+from sitetrace.power.timeline.relay import ANSWER_TOKENS, LONGEST_WAIT, PROMPT_TOKENS, SERVED
+from sitetrace.site.blocks import begin
+from sitetrace.site.facility import Pue, pue_series, resolve_pue
+from sitetrace.site.fleet import resolve_model
+from sitetrace.site.plant import Plant, make_plant, nameplate_gpu_w, unit_table
+from sitetrace.site.run import State, executor, read_checkpoint, write_checkpoint
+from sitetrace.site.scenario import Scenario, read_scenario
+from sitetrace.site.store import check_out, coordinates, create, finish, read_site
+from sitetrace.site.stretches import Stretch, work
+
+CHECKPOINT_EVERY_S = 2.0
+# what a part holds
+STORE, CHECKPOINT = "site.zarr", "checkpoint.npz"
+
+
+def simulate_site(
+    scenario: Scenario | Path | str,
+    out: Path | str,
+    *,
+    workers: int = 1,
+    cluster: str | None = None,
+    resume: bool = False,
+    progress: bool = False,
+) -> xr.Dataset:
+    """Simulate the power of a site and write it as it is done.
+
+    Memory does not grow with the hours: a stretch of time (``chunk_s`` of the scenario) is
+    simulated, summed, written and forgotten. Each server has random numbers of its own for each
+    stretch, so that the result is the same, byte for byte, whatever the workers, and also when a
+    run was killed and resumed.
+
+    Parameters
+    ----------
+    scenario : Scenario, Path or str
+        What stands where and what arrives, or the YAML file that says so.
+    out : Path or str
+        File to be written: ``.zarr``, or ``.nc`` and ``.parquet`` for small sites. Until it is
+        complete it is called ``<out>.part``.
+    workers : int
+        Threads of this process; what is compiled runs side by side.
+    cluster : str, optional
+        Address of a Dask scheduler whose workers do the work instead.
+    resume : bool
+        Go on with the part that a run which was cut short has left, if there is one.
+    progress : bool
+        Show on a terminal how far it is and how long it will take.
+
+    Returns
+    -------
+    xarray.Dataset
+        The root entry, opened: see `sitetrace.site.store.read_site`.
+
+    Raises
+    ------
+    InputError
+        If scenario and models do not go together, the place cannot be written, a part is in the
+        way, or one to be resumed is of another scenario.
+
+    Examples
+    --------
+    >>> import tempfile
+    >>> from pathlib import Path
+    >>> from sitetrace import simulate_site
+    >>> from sitetrace.site.scenario import check_scenario
+    >>> scenario = check_scenario({
+    ...     "hours": 0.5,
+    ...     "chunk_s": 1800,
+    ...     "topology": {"rows": 1, "racks_per_row": 2, "servers_per_rack": 2},
+    ...     "fleet": [{"name": "all", "model": "testbed_timeline"}],
+    ...     "traffic": {"pattern": "poisson", "rate_per_server": 0.5},
+    ... })
+    >>> with tempfile.TemporaryDirectory() as folder:
+    ...     site = simulate_site(scenario, Path(folder) / "site.zarr")
+    ...     print(dict(site.sizes))
+    {'time': 1800, 'unit': 6}
+    """
+    if not isinstance(scenario, Scenario):
+        scenario = read_scenario(scenario)
+    plant = make_plant(scenario)
+    with scenario.blaming("pue"):
+        pue = resolve_pue(scenario.pue, scenario.folder)
+    tables = [unit_table(scenario, plant, entry) for entry in plant.keep]
+    root_bins = scenario.n_steps // plant.keep[0].every
+    out = check_out(out, root_bins * len(tables[0]), len(plant.keep))
+    part = out.with_name(f"{out.name}.part")
+    try:
+        with executor(workers, cluster) as submit:
+            done, states, carries = _opened(part, scenario, plant, tables, resume)
+            stretches = work(plant, scenario.n_steps, submit, done, states, carries)
+            states = _written(scenario, plant, pue, part, stretches, states, progress)
+        finish(part / STORE, _groups(plant), _served(states), out)
+        shutil.rmtree(part)
+    except OSError as error:
+        if error.errno in (errno.ENOSPC, errno.EDQUOT):
+            raise InputError(
+                f"{part}: no space left on the device: free some and go on with --resume"
+            ) from error
+        if error.filename is None:
+            raise
+        raise InputError(
+            f"{part}: cannot be written ({error.strerror}): name another place"
+        ) from error
+    return read_site(out)
+
+
+def _groups(plant: Plant) -> list[str | None]:
+    """Name the Zarr group of each entry: the first is the root."""
+    return [None, *(f"{entry.step_s:.15g}s" for entry in plant.keep[1:])]
+
+
+def _opened(
+    part: Path, scenario: Scenario, plant: Plant, tables: list[pd.DataFrame], resume: bool
+) -> tuple[int, list[State], list]:
+    """Make the part, or find out how far the one that is there has come."""
+    attributes = _attributes(scenario, plant)
+    if part.exists() and not resume:
+        raise InputError(
+            f"{part}: a run that was cut short has left it: go on with --resume, or remove it"
+        )
+    # a run that was cut short in its last moment has given its store away
+    if (part / CHECKPOINT).exists() and (part / STORE).exists():
+        with xr.open_zarr(part / STORE, consolidated=False, chunks=None) as former:
+            same = all(former.attrs.get(name) == value for name, value in attributes.items())
+        if not same:
+            raise InputError(f"{part}: is of another scenario, model, file or version: remove it")
+        return read_checkpoint(part / CHECKPOINT)
+    fresh = [begin(plant.pools[i].model) for i in plant.pool_of]
+    if part.exists():
+        shutil.rmtree(part)
+    part.mkdir()
+    start = scenario.start.astimezone().isoformat()
+    for entry, group, units in zip(plant.keep, _groups(plant), tables, strict=True):
+        empty = coordinates(units, scenario.n_steps // entry.every, entry.step_s, start)
+        own = attributes | {"step_s": entry.step_s}
+        create(part / STORE, group, empty.assign_attrs(own), plant.chunk // entry.every)
+    return 0, fresh, [None] * len(plant.pools)
+
+
+def _attributes(scenario: Scenario, plant: Plant) -> dict:
+    """Tell where the power comes from."""
+    models = {
+        pool.name: {
+            "file": given.model,
+            "sha256": digest_of([resolve_model(given.model, scenario.folder)]),
+            "configuration": pool.model.configuration.name,
+            "data": pool.model.provenance["data"],
+        }
+        for pool, given in zip(plant.pools, scenario.fleet, strict=True)
+    }
+    files = {name: digest_of([scenario.folder / name]) for _, name in scenario.named_files()}
+    told = {
+        "Conventions": "CF-1.11",
+        "title": scenario.name,
+        "data": " and ".join(sorted({told["data"] for told in models.values()})),
+        "scenario": scenario.to_json(),
+        "models": json.dumps(models),
+        "seed": scenario.seed,
+        "utc_offset_h": scenario.utc_offset_h,
+        "sitetrace": __version__,
+    }
+    return told | ({"files": json.dumps(files)} if files else {})
+
+
+def _served(states: list[State]) -> dict:
+    """Count what all servers served."""
+    tally = np.array([state["tally"] for state in states])
+    return {
+        "requests": int(tally[:, SERVED].sum()),
+        "input_tokens": int(tally[:, PROMPT_TOKENS].sum()),
+        "output_tokens": int(tally[:, ANSWER_TOKENS].sum()),
+        "longest_wait_s": float(tally[:, LONGEST_WAIT].max()),
+    }
+
+
+def _written(
+    scenario: Scenario,
+    plant: Plant,
+    pue: Pue,
+    part: Path,
+    stretches: Iterator[Stretch],
+    states: list[State],
+    progress: bool,
+) -> list[State]:
+    """Write each stretch, and now and then what is needed to go on from there."""
+    import zarr
+
+    groups = _groups(plant)
+    arrays = [zarr.open_group(part / STORE, path=group, mode="r+")["power_w"] for group in groups]
+    hours = scenario.n_servers * float(plant.dt) / 3600
+    last = time.monotonic()
+    bar = tqdm(
+        total=round(hours * scenario.n_steps), unit=" server-hours", disable=_hidden(progress)
+    )
+    with bar:
+        for stretch in stretches:
+            for entry, array, power_w in zip(
+                plant.keep, arrays, site_power_w(scenario, plant, pue, stretch), strict=True
+            ):
+                first = stretch.index * plant.chunk // entry.every
+                array[first : first + len(power_w)] = power_w
+            bar.update(
+                round(hours * min((stretch.index + 1) * plant.chunk, scenario.n_steps)) - bar.n
+            )
+            if time.monotonic() - last > CHECKPOINT_EVERY_S:
+                write_checkpoint(
+                    part / CHECKPOINT, stretch.index + 1, stretch.states, stretch.carries
+                )
+                last = time.monotonic()
+            states = stretch.states
+    return states
+
+
+def _hidden(progress: bool) -> bool | None:
+    """Hide the bar, or leave it to tqdm, which shows it on a terminal only."""
+    return None if progress else True
+
+
+def site_power_w(scenario: Scenario, plant: Plant, pue: Pue, stretch: Stretch) -> list[np.ndarray]:
+    """Sum blocks to rows, rows to the site, and add what the site takes besides."""
+    n_bins = stretch.results[0][0].size
+    row_w = np.zeros((plant.row_of[-1] + 1, n_bins))
+    for (first, _), (gpu_w, *_) in zip(plant.blocks(), stretch.results, strict=True):
+        row_w[plant.row_of[first]] += gpu_w
+    gpu_w = row_w.sum(axis=0)
+    base_w = np.bincount(plant.row_of[plant.rack_of], plant.base_w)
+    row_w = base_w[:, None] + (1.0 + plant.per_gpu_w) * row_w
+    site_w = row_w.sum(axis=0)
+    time_s = (stretch.index * plant.chunk + np.arange(n_bins)) * float(plant.dt)
+    share = site_w / (base_w.sum() + (1.0 + plant.per_gpu_w) * nameplate_gpu_w(plant).sum())
+    facility_w = site_w * pue_series(pue, time_s, share, scenario.start_hour)
+    power_w = []
+    for place, entry in enumerate(plant.keep):
+        totals = [facility_w, site_w, gpu_w] if "site" in entry.levels else []
+        totals += list(row_w) if "row" in entry.levels else []
+        columns = [entry.mean(total) for total in totals]
+        for kept in (1, 2):
+            columns += [one for result in stretch.results for one in result[kept][place]]
+        power_w.append(np.column_stack(columns))
+    return power_w

@@ -1,0 +1,266 @@
+"""Streams of many clients, each with rates, burstiness and lengths of its own (ServeGen).
+
+ServeGen (alibaba/ServeGen, Apache-2.0) publishes, for windows of 600 s and each client with
+traffic, the rate, the coefficient of variation of the gaps and the gamma or Weibull law fitted to
+them (arg1 is the shape, arg2 the scale in seconds); and token lengths for windows of 6 h.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pandas as pd
+from scipy.special import gamma as gamma_function
+from scipy.special import ndtri
+
+from sitetrace.core.files import InputError, read_table, read_text_table
+from sitetrace.workload.lengths import LogNormalLengths
+from sitetrace.workload.streams import DAY_S, HOUR_S, Requests, Stream, chunk_rng, gamma_gaps, renew
+from sitetrace.workload.table import MAX_TOKENS
+
+WINDOW_S = 600.0
+LENGTH_WINDOW_S = 6 * HOUR_S
+QUANTILES = 1024
+STEEPEST = 3.0
+
+
+def read_rates(path: Path | str) -> pd.DataFrame:
+    """Read rates by client and window."""
+    names = ("client", "window_start_s", "rate_rps", "cv", "arg1", "arg2")
+    table = read_table(path, names)
+    table["pattern"] = _column(path, "pattern")
+    bad = (table[["rate_rps", "cv", "arg1", "arg2"]] <= 0).any(axis=1)
+    bad |= ~table["pattern"].isin(["Gamma", "Weibull"]) | (table["window_start_s"] % WINDOW_S != 0)
+    bad |= (table["window_start_s"] < 0) | table.duplicated(["client", "window_start_s"])
+    if bad.any():
+        raise InputError(
+            f"{path}: line {int(np.argmax(bad)) + 2}: not one row a client and window of "
+            f"{WINDOW_S:g} s with numbers above 0 and Gamma or Weibull: mend or remove it"
+        )
+    return table
+
+
+def read_lengths(path: Path | str) -> pd.DataFrame:
+    """Read summaries of token lengths by client and window."""
+    table = read_table(path, ("client", "window_start_s", "mean_tokens", "p50", "p90", "p99"))
+    table["field"] = _column(path, "field")
+    tokens = table["field"].isin(["input_tokens", "output_tokens"])
+    rising = (table["p50"] <= table["p90"]) & (table["p90"] <= table["p99"])
+    bad = tokens & ~(rising & (table["p50"] > 0) & (table["p99"] <= MAX_TOKENS))
+    bad |= tokens & (table["mean_tokens"] <= 0)
+    if bad.any():
+        raise InputError(
+            f"{path}: line {int(np.argmax(bad)) + 2}: not a mean and rising percentiles above 0: "
+            "mend or remove it"
+        )
+    if set(table["field"][tokens]) != {"input_tokens", "output_tokens"}:
+        raise InputError(f"{path}: input_tokens or output_tokens are missing in column field")
+    return table[tokens].reset_index(drop=True)
+
+
+def _column(path: Path | str, name: str) -> pd.Series:
+    table = read_text_table(path)
+    if name not in table.columns:
+        raise InputError(f"{path}: column {name} is missing: export it again")
+    return table[name]
+
+
+def law_moments(rates: pd.DataFrame) -> pd.DataFrame:
+    """Hold the fitted laws against the measured rates and coefficients of variation."""
+    shape, scale = rates["arg1"], rates["arg2"]
+    gamma = rates["pattern"] == "Gamma"
+    mean_s = scale * np.where(gamma, shape, gamma_function(1 + 1 / shape))
+    spread = gamma_function(1 + 2 / shape) / gamma_function(1 + 1 / shape) ** 2 - 1
+    return pd.DataFrame(
+        {"rate_rps": 1 / mean_s, "cv": np.where(gamma, shape**-0.5, np.sqrt(spread))}
+    )
+
+
+@dataclass(frozen=True)
+class LengthLaws:
+    """Token lengths by client and window, each as quantiles that are equally likely."""
+
+    quantiles: np.ndarray
+    row: np.ndarray
+    donors: np.ndarray
+
+    def draw(self, client: np.ndarray, window: int, rng: np.random.Generator) -> np.ndarray:
+        """Draw the tokens of requests of a window."""
+        row = self.row[client, window]
+        borrows = np.flatnonzero(row < 0)
+        donor = np.searchsorted(self.donors[window], rng.random(borrows.size), side="right")
+        row[borrows] = self.row[donor, window]
+        chances = rng.integers(0, QUANTILES, (2, client.size), dtype=np.uint16)
+        tokens = np.empty((client.size, 2), dtype=np.int64)
+        for field, chance in enumerate(chances):
+            tokens[:, field] = self.quantiles[row, field, chance]
+        return tokens
+
+
+def _quantiles(summaries: pd.DataFrame) -> np.ndarray:
+    """Return token counts at equally likely quantiles, for one field; shape (rows, 1024)."""
+    z = ndtri((np.arange(QUANTILES) + 0.5) / QUANTILES)
+    low, high = -z[: QUANTILES // 2], z[QUANTILES // 2 :]
+    p50, p90, p99 = (np.log(summaries[[name]].to_numpy()) for name in ("p50", "p90", "p99"))
+    at_90, at_99 = ndtri([0.90, 0.99])
+    upper = p50 + (p90 - p50) / at_90 * np.minimum(high, at_90)
+    upper = np.exp(upper + (p99 - p90) / (at_99 - at_90) * np.maximum(high - at_90, 0))
+    wanted = 2 * summaries[["mean_tokens"]].to_numpy() - upper.mean(axis=1, keepdims=True)
+    least, most = np.zeros_like(p50), np.full_like(p50, STEEPEST)
+    for _ in range(18):
+        middle = (least + most) / 2
+        flat = np.exp(p50 - middle * low).mean(axis=1, keepdims=True) > wanted
+        least, most = np.where(flat, middle, least), np.where(flat, most, middle)
+    tokens = np.hstack([np.exp(p50 - least * low), upper])
+    return np.clip(np.rint(tokens), 1, MAX_TOKENS).astype(np.int32)
+
+
+def _length_laws(path: Path, clients: np.ndarray, rates: np.ndarray) -> LengthLaws:
+    """Find for each client and window of rates the nearest summary in time."""
+    summaries = read_lengths(path)
+    keys = ["client", "window_start_s"]
+    sides = [
+        summaries[summaries["field"] == name].sort_values(keys)
+        for name in ("input_tokens", "output_tokens")
+    ]
+    if not np.array_equal(sides[0][keys], sides[1][keys]):
+        raise InputError(f"{path}: not every window has input_tokens and output_tokens once")
+    quantiles = np.stack([_quantiles(side) for side in sides], axis=1)
+    known = sides[0].reset_index(drop=True)
+    windows = np.arange(rates.shape[1]) * WINDOW_S + WINDOW_S / 2
+    row = np.full(rates.shape, -1)
+    for place, client in enumerate(clients):
+        own = np.flatnonzero(known["client"] == client)
+        if own.size:
+            middle = known["window_start_s"].to_numpy()[own] + LENGTH_WINDOW_S / 2
+            row[place] = own[np.abs(windows[:, None] - middle).argmin(axis=1)]
+    has = row[:, 0] >= 0
+    if not has.any():
+        raise InputError(f"{path}: none of the clients of the rates is in it: give their lengths")
+    # a window without any donor borrows from all requests of the recording
+    share = rates * has[:, None]
+    share = np.where(share.sum(axis=0) > 0, share, share.sum(axis=1, keepdims=True))
+    donors = np.cumsum(share / share.sum(axis=0), axis=0).T
+    donors[:, np.flatnonzero(has)[-1] :] = 1.0
+    return LengthLaws(quantiles, row, donors)
+
+
+def _shared_chats(rates: np.ndarray) -> LengthLaws:
+    """Give all clients one law."""
+    law = LogNormalLengths()
+    z = ndtri((np.arange(QUANTILES) + 0.5) / QUANTILES)
+    quantiles = np.stack(law.at(z, z))[None]
+    return LengthLaws(quantiles, np.zeros(rates.shape, int), np.ones(rates.T.shape))
+
+
+@dataclass(frozen=True)
+class Clients(Stream):
+    """The sum of many clients' streams; after its last day the recording begins anew.
+
+    Each client is a renewal process whose clock runs with its rate: the law of the gaps is that
+    of the window in which they are drawn (shape from the recording, mean one over the rate), so
+    that the expected count of each window is the recorded one and a burst may go over its end.
+
+    Parameters
+    ----------
+    rates : numpy.ndarray
+        Requests a second, shape (clients, windows).
+    shapes : numpy.ndarray
+        Shapes of the laws, negative for Weibull, shape (clients, windows).
+    lengths : LengthLaws
+        Token lengths.
+    offset_s : float
+        Where in the recording second 0 lies.
+    filled : int
+        Windows that the recording lacks; they hold what the last one before them held.
+    """
+
+    rates: np.ndarray
+    shapes: np.ndarray
+    lengths: LengthLaws
+    offset_s: float = 0.0
+    filled: int = 0
+
+    def chunk(
+        self,
+        index: int,
+        begin_s: float,
+        end_s: float,
+        seed_sequence: np.random.SeedSequence,
+        carry: dict[str, Any] | None,
+    ) -> tuple[Requests, dict[str, Any]]:
+        """Return the requests of a chunk; each client's mean gaps to its next one are carried.
+
+        Parameters
+        ----------
+        index : int
+            As this and what follows in `Stream`.
+        begin_s, end_s : float
+            Seconds.
+        seed_sequence : numpy.random.SeedSequence
+            Of the stream.
+        carry : dict or None
+            Of the chunk before.
+
+        Returns
+        -------
+        tuple of Requests and dict
+            As in `Stream`.
+        """
+        rng = chunk_rng(seed_sequence, index)
+        left = [None] * len(self.rates) if carry is None else list(carry["left"])
+        first = int(np.floor((begin_s + self.offset_s) / WINDOW_S))
+        edges = np.arange(first, np.ceil((end_s + self.offset_s) / WINDOW_S) + 1) * WINDOW_S
+        edges = np.clip(edges - self.offset_s, begin_s, end_s)
+        parts = [
+            self._window((first + i) % self.rates.shape[1], edges[i], edges[i + 1], left, rng)
+            for i in range(edges.size - 1)
+            if edges[i] < edges[i + 1]
+        ]
+        arrivals, tokens = (np.concatenate(side) for side in zip(*parts, strict=True))
+        return Requests(arrivals, tokens), {"left": left}
+
+    def _window(
+        self, window: int, begin_s: float, end_s: float, left: list, rng: np.random.Generator
+    ) -> tuple[np.ndarray, np.ndarray]:
+        """Draw what falls into (part of) a window; move `left` on."""
+        arrivals, client = [np.empty(0)], [np.empty(0, dtype=np.intp)]
+        for place in np.flatnonzero(self.rates[:, window]):
+            rate, shape = self.rates[place, window], self.shapes[place, window]
+            gaps = gamma_gaps(shape**-0.5) if shape > 0 else _weibull_gaps(-shape)
+            times, left[place] = renew((end_s - begin_s) * rate, left[place], gaps, rng)
+            arrivals.append(begin_s + times / rate)
+            client.append(np.full(times.size, place))
+        arrival_s = np.clip(np.concatenate(arrivals), begin_s, np.nextafter(end_s, begin_s))
+        order = np.argsort(arrival_s, kind="stable")
+        return arrival_s[order], self.lengths.draw(np.concatenate(client)[order], window, rng)
+
+
+def _weibull_gaps(shape: float) -> Any:
+    mean = gamma_function(1 + 1 / shape)
+    return lambda count, rng: rng.weibull(shape, count) / mean
+
+
+def open_clients(traffic: Any, n_servers: int, folder: Path) -> Clients:
+    """Open a stream of clients."""
+    table = read_rates(folder / traffic.file)
+    days = int(table["window_start_s"].max() // DAY_S) + 1
+    clients, place = np.unique(table["client"], return_inverse=True)
+    window = (table["window_start_s"] / WINDOW_S).astype(int).to_numpy()
+    rates, shapes = np.zeros((2, clients.size, int(days * DAY_S / WINDOW_S)))
+    rates[place, window] = table["rate_rps"]
+    shapes[place, window] = table["arg1"] * np.where(table["pattern"] == "Gamma", 1.0, -1.0)
+    lost = ~rates.any(axis=0)
+    # the windows before the first one that is there hold what it holds
+    source = np.maximum.accumulate(np.where(lost, int(np.argmin(lost)), np.arange(lost.size)))
+    rates, shapes = rates[:, source], shapes[:, source]
+    if traffic.lengths is None:
+        lengths = _shared_chats(rates)
+    else:
+        lengths = _length_laws(folder / traffic.lengths, clients, rates)
+    if traffic.rate_per_server is not None:
+        rates = rates * (n_servers * traffic.rate_per_server / rates.sum(axis=0).mean())
+    return Clients(rates, shapes, lengths, traffic.offset_h * HOUR_S, int(lost.sum()))

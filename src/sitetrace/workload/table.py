@@ -1,0 +1,187 @@
+"""Request tables: reading, checking, writing; traces of Azure become such tables."""
+
+from __future__ import annotations
+
+import re
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+
+from sitetrace.core.files import InputError, read_table, replacing
+from sitetrace.core.types import MAX_SPAN_S
+
+MAX_TOKENS = 10_000_000
+REQUIRED = ("arrival_s", "input_tokens", "output_tokens")
+COLUMNS = ["TIMESTAMP", "ContextTokens", "GeneratedTokens"]
+PIECE_ROWS = 1_000_000
+
+
+def _check_span(path: Path, name: str, times: np.ndarray) -> None:
+    """Refuse absurd durations before any memory is taken for them."""
+    if times.max() - times.min() > MAX_SPAN_S:
+        row = int(np.argmax(np.abs(times - np.median(times))))
+        raise InputError(
+            f"{path}: line {row + 2}, {name}: {times[row]:g} makes the table span "
+            f"{(times.max() - times.min()) / 86400:.3g} days, more than {MAX_SPAN_S / 86400:g}: "
+            "mend that time or split the table"
+        )
+
+
+def validate_requests(table: pd.DataFrame, source: Path | str) -> pd.DataFrame:
+    """Check a request table and return it sorted by arrival, token counts as integers."""
+    path = Path(source)
+    _check_span(path, "arrival_s", table["arrival_s"].to_numpy())
+    for name in ("input_tokens", "output_tokens"):
+        values = table[name].to_numpy()
+        bad = np.flatnonzero((values < 1) | (values > MAX_TOKENS) | (values != np.floor(values)))
+        if bad.size:
+            raise InputError(
+                f"{path}: line {bad[0] + 2}, {name}: {values[bad[0]]:g} is no whole number of "
+                f"tokens from 1 to {MAX_TOKENS}: mend or remove that request"
+            )
+    for name in {"ttft_s", "end_s"} & set(table.columns):
+        start = 0.0 if name == "ttft_s" else table["arrival_s"].to_numpy()
+        lasting = table[name].to_numpy() - start
+        bad = np.flatnonzero((lasting < 0) | (lasting > MAX_SPAN_S))
+        if bad.size:
+            raise InputError(
+                f"{path}: line {bad[0] + 2}, {name}: {table[name].iloc[bad[0]]:g} lies before the "
+                "arrival or absurdly late: mend or remove that request"
+            )
+    if "session" in table:
+        values = table["session"].to_numpy()
+        bad = np.flatnonzero((values < 0) | (values > 2**53) | (values != np.floor(values)))
+        if bad.size:
+            raise InputError(
+                f"{path}: line {bad[0] + 2}, session: {values[bad[0]]:g} is no whole number: "
+                "number the sessions from 0"
+            )
+    table = table.sort_values("arrival_s", kind="stable", ignore_index=True)
+    whole = {"input_tokens", "output_tokens", "session"} & set(table.columns)
+    return table.astype(dict.fromkeys(whole, np.int64))
+
+
+def check_stream(table: pd.DataFrame) -> None:
+    """Refuse a table that nothing can be served from."""
+    missing = [name for name in REQUIRED if name not in table]
+    if missing:
+        raise InputError(f"requests: column {missing[0]} is missing: give {','.join(REQUIRED)}")
+    if table.empty:
+        raise InputError("requests: there is none: give one or more")
+    arrival_s, *tokens = (table[name].to_numpy() for name in REQUIRED)
+    if not np.isfinite(arrival_s).all() or not all(each.min() >= 1 for each in tokens):
+        raise InputError("requests: an arrival that is no number, or tokens below 1: mend its row")
+
+
+def read_requests(path: Path | str) -> pd.DataFrame:
+    """Read and check a request table.
+
+    Columns: ``arrival_s,input_tokens,output_tokens[,ttft_s][,end_s][,session]``.
+
+    Parameters
+    ----------
+    path : Path or str
+        CSV file.
+
+    Returns
+    -------
+    pandas.DataFrame
+        Sorted by arrival.
+
+    Raises
+    ------
+    InputError
+        As `read_table` and `validate_requests`.
+    """
+    return validate_requests(read_table(path, REQUIRED, ("ttft_s", "end_s", "session")), path)
+
+
+def read_azure(path: Path | str, day: str | None = None) -> tuple[pd.DataFrame, list[str]]:
+    """Read a trace, or one day of it.
+
+    Parameters
+    ----------
+    path : Path or str
+        CSV file, which may be compressed.
+    day : str, optional
+        ``YYYY-MM-DD`` on the file's own clock; by default all of it.
+
+    Returns
+    -------
+    tuple of pandas.DataFrame and list of str
+        Request table, seconds after its first request as the paper counts them; and what was left
+        out or is to be known, to be said aloud.
+
+    Raises
+    ------
+    InputError
+        If the file is missing or no such trace, or has no request on that day.
+    """
+    path = Path(path)
+    if day is not None and not re.fullmatch(r"\d{4}-\d{2}-\d{2}", day):
+        raise InputError(f"day {day!r}: give it as YYYY-MM-DD")
+    pieces = []
+    try:
+        with pd.read_csv(path, dtype=str, keep_default_na=False, chunksize=PIECE_ROWS) as reader:
+            for piece in reader:
+                missing = [name for name in COLUMNS if name not in piece.columns]
+                if missing:
+                    raise InputError(f"{path}: no column {missing[0]}: not one of Azure's traces")
+                wanted = slice(None) if day is None else piece["TIMESTAMP"].str.startswith(day)
+                pieces.append(piece.loc[wanted, COLUMNS])
+    except FileNotFoundError:
+        raise InputError(f"{path}: no such file: check the path") from None
+    except pd.errors.EmptyDataError:
+        raise InputError(f"{path}: the file is empty: fetch it again") from None
+    except (OSError, EOFError, UnicodeDecodeError, pd.errors.ParserError) as error:
+        reason = " ".join(str(error).split())
+        raise InputError(f"{path}: not a readable CSV file ({reason}): fetch it again") from None
+    rows = pd.concat(pieces)
+    if rows.empty:
+        raise InputError(f"{path}: no request{'' if day is None else f' on {day}'}: give another")
+    return _as_requests(path, rows)
+
+
+def _as_requests(path: Path, rows: pd.DataFrame) -> tuple[pd.DataFrame, list[str]]:
+    """Turn texts into times and numbers; the index is the row of the file."""
+    times = pd.to_datetime(rows["TIMESTAMP"], format="ISO8601", utc=True, errors="coerce")
+    tokens = rows[COLUMNS[1:]].apply(pd.to_numeric, errors="coerce")
+    bad = times.isna() | tokens.isna().any(axis=1)
+    if bad.any():
+        at = rows.index[bad][0]
+        raise InputError(
+            f"{path}: line {at + 2}: no time and two numbers in {','.join(rows.loc[at])[:60]!r}: "
+            "mend or remove it"
+        )
+    empty = (tokens < 1).any(axis=1)
+    times, tokens = times[~empty], tokens[~empty]
+    if times.empty:
+        raise InputError(f"{path}: no request has tokens: give another file")
+    first = times.min()
+    table = pd.DataFrame(
+        {
+            "arrival_s": (times - first).dt.total_seconds().to_numpy(),
+            "input_tokens": tokens[COLUMNS[1]].to_numpy(),
+            "output_tokens": tokens[COLUMNS[2]].to_numpy(),
+        }
+    )
+    hour = (first - first.normalize()) / pd.Timedelta(hours=1)
+    notes = [f"{path.name}: second 0 is {first.isoformat()}, hour {hour:.4f} of the day"]
+    if empty.any():
+        notes.append(f"{path.name}: {int(empty.sum())} requests without tokens are left out")
+    return validate_requests(table, path), notes
+
+
+def write_requests(path: Path | str, table: pd.DataFrame) -> None:
+    """Write a request table, whole or not at all.
+
+    Parameters
+    ----------
+    path : Path or str
+        CSV file.
+    table : pandas.DataFrame
+        Request table.
+    """
+    with replacing(path) as temporary:
+        table.to_csv(temporary, index=False)

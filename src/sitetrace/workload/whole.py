@@ -1,0 +1,259 @@
+"""Whole streams of requests in one table: Poisson, bursty, diurnal, switching, replayed."""
+
+from __future__ import annotations
+
+import numpy as np
+import pandas as pd
+
+from sitetrace.core.files import InputError
+from sitetrace.core.types import MAX_SPAN_S
+from sitetrace.workload.lengths import (
+    INPUT_LIMIT,
+    INPUT_MEDIAN,
+    INPUT_SIGMA,
+    OUTPUT_LIMIT,
+    OUTPUT_MEDIAN,
+    OUTPUT_SIGMA,
+)
+
+MAX_REQUESTS = 50_000_000
+DAY_S = 86400.0
+LEAST_DWELL_S = 0.1
+
+
+def _check(rate_per_s: float, duration_s: float) -> None:
+    """Refuse streams that would fill the memory."""
+    if not 0 < duration_s <= MAX_SPAN_S:
+        raise InputError(f"duration {duration_s:g} s: give 0 to {MAX_SPAN_S:g} s (31 days)")
+    if not 0 < rate_per_s or not rate_per_s * duration_s <= MAX_REQUESTS:
+        raise InputError(
+            f"rate {rate_per_s:g} requests/s over {duration_s:g} s: give a rate above 0 that makes "
+            f"at most {MAX_REQUESTS:,} requests"
+        )
+
+
+def lengths(count: int, rng: np.random.Generator, like: pd.DataFrame | None = None) -> pd.DataFrame:
+    """Draw prompt and answer lengths."""
+    if like is not None:
+        rows = rng.integers(0, len(like), count)
+        return like[["input_tokens", "output_tokens"]].iloc[rows].reset_index(drop=True)
+    prompt = rng.lognormal(np.log(INPUT_MEDIAN), INPUT_SIGMA, count)
+    answer = rng.lognormal(np.log(OUTPUT_MEDIAN), OUTPUT_SIGMA, count)
+    return pd.DataFrame(
+        {
+            "input_tokens": np.clip(prompt, 1, INPUT_LIMIT).astype(np.int64),
+            "output_tokens": np.clip(answer, 1, OUTPUT_LIMIT).astype(np.int64),
+        }
+    )
+
+
+def _stream(
+    arrival_s: np.ndarray, rng: np.random.Generator, like: pd.DataFrame | None
+) -> pd.DataFrame:
+    if arrival_s.size == 0:
+        raise InputError("no request arrives: give a longer duration or a higher rate")
+    table = lengths(arrival_s.size, rng, like)
+    table.insert(0, "arrival_s", np.round(arrival_s, 6))
+    return table
+
+
+def poisson(
+    rate_per_s: float, duration_s: float, rng: np.random.Generator, like: pd.DataFrame | None = None
+) -> pd.DataFrame:
+    """Poisson arrivals at a constant rate.
+
+    Parameters
+    ----------
+    rate_per_s : float
+        Requests a second.
+    duration_s : float
+        Length of the stream, seconds.
+    rng : numpy.random.Generator
+        Source of randomness.
+    like : pandas.DataFrame, optional
+        Where token lengths are drawn from, see `lengths`.
+
+    Returns
+    -------
+    pandas.DataFrame
+        Request table from time 0.
+    """
+    return bursty(rate_per_s, 1.0, duration_s, rng, like)
+
+
+def bursty(
+    rate_per_s: float,
+    cv: float,
+    duration_s: float,
+    rng: np.random.Generator,
+    like: pd.DataFrame | None = None,
+) -> pd.DataFrame:
+    """Arrivals with gamma-distributed gaps.
+
+    Parameters
+    ----------
+    rate_per_s : float
+        Requests a second.
+    cv : float
+        Coefficient of variation of the gaps: 1 is Poisson, above it bursts, below it evenness;
+        the burstiness of vLLM's client is ``1 / cv**2``.
+    duration_s : float
+        Length of the stream, seconds.
+    rng : numpy.random.Generator
+        Source of randomness.
+    like : pandas.DataFrame, optional
+        Where token lengths are drawn from, see `lengths`.
+
+    Returns
+    -------
+    pandas.DataFrame
+        Request table from time 0.
+
+    Raises
+    ------
+    InputError
+        If rate, spread or duration are out of range.
+    """
+    _check(rate_per_s, duration_s)
+    if not 0.01 <= cv <= 100:
+        raise InputError(f"cv {cv:g}: give 0.01 to 100")
+    shape = cv**-2.0
+    arrivals, last = [], 0.0
+    while last < duration_s:
+        count = int(1.1 * rate_per_s * (duration_s - last)) + 16
+        times = last + np.cumsum(rng.gamma(shape, 1 / (shape * rate_per_s), count))
+        arrivals.append(times)
+        last = times[-1]
+    arrival_s = np.concatenate(arrivals)
+    return _stream(arrival_s[arrival_s < duration_s], rng, like)
+
+
+def diurnal(
+    rate_per_s: float,
+    swing: float,
+    duration_s: float,
+    rng: np.random.Generator,
+    like: pd.DataFrame | None = None,
+) -> pd.DataFrame:
+    """Poisson arrivals whose rate follows a day, least at second 0 and greatest 12 h after it.
+
+    The pattern of this name in a scenario has its peak at a local hour instead, see
+    `sitetrace.workload.spec.Diurnal`.
+
+    Parameters
+    ----------
+    rate_per_s : float
+        Mean requests a second.
+    swing : float
+        Amplitude of the rate relative to its mean, 0 to 1.
+    duration_s : float
+        Length of the stream, seconds.
+    rng : numpy.random.Generator
+        Source of randomness.
+    like : pandas.DataFrame, optional
+        Where token lengths are drawn from, see `lengths`.
+
+    Returns
+    -------
+    pandas.DataFrame
+        Request table from time 0.
+
+    Raises
+    ------
+    InputError
+        If the swing is out of range.
+    """
+    if not 0 <= swing <= 1:
+        raise InputError(f"swing {swing:g}: give 0 to 1")
+    most = poisson(rate_per_s * (1 + swing), duration_s, rng, like)
+    rate = 1 - swing * np.cos(2 * np.pi * most["arrival_s"].to_numpy() / DAY_S)
+    kept = rng.random(len(most)) * (1 + swing) < rate
+    if not kept.any():
+        raise InputError("no request arrives: give a longer duration or a higher rate")
+    return most[kept].reset_index(drop=True)
+
+
+def switching(
+    rates_per_s: tuple[float, float],
+    dwell_s: float,
+    duration_s: float,
+    rng: np.random.Generator,
+    like: pd.DataFrame | None = None,
+) -> pd.DataFrame:
+    """Markov-modulated Poisson arrivals: two rates that take turns.
+
+    Parameters
+    ----------
+    rates_per_s : tuple of float
+        The two rates, requests a second.
+    dwell_s : float
+        Mean time in a rate, seconds (exponential).
+    duration_s : float
+        Length of the stream, seconds.
+    rng : numpy.random.Generator
+        Source of randomness.
+    like : pandas.DataFrame, optional
+        Where token lengths are drawn from, see `lengths`.
+
+    Returns
+    -------
+    pandas.DataFrame
+        Request table from time 0.
+
+    Raises
+    ------
+    InputError
+        If a rate is below zero or the dwell time is out of range.
+    """
+    if not min(rates_per_s) >= 0 or np.isnan(rates_per_s).any():
+        raise InputError(f"rates {rates_per_s} requests/s: give two rates, none below 0")
+    if not LEAST_DWELL_S <= dwell_s < np.inf:
+        raise InputError(f"dwell {dwell_s:g} s: give a time from {LEAST_DWELL_S:g} s")
+    greatest = max(rates_per_s)
+    most = poisson(greatest, duration_s, rng, like)
+    stays = rng.exponential(dwell_s, int(3 * duration_s / dwell_s) + 32)
+    turn = np.searchsorted(np.cumsum(stays), most["arrival_s"]) % 2
+    kept = rng.random(len(most)) * greatest < np.asarray(rates_per_s)[turn]
+    if not kept.any():
+        raise InputError("no request arrives: give a longer duration or a higher rate")
+    return most[kept].reset_index(drop=True)
+
+
+def replay(
+    requests: pd.DataFrame, thin: float, speed: float, rng: np.random.Generator
+) -> pd.DataFrame:
+    """Replay a recorded stream, thinned and warped in time.
+
+    Parameters
+    ----------
+    requests : pandas.DataFrame
+        Request table.
+    thin : float
+        Share of requests kept, each on its own; above 0, at most 1.
+    speed : float
+        Factor by which time runs faster.
+    rng : numpy.random.Generator
+        Source of randomness.
+
+    Returns
+    -------
+    pandas.DataFrame
+        Request table that begins when the recorded one does.
+
+    Raises
+    ------
+    InputError
+        If share or speed are out of range, nothing is left, or the stream gets too long.
+    """
+    if not 0 < thin <= 1 or not 1e-3 <= speed <= 1e3:
+        raise InputError(f"thin {thin:g}, speed {speed:g}: give a share up to 1 and 0.001 to 1000")
+    kept = requests[rng.random(len(requests)) < thin]
+    if kept.empty:
+        raise InputError(f"thin {thin:g} keeps none of {len(requests)} requests: give a larger one")
+    first = requests["arrival_s"].iloc[0]
+    after_s = (kept["arrival_s"] - first) / speed
+    if after_s.iloc[-1] > MAX_SPAN_S:
+        raise InputError(f"speed {speed:g} makes the stream longer than 31 days: give a higher one")
+    table = kept[["input_tokens", "output_tokens"]].reset_index(drop=True)
+    table.insert(0, "arrival_s", (first + after_s).to_numpy())
+    return table
