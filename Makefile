@@ -23,7 +23,8 @@ help:
 
 $(STAMP): pyproject.toml constraints.txt
 	$(PYTHON) -m venv .venv
-	$(BIN)/pip install --quiet -c constraints.txt -e '.[book,test]'
+	@# What is never imported need not be compiled.
+	$(BIN)/pip install --quiet --no-compile -c constraints.txt -e '.[book,test]'
 	@# The font cache is built once, here: in a page its notice would be a warning.
 	@$(BIN)/python -c "import logging; logging.disable(); import matplotlib.font_manager"
 	@touch $@
@@ -31,16 +32,20 @@ $(STAMP): pyproject.toml constraints.txt
 book: $(STAMP)
 	@$(BIN)/python book/build.py
 
-test: pytest nbval
-
 # In order of names: the files with few tests are the slow ones, and last they would wait for each other.
+PYTEST = $(BIN)/python -m pytest -q -n $(WORKERS) --dist loadfile --no-loadscope-reorder
+NBVAL = --nbval-lax --nbval-sanitize-with tests/nbval.cfg $(NOTEBOOKS)
+
+# One session, so that no worker waits between the tests and the notebooks.
+test: $(STAMP)
+	$(PYTEST) tests $(NBVAL)
+
 pytest: $(STAMP)
-	$(BIN)/python -m pytest -q -n $(WORKERS) --dist loadfile --no-loadscope-reorder
+	$(PYTEST) tests
 
 nbval: $(STAMP)
 	@test -n "$(NOTEBOOKS)" || { echo "nbval: there is no notebook in notebooks/" >&2; exit 1; }
-	$(BIN)/python -m pytest -q -n $(WORKERS) --dist loadfile -p no:cacheprovider \
-		--nbval-lax --nbval-sanitize-with tests/nbval.cfg $(NOTEBOOKS)
+	$(PYTEST) $(NBVAL)
 
 lint: $(STAMP)
 	$(BIN)/ruff check --quiet .
