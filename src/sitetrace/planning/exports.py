@@ -62,7 +62,8 @@ def export(
     units = list(units)
     if len(units) > 1 and form not in SEVERAL_UNITS:
         raise InputError(f"--unit {units[1]}: {form} holds one unit: give one --unit a file")
-    check_power_factor(power_factor)
+    if not 0 < power_factor <= 1:
+        raise InputError(f"--power-factor {power_factor:g}: give a number above 0 and up to 1")
     out = free_place(out, folder=form in FOLDERS)
     parts = [intervals(site, unit, step_s) for unit in dict.fromkeys(units)]
     first = parts[0]
@@ -85,12 +86,6 @@ def export(
         "beginning of an interval"
     )
     return [told, *first.notes]
-
-
-def check_power_factor(power_factor: float) -> None:
-    """Refuse what is no power factor."""
-    if not 0 < power_factor <= 1:
-        raise InputError(f"--power-factor {power_factor:g}: give a number above 0 and up to 1")
 
 
 def free_place(out: Path | str, folder: bool) -> Path:

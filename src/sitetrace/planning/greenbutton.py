@@ -18,11 +18,7 @@ from sitetrace.planning.series import Intervals
 
 ATOM, ESPI = "http://www.w3.org/2005/Atom", "http://naesb.org/espi"
 # codes of the standard
-ELECTRICITY_SERVICE = 0
-DELTA_DATA, ELECTRICITY, NORMAL, FORWARD, ENERGY, PHASES_ABC = 4, 1, 12, 1, 12, 224
-PROJECTED = 12  # quality: nothing here was metered
-MILLI, WATT, WATT_HOUR = -3, 38, 72
-NO_DAYLIGHT_SAVING = "FFFFFFFF"
+ELECTRICITY, WATT, WATT_HOUR, NO_DAYLIGHT_SAVING = 1, 38, 72, "FFFFFFFF"
 INT48 = 2**47 - 1
 
 
@@ -57,17 +53,17 @@ def _feed(part: Intervals, energy: np.ndarray) -> ElementTree.Element:
         ("dstStartRule", NO_DAYLIGHT_SAVING),
         ("tzOffset", int(part.begin[0].utcoffset().total_seconds())),
     ]
-    usage_point = [("ServiceCategory", [("kind", ELECTRICITY_SERVICE)]), ("status", 1)]
+    usage_point = [("ServiceCategory", [("kind", 0)]), ("status", 1)]  # electricity
     reading_type = [
-        ("accumulationBehaviour", DELTA_DATA),
+        ("accumulationBehaviour", 4),  # each of its own interval, not since some beginning
         ("commodity", ELECTRICITY),
-        ("dataQualifier", NORMAL),
-        ("defaultQuality", PROJECTED),
-        ("flowDirection", FORWARD),
+        ("dataQualifier", 12),  # normal
+        ("defaultQuality", 12),  # projected: nothing here was metered
+        ("flowDirection", 1),  # forward
         ("intervalLength", part.step_s),
-        ("kind", ENERGY),
-        ("phase", PHASES_ABC),
-        ("powerOfTenMultiplier", MILLI),
+        ("kind", 12),  # energy
+        ("phase", 224),  # A, B and C
+        ("powerOfTenMultiplier", -3),
         ("uom", WATT_HOUR),
     ]
     # place and title of a resource, its type and content, places of what belongs to it

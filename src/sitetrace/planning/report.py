@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 from pathlib import Path
 from typing import TYPE_CHECKING, NamedTuple
 
@@ -10,7 +11,7 @@ import numpy as np
 
 from sitetrace.core.files import InputError, replacing
 from sitetrace.planning import series as planning
-from sitetrace.planning.exports import check_power_factor, free_place
+from sitetrace.planning.exports import free_place
 from sitetrace.planning.series import Intervals, intervals
 
 if TYPE_CHECKING:
@@ -52,7 +53,8 @@ def write_report(site: xr.Dataset, out: Path | str, power_factor: float = 0.9) -
     InputError
         If the dataset is shorter than two intervals, or the place cannot be written.
     """
-    check_power_factor(power_factor)
+    if not 0 < power_factor <= 1:
+        raise InputError(f"--power-factor {power_factor:g}: give a number above 0 and up to 1")
     out = free_place(out, folder=False)
     page = compose(site, power_factor)
     with replacing(out) as temporary:
@@ -109,11 +111,11 @@ def headline(
     """Compute the numbers of sizing and interconnection: name, value with unit, remark."""
     finest, widest = min(series), max(series)
     fine_w, wide_w = series[finest].power_w, series[widest].power_w
-    peak_w, fine_peak_w = planning.peak_w(wide_w), planning.peak_w(fine_w)
+    peak_w = planning.peak_w(wide_w)
     over = f"means over {STEPS[widest]}"
     rows = [
         ("Peak", _kw(peak_w), over),
-        ("Peak", _kw(fine_peak_w), f"means over {STEPS[finest]}"),
+        ("Peak", _kw(planning.peak_w(fine_w)), f"means over {STEPS[finest]}"),
         ("Mean", _kw(planning.mean_w(fine_w)), "facility, cooling included"),
         ("Peak-to-average ratio", f"{planning.par(wide_w):.3f}", over),
         ("Load factor", f"{planning.load_factor(wide_w):.3f}", over),
@@ -127,8 +129,7 @@ def headline(
         factor = planning.coincidence_factor(total_w, parts.peak_w)
         what = f"IT peak over the sum of the {len(parts.peak_w)} {parts.level}s' own peaks"
         rows.append(("Coincidence factor", f"{factor:.3f}", what))
-        diversity = planning.diversity_factor(total_w, parts.peak_w)
-        rows.append(("Diversity factor", f"{diversity:.3f}", "its reciprocal"))
+        rows.append(("Diversity factor", f"{1.0 / factor:.3f}", "its reciprocal"))
     rated_va = planning.transformer_va(peak_w, power_factor)
     rows.append(("Transformer", f"{rated_va / 1e3:,.1f} kVA", f"peak over {power_factor:g}"))
     yearly_wh = planning.energy_per_year_wh(fine_w)
@@ -203,11 +204,8 @@ def in_words(scenario: dict) -> list[str]:
     shape = scenario.get("topology") or {}
     counts = [shape.get(name) for name in ("rows", "racks_per_row", "servers_per_rack")]
     if all(isinstance(count, int) for count in counts):
-        rows, racks, servers = counts
-        lines.append(
-            f"{rows * racks * servers} servers: rows {rows}, racks a row {racks}, servers a rack "
-            f"{servers}."
-        )
+        where = "rows {}, racks a row {}, servers a rack {}.".format(*counts)
+        lines.append(f"{math.prod(counts)} servers: {where}")
     pools = scenario.get("fleet") or []
     for pool in pools:
         where = "all servers" if len(pools) == 1 else "the rest of the servers"
@@ -240,10 +238,8 @@ def _non_gpu(non_gpu: dict | None) -> str:
     if "constant_w" in given:
         return f"Each server draws {given['constant_w']:g} W beside its GPUs, constant."
     if "base_w" in given:
-        return (
-            f"Beside its GPUs each server draws {given['base_w']:g} W and "
-            f"{given.get('per_gpu_w', 0):g} W for each watt of its GPUs."
-        )
+        more = f"{given.get('per_gpu_w', 0):g} W for each watt of its GPUs"
+        return f"Beside its GPUs each server draws {given['base_w']:g} W and {more}."
     return (
         "Power of a server beside its GPUs: the fit to wall-plug recordings of other servers, "
         "scaled by the number of GPUs."

@@ -165,17 +165,13 @@ def unit_table(plant: Plant, entry: Kept, pue: Pue) -> pd.DataFrame:
         facility_w = greatest_pue(pue) * it_w.sum()
         totals = {"facility": facility_w, "site": it_w.sum(), "gpu": gpu_w.sum()}
         units += [(name, name, -1, -1, it_w.size, watts) for name, watts in totals.items()]
-    for level, keys in (("row", ["row"]), ("rack", ["row", "rack"])):
+    for depth, level in enumerate(("row", "rack", "server"), start=1):
         if level in entry.levels:
-            found = servers.groupby(keys)["nameplate_w"].agg(["size", "sum"])
-            for key, (size, watts) in zip(found.index, found.to_numpy(), strict=True):
-                at = (key, -1) if level == "row" else key
-                name = "-".join([level, *(str(i) for i in at if i >= 0)])
-                units.append((name, level, *at, int(size), watts))
-    if "server" in entry.levels:
-        units += [
-            (f"server-{s.row}-{s.rack}-{s.place}", "server", s.row, s.rack, 1, s.nameplate_w)
-            for s in servers.itertuples()
-        ]
+            groups = servers.groupby(["row", "rack", "place"][:depth])["nameplate_w"]
+            for *at, size, watts in (
+                groups.agg(["size", "sum"]).reset_index().itertuples(index=False)
+            ):
+                name = "-".join(map(str, (level, *at)))
+                units.append((name, level, *(*at, -1)[:2], size, watts))
     columns = ["unit", "level", "row", "rack", "servers", "nameplate_w"]
     return pd.DataFrame(units, columns=columns).set_index("unit")

@@ -279,21 +279,17 @@ def check_steps(hours: float, step_s: float, chunk_s: float, keep: tuple[Keep, .
 
 def _check_files(scenario: Scenario) -> None:
     """Refuse a scenario when a file that it names is not there or cannot be read."""
-
-    def check(keys: Keys, name: str) -> None:
-        path = scenario.folder / name
+    named = []
+    for place, pool in enumerate(scenario.fleet):
+        keys = ("fleet", place, "model")
         try:
-            path.open("rb").close()
+            named.append((keys, str(resolve_model(pool.model, scenario.folder).resolve())))
+        except InputError as error:
+            raise Fault(keys, str(error)) from None
+    for keys, name in [*named, *scenario.named_files()]:
+        try:
+            (scenario.folder / name).open("rb").close()
         except (OSError, ValueError) as error:  # ValueError: a NUL in the name
             reason = getattr(error, "strerror", None) or "no name of a file"
             text = f"{name[:80]}: cannot be read ({reason})"
-            raise Fault(keys, f"{text}: check the path from {scenario.folder}")
-
-    for place, pool in enumerate(scenario.fleet):
-        try:
-            path = resolve_model(pool.model, scenario.folder)
-        except InputError as error:
-            raise Fault(("fleet", place, "model"), str(error)) from None
-        check(("fleet", place, "model"), str(path.resolve()))
-    for keys, name in scenario.named_files():
-        check(keys, name)
+            raise Fault(keys, f"{text}: check the path from {scenario.folder}") from None

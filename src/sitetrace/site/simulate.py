@@ -87,13 +87,10 @@ def simulate_site(
     >>> from pathlib import Path
     >>> from sitetrace import simulate_site
     >>> from sitetrace.site.scenario import check_scenario
-    >>> scenario = check_scenario({
-    ...     "hours": 0.5,
-    ...     "chunk_s": 1800,
-    ...     "topology": {"rows": 1, "racks_per_row": 2, "servers_per_rack": 2},
-    ...     "fleet": [{"name": "all", "model": "testbed_timeline"}],
-    ...     "traffic": {"pattern": "poisson", "rate_per_server": 0.5},
-    ... })
+    >>> content = {"hours": 0.5, "traffic": {"pattern": "poisson", "rate_per_server": 0.5}}
+    >>> content["topology"] = {"rows": 1, "racks_per_row": 2, "servers_per_rack": 2}
+    >>> content["fleet"] = [{"name": "all", "model": "testbed_timeline"}]
+    >>> scenario = check_scenario(content | {"chunk_s": 1800})
     >>> with tempfile.TemporaryDirectory() as folder:
     ...     site = simulate_site(scenario, Path(folder) / "site.zarr")
     ...     print(dict(site.sizes))

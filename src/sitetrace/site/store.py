@@ -45,13 +45,10 @@ def read_site(path: Path | str, group: str | None = None) -> xr.Dataset:
     >>> import tempfile
     >>> import sitetrace
     >>> from sitetrace.site.scenario import check_scenario
-    >>> scenario = check_scenario({
-    ...     "hours": 0.1,
-    ...     "chunk_s": 360,
-    ...     "topology": {"rows": 1, "racks_per_row": 1, "servers_per_rack": 2},
-    ...     "fleet": [{"name": "all", "model": "testbed_timeline"}],
-    ...     "traffic": {"pattern": "poisson", "rate_per_server": 0.5},
-    ... })
+    >>> content = {"hours": 0.1, "traffic": {"pattern": "poisson", "rate_per_server": 0.5}}
+    >>> content["topology"] = {"rows": 1, "racks_per_row": 1, "servers_per_rack": 2}
+    >>> content["fleet"] = [{"name": "all", "model": "testbed_timeline"}]
+    >>> scenario = check_scenario(content | {"chunk_s": 360})
     >>> with tempfile.TemporaryDirectory() as folder:
     ...     written = sitetrace.simulate_site(scenario, f"{folder}/site.zarr")
     ...     site = sitetrace.read_site(f"{folder}/site.zarr").load()
