@@ -17,8 +17,8 @@ from bench_site import peak_mb, print_sites
 import sitetrace
 from sitetrace.power.states.model import StatesModel
 from sitetrace.serving.engine import simulate
-from sitetrace.site.blocks import advance, begin
-from sitetrace.site.plant import Pool
+from sitetrace.site.plant import ServerPool
+from sitetrace.site.racks import advance, begin
 
 DAY_S = 86400.0
 RATE_PER_S = 1.0
@@ -46,7 +46,7 @@ def day_in_hours(
     model: StatesModel, requests: pd.DataFrame, rng: np.random.Generator
 ) -> np.ndarray:
     """Draw one server as a site does, engine and power, hour by hour."""
-    pool = Pool("bench", model, None, np.array([0]), None, "random", 1)
+    pool = ServerPool("bench", model, None, np.array([0]), None, "random", 1)
     arrival_s = requests["arrival_s"].to_numpy()
     tokens = requests[["input_tokens", "output_tokens"]].to_numpy()
     n_bins, state, hours = round(HOUR_S / float(model.dt)), begin(model), []

@@ -11,8 +11,8 @@ import pytest
 
 import sitetrace
 from sitetrace.core.files import InputError
-from sitetrace.site import run as executors
 from sitetrace.site import simulate as site_module
+from sitetrace.site import workers as executors
 from tests.test_site import digest, scenario
 
 # no dashboard, and an end of their own should the test die

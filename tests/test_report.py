@@ -8,12 +8,12 @@ from synthetic_site import site_dataset
 
 from sitetrace.core.files import InputError
 from sitetrace.planning.report import (
+    SOURCES,
     as_table,
     by_step,
     compose,
     headline,
     in_words,
-    source_of,
     write_report,
 )
 
@@ -98,7 +98,7 @@ def test_assumptions_are_told_in_words():
     assert any("poisson" in line and "'random'" in line for line in words)
     assert any("560 W and 0.12 W for each watt" in line for line in words)
     assert any("PUE 1.2 at full load and 1.5 at idle, more when" in line for line in words)
-    assert "simulated, never measured" in source_of("measured")
+    assert "simulated, never measured" in SOURCES["measured"]
 
 
 def test_the_table_names_every_value_given_and_only_those():

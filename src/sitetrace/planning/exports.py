@@ -12,11 +12,11 @@ import numpy as np
 import pandas as pd
 
 from sitetrace.core.files import InputError, replacing
+from sitetrace.planning.greenbutton import write_greenbutton
 from sitetrace.planning.series import Intervals, intervals
 
 if TYPE_CHECKING:
     import xarray as xr
-
 
 FORMATS = ("csv15", "greenbutton", "opendss", "pandapower", "pypsa")
 FOLDERS = ("opendss", "pypsa")
@@ -59,8 +59,6 @@ def export(
     InputError
         If a unit is missing, the step does not fit or the place cannot be written.
     """
-    from sitetrace.planning.greenbutton import write_greenbutton
-
     units = list(units)
     if len(units) > 1 and form not in SEVERAL_UNITS:
         raise InputError(f"--unit {units[1]}: {form} holds one unit: give one --unit a file")
@@ -68,12 +66,13 @@ def export(
         raise InputError(f"--power-factor {power_factor:g}: give a number above 0 and up to 1")
     out = free_place(out, folder=form in FOLDERS)
     parts = [intervals(site, unit, step_s) for unit in dict.fromkeys(units)]
+    first = parts[0]
     if form == "csv15":
-        write_csv15(out, parts[0])
+        write_csv15(out, first)
     elif form == "greenbutton":
-        write_greenbutton(out, parts[0])
+        write_greenbutton(out, first)
     elif form == "opendss":
-        write_opendss(out, parts[0], power_factor)
+        write_opendss(out, first, power_factor)
     elif form == "pandapower":
         write_pandapower(out, parts, power_factor)
     elif form == "pypsa":
@@ -81,7 +80,6 @@ def export(
     else:
         raise InputError(f"--format {form}: unknown: use one of {', '.join(FORMATS)}")
     total_kwh = sum(int(part.energy_milliwh.sum()) for part in parts) / MILLIWATTHOURS
-    first = parts[0]
     told = (
         f"wrote {out}: {', '.join(part.unit for part in parts)}, {len(first.begin)} intervals of "
         f"{step_s} s from {first.begin[0].isoformat()}, {total_kwh:.6g} kWh; times name the "
@@ -91,7 +89,7 @@ def export(
 
 
 def free_place(out: Path | str, folder: bool) -> Path:
-    """Refuse a place where the export would run over something else."""
+    """Refuse a place where the export, a file or a folder, would run over something else."""
     out = Path(out)
     if not out.parent.is_dir():
         raise InputError(f"{out}: no folder {out.parent}: make it first")
@@ -102,9 +100,8 @@ def free_place(out: Path | str, folder: bool) -> Path:
     return out
 
 
-def write_csv15(path: Path | str, part: Intervals) -> None:
+def write_csv15(path: Path, part: Intervals) -> None:
     """Write interval energy as CSV, units in the column names, provenance in ``<name>.json``."""
-    path = Path(path)
     energy = part.energy_milliwh
     table = pd.DataFrame(
         {
@@ -129,59 +126,47 @@ def write_csv15(path: Path | str, part: Intervals) -> None:
             beside.write_text(json.dumps(about, indent=1, default=str) + "\n", encoding="utf-8")
 
 
-def _reactive(power_factor: float) -> float:
-    """Reactive power by watt of active power."""
-    return math.tan(math.acos(power_factor))
-
-
-def write_pandapower(path: Path | str, parts: list[Intervals], power_factor: float) -> None:
+def write_pandapower(path: Path, parts: list[Intervals], power_factor: float) -> None:
     """Write what pandapower's ``DFData`` takes: one row a time step, columns in MW and Mvar."""
+    # DFData(pd.read_csv(path, index_col=0)) makes the data source; a ConstControl with
+    # profile_name="facility_p_mw" puts its values into a load's p_mw
+    reactive = math.tan(math.acos(power_factor))
     columns = {}
     for part in parts:
         columns[f"{part.unit}_p_mw"] = part.power_w / 1e6
-        columns[f"{part.unit}_q_mvar"] = part.power_w / 1e6 * _reactive(power_factor)
+        columns[f"{part.unit}_q_mvar"] = part.power_w / 1e6 * reactive
     with replacing(path) as temporary:
         pd.DataFrame(columns).to_csv(temporary, float_format="%.9f")
 
 
-def write_pypsa(path: Path | str, parts: list[Intervals]) -> None:
-    """Write a folder that PyPSA's ``Network.import_from_csv_folder`` reads."""
-    first = parts[0]
-    snapshots = first.begin.tz_convert("UTC").strftime("%Y-%m-%d %H:%M:%S")
-    hours = first.step_s / 3600
-    weights = dict.fromkeys(["objective", "stores", "generators"], hours)
+def write_pypsa(path: Path, parts: list[Intervals]) -> None:
+    """Write a folder that PyPSA's ``Network.import_from_csv_folder`` reads: loads on one bus."""
+    # snapshots have no zone there: they are in UTC, the beginning of each interval
+    snapshots = parts[0].begin.tz_convert("UTC").strftime("%Y-%m-%d %H:%M:%S")
+    weights = dict.fromkeys(["objective", "stores", "generators"], parts[0].step_s / 3600)
     power_mw = {part.unit: part.power_w / 1e6 for part in parts}
-    names = [part.unit for part in parts]
+    files = {
+        "snapshots": pd.DataFrame({"snapshot": snapshots, **weights}),
+        "buses": pd.DataFrame({"name": ["site"]}),
+        "loads": pd.DataFrame({"name": list(power_mw), "bus": "site"}),
+        "loads-p_set": pd.DataFrame({"snapshot": snapshots, **power_mw}),
+    }
     with replacing(path) as temporary:
         temporary.mkdir()
-        files = {
-            "snapshots": pd.DataFrame({"snapshot": snapshots, **weights}),
-            "buses": pd.DataFrame({"name": ["site"]}),
-            "loads": pd.DataFrame({"name": names, "bus": "site"}),
-            "loads-p_set": pd.DataFrame({"snapshot": snapshots, **power_mw}),
-        }
         for name, table in files.items():
             # PyPSA takes the first column of snapshots.csv for a mere number of the row
             table.to_csv(temporary / f"{name}.csv", index=name == "snapshots", float_format="%.9f")
 
 
 def write_opendss(path: Path | str, part: Intervals, power_factor: float) -> None:
-    """Write a folder with a load shape in kW and the lines of OpenDSS that read it."""
-    with replacing(path) as temporary:
-        temporary.mkdir()
-        shape = temporary / "site.csv"
-        shape.write_text("".join(f"{watts / 1e3:.6f}\n" for watts in part.power_w), "utf-8")
-        (temporary / "site.dss").write_text(opendss_lines(part, power_factor), "utf-8")
-        # OpenDSS takes a shorter file without a word and goes on with fewer points
-        held = len(shape.read_text("utf-8").split())
-        if held != len(part.begin):
-            raise InputError(f"{path}: holds {held} of {len(part.begin)} values: write it again")
+    """Write a folder with a load shape in kW and the lines of OpenDSS that read it.
 
-
-def opendss_lines(part: Intervals, power_factor: float) -> str:
-    """Compose the lines of OpenDSS that define the shape and show a load that follows it."""
+    The load itself is commented out, as bus and voltage are the feeder's.
+    """
     peak_kw = part.power_w.max() / 1e3
-    return (
+    # in daily mode value i is taken at hour i times the interval, the first not at 0: ours is the
+    # mean from hour i - 1 intervals on, the same stretch of time
+    lines = (
         f"! {part.unit}, simulated: mean kW of {part.step_s} s, first interval begins "
         f"{part.begin[0].isoformat()}\n"
         "! OpenDSS counts a step before it solves: value 1 stands at the END of interval 1\n"
@@ -191,3 +176,12 @@ def opendss_lines(part: Intervals, power_factor: float) -> str:
         "daily=site\n"
         f"! Set mode=daily stepsize={part.step_s}s number={len(part.begin)}\n"
     )
+    with replacing(path) as temporary:
+        temporary.mkdir()
+        shape = temporary / "site.csv"
+        shape.write_text("".join(f"{watts / 1e3:.6f}\n" for watts in part.power_w), "utf-8")
+        (temporary / "site.dss").write_text(lines, "utf-8")
+        # OpenDSS takes a shorter file without a word and goes on with fewer points
+        held = len(shape.read_text("utf-8").split())
+        if held != len(part.begin):
+            raise InputError(f"{path}: holds {held} of {len(part.begin)} values: write it again")

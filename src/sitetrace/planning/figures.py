@@ -10,21 +10,12 @@ import numpy as np
 from matplotlib.figure import Figure
 from matplotlib.ticker import MultipleLocator, NullFormatter
 
-from sitetrace.core.style import BAND, GENERATED, MARKERS, MEASURED, OTHER, PAPER
+from sitetrace.core.style import BAND, GENERATED, MARKERS, MEASURED, OTHER, PAPER, PLAIN
 from sitetrace.planning.series import load_duration
 
 COLOURS = (MEASURED, GENERATED, PAPER, OTHER)
 POINTS = 600
-LOOK = {
-    "font.size": 11,
-    "axes.grid": True,
-    "axes.axisbelow": True,
-    "grid.color": "#DDDDDD",
-    "axes.spines.top": False,
-    "axes.spines.right": False,
-    "legend.frameon": False,
-    "svg.hashsalt": "sitetrace",
-}
+LOOK = PLAIN | {"font.size": 11, "svg.hashsalt": "sitetrace"}
 
 
 def _figure(height: float):  # noqa: ANN202

@@ -1,10 +1,11 @@
-"""Power over time for planners: means, peaks, ramps, load duration; levels of a site."""
+"""Power over time for planners: means, peaks, ramps, load duration; the levels of a site."""
 
 from __future__ import annotations
 
 import math
 from collections.abc import Iterator
 from dataclasses import dataclass
+from datetime import timedelta, timezone
 from fractions import Fraction
 from typing import TYPE_CHECKING
 
@@ -15,7 +16,6 @@ from sitetrace.core.files import InputError
 
 if TYPE_CHECKING:
     import xarray as xr
-
 
 HOURS_PER_YEAR = 8760.0
 POWER_FACTOR = 0.9  # of the paper's transformer: its rating is the peak over this
@@ -62,7 +62,7 @@ def resample(power_w: np.ndarray, dt_s: float, step_s: float) -> np.ndarray:
 
 
 def peak_w(power_w: np.ndarray) -> float:
-    """Greatest power."""
+    """Greatest power: of means over 15 minutes it is lower than of means over 1 s."""
     return float(np.max(power_w))
 
 
@@ -77,7 +77,7 @@ def par(power_w: np.ndarray) -> float:
     Parameters
     ----------
     power_w : numpy.ndarray
-        Mean power of each step, watts, shape (n,).
+        Watts at equal steps.
 
     Returns
     -------
@@ -94,7 +94,7 @@ def load_factor(power_w: np.ndarray) -> float:
     Parameters
     ----------
     power_w : numpy.ndarray
-        Mean power of each step, watts, shape (n,).
+        Watts at equal steps.
 
     Returns
     -------
@@ -142,7 +142,7 @@ def diversity_factor(total_peak_w: float, part_peaks_w: np.ndarray) -> float:
     Returns
     -------
     float
-        Sum of the parts' peaks over the peak of their sum, at least 1.
+        At least 1.
     """
     return 1.0 / coincidence_factor(total_peak_w, part_peaks_w)
 
@@ -173,14 +173,14 @@ def ramps(power_w: np.ndarray, dt_s: float, step_s: float) -> np.ndarray:
 
 
 def ramp_summary(ramps_w: np.ndarray) -> dict[str, float]:
-    """Greatest and usual ramps."""
+    """Greatest and usual ramps; a fall counts as a rise of 0 and a rise as a fall of 0."""
     if not len(ramps_w):
         ramps_w = np.zeros(1)
     size = np.abs(ramps_w)
     rises, falls = np.maximum(ramps_w, 0.0), np.maximum(-ramps_w, 0.0)
     return {
         "up": float(rises.max()),
-        "down": 0.0 - float(falls.max()),
+        "down": 0.0 - float(falls.max()),  # negative, and 0.0 rather than -0.0
         "p50": float(np.percentile(ramps_w, 50)),
         "abs_p95": float(np.percentile(size, 95)),
         "abs_p99": float(np.percentile(size, 99)),
@@ -195,20 +195,20 @@ def load_duration(power_w: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     Parameters
     ----------
     power_w : numpy.ndarray
-        Mean power of each step, watts, shape (n,).
+        Watts at equal steps, shape (n,).
 
     Returns
     -------
     share : numpy.ndarray
         Share of the time, ascending to 1, shape (n,).
     sorted_w : numpy.ndarray
-        Power, watts, descending; reached or exceeded during `share`.
+        Watts, descending; reached or exceeded during `share`.
     """
     return np.arange(1, len(power_w) + 1) / len(power_w), np.sort(power_w)[::-1]
 
 
 def transformer_va(peak: float, power_factor: float = POWER_FACTOR) -> float:
-    """Apparent power that a transformer must carry."""
+    """Apparent power, volt-amperes, that a transformer must carry at a peak in watts."""
     return peak / power_factor
 
 
@@ -218,9 +218,28 @@ def energy_per_year_wh(power_w: np.ndarray) -> float:
 
 
 def step_of(site: xr.Dataset) -> float:
-    """Find the step of a site's power."""
+    """Find the step of a site's power, seconds, from its first two bins."""
     first, second = site["time"].values[:2]
-    return float((second - first) / np.timedelta64(1, "ms")) / 1000.0
+    return float((second - first) / np.timedelta64(1, "ns")) / 1e9
+
+
+def power_at(site: xr.Dataset, level: str) -> np.ndarray:
+    """Read the watts of all units of a level, shape (time, units); (time,) for the whole site."""
+    power_w = site["power_w"].isel(unit=_units_of(site, level)).values
+    return power_w[:, 0] if level in ("facility", "site", "gpu") else power_w
+
+
+def blocks(site: xr.Dataset, level: str, whole_s: float = 0.0) -> Iterator[np.ndarray]:
+    """Read the watts of a level piece by piece, for sites that do not fit into memory.
+
+    Each piece but perhaps the last is a whole number of `whole_s` long; 0: of any length.
+    """
+    units = _units_of(site, level)
+    power = site["power_w"].isel(unit=units)
+    least = max(round(whole_s / step_of(site)), 1)
+    length = max(BLOCK_VALUES // units.size // least, 1) * least
+    for begin in range(0, power.sizes["time"], length):
+        yield power.isel(time=slice(begin, begin + length)).values
 
 
 def _units_of(site: xr.Dataset, level: str) -> np.ndarray:
@@ -229,22 +248,6 @@ def _units_of(site: xr.Dataset, level: str) -> np.ndarray:
         held = ", ".join(dict.fromkeys(site["level"].values))
         raise InputError(f"the site holds no power of level {level}: it was kept for {held} alone")
     return units
-
-
-def power_at(site: xr.Dataset, level: str) -> np.ndarray:
-    """Read the power of all units of a level."""
-    power_w = site["power_w"].isel(unit=_units_of(site, level)).values
-    return power_w[:, 0] if level in ("facility", "site", "gpu") else power_w
-
-
-def blocks(site: xr.Dataset, level: str, whole_s: float = 0.0) -> Iterator[np.ndarray]:
-    """Read the power of a level piece by piece, for sites that do not fit into memory."""
-    units = _units_of(site, level)
-    power = site["power_w"].isel(unit=units)
-    least = max(round(whole_s / step_of(site)), 1)
-    length = max(BLOCK_VALUES // units.size // least, 1) * least
-    for begin in range(0, power.sizes["time"], length):
-        yield power.isel(time=slice(begin, begin + length)).values
 
 
 def peaks_of(site: xr.Dataset, level: str) -> np.ndarray:
@@ -330,13 +333,13 @@ def intervals(site: xr.Dataset, unit: str = "facility", step_s: int = 900) -> In
             "time: fewer than two or not equidistant values: simulate a longer time, or keep finer "
             "steps"
         )
-    each, odd = divmod(step_s * 1_000_000_000, int(gaps[0]))
+    gap_ns = int(gaps[0])
+    each, odd = divmod(step_s * 1_000_000_000, gap_ns)
     if odd or not each:
-        own_s = gaps[0] / 1e9
-        whole_s = math.lcm(int(gaps[0]), 1_000_000_000) / 1e9
+        whole_s = math.lcm(gap_ns, 1_000_000_000) / 1e9
         raise InputError(
-            f"--step {step_s}: no multiple of the dataset's {own_s:g} s: give {whole_s:g} or a "
-            "multiple, or simulate with another step_s in keep"
+            f"--step {step_s}: no multiple of the dataset's {gap_ns / 1e9:g} s: give {whole_s:g} "
+            "or a multiple, or simulate with another step_s in keep"
         )
     whole = times.size // each
     if not whole:
@@ -345,14 +348,7 @@ def intervals(site: xr.Dataset, unit: str = "facility", step_s: int = 900) -> In
     means = power_w.reshape(whole, each).mean(axis=1, dtype=np.float64)
     if not np.isfinite(means).all():
         raise InputError(f"unit {unit!r}: holds values that are no power: simulate the site anew")
-    offset = pd.Timedelta(hours=float(site.attrs.get("utc_offset_h", 0.0))).to_pytimedelta()
+    zone = timezone(timedelta(hours=float(site.attrs.get("utc_offset_h", 0.0))))
     utc = pd.to_datetime(times[: whole * each : each], unit="ns", utc=True)
-    left_out_s = (times.size - whole * each) * int(gaps[0]) / 1e9
-    begin = utc.tz_convert(_zone(offset))
-    return Intervals(unit, step_s, begin, means, left_out_s, dict(site.attrs))
-
-
-def _zone(offset):  # noqa: ANN001, ANN202
-    from datetime import timezone
-
-    return timezone(offset)
+    left_out_s = (times.size - whole * each) * gap_ns / 1e9
+    return Intervals(unit, step_s, utc.tz_convert(zone), means, left_out_s, dict(site.attrs))

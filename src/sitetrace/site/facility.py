@@ -13,7 +13,6 @@ from sitetrace.core.files import InputError, read_table
 from sitetrace.core.registry import default_non_gpu
 from sitetrace.core.settings import Fault, Number, Part, Text
 
-DAY_H = 24.0
 PUE_LIMITS = (1.0, 5.0)
 PueNumber = Annotated[Number, Field(ge=1, le=5)]
 Watts = Annotated[Number, Field(ge=0, le=100_000)]
@@ -58,14 +57,14 @@ class PueFunction(Part):
     @model_validator(mode="after")
     def _overhead_is_spread_over_less(self) -> PueFunction:
         if self.idle < self.full:
-            raise Fault(("idle",), f"{self.idle:g} is below full {self.full:g}: give {self.full:g} "
-                        "or more")  # fmt: skip
+            below = f"{self.idle:g} is below full {self.full:g}"
+            raise Fault(("idle",), f"{below}: give {self.full:g} or more")
         return self
 
 
 @dataclass(frozen=True)
 class PueSteps:
-    """PUE that holds from one time to the next."""
+    """PUE that holds from one time to the next, the first from second 0 or before."""
 
     time_s: np.ndarray
     pue: np.ndarray
@@ -75,7 +74,7 @@ Pue = float | PueSteps | PueFunction
 
 
 def read_pue(path: Path | str) -> PueSteps:
-    """Read a PUE series (``time_s,pue``)."""
+    """Read a PUE series: ``time_s,pue``, seconds after second 0 of the simulation."""
     table = read_table(path, ("time_s", "pue"))
     time_s, pue = table["time_s"].to_numpy(), table["pue"].to_numpy()
     if time_s[0] > 0:
@@ -86,31 +85,32 @@ def read_pue(path: Path | str) -> PueSteps:
     low, high = PUE_LIMITS
     bad = np.flatnonzero((pue < low) | (pue > high))
     if bad.size:
-        raise InputError(f"{path}: line {bad[0] + 2}, pue: {pue[bad[0]]:g} is no PUE: give "
-                         f"{low:g} to {high:g}")  # fmt: skip
+        found = f"line {bad[0] + 2}, pue: {pue[bad[0]]:g} is no PUE"
+        raise InputError(f"{path}: {found}: give {low:g} to {high:g}")
     return PueSteps(time_s, pue)
 
 
 def resolve_pue(pue: float | PueFile | PueFunction, folder: Path | str) -> Pue:
-    """Read the file of a PUE where it is in one."""
+    """Read the PUE's file, where a scenario names one."""
     return read_pue(Path(folder) / pue.file) if isinstance(pue, PueFile) else pue
 
 
 def outdoor_c(temperature: Temperature, hour: np.ndarray) -> np.ndarray:
-    """Outdoor temperature by the hour."""
-    phase = 2 * np.pi * (np.asarray(hour) - temperature.hottest_hour) / DAY_H
+    """Outdoor temperature, degrees Celsius, by hours since some local midnight."""
+    phase = 2 * np.pi * (np.asarray(hour) - temperature.hottest_hour) / 24.0
     return temperature.mean_c + temperature.swing_c * np.cos(phase)
 
 
 def pue_series(
     pue: Pue, time_s: np.ndarray, load_share: np.ndarray, start_hour: float = 0.0
 ) -> np.ndarray:
-    """Facility power over IT power in each bin."""
+    """Facility power over IT power in bins that begin at `time_s`; shares of nameplate load."""
     time_s, share = np.asarray(time_s, dtype=float), np.asarray(load_share, dtype=float)
     if isinstance(pue, PueSteps):
         return pue.pue[np.searchsorted(pue.time_s, time_s, side="right") - 1]
     if not isinstance(pue, PueFunction):
         return np.full(share.shape, float(pue))
+    # a fixed part of cooling and distribution is spread over less IT power when the load is low
     values = pue.idle + (pue.full - pue.idle) * np.clip(share, 0.0, 1.0)
     if pue.temperature is not None:
         warm_c = outdoor_c(pue.temperature, start_hour + time_s / 3600) - pue.temperature.above_c
@@ -119,18 +119,20 @@ def pue_series(
 
 
 def greatest_pue(pue: Pue) -> float:
-    """Bound that no value of `pue_series` exceeds."""
+    """Bound that no value of `pue_series` exceeds: for the facility's nameplate."""
     if isinstance(pue, PueSteps):
         return float(pue.pue.max())
     if not isinstance(pue, PueFunction):
         return float(pue)
     outdoor = pue.temperature
-    warm_c = 0.0 if outdoor is None else outdoor.mean_c + outdoor.swing_c - outdoor.above_c
-    return pue.idle + (0.0 if outdoor is None else outdoor.per_c * max(warm_c, 0.0))
+    if outdoor is None:
+        return pue.idle
+    warm_c = outdoor.mean_c + outdoor.swing_c - outdoor.above_c
+    return pue.idle + outdoor.per_c * max(warm_c, 0.0)
 
 
 def non_gpu_law(given: ConstantWatts | LinearWatts | None, gpus: int) -> tuple[float, float]:
-    """Give base and slope of a server's power beside its GPUs; both add over servers."""
+    """Give watts of a server beside its GPUs, and watts more for each GPU watt; both add up."""
     if isinstance(given, ConstantWatts):
         return given.constant_w, 0.0
     if given is None:

@@ -61,17 +61,8 @@ class Pool(Part):
         return self
 
 
-class Units(NamedTuple):
-    """Where each server stands, row by row and rack by rack."""
-
-    row: np.ndarray
-    rack: np.ndarray
-    server: np.ndarray
-    pool: np.ndarray
-
-
 class Filled(NamedTuple):
-    """A pool, its traffic, and the servers that it got."""
+    """A pool, its traffic (else that of the top), and the numbers of the servers that it got."""
 
     pool: Pool
     traffic: Traffic
@@ -79,7 +70,7 @@ class Filled(NamedTuple):
 
 
 def fill(topology: Topology, fleet: tuple[Pool, ...]) -> np.ndarray:
-    """Give each server its pool: rows first, then counts in order, then the rest."""
+    """Give each server the place of its pool: rows first, then counts in order, then the rest."""
     of = np.full((topology.rows, topology.racks_per_row * topology.servers_per_rack), -1)
     names = [pool.name for pool in fleet]
     for place, pool in enumerate(fleet):
@@ -102,11 +93,11 @@ def fill(topology: Topology, fleet: tuple[Pool, ...]) -> np.ndarray:
             of[free[: pool.servers]] = place
         elif pool.rows is None:
             if place < len(fleet) - 1:
-                raise Fault(("fleet", place), "only the last pool takes the rest: give rows or "
-                            "servers")  # fmt: skip
+                text = "only the last pool takes the rest: give rows or servers"
+                raise Fault(("fleet", place), text)
             if not free.size:
-                raise Fault(("fleet", place), "no server is left for this pool: remove it or give "
-                            "others fewer")  # fmt: skip
+                text = "no server is left for this pool: remove it or give others fewer"
+                raise Fault(("fleet", place), text)
             of[free] = place
     left = int((of < 0).sum())
     if left:
@@ -116,7 +107,7 @@ def fill(topology: Topology, fleet: tuple[Pool, ...]) -> np.ndarray:
 
 
 def resolve_model(name: str, folder: Path | str) -> Path:
-    """Find a model file."""
+    """Find a model file: a path from the scenario's folder, else the name of a shipped model."""
     for path in (Path(folder) / name, data_dir() / "models" / f"{name}.json"):
         if os.path.isfile(path):  # false for whatever is no name of a file
             return path

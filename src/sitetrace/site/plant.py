@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from fractions import Fraction
+from itertools import pairwise
 
 import numpy as np
 import pandas as pd
@@ -13,8 +14,8 @@ from sitetrace.core.registry import device
 from sitetrace.power.modelfile import load_model
 from sitetrace.power.states.model import StatesModel
 from sitetrace.power.timeline.model import TimelineModel
-from sitetrace.site.facility import greatest_pue, non_gpu_law, resolve_pue
-from sitetrace.site.fleet import resolve_model
+from sitetrace.site.facility import Pue, greatest_pue, non_gpu_law
+from sitetrace.site.fleet import Topology, resolve_model
 from sitetrace.site.scenario import Scenario, exact
 from sitetrace.workload.spec import open_stream
 from sitetrace.workload.streams import Stream
@@ -24,16 +25,17 @@ MOST_BLOCKS = 64
 
 
 @dataclass(frozen=True)
-class Pool:
-    """Servers of one model."""
+class ServerPool:
+    """Servers of one model, loaded, with the stream of their requests opened."""
 
     name: str
     model: TimelineModel | StatesModel
+    # of boards whose idle is not the model's; a model of the kind timeline is re-based already
     idle_w: float | None
-    servers: np.ndarray
+    servers: np.ndarray  # their numbers on the site, ascending
     stream: Stream
     routing: str
-    every: int
+    every: int  # steps of the model in one of the simulation
 
     @property
     def independent(self) -> bool:
@@ -43,8 +45,9 @@ class Pool:
 
 @dataclass(frozen=True)
 class Kept:
-    """What is stored at one step."""
+    """What is stored at one step, of so many bins of the simulation."""
 
+    group: str | None  # in the Zarr folder; None is its root
     levels: tuple[str, ...]
     step_s: float
     every: int
@@ -57,27 +60,28 @@ class Kept:
 
 @dataclass(frozen=True)
 class Plant:
-    """All that a block of racks needs to know."""
+    """All that a block of racks needs to know; servers stand in the order of racks and rows."""
 
-    pools: tuple[Pool, ...]
-    pool_of: np.ndarray
-    rack_of: np.ndarray
-    row_of: np.ndarray
-    base_w: np.ndarray
+    pools: tuple[ServerPool, ...]
+    topology: Topology
+    pool_of: np.ndarray  # of each server
+    rack_of: np.ndarray  # of each server, counted through the site
+    row_of: np.ndarray  # of each rack
+    nameplate_gpu_w: np.ndarray  # thermal design power of each server's GPUs
+    base_w: np.ndarray  # of each server, beside its GPUs; per_gpu_w comes on top
     per_gpu_w: float
     seed: int
     dt: Fraction
-    chunk: int
+    chunk: int  # bins of a stretch of time
     keep: tuple[Kept, ...]
 
     def blocks(self) -> list[tuple[int, int]]:
-        """Cut the racks into blocks that lie within a row."""
+        """Cut the racks into blocks within a row: first rack, and the one after the last."""
         most = -(-self.row_of.size // MOST_BLOCKS)
-        edges = np.flatnonzero(np.diff(self.row_of)) + 1
-        parts = zip([0, *edges.tolist()], [*edges.tolist(), self.row_of.size], strict=True)
+        edges = np.flatnonzero(np.diff(self.row_of, prepend=-1, append=-1)).tolist()
         return [
             (begin, min(begin + most, end))
-            for first, end in parts
+            for first, end in pairwise(edges)
             for begin in range(first, end, most)
         ]
 
@@ -92,62 +96,54 @@ class Plant:
         return range(int(first), int(end))
 
 
-def steps_in(dt: Fraction, model: TimelineModel | StatesModel, name: str) -> int:
-    """Count the steps of a model in one of the simulation."""
-    every = dt / model.dt
-    if every.denominator != 1:
-        raise InputError(
-            f"pool {name}: step_s {float(dt):g} is no multiple of its model's step of "
-            f"{float(model.dt):g} s: give {float(model.dt):g} or a multiple"
-        )
-    return int(every)
-
-
-def _on_board(
-    model: TimelineModel | StatesModel, idle_w: float | None
-) -> TimelineModel | StatesModel:
-    """Carry a model over to other boards; one of states is re-based when it has drawn."""
-    if idle_w is None:
-        return model
-    if isinstance(model, TimelineModel):
-        return model.on_board(idle_w)
-    model.rebase(np.zeros(0), idle_w)  # what is wrong is said now
-    return model
-
-
 def make_plant(scenario: Scenario) -> Plant:
     """Load what a scenario names and put it in its place."""
-    units, dt = scenario.units(), exact(scenario.step_s)
-    base_w, slopes, pools = np.zeros(scenario.n_servers), set(), []
-    for place, filled in enumerate(scenario.pools()):
+    topology, dt = scenario.topology, exact(scenario.step_s)
+    pool_of, (base_w, gpu_w) = np.zeros(scenario.n_servers, int), np.zeros((2, scenario.n_servers))
+    slopes, pools = set(), []
+    for place, (pool, traffic, servers) in enumerate(scenario.pools()):
         with scenario.blaming("fleet", place, "model"):
-            model = load_model(resolve_model(filled.pool.model, scenario.folder))
-        law = non_gpu_law(scenario.non_gpu, model.configuration.tensor_parallel)
-        base_w[filled.servers], slope = law
+            model = load_model(resolve_model(pool.model, scenario.folder))
+        board = model.configuration
+        base_w[servers], slope = non_gpu_law(scenario.non_gpu, board.tensor_parallel)
         slopes.add(slope)
-        top = () if filled.pool.traffic is None else ("fleet", place)
+        top = () if pool.traffic is None else ("fleet", place)
         with scenario.blaming(*top, "traffic"):
-            stream = open_stream(
-                filled.traffic, filled.servers.size, scenario.folder, scenario.start_hour
-            )
-        with scenario.blaming("step_s"):
-            every = steps_in(dt, model, filled.pool.name)
+            stream = open_stream(traffic, servers.size, scenario.folder, scenario.start_hour)
+        every = dt / model.dt
+        if every.denominator != 1:
+            with scenario.blaming("step_s"):
+                raise InputError(
+                    f"pool {pool.name}: step_s {float(dt):g} is no multiple of its model's step of "
+                    f"{float(model.dt):g} s: give {float(model.dt):g} or a multiple"
+                )
         with scenario.blaming("fleet", place, "idle_w"):
-            model = _on_board(model, filled.pool.idle_w)
-        own = (filled.servers, stream, filled.traffic.routing, every)
-        pools.append(Pool(filled.pool.name, model, filled.pool.idle_w, *own))
+            if pool.idle_w is not None and isinstance(model, TimelineModel):
+                model = model.on_board(pool.idle_w)
+            elif pool.idle_w is not None:
+                model.rebase(np.zeros(0), pool.idle_w)  # done when drawn; what is wrong is said now
+        own = (pool.name, model, pool.idle_w, servers, stream, traffic.routing, int(every))
+        pools.append(ServerPool(*own))
+        pool_of[servers] = place
+        gpu_w[servers] = device(board.hardware)["tdp_w"] * board.tensor_parallel
     (per_gpu_w,) = slopes  # sums over racks and rows know no other
-    rack_of = np.cumsum(np.diff(units.rack, prepend=units.rack[:1]) != 0)
-    rack_of += np.cumsum((np.diff(units.rack, prepend=units.rack[:1]) == 0)
-                         & (np.diff(units.row, prepend=units.row[:1]) != 0))  # fmt: skip
+    racks = np.arange(topology.rows * topology.racks_per_row)
     keep = tuple(
-        Kept(entry.levels, entry.step_s, int(exact(entry.step_s) / dt)) for entry in scenario.keep
+        Kept(
+            entry.group if place else None,
+            entry.levels,
+            entry.step_s,
+            int(exact(entry.step_s) / dt),
+        )
+        for place, entry in enumerate(scenario.keep)
     )
     return Plant(
         pools=tuple(pools),
-        pool_of=units.pool,
-        rack_of=rack_of,
-        row_of=units.row[np.flatnonzero(np.diff(rack_of, prepend=-1))],
+        topology=topology,
+        pool_of=pool_of,
+        rack_of=np.repeat(racks, topology.servers_per_rack),
+        row_of=racks // topology.racks_per_row,
+        nameplate_gpu_w=gpu_w,
         base_w=base_w,
         per_gpu_w=per_gpu_w,
         seed=scenario.seed,
@@ -157,38 +153,25 @@ def make_plant(scenario: Scenario) -> Plant:
     )
 
 
-def unit_table(scenario: Scenario, plant: Plant, entry: Kept) -> pd.DataFrame:
-    """List the units that are kept, in the order of the file."""
-    gpu_w = nameplate_gpu_w(plant)
+def unit_table(plant: Plant, entry: Kept, pue: Pue) -> pd.DataFrame:
+    """List the units that are kept, with place and nameplate, in the order of the file."""
+    gpu_w = plant.nameplate_gpu_w
     it_w = plant.base_w + (1.0 + plant.per_gpu_w) * gpu_w
-    row = plant.row_of[plant.rack_of]
-    first = np.searchsorted(plant.row_of, plant.row_of)
-    rack = (np.arange(plant.row_of.size) - first)[plant.rack_of]
-    place = np.arange(row.size) - np.searchsorted(plant.rack_of, plant.rack_of)
+    shape = plant.topology.rows, plant.topology.racks_per_row, plant.topology.servers_per_rack
+    row, rack, place = np.unravel_index(np.arange(it_w.size), shape)
     servers = pd.DataFrame({"row": row, "rack": rack, "place": place, "nameplate_w": it_w})
-    rows = []
+    units = []
     if "site" in entry.levels:
-        most = greatest_pue(resolve_pue(scenario.pue, scenario.folder))
-        totals = {"facility": most * it_w.sum(), "site": it_w.sum(), "gpu": gpu_w.sum()}
-        rows += [(name, name, -1, -1, row.size, watts) for name, watts in totals.items()]
-    for level, keys in (("row", ["row"]), ("rack", ["row", "rack"])):
+        facility_w = greatest_pue(pue) * it_w.sum()
+        totals = {"facility": facility_w, "site": it_w.sum(), "gpu": gpu_w.sum()}
+        units += [(name, name, -1, -1, it_w.size, watts) for name, watts in totals.items()]
+    for depth, level in enumerate(("row", "rack", "server"), start=1):
         if level in entry.levels:
-            found = servers.groupby(keys)["nameplate_w"].agg(["size", "sum"])
-            for key, (size, watts) in zip(found.index, found.to_numpy(), strict=True):
-                at = (key, -1) if level == "row" else key
-                name = "-".join([level, *(str(i) for i in at if i >= 0)])
-                rows.append((name, level, *at, int(size), watts))
-    if "server" in entry.levels:
-        rows += [
-            (f"server-{s.row}-{s.rack}-{s.place}", "server", s.row, s.rack, 1, s.nameplate_w)
-            for s in servers.itertuples()
-        ]
+            groups = servers.groupby(["row", "rack", "place"][:depth])["nameplate_w"]
+            for *at, size, watts in (
+                groups.agg(["size", "sum"]).reset_index().itertuples(index=False)
+            ):
+                name = "-".join(map(str, (level, *at)))
+                units.append((name, level, *(*at, -1)[:2], size, watts))
     columns = ["unit", "level", "row", "rack", "servers", "nameplate_w"]
-    return pd.DataFrame(rows, columns=columns).set_index("unit")
-
-
-def nameplate_gpu_w(plant: Plant) -> np.ndarray:
-    """Thermal design power of each server's GPUs."""
-    each = [pool.model.configuration for pool in plant.pools]
-    design = [device(it.hardware)["tdp_w"] * it.tensor_parallel for it in each]
-    return np.array(design)[plant.pool_of]
+    return pd.DataFrame(units, columns=columns).set_index("unit")

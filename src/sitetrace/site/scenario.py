@@ -33,7 +33,7 @@ from sitetrace.core.settings import (
     read_yaml,
 )
 from sitetrace.site.facility import ConstantWatts, LinearWatts, PueFile, PueFunction, PueNumber
-from sitetrace.site.fleet import Filled, Pool, Topology, Units, fill, resolve_model
+from sitetrace.site.fleet import Filled, Pool, Topology, fill, resolve_model
 from sitetrace.workload.spec import MAX_HOURS, Traffic
 
 Step = Annotated[Number, Field(ge=0.01, le=3600)]
@@ -72,29 +72,6 @@ def usual_keep(given: dict) -> tuple[Keep, ...]:
     return (Keep(levels=("site", "row", "rack"), step_s=1.0 if fits else step_s),)
 
 
-def check_steps(hours: float, step_s: float, chunk_s: float, keep: tuple[Keep, ...]) -> None:
-    """See to it that duration, chunks and steps are whole multiples where they must be."""
-    step, chunk, span = exact(step_s), exact(chunk_s), span_s(hours)
-    if (step * 1_000_000) % 1:
-        raise Fault(("step_s",), f"{step_s:.12g} s are no whole number of microseconds: round it")
-    for key, length, unit_s in (("hours", span, 3600), ("chunk_s", chunk, 1)):
-        if length % step or not length:
-            whole = float(max(length // step, 1) * step / unit_s)
-            raise Fault((key,), f"{float(length):.12g} s are no whole number of steps of "
-                        f"{step_s:g} s: give {whole:.12g} or another step_s")  # fmt: skip
-    for place, entry in enumerate(keep):
-        kept, keys = exact(entry.step_s), ("keep", place, "step_s")
-        for name, length in (("chunk_s", chunk), ("the duration", span)):
-            if kept % step or length % kept:
-                raise Fault(keys, f"{entry.step_s:g} must be a multiple of step_s {step_s:g} and "
-                            f"divide {name}, {float(length):.12g} s: give such a step")  # fmt: skip
-        twice = [level for level in entry.levels if entry.levels.count(level) > 1]
-        if twice:
-            raise Fault(("keep", place, "levels"), f"{twice[0]} stands there twice: remove one")
-        if place and entry.group in [other.group for other in keep[1:place]]:
-            raise Fault(keys, f"{entry.step_s:g} has a group already: add the levels to that entry")
-
-
 def _wall_clock(value: Any) -> Any:  # noqa: ANN401
     """Read a time of day with its UTC offset."""
     example = "write it as 2026-07-01T00:00:00+02:00"
@@ -113,6 +90,7 @@ def _wall_clock(value: Any) -> Any:  # noqa: ANN401
 
 
 def _pue_form(value: Any) -> str:  # noqa: ANN401
+    """Tell which form of PUE is given, so that a fault is one of that form alone."""
     if isinstance(value, Part):
         return type(value).__name__
     if isinstance(value, dict):
@@ -127,15 +105,14 @@ def _non_gpu_form(value: Any) -> str:  # noqa: ANN401
     return "ConstantWatts" if constant else "LinearWatts"
 
 
-Pue = Annotated[
+GivenPue = Annotated[
     Annotated[PueNumber, Tag("number")]
     | Annotated[PueFile, Tag("PueFile")]
     | Annotated[PueFunction, Tag("PueFunction")],
     Discriminator(_pue_form),
 ]
 
-
-NonGpu = Annotated[
+GivenNonGpu = Annotated[
     Annotated[ConstantWatts, Tag("ConstantWatts")] | Annotated[LinearWatts, Tag("LinearWatts")],
     Discriminator(_non_gpu_form),
 ]
@@ -158,10 +135,10 @@ class Scenario(Part):
         description="list of pools; the last may leave out rows and servers and takes the rest",
     )
     traffic: Traffic | None = Field(None, description="traffic of pools that name none; by pattern")
-    non_gpu: NonGpu | None = Field(
+    non_gpu: GivenNonGpu | None = Field(
         None, description="constant_w, or base_w and per_gpu_w; else fitted to wall-plug traces"
     )
-    pue: Pue = Field(1.3, description="PUE: a number from 1 to 5, a file, or full and idle")
+    pue: GivenPue = Field(1.3, description="PUE: a number from 1 to 5, a file, or full and idle")
     chunk_s: Number = Field(7200.0, ge=1, le=86400, description="seconds written at once")
     keep: tuple[Keep, ...] = Field(
         default_factory=usual_keep,
@@ -206,26 +183,8 @@ class Scenario(Part):
         """Local time less UTC, hours."""
         return self.start.utcoffset().total_seconds() / 3600
 
-    def units(self) -> Units:
-        """Place of each server.
-
-        Returns
-        -------
-        Units
-            Arrays over servers in order.
-        """
-        shape = (self.topology.rows, self.topology.racks_per_row, self.topology.servers_per_rack)
-        row, rack, server = (axis.ravel() for axis in np.indices(shape))
-        return Units(row, rack, server, fill(self.topology, self.fleet))
-
     def pools(self) -> list[Filled]:
-        """Each pool with its traffic and servers.
-
-        Returns
-        -------
-        list of Filled
-            In the order of the fleet.
-        """
+        """Each pool of the fleet with its traffic and servers."""
         of = fill(self.topology, self.fleet)
         return [
             Filled(pool, pool.traffic or self.traffic, np.flatnonzero(of == place))
@@ -233,13 +192,7 @@ class Scenario(Part):
         ]
 
     def named_files(self) -> list[tuple[Keys, str]]:
-        """List the recordings that it names: of requests, token lengths and PUE.
-
-        Returns
-        -------
-        list of tuple
-            Keys and name of each.
-        """
+        """List the recordings that it names, of requests, token lengths and PUE, with keys."""
         parts = [
             (("fleet", place, "traffic"), pool.traffic) for place, pool in enumerate(self.fleet)
         ]
@@ -250,23 +203,7 @@ class Scenario(Part):
 
     @contextmanager
     def blaming(self, *keys: str | int) -> Iterator[None]:
-        """Add to what is said of a file, or of a model in it, where the scenario names it.
-
-        Parameters
-        ----------
-        *keys : str or int
-            Place of the setting.
-
-        Yields
-        ------
-        None
-            Once.
-
-        Raises
-        ------
-        InputError
-            In place of one that is raised within.
-        """
+        """Add to what is said of a file, or of a model in it, where the scenario names it."""
         try:
             yield
         except InputError as error:
@@ -274,49 +211,8 @@ class Scenario(Part):
             raise InputError(f"{where}{error}") from None
 
     def to_json(self) -> str:
-        """Write the scenario, defaults included, as one line of JSON.
-
-        Returns
-        -------
-        str
-            Equal for equal scenarios.
-        """
+        """Write the scenario, defaults included, as one line of JSON: equal for equal ones."""
         return self.model_dump_json(exclude_none=True)
-
-
-def _check_files(scenario: Scenario) -> None:
-    """Name the first file that is not there or cannot be read."""
-
-    def check(keys: Keys, name: str) -> None:
-        path = scenario.folder / name
-        try:
-            path.open("rb").close()
-        except (OSError, ValueError) as error:  # ValueError: a NUL in the name
-            reason = getattr(error, "strerror", None) or "no name of a file"
-            raise Fault(keys, f"{name[:80]}: cannot be read ({reason}): check the path from "
-                        f"{scenario.folder}")  # fmt: skip
-
-    for place, pool in enumerate(scenario.fleet):
-        try:
-            path = resolve_model(pool.model, scenario.folder)
-        except InputError as error:
-            raise Fault(("fleet", place, "model"), str(error)) from None
-        check(("fleet", place, "model"), str(path.resolve()))
-    for keys, name in scenario.named_files():
-        check(keys, name)
-
-
-def check_scenario(content: dict, folder: Path | str = ".") -> Scenario:
-    """Make a scenario of a mapping and see that its files are there."""
-    try:
-        for name in ("folder", "source"):
-            if name in content:
-                raise Fault((name,), "no such key here: files are sought beside the scenario")
-        scenario = Scenario.model_validate({**content, "folder": Path(folder)})
-    except ValidationError as error:
-        raise Fault(*first_fault(error, Scenario)) from None
-    _check_files(scenario)
-    return scenario
 
 
 def read_scenario(path: Path | str) -> Scenario:
@@ -343,3 +239,57 @@ def read_scenario(path: Path | str) -> Scenario:
     except Fault as fault:
         raise InputError(f"{place_of(path, lines, fault.keys)}: {fault}") from None
     return scenario.model_copy(update={"source": (path, lines)})
+
+
+def check_scenario(content: dict, folder: Path | str = ".") -> Scenario:
+    """Make a scenario of a mapping and see that its files are there; a `Fault` has the keys."""
+    try:
+        for name in ("folder", "source"):
+            if name in content:
+                raise Fault((name,), "no such key here: files are sought beside the scenario")
+        scenario = Scenario.model_validate({**content, "folder": Path(folder)})
+    except ValidationError as error:
+        raise Fault(*first_fault(error, Scenario)) from None
+    _check_files(scenario)
+    return scenario
+
+
+def check_steps(hours: float, step_s: float, chunk_s: float, keep: tuple[Keep, ...]) -> None:
+    """See to it that duration, chunks and steps are whole multiples where they must be."""
+    step, chunk, span = exact(step_s), exact(chunk_s), span_s(hours)
+    if (step * 1_000_000) % 1:
+        raise Fault(("step_s",), f"{step_s:.12g} s are no whole number of microseconds: round it")
+    for key, length, unit_s in (("hours", span, 3600), ("chunk_s", chunk, 1)):
+        if length % step or not length:
+            whole = float(max(length // step, 1) * step / unit_s)
+            text = f"{float(length):.12g} s are no whole number of steps of {step_s:g} s"
+            raise Fault((key,), f"{text}: give {whole:.12g} or another step_s")
+    for place, entry in enumerate(keep):
+        kept, keys = exact(entry.step_s), ("keep", place, "step_s")
+        for name, length in (("chunk_s", chunk), ("the duration", span)):
+            if kept % step or length % kept:
+                text = f"{entry.step_s:g} must be a multiple of step_s {step_s:g} and divide {name}"
+                raise Fault(keys, f"{text}, {float(length):.12g} s: give such a step")
+        twice = [level for level in entry.levels if entry.levels.count(level) > 1]
+        if twice:
+            raise Fault(("keep", place, "levels"), f"{twice[0]} stands there twice: remove one")
+        if place and entry.group in [other.group for other in keep[1:place]]:
+            raise Fault(keys, f"{entry.step_s:g} has a group already: add the levels to that entry")
+
+
+def _check_files(scenario: Scenario) -> None:
+    """Refuse a scenario when a file that it names is not there or cannot be read."""
+    named = []
+    for place, pool in enumerate(scenario.fleet):
+        keys = ("fleet", place, "model")
+        try:
+            named.append((keys, str(resolve_model(pool.model, scenario.folder).resolve())))
+        except InputError as error:
+            raise Fault(keys, str(error)) from None
+    for keys, name in [*named, *scenario.named_files()]:
+        try:
+            (scenario.folder / name).open("rb").close()
+        except (OSError, ValueError) as error:  # ValueError: a NUL in the name
+            reason = getattr(error, "strerror", None) or "no name of a file"
+            text = f"{name[:80]}: cannot be read ({reason})"
+            raise Fault(keys, f"{text}: check the path from {scenario.folder}") from None

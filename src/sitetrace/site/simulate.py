@@ -1,4 +1,4 @@
-"""A site: servers summed to racks, rows and all, stretch by stretch at constant memory."""
+"""A site simulated: racks summed to rows and all, stretch by stretch at constant memory."""
 
 from __future__ import annotations
 
@@ -10,24 +10,31 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import numpy as np
-import pandas as pd
 import xarray as xr
 from tqdm import tqdm
 
 from sitetrace import __version__
 from sitetrace.core.files import InputError, digest_of
 from sitetrace.power.timeline.relay import ANSWER_TOKENS, LONGEST_WAIT, PROMPT_TOKENS, SERVED
-from sitetrace.site.blocks import begin
+from sitetrace.site.dispatch import Stretch, work
 from sitetrace.site.facility import Pue, pue_series, resolve_pue
 from sitetrace.site.fleet import resolve_model
-from sitetrace.site.plant import Plant, make_plant, nameplate_gpu_w, unit_table
-from sitetrace.site.run import State, executor, read_checkpoint, write_checkpoint
+from sitetrace.site.plant import Plant, make_plant, unit_table
+from sitetrace.site.racks import State, begin
 from sitetrace.site.scenario import Scenario, read_scenario
-from sitetrace.site.store import check_out, coordinates, create, finish, read_site
-from sitetrace.site.stretches import Stretch, work
+from sitetrace.site.store import (
+    check_out,
+    coordinates,
+    create,
+    finish,
+    read_checkpoint,
+    read_site,
+    write_checkpoint,
+)
+from sitetrace.site.workers import executor
 
 CHECKPOINT_EVERY_S = 2.0
-# what a part holds
+# what a part, the folder of a run that is not complete, holds
 STORE, CHECKPOINT = "site.zarr", "checkpoint.npz"
 
 
@@ -80,13 +87,10 @@ def simulate_site(
     >>> from pathlib import Path
     >>> from sitetrace import simulate_site
     >>> from sitetrace.site.scenario import check_scenario
-    >>> scenario = check_scenario({
-    ...     "hours": 0.5,
-    ...     "chunk_s": 1800,
-    ...     "topology": {"rows": 1, "racks_per_row": 2, "servers_per_rack": 2},
-    ...     "fleet": [{"name": "all", "model": "testbed_timeline"}],
-    ...     "traffic": {"pattern": "poisson", "rate_per_server": 0.5},
-    ... })
+    >>> content = {"hours": 0.5, "traffic": {"pattern": "poisson", "rate_per_server": 0.5}}
+    >>> content["topology"] = {"rows": 1, "racks_per_row": 2, "servers_per_rack": 2}
+    >>> content["fleet"] = [{"name": "all", "model": "testbed_timeline"}]
+    >>> scenario = check_scenario(content | {"chunk_s": 1800})
     >>> with tempfile.TemporaryDirectory() as folder:
     ...     site = simulate_site(scenario, Path(folder) / "site.zarr")
     ...     print(dict(site.sizes))
@@ -97,39 +101,29 @@ def simulate_site(
     plant = make_plant(scenario)
     with scenario.blaming("pue"):
         pue = resolve_pue(scenario.pue, scenario.folder)
-    tables = [unit_table(scenario, plant, entry) for entry in plant.keep]
-    root_bins = scenario.n_steps // plant.keep[0].every
-    out = check_out(out, root_bins * len(tables[0]), len(plant.keep))
+    units = [unit_table(plant, entry, pue) for entry in plant.keep]
+    out = check_out(out, scenario.n_steps // plant.keep[0].every * len(units[0]), len(units))
     part = out.with_name(f"{out.name}.part")
     try:
         with executor(workers, cluster) as submit:
-            done, states, carries = _opened(part, scenario, plant, tables, resume)
+            done, states, carries = _opened(part, scenario, plant, units, resume)
             stretches = work(plant, scenario.n_steps, submit, done, states, carries)
             states = _written(scenario, plant, pue, part, stretches, states, progress)
-        finish(part / STORE, _groups(plant), _served(states), out)
+        finish(part / STORE, [entry.group for entry in plant.keep], _served(states), out)
         shutil.rmtree(part)
     except OSError as error:
         if error.errno in (errno.ENOSPC, errno.EDQUOT):
-            raise InputError(
-                f"{part}: no space left on the device: free some and go on with --resume"
-            ) from error
-        if error.filename is None:
+            fault = "no space left on the device: free some and go on with --resume"
+        elif error.filename is None:
             raise
-        raise InputError(
-            f"{part}: cannot be written ({error.strerror}): name another place"
-        ) from error
+        else:
+            fault = f"cannot be written ({error.strerror}): name another place"
+        raise InputError(f"{part}: {fault}") from error
     return read_site(out)
 
 
-def _groups(plant: Plant) -> list[str | None]:
-    """Name the Zarr group of each entry: the first is the root."""
-    return [None, *(f"{entry.step_s:.15g}s" for entry in plant.keep[1:])]
-
-
-def _opened(
-    part: Path, scenario: Scenario, plant: Plant, tables: list[pd.DataFrame], resume: bool
-) -> tuple[int, list[State], list]:
-    """Make the part, or find out how far the one that is there has come."""
+def _opened(part: Path, scenario: Scenario, plant: Plant, units: list, resume: bool) -> tuple:
+    """Make the part, or read how far the one that is there has come: as of `read_checkpoint`."""
     attributes = _attributes(scenario, plant)
     if part.exists() and not resume:
         raise InputError(
@@ -147,15 +141,15 @@ def _opened(
         shutil.rmtree(part)
     part.mkdir()
     start = scenario.start.astimezone().isoformat()
-    for entry, group, units in zip(plant.keep, _groups(plant), tables, strict=True):
-        empty = coordinates(units, scenario.n_steps // entry.every, entry.step_s, start)
+    for entry, table in zip(plant.keep, units, strict=True):
+        empty = coordinates(table, scenario.n_steps // entry.every, entry.step_s, start)
         own = attributes | {"step_s": entry.step_s}
-        create(part / STORE, group, empty.assign_attrs(own), plant.chunk // entry.every)
+        create(part / STORE, entry.group, empty.assign_attrs(own), plant.chunk // entry.every)
     return 0, fresh, [None] * len(plant.pools)
 
 
 def _attributes(scenario: Scenario, plant: Plant) -> dict:
-    """Tell where the power comes from."""
+    """Tell where the power comes from: a run goes on only if all of it is the same."""
     models = {
         pool.name: {
             "file": given.model,
@@ -179,17 +173,6 @@ def _attributes(scenario: Scenario, plant: Plant) -> dict:
     return told | ({"files": json.dumps(files)} if files else {})
 
 
-def _served(states: list[State]) -> dict:
-    """Count what all servers served."""
-    tally = np.array([state["tally"] for state in states])
-    return {
-        "requests": int(tally[:, SERVED].sum()),
-        "input_tokens": int(tally[:, PROMPT_TOKENS].sum()),
-        "output_tokens": int(tally[:, ANSWER_TOKENS].sum()),
-        "longest_wait_s": float(tally[:, LONGEST_WAIT].max()),
-    }
-
-
 def _written(
     scenario: Scenario,
     plant: Plant,
@@ -202,56 +185,59 @@ def _written(
     """Write each stretch, and now and then what is needed to go on from there."""
     import zarr
 
-    groups = _groups(plant)
-    arrays = [zarr.open_group(part / STORE, path=group, mode="r+")["power_w"] for group in groups]
+    opened = [zarr.open_group(part / STORE, path=entry.group, mode="r+") for entry in plant.keep]
+    arrays = [group["power_w"] for group in opened]
     hours = scenario.n_servers * float(plant.dt) / 3600
     last = time.monotonic()
-    bar = tqdm(
-        total=round(hours * scenario.n_steps), unit=" server-hours", disable=_hidden(progress)
-    )
-    with bar:
+    # tqdm shows a bar on a terminal only, where it is not told otherwise
+    hidden = None if progress else True
+    with tqdm(total=round(hours * scenario.n_steps), unit=" server-hours", disable=hidden) as bar:
         for stretch in stretches:
-            for entry, array, power_w in zip(
-                plant.keep, arrays, site_power_w(scenario, plant, pue, stretch), strict=True
-            ):
+            power_w = site_power_w(scenario, plant, pue, stretch)
+            for entry, array, part_w in zip(plant.keep, arrays, power_w, strict=True):
                 first = stretch.index * plant.chunk // entry.every
-                array[first : first + len(power_w)] = power_w
-            bar.update(
-                round(hours * min((stretch.index + 1) * plant.chunk, scenario.n_steps)) - bar.n
-            )
+                array[first : first + len(part_w)] = part_w
+            done, states = stretch.index + 1, stretch.states
+            bar.update(round(hours * min(done * plant.chunk, scenario.n_steps)) - bar.n)
             if time.monotonic() - last > CHECKPOINT_EVERY_S:
-                write_checkpoint(
-                    part / CHECKPOINT, stretch.index + 1, stretch.states, stretch.carries
-                )
+                write_checkpoint(part / CHECKPOINT, done, states, stretch.carries)
                 last = time.monotonic()
-            states = stretch.states
     return states
 
 
-def _hidden(progress: bool) -> bool | None:
-    """Hide the bar, or leave it to tqdm, which shows it on a terminal only."""
-    return None if progress else True
-
-
 def site_power_w(scenario: Scenario, plant: Plant, pue: Pue, stretch: Stretch) -> list[np.ndarray]:
-    """Sum blocks to rows, rows to the site, and add what the site takes besides."""
-    n_bins = stretch.results[0][0].size
-    row_w = np.zeros((plant.row_of[-1] + 1, n_bins))
-    for (first, _), (gpu_w, *_) in zip(plant.blocks(), stretch.results, strict=True):
-        row_w[plant.row_of[first]] += gpu_w
+    """Sum blocks to rows, rows to the site, and add what the site takes besides.
+
+    For each entry of `Plant.keep` watts, shape (bins, units), in the order of `unit_table`.
+    """
+    n_bins = stretch.results[0].gpu_w.size
+    row_w = np.zeros((plant.topology.rows, n_bins))
+    for (first, _), done in zip(plant.blocks(), stretch.results, strict=True):
+        row_w[plant.row_of[first]] += done.gpu_w
     gpu_w = row_w.sum(axis=0)
     base_w = np.bincount(plant.row_of[plant.rack_of], plant.base_w)
     row_w = base_w[:, None] + (1.0 + plant.per_gpu_w) * row_w
     site_w = row_w.sum(axis=0)
     time_s = (stretch.index * plant.chunk + np.arange(n_bins)) * float(plant.dt)
-    share = site_w / (base_w.sum() + (1.0 + plant.per_gpu_w) * nameplate_gpu_w(plant).sum())
+    share = site_w / (base_w.sum() + (1.0 + plant.per_gpu_w) * plant.nameplate_gpu_w.sum())
     facility_w = site_w * pue_series(pue, time_s, share, scenario.start_hour)
     power_w = []
     for place, entry in enumerate(plant.keep):
         totals = [facility_w, site_w, gpu_w] if "site" in entry.levels else []
         totals += list(row_w) if "row" in entry.levels else []
         columns = [entry.mean(total) for total in totals]
-        for kept in (1, 2):
-            columns += [one for result in stretch.results for one in result[kept][place]]
+        columns += [one for done in stretch.results for one in done.racks_w[place]]
+        columns += [one for done in stretch.results for one in done.servers_w[place]]
         power_w.append(np.column_stack(columns))
     return power_w
+
+
+def _served(states: list[State]) -> dict:
+    """Count what all servers served."""
+    tally = np.array([state["tally"] for state in states])
+    return {
+        "requests": int(tally[:, SERVED].sum()),
+        "input_tokens": int(tally[:, PROMPT_TOKENS].sum()),
+        "output_tokens": int(tally[:, ANSWER_TOKENS].sum()),
+        "longest_wait_s": float(tally[:, LONGEST_WAIT].max()),
+    }

@@ -1,0 +1,89 @@
+"""Who does a site's work: threads of this process, or the workers of a Dask cluster."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Callable, Iterator
+from concurrent.futures import Future, ThreadPoolExecutor
+from contextlib import contextmanager
+from typing import Any
+
+from sitetrace.core.files import InputError
+from sitetrace.core.types import hold_memory
+
+MOST_WORKERS = 1024
+PATIENCE_S = 10.0
+CONNECT_S = 10.0
+SWITCH_S = 5e-4
+# takes a function and its arguments; returns what waits for the result and gives it
+Submit = Callable[..., Callable[[], Any]]
+
+
+@contextmanager
+def executor(workers: int, cluster: str | None) -> Iterator[Submit]:
+    """Open what work is given to: so many threads, or the cluster at an address."""
+    if not 1 <= workers <= MOST_WORKERS:
+        raise InputError(f"workers: {workers}: give 1 to {MOST_WORKERS}")
+    if cluster is not None:
+        with _cluster(cluster) as submit:
+            yield submit
+        return
+    hold_memory()
+    pool, interval_s = ThreadPoolExecutor(workers), sys.getswitchinterval()
+    # compiled work is done in a millisecond and should not wait five for the interpreter
+    sys.setswitchinterval(SWITCH_S)
+    try:
+        yield lambda function, *given: pool.submit(function, *given).result
+    finally:
+        sys.setswitchinterval(interval_s)
+        pool.shutdown(cancel_futures=True)
+
+
+@contextmanager
+def _cluster(address: str) -> Iterator[Submit]:
+    """Give work to Dask, which gives it to another worker when one dies."""
+    try:
+        from distributed import Client
+        from distributed.client import FutureCancelledError
+        from distributed.scheduler import KilledWorker
+    except ImportError:
+        raise InputError(
+            "cluster: Dask is not installed: pip install 'sitetrace[cluster]'"
+        ) from None
+    try:
+        client = Client(address, timeout=CONNECT_S)
+    except (OSError, ValueError) as error:
+        raise InputError(
+            f"cluster {address}: no scheduler answers ({error}): start one with dask scheduler"
+        ) from None
+
+    def result(future: Future) -> Any:  # noqa: ANN401
+        """Wait for as long as there is anybody who can work on it."""
+        idle_rounds = 0
+        while True:
+            try:
+                return future.result(timeout=PATIENCE_S)
+            except TimeoutError:
+                idle_rounds = 0 if _has_workers(client) else idle_rounds + 1
+                if idle_rounds == 2:
+                    raise InputError(
+                        f"cluster {address}: no worker is left: start one and go on with --resume"
+                    ) from None
+            except (KilledWorker, FutureCancelledError) as error:
+                raise InputError(
+                    f"cluster {address}: workers died over and over ({error}): mend them and go "
+                    "on with --resume"
+                ) from None
+
+    def submit(function: Callable, *given: Any) -> Callable[[], Any]:  # noqa: ANN401
+        future = client.submit(function, *given, pure=False)
+        return lambda: result(future)
+
+    with client:
+        if not _has_workers(client):
+            raise InputError(f"cluster {address}: it has no worker: start one with dask worker")
+        yield submit
+
+
+def _has_workers(client: Any) -> bool:  # noqa: ANN401
+    return bool(client.scheduler_info(n_workers=-1).get("workers"))
