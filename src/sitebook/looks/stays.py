@@ -28,8 +28,7 @@ def mean_stay_s(found: pd.DataFrame, dt_s: float) -> float:
 def dwell(found: pd.DataFrame, mixture: Mixture, dt_s: float) -> pd.DataFrame:
     """Hold the stays in each state against two laws without memory.
 
-    A Markov chain's stays of mean m bins are geometric: 1/m of them last one bin. States drawn
-    independently by their shares w stay 1/(1 - w) bins.
+    A Markov chain's are geometric, a share 1/mean of one bin; independent draws stay 1/(1 - share).
     """
     working = found[found["state"] > 0]
     bins = working.groupby("state")["bins"]

@@ -76,8 +76,7 @@ def learning_points(data: str) -> range:
 def _recordings(data: str, index: int, repeat: int) -> tuple[list[Run], list[Run]]:
     """Open recordings to fit, and those that judge.
 
-    Testbed: one kind of load, other recordings each repeat. Measured (Qwen3-8B on A100): the first
-    seconds of a run, then whole runs, BurstGPT's last; the bursty run judges, its prompts not new.
+    Measured, repeats differ in their seed alone; the bursty run judges, whose prompts are not new.
     """
     if data == "testbed":
         first = BLOCK * (repeat + 1)
