@@ -25,7 +25,7 @@ from sitetrace.cli.main import cli
 from sitetrace.core.files import InputError
 from sitetrace.core.registry import data_dir
 from sitetrace.serving.engine import Engine, Server, simulate
-from sitetrace.studies import setpoint as modulation
+from sitetrace.studies import setpoint
 
 RTOL = 1e-9
 PAPER = "llama-3-70b_H100_tp4"
@@ -141,12 +141,12 @@ def engines(requests: object) -> Iterator[tuple[str, object]]:
 def rows() -> Iterator[tuple[str, object]]:
     """A row of servers without control and with each lever half drawn."""
     model = sitetrace.load_model(sitetrace.shipped_model("testbed_timeline"))
-    row = modulation.Row(model, servers=3, rate_per_server=1.5)
+    row = setpoint.Row(model, servers=3, rate_per_server=1.5)
     stream = row.stream(200.0, np.random.default_rng(5))
-    usual = modulation.run(row, stream)
+    usual = setpoint.run(row, stream)
     yield "row/usual", usual.power_w
-    for lever in modulation.levers(row, usual, 2.0):
-        held = modulation.held(row, stream, lever, 0.5)
+    for lever in setpoint.levers(row, usual, 2.0):
+        held = setpoint.held(row, stream, lever, 0.5)
         yield f"row/{lever.label}", held.power_w
         yield f"row/{lever.label}/times", held.times_s
 

@@ -1,3 +1,5 @@
+"""The simple rivals of a model, each as it is defined: nameplate, mean, phase look-up, replay."""
+
 from dataclasses import replace
 from fractions import Fraction
 

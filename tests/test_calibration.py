@@ -1,3 +1,5 @@
+"""An engine is learned from what a recording tells of it, and what it does not tell is said."""
+
 from dataclasses import replace
 from fractions import Fraction
 

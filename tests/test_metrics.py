@@ -1,3 +1,5 @@
+"""Each score by hand, within its bounds, and as others published it on measured runs."""
+
 import json
 
 import numpy as np

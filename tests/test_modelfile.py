@@ -14,8 +14,7 @@ from sitetrace.core.files import InputError
 from sitetrace.core.types import Configuration, Run
 from sitetrace.power.idle import fit_idle
 from sitetrace.power.modelfile import load_model, save_model, summary
-from sitetrace.power.states import labels as labelled
-from sitetrace.power.states import trees
+from sitetrace.power.states import labels, trees
 from sitetrace.power.states.fit import fit_parts
 from sitetrace.power.states.labels import prepare, usable
 from sitetrace.power.states.mixture import fit_mixture
@@ -234,13 +233,13 @@ def test_a_circle_is_a_circle_at_every_inner_node(contents):
 
 def test_a_tree_may_split_at_what_the_trees_see_and_at_nothing_else(place, contents, monkeypatch):
     columns = contents["trees"]["transitions"]["columns"]
-    seen = labelled.window_features(dict.fromkeys(columns, [0.0]), columns, trees.WINDOW).shape[1]
+    seen = labels.window_features(dict.fromkeys(columns, [0.0]), columns, trees.WINDOW).shape[1]
     place.write_text(json.dumps(put(contents["trees"], ("transitions", "feature", 0), seen)))
     load_model(place)  # the last is the previous state
     beyond = put(contents["trees"], ("transitions", "feature", 0), seen + 1)
     refused(place, beyond, "feature")
-    usual = labelled.bin_features
-    monkeypatch.setattr(labelled, "bin_features", lambda *given: np.tile(usual(*given), (2, 1)))
+    usual = labels.bin_features
+    monkeypatch.setattr(labels, "bin_features", lambda *given: np.tile(usual(*given), (2, 1)))
     place.write_text(json.dumps(beyond))
     load_model(place)
 

@@ -1,3 +1,5 @@
+"""Every request gets one server: in turn, at random, by session, or the least loaded."""
+
 import json
 
 import numpy as np

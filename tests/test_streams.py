@@ -1,3 +1,5 @@
+"""Streams of any length come in chunks that leave no seam: rates, gaps, lengths and clients."""
+
 import json
 from types import SimpleNamespace
 

@@ -87,15 +87,15 @@ def test_states_follow_the_drive(kind):
 def test_trees_give_what_scikit_learn_gives(observed):
     from sklearn.ensemble import GradientBoostingClassifier
 
-    from sitetrace.power.states import trees as module
+    from sitetrace.power.states import trees
 
     table, previous, state = observed
     use = np.arange(state.size) < 400
     fitted = fit_transitions("trees", table, previous, state, use, 4)
     design = np.column_stack([window_features(table, COLUMNS, 4), previous]).astype(np.float32)
     reference = GradientBoostingClassifier(
-        n_estimators=module.ROUNDS, max_depth=module.DEPTH,
-        learning_rate=module.RATE, random_state=0,
+        n_estimators=trees.ROUNDS, max_depth=trees.DEPTH,
+        learning_rate=trees.RATE, random_state=0,
     ).fit(design[use], state[use])  # fmt: skip
     expected = reference.predict_proba(design)
     mine = fitted.matrix(table)[np.arange(state.size), previous][:, reference.classes_]

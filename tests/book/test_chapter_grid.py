@@ -10,7 +10,7 @@ from sitebook.chapters import grid as chapter
 from sitebook.chapters.grid import MEAN, MINUTE, NAMEPLATE, QUARTER
 from sitebook.plots import grid as figures
 from sitebook.sites.setups import fitted_setup
-from sitetrace.studies import feeder as grid
+from sitetrace.studies.feeder import LOWEST_PU, constant, feeder_for, solve
 
 
 @pytest.fixture(scope="module")
@@ -43,9 +43,9 @@ def test_the_feeder_takes_as_many_sites_as_keep_within_limits_and_not_one_more(c
         larger = replace(
             connection.feeder, transformer_kva=sites * connection.feeder.transformer_kva
         )
-        solved = grid.solve(grid.constant(part, sites * part.power_w[0]), larger).iloc[0]
+        solved = solve(constant(part, sites * part.power_w[0]), larger).iloc[0]
         keeps = solved["line_a"] <= larger.ampacity_a
-        keeps &= solved["voltage_pu"] >= grid.LOWEST_PU
+        keeps &= solved["voltage_pu"] >= LOWEST_PU
         assert keeps == inside
 
 
@@ -53,10 +53,10 @@ def test_a_feeder_is_the_same_in_per_unit_whatever_its_size():
     part = chapter.intervals(site_dataset(1800, 10.0), step_s=900)
     lowest = []
     for size_kva in (300.0, 2000.0):
-        feeder = grid.feeder_for(size_kva * 980)
+        feeder = feeder_for(size_kva * 980)
         assert feeder.transformer_kva == size_kva
-        load = grid.constant(part, 0.9 * size_kva * 980)
-        lowest.append(grid.solve(load, feeder)["voltage_pu"].min())
+        load = constant(part, 0.9 * size_kva * 980)
+        lowest.append(solve(load, feeder)["voltage_pu"].min())
     assert np.ptp(lowest) < 1e-5
 
 

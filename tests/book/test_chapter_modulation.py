@@ -7,7 +7,7 @@ import pytest
 from sitebook.chapters import modulation as chapter
 from sitebook.chapters import modulation_answers as answers
 from sitebook.chapters import modulation_tracking as signals
-from sitetrace.studies import setpoint as study
+from sitetrace.studies import setpoint
 
 STREAMS, SEED = 4, 3
 
@@ -132,5 +132,5 @@ def test_records_name_their_data_and_judge_nothing(curves, steps, called):
 def test_power_rises_within_seconds_are_printed_for_each_load(row):
     told = chapter.usual([row], 120.0, 2, SEED).iloc[0]
     assert 0 < told["rise_2_s_pct"] <= told["rise_40_s_pct"] + 50
-    steady = study.run(row, row.stream(60.0, np.random.default_rng(1)))
+    steady = setpoint.run(row, row.stream(60.0, np.random.default_rng(1)))
     assert told["mean_kw"] == pytest.approx(steady.power_w.mean() / 1e3, rel=0.3)

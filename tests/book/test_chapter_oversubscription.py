@@ -3,7 +3,7 @@
 import matplotlib.pyplot as plt
 import numpy as np
 import pytest
-from test_oversubscription import site_of, synthetic_racks
+from test_capacity import site_of, synthetic_racks
 
 from sitebook.chapters import oversubscription as chapter
 from sitebook.plots import oversubscription as figures

@@ -9,7 +9,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from sitebook.wallplug import non_gpu, wallplug
-from sitetrace.core import registry as nodes
+from sitetrace.core import registry
 from sitetrace.core.files import InputError
 from sitetrace.core.registry import data_dir
 
@@ -146,18 +146,18 @@ def test_loads_that_leave_gpus_waiting_are_no_level():
 
 
 def test_the_default_scales_with_gpus_and_stays_within_its_band():
-    base_w, slope = nodes.default_non_gpu(8)
-    assert nodes.default_non_gpu(4) == (pytest.approx(base_w / 2), slope)
+    base_w, slope = registry.default_non_gpu(8)
+    assert registry.default_non_gpu(4) == (pytest.approx(base_w / 2), slope)
     for gpu_w in (800.0, 4000.0):
         low, middle, high = (
             base + each * gpu_w
-            for base, each in map(nodes.default_non_gpu, (8,) * 3, ("low", None, "high"))
+            for base, each in map(registry.default_non_gpu, (8,) * 3, ("low", None, "high"))
         )
         assert low < middle < high
     with pytest.raises(InputError, match="at least one"):
-        nodes.default_non_gpu(0)
+        registry.default_non_gpu(0)
     with pytest.raises(InputError, match="low"):
-        nodes.default_non_gpu(8, "middle")
+        registry.default_non_gpu(8, "middle")
 
 
 def test_the_shipped_fit_can_be_made_again(measured, tmp_path):

@@ -12,7 +12,7 @@ from sitebook.ledger.records import record
 from sitebook.sites.setups import PUE, Setup, simple_powers, simulated
 from sitetrace.core.files import InputError
 from sitetrace.planning.series import Intervals, intervals
-from sitetrace.studies import feeder as grid
+from sitetrace.studies.feeder import LOWEST_PU, Feeder, constant, feeder_for, solve, summary
 
 if TYPE_CHECKING:
     import xarray as xr
@@ -27,7 +27,7 @@ class Connection:
     """A site on its feeder."""
 
     setup: Setup
-    feeder: grid.Feeder
+    feeder: Feeder
     parts: dict[str, Intervals]
     solved: dict[str, pd.DataFrame]
     table: pd.DataFrame
@@ -46,13 +46,13 @@ def connect(setup: Setup, site: xr.Dataset) -> Connection:
     parts = {
         MINUTE: intervals(site, "facility", 60),
         QUARTER: quarter,
-        MEAN: grid.constant(quarter, mean_w),
-        NAMEPLATE: grid.constant(quarter, nameplate_w),
+        MEAN: constant(quarter, mean_w),
+        NAMEPLATE: constant(quarter, nameplate_w),
     }
-    feeder = grid.feeder_for(nameplate_w)
-    solved = {name: grid.solve(part, feeder) for name, part in parts.items()}
+    feeder = feeder_for(nameplate_w)
+    solved = {name: solve(part, feeder) for name, part in parts.items()}
     hours = {name: part.step_s / 3600 for name, part in parts.items()}
-    return Connection(setup, feeder, parts, solved, grid.summary(solved, feeder, hours))
+    return Connection(setup, feeder, parts, solved, summary(solved, feeder, hours))
 
 
 def hosting(connection: Connection) -> pd.DataFrame:
@@ -69,17 +69,17 @@ def hosting(connection: Connection) -> pd.DataFrame:
     return pd.DataFrame(rows)
 
 
-def _limit(feeder: grid.Feeder, part: Intervals, sites: int) -> str | None:
+def _limit(feeder: Feeder, part: Intervals, sites: int) -> str | None:
     """Name the limit that a number of sites hits at their greatest interval."""
     larger = replace(feeder, transformer_kva=sites * feeder.transformer_kva)
     once = replace(part, begin=part.begin[:1], power_w=sites * part.power_w.max(keepdims=True))
     try:
-        solved = grid.solve(once, larger).iloc[0]
+        solved = solve(once, larger).iloc[0]
     except InputError:
         return "voltage"
     if solved["line_a"] > feeder.ampacity_a:
         return "line"
-    return "voltage" if solved["voltage_pu"] < grid.LOWEST_PU else None
+    return "voltage" if solved["voltage_pu"] < LOWEST_PU else None
 
 
 def found(connection: Connection, hosted: pd.DataFrame) -> list[dict]:
@@ -109,7 +109,7 @@ def conclusion(connection: Connection, hosted: pd.DataFrame) -> str:
     """Say what the trace changes against the nameplate."""
     table, sites = connection.table.set_index("described_by"), hosted.set_index("described_by")
     trace, plate = table.loc[MINUTE], table.loc[NAMEPLATE]
-    inside = "within" if trace["lowest_pu"] >= grid.LOWEST_PU else "outside"
+    inside = "within" if trace["lowest_pu"] >= LOWEST_PU else "outside"
     more = "more" if sites.loc[MINUTE, "sites"] > sites.loc[NAMEPLATE, "sites"] else "no more"
     return "\n".join(
         [

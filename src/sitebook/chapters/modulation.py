@@ -9,8 +9,7 @@ import pandas as pd
 
 from sitetrace import load_model, shipped_model
 from sitetrace.core.registry import device
-from sitetrace.studies import setpoint as shedding
-from sitetrace.studies import setpoint as study
+from sitetrace.studies import setpoint
 from sitetrace.studies.setpoint import Lever, Outcome, Row, Stream
 
 CALIBRATING, JUDGED = 0, 1
@@ -32,20 +31,20 @@ def streams_of(row: Row, seconds: float, count: int, seed: int, use: int = JUDGE
 def levers_of(row: Row, seed: int, clock_latency_s: float) -> list[Lever]:
     """Make the levers of a row, scaled on calibrating streams."""
     stream = streams_of(row, 600.0, 1, seed, CALIBRATING)[0]
-    return study.levers(row, study.run(row, stream), clock_latency_s)
+    return setpoint.levers(row, setpoint.run(row, stream), clock_latency_s)
 
 
 def usual(rows: list[Row], seconds: float, count: int, seed: int) -> pd.DataFrame:
     """Describe rows without control: power, its greatest rises, and latency."""
     table = []
     for row in rows:
-        runs = [study.run(row, stream) for stream in streams_of(row, seconds, count, seed)]
+        runs = [setpoint.run(row, stream) for stream in streams_of(row, seconds, count, seed)]
         used = row.model.configuration
         gpus_w = row.servers * used.tensor_parallel * device(used.hardware)["tdp_w"]
         power_w = np.mean([each.power_w.mean() for each in runs])
         told = {"requests_per_s_a_server": row.rate_per_server, "mean_kw": power_w / 1e3}
         told["of_design_pct"] = 100 * power_w / gpus_w
-        rises = [shedding.greatest_rise_pct(r.power_w[60:], row.tick_s, SPANS_S) for r in runs]
+        rises = [setpoint.greatest_rise_pct(r.power_w[60:], row.tick_s, SPANS_S) for r in runs]
         for span in SPANS_S:
             told[f"rise_{span}_s_pct"] = max(rise[span] for rise in rises)
         told["in_service_a_server"] = np.mean([r.states[:, 3].mean() for r in runs]) / row.servers
@@ -64,18 +63,18 @@ def curves(
     table = []
     for row in rows:
         streams = streams_of(row, seconds, count, seed)
-        runs = [study.run(row, stream) for stream in streams]
+        runs = [setpoint.run(row, stream) for stream in streams]
         for lever in levers_of(row, seed, 1.0):
             for place in places:
-                arms = [study.held(row, stream, lever, place) for stream in streams]
+                arms = [setpoint.held(row, stream, lever, place) for stream in streams]
                 pairs = zip(arms, runs, strict=True)
                 found = pd.DataFrame(
                     [
-                        shedding.compared(arm, run, warm_s, seconds - warm_s / 2)
+                        setpoint.compared(arm, run, warm_s, seconds - warm_s / 2)
                         for arm, run in pairs
                     ]
                 )
-                low, high = shedding.interval(found["shed_pct"])
+                low, high = setpoint.interval(found["shed_pct"])
                 known = {"rate": row.rate_per_server, "lever": lever.name, "label": lever.label}
                 known |= {"place": place, "batch": max(arm.states[:, 4].max() for arm in arms)}
                 known |= {"shed_low": low, "shed_high": high}
@@ -91,7 +90,7 @@ def prepared(
     """Give each lever its static curve, from calibrating streams."""
     streams = streams_of(row, 360.0, 2, seed, CALIBRATING)
     made = levers_of(row, seed, clock_latency_s)
-    return [(lever, study.at_rest(row, streams, lever, CURVE_PLACES, 60.0)) for lever in made]
+    return [(lever, setpoint.at_rest(row, streams, lever, CURVE_PLACES, 60.0)) for lever in made]
 
 
 def steps(
@@ -99,16 +98,16 @@ def steps(
 ) -> tuple[pd.DataFrame, dict[str, np.ndarray]]:
     """Command a shed once with each lever, and time it."""
     streams = streams_of(row, 240.0, count, seed)
-    base_w = np.mean([study.run(row, each).power_w[60:].mean() for each in streams])
+    base_w = np.mean([setpoint.run(row, each).power_w[60:].mean() for each in streams])
     clock = next((lever, curve) for lever, curve in levers if lever.rule is not None)
     late = (replace(clock[0], latency_s=late_s), clock[1])
     table, courses = [], {}
     for lever, curve in [*levers, late]:
         place = float(np.interp(share * base_w, *curve))
-        after_s, shed_w = shedding.step(row, streams, lever, place, 90.0)
-        reached_s = shedding.reached_s(after_s, shed_w)
-        low, high = shedding.interval(shed_w, lambda rows: shedding.reached_s(after_s, rows))
-        settled = (after_s > shedding.STEP_SETTLED_S[0]) & (after_s <= shedding.STEP_SETTLED_S[1])
+        after_s, shed_w = setpoint.step(row, streams, lever, place, 90.0)
+        reached_s = setpoint.reached_s(after_s, shed_w)
+        low, high = setpoint.interval(shed_w, lambda rows: setpoint.reached_s(after_s, rows))
+        settled = (after_s > setpoint.STEP_SETTLED_S[0]) & (after_s <= setpoint.STEP_SETTLED_S[1])
         shed_pct = 100 * shed_w[:, settled].mean() / base_w
         if shed_pct < FEW:
             reached_s = low = high = np.nan
@@ -126,7 +125,7 @@ def calls(
 ) -> tuple[pd.DataFrame, dict]:  # fmt: skip
     """Ask the row for less power for a while, with each lever and by two policies."""
     streams = streams_of(row, sum(times_s), count, seed)
-    runs = [study.run(row, stream) for stream in streams]
+    runs = [setpoint.run(row, stream) for stream in streams]
     base_w = np.mean([each.power_w[30:].mean() for each in runs])
     high_w = np.quantile([_means_of_5(each) for each in runs], 0.95)
     begin, end = (int(t / row.tick_s) for t in (times_s[0], times_s[0] + times_s[1]))
@@ -137,17 +136,20 @@ def calls(
             setpoint_w[begin:end] = (1 - share) * base_w
             told = {"lever": lever.name, "label": lever.label, "rule": lever.rule}
             arms = {
-                "followed": (study.plan_of(setpoint_w, base_w, curve), study.gain_of(row, lever)),
-                "fixed": (study.plan_of(setpoint_w, high_w, curve), 0.0),
+                "followed": (
+                    setpoint.plan_of(setpoint_w, base_w, curve),
+                    setpoint.gain_of(row, lever),
+                ),
+                "fixed": (setpoint.plan_of(setpoint_w, high_w, curve), 0.0),
             }
             for name, (plan, gain) in arms.items():
                 for stream, run in zip(streams, runs, strict=True):
-                    arm = study.run(row, stream, lever, plan, curve, gain)
+                    arm = setpoint.run(row, stream, lever, plan, curve, gain)
                     known = told | {"asked_pct": 100 * share, "arm": name}
                     known["asked_kwh"] = share * base_w * times_s[1] / 3.6e6
                     known["queue"] = arm.states[begin:end, 1:3].sum(axis=1).max()
                     known["batch"] = arm.states[:, 4].max()
-                    table.append(known | shedding.called(arm, run, setpoint_w))
+                    table.append(known | setpoint.called(arm, run, setpoint_w))
                     if stream is streams[0]:
                         key = (lever.label, share)
                         courses.setdefault(key, {"usual": run, "setpoint_w": setpoint_w})
@@ -157,7 +159,7 @@ def calls(
 
 def _means_of_5(run: Outcome) -> np.ndarray:
     """Means of 5 s of a run's power, its first half minute left out."""
-    block = int(shedding.MEANS_S / run.tick_s)
+    block = int(setpoint.MEANS_S / run.tick_s)
     power_w = run.power_w[6 * block :]
     return power_w[: power_w.size // block * block].reshape(-1, block).mean(axis=1)
 
@@ -175,11 +177,13 @@ def binding_pct(courses: dict) -> pd.DataFrame:
 def cut_is_nothing(row: Row, levers: list, seconds: float, count: int, seed: int) -> bool:
     """Tell whether each controller whose commands are lost leaves the row as it was, to the bit."""
     for stream in streams_of(row, seconds, count, seed):
-        free = study.run(row, stream)
+        free = setpoint.run(row, stream)
         half_w = np.full(len(free.power_w), 0.5 * free.power_w.mean())
         for lever, curve in levers:
-            plan = study.plan_of(half_w, free.power_w.mean(), curve)
-            arm = study.run(row, stream, lever, plan, curve, study.gain_of(row, lever), cut=True)
+            plan = setpoint.plan_of(half_w, free.power_w.mean(), curve)
+            arm = setpoint.run(
+                row, stream, lever, plan, curve, setpoint.gain_of(row, lever), cut=True
+            )
             if not np.array_equal(arm.power_w, free.power_w):
                 return False
             if not np.array_equal(arm.times_s, free.times_s, equal_nan=True):

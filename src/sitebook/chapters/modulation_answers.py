@@ -6,7 +6,7 @@ import numpy as np
 import pandas as pd
 
 from sitebook.ledger.records import record
-from sitetrace.studies import setpoint as shedding
+from sitetrace.studies import setpoint
 
 FEW = 1.0
 ANSWERED = {
@@ -47,7 +47,7 @@ def summary(table: pd.DataFrame) -> pd.DataFrame:
         by_label = part.groupby("label", sort=False)["shed_pct"].mean()
         ends = (by_label.min(), by_label.max())
         if len(by_label) == 1:
-            ends = shedding.interval(part["shed_pct"])
+            ends = setpoint.interval(part["shed_pct"])
         told = {"lever": name, "asked_pct": asked, "arm": arm, "shed_pct": by_label.mean()}
         told |= {"low": ends[0], "high": ends[1]}
         told["missed_pct"] = 100 * (part["missed_kwh"] / part["asked_kwh"]).median()
@@ -128,7 +128,7 @@ def found(
         part = part[part["asked_pct"] == row.asked_pct]
         for column, (name, unit) in ANSWERED.items():
             middles = part.groupby("label")[column].median().round(3)
-            ends = shedding.interval(part[column], np.median) if len(middles) == 1 else None
+            ends = setpoint.interval(part[column], np.median) if len(middles) == 1 else None
             add(f"{name}, {at}", middles, unit, ends)
     for (signal, lever), part in tracked.groupby(["signal", "lever"], sort=False):
         ends = (part["low"].min(), part["high"].max())

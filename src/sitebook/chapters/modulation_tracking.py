@@ -6,8 +6,7 @@ import numpy as np
 import pandas as pd
 
 from sitebook.chapters.modulation import streams_of
-from sitetrace.studies import setpoint as shedding
-from sitetrace.studies import setpoint as study
+from sitetrace.studies import setpoint
 from sitetrace.studies.setpoint import Row
 
 REGULATED = (0.15, 0.10)
@@ -29,7 +28,7 @@ def regulation(
 ) -> tuple[pd.DataFrame, dict]:
     """Let the row follow moving set-points."""
     streams = streams_of(row, seconds, count, seed)
-    runs = [study.run(row, stream) for stream in streams]
+    runs = [setpoint.run(row, stream) for stream in streams]
     ticks, quiet = len(runs[0].power_w), int(60 / row.tick_s)
     base_w, (middle, swing) = np.mean([r.power_w[30:].mean() for r in runs]), REGULATED
     made = signals(ticks - quiet, row.tick_s, period_s, np.random.default_rng([seed, 2]))
@@ -37,12 +36,12 @@ def regulation(
     for signal, values in made.items():
         setpoint_w = np.full(ticks, np.nan)
         setpoint_w[quiet:] = base_w * (1 - middle + swing * values)
-        free = np.mean([shedding.tracking_pct(each, setpoint_w) for each in runs])
+        free = np.mean([setpoint.tracking_pct(each, setpoint_w) for each in runs])
         for lever, curve in levers:
-            plan, gain = study.plan_of(setpoint_w, base_w, curve), study.gain_of(row, lever)
-            arms = [study.run(row, stream, lever, plan, curve, gain) for stream in streams]
-            errors = np.array([shedding.tracking_pct(arm, setpoint_w) for arm in arms])
-            low, high = shedding.interval(errors)
+            plan, gain = setpoint.plan_of(setpoint_w, base_w, curve), setpoint.gain_of(row, lever)
+            arms = [setpoint.run(row, stream, lever, plan, curve, gain) for stream in streams]
+            errors = np.array([setpoint.tracking_pct(arm, setpoint_w) for arm in arms])
+            low, high = setpoint.interval(errors)
             told = {"signal": signal, "lever": lever.name, "label": lever.label}
             told |= {"nrmse_pct": errors.mean(), "low": low, "high": high, "usual_pct": free}
             table.append(told)

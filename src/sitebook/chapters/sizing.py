@@ -174,7 +174,10 @@ def _ratios(setup: Setup, table: pd.DataFrame, given: dict) -> list[dict]:
 
 
 def _of_paper(setup: Setup, table: pd.DataFrame, given: dict) -> list[dict]:
-    """Scale the paper's own configuration to its number of servers."""
+    """Scale the paper's own configuration to its number of servers.
+
+    What rests on requests that are not the paper's answers nothing; the mean method knows none.
+    """
     rows, scale = [], PAPER_SERVERS / setup.servers
     for quantity in OF_SIZE:
         words = f"{SHOWN[quantity]}, states, for {PAPER_SERVERS} servers"

@@ -75,6 +75,7 @@ def informed(found: dict[str, tuple], n_states: int, seed: int) -> pd.DataFrame:
     """Share of the state's entropy that activity explains, in each recording."""
     tables = []
     for run, (_, frame, _, _) in found.items():
+        # the paper's states: of a mixture over all samples, idle among them
         power_w = frame["power_w"].to_numpy()
         state = fit_mixture(power_w, n_states, seed).label(power_w)
         told = information(frame, state, seed)

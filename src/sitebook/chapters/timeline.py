@@ -112,7 +112,7 @@ def parts(case: Case, draws: int, seed: int) -> dict[str, list[PowerTrace]]:
 def remainder(
     case: Case, trace: PowerTrace, source: str
 ) -> tuple[pd.DataFrame, dict[str, np.ndarray]]:
-    """Take the expected reading from the recording's readings and from drawn ones."""
+    """Subtract the expected reading from the recording's readings and from drawn ones."""
     samples, meter = case.run.samples, case.model.meter
     readings = {
         source: (samples["time_s"].to_numpy(), samples["power_w"].to_numpy(), 0.0),

@@ -7,8 +7,8 @@ import pandas as pd
 from scipy.stats import ks_2samp, spearmanr
 
 from sitebook.ledger.records import record
+from sitetrace import workload
 from sitetrace.core.registry import dataset_path
-from sitetrace.workload import whole as workload
 from sitetrace.workload.fit import draw_traffic, fit_traffic, index_of_dispersion
 from sitetrace.workload.table import read_azure
 

@@ -133,13 +133,16 @@ def _changed(source: object, target: object) -> str:
 
 
 def saturated(folder: Path | str) -> pd.DataFrame:
-    """Fit power against the batch on the lower half of batch limits, and judge on the upper."""
+    """Fit power against the batch on the lower half of batch limits, and judge on the upper.
+
+    A saturated server (ML.ENERGY benchmark) decodes as many sequences as its limit allows.
+    """
     table = by_batch_limit(folder)
     return pd.concat([_saturated(part) for _, part in table.groupby("model", sort=False)])
 
 
 def _saturated(part: pd.DataFrame) -> pd.DataFrame:
-    """Fit both forms for one model."""
+    """Fit a straight line and the surface's saturating form for one model."""
     batch, power_w = (part[name].to_numpy(dtype=float) for name in ("batch_limit", "mean_w"))
     seen = np.arange(batch.size) < np.ceil(LOW_SHARE * batch.size)
 

@@ -24,7 +24,7 @@ REACTIVE_VAR = 700.0
 KEPT_W, LOST_SHARE = 3.0, 0.003
 FACTOR_BINS, LEAST_SAMPLES, CALM = 40, 10, 0.02
 PAPER_GPUS = 8
-KW, MWH = 1e-3, 1e-6
+KW = 1e-3
 
 
 def open_nodes(
@@ -47,7 +47,7 @@ def _opened(folder: Path) -> tuple[dict[str, pd.DataFrame], pd.DataFrame]:
 
 
 def simulate_node(folder: Path, rng: np.random.Generator) -> pd.DataFrame:
-    """Write recordings of a node whose power besides the GPUs is known."""
+    """Write recordings of a node whose power besides the GPUs is known: two limits, two repeats."""
     index, limits = [], []
     for model, limit_w in TESTBED_LIMITS_W.items():
         known = {"idle_low_w": TESTBED_LOADED_W - 10, "idle_high_w": TESTBED_LOADED_W + 10}
@@ -63,7 +63,7 @@ def simulate_node(folder: Path, rng: np.random.Generator) -> pd.DataFrame:
 
 
 def _recorded(limit_w: float, rng: np.random.Generator) -> pd.DataFrame:
-    """Record one load of the testbed's node."""
+    """Record one load of the testbed's node at 1 Hz; a sample is lost now and then."""
     # idle, eight GPUs that load one by one, ready, load, ready
     loaded = np.repeat(np.arange(TESTBED_GPUS + 1), [90, *[8] * TESTBED_GPUS])
     resting_w = TESTBED_GPUS * TESTBED_IDLE_W + loaded * (TESTBED_LOADED_W - TESTBED_IDLE_W)

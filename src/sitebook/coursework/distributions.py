@@ -47,7 +47,7 @@ def _several_gaussians(seed: int) -> tuple[float, dict[str, float]]:
 
 
 def remembering(seed: int) -> pd.DataFrame:
-    """Serve an hour's quarter of requests on a testbed whose power remembers itself."""
+    """Serve a quarter of an hour's requests on a testbed whose power remembers itself."""
     rng = np.random.default_rng(seed)
     requests = poisson(2.5, 900.0, rng)
     return testbed.simulate_run(testbed.Testbed(phi=PHI), requests, rng)["truth"]

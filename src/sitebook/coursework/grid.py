@@ -10,28 +10,28 @@ import pandas as pd
 from sitebook.coursework.exercise import Exercise
 from sitebook.coursework.sites import site_day
 from sitetrace.planning.series import Intervals, intervals
-from sitetrace.studies import feeder as grid
+from sitetrace.studies.feeder import Feeder, constant, feeder_for, solve
 
 SERVERS, RATE, QUARTER_H = 8, 0.25, 0.25
 
 
 @cache
-def _site(seed: int) -> tuple[Intervals, grid.Feeder]:
+def _site(seed: int) -> tuple[Intervals, Feeder]:
     site = site_day(2, SERVERS // 2, RATE, seed, "site", 60.0)
     nameplate_w = float(site["nameplate_w"].sel(unit="facility"))
-    return intervals(site, "facility", 900), grid.feeder_for(nameplate_w)
+    return intervals(site, "facility", 900), feeder_for(nameplate_w)
 
 
 @cache
 def _solved(seed: int, sites: int = 1, transformers: int = 1) -> pd.DataFrame:
     part, feeder = _site(seed)
     larger = replace(feeder, transformer_kva=transformers * feeder.transformer_kva)
-    return grid.solve(replace(part, power_w=sites * part.power_w), larger)
+    return solve(replace(part, power_w=sites * part.power_w), larger)
 
 
 def _lowest_pu(seed: int) -> tuple[float, dict[str, float]]:
     solved, (part, feeder) = _solved(seed), _site(seed)
-    usual = grid.solve(grid.constant(part, part.power_w.mean()), feeder)
+    usual = solve(constant(part, part.power_w.mean()), feeder)
     return solved["voltage_pu"].min(), {
         "that is the highest: the busiest quarter of an hour has the lowest": solved[
             "voltage_pu"

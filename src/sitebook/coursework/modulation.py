@@ -9,8 +9,7 @@ import numpy as np
 from sitebook.coursework.exercise import Exercise
 from sitetrace.core.registry import shipped_model
 from sitetrace.power.modelfile import load_model
-from sitetrace.studies import setpoint as shedding
-from sitetrace.studies import setpoint as study
+from sitetrace.studies import setpoint
 from sitetrace.studies.setpoint import Lever, Outcome, Row, Stream
 
 SERVERS, RATE, SECONDS, STREAMS = 6, 0.5, 300.0, 10
@@ -22,14 +21,14 @@ def _row(seed: int) -> tuple[Row, list[Stream], list[Outcome], dict[str, Lever]]
     row = Row(load_model(shipped_model("testbed_timeline")), SERVERS, RATE)
     rng = np.random.default_rng(seed)
     streams = [row.stream(SECONDS, rng) for _ in range(STREAMS)]
-    usual = [study.run(row, stream) for stream in streams]
-    levers = {lever.name: lever for lever in study.levers(row, usual[0], 1.0)}
+    usual = [setpoint.run(row, stream) for stream in streams]
+    levers = {lever.name: lever for lever in setpoint.levers(row, usual[0], 1.0)}
     return row, streams, usual, levers
 
 
 def _shed_pct(seed: int, name: str, place: float, warm_s: int = WARM_S) -> float:
     row, streams, usual, levers = _row(seed)
-    arms = [study.held(row, stream, levers[name], place) for stream in streams]
+    arms = [setpoint.held(row, stream, levers[name], place) for stream in streams]
     means_w = [np.mean([run.power_w[warm_s:].mean() for run in runs]) for runs in (arms, usual)]
     return 100 * (1 - means_w[0] / means_w[1])
 
@@ -45,10 +44,10 @@ def _parked(seed: int) -> tuple[float, dict[str, float]]:
 
 def _speed(seed: int) -> tuple[float, dict[str, float]]:
     row, streams, _, levers = _row(seed)
-    after_s, shed_w = shedding.step(row, streams, levers["parking"], PARKED, COMMAND_S)
-    right = shedding.reached_s(after_s, shed_w)
+    after_s, shed_w = setpoint.step(row, streams, levers["parking"], PARKED, COMMAND_S)
+    right = setpoint.reached_s(after_s, shed_w)
     return right, {
-        "that is half of it: nine tenths are asked": shedding.reached_s(after_s, shed_w, 0.5),
+        "that is half of it: nine tenths are asked": setpoint.reached_s(after_s, shed_w, 0.5),
         "that counts from the begin of the stream: count from the command": right + COMMAND_S,
         "that is when the meter knows it: when power has come down is asked": right
         + row.window_s

@@ -69,7 +69,10 @@ def ranks(medians: pd.DataFrame) -> pd.DataFrame:
 
 
 def steady(medians: pd.DataFrame) -> dict[str, str]:
-    """See who comes first by `ranks` when one recording is left out."""
+    """See who comes first by `ranks` when one recording is left out.
+
+    Parts of one board and one set of prompts are not independent: no test of significance is made.
+    """
     judged = medians["judged"].unique()
     return {
         run: ranks(medians[medians["judged"] != run])["method"].iloc[0]

@@ -21,7 +21,7 @@ def verdict(
     better: str | None,
     same_kind: bool,
 ) -> str:
-    """Judge our result against the paper's by the rule of the book."""
+    """Judge our result against the paper's: its interval holds the paper's value, or is better."""
     if better not in (None, "lower", "higher"):
         raise InputError(f"better={better!r}: say 'lower', 'higher' or None")
     if value is None or paper is None:

@@ -22,6 +22,8 @@ def given_active(frame: pd.DataFrame, state: np.ndarray) -> tuple[pd.DataFrame, 
 
 def information(frame: pd.DataFrame, state: np.ndarray, seed: int) -> pd.DataFrame:
     """Share of the state's entropy that activity explains, I(x; z)/H(z), plug-in estimate."""
+    # Chance makes tables of few samples uneven, so the estimate is too high. Two references say by
+    # how much: labels in random order, and labels shifted in time, which keep the memory of both.
     rows = []
     for name, columns in SETS.items():
         rng = np.random.default_rng(seed)
@@ -39,7 +41,7 @@ def information(frame: pd.DataFrame, state: np.ndarray, seed: int) -> pd.DataFra
 
 
 def _cells(frame: pd.DataFrame, columns: tuple[str, ...]) -> np.ndarray:
-    """Tell in which cell, of 20 bins a feature, each sample falls."""
+    """Tell in which cell, of 20 equal bins a feature as in the paper's study, each sample falls."""
     binned = [pd.cut(frame[name], BINS, labels=False).to_numpy() for name in columns]
     return np.ravel_multi_index(binned, (BINS,) * len(binned))
 

@@ -26,7 +26,7 @@ def left_over(
     power_w: np.ndarray,
     phase_s: float = 0.0,
 ) -> pd.DataFrame:
-    """Take the expected reading from readings."""
+    """Subtract the expected reading from readings: what no part of the model accounts for."""
     given, ages = (timeline, model.surface, model.meter), ages_s(model.meter, phase_s)
     seen = np.array([seen_w(*given, time_s - age) for age in ages])
     expected_w, busy = seen[:, 0].mean(axis=0), seen[:, 1]

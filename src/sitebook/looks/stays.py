@@ -26,7 +26,10 @@ def mean_stay_s(found: pd.DataFrame, dt_s: float) -> float:
 
 
 def dwell(found: pd.DataFrame, mixture: Mixture, dt_s: float) -> pd.DataFrame:
-    """Hold the stays in each state against two laws without memory."""
+    """Hold the stays in each state against two laws without memory.
+
+    A Markov chain's are geometric, a share 1/mean of one bin; independent draws stay 1/(1 - share).
+    """
     working = found[found["state"] > 0]
     bins = working.groupby("state")["bins"]
     mean, share = bins.mean(), bins.sum() / working["bins"].sum()

@@ -74,7 +74,10 @@ def learning_points(data: str) -> range:
 
 
 def _recordings(data: str, index: int, repeat: int) -> tuple[list[Run], list[Run]]:
-    """Open recordings to fit, and those that judge."""
+    """Open recordings to fit, and those that judge.
+
+    Measured, repeats differ in their seed alone; the bursty run judges, whose prompts are not new.
+    """
     if data == "testbed":
         first = BLOCK * (repeat + 1)
         fitting = [testbed.run("poisson", first + i) for i in range(GROWING[index])]

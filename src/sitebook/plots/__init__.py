@@ -4,7 +4,6 @@ from sitebook.plots.runs import meter_rise, recordings, running_requests
 from sitebook.plots.scores import band_over_line, distribution_and_acf, energy_errors
 from sitebook.plots.states import state_count, states_over_histogram
 from sitetrace.core.style import use_style
-from sitetrace.evaluate.figure import save_comparison
 
 __all__ = [
     "band_over_line",
@@ -13,7 +12,6 @@ __all__ = [
     "meter_rise",
     "recordings",
     "running_requests",
-    "save_comparison",
     "state_count",
     "states_over_histogram",
     "use_style",

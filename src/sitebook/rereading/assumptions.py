@@ -79,6 +79,7 @@ def server_means() -> list[dict]:
 def server_peaks() -> list[dict]:
     """Find the greatest power of a server's GPUs behind the diversity factor."""
     known = read_paper_table("configurations").set_index("config")
+    # The paper's generator clips here: a peak at the clip, and its diversity, are set by the limit.
     clip_w = known["power_max_w"] + 0.05 * (known["power_max_w"] - known["power_min_w"])
     rows = []
     for run in "AB":
@@ -104,6 +105,8 @@ def oversubscription() -> list[dict]:
     """Count racks below the row's limit again, with the PUE for all methods or for none."""
     pue = float(claim("settings:pue:value")["value"])
     racks = float(claim("settings:racks_available:value")["value"])
+    # The mean's rack is the site's mean, PUE included, over the racks; the other methods' racks
+    # leave it out. A generated rack is its share of the peak's P95: near equal terms, not exact.
     mean_kw = float(claim("facility_constants:B/mean:power_kw")["value"]) / racks
     table = read_paper_table("oversubscription").set_index("method")
     tables = "oversubscription + facility_constants + settings"

@@ -23,7 +23,10 @@ def states_by_bic() -> list[dict]:
 
 
 def published_means() -> pd.DataFrame:
-    """Mean power of each configuration, as its mixture and as its normalisation have it."""
+    """Mean power of each configuration, as its mixture and as its normalisation have it.
+
+    EM leaves a mixture with the mean of its samples: the two agree if they stand for the same ones.
+    """
     mixtures = read_paper_table("mixtures")
     mean_w = (mixtures["mean_w"] * mixtures["weight"]).groupby(mixtures["config"]).sum()
     known = read_paper_table("configurations").set_index("config")
@@ -62,7 +65,10 @@ def feature_study() -> list[dict]:
 
 
 def information_criterion() -> list[dict]:
-    """Check the estimates behind the criterion that two features inform as well as six."""
+    """Check the estimates behind the criterion that two features inform as well as six.
+
+    Six include the two and can't inform less: an estimate that says so is an estimator's error.
+    """
     table = read_paper_table("conditional_information")
 
     def cells(config: str, *features: str) -> list[str]:
@@ -107,7 +113,10 @@ def surrogate_counts() -> list[dict]:
 
 
 def surrogate_prefill() -> list[dict]:
-    """Compare the two surrogates' prefill: constant token rate against log-normal."""
+    """Compare the two surrogates' prefill: constant token rate against log-normal.
+
+    The rate is tokens over TTFT: where that is mostly overhead, long prompts take far too long.
+    """
     table = read_paper_table("serving_surrogate").dropna()
     rows = []
     for tokens in (SHORT_PROMPT, LONG_PROMPT):

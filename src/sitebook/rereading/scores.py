@@ -98,13 +98,16 @@ def pruning() -> list[dict]:
 
 
 def node_nameplate() -> list[dict]:
-    """Find which nameplate the energy errors of the node baselines imply."""
+    """Find which nameplate the energy errors of the node baselines imply.
+
+    A mean off by m was judged on power mean/(1 + m); a nameplate off by e is (1 + e) of that.
+    """
     means = published_means().loc["llama-3-70b_A100_tp4"]
     eight_chips_w = 8 * claim("settings:chip_tdp_a100:value")["value"]
     older_w = claim("settings:tdp_8_a100:value")["value"]
     errors = [f"node_baselines:pooled/{method}:delta_energy_pct" for method in ("tdp", "mean")]
     rows = []
-    for source in ("normalisation", "mixture"):
+    for source in ("normalisation", "mixture"):  # which training mean it used is open
         # bound as a default: each source has its own mean
         def implied_w(tdp: float, mean: float, mean_w: float = means[f"{source}_w"]) -> float:
             return mean_w * (1 + tdp / 100) / (1 + mean / 100)

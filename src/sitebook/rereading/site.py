@@ -78,7 +78,10 @@ def sizing_values() -> list[dict]:
 
 
 def interconnection_values() -> list[dict]:
-    """Derive the interconnection summary from one run of the facility."""
+    """Derive the interconnection summary from one run of the facility.
+
+    Its peak is called a percentile "across seeds": if one run's across bins is the same, it is not.
+    """
     cell = "facility:A/ours/900:"
     hours = "settings:hours_per_year:value"
     formulas = {
@@ -152,7 +155,10 @@ def cov_refit() -> list[dict]:
 
 
 def cov_theory() -> list[dict]:
-    """Compare the fall of the coefficient of variation with that of independent servers."""
+    """Compare the fall of the coefficient of variation with that of independent servers.
+
+    Theirs is CoV₁/√N, a slope of -1/2; servers that share a rhythm flatten, with no one slope.
+    """
     servers = read_paper_table("cov_by_servers")["servers"].to_numpy()
     cells = [f"cov_by_servers:{n}:cov" for n in servers]
     rows = [

@@ -68,7 +68,10 @@ def moments(site: xr.Dataset, non_gpu_w: float = 0.0) -> Moments:
 
 
 def separate(servers: Moments) -> Parts:
-    """Separate the shared from the independent variance of servers alike."""
+    """Separate the shared from the independent variance of servers alike.
+
+    The mean covariance of two servers is what they share; the rest of a variance is its own.
+    """
     n, own = len(servers.mean_w), float(np.trace(servers.covariance_w2))
     shared = (float(servers.covariance_w2.sum()) - own) / (n * (n - 1))
     return Parts(float(servers.mean_w.mean()), own / n - shared, shared)

@@ -36,7 +36,7 @@ ROUTING = "how requests reach the servers: random, round_robin, least_loaded or 
 
 
 class LengthLaw(Part):
-    """Log-normal token lengths, as `sitetrace.workload.fit.fit_traffic` finds them."""
+    """Log-normal token lengths, as `sitetrace.workload.fit_traffic` finds them."""
 
     input_median: Tokens = Field(INPUT_MEDIAN, description="median prompt, tokens")
     input_sigma: Sigma = Field(INPUT_SIGMA, description="spread of its logarithm")

@@ -15,14 +15,13 @@ from sitetrace.control.clock import RULES, ClockRule, clocked
 from sitetrace.control.row import run_row
 from sitetrace.core.files import InputError
 from sitetrace.serving.engine import Engine, Server, simulate
-from sitetrace.studies import setpoint as shedding
-from sitetrace.studies import setpoint as study
+from sitetrace.studies import setpoint
 
 MODEL = load_model(shipped_model("testbed_timeline"))
-ROW = study.Row(MODEL, servers=3, rate_per_server=1.5)
+ROW = setpoint.Row(MODEL, servers=3, rate_per_server=1.5)
 STREAM = ROW.stream(200.0, np.random.default_rng(5))
-USUAL = study.run(ROW, STREAM)
-LEVERS = {lever.label: lever for lever in study.levers(ROW, USUAL, 2.0)}
+USUAL = setpoint.run(ROW, STREAM)
+LEVERS = {lever.label: lever for lever in setpoint.levers(ROW, USUAL, 2.0)}
 CLOCKS = [lever for lever in LEVERS.values() if lever.rule is not None]
 
 
@@ -51,15 +50,15 @@ def test_the_row_is_the_engine_and_the_power_model_server_by_server():
             inside = ~np.isnan(seen)
             assert inside.mean() > 0.9
             np.testing.assert_allclose(seen[inside], fates[name][inside], rtol=0, atol=1e-6)
-    still = study.Row(quiet, ROW.servers, ROW.rate_per_server)
-    drawn = study.run(still, STREAM).power_w
+    still = setpoint.Row(quiet, ROW.servers, ROW.rate_per_server)
+    drawn = setpoint.run(still, STREAM).power_w
     np.testing.assert_allclose(drawn, power_w.reshape(-1, 4).mean(axis=1), rtol=1e-9)
     assert abs(USUAL.power_w.mean() / drawn.mean() - 1) < 0.01
 
 
 def test_noise_of_the_row_is_that_of_the_model():
     empty = replace(STREAM, requests=STREAM.requests.iloc[:1].assign(arrival_s=199.9))
-    power_w = study.run(ROW, empty).power_w[:199]
+    power_w = setpoint.run(ROW, empty).power_w[:199]
     noise = MODEL.residual
     idle_w = ROW.servers * MODEL.idle.mean_w
     assert power_w.mean() == pytest.approx(idle_w, abs=3 * noise.idle_w)
@@ -68,13 +67,13 @@ def test_noise_of_the_row_is_that_of_the_model():
 
 
 def test_memory_grows_with_requests_and_not_with_requests_times_servers(monkeypatch):
-    monkeypatch.setattr(study, "run_row", run_row.py_func)  # its arrays are numpy's own
+    monkeypatch.setattr(setpoint, "run_row", run_row.py_func)  # its arrays are numpy's own
     peaks = []
     for servers in (10, 40):
-        row = study.Row(MODEL, servers, rate_per_server=80.0 / servers)
+        row = setpoint.Row(MODEL, servers, rate_per_server=80.0 / servers)
         stream = row.stream(30.0, np.random.default_rng(5))
         tracemalloc.start()
-        study.run(row, stream)
+        setpoint.run(row, stream)
         peaks.append(tracemalloc.get_traced_memory()[1] / len(stream.requests))
         tracemalloc.stop()
     assert peaks[1] < 2 * peaks[0]
@@ -83,40 +82,40 @@ def test_memory_grows_with_requests_and_not_with_requests_times_servers(monkeypa
 @pytest.mark.parametrize("label", LEVERS)
 def test_a_controller_without_its_actuator_is_no_control_to_the_bit(label):
     curve = (np.array([0.0, 500.0]), np.array([0.0, 1.0]))
-    plan = study.plan_of(np.full(200, 300.0), USUAL.power_w.mean(), curve)
-    cut = study.run(ROW, STREAM, LEVERS[label], plan, curve, 0.1, cut=True)
+    plan = setpoint.plan_of(np.full(200, 300.0), USUAL.power_w.mean(), curve)
+    cut = setpoint.run(ROW, STREAM, LEVERS[label], plan, curve, 0.1, cut=True)
     assert np.array_equal(cut.power_w, USUAL.power_w)
     assert np.array_equal(cut.times_s, USUAL.times_s, equal_nan=True)
-    acting = study.run(ROW, STREAM, LEVERS[label], plan, curve, 0.1)
+    acting = setpoint.run(ROW, STREAM, LEVERS[label], plan, curve, 0.1)
     assert not np.array_equal(acting.power_w, USUAL.power_w)
 
 
 @pytest.mark.parametrize("label", LEVERS)
 def test_a_lever_at_rest_is_no_control_to_the_bit(label):
-    still = study.held(ROW, STREAM, LEVERS[label], 0.0)
+    still = setpoint.held(ROW, STREAM, LEVERS[label], 0.0)
     assert np.array_equal(still.power_w, USUAL.power_w)
 
 
 def test_nothing_comes_before_the_command_and_its_latency():
     for lever in (LEVERS["parking"], LEVERS["admission"], CLOCKS[0]):
-        moved = study.held(ROW, STREAM, lever, 1.0, from_s=100.0)
+        moved = setpoint.held(ROW, STREAM, lever, 1.0, from_s=100.0)
         first = int(np.argmax(moved.power_w != USUAL.power_w))
         assert 100 + lever.latency_s <= first <= 103 + lever.latency_s
 
 
 def test_limits_hold():
-    moved = study.held(ROW, STREAM, LEVERS["batch limit"], 0.8)
+    moved = setpoint.held(ROW, STREAM, LEVERS["batch limit"], 0.8)
     place = LEVERS["batch limit"].dials[40]
     assert moved.states[2:, 4].max() == place[2] < USUAL.states[:, 4].max()
-    moved = study.held(ROW, STREAM, LEVERS["admission"], 0.8)
+    moved = setpoint.held(ROW, STREAM, LEVERS["admission"], 0.8)
     place = LEVERS["admission"].dials[40]
     assert moved.states[2:, 3].max() == place[0] < USUAL.states[:, 3].max()
-    nobody = study.held(ROW, STREAM, LEVERS["admission"], 1.0)
+    nobody = setpoint.held(ROW, STREAM, LEVERS["admission"], 1.0)
     assert nobody.power_w[60:].mean() == pytest.approx(ROW.servers * MODEL.idle.mean_w, rel=0.01)
 
 
 def test_a_full_parking_leaves_one_server_at_work():
-    moved = study.held(ROW, STREAM, LEVERS["parking"], 1.0)
+    moved = setpoint.held(ROW, STREAM, LEVERS["parking"], 1.0)
     idle_w = (ROW.servers - 1) * MODEL.idle.mean_w
     assert moved.power_w[60:].mean() < idle_w + 400
     assert np.isnan(moved.times_s[:, 1]).mean() < 0.1
@@ -125,11 +124,11 @@ def test_a_full_parking_leaves_one_server_at_work():
 def test_all_watts_that_are_shed_are_the_integral_of_the_difference():
     setpoint_w = np.full(200, np.nan)
     setpoint_w[60:140] = 0.8 * USUAL.power_w.mean()
-    arm = study.held(ROW, STREAM, LEVERS["parking"], 0.5)
-    told = shedding.called(arm, USUAL, setpoint_w)
+    arm = setpoint.held(ROW, STREAM, LEVERS["parking"], 0.5)
+    told = setpoint.called(arm, USUAL, setpoint_w)
     less_w = (USUAL.power_w - arm.power_w)[60:140]
     assert told["shed_kwh"] == pytest.approx(less_w.mean() * 80 / 3.6e6)
-    nothing = shedding.called(USUAL, USUAL, setpoint_w)
+    nothing = setpoint.called(USUAL, USUAL, setpoint_w)
     assert nothing["shed_kwh"] == nothing["rebound_pct"] == 0
     assert nothing["ttft_p95_ratio"] == nothing["tpot_ratio"] == 1 and nothing["lasted"]
 
@@ -138,10 +137,10 @@ def test_the_controller_comes_to_the_setpoint_where_the_plan_is_wrong():
     lever = CLOCKS[0]
     wrong = (np.array([0.0, 900.0]), np.array([0.0, 1.0]))  # promises more watts than there are
     setpoint_w = np.full(200, 0.85 * USUAL.power_w.mean())
-    plan = study.plan_of(setpoint_w, USUAL.power_w.mean(), wrong)
+    plan = setpoint.plan_of(setpoint_w, USUAL.power_w.mean(), wrong)
     arms = [
-        study.run(ROW, STREAM, lever, plan, wrong, gain)
-        for gain in (0.0, study.gain_of(ROW, lever))
+        setpoint.run(ROW, STREAM, lever, plan, wrong, gain)
+        for gain in (0.0, setpoint.gain_of(ROW, lever))
     ]
     fixed, followed = (abs(arm.power_w[60:].mean() / setpoint_w[0] - 1) for arm in arms)
     assert followed < 0.02 < fixed
@@ -151,21 +150,21 @@ def test_tracking_error_of_the_signal_itself_is_zero_and_of_its_mean_its_spread(
     setpoint_w = np.full(100, np.nan)
     setpoint_w[50:] = np.repeat([100.0, 200.0], 25)
     perfect = replace(USUAL, power_w=np.nan_to_num(setpoint_w))
-    assert shedding.tracking_pct(perfect, setpoint_w) == 0
+    assert setpoint.tracking_pct(perfect, setpoint_w) == 0
     flat = replace(USUAL, power_w=np.full(100, 150.0))
-    assert shedding.tracking_pct(flat, setpoint_w) == pytest.approx(50.0)
+    assert setpoint.tracking_pct(flat, setpoint_w) == pytest.approx(50.0)
 
 
 def test_ninety_percent_of_a_first_order_step_take_2_3_time_constants():
     after_s = np.arange(1.0, 201.0)
     shed_w = np.tile(1 - np.exp(-after_s / 10), (4, 1))
-    assert shedding.reached_s(after_s, shed_w) == pytest.approx(23.0, abs=0.6)
+    assert setpoint.reached_s(after_s, shed_w) == pytest.approx(23.0, abs=0.6)
 
 
 def test_an_interval_holds_the_mean_and_is_a_point_where_nothing_varies():
-    low, high = shedding.interval(np.arange(10.0))
+    low, high = setpoint.interval(np.arange(10.0))
     assert low < 4.5 < high and low > 2
-    assert shedding.interval(np.ones(5)) == (1.0, 1.0)
+    assert setpoint.interval(np.ones(5)) == (1.0, 1.0)
 
 
 def test_the_full_clock_is_the_server_itself_and_a_lower_one_the_stated_law():

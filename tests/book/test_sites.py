@@ -13,8 +13,7 @@ from sitetrace.core.files import InputError
 from sitetrace.core.registry import read_paper_table
 from sitetrace.core.types import Configuration
 from sitetrace.evaluate.baselines import phases
-from sitetrace.planning import series as levels
-from sitetrace.planning import series as planning
+from sitetrace.planning import series
 from sitetrace.serving.surrogates import ConstantRate
 from sitetrace.studies import sizing
 
@@ -82,12 +81,12 @@ def test_independent_servers_follow_the_root_and_have_no_floor(servers_w):
 
 
 def test_moments_piece_by_piece_are_those_of_the_whole(site, servers_w, monkeypatch):
-    monkeypatch.setattr(levels, "BLOCK_VALUES", 24 * 1000)
+    monkeypatch.setattr(series, "BLOCK_VALUES", 24 * 1000)
     found = hierarchy.moments(site, 500.0)
     assert found.mean_w == pytest.approx(servers_w.mean(axis=0) - 500.0)
     assert found.covariance_w2 == pytest.approx(np.cov(servers_w.T, ddof=0), rel=1e-4, abs=1.0)
-    assert found.cov_of_sum() == pytest.approx(planning.cov((servers_w - 500.0).sum(axis=1)))
-    assert levels.peaks_of(site, "server") == pytest.approx(servers_w.max(axis=0), rel=1e-6)
+    assert found.cov_of_sum() == pytest.approx(series.cov((servers_w - 500.0).sum(axis=1)))
+    assert series.peaks_of(site, "server") == pytest.approx(servers_w.max(axis=0), rel=1e-6)
 
 
 def test_the_papers_curve_is_that_of_two_parts_and_not_a_power_law():
@@ -112,8 +111,8 @@ def test_power_gets_smoother_from_server_to_site(site, servers_w):
 
 def test_a_level_that_was_not_kept_is_named(site):
     with pytest.raises(InputError, match="level rack"):
-        levels.power_at(site.isel(unit=site["level"] == "server"), "rack")
-    assert levels.step_of(site) == 1.0
+        series.power_at(site.isel(unit=site["level"] == "server"), "rack")
+    assert series.step_of(site) == 1.0
 
 
 def test_a_square_wave_has_the_ramps_and_the_connection_of_its_two_powers():

@@ -1,3 +1,5 @@
+"""The engine leaps over equal steps to the same end, loses nothing, and keeps its limits."""
+
 import dataclasses
 
 import numpy as np

@@ -12,7 +12,7 @@ import numpy as np
 import pytest
 
 from sitebook.judging.splits import split, splits
-from sitetrace.core import registry as datasets
+from sitetrace.core import registry
 from sitetrace.core.files import InputError
 from sitetrace.core.registry import read_paper_table
 from sitetrace.measured import fetching
@@ -69,7 +69,7 @@ def world(tmp_path, monkeypatch):
     kept |= {"folder": "reference", "fetch": "a table made by hand"}
     entries = {"datasets": {"tiny": run, "table": table, "kept": kept}}
     (tmp_path / "data" / "registry.json").write_text(json.dumps(entries))
-    monkeypatch.setattr(datasets, "data_dir", lambda: tmp_path / "data")
+    monkeypatch.setattr(registry, "data_dir", lambda: tmp_path / "data")
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
     monkeypatch.delenv("SITETRACE_DATA", raising=False)
     handler = functools.partial(CountingHandler, directory=str(tmp_path / "served"))
@@ -85,7 +85,7 @@ def world(tmp_path, monkeypatch):
 def test_a_fetched_run_is_a_run_directory(world):
     url, _ = world
     notes = fetching.fetch("tiny", url)
-    run = read_run(datasets.dataset_path("tiny"))
+    run = read_run(registry.dataset_path("tiny"))
     assert len(run.requests) == 5
     assert "1 failed requests left out" in " ".join(notes)
     assert fetching.verify("tiny")[0] == "tiny: power.csv: content totals agree"
@@ -94,7 +94,7 @@ def test_a_fetched_run_is_a_run_directory(world):
 def test_what_is_here_and_checks_out_is_not_loaded_again(world):
     url, _ = world
     fetching.fetch("tiny", url)
-    cut = datasets.cache_dir() / "raw" / "tiny" / "engine.csv"
+    cut = registry.cache_dir() / "raw" / "tiny" / "engine.csv"
     cut.write_bytes(cut.read_bytes()[:700])
     CountingHandler.served.clear()
     notes = fetching.fetch("tiny", url)
@@ -114,14 +114,14 @@ def test_a_tampered_file_is_refused_by_digest_and_by_totals(world):
         fetching.fetch("tiny", url)
     for name in ("table", "tiny"):
         with pytest.raises(InputError, match="not at hand"):
-            datasets.dataset_path(name)
+            registry.dataset_path(name)
 
 
 def test_verify_sees_a_later_change(world):
     url, _ = world
     fetching.fetch("table", url)
     assert fetching.verify("table") == ["table: table.csv: SHA-256 as upstream"]
-    path = datasets.dataset_path("table") / "table.csv"
+    path = registry.dataset_path("table") / "table.csv"
     path.write_bytes(path.read_bytes()[:-1])
     with pytest.raises(InputError, match="fetch table again"):
         fetching.verify("table")
@@ -130,7 +130,7 @@ def test_verify_sees_a_later_change(world):
 def test_verify_sees_a_change_in_the_run_that_is_used_and_fetch_mends_it(world):
     url, _ = world
     fetching.fetch("tiny", url)
-    power = datasets.dataset_path("tiny") / "power.csv"
+    power = registry.dataset_path("tiny") / "power.csv"
     written = power.read_bytes()
     power.write_bytes(written.replace(b"70.0", b"71.0", 1))
     with pytest.raises(InputError, match=r"measured/tiny/power.csv.*fetch tiny again"):
@@ -143,8 +143,8 @@ def test_verify_sees_a_change_in_the_run_that_is_used_and_fetch_mends_it(world):
 def test_a_raw_file_loaded_anew_remakes_the_run(world):
     url, _ = world
     fetching.fetch("tiny", url)
-    raw = datasets.cache_dir() / "raw" / "tiny" / "requests.json"
-    requests = datasets.dataset_path("tiny") / "requests.csv"
+    raw = registry.cache_dir() / "raw" / "tiny" / "requests.json"
+    requests = registry.dataset_path("tiny") / "requests.csv"
     written = requests.read_bytes()
     raw.unlink()
     requests.write_bytes(written.rsplit(b"\n", 2)[0] + b"\n")  # made from another version of it
@@ -154,7 +154,7 @@ def test_a_raw_file_loaded_anew_remakes_the_run(world):
 
 def test_a_set_copied_from_a_mirror_into_the_cache_is_checked_by_its_digests(world):
     _, upstream = world
-    copied = datasets.cache_dir() / "reference" / "table.csv"
+    copied = registry.cache_dir() / "reference" / "table.csv"
     copied.parent.mkdir(parents=True)
     shutil.copy(upstream / "table.csv", copied)
     assert "mirror digests" in fetching.verify("kept")[0]
@@ -175,7 +175,7 @@ def test_without_a_server_one_line_says_what_to_do(world):
         fetching.fetch("table", "http://127.0.0.1:9")
     assert "\n" not in str(caught.value)
     with pytest.raises(InputError, match="data fetch table"):
-        datasets.dataset_path("table")
+        registry.dataset_path("table")
 
 
 def test_the_mirror_comes_first(world, tmp_path, monkeypatch):
@@ -183,26 +183,26 @@ def test_the_mirror_comes_first(world, tmp_path, monkeypatch):
     (tmp_path / "mirror" / "workload").mkdir(parents=True)
     shutil.copy(upstream / "table.csv", tmp_path / "mirror" / "workload")
     monkeypatch.setenv("SITETRACE_DATA", str(tmp_path / "mirror"))
-    assert datasets.dataset_path("table") == tmp_path / "mirror" / "workload"
+    assert registry.dataset_path("table") == tmp_path / "mirror" / "workload"
     assert "nothing to fetch" in fetching.fetch("table")[0]
     assert "mirror digests" in fetching.verify("table")[0]
     monkeypatch.setenv("SITETRACE_DATA", str(tmp_path / "nowhere"))
     with pytest.raises(InputError, match="no such folder"):
-        datasets.mirror()
+        registry.mirror()
 
 
 def test_every_entry_says_where_it_is_from_and_under_what_licence():
-    for name, entry in datasets.registry().items():
+    for name, entry in registry.registry().items():
         assert all(entry[key] for key in ("what", "licence", "citation", "repository", "commit"))
         assert all(len(digest) == 64 for digest in entry["files"].values()), name
         assert ("upstream" in entry) != ("fetch" in entry), name
         for expected in entry.get("upstream", {}).values():
             assert ("sha256" in expected) != ("totals" in expected)
-    assert len(datasets.describe()) == len(datasets.registry())
+    assert len(registry.describe()) == len(registry.registry())
 
 
 def test_unknown_names_are_refused():
-    for look_up in (datasets.dataset_path, split):
+    for look_up in (registry.dataset_path, split):
         with pytest.raises(InputError, match="nonesuch: no "):
             look_up("nonesuch")
     with pytest.raises(InputError, match="there are cdf_comparison"):
@@ -219,7 +219,7 @@ def test_no_second_is_both_fitted_and_judged():
 
 
 def test_every_split_names_known_runs_of_one_configuration_and_what_is_new():
-    known = datasets.registry()
+    known = registry.registry()
     for entry in splits().values():
         if entry.name != "testbed":
             assert {part.run for part in entry.fit + entry.judge} <= set(known)
@@ -243,14 +243,14 @@ def test_runs_with_the_same_prompts_do_not_claim_new_ones(measured):
 
 def test_the_mirror_is_what_the_registry_says(measured, monkeypatch):
     monkeypatch.setenv("SITETRACE_DATA", str(measured.parent))
-    for name, entry in datasets.registry().items():
+    for name, entry in registry.registry().items():
         assert fetching.verify(name) == [
             f"{name}: {len(entry['files'])} files agree with their mirror digests"
         ]
 
 
 def test_totals_of_upstream_are_those_of_the_copied_runs(measured):
-    for name, entry in datasets.registry().items():
+    for name, entry in registry.registry().items():
         if "run" in entry:
             run = read_run(measured / name)
             totals = {file: e["totals"] for file, e in entry["upstream"].items()}

@@ -1,3 +1,5 @@
+"""A law of traffic is found again in what it drew; Azure's recordings are read as they are."""
+
 import json
 import sys
 from types import SimpleNamespace

@@ -1,3 +1,5 @@
+"""A generated trace beside a measured one: the same bins and seconds, each score as defined."""
+
 import json
 from dataclasses import replace
 from fractions import Fraction

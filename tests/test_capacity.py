@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 from scipy.signal import lfilter
 
 from sitetrace.core.files import InputError
-from sitetrace.studies import capacity as study
+from sitetrace.studies import capacity
 
 
 def synthetic_racks(seed, racks=12, minutes=60, dt_s=1.0):
@@ -33,11 +33,11 @@ def site_of(racks_w, dt_s=1.0):
 
 def test_racks_are_taken_from_a_site_with_their_step():
     racks_w = synthetic_racks(1, racks=3, minutes=15)
-    found, dt_s = study.rack_powers(site_of(racks_w, 0.25))
+    found, dt_s = capacity.rack_powers(site_of(racks_w, 0.25))
     assert dt_s == 0.25
     np.testing.assert_allclose(found, racks_w, rtol=1e-6)
     with pytest.raises(InputError, match="keep"):
-        study.rack_powers(site_of(racks_w).isel(unit=[0]))
+        capacity.rack_powers(site_of(racks_w).isel(unit=[0]))
 
 
 @settings(max_examples=25, deadline=None)
@@ -50,9 +50,9 @@ def test_racks_are_taken_from_a_site_with_their_step():
 def test_peaks_of_subsets_are_those_of_their_sums_and_never_fall(racks, draws, seed, limit_kw):
     rng = np.random.default_rng(seed)
     racks_w = rng.uniform(0.0, 20e3, (racks, 50))
-    orders = study.random_orders(racks, draws, rng)
+    orders = capacity.random_orders(racks, draws, rng)
     assert (np.sort(orders, axis=1) == np.arange(racks)).all()
-    peak_w, above = study.subset_peaks(racks_w, orders, limit_kw * 1e3)
+    peak_w, above = capacity.subset_peaks(racks_w, orders, limit_kw * 1e3)
     assert (np.diff(peak_w, axis=1) >= 0).all() and (np.diff(above, axis=1) >= 0).all()
     for order, peaks, counts in zip(orders, peak_w, above, strict=True):
         sums_w = np.cumsum(racks_w[order], axis=0)
@@ -61,33 +61,33 @@ def test_peaks_of_subsets_are_those_of_their_sums_and_never_fall(racks, draws, s
 
 
 def test_constant_racks_fit_as_often_as_they_go_into_the_limit():
-    published = study.constant_capacity(26e3, 600e3)
+    published = capacity.constant_capacity(26e3, 600e3)
     assert published == {"racks": 23, "peak_p50_kw": 598.0, "peak_p95_kw": 598.0}
     flat = np.full((30, 20), 26e3)
-    assert study.capacity(flat, 600e3, 10, np.random.default_rng(1)) == published
+    assert capacity.capacity(flat, 600e3, 10, np.random.default_rng(1)) == published
 
 
 def test_if_all_racks_fit_more_are_drawn_with_replacement_up_to_twice_as_many():
     flat = np.full((10, 20), 1e3)
     rng = np.random.default_rng(1)
-    assert study.capacity(flat, 14.5e3, 5, rng)["racks"] == 14
-    assert study.capacity(flat, 1e6, 5, rng)["racks"] == 20
-    assert study.capacity(flat, 900.0, 5, rng)["racks"] == 0
+    assert capacity.capacity(flat, 14.5e3, 5, rng)["racks"] == 14
+    assert capacity.capacity(flat, 1e6, 5, rng)["racks"] == 20
+    assert capacity.capacity(flat, 900.0, 5, rng)["racks"] == 0
 
 
 def test_the_rule_finds_the_greatest_number_that_keeps_the_limit():
     racks_w = synthetic_racks(2)
-    found = study.capacity(racks_w, 110e3, 200, np.random.default_rng(1))
+    found = capacity.capacity(racks_w, 110e3, 200, np.random.default_rng(1))
     assert 0 < found["racks"] < len(racks_w)
     assert found["peak_p50_kw"] <= found["peak_p95_kw"] <= 110.0
-    orders = study.random_orders(len(racks_w), 200, np.random.default_rng(2))
-    peak_w, _ = study.subset_peaks(racks_w, orders, 110e3)
+    orders = capacity.random_orders(len(racks_w), 200, np.random.default_rng(2))
+    peak_w, _ = capacity.subset_peaks(racks_w, orders, 110e3)
     assert np.percentile(peak_w[:, found["racks"]], 95) > 110e3
 
 
 def peaks_of_days(days, limit_w=118e3, draws=60):
     return pd.concat(
-        study.day_peaks(
+        capacity.day_peaks(
             synthetic_racks(seed), 1.0, limit_w, [1, 60, 900], draws, np.random.default_rng(seed)
         ).assign(day=seed)
         for seed in range(days)
@@ -95,18 +95,18 @@ def peaks_of_days(days, limit_w=118e3, draws=60):
 
 
 def test_longer_means_and_fewer_racks_never_exceed_more():
-    curve = study.risk_curve(peaks_of_days(4), 118e3)
+    curve = capacity.risk_curve(peaks_of_days(4), 118e3)
     by_step = curve.pivot(index="racks", columns="step_s", values="probability")
     assert (by_step.diff().dropna() >= 0).all().all()
     assert (by_step[1] >= by_step[60]).all() and (by_step[60] >= by_step[900]).all()
     assert 0 < by_step[1].max() and (by_step[1] > by_step[900]).any()
-    racks = study.most_racks(curve, 0.05)
+    racks = capacity.most_racks(curve, 0.05)
     assert racks[1] <= racks[60] <= racks[900]
-    assert (study.most_racks(curve, 0.05, "high") <= racks).all()
+    assert (capacity.most_racks(curve, 0.05, "high") <= racks).all()
 
 
 def test_intervals_hold_the_estimate_and_days_are_fewer_than_subsets():
-    curve = study.risk_curve(peaks_of_days(4), 118e3)
+    curve = capacity.risk_curve(peaks_of_days(4), 118e3)
     assert (curve["low"] <= curve["probability"]).all()
     assert (curve["probability"] <= curve["high"]).all()
     assert (curve["first_low"] <= curve["first_day"]).all()
@@ -117,19 +117,19 @@ def test_intervals_hold_the_estimate_and_days_are_fewer_than_subsets():
 
 
 def test_one_day_gives_no_interval_of_the_minutes():
-    curve = study.risk_curve(peaks_of_days(1), 118e3)
+    curve = capacity.risk_curve(peaks_of_days(1), 118e3)
     assert curve["minutes_low"].isna().all() and curve["high"].max() == 1.0
 
 
 def test_the_minutes_a_year_are_those_of_the_share_of_time():
     always = np.full((2, 900), 10e3)
-    peaks = study.day_peaks(always, 1.0, 15e3, [1], 3, np.random.default_rng(1)).assign(day=0)
-    curve = study.risk_curve(peaks, 15e3).set_index("racks")
-    assert curve["minutes_a_year"].tolist() == [0.0, study.MINUTES_PER_YEAR]
+    peaks = capacity.day_peaks(always, 1.0, 15e3, [1], 3, np.random.default_rng(1)).assign(day=0)
+    curve = capacity.risk_curve(peaks, 15e3).set_index("racks")
+    assert curve["minutes_a_year"].tolist() == [0.0, capacity.MINUTES_PER_YEAR]
 
 
 def test_the_spread_between_subsets_collapses_at_all_racks_and_that_between_days_does_not():
-    spread = study.peak_spread(peaks_of_days(8)).query("step_s == 1").set_index("racks")
+    spread = capacity.peak_spread(peaks_of_days(8)).query("step_s == 1").set_index("racks")
     assert spread["within_kw"].iloc[-1] == pytest.approx(0.0, abs=1e-9)
     assert spread["between_kw"].iloc[-1] > 0.3
     assert spread["within_kw"].loc[3] > 0.3

@@ -1,0 +1,1 @@
+"""What only the book needs: chapters, figures, exercises, the ledger."""

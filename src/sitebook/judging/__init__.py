@@ -1,0 +1,1 @@
+"""Methods judged on the same seconds: splits, scores, ranks, costs, and the later model rebuilt."""

@@ -1,0 +1,1 @@
+"""The numbers of the paper, what our pages found beside them, and the verdicts."""

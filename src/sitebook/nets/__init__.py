@@ -1,0 +1,1 @@
+"""The paper's net: features, studies and the tables that training left."""

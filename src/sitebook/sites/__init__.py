@@ -1,0 +1,1 @@
+"""Sites of the book: set up, simulated, and looked at level by level."""

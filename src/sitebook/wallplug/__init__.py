@@ -1,0 +1,1 @@
+"""Whole servers at the plug, and what they draw besides their GPUs."""
