@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING
 
 import click
 
+from sitetrace.cli.options import FILE, say
 from sitetrace.core.files import InputError
 from sitetrace.planning.exports import FORMATS
 
@@ -18,8 +19,6 @@ if TYPE_CHECKING:
 
     from sitetrace.site.scenario import Scenario
 
-
-FILE = click.Path(path_type=Path)
 SERVERS_PER_RACK, RACKS_PER_ROW = 4, 6
 # keys of a scenario that are made of an option
 OPTIONS = {
@@ -92,7 +91,7 @@ def _print_keys(context: click.Context, option: click.Parameter, wanted: bool) -
     callback=_print_keys,
     help="Print all keys of a scenario file and exit.",
 )
-def site(scenario, out, workers, cluster, resume, **given) -> None:  # noqa: ANN001, ANN003
+def site(scenario, out, workers, cluster, resume, **given) -> None:
     """Simulate a site: servers, racks, rows and all, from a scenario file or a model and a rate."""
     from sitetrace.site.scenario import read_scenario
 
@@ -165,27 +164,19 @@ def _opened(path: Path) -> Iterator[xr.Dataset]:
     "units",
     multiple=True,
     default=["facility"],
-    show_default=True,
     help="Unit of the dataset, such as site or row-0; pandapower and pypsa take several.",
 )
+@click.option("--step", type=click.IntRange(1), default=900, help="Seconds an interval.")
 @click.option(
-    "--step", type=click.IntRange(1), default=900, show_default=True, help="Seconds an interval."
+    "--power-factor", default=0.98, help="Assumed, lagging, constant; for opendss and pandapower."
 )
-@click.option(
-    "--power-factor",
-    type=float,
-    default=0.98,
-    show_default=True,
-    help="Assumed, lagging, constant; for opendss and pandapower.",
-)
-def export(site, form, out, units, step, power_factor) -> None:  # noqa: ANN001
+def export(site, form, out, units, step, power_factor) -> None:
     """Write a site's power for a utility or a grid tool."""
     from sitetrace.planning.exports import export as write
 
     with _opened(site) as dataset:
         told, *notes = write(dataset, form, out, units, step, power_factor)
-    for line in notes:
-        click.echo(f"note: {line}", err=True)
+    say(notes)
     click.echo(told)
 
 
@@ -194,12 +185,10 @@ def export(site, form, out, units, step, power_factor) -> None:  # noqa: ANN001
 @click.option("-o", "--out", type=FILE, required=True, help="HTML page to be written.")
 @click.option(
     "--power-factor",
-    type=float,
     default=0.9,
-    show_default=True,
     help="For the transformer's rating: the 15-minute peak over this.",
 )
-def report(site, out, power_factor) -> None:  # noqa: ANN001
+def report(site, out, power_factor) -> None:
     """Write one self-contained page on a site: numbers, figures, assumptions, provenance."""
     from sitetrace.planning.report import write_report
 

@@ -52,7 +52,6 @@ def evaluate(
         Judge only these seconds after the first request.
     busy_end_s : float, optional
         Simulated end of the last token (epoch s), used where the run does not tell it.
-
     activity : pandas.DataFrame, optional
         Simulated activity in the bins of the run's samples: adds the in-sample regression to the
         noise floors.
@@ -107,12 +106,11 @@ def evaluate(
         told = None
         if activity is not None and clock == "native" and width_s == float(dt):
             told = activity[kept][rows]
-        result["noise_floor"][clock] = {
-            name: _without_nan(
-                noise_floor(power_w[rows], width_s, None if told is None else told[rows])
-            )
+        floors = {
+            name: noise_floor(power_w[rows], width_s, None if told is None else told[rows])
             for name, rows in spans.items()
         }
+        result["noise_floor"][clock] = {name: _without_nan(floors[name]) for name in spans}
         if clock == "native":
             result["native_dt_s"] = width_s
     result |= {
@@ -136,17 +134,14 @@ def _check_draws(draws: list[PowerTrace]) -> None:
         raise InputError("generated: no power values: generate the trace anew")
     first = draws[0]
     for number, draw in enumerate(draws):
-        if not np.isfinite(draw.power_w).all():
-            row = int(np.argmin(np.isfinite(draw.power_w)))
+        finite = np.isfinite(draw.power_w)
+        if not finite.all():
             raise InputError(
-                f"generated: draw {number}, row {row}: power_w is no finite number: generate the "
-                "trace anew"
+                f"generated: draw {number}, row {int(np.argmin(finite))}: power_w is no finite "
+                "number: generate the trace anew"
             )
-        if (draw.start_s, draw.dt, draw.power_w.size) != (
-            first.start_s,
-            first.dt,
-            first.power_w.size,
-        ):
+        same = draw.start_s == first.start_s and draw.dt == first.dt
+        if not same or draw.power_w.size != first.power_w.size:
             raise InputError(
                 f"generated: draw {number} has {draw.power_w.size} bins of {draw.dt_s:g} s from "
                 f"{draw.start_s:.3f}, draw 0 has {first.power_w.size} of {first.dt_s:g} s from "
@@ -169,11 +164,8 @@ def _inside(
             "from, to: count from the first request, and there are no requests: give --requests"
         )
     since_s = samples["time_s"].to_numpy() - float(dt) / 2 - requests["arrival_s"].iloc[0]
-    kept = np.ones(len(samples), dtype=bool)
-    if start_s is not None:
-        kept &= since_s >= start_s
-    if stop_s is not None:
-        kept &= since_s < stop_s
+    kept = since_s >= (-np.inf if start_s is None else start_s)
+    kept &= since_s < (np.inf if stop_s is None else stop_s)
     if kept.sum() < 2:
         raise InputError(
             f"from {start_s}, to {stop_s}: fewer than two samples there; the recording goes from "

@@ -47,7 +47,7 @@ class LengthLaw(Part):
     correlation: Number = Field(0.0, ge=-1, le=1, description="of the two logarithms")
 
 
-def _length_form(value: Any) -> str:  # noqa: ANN401
+def _length_form(value: Any) -> str:
     return "LengthLaw" if isinstance(value, dict | LengthLaw) else "file"
 
 
@@ -123,7 +123,32 @@ Traffic = Annotated[
 ]
 
 
+def open_stream(traffic: Any, n_servers: int, folder: Path | str, start_hour: float) -> Stream:
+    """Open the stream of requests that a pool of servers gets.
+
+    `traffic` has the keys of its pattern; `start_hour` is the hour of the day at second 0.
+    """
+    folder = Path(folder)
+    if traffic.pattern == "replay":
+        return _open_replay(traffic, n_servers, folder)
+    if traffic.pattern == "clients":
+        return open_clients(traffic, n_servers, folder)
+    lengths = open_lengths(traffic.lengths, folder)
+    if traffic.pattern == "bursty":
+        return Bursty(n_servers * traffic.rate_per_server, traffic.cv, lengths)
+    if traffic.pattern == "diurnal":
+        day = (traffic.swing, traffic.peak_hour, start_hour)
+        return Poisson(n_servers, traffic.rate_per_server, lengths, *day)
+    if traffic.pattern == "poisson":
+        return Poisson(n_servers, traffic.rate_per_server, lengths)
+    raise InputError(
+        f"traffic: pattern {traffic.pattern!r} is unknown: "
+        "give poisson, bursty, diurnal, replay or clients"
+    )
+
+
 def _open_replay(traffic: Any, n_servers: int, folder: Path) -> Replay:
+    """Read a recorded stream of requests, which has to last some time."""
     table = read_requests(folder / traffic.file)
     arrival_s = table["arrival_s"].to_numpy()
     if arrival_s[0] == arrival_s[-1]:
@@ -143,24 +168,3 @@ def _open_replay(traffic: Any, n_servers: int, folder: Path) -> Replay:
             f"{MAX_RATE}: give a longer recording or a lower speed"
         )
     return stream
-
-
-def open_stream(traffic: Any, n_servers: int, folder: Path | str, start_hour: float) -> Stream:
-    """Open the stream of requests that a pool of servers gets."""
-    folder = Path(folder)
-    if traffic.pattern == "replay":
-        return _open_replay(traffic, n_servers, folder)
-    if traffic.pattern == "clients":
-        return open_clients(traffic, n_servers, folder)
-    lengths = open_lengths(traffic.lengths, folder)
-    if traffic.pattern == "bursty":
-        return Bursty(n_servers * traffic.rate_per_server, traffic.cv, lengths)
-    if traffic.pattern == "diurnal":
-        day = (traffic.swing, traffic.peak_hour, start_hour)
-        return Poisson(n_servers, traffic.rate_per_server, lengths, *day)
-    if traffic.pattern == "poisson":
-        return Poisson(n_servers, traffic.rate_per_server, lengths)
-    raise InputError(
-        f"traffic: pattern {traffic.pattern!r} is unknown: "
-        "give poisson, bursty, diurnal, replay or clients"
-    )
