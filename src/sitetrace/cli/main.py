@@ -174,9 +174,9 @@ def generate(model, requests, out, reading, dt, lead, tail, draws, idle_w, seed)
     from sitetrace.serving.engine import simulate
 
     check_place(out, ENDINGS)
-    for name, value, low in (("--lead", lead, 0.0), ("--tail", tail, 0.0), ("--idle-w", idle_w, 0)):
-        if value is not None and not low <= value < 1e7:
-            raise InputError(f"{name} {value:g} is no sensible value: give {low:g} or more")
+    for name, value in {"--lead": lead, "--tail": tail, "--idle-w": idle_w}.items():
+        if value is not None and not 0 <= value < 1e7:
+            raise InputError(f"{name} {value:g} is no sensible value: give 0 or more")
     if dt is not None and not 0 < dt < 1e7:
         raise InputError(f"--dt {dt:g} is no step: give a multiple of the model's step")
     fitted = load_model(model)

@@ -31,38 +31,8 @@ OPTIONS = {
 }
 
 
-def topology_of(servers: int) -> dict[str, int]:
-    """Lay servers out: full racks of 4 (or 3, 2, 1), rows of 6 racks where that comes out even."""
-    per_rack = next(n for n in range(SERVERS_PER_RACK, 0, -1) if servers % n == 0)
-    racks = servers // per_rack
-    per_row = RACKS_PER_ROW if racks % RACKS_PER_ROW == 0 else racks
-    return {"rows": racks // per_row, "racks_per_row": per_row, "servers_per_rack": per_rack}
-
-
-def _of_options(given: dict) -> Scenario:
-    """Make a scenario of one model and a rate."""
-    from sitetrace.core.settings import Fault
-    from sitetrace.site.scenario import check_scenario
-
-    for name in ("model", "servers", "rate"):
-        if given[name] is None:
-            raise InputError(f"--{name} is missing: give a scenario file, or --model, --servers "
-                             "and --rate")  # fmt: skip
-    content = {
-        "topology": topology_of(given["servers"]),
-        "fleet": [{"name": "all", "model": given["model"]}],
-        "traffic": {"pattern": "poisson", "rate_per_server": given["rate"]},
-    }
-    named = {"hours": "hours", "seed": "seed", "step": "step_s"}
-    content |= {key: given[name] for name, key in named.items() if given[name] is not None}
-    try:
-        return check_scenario(content)
-    except Fault as fault:
-        option = OPTIONS.get(fault.keys, "options")
-        raise InputError(f"{option}: {fault}") from None
-
-
 def _print_keys(context: click.Context, option: click.Parameter, wanted: bool) -> None:
+    """Print all keys of a scenario file and exit."""
     if wanted:
         from sitetrace.core.settings import key_tables
         from sitetrace.site.scenario import Scenario
@@ -101,7 +71,7 @@ def site(scenario, out, workers, cluster, resume, **given) -> None:
     if scenario is not None and told:
         raise InputError(f"{told[0]}: {scenario} says it: change it there or leave the file out")
     checked = _of_options(given) if scenario is None else read_scenario(scenario)
-    from sitetrace.site.simulate import simulate_site
+    from sitetrace.site.simulate import simulate_site  # takes its time: not before all is checked
 
     try:
         result = simulate_site(
@@ -111,17 +81,47 @@ def site(scenario, out, workers, cluster, resume, **given) -> None:
         click.echo("interrupted: the same command with --resume goes on", err=True)
         sys.exit(130)
     with result:
-        click.echo(summary(result, checked.hours))
+        click.echo(_summary(result, checked.hours))
     click.echo(f"wrote {out}")
 
 
-def summary(result: xr.Dataset, hours: float) -> str:
-    """Describe a site's power in a few lines."""
+def _of_options(given: dict) -> Scenario:
+    """Make a scenario of one model and a rate."""
+    from sitetrace.core.settings import Fault
+    from sitetrace.site.scenario import check_scenario
+
+    for name in ("model", "servers", "rate"):
+        if given[name] is None:
+            raise InputError(f"--{name} is missing: give a scenario file, or --model, --servers "
+                             "and --rate")  # fmt: skip
+    content = {
+        "topology": topology_of(given["servers"]),
+        "fleet": [{"name": "all", "model": given["model"]}],
+        "traffic": {"pattern": "poisson", "rate_per_server": given["rate"]},
+    }
+    named = {"hours": "hours", "seed": "seed", "step": "step_s"}
+    content |= {key: given[name] for name, key in named.items() if given[name] is not None}
+    try:
+        return check_scenario(content)
+    except Fault as fault:
+        option = OPTIONS.get(fault.keys, "options")
+        raise InputError(f"{option}: {fault}") from None
+
+
+def topology_of(servers: int) -> dict[str, int]:
+    """Lay servers out: full racks of 4 (or 3, 2, 1), rows of 6 racks where that comes out even."""
+    per_rack = next(n for n in range(SERVERS_PER_RACK, 0, -1) if servers % n == 0)
+    racks = servers // per_rack
+    per_row = RACKS_PER_ROW if racks % RACKS_PER_ROW == 0 else racks
+    return {"rows": racks // per_row, "racks_per_row": per_row, "servers_per_rack": per_rack}
+
+
+def _summary(result: xr.Dataset, hours: float) -> str:
+    """Power of facility, site and GPUs, else of all units that are kept; and the requests."""
     power, levels = result["power_w"], result["level"].to_numpy()
     wholes = [name for name in ("facility", "site", "gpu") if name in levels]
     if wholes:
-        series = dict(zip(wholes, power.sel(unit=wholes).transpose("unit", "time").to_numpy(),
-                          strict=True))  # fmt: skip
+        series = {name: power.sel(unit=name).to_numpy() for name in wholes}
     else:
         level = next(name for name in ("row", "rack", "server") if name in levels)
         series = {f"{level}s": power[:, levels == level].sum("unit").to_numpy()}
@@ -139,20 +139,6 @@ def summary(result: xr.Dataset, hours: float) -> str:
         f"{told['output_tokens']} out, longest wait {told['longest_wait_s']:.2f} s"
     )
     return "\n".join(lines)
-
-
-@contextmanager
-def _opened(path: Path) -> Iterator[xr.Dataset]:
-    """Open a site; say in one line where its values, read when they are used, are damaged."""
-    from sitetrace.site.store import read_site
-
-    with read_site(path) as dataset:
-        try:
-            yield dataset
-        except (OSError, RuntimeError) as error:
-            raise InputError(f"{path}: damaged ({error}): make it anew with sitetrace site") from (
-                error
-            )
 
 
 @click.command(epilog="Example: sitetrace export site.zarr --format csv15 -o site-15min.csv")
@@ -195,3 +181,17 @@ def report(site, out, power_factor) -> None:
     with _opened(site) as dataset:
         write_report(dataset, out, power_factor)
     click.echo(f"wrote {out}")
+
+
+@contextmanager
+def _opened(path: Path) -> Iterator[xr.Dataset]:
+    """Open a site; say in one line where its values, read when they are used, are damaged."""
+    from sitetrace.site.store import read_site
+
+    with read_site(path) as dataset:
+        try:
+            yield dataset
+        except (OSError, RuntimeError) as error:
+            raise InputError(f"{path}: damaged ({error}): make it anew with sitetrace site") from (
+                error
+            )

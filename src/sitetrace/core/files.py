@@ -59,7 +59,7 @@ def check_place(path: Path | str, endings: tuple[str, ...]) -> Path:
 
 
 @contextmanager
-def told_of_csv(path: Path | str, mend: str) -> Iterator[None]:
+def reading_csv(path: Path | str, mend: str) -> Iterator[None]:
     """Say in one line why a CSV file cannot be read."""
     try:
         yield
@@ -76,7 +76,7 @@ def read_text_table(path: Path | str) -> pd.DataFrame:
     """Read a CSV file as text, every cell as it stands there."""
     path = Path(path)
     # Rows longer than the header would otherwise lose their ends with a mere warning.
-    with told_of_csv(path, "export it again"), warnings.catch_warnings():
+    with reading_csv(path, "export it again"), warnings.catch_warnings():
         warnings.simplefilter("error", pd.errors.ParserWarning)
         try:
             table = pd.read_csv(
@@ -112,16 +112,20 @@ def read_table(
         columns[name] = pd.to_numeric(table[name], errors="coerce").to_numpy(dtype=float)
         bad = ~np.isfinite(columns[name])
         why = "is not a finite number: mend or remove that row"
-        refuse_row(path, bad, table[name], why)
+        refuse_row(path, bad, why, table[name])
     return pd.DataFrame(columns)
 
 
-def refuse_row(path: Path | str, bad: np.ndarray | pd.Series, values: pd.Series, why: str) -> None:
-    """Where rows of a table are bad, name the first: its line, the column, the value.
+def refuse_row(
+    path: Path | str, bad: np.ndarray | pd.Series, why: str, values: pd.Series | None = None
+) -> None:
+    """Where rows of a table are bad, name the line of the first, and its value in a column.
 
     The index of `values` is the row below the header; `why` says what is wrong, and the mend.
     """
     rows = np.flatnonzero(bad)
+    if rows.size and values is None:
+        raise InputError(f"{path}: line {rows[0] + 2}: {why}")
     if rows.size:
         line, value = values.index[rows[0]] + 2, values.iloc[rows[0]]
         number = pd.api.types.is_numeric_dtype(values)

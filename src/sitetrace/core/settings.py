@@ -40,17 +40,29 @@ def read_yaml(path: Path | str) -> tuple[dict, dict[Keys, int]]:
     With it the line of each key, and of each item of a list.
     """
     path = Path(path)
-    text = _text(path)
+    lines: dict[Keys, int] = {}
     try:
+        with path.open("rb") as file:
+            content = file.read(MAX_BYTES + 1)
+        if len(content) > MAX_BYTES:
+            raise InputError(f"{path}: more than {MAX_BYTES} bytes: no scenario is that long")
+        text = content.decode("utf-8-sig")
+        if not text.strip():
+            raise InputError(f"{path}: the file is empty: write keys such as hours: 24")
         loader = _Loader(text)
         node = loader.get_single_node()
         if not isinstance(node, yaml.MappingNode):
             raise InputError(f"{path}: line 1: holds no mapping: write keys such as hours: 24")
-        lines: dict[Keys, int] = {}
         _note_lines(path, node, (), lines)
         return loader.construct_document(node), lines
     except InputError:
         raise
+    except FileNotFoundError:
+        raise InputError(f"{path}: no such file: check the path") from None
+    except OSError as error:
+        raise InputError(f"{path}: cannot be read ({error.strerror}): check the path") from None
+    except UnicodeDecodeError:
+        raise InputError(f"{path}: no UTF-8 text: save it as UTF-8") from None
     except yaml.MarkedYAMLError as error:
         raise InputError(_syntax(path, error)) from None
     except (yaml.YAMLError, ValueError) as error:
@@ -71,25 +83,6 @@ def dotted(keys: Keys) -> str:
     """Write keys as in ``fleet[0].traffic.swing``."""
     text = "".join(f"[{key}]" if isinstance(key, int) else f".{key}" for key in keys)
     return " ".join(text.removeprefix(".").split())[:120]
-
-
-def _text(path: Path) -> str:
-    """Content of a file of some length in UTF-8."""
-    try:
-        with path.open("rb") as file:
-            content = file.read(MAX_BYTES + 1)
-        if len(content) > MAX_BYTES:
-            raise InputError(f"{path}: more than {MAX_BYTES} bytes: no scenario is that long")
-        text = content.decode("utf-8-sig")
-    except FileNotFoundError:
-        raise InputError(f"{path}: no such file: check the path") from None
-    except OSError as error:
-        raise InputError(f"{path}: cannot be read ({error.strerror}): check the path") from None
-    except UnicodeDecodeError:
-        raise InputError(f"{path}: no UTF-8 text: save it as UTF-8") from None
-    if not text.strip():
-        raise InputError(f"{path}: the file is empty: write keys such as hours: 24")
-    return text
 
 
 class _Loader(yaml.SafeLoader):
@@ -270,8 +263,14 @@ def first_fault(error: ValidationError, root: type[Part]) -> tuple[Keys, str]:
         return (), f"{faults[0]['msg']}: write it anew"
     loc, kind, value, context = fault["loc"], fault["type"], fault["input"], fault.get("ctx", {})
     if kind == "extra_forbidden":
-        keys, _, here, family = _walk(root, loc[:-1])
-        return (*keys, loc[-1]), _unknown_key(loc[-1], here[0], family)
+        key, (keys, _, (part, *_), family) = loc[-1], _walk(root, loc[:-1])
+        known = [name for name, field in part.model_fields.items() if not field.exclude]
+        others = [tag_of(rival) for rival in family if key in rival.model_fields]
+        if others:
+            where = f"belongs to {' and '.join(others)}, not to {tag_of(part)}: leave it out"
+        else:
+            where = f"no such key here: {nearest(key, known)}"
+        return (*keys, key), where
     keys, field, here, _ = _walk(root, loc)
     if kind == "value_error" and isinstance(context["error"], Fault):
         return (*keys, *context["error"].keys), str(context["error"])
@@ -304,15 +303,6 @@ def _walk(root: type[Part], loc: tuple) -> tuple[Keys, FieldInfo | None, list, l
             field = named[0]
             here = family = parts_in(field.annotation)
     return tuple(keys), field, here, family
-
-
-def _unknown_key(key: object, part: type[Part], family: list[type[Part]]) -> str:
-    """Say where a key belongs, or how it is spelt."""
-    others = [tag_of(rival) for rival in family if key in rival.model_fields]
-    if others:
-        return f"belongs to {' and '.join(others)}, not to {tag_of(part)}: leave it out"
-    known = [name for name, field in part.model_fields.items() if not field.exclude]
-    return f"no such key here: {nearest(key, known)}"
 
 
 def _value_fault(kind: str, value: object, context: dict, field: FieldInfo, here: list) -> str:

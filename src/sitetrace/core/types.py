@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 import re
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, replace
 from fractions import Fraction
 
 import numpy as np
@@ -168,7 +168,7 @@ class Run:
     info: dict
     digest: str
     published: pd.DataFrame | None = None
-    notes: tuple[str, ...] = field(default=())
+    notes: tuple[str, ...] = ()
 
     def busy_span(self) -> tuple[float, float, str] | None:
         """First arrival, last token (epoch s) and what tells the latter, ``end_s`` or ``engine``.

@@ -98,8 +98,8 @@ def verify(name: str) -> list[str]:
             made = Path(temporary) / folder.name
             _make_run(entry, raw, made)
             _, changed, missing = filecmp.cmpfiles(made, folder, entry["files"], shallow=False)
-        for file in changed + missing:
-            raise InputError(f"{folder / file}: not what {raw} gives: fetch {name} again")
+        if wrong := changed + missing:
+            raise InputError(f"{folder / wrong[0]}: not what {raw} gives: fetch {name} again")
     return [f"{name}: {file}: {_basis(e)}" for file, e in entry["upstream"].items()]
 
 

@@ -141,7 +141,7 @@ def _seconds(path: Path, texts: pd.Series) -> tuple[np.ndarray, bool]:
         nanoseconds = stamps.to_numpy(dtype="datetime64[ns]").astype(np.int64)
         seconds, bad = nanoseconds / 1e9, stamps.isna().to_numpy()
         why = "is no time such as 2026/07/18 15:57:43.179"
-    refuse_row(path, bad, texts.rename("time"), f"{why}: mend or remove that row")
+    refuse_row(path, bad, f"{why}: mend or remove that row", texts.rename("time"))
     return seconds, local
 
 
@@ -153,7 +153,7 @@ def _watts(path: Path, texts: pd.Series) -> tuple[np.ndarray, int]:
     watts = pd.to_numeric(numbers, errors="coerce").to_numpy(dtype=float)
     bad = ~np.isfinite(watts) & ~lost
     why = "is no number of watts: mend or remove that row"
-    refuse_row(path, bad, texts.rename("power"), why)
+    refuse_row(path, bad, why, texts.rename("power"))
     if lost.all():
         raise InputError(f"{path}: power: no sample holds a number: this GPU reports no power")
     return np.where(lost, np.nan, watts), int(lost.sum())

@@ -208,8 +208,8 @@ def check_power(path: Path, table: pd.DataFrame) -> None:
     The index of the table (``time_s``, ``gpu``, ``power_w``) is the row below the header.
     """
     times, gpus, power_w = table["time_s"], table["gpu"], table["power_w"]
-    refuse_row(path, power_w < 0, power_w, "is below zero: mend or remove that sample")
-    refuse_row(path, power_w > MAX_POWER_W, power_w, "is more than any server draws: give watts")
+    refuse_row(path, power_w < 0, "is below zero: mend or remove that sample", power_w)
+    refuse_row(path, power_w > MAX_POWER_W, "is more than any server draws: give watts", power_w)
     if power_w.max() < KILOWATT_SUSPICION_W:
         raise InputError(
             f"{path}: power_w: the greatest is {power_w.max():g}, which looks like kilowatts: "
@@ -217,12 +217,12 @@ def check_power(path: Path, table: pd.DataFrame) -> None:
         )
     bad = (gpus < 0) | (gpus >= MAX_GPUS) | (gpus != np.floor(gpus))
     why = f"is no GPU number from 0 to {MAX_GPUS - 1}: number the GPUs"
-    refuse_row(path, bad, gpus, why)
+    refuse_row(path, bad, why, gpus)
     if times.max() - times.min() > MAX_SPAN_S:
         odd_s = (times - times.median()).abs()
         why = f"makes the recording span more than {MAX_SPAN_S / 86400:g} days"
         why += ": mend that time or split the recording"
-        refuse_row(path, odd_s == odd_s.max(), times, why)
+        refuse_row(path, odd_s == odd_s.max(), why, times)
     for gpu, rows in table.groupby("gpu"):
         step = np.diff(rows["time_s"].to_numpy())
         if (step <= 0).any():
@@ -254,8 +254,6 @@ def _read_engine(path: Path | str) -> pd.DataFrame:
     if (step <= 0).any():
         row = int(np.argmax(step <= 0)) + 1
         raise InputError(f"{path}: line {row + 2}, time_s: not after the row before: sort by time")
-    negative = (table.drop(columns="time_s") < 0).any(axis=1).to_numpy()
-    if negative.any():
-        row = int(np.argmax(negative))
-        raise InputError(f"{path}: line {row + 2}: a count is below zero: mend that row")
+    negative = (table.drop(columns="time_s") < 0).any(axis=1)
+    refuse_row(path, negative, "a count is below zero: mend that row")
     return table

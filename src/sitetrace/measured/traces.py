@@ -6,16 +6,12 @@ import json
 import os
 from fractions import Fraction
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 import numpy as np
 import pandas as pd
 
 from sitetrace.core.files import InputError, check_place, read_json, read_table, replacing
 from sitetrace.core.types import PowerTrace, parse_step
-
-if TYPE_CHECKING:
-    import xarray as xr
 
 ENDINGS = (".csv", ".parquet", ".nc", ".zarr")
 
@@ -38,10 +34,18 @@ def write_trace(path: Path | str, traces: list[PowerTrace], provenance: dict) ->
     InputError
         If the ending is unknown or the place cannot be written.
     """
+    import xarray as xr
+
     path = check_place(path, ENDINGS)
     step = f"{traces[0].dt.numerator}/{traces[0].dt.denominator}"
     attributes = {"units": "W", "dt_s": step, "start_s": traces[0].start_s, **provenance}
-    dataset = _dataset(traces, attributes)
+    names = ["power_w"] if len(traces) == 1 else [f"power_w_{i}" for i in range(len(traces))]
+    columns = {
+        name: ("time_s", trace.power_w, {"units": "W"})
+        for name, trace in zip(names, traces, strict=True)
+    }
+    time = ("time_s", traces[0].time_s, {"units": "s", "long_name": "begin of bin"})
+    dataset = xr.Dataset(columns, {"time_s": time}, attributes)
     with replacing(path) as temporary:
         if path.suffix == ".nc":
             dataset.to_netcdf(temporary)
@@ -107,19 +111,6 @@ def read_trace(path: Path | str) -> tuple[list[PowerTrace], dict]:
 def _provenance_path(path: Path) -> Path:
     """CSV has no attributes, so they lie beside it."""
     return path.with_name(path.name + ".json")
-
-
-def _dataset(traces: list[PowerTrace], attributes: dict) -> xr.Dataset:
-    """One column a draw on the begins of the bins."""
-    import xarray as xr
-
-    names = ["power_w"] if len(traces) == 1 else [f"power_w_{i}" for i in range(len(traces))]
-    columns = {
-        name: ("time_s", trace.power_w, {"units": "W"})
-        for name, trace in zip(names, traces, strict=True)
-    }
-    time = ("time_s", traces[0].time_s, {"units": "s", "long_name": "begin of bin"})
-    return xr.Dataset(columns, {"time_s": time}, attributes)
 
 
 def _read_csv(path: Path) -> tuple[pd.DataFrame, dict]:

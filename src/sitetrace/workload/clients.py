@@ -16,7 +16,7 @@ import pandas as pd
 from scipy.special import gamma as gamma_function
 from scipy.special import ndtri
 
-from sitetrace.core.files import InputError, read_table, read_text_table
+from sitetrace.core.files import InputError, read_table, read_text_table, refuse_row
 from sitetrace.workload.streams import (
     DAY_S,
     HOUR_S,
@@ -200,18 +200,15 @@ def _quantiles(summaries: pd.DataFrame) -> np.ndarray:
 
 
 def read_rates(path: Path | str) -> pd.DataFrame:
-    """Read rates by client and window."""
+    """Read rates, and the laws of the gaps, by client and window."""
     names = ("client", "window_start_s", "rate_rps", "cv", "arg1", "arg2")
     table = read_table(path, names)
     table["pattern"] = _column(path, "pattern")
     bad = (table[["rate_rps", "cv", "arg1", "arg2"]] <= 0).any(axis=1)
     bad |= ~table["pattern"].isin(["Gamma", "Weibull"]) | (table["window_start_s"] % WINDOW_S != 0)
     bad |= (table["window_start_s"] < 0) | table.duplicated(["client", "window_start_s"])
-    if bad.any():
-        raise InputError(
-            f"{path}: line {int(np.argmax(bad)) + 2}: not one row a client and window of "
-            f"{WINDOW_S:g} s with numbers above 0 and Gamma or Weibull: mend or remove it"
-        )
+    why = f"not one row a client and window of {WINDOW_S:g} s with numbers above 0 and Gamma or"
+    refuse_row(path, bad, f"{why} Weibull: mend or remove it")
     return table
 
 
@@ -223,11 +220,7 @@ def read_lengths(path: Path | str) -> pd.DataFrame:
     rising = (table["p50"] <= table["p90"]) & (table["p90"] <= table["p99"])
     bad = tokens & ~(rising & (table["p50"] > 0) & (table["p99"] <= MAX_TOKENS))
     bad |= tokens & (table["mean_tokens"] <= 0)
-    if bad.any():
-        raise InputError(
-            f"{path}: line {int(np.argmax(bad)) + 2}: not a mean and rising percentiles above 0: "
-            "mend or remove it"
-        )
+    refuse_row(path, bad, "not a mean and rising percentiles above 0: mend or remove it")
     if set(table["field"][tokens]) != set(TOKEN_FIELDS):
         raise InputError(f"{path}: input_tokens or output_tokens are missing in column field")
     return table[tokens].reset_index(drop=True)
@@ -242,7 +235,7 @@ def _column(path: Path | str, name: str) -> pd.Series:
 
 
 def law_moments(rates: pd.DataFrame) -> pd.DataFrame:
-    """Rate and coefficient of variation of the fitted law of each row, beside the measured ones."""
+    """Rate (one over the mean gap) and coefficient of variation of the law of each row of rates."""
     shape, scale = rates["arg1"], rates["arg2"]
     gamma = rates["pattern"] == "Gamma"
     mean_s = scale * np.where(gamma, shape, gamma_function(1 + 1 / shape))

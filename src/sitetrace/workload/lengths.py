@@ -13,9 +13,6 @@ from numba import njit
 from sitetrace.core.files import InputError
 from sitetrace.workload.table import MAX_TOKENS, read_requests
 
-# medians and spreads (of the logarithm) near those of shared chats; limits in tokens
-INPUT_MEDIAN, INPUT_SIGMA, INPUT_LIMIT = 180, 1.1, 4000
-OUTPUT_MEDIAN, OUTPUT_SIGMA, OUTPUT_LIMIT = 130, 0.9, 1000
 QUANTILES = 2**16
 # draws input and output tokens of so many requests, int64, shape (n, 2)
 Lengths = Callable[[int, np.random.Generator], np.ndarray]
@@ -42,13 +39,13 @@ class LogNormalLengths:
         If a field is out of its range.
     """
 
-    input_median: float = INPUT_MEDIAN
-    output_median: float = OUTPUT_MEDIAN
-    input_sigma: float = INPUT_SIGMA
-    output_sigma: float = OUTPUT_SIGMA
+    input_median: float = 180
+    output_median: float = 130
+    input_sigma: float = 1.1
+    output_sigma: float = 0.9
     correlation: float = 0.0
-    input_limit: float = INPUT_LIMIT
-    output_limit: float = OUTPUT_LIMIT
+    input_limit: float = 4000
+    output_limit: float = 1000
 
     def __post_init__(self) -> None:
         """Refuse what no request has."""

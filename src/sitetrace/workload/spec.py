@@ -10,15 +10,8 @@ from pydantic import Discriminator, Field, Tag
 from sitetrace.core.files import InputError
 from sitetrace.core.settings import Number, Part, Text
 from sitetrace.workload.clients import open_clients
-from sitetrace.workload.lengths import (
-    INPUT_LIMIT,
-    INPUT_MEDIAN,
-    INPUT_SIGMA,
-    OUTPUT_LIMIT,
-    OUTPUT_MEDIAN,
-    OUTPUT_SIGMA,
-    open_lengths,
-)
+from sitetrace.workload.lengths import LogNormalLengths as Law
+from sitetrace.workload.lengths import open_lengths
 from sitetrace.workload.streams import HOUR_S, MAX_RATE, Bursty, Poisson, Replay, Stream
 from sitetrace.workload.table import MAX_TOKENS, read_requests
 
@@ -26,8 +19,10 @@ MAX_HOURS = 24 * 366
 Rate = Annotated[Number, Field(gt=0, le=MAX_RATE)]
 Tokens = Annotated[Number, Field(ge=1, le=MAX_TOKENS)]
 Sigma = Annotated[Number, Field(ge=0, le=10)]
+Offset = Annotated[Number, Field(ge=0, le=MAX_HOURS)]
 Routing = Literal["random", "round_robin", "least_loaded", "session"]
 RATE = "mean requests a second and server of the pool"
+OFFSET = "hours into the recording at second 0"
 LENGTHS = (
     "request table (CSV) whose rows are drawn for token lengths, or a mapping with the numbers of "
     "a log-normal law; else those of shared chats"
@@ -38,12 +33,12 @@ ROUTING = "how requests reach the servers: random, round_robin, least_loaded or 
 class LengthLaw(Part):
     """Log-normal token lengths, as `sitetrace.workload.fit.fit_traffic` finds them."""
 
-    input_median: Tokens = Field(INPUT_MEDIAN, description="median prompt, tokens")
-    input_sigma: Sigma = Field(INPUT_SIGMA, description="spread of its logarithm")
-    input_limit: Tokens = Field(INPUT_LIMIT, description="longest prompt, tokens")
-    output_median: Tokens = Field(OUTPUT_MEDIAN, description="median answer, tokens")
-    output_sigma: Sigma = Field(OUTPUT_SIGMA, description="spread of its logarithm")
-    output_limit: Tokens = Field(OUTPUT_LIMIT, description="longest answer, tokens")
+    input_median: Tokens = Field(Law.input_median, description="median prompt, tokens")
+    input_sigma: Sigma = Field(Law.input_sigma, description="spread of its logarithm")
+    input_limit: Tokens = Field(Law.input_limit, description="longest prompt, tokens")
+    output_median: Tokens = Field(Law.output_median, description="median answer, tokens")
+    output_sigma: Sigma = Field(Law.output_sigma, description="spread of its logarithm")
+    output_limit: Tokens = Field(Law.output_limit, description="longest answer, tokens")
     correlation: Number = Field(0.0, ge=-1, le=1, description="of the two logarithms")
 
 
@@ -96,9 +91,7 @@ class ReplayTraffic(Part):
     file: Text = Field(description="CSV with arrival_s,input_tokens,output_tokens[,session]")
     thin: Number = Field(1.0, gt=0, le=1, description="share of requests kept")
     speed: Number = Field(1.0, gt=0, le=1000, description="time-warp: 2 replays twice as fast")
-    offset_h: Number = Field(
-        0.0, ge=0, le=MAX_HOURS, description="hours into the recording at second 0"
-    )
+    offset_h: Offset = Field(0.0, description=OFFSET)
     routing: Routing = Field("random", description=ROUTING)
 
 
@@ -111,9 +104,7 @@ class ClientsTraffic(Part):
     rate_per_server: Rate | None = Field(
         None, description=f"{RATE}, to which the whole stream is scaled; else as recorded"
     )
-    offset_h: Number = Field(
-        0.0, ge=0, le=MAX_HOURS, description="hours into the recording at second 0"
-    )
+    offset_h: Offset = Field(0.0, description=OFFSET)
     routing: Routing = Field("random", description=ROUTING)
 
 

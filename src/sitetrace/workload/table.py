@@ -8,7 +8,7 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 
-from sitetrace.core.files import InputError, read_table, refuse_row, replacing, told_of_csv
+from sitetrace.core.files import InputError, read_table, reading_csv, refuse_row, replacing
 from sitetrace.core.types import MAX_SPAN_S
 
 MAX_TOKENS = 10_000_000
@@ -66,21 +66,21 @@ def validate_requests(table: pd.DataFrame, source: Path | str) -> pd.DataFrame:
         odd_s = (arrival_s - arrival_s.median()).abs()
         why = f"makes the table span {span_s / 86400:.3g} days, more than {MAX_SPAN_S / 86400:g}"
         why += ": mend that time or split the table"
-        refuse_row(path, odd_s == odd_s.max(), arrival_s, why)
+        refuse_row(path, odd_s == odd_s.max(), why, arrival_s)
     for name in TOKENS:
         values = table[name]
         bad = (values < 1) | (values > MAX_TOKENS) | (values != np.floor(values))
         why = f"is no whole number of tokens from 1 to {MAX_TOKENS}: mend or remove that request"
-        refuse_row(path, bad, values, why)
+        refuse_row(path, bad, why, values)
     for name in [name for name in ("ttft_s", "end_s") if name in table]:
         lasting_s = table[name] - (0.0 if name == "ttft_s" else arrival_s)
         bad = (lasting_s < 0) | (lasting_s > MAX_SPAN_S)
         why = "lies before the arrival or absurdly late: mend or remove that request"
-        refuse_row(path, bad, table[name], why)
+        refuse_row(path, bad, why, table[name])
     if "session" in table:
         values = table["session"]
         bad = (values < 0) | (values > 2**53) | (values != np.floor(values))
-        refuse_row(path, bad, values, "is no whole number: number the sessions from 0")
+        refuse_row(path, bad, "is no whole number: number the sessions from 0", values)
     table = table.sort_values("arrival_s", kind="stable", ignore_index=True)
     whole = {*TOKENS, "session"} & set(table.columns)
     return table.astype(dict.fromkeys(whole, np.int64))
@@ -124,7 +124,7 @@ def read_azure(path: Path | str, day: str | None = None) -> tuple[pd.DataFrame, 
         raise InputError(f"day {day!r}: give it as YYYY-MM-DD")
     pieces = []
     options = {"dtype": str, "keep_default_na": False, "chunksize": PIECE_ROWS}
-    with told_of_csv(path, "fetch it again"), pd.read_csv(path, **options) as reader:
+    with reading_csv(path, "fetch it again"), pd.read_csv(path, **options) as reader:
         for piece in reader:
             missing = [name for name in COLUMNS if name not in piece.columns]
             if missing:
@@ -153,13 +153,8 @@ def _as_requests(path: Path, rows: pd.DataFrame) -> tuple[pd.DataFrame, list[str
     if times.empty:
         raise InputError(f"{path}: no request has tokens: give another file")
     first = times.min()
-    table = pd.DataFrame(
-        {
-            "arrival_s": (times - first).dt.total_seconds().to_numpy(),
-            "input_tokens": tokens[COLUMNS[1]].to_numpy(),
-            "output_tokens": tokens[COLUMNS[2]].to_numpy(),
-        }
-    )
+    table = tokens.set_axis(TOKENS, axis=1).reset_index(drop=True)
+    table.insert(0, "arrival_s", (times - first).dt.total_seconds().to_numpy())
     hour = (first - first.normalize()) / pd.Timedelta(hours=1)
     notes = [f"{path.name}: second 0 is {first.isoformat()}, hour {hour:.4f} of the day"]
     if empty.any():

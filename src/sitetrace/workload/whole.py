@@ -4,17 +4,11 @@ from __future__ import annotations
 
 import numpy as np
 import pandas as pd
+from numpy.random import Generator
 
 from sitetrace.core.files import InputError
 from sitetrace.core.types import MAX_SPAN_S
-from sitetrace.workload.lengths import (
-    INPUT_LIMIT,
-    INPUT_MEDIAN,
-    INPUT_SIGMA,
-    OUTPUT_LIMIT,
-    OUTPUT_MEDIAN,
-    OUTPUT_SIGMA,
-)
+from sitetrace.workload.lengths import LogNormalLengths
 from sitetrace.workload.streams import DAY_S
 
 MAX_REQUESTS = 50_000_000
@@ -22,7 +16,7 @@ LEAST_DWELL_S = 0.1
 
 
 def poisson(
-    rate_per_s: float, duration_s: float, rng: np.random.Generator, like: pd.DataFrame | None = None
+    rate_per_s: float, duration_s: float, rng: Generator, like: pd.DataFrame | None = None
 ) -> pd.DataFrame:
     """Poisson arrivals at a constant rate.
 
@@ -49,7 +43,7 @@ def bursty(
     rate_per_s: float,
     cv: float,
     duration_s: float,
-    rng: np.random.Generator,
+    rng: Generator,
     like: pd.DataFrame | None = None,
 ) -> pd.DataFrame:
     """Arrivals with gamma-distributed gaps.
@@ -104,13 +98,13 @@ def diurnal(
     rate_per_s: float,
     swing: float,
     duration_s: float,
-    rng: np.random.Generator,
+    rng: Generator,
     like: pd.DataFrame | None = None,
 ) -> pd.DataFrame:
     """Poisson arrivals whose rate follows a day, least at second 0 and greatest 12 h after it.
 
     The pattern of this name in a scenario has its peak at a local hour instead, see
-    `sitetrace.workload.spec.Diurnal`.
+    `sitetrace.workload.spec.DiurnalTraffic`.
 
     Parameters
     ----------
@@ -147,7 +141,7 @@ def switching(
     rates_per_s: tuple[float, float],
     dwell_s: float,
     duration_s: float,
-    rng: np.random.Generator,
+    rng: Generator,
     like: pd.DataFrame | None = None,
 ) -> pd.DataFrame:
     """Markov-modulated Poisson arrivals: two rates that take turns.
@@ -187,9 +181,7 @@ def switching(
     return _some(most[kept]).reset_index(drop=True)
 
 
-def replay(
-    requests: pd.DataFrame, thin: float, speed: float, rng: np.random.Generator
-) -> pd.DataFrame:
+def replay(requests: pd.DataFrame, thin: float, speed: float, rng: Generator) -> pd.DataFrame:
     """Replay a recorded stream, thinned and warped in time.
 
     Parameters
@@ -227,19 +219,17 @@ def replay(
     return table
 
 
-def lengths(count: int, rng: np.random.Generator, like: pd.DataFrame | None = None) -> pd.DataFrame:
+def lengths(count: int, rng: Generator, like: pd.DataFrame | None = None) -> pd.DataFrame:
     """Draw prompt and answer tokens: rows of a table, which keeps their correlation, or chats'."""
     if like is not None:
         rows = rng.integers(0, len(like), count)
         return like[["input_tokens", "output_tokens"]].iloc[rows].reset_index(drop=True)
-    prompt = rng.lognormal(np.log(INPUT_MEDIAN), INPUT_SIGMA, count)
-    answer = rng.lognormal(np.log(OUTPUT_MEDIAN), OUTPUT_SIGMA, count)
-    return pd.DataFrame(
-        {
-            "input_tokens": np.clip(prompt, 1, INPUT_LIMIT).astype(np.int64),
-            "output_tokens": np.clip(answer, 1, OUTPUT_LIMIT).astype(np.int64),
-        }
-    )
+    law = LogNormalLengths()
+    prompt = rng.lognormal(np.log(law.input_median), law.input_sigma, count)
+    answer = rng.lognormal(np.log(law.output_median), law.output_sigma, count)
+    prompt, answer = np.clip(prompt, 1, law.input_limit), np.clip(answer, 1, law.output_limit)
+    tokens = {"input_tokens": prompt, "output_tokens": answer}
+    return pd.DataFrame(tokens).astype(np.int64)
 
 
 def check_duration(duration_s: float) -> None:
