@@ -153,7 +153,7 @@ def _as_requests(path: Path, rows: pd.DataFrame) -> tuple[pd.DataFrame, list[str
     if times.empty:
         raise InputError(f"{path}: no request has tokens: give another file")
     first = times.min()
-    table = tokens.set_axis(TOKENS, axis=1).reset_index(drop=True)
+    table = tokens.set_axis(TOKENS, axis=1)
     table.insert(0, "arrival_s", (times - first).dt.total_seconds().to_numpy())
     hour = (first - first.normalize()) / pd.Timedelta(hours=1)
     notes = [f"{path.name}: second 0 is {first.isoformat()}, hour {hour:.4f} of the day"]
