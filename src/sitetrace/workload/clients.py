@@ -30,11 +30,10 @@ from sitetrace.workload.streams import (
     renew,
     within,
 )
-from sitetrace.workload.table import MAX_TOKENS
+from sitetrace.workload.table import MAX_TOKENS, TOKENS
 
 WINDOW_S = 600.0
 LENGTH_WINDOW_S = 6 * HOUR_S
-TOKEN_FIELDS = ["input_tokens", "output_tokens"]
 QUANTILES = 1024
 STEEPEST = 3.0
 STEEPNESS_HALVINGS = 18
@@ -156,7 +155,7 @@ def _length_laws(path: Path, clients: np.ndarray, rates: np.ndarray) -> LengthLa
     """Find for each client and window of rates the nearest summary in time."""
     summaries = read_lengths(path)
     keys = ["client", "window_start_s"]
-    sides = [summaries[summaries["field"] == name].sort_values(keys) for name in TOKEN_FIELDS]
+    sides = [summaries[summaries["field"] == name].sort_values(keys) for name in TOKENS]
     if not np.array_equal(sides[0][keys], sides[1][keys]):
         raise InputError(f"{path}: not every window has input_tokens and output_tokens once")
     quantiles = np.stack([_quantiles(side) for side in sides], axis=1)
@@ -216,12 +215,12 @@ def read_lengths(path: Path | str) -> pd.DataFrame:
     """Read summaries of token lengths by client and window."""
     table = read_table(path, ("client", "window_start_s", "mean_tokens", "p50", "p90", "p99"))
     table["field"] = _column(path, "field")
-    tokens = table["field"].isin(TOKEN_FIELDS)
+    tokens = table["field"].isin(TOKENS)
     rising = (table["p50"] <= table["p90"]) & (table["p90"] <= table["p99"])
     bad = tokens & ~(rising & (table["p50"] > 0) & (table["p99"] <= MAX_TOKENS))
     bad |= tokens & (table["mean_tokens"] <= 0)
     refuse_row(path, bad, "not a mean and rising percentiles above 0: mend or remove it")
-    if set(table["field"][tokens]) != set(TOKEN_FIELDS):
+    if set(table["field"][tokens]) != set(TOKENS):
         raise InputError(f"{path}: input_tokens or output_tokens are missing in column field")
     return table[tokens].reset_index(drop=True)
 
