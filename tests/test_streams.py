@@ -206,12 +206,6 @@ def test_clients_without_summaries_borrow_the_lengths_of_the_others(folder):
     assert drawn[:, 0].mean() == pytest.approx(150, rel=0.05)
 
 
-def test_without_summaries_all_clients_share_their_lengths(folder):
-    _, tokens, _ = all_of(a_stream(folder, "clients", 40, lengths=None), [0.0, 6000.0])
-    shared = LogNormalLengths()(50_000, np.random.default_rng(1))
-    np.testing.assert_allclose(tokens.mean(axis=0), shared.mean(axis=0), rtol=0.03)
-
-
 def test_gamma_and_weibull_parameters_are_shape_and_scale(folder):
     rates = read_rates(folder / "rates.csv")
     law = law_moments(rates)

@@ -8,7 +8,7 @@ from hypothesis import strategies as st
 
 from sitetrace.core.files import InputError
 from sitetrace.core.types import MAX_SPAN_S
-from sitetrace.workload.lengths import INPUT_LIMIT, OUTPUT_LIMIT
+from sitetrace.workload.lengths import LogNormalLengths
 from sitetrace.workload.table import read_requests, validate_requests, write_requests
 from sitetrace.workload.whole import DAY_S, bursty, diurnal, lengths, poisson, replay, switching
 
@@ -70,8 +70,8 @@ def test_two_rates_take_turns():
 
 def test_default_lengths_are_those_of_chats():
     drawn = lengths(20_000, rng())
-    assert drawn["input_tokens"].between(1, INPUT_LIMIT).all()
-    assert drawn["output_tokens"].between(1, OUTPUT_LIMIT).all()
+    assert drawn["input_tokens"].between(1, LogNormalLengths.input_limit).all()
+    assert drawn["output_tokens"].between(1, LogNormalLengths.output_limit).all()
     assert drawn["input_tokens"].median() == pytest.approx(180, rel=0.05)
     assert drawn["output_tokens"].median() == pytest.approx(130, rel=0.05)
 

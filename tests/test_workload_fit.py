@@ -146,6 +146,7 @@ def test_a_day_of_azures_week_of_2024_is_ingested(tmp_path, call):
         (HEAD + OF_2023 + "yesterday,3,4\n", None, "line 4: no time and two numbers in 'yesterday"),
         (HEAD + "2024-05-16 08:00:00,5,0\n", None, "no request has tokens"),
         (HEAD + "2024-05-16 08:00:00,5,1.5\n", None, "no whole number of tokens"),
+        (f"{HEAD}2024-05-15 9:00,5,6\n2024-05-16 8:00,5,1.5\n", "2024-05-16", "line 3, output"),
     ],
 )
 def test_other_files_get_one_line(tmp_path, text, day, said):

@@ -10,14 +10,18 @@ import numpy as np
 
 from sitetrace import __version__
 from sitetrace.cli.data import data, ingest
-from sitetrace.cli.options import FILE, SEED, say
+from sitetrace.cli.options import FILE, SEED, START, STOP, say
 from sitetrace.cli.site import export, report, site
 from sitetrace.core.files import InputError
 from sitetrace.workload.table import read_requests
 
 
 @click.group(
-    context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100},
+    context_settings={
+        "help_option_names": ["-h", "--help"],
+        "max_content_width": 100,
+        "show_default": True,
+    },
     epilog="Example: sitetrace generate model.json --requests requests.csv -o trace.csv",
 )
 @click.version_option(__version__)
@@ -29,33 +33,30 @@ def cli() -> None:
     epilog="Example: sitetrace workload bursty --rate 2.5 --cv 2 --duration 300 -o requests.csv"
 )
 @click.argument("pattern", type=click.Choice(["poisson", "bursty", "diurnal", "replay", "fitted"]))
-@click.option("--rate", type=float, default=1.0, show_default=True, help="Requests a second.")
-@click.option("--duration", type=float, default=600.0, show_default=True, help="Seconds.")
-@click.option("--cv", type=float, default=2.0, show_default=True, help="bursty: of the gaps.")
+@click.option("--rate", default=1.0, help="Requests a second.")
+@click.option("--duration", default=600.0, help="Seconds.")
+@click.option("--cv", default=2.0, help="bursty: of the gaps.")
 @click.option(
     "--swing",
-    type=float,
     default=0.5,
-    show_default=True,
     help="diurnal: 0 to 1; the rate is least at second 0, greatest 12 h after it.",
 )
 @click.option("--from", "source", type=FILE, help="replay, fitted: requests; others: lengths.")
-@click.option("--thin", type=float, default=1.0, show_default=True, help="replay: share kept.")
-@click.option("--speed", type=float, default=1.0, show_default=True, help="replay: time-warp.")
+@click.option("--thin", default=1.0, help="replay: share kept.")
+@click.option("--speed", default=1.0, help="replay: time-warp.")
 @click.option(
     "--begin-hour",
-    type=float,
     default=0.0,
-    show_default=True,
     help="fitted: hour of the day at second 0 of both tables; of epoch seconds hours ahead of UTC.",
 )
 @SEED
 @click.option("-o", "--out", type=FILE, required=True, help="Request table to be written.")
 def workload(
     pattern, rate, duration, cv, swing, source, thin, speed, begin_hour, seed, out
-) -> None:  # noqa: ANN001
+) -> None:
     """Write a stream of requests."""
     from sitetrace.workload import whole as streams
+    from sitetrace.workload.fit import draw_traffic, fit_traffic
     from sitetrace.workload.table import write_requests
 
     rng = np.random.default_rng(seed)
@@ -63,8 +64,6 @@ def workload(
     if given is None and pattern in ("replay", "fitted"):
         raise InputError(f"--from is missing: {pattern} needs a request table")
     if pattern == "fitted":
-        from sitetrace.workload.fit import draw_traffic, fit_traffic
-
         try:
             section = fit_traffic(given, begin_hour=begin_hour)
         except InputError as error:
@@ -92,22 +91,20 @@ def workload(
     "--kind",
     type=click.Choice(["auto", "timeline", "states"]),
     default="auto",
-    show_default=True,
     help="auto: the better one in cross-validation within the runs; states: the paper's way.",
 )
 @click.option(
     "--transitions",
     type=click.Choice(["auto", "markov", "logit", "trees", "bigru"]),
     default="auto",
-    show_default=True,
     help="For states. bigru: the paper's net; needs pip install 'sitetrace[torch]'.",
 )
 @click.option("--checkpoint", type=FILE, help="bigru: training goes on from here if killed.")
 @click.option("--states", type=click.IntRange(2, 40), help="For states: how many; else chosen.")
-@click.option("--from", "start", type=float, help="Seconds after the first request.")
-@click.option("--to", "stop", type=float, help="Seconds after the first request.")
+@START
+@STOP
 @SEED
-def fit(runs, out, kind, transitions, checkpoint, states, start, stop, seed) -> None:  # noqa: ANN001
+def fit(runs, out, kind, transitions, checkpoint, states, start, stop, seed) -> None:
     """Fit a power model on one or several runs of a configuration."""
     from sitetrace.measured.rundir import read_run
     from sitetrace.power.fitting import fit as fit_model
@@ -141,7 +138,7 @@ def fit(runs, out, kind, transitions, checkpoint, states, start, stop, seed) -> 
 
 @cli.command(epilog="Example: sitetrace show model.json")
 @click.argument("model", type=FILE)
-def show(model) -> None:  # noqa: ANN001
+def show(model) -> None:
     """Describe a model file."""
     from sitetrace.power.modelfile import load_model, summary
 
@@ -159,16 +156,15 @@ def show(model) -> None:  # noqa: ANN001
     "reading",
     type=click.Choice(["power", "meter"]),
     default="power",
-    show_default=True,
     help="Mean power, or what the meter would print; the kind states has only what was printed.",
 )
 @click.option("--dt", type=float, help="Step in seconds; by default the model's own.")
-@click.option("--lead", type=float, default=30.0, show_default=True, help="Seconds before.")
-@click.option("--tail", type=float, default=10.0, show_default=True, help="Seconds after.")
-@click.option("--draws", type=click.IntRange(1, 1000), default=1, show_default=True)
+@click.option("--lead", default=30.0, help="Seconds before.")
+@click.option("--tail", default=10.0, help="Seconds after.")
+@click.option("--draws", type=click.IntRange(1, 1000), default=1)
 @click.option("--idle-w", type=float, help="Idle power of the board, where it differs.")
 @SEED
-def generate(model, requests, out, reading, dt, lead, tail, draws, idle_w, seed) -> None:  # noqa: ANN001
+def generate(model, requests, out, reading, dt, lead, tail, draws, idle_w, seed) -> None:
     """Generate power for a stream of requests."""
     from sitetrace.core.files import check_place, digest_of
     from sitetrace.measured.traces import ENDINGS, write_trace
@@ -178,9 +174,9 @@ def generate(model, requests, out, reading, dt, lead, tail, draws, idle_w, seed)
     from sitetrace.serving.engine import simulate
 
     check_place(out, ENDINGS)
-    for name, value, low in (("--lead", lead, 0.0), ("--tail", tail, 0.0), ("--idle-w", idle_w, 0)):
-        if value is not None and not low <= value < 1e7:
-            raise InputError(f"{name} {value:g} is no sensible value: give {low:g} or more")
+    for name, value in {"--lead": lead, "--tail": tail, "--idle-w": idle_w}.items():
+        if value is not None and not 0 <= value < 1e7:
+            raise InputError(f"{name} {value:g} is no sensible value: give 0 or more")
     if dt is not None and not 0 < dt < 1e7:
         raise InputError(f"--dt {dt:g} is no step: give a multiple of the model's step")
     fitted = load_model(model)
@@ -207,7 +203,7 @@ def generate(model, requests, out, reading, dt, lead, tail, draws, idle_w, seed)
     click.echo(_described(drawn, timeline))
 
 
-def _described(traces, timeline) -> str:  # noqa: ANN001
+def _described(traces, timeline) -> str:
     """Mean, peak, P99, energy and what the requests met."""
     power_w = np.concatenate([trace.power_w for trace in traces])
     requests = timeline.requests
@@ -233,11 +229,11 @@ def _described(traces, timeline) -> str:  # noqa: ANN001
 @click.option("--requests", type=FILE, help="Request table, where --measured is a power file.")
 @click.option("--generated", type=FILE, multiple=True, required=True, help="One file or several.")
 @click.argument("more", type=FILE, nargs=-1)
-@click.option("--from", "start", type=float, help="Seconds after the first request.")
-@click.option("--to", "stop", type=float, help="Seconds after the first request.")
+@START
+@STOP
 @click.option("--json", "as_json", is_flag=True, help="Print one JSON object.")
 @click.option("--plot", type=FILE, help="Also draw both traces (PNG).")
-def evaluate(measured, requests, generated, more, start, stop, as_json, plot) -> None:  # noqa: ANN001
+def evaluate(measured, requests, generated, more, start, stop, as_json, plot) -> None:
     """Judge generated traces against a measured run."""
     from sitetrace.evaluate.judge import evaluate as judge
     from sitetrace.evaluate.judge import format_table

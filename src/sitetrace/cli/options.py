@@ -7,7 +7,9 @@ from pathlib import Path
 import click
 
 FILE = click.Path(path_type=Path)
-SEED = click.option("--seed", type=click.IntRange(0), default=0, show_default=True)
+SEED = click.option("--seed", type=click.IntRange(0), default=0)
+START = click.option("--from", "start", type=float, help="Seconds after the first request.")
+STOP = click.option("--to", "stop", type=float, help="Seconds after the first request.")
 
 
 def say(lines: list[str] | tuple[str, ...]) -> None:

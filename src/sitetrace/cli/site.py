@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING
 
 import click
 
+from sitetrace.cli.options import FILE, say
 from sitetrace.core.files import InputError
 from sitetrace.planning.exports import FORMATS
 
@@ -18,8 +19,6 @@ if TYPE_CHECKING:
 
     from sitetrace.site.scenario import Scenario
 
-
-FILE = click.Path(path_type=Path)
 SERVERS_PER_RACK, RACKS_PER_ROW = 4, 6
 # keys of a scenario that are made of an option
 OPTIONS = {
@@ -32,38 +31,8 @@ OPTIONS = {
 }
 
 
-def topology_of(servers: int) -> dict[str, int]:
-    """Lay servers out: full racks of 4 (or 3, 2, 1), rows of 6 racks where that comes out even."""
-    per_rack = next(n for n in range(SERVERS_PER_RACK, 0, -1) if servers % n == 0)
-    racks = servers // per_rack
-    per_row = RACKS_PER_ROW if racks % RACKS_PER_ROW == 0 else racks
-    return {"rows": racks // per_row, "racks_per_row": per_row, "servers_per_rack": per_rack}
-
-
-def _of_options(given: dict) -> Scenario:
-    """Make a scenario of one model and a rate."""
-    from sitetrace.core.settings import Fault
-    from sitetrace.site.scenario import check_scenario
-
-    for name in ("model", "servers", "rate"):
-        if given[name] is None:
-            raise InputError(f"--{name} is missing: give a scenario file, or --model, --servers "
-                             "and --rate")  # fmt: skip
-    content = {
-        "topology": topology_of(given["servers"]),
-        "fleet": [{"name": "all", "model": given["model"]}],
-        "traffic": {"pattern": "poisson", "rate_per_server": given["rate"]},
-    }
-    named = {"hours": "hours", "seed": "seed", "step": "step_s"}
-    content |= {key: given[name] for name, key in named.items() if given[name] is not None}
-    try:
-        return check_scenario(content)
-    except Fault as fault:
-        option = OPTIONS.get(fault.keys, "options")
-        raise InputError(f"{option}: {fault}") from None
-
-
 def _print_keys(context: click.Context, option: click.Parameter, wanted: bool) -> None:
+    """Print all keys of a scenario file and exit."""
     if wanted:
         from sitetrace.core.settings import key_tables
         from sitetrace.site.scenario import Scenario
@@ -92,7 +61,7 @@ def _print_keys(context: click.Context, option: click.Parameter, wanted: bool) -
     callback=_print_keys,
     help="Print all keys of a scenario file and exit.",
 )
-def site(scenario, out, workers, cluster, resume, **given) -> None:  # noqa: ANN001, ANN003
+def site(scenario, out, workers, cluster, resume, **given) -> None:
     """Simulate a site: servers, racks, rows and all, from a scenario file or a model and a rate."""
     from sitetrace.site.scenario import read_scenario
 
@@ -102,7 +71,7 @@ def site(scenario, out, workers, cluster, resume, **given) -> None:  # noqa: ANN
     if scenario is not None and told:
         raise InputError(f"{told[0]}: {scenario} says it: change it there or leave the file out")
     checked = _of_options(given) if scenario is None else read_scenario(scenario)
-    from sitetrace.site.simulate import simulate_site
+    from sitetrace.site.simulate import simulate_site  # takes its time: not before all is checked
 
     try:
         result = simulate_site(
@@ -112,17 +81,47 @@ def site(scenario, out, workers, cluster, resume, **given) -> None:  # noqa: ANN
         click.echo("interrupted: the same command with --resume goes on", err=True)
         sys.exit(130)
     with result:
-        click.echo(summary(result, checked.hours))
+        click.echo(_summary(result, checked.hours))
     click.echo(f"wrote {out}")
 
 
-def summary(result: xr.Dataset, hours: float) -> str:
-    """Describe a site's power in a few lines."""
+def _of_options(given: dict) -> Scenario:
+    """Make a scenario of one model and a rate."""
+    from sitetrace.core.settings import Fault
+    from sitetrace.site.scenario import check_scenario
+
+    for name in ("model", "servers", "rate"):
+        if given[name] is None:
+            raise InputError(f"--{name} is missing: give a scenario file, or --model, --servers "
+                             "and --rate")  # fmt: skip
+    content = {
+        "topology": topology_of(given["servers"]),
+        "fleet": [{"name": "all", "model": given["model"]}],
+        "traffic": {"pattern": "poisson", "rate_per_server": given["rate"]},
+    }
+    named = {"hours": "hours", "seed": "seed", "step": "step_s"}
+    content |= {key: given[name] for name, key in named.items() if given[name] is not None}
+    try:
+        return check_scenario(content)
+    except Fault as fault:
+        option = OPTIONS.get(fault.keys, "options")
+        raise InputError(f"{option}: {fault}") from None
+
+
+def topology_of(servers: int) -> dict[str, int]:
+    """Lay servers out: full racks of 4 (or 3, 2, 1), rows of 6 racks where that comes out even."""
+    per_rack = next(n for n in range(SERVERS_PER_RACK, 0, -1) if servers % n == 0)
+    racks = servers // per_rack
+    per_row = RACKS_PER_ROW if racks % RACKS_PER_ROW == 0 else racks
+    return {"rows": racks // per_row, "racks_per_row": per_row, "servers_per_rack": per_rack}
+
+
+def _summary(result: xr.Dataset, hours: float) -> str:
+    """Power of facility, site and GPUs, else of all units that are kept; and the requests."""
     power, levels = result["power_w"], result["level"].to_numpy()
     wholes = [name for name in ("facility", "site", "gpu") if name in levels]
     if wholes:
-        series = dict(zip(wholes, power.sel(unit=wholes).transpose("unit", "time").to_numpy(),
-                          strict=True))  # fmt: skip
+        series = {name: power.sel(unit=name).to_numpy() for name in wholes}
     else:
         level = next(name for name in ("row", "rack", "server") if name in levels)
         series = {f"{level}s": power[:, levels == level].sum("unit").to_numpy()}
@@ -142,6 +141,48 @@ def summary(result: xr.Dataset, hours: float) -> str:
     return "\n".join(lines)
 
 
+@click.command(epilog="Example: sitetrace export site.zarr --format csv15 -o site-15min.csv")
+@click.argument("site", type=FILE)
+@click.option("--format", "form", type=click.Choice(FORMATS), required=True)
+@click.option("-o", "--out", type=FILE, required=True, help="File; for opendss, pypsa a folder.")
+@click.option(
+    "--unit",
+    "units",
+    multiple=True,
+    default=["facility"],
+    help="Unit of the dataset, such as site or row-0; pandapower and pypsa take several.",
+)
+@click.option("--step", type=click.IntRange(1), default=900, help="Seconds an interval.")
+@click.option(
+    "--power-factor", default=0.98, help="Assumed, lagging, constant; for opendss and pandapower."
+)
+def export(site, form, out, units, step, power_factor) -> None:
+    """Write a site's power for a utility or a grid tool."""
+    from sitetrace.planning.exports import export as write
+
+    with _opened(site) as dataset:
+        told, *notes = write(dataset, form, out, units, step, power_factor)
+    say(notes)
+    click.echo(told)
+
+
+@click.command(epilog="Example: sitetrace report site.zarr -o report.html")
+@click.argument("site", type=FILE)
+@click.option("-o", "--out", type=FILE, required=True, help="HTML page to be written.")
+@click.option(
+    "--power-factor",
+    default=0.9,
+    help="For the transformer's rating: the 15-minute peak over this.",
+)
+def report(site, out, power_factor) -> None:
+    """Write one self-contained page on a site: numbers, figures, assumptions, provenance."""
+    from sitetrace.planning.report import write_report
+
+    with _opened(site) as dataset:
+        write_report(dataset, out, power_factor)
+    click.echo(f"wrote {out}")
+
+
 @contextmanager
 def _opened(path: Path) -> Iterator[xr.Dataset]:
     """Open a site; say in one line where its values, read when they are used, are damaged."""
@@ -154,55 +195,3 @@ def _opened(path: Path) -> Iterator[xr.Dataset]:
             raise InputError(f"{path}: damaged ({error}): make it anew with sitetrace site") from (
                 error
             )
-
-
-@click.command(epilog="Example: sitetrace export site.zarr --format csv15 -o site-15min.csv")
-@click.argument("site", type=FILE)
-@click.option("--format", "form", type=click.Choice(FORMATS), required=True)
-@click.option("-o", "--out", type=FILE, required=True, help="File; for opendss, pypsa a folder.")
-@click.option(
-    "--unit",
-    "units",
-    multiple=True,
-    default=["facility"],
-    show_default=True,
-    help="Unit of the dataset, such as site or row-0; pandapower and pypsa take several.",
-)
-@click.option(
-    "--step", type=click.IntRange(1), default=900, show_default=True, help="Seconds an interval."
-)
-@click.option(
-    "--power-factor",
-    type=float,
-    default=0.98,
-    show_default=True,
-    help="Assumed, lagging, constant; for opendss and pandapower.",
-)
-def export(site, form, out, units, step, power_factor) -> None:  # noqa: ANN001
-    """Write a site's power for a utility or a grid tool."""
-    from sitetrace.planning.exports import export as write
-
-    with _opened(site) as dataset:
-        told, *notes = write(dataset, form, out, units, step, power_factor)
-    for line in notes:
-        click.echo(f"note: {line}", err=True)
-    click.echo(told)
-
-
-@click.command(epilog="Example: sitetrace report site.zarr -o report.html")
-@click.argument("site", type=FILE)
-@click.option("-o", "--out", type=FILE, required=True, help="HTML page to be written.")
-@click.option(
-    "--power-factor",
-    type=float,
-    default=0.9,
-    show_default=True,
-    help="For the transformer's rating: the 15-minute peak over this.",
-)
-def report(site, out, power_factor) -> None:  # noqa: ANN001
-    """Write one self-contained page on a site: numbers, figures, assumptions, provenance."""
-    from sitetrace.planning.report import write_report
-
-    with _opened(site) as dataset:
-        write_report(dataset, out, power_factor)
-    click.echo(f"wrote {out}")

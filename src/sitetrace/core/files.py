@@ -23,10 +23,12 @@ class InputError(ValueError):
 
 
 @contextmanager
-def replacing(path: Path | str) -> Iterator[Path]:
-    """Write to a temporary name beside `path`, renamed only when all went well."""
+def replacing(path: Path | str, parents: bool = False) -> Iterator[Path]:
+    """Write to a temporary name beside `path` (a file or a folder), renamed when all went well."""
     path = Path(path)
     try:
+        if parents:
+            path.parent.mkdir(parents=True, exist_ok=True)
         with tempfile.TemporaryDirectory(
             prefix=f".{path.name}.", dir=path.parent, ignore_cleanup_errors=True
         ) as folder:
@@ -42,7 +44,7 @@ def replacing(path: Path | str) -> Iterator[Path]:
 
 
 def check_place(path: Path | str, endings: tuple[str, ...]) -> Path:
-    """Refuse a place that cannot hold what is to be written."""
+    """Refuse a place that cannot hold what is to be written; ``.zarr`` is a folder."""
     path = Path(path)
     if path.suffix not in endings:
         raise InputError(f"{path}: unknown ending {path.suffix!r}: use one of {' '.join(endings)}")
@@ -56,27 +58,34 @@ def check_place(path: Path | str, endings: tuple[str, ...]) -> Path:
     return path
 
 
-def read_text_table(path: Path | str) -> pd.DataFrame:
-    """Read a CSV file as text, every cell as it stands there."""
-    path = Path(path)
+@contextmanager
+def reading_csv(path: Path | str, mend: str) -> Iterator[None]:
+    """Say in one line why a CSV file cannot be read."""
     try:
-        with warnings.catch_warnings():
-            # Rows longer than the header would otherwise lose their ends with a mere warning.
-            warnings.simplefilter("error", pd.errors.ParserWarning)
-            table = pd.read_csv(
-                path, dtype=str, keep_default_na=False, skipinitialspace=True, index_col=False
-            )
+        yield
     except FileNotFoundError:
         raise InputError(f"{path}: no such file: check the path") from None
     except pd.errors.EmptyDataError:
-        raise InputError(f"{path}: the file is empty: export it again") from None
-    except pd.errors.ParserWarning:
-        raise InputError(
-            f"{path}: rows have more fields than the header names: name all columns"
-        ) from None
-    except (OSError, UnicodeDecodeError, pd.errors.ParserError) as error:
+        raise InputError(f"{path}: the file is empty: {mend}") from None
+    except (OSError, EOFError, UnicodeDecodeError, pd.errors.ParserError) as error:
         reason = " ".join(str(error).split())
-        raise InputError(f"{path}: not a readable CSV file ({reason}): export it again") from None
+        raise InputError(f"{path}: not a readable CSV file ({reason}): {mend}") from None
+
+
+def read_text_table(path: Path | str) -> pd.DataFrame:
+    """Read a CSV file as text, every cell as it stands there."""
+    path = Path(path)
+    # Rows longer than the header would otherwise lose their ends with a mere warning.
+    with reading_csv(path, "export it again"), warnings.catch_warnings():
+        warnings.simplefilter("error", pd.errors.ParserWarning)
+        try:
+            table = pd.read_csv(
+                path, dtype=str, keep_default_na=False, skipinitialspace=True, index_col=False
+            )
+        except pd.errors.ParserWarning:
+            raise InputError(
+                f"{path}: rows have more fields than the header names: name all columns"
+            ) from None
     if table.empty:
         raise InputError(f"{path}: no rows below the header: the file needs at least one")
     return table
@@ -98,20 +107,30 @@ def read_table(
     twice = [name for name in names if f"{name}.1" in table.columns]
     if twice:
         raise InputError(f"{path}: column {twice[0]} stands there twice: rename one of them")
-    return pd.DataFrame({name: _numbers(path, table[name]) for name in names})
+    columns = {}
+    for name in names:
+        columns[name] = pd.to_numeric(table[name], errors="coerce").to_numpy(dtype=float)
+        bad = ~np.isfinite(columns[name])
+        why = "is not a finite number: mend or remove that row"
+        refuse_row(path, bad, why, table[name])
+    return pd.DataFrame(columns)
 
 
-def _numbers(path: Path, texts: pd.Series) -> np.ndarray:
-    """Turn a text column into finite floats, naming the line that is none."""
-    values = pd.to_numeric(texts, errors="coerce").to_numpy(dtype=float)
-    bad = np.flatnonzero(~np.isfinite(values))
-    if bad.size:
-        row = int(bad[0])
-        raise InputError(
-            f"{path}: line {row + 2}, {texts.name}: {str(texts.iloc[row])[:40]!r} is not a finite "
-            "number: mend or remove that row"
-        )
-    return values
+def refuse_row(
+    path: Path | str, bad: np.ndarray | pd.Series, why: str, values: pd.Series | None = None
+) -> None:
+    """Where rows of a table are bad, name the line of the first, and its value in a column.
+
+    The index of `values` is the row below the header; `why` says what is wrong, and the mend.
+    """
+    rows = np.flatnonzero(bad)
+    if rows.size and values is None:
+        raise InputError(f"{path}: line {rows[0] + 2}: {why}")
+    if rows.size:
+        line, value = values.index[rows[0]] + 2, values.iloc[rows[0]]
+        number = pd.api.types.is_numeric_dtype(values)
+        shown = f"{value:g}" if number else repr(str(value)[:40])
+        raise InputError(f"{path}: line {line}, {values.name}: {shown} {why}")
 
 
 def read_json(path: Path | str) -> dict:
@@ -130,7 +149,7 @@ def read_json(path: Path | str) -> dict:
 
 
 def digest_of(paths: list[Path]) -> str:
-    """SHA-256 over the names and contents of files."""
+    """SHA-256 over the names and contents of files, the same wherever they lie."""
     total = hashlib.sha256()
     for path in paths:
         total.update(path.name.encode() + b"\0" + hashlib.sha256(path.read_bytes()).digest())

@@ -29,19 +29,19 @@ def mirror() -> Path | None:
 
 
 def cache_dir() -> Path:
-    """Folder where fetched data lie."""
+    """Folder where fetched data lie, laid out like a mirror."""
     import pooch
 
     return Path(pooch.os_cache("sitetrace"))
 
 
 def registry() -> dict[str, dict]:
-    """All known data sets by name."""
+    """All known data sets by name, with origin, licence, folder and digests of their files."""
     return read_json(data_dir() / "registry.json")["datasets"]
 
 
 def registry_entry(name: str) -> dict:
-    """Look a data set up."""
+    """Look up what the registry says of a data set."""
     known = registry()
     if name not in known:
         raise InputError(f"{name}: no such data set: sitetrace data list names all")
@@ -111,24 +111,25 @@ def shipped_model(name: str) -> Path:
     InputError
         If none of that name is shipped.
     """
-    path = data_dir() / "models" / f"{name}.json"
-    if not path.is_file():
-        known = ", ".join(sorted(file.stem for file in path.parent.glob("*.json")))
-        raise InputError(f"{name}: no shipped model of that name: there are {known}")
-    return path
+    return _held("models", name, ".json", "no shipped model of that name")
 
 
 def read_paper_table(name: str) -> pd.DataFrame:
     """Read a table of parameters and scores that the paper's repository publishes."""
-    path = data_dir() / "paper" / f"{name}.csv"
+    return pd.read_csv(_held("paper", name, ".csv", "no such table of the paper"))
+
+
+def _held(folder: str, name: str, ending: str, otherwise: str) -> Path:
+    """Path of a file among our data; if there is none, the error names those beside it."""
+    path = data_dir() / folder / f"{name}{ending}"
     if not path.is_file():
-        known = ", ".join(sorted(file.stem for file in path.parent.glob("*.csv")))
-        raise InputError(f"{name}: no such table of the paper: there are {known}")
-    return pd.read_csv(path)
+        known = ", ".join(sorted(file.stem for file in path.parent.glob(f"*{ending}")))
+        raise InputError(f"{name}: {otherwise}: there are {known}")
+    return path
 
 
 def device(hardware: str) -> dict:
-    """Look a GPU type up."""
+    """Datasheet of a GPU type by its short or full name: TDP, memory, bandwidth, peak rate."""
     devices = read_json(data_dir() / "devices.json")["devices"]
     for name, entry in devices.items():
         if hardware in (name, entry["device"]):
@@ -137,11 +138,15 @@ def device(hardware: str) -> dict:
 
 
 def default_non_gpu(gpus: int, side: str | None = None) -> tuple[float, float]:
-    """Power besides the GPUs of a server, as a line in the watts of its GPUs."""
+    """Power besides the GPUs of a server, a line in their watts: its constant and its slope.
+
+    The watts are of all its GPUs together; a `side` is an end of the band instead of its middle.
+    """
     if gpus < 1:
         raise InputError(f"gpus: {gpus}: a server has at least one")
     if side is not None and side not in SIDES:
         raise InputError(f"side={side!r}: say 'low', 'high' or None")
     fitted = read_json(data_dir() / "nodes.json")
+    # The fitted nodes have eight GPUs; the constant part is scaled by their number.
     line = fitted if side is None else fitted[side]
     return gpus * line["base_w_per_gpu"], line["per_gpu_w"]

@@ -1,10 +1,10 @@
-"""What is handed from step to step: configurations, runs, timelines and power traces."""
+"""What is handed from step to step: configurations, power traces, runs and timelines."""
 
 from __future__ import annotations
 
 import math
 import re
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, replace
 from fractions import Fraction
 
 import numpy as np
@@ -13,7 +13,9 @@ import pandas as pd
 from sitetrace.core.files import InputError
 
 MAX_SPAN_S = 31 * 86400.0
-HELD_BYTES = 2**24
+LEAD_S, TAIL_S = 30.0, 10.0
+LEAST_SAMPLES = 60
+LEAST_IDLE_SAMPLES = 8
 SEGMENT_COLUMNS = (
     "start_s",
     "end_s",
@@ -23,13 +25,7 @@ SEGMENT_COLUMNS = (
     "prefill_tokens",
     "decode_tokens",
 )
-LEAST_SAMPLES = 60
-LEAD_S, TAIL_S = 30.0, 10.0
-
-
-def hold_memory() -> None:
-    """Let glibc keep memory that is given back, for which it must have seen a large block go."""
-    np.empty(HELD_BYTES, dtype=np.uint8)
+HELD_BYTES = 2**24
 
 
 @dataclass(frozen=True)
@@ -93,23 +89,7 @@ class PowerTrace:
         return float(self.power_w.sum() * self.dt_s)
 
     def resample(self, dt: Fraction) -> PowerTrace:
-        """Return the trace at a coarser step, by mean, so that energy is kept.
-
-        Parameters
-        ----------
-        dt : fractions.Fraction
-            New step, a whole multiple of the present one that divides the trace's length.
-
-        Returns
-        -------
-        PowerTrace
-            The same energy in fewer bins.
-
-        Raises
-        ------
-        InputError
-            If the step is no multiple, or the trace is not a whole number of new bins long.
-        """
+        """Return the trace at a coarser step, by mean, so that energy is kept."""
         ratio = dt / self.dt
         if ratio.denominator != 1 or ratio < 1 or self.power_w.size % int(ratio):
             raise InputError(
@@ -126,6 +106,29 @@ def parse_step(text: object) -> Fraction:
     if not isinstance(text, str) or not re.fullmatch(r"0*[1-9][0-9]{0,8}/0*[1-9][0-9]{0,8}", text):
         raise ValueError(f"dt_s {str(text)[:40]!r} is no fraction such as '1/4'")
     return Fraction(text)
+
+
+def trace_clock(
+    span_s: tuple[float, float], dt: Fraction, dt_s: float | None, lead_s: float, tail_s: float
+) -> tuple[float, Fraction, int]:
+    """Begin and step of a trace, and how many bins of the model's step `dt` it takes.
+
+    It is a whole number of its own steps (`dt_s`, else the model's) long.
+    """
+    sound = dt_s is None or 0 < dt_s <= MAX_SPAN_S
+    step = Fraction(str(dt_s)) if sound and dt_s is not None else dt
+    if not sound or (step / dt).denominator != 1:
+        raise InputError(
+            f"--dt {dt_s:g} is no multiple of the model's step of {float(dt):g} s: "
+            f"give {float(dt):g}, {float(2 * dt):g} or another multiple"
+        )
+    start_s = span_s[0] - lead_s
+    length_s = span_s[1] + tail_s - start_s
+    if not 0 < length_s <= 2 * MAX_SPAN_S:
+        raise InputError(
+            f"the trace would span {length_s / 86400:.3g} days: mend the arrivals, --lead or --tail"
+        )
+    return start_s, step, math.ceil(length_s / float(step)) * int(step / dt)
 
 
 @dataclass(frozen=True)
@@ -165,15 +168,12 @@ class Run:
     info: dict
     digest: str
     published: pd.DataFrame | None = None
-    notes: tuple[str, ...] = field(default=())
+    notes: tuple[str, ...] = ()
 
     def busy_span(self) -> tuple[float, float, str] | None:
-        """First arrival, last token and where the latter comes from, or None if unknown.
+        """First arrival, last token (epoch s) and what tells the latter, ``end_s`` or ``engine``.
 
-        Returns
-        -------
-        tuple of (float, float, str) or None
-            Begin and end of the busy seconds (epoch s) and ``"end_s"`` or ``"engine"``.
+        None where nothing tells it.
         """
         if self.requests is None:
             return None
@@ -186,65 +186,31 @@ class Run:
         return None
 
     def idle_before_load_w(self) -> float | None:
-        """Median power of the samples before the first arrival, watts.
-
-        Returns
-        -------
-        float or None
-            Of the samples that end before it or, when these are fewer than eight, of a first one
-            that lies for the greater part before it and is the lowest of all, as a board that
-            has not worked is; None without any.
-        """
+        """Median power of the samples before the first arrival, watts; None without any."""
         if self.requests is None:
             return None
         times, power_w = self.samples["time_s"], self.samples["power_w"]
         arrival_s = float(self.requests["arrival_s"].iloc[0])
         before = times < arrival_s
-        if before.sum() >= 8:
+        if before.sum() >= LEAST_IDLE_SAMPLES:
             return float(power_w[before].median())
+        # One sample does if it lies for the greater part before the load and is the lowest of all,
+        # as a board that has not worked yet is.
         early = times.iloc[0] - float(self.dt) / 2 < arrival_s
         return float(power_w.iloc[0]) if early and power_w.iloc[0] == power_w.min() else None
 
 
-@dataclass
-class Timeline:
-    """What became of requests, and what the engine did when.
-
-    Parameters
-    ----------
-    requests : pandas.DataFrame
-        ``arrival_s``, ``start_s`` (first admitted), ``first_token_s``, ``end_s`` (seconds),
-        ``input_tokens``, ``output_tokens``; rows as in the requests given; NaN where it has not
-        happened yet.
-    segments : pandas.DataFrame
-        Disjoint stretches of work in time order, gaps where the engine is idle: ``start_s``,
-        ``end_s``, ``steps``, ``batch`` (sequences decoding), ``context`` (their tokens, summed
-        over sequences, mean over steps), ``prefill_tokens`` (of the whole segment, recomputed
-        ones included), ``decode_tokens`` (without the first token that ends a prefill). Either
-        one step with prefill or several steps of decode with the same sequences.
-    """
-
-    requests: pd.DataFrame
-    segments: pd.DataFrame
-
-
-def running_count(timeline: Timeline, times_s: np.ndarray) -> np.ndarray:
-    """Count the requests that have started and not ended."""
-    started, ended = (
-        np.searchsorted(np.sort(timeline.requests[name].dropna()), times_s, side="right")
-        for name in ("start_s", "end_s")
-    )
-    return started - ended
-
-
-def segment_frame(segments: np.ndarray) -> pd.DataFrame:
-    """Name the columns of segments."""
-    frame = pd.DataFrame(segments, columns=list(SEGMENT_COLUMNS))
-    return frame.astype({"steps": np.int64, "batch": np.int64})
+def sampling_step(times_s: np.ndarray) -> Fraction:
+    """Usual distance of samples as a simple exact fraction, such as 1/4 for 0.2501 s."""
+    usual_s = Fraction(float(np.median(np.diff(times_s))))
+    return max(usual_s.limit_denominator(100), Fraction(1, 100))
 
 
 def cut_run(run: Run, start_s: float | None, stop_s: float | None) -> Run:
-    """Keep the seconds of a run that a fit may see."""
+    """Keep the seconds of a run, after its first request, that a fit may see.
+
+    Earlier arrivals stay, since they load the engine, but without their measured times.
+    """
     if start_s is None and stop_s is None:
         return run
     first = float(run.requests["arrival_s"].iloc[0])
@@ -272,38 +238,55 @@ def cut_run(run: Run, start_s: float | None, stop_s: float | None) -> Run:
             f"run {run.name}: {len(samples)} power samples from {start_s} to {stop_s} s after the "
             f"first request, fewer than {LEAST_SAMPLES}: widen --from/--to"
         )
-    parts = {"requests": requests, "engine": engine, "samples": samples}
-    return replace(run, **parts, published=published)
+    return replace(run, requests=requests, engine=engine, samples=samples, published=published)
 
 
-def sampling_step(times_s: np.ndarray) -> Fraction:
-    """Usual distance of samples, as a simple exact fraction."""
-    return max(
-        Fraction(float(np.median(np.diff(times_s)))).limit_denominator(100), Fraction(1, 100)
-    )
+@dataclass
+class Timeline:
+    """What became of requests, and what the engine did when.
+
+    Parameters
+    ----------
+    requests : pandas.DataFrame
+        ``arrival_s``, ``start_s`` (first admitted), ``first_token_s``, ``end_s`` (seconds),
+        ``input_tokens``, ``output_tokens``; rows as in the requests given; NaN where it has not
+        happened yet.
+    segments : pandas.DataFrame
+        Disjoint stretches of work in time order, gaps where the engine is idle: ``start_s``,
+        ``end_s``, ``steps``, ``batch`` (sequences decoding), ``context`` (their tokens, summed
+        over sequences, mean over steps), ``prefill_tokens`` (of the whole segment, recomputed
+        ones included), ``decode_tokens`` (without the first token that ends a prefill). Either
+        one step with prefill or several steps of decode with the same sequences.
+    """
+
+    requests: pd.DataFrame
+    segments: pd.DataFrame
+
+
+def segment_frame(segments: np.ndarray) -> pd.DataFrame:
+    """Name the columns of segments, shape (m, 7), as in `Timeline`."""
+    frame = pd.DataFrame(segments, columns=list(SEGMENT_COLUMNS))
+    return frame.astype({"steps": np.int64, "batch": np.int64})
 
 
 def span_of(timeline: Timeline) -> tuple[float, float]:
-    """Find when the first request arrives and the last ends."""
+    """Seconds at which the first request arrives and the last ends."""
     requests = timeline.requests
     return float(requests["arrival_s"].min()), float(requests["end_s"].max())
 
 
-def trace_clock(
-    span_s: tuple[float, float], dt: Fraction, dt_s: float | None, lead_s: float, tail_s: float
-) -> tuple[float, Fraction, int]:
-    """Set the clock of a trace, a whole number of output steps long."""
-    sound = dt_s is None or 0 < dt_s <= MAX_SPAN_S
-    step = Fraction(str(dt_s)) if sound and dt_s is not None else dt
-    if not sound or (step / dt).denominator != 1:
-        raise InputError(
-            f"--dt {dt_s:g} is no multiple of the model's step of {float(dt):g} s: "
-            f"give {float(dt):g}, {float(2 * dt):g} or another multiple"
-        )
-    start_s = span_s[0] - lead_s
-    length_s = span_s[1] + tail_s - start_s
-    if not 0 < length_s <= 2 * MAX_SPAN_S:
-        raise InputError(
-            f"the trace would span {length_s / 86400:.3g} days: mend the arrivals, --lead or --tail"
-        )
-    return start_s, step, math.ceil(length_s / float(step)) * int(step / dt)
+def running_count(timeline: Timeline, times_s: np.ndarray) -> np.ndarray:
+    """Count the requests with ``start_s <= t < end_s``; a pre-empted one stays counted."""
+    started, ended = (
+        np.searchsorted(np.sort(timeline.requests[name].dropna()), times_s, side="right")
+        for name in ("start_s", "end_s")
+    )
+    return started - ended
+
+
+def hold_memory() -> None:
+    """Let glibc keep memory that is given back, for which it must have seen a large block go.
+
+    Else each trace, and each stretch of each server of a site, asks for the same pages again.
+    """
+    np.empty(HELD_BYTES, dtype=np.uint8)

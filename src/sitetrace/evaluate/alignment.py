@@ -10,8 +10,8 @@ import pandas as pd
 from sitetrace.core.files import InputError
 from sitetrace.core.types import PowerTrace, Run, sampling_step
 
-SAME_STEP = 0.05
-LONGEST_GAP_STEPS = 4.5
+SAME_STEP = 0.05  # steps that differ by no more than this share count as one
+LONGEST_GAP_STEPS = 4.5  # means of samples missing in shorter gaps are interpolated
 CLOCK_NOISE_S = 1e-6
 ROUNDING = 1e-3
 WATT_DECIMALS = 6
@@ -27,7 +27,10 @@ def aligned(measured: Run | pd.DataFrame, trace: PowerTrace) -> tuple[np.ndarray
 def pair(
     clock: str, window: pd.DataFrame, dt: Fraction, draws: list[PowerTrace]
 ) -> tuple[np.ndarray, np.ndarray, list[np.ndarray], np.ndarray, float]:
-    """Put samples and draws into the bins of a clock."""
+    """Put samples and draws into the bins of a clock.
+
+    Which bins are kept; measured and generated means there; the bins' middles and length (s).
+    """
     begin_s, power_w, width_s = _bins(clock, window, dt, draws[0])
     rows = covered(draws[0], begin_s + width_s / 2) & np.isfinite(power_w)
     begin_s, power_w = begin_s[rows], power_w[rows]

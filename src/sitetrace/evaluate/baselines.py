@@ -94,6 +94,8 @@ def _phase_lookup(
 
 def phases(activity: pd.DataFrame) -> np.ndarray:
     """Name the phase of each bin by the rule of the paper's repository."""
+    # of the look-up table that grantwilkins/powertrace-sim (March 2026) compares itself with:
+    # idle without an active request, prefill where their number rises for two bins on end
     active = activity["active"].to_numpy() > ACTIVE
     rising = pd.Series(active & (activity["delta_active"].to_numpy() > RISING))
     stretch = rising.groupby((rising != rising.shift()).cumsum()).transform("size")

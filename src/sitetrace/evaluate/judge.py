@@ -52,7 +52,6 @@ def evaluate(
         Judge only these seconds after the first request.
     busy_end_s : float, optional
         Simulated end of the last token (epoch s), used where the run does not tell it.
-
     activity : pandas.DataFrame, optional
         Simulated activity in the bins of the run's samples: adds the in-sample regression to the
         noise floors.
@@ -107,12 +106,11 @@ def evaluate(
         told = None
         if activity is not None and clock == "native" and width_s == float(dt):
             told = activity[kept][rows]
-        result["noise_floor"][clock] = {
-            name: _without_nan(
-                noise_floor(power_w[rows], width_s, None if told is None else told[rows])
-            )
-            for name, rows in spans.items()
+        floors = {
+            name: noise_floor(power_w[inside], width_s, None if told is None else told[inside])
+            for name, inside in spans.items()
         }
+        result["noise_floor"][clock] = {name: _without_nan(floors[name]) for name in spans}
         if clock == "native":
             result["native_dt_s"] = width_s
     result |= {
@@ -136,17 +134,14 @@ def _check_draws(draws: list[PowerTrace]) -> None:
         raise InputError("generated: no power values: generate the trace anew")
     first = draws[0]
     for number, draw in enumerate(draws):
-        if not np.isfinite(draw.power_w).all():
-            row = int(np.argmin(np.isfinite(draw.power_w)))
+        finite = np.isfinite(draw.power_w)
+        if not finite.all():
             raise InputError(
-                f"generated: draw {number}, row {row}: power_w is no finite number: generate the "
-                "trace anew"
+                f"generated: draw {number}, row {int(np.argmin(finite))}: power_w is no finite "
+                "number: generate the trace anew"
             )
-        if (draw.start_s, draw.dt, draw.power_w.size) != (
-            first.start_s,
-            first.dt,
-            first.power_w.size,
-        ):
+        same = draw.start_s == first.start_s and draw.dt == first.dt
+        if not same or draw.power_w.size != first.power_w.size:
             raise InputError(
                 f"generated: draw {number} has {draw.power_w.size} bins of {draw.dt_s:g} s from "
                 f"{draw.start_s:.3f}, draw 0 has {first.power_w.size} of {first.dt_s:g} s from "
@@ -169,11 +164,8 @@ def _inside(
             "from, to: count from the first request, and there are no requests: give --requests"
         )
     since_s = samples["time_s"].to_numpy() - float(dt) / 2 - requests["arrival_s"].iloc[0]
-    kept = np.ones(len(samples), dtype=bool)
-    if start_s is not None:
-        kept &= since_s >= start_s
-    if stop_s is not None:
-        kept &= since_s < stop_s
+    kept = since_s >= (-np.inf if start_s is None else start_s)
+    kept &= since_s < (np.inf if stop_s is None else stop_s)
     if kept.sum() < 2:
         raise InputError(
             f"from {start_s}, to {stop_s}: fewer than two samples there; the recording goes from "
@@ -213,9 +205,8 @@ def _uncovered(trace: PowerTrace, window: pd.DataFrame, dt_s: float, share: floa
 
 def _spans(middle_s: np.ndarray, busy: tuple[float, float, str] | None) -> dict[str, np.ndarray]:
     """Rows of the whole recording and of its busy seconds."""
-    within = np.zeros(middle_s.shape, dtype=bool)
-    if busy:
-        within = (middle_s >= busy[0]) & (middle_s < busy[1])
+    begin_s, end_s = busy[:2] if busy else (np.inf, np.inf)
+    within = (middle_s >= begin_s) & (middle_s < end_s)
     return {"whole": np.ones(middle_s.shape, dtype=bool), "busy": within}
 
 
@@ -246,25 +237,30 @@ def _without_nan(values: dict) -> dict:
 def format_table(result: dict) -> str:
     """Lay a result of `evaluate` out for the terminal."""
     columns = [(clock, span) for clock in CLOCKS for span in SPANS]
+    floor = result["noise_floor"]
     lines = [
         f"{result['n_draws']} draw(s), {100 * result['covered_share']:.1f}% of the samples "
         f"covered, native step {result['native_dt_s']:g} s, end of the busy seconds: "
         f"{result['busy_end_from']}",
-        " " * 24 + "".join(f"{clock + ' ' + span:>20}" for clock, span in columns),
+        _line("", [f"{clock} {span}" for clock, span in columns]),
     ]
     for key in SCORES:
-        cells = (_cell(result[clock][span], key) for clock, span in columns)
-        lines.append(f"{key:24}" + "".join(f"{cell:>20}" for cell in cells))
+        lines.append(_line(key, [_cell(result[clock][span], key) for clock, span in columns]))
     lines.append("noise floor of the measurement")
-    for key in result["noise_floor"]["native"]["whole"]:
-        cells = (_cell(result["noise_floor"][clock][span], key) for clock, span in columns)
-        lines.append(f"  {key:22}" + "".join(f"{cell:>20}" for cell in cells))
+    for key in floor["native"]["whole"]:
+        cells = [_cell(floor[clock][span], key) for clock, span in columns]
+        lines.append(_line(f"  {key}", cells))
     for name, judged in result.get("published", {}).items():
         lines.append(f"{name}, published by others")
         for key in SCORES:
-            cells = (_cell(judged["1s"][span], key) for span in SPANS)
-            lines.append(f"  {key:22}" + " " * 40 + "".join(f"{cell:>20}" for cell in cells))
+            cells = [_cell(judged["1s"][span], key) for span in SPANS]
+            lines.append(_line(f"  {key}", ["", "", *cells]))
     return "\n".join(lines)
+
+
+def _line(label: str, cells: list[str]) -> str:
+    """One line of the table: a label and right-aligned cells."""
+    return f"{label:24}" + "".join(f"{cell:>20}" for cell in cells)
 
 
 def _cell(values: dict, key: str) -> str:

@@ -56,10 +56,51 @@ def fetch(name: str, base_url: str | None = None) -> list[str]:
         notes.append(f"{name}: {file} {'here already' if good else 'fetched'}, {_basis(expected)}")
     run_folder = cache_dir() / entry["folder"]
     if "run" in entry:
-        run_folder.parent.mkdir(parents=True, exist_ok=True)
-        with replacing(run_folder) as made:
+        with replacing(run_folder, parents=True) as made:
             notes += _make_run(entry, folder, made)
     return [*notes, f"{name}: at {run_folder}"]
+
+
+def verify(name: str) -> list[str]:
+    """Check the data set at hand against the registry.
+
+    A copy of a mirror is checked by its digests; what was fetched as upstream has it, and a run
+    must then be what its fetched files give.
+
+    Parameters
+    ----------
+    name : str
+        As in the registry.
+
+    Returns
+    -------
+    list of str
+        One line that says by what it was checked.
+
+    Raises
+    ------
+    InputError
+        If it is not at hand, or a file is missing or differs.
+    """
+    entry, folder = registry_entry(name), dataset_path(name)
+    root, raw = mirror(), _raw_folder(name, entry)
+    in_mirror = root is not None and folder.is_relative_to(root)
+    if in_mirror or "upstream" not in entry or not raw.is_dir():
+        for file, digest in entry["files"].items():
+            if not (folder / file).is_file() or _sha256(folder / file) != digest:
+                raise InputError(f"{folder / file}: missing or not as registered: copy it anew")
+        return [f"{name}: {len(entry['files'])} files agree with their mirror digests"]
+    for file, expected in entry["upstream"].items():
+        if not _is_good(raw / file, expected):
+            raise InputError(f"{raw / file}: missing or not as registered: fetch {name} again")
+    if "run" in entry:
+        with TemporaryDirectory() as temporary:
+            made = Path(temporary) / folder.name
+            _make_run(entry, raw, made)
+            _, changed, missing = filecmp.cmpfiles(made, folder, entry["files"], shallow=False)
+        if wrong := changed + missing:
+            raise InputError(f"{folder / wrong[0]}: not what {raw} gives: fetch {name} again")
+    return [f"{name}: {file}: {_basis(e)}" for file, e in entry["upstream"].items()]
 
 
 def _make_run(entry: dict, raw: Path, out: Path) -> list[str]:
@@ -123,7 +164,7 @@ def _sha256(path: Path) -> str:
 
 
 def content_totals(path: Path) -> dict[str, float]:
-    """Rows and column sums of a table, where no digest of the original is known."""
+    """Rows and column sums (to 0.01) of a table, where no digest of the original is known."""
     import pandas as pd
 
     if path.suffix == ".json":
@@ -138,45 +179,3 @@ def content_totals(path: Path) -> dict[str, float]:
         table = read_text_table(path).apply(pd.to_numeric, errors="coerce").dropna(axis=1)
     sums = {name: round(float(column.sum()), 2) for name, column in table.items()}
     return {"rows": len(table), **sums}
-
-
-def verify(name: str) -> list[str]:
-    """Check the data set at hand against the registry.
-
-    A copy of a mirror is checked by its digests; what was fetched as upstream has it, and a run
-    must then be what its fetched files give.
-
-    Parameters
-    ----------
-    name : str
-        As in the registry.
-
-    Returns
-    -------
-    list of str
-        One line that says by what it was checked.
-
-    Raises
-    ------
-    InputError
-        If it is not at hand, or a file is missing or differs.
-    """
-    entry, folder = registry_entry(name), dataset_path(name)
-    root, raw = mirror(), _raw_folder(name, entry)
-    in_mirror = root is not None and folder.is_relative_to(root)
-    if in_mirror or "upstream" not in entry or not raw.is_dir():
-        for file, digest in entry["files"].items():
-            if not (folder / file).is_file() or _sha256(folder / file) != digest:
-                raise InputError(f"{folder / file}: missing or not as registered: copy it anew")
-        return [f"{name}: {len(entry['files'])} files agree with their mirror digests"]
-    for file, expected in entry["upstream"].items():
-        if not _is_good(raw / file, expected):
-            raise InputError(f"{raw / file}: missing or not as registered: fetch {name} again")
-    if "run" in entry:
-        with TemporaryDirectory() as temporary:
-            made = Path(temporary) / folder.name
-            _make_run(entry, raw, made)
-            _, changed, missing = filecmp.cmpfiles(made, folder, entry["files"], shallow=False)
-        for file in changed + missing:
-            raise InputError(f"{folder / file}: not what {raw} gives: fetch {name} again")
-    return [f"{name}: {file}: {_basis(e)}" for file, e in entry["upstream"].items()]

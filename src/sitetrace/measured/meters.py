@@ -10,7 +10,7 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 
-from sitetrace.core.files import InputError, read_text_table
+from sitetrace.core.files import InputError, read_text_table, refuse_row
 
 LOST = ("", "[N/A]", "N/A", "[NOT SUPPORTED]", "NOT SUPPORTED", "[UNKNOWN ERROR]", "NAN")
 POWER_NAMES = {
@@ -25,19 +25,22 @@ Columns = tuple[str, pd.Series, pd.Series, pd.Series]
 
 @dataclass(frozen=True)
 class MeterLog:
-    """Power samples as a foreign tool wrote them."""
+    """Power samples as a foreign tool wrote them, and what had to be left out."""
 
-    table: pd.DataFrame
-    local: bool
+    table: pd.DataFrame  # time_s, gpu, power_w; the index is the row in the file below the header
+    local: bool  # times are local wall time (read as if it were UTC) and need a UTC offset
     tool: str
     notes: tuple[str, ...]
 
 
 def read_meter(path: Path | str) -> MeterLog:
-    """Read a power recording of nvidia-smi, DCGM or Zeus; the header tells which it is."""
+    """Read a power recording of nvidia-smi, DCGM or Zeus; the header tells which it is.
+
+    The rows of one sweep over several GPUs are brought to its first time.
+    """
     path = Path(path)
-    table, parse = _known_format(path)
-    tool, times, gpus, power = parse(path, table)
+    table, columns = _known_format(path)
+    tool, times, gpus, power = columns(path, table)
     seconds, local = _seconds(path, times)
     watts, lost = _watts(path, power)
     long = pd.DataFrame({"time_s": seconds, "gpu": pd.factorize(gpus)[0], "power_w": watts})
@@ -49,6 +52,8 @@ def read_meter(path: Path | str) -> MeterLog:
 
 def _known_format(path: Path) -> tuple[pd.DataFrame, Callable[[Path, pd.DataFrame], Columns]]:
     """Look at the header; return the table as text and the function that knows its columns."""
+    # nvidia-smi --query-gpu=timestamp,index,power.draw --format=csv: units in the header, in the
+    # cells or nowhere; dcgmi dmon -e 155 | ts %.s; CSV with DCGM_FI_DEV_POWER_USAGE; Zeus' CSV
     try:
         with path.open(encoding="utf-8", errors="replace") as file:
             head = file.readline()
@@ -107,7 +112,9 @@ def _named(path: Path, table: pd.DataFrame) -> Columns:
     time = next((name for name in TIME_NAMES if name in table), None)
     if time is None:
         raise InputError(f"{path}: column timestamp is missing: record it together with power")
-    return tool, table[time], _gpus(table), table[power]
+    gpu = next((name for name in GPU_NAMES if name in table), None)
+    gpus = pd.Series("0", index=table.index) if gpu is None else table[gpu].str.strip()
+    return tool, table[time], gpus, table[power]
 
 
 def _zeus(path: Path, table: pd.DataFrame) -> Columns:
@@ -116,14 +123,6 @@ def _zeus(path: Path, table: pd.DataFrame) -> Columns:
     rows = np.repeat(np.arange(len(table)), len(gpus))
     power = pd.Series(table[gpus].to_numpy().ravel(), index=table.index[rows])
     return "Zeus", table.iloc[rows, 0], pd.Series(np.tile(gpus, len(table))), power
-
-
-def _gpus(table: pd.DataFrame) -> pd.Series:
-    """Return the column that tells GPUs apart; without one it is one GPU."""
-    for name in GPU_NAMES:
-        if name in table:
-            return table[name].str.strip()
-    return pd.Series("0", index=table.index)
 
 
 def _seconds(path: Path, texts: pd.Series) -> tuple[np.ndarray, bool]:
@@ -142,12 +141,7 @@ def _seconds(path: Path, texts: pd.Series) -> tuple[np.ndarray, bool]:
         nanoseconds = stamps.to_numpy(dtype="datetime64[ns]").astype(np.int64)
         seconds, bad = nanoseconds / 1e9, stamps.isna().to_numpy()
         why = "is no time such as 2026/07/18 15:57:43.179"
-    if bad.any():
-        row = int(np.argmax(bad))
-        raise InputError(
-            f"{path}: line {texts.index[row] + 2}, time: {texts.iloc[row][:40]!r} {why}: "
-            "mend or remove that row"
-        )
+    refuse_row(path, bad, f"{why}: mend or remove that row", texts.rename("time"))
     return seconds, local
 
 
@@ -155,16 +149,11 @@ def _watts(path: Path, texts: pd.Series) -> tuple[np.ndarray, int]:
     """Turn texts such as ``82.04 W`` into watts; samples the tool could not take become NaN."""
     texts = texts.fillna("").astype(str).str.strip()
     lost = texts.str.upper().isin(LOST).to_numpy()
-    watts = pd.to_numeric(texts.str.replace(r"\s*W$", "", regex=True), errors="coerce").to_numpy(
-        dtype=float
-    )
+    numbers = texts.str.replace(r"\s*W$", "", regex=True)
+    watts = pd.to_numeric(numbers, errors="coerce").to_numpy(dtype=float)
     bad = ~np.isfinite(watts) & ~lost
-    if bad.any():
-        row = int(np.argmax(bad))
-        raise InputError(
-            f"{path}: line {texts.index[row] + 2}, power: {texts.iloc[row][:40]!r} is no number "
-            "of watts: mend or remove that row"
-        )
+    why = "is no number of watts: mend or remove that row"
+    refuse_row(path, bad, why, texts.rename("power"))
     if lost.all():
         raise InputError(f"{path}: power: no sample holds a number: this GPU reports no power")
     return np.where(lost, np.nan, watts), int(lost.sum())
@@ -174,6 +163,7 @@ def _sweep_times(table: pd.DataFrame) -> np.ndarray:
     """Give all rows of one sweep over the GPUs the smallest time among them."""
     times, gpus = table["time_s"].to_numpy(), table["gpu"].to_numpy()
     own_step = table.groupby("gpu")["time_s"].diff()
+    # a sweep ends where a GPU comes again, or where more than half a sampling step passes
     half_step = 0.5 * float(own_step.median()) if own_step.notna().any() else np.inf
     begins = (np.diff(gpus, prepend=gpus[0]) <= 0) | (np.diff(times, prepend=times[0]) > half_step)
     sweep = np.cumsum(begins)

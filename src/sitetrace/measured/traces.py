@@ -16,23 +16,6 @@ from sitetrace.core.types import PowerTrace, parse_step
 ENDINGS = (".csv", ".parquet", ".nc", ".zarr")
 
 
-def _provenance_path(path: Path) -> Path:
-    """CSV has no attributes, so they lie beside it."""
-    return path.with_name(path.name + ".json")
-
-
-def _dataset(traces: list[PowerTrace], attributes: dict):  # noqa: ANN202
-    import xarray as xr
-
-    names = ["power_w"] if len(traces) == 1 else [f"power_w_{i}" for i in range(len(traces))]
-    columns = {
-        name: ("time_s", trace.power_w, {"units": "W"})
-        for name, trace in zip(names, traces, strict=True)
-    }
-    time = ("time_s", traces[0].time_s, {"units": "s", "long_name": "begin of bin"})
-    return xr.Dataset(columns, {"time_s": time}, attributes)
-
-
 def write_trace(path: Path | str, traces: list[PowerTrace], provenance: dict) -> None:
     """Write draws of one trace with units and provenance, whole or not at all.
 
@@ -51,10 +34,18 @@ def write_trace(path: Path | str, traces: list[PowerTrace], provenance: dict) ->
     InputError
         If the ending is unknown or the place cannot be written.
     """
+    import xarray as xr
+
     path = check_place(path, ENDINGS)
     step = f"{traces[0].dt.numerator}/{traces[0].dt.denominator}"
     attributes = {"units": "W", "dt_s": step, "start_s": traces[0].start_s, **provenance}
-    dataset = _dataset(traces, attributes)
+    names = ["power_w"] if len(traces) == 1 else [f"power_w_{i}" for i in range(len(traces))]
+    columns = {
+        name: ("time_s", trace.power_w, {"units": "W"})
+        for name, trace in zip(names, traces, strict=True)
+    }
+    time = ("time_s", traces[0].time_s, {"units": "s", "long_name": "begin of bin"})
+    dataset = xr.Dataset(columns, {"time_s": time}, attributes)
     with replacing(path) as temporary:
         if path.suffix == ".nc":
             dataset.to_netcdf(temporary)
@@ -98,8 +89,9 @@ def read_trace(path: Path | str) -> tuple[list[PowerTrace], dict]:
     if not os.path.exists(path):
         raise InputError(f"{path}: no such file: check the path")
     table, attributes = _read_csv(path) if path.suffix == ".csv" else _read_binary(path)
+    columns = [name for name in table if name.startswith("power_w")]
     # zarr keeps columns in the order of their names, where power_w_10 comes before power_w_2
-    columns = sorted((name for name in table if name.startswith("power_w")), key=_draw_number)
+    columns.sort(key=lambda name: (len(name), name))
     if not columns or "time_s" not in table:
         raise InputError(f"{path}: needs the columns time_s and power_w: write it with generate")
     try:
@@ -110,15 +102,19 @@ def read_trace(path: Path | str) -> tuple[list[PowerTrace], dict]:
     if not np.isfinite(powers).all() or (powers < 0).any():
         raise InputError(f"{path}: power_w holds values that are no power: write it anew")
     dt = _step(path, times, attributes)
-    start_s = _start_s(path, times, attributes, dt)
-    return [PowerTrace(start_s, dt, row) for row in powers], attributes
+    start_s = attributes.get("start_s", times[0])  # as stated, where that is the begin of the times
+    if not isinstance(start_s, int | float) or not abs(start_s - times[0]) <= 0.1 * float(dt):
+        raise InputError(f"{path}: start_s {start_s!r} is not where time_s begins: write it anew")
+    return [PowerTrace(float(start_s), dt, row) for row in powers], attributes
 
 
-def _draw_number(name: str) -> tuple[int, str]:
-    return len(name), name
+def _provenance_path(path: Path) -> Path:
+    """CSV has no attributes, so they lie beside it."""
+    return path.with_name(path.name + ".json")
 
 
 def _read_csv(path: Path) -> tuple[pd.DataFrame, dict]:
+    """Read a trace as text; its attributes lie beside it."""
     beside = _provenance_path(path)
     try:
         with path.open(encoding="utf-8") as file:
@@ -130,6 +126,7 @@ def _read_csv(path: Path) -> tuple[pd.DataFrame, dict]:
 
 
 def _read_binary(path: Path) -> tuple[pd.DataFrame, dict]:
+    """Read a trace that holds its attributes itself."""
     import xarray as xr
 
     try:
@@ -144,14 +141,6 @@ def _read_binary(path: Path) -> tuple[pd.DataFrame, dict]:
     except Exception as error:  # each library has errors of its own for a damaged file
         reason = " ".join(str(error).split())[:120]
         raise InputError(f"{path}: not readable as {path.suffix[1:]} ({reason})") from None
-
-
-def _start_s(path: Path, times: np.ndarray, attributes: dict, dt: Fraction) -> float:
-    """Exact begin: as stated, where that is the begin of these times."""
-    start_s = attributes.get("start_s", times[0])
-    if not isinstance(start_s, int | float) or not abs(start_s - times[0]) <= 0.1 * float(dt):
-        raise InputError(f"{path}: start_s {start_s!r} is not where time_s begins: write it anew")
-    return float(start_s)
 
 
 def _step(path: Path, times: np.ndarray, attributes: dict) -> Fraction:

@@ -8,7 +8,7 @@ __getattr__, __dir__, __all__ = lazy_loader.attach(
         "table": ["read_requests", "write_requests", "read_azure"],
         "whole": ["poisson", "bursty", "diurnal", "switching", "replay"],
         "lengths": ["LogNormalLengths"],
-        "streams": ["Poisson", "Bursty", "Replay"],
+        "streams": ["Stream", "Poisson", "Bursty", "Replay"],
         "clients": ["Clients"],
         "fit": ["fit_traffic", "draw_traffic"],
     },

@@ -16,144 +16,27 @@ import pandas as pd
 from scipy.special import gamma as gamma_function
 from scipy.special import ndtri
 
-from sitetrace.core.files import InputError, read_table, read_text_table
-from sitetrace.workload.lengths import LogNormalLengths
-from sitetrace.workload.streams import DAY_S, HOUR_S, Requests, Stream, chunk_rng, gamma_gaps, renew
-from sitetrace.workload.table import MAX_TOKENS
+from sitetrace.core.files import InputError, read_table, read_text_table, refuse_row
+from sitetrace.workload.streams import (
+    DAY_S,
+    HOUR_S,
+    Carry,
+    Gaps,
+    Requests,
+    Seed,
+    Stream,
+    chunk_rng,
+    gamma_gaps,
+    renew,
+    within,
+)
+from sitetrace.workload.table import MAX_TOKENS, TOKENS
 
 WINDOW_S = 600.0
 LENGTH_WINDOW_S = 6 * HOUR_S
 QUANTILES = 1024
 STEEPEST = 3.0
-
-
-def read_rates(path: Path | str) -> pd.DataFrame:
-    """Read rates by client and window."""
-    names = ("client", "window_start_s", "rate_rps", "cv", "arg1", "arg2")
-    table = read_table(path, names)
-    table["pattern"] = _column(path, "pattern")
-    bad = (table[["rate_rps", "cv", "arg1", "arg2"]] <= 0).any(axis=1)
-    bad |= ~table["pattern"].isin(["Gamma", "Weibull"]) | (table["window_start_s"] % WINDOW_S != 0)
-    bad |= (table["window_start_s"] < 0) | table.duplicated(["client", "window_start_s"])
-    if bad.any():
-        raise InputError(
-            f"{path}: line {int(np.argmax(bad)) + 2}: not one row a client and window of "
-            f"{WINDOW_S:g} s with numbers above 0 and Gamma or Weibull: mend or remove it"
-        )
-    return table
-
-
-def read_lengths(path: Path | str) -> pd.DataFrame:
-    """Read summaries of token lengths by client and window."""
-    table = read_table(path, ("client", "window_start_s", "mean_tokens", "p50", "p90", "p99"))
-    table["field"] = _column(path, "field")
-    tokens = table["field"].isin(["input_tokens", "output_tokens"])
-    rising = (table["p50"] <= table["p90"]) & (table["p90"] <= table["p99"])
-    bad = tokens & ~(rising & (table["p50"] > 0) & (table["p99"] <= MAX_TOKENS))
-    bad |= tokens & (table["mean_tokens"] <= 0)
-    if bad.any():
-        raise InputError(
-            f"{path}: line {int(np.argmax(bad)) + 2}: not a mean and rising percentiles above 0: "
-            "mend or remove it"
-        )
-    if set(table["field"][tokens]) != {"input_tokens", "output_tokens"}:
-        raise InputError(f"{path}: input_tokens or output_tokens are missing in column field")
-    return table[tokens].reset_index(drop=True)
-
-
-def _column(path: Path | str, name: str) -> pd.Series:
-    table = read_text_table(path)
-    if name not in table.columns:
-        raise InputError(f"{path}: column {name} is missing: export it again")
-    return table[name]
-
-
-def law_moments(rates: pd.DataFrame) -> pd.DataFrame:
-    """Hold the fitted laws against the measured rates and coefficients of variation."""
-    shape, scale = rates["arg1"], rates["arg2"]
-    gamma = rates["pattern"] == "Gamma"
-    mean_s = scale * np.where(gamma, shape, gamma_function(1 + 1 / shape))
-    spread = gamma_function(1 + 2 / shape) / gamma_function(1 + 1 / shape) ** 2 - 1
-    return pd.DataFrame(
-        {"rate_rps": 1 / mean_s, "cv": np.where(gamma, shape**-0.5, np.sqrt(spread))}
-    )
-
-
-@dataclass(frozen=True)
-class LengthLaws:
-    """Token lengths by client and window, each as quantiles that are equally likely."""
-
-    quantiles: np.ndarray
-    row: np.ndarray
-    donors: np.ndarray
-
-    def draw(self, client: np.ndarray, window: int, rng: np.random.Generator) -> np.ndarray:
-        """Draw the tokens of requests of a window."""
-        row = self.row[client, window]
-        borrows = np.flatnonzero(row < 0)
-        donor = np.searchsorted(self.donors[window], rng.random(borrows.size), side="right")
-        row[borrows] = self.row[donor, window]
-        chances = rng.integers(0, QUANTILES, (2, client.size), dtype=np.uint16)
-        tokens = np.empty((client.size, 2), dtype=np.int64)
-        for field, chance in enumerate(chances):
-            tokens[:, field] = self.quantiles[row, field, chance]
-        return tokens
-
-
-def _quantiles(summaries: pd.DataFrame) -> np.ndarray:
-    """Return token counts at equally likely quantiles, for one field; shape (rows, 1024)."""
-    z = ndtri((np.arange(QUANTILES) + 0.5) / QUANTILES)
-    low, high = -z[: QUANTILES // 2], z[QUANTILES // 2 :]
-    p50, p90, p99 = (np.log(summaries[[name]].to_numpy()) for name in ("p50", "p90", "p99"))
-    at_90, at_99 = ndtri([0.90, 0.99])
-    upper = p50 + (p90 - p50) / at_90 * np.minimum(high, at_90)
-    upper = np.exp(upper + (p99 - p90) / (at_99 - at_90) * np.maximum(high - at_90, 0))
-    wanted = 2 * summaries[["mean_tokens"]].to_numpy() - upper.mean(axis=1, keepdims=True)
-    least, most = np.zeros_like(p50), np.full_like(p50, STEEPEST)
-    for _ in range(18):
-        middle = (least + most) / 2
-        flat = np.exp(p50 - middle * low).mean(axis=1, keepdims=True) > wanted
-        least, most = np.where(flat, middle, least), np.where(flat, most, middle)
-    tokens = np.hstack([np.exp(p50 - least * low), upper])
-    return np.clip(np.rint(tokens), 1, MAX_TOKENS).astype(np.int32)
-
-
-def _length_laws(path: Path, clients: np.ndarray, rates: np.ndarray) -> LengthLaws:
-    """Find for each client and window of rates the nearest summary in time."""
-    summaries = read_lengths(path)
-    keys = ["client", "window_start_s"]
-    sides = [
-        summaries[summaries["field"] == name].sort_values(keys)
-        for name in ("input_tokens", "output_tokens")
-    ]
-    if not np.array_equal(sides[0][keys], sides[1][keys]):
-        raise InputError(f"{path}: not every window has input_tokens and output_tokens once")
-    quantiles = np.stack([_quantiles(side) for side in sides], axis=1)
-    known = sides[0].reset_index(drop=True)
-    windows = np.arange(rates.shape[1]) * WINDOW_S + WINDOW_S / 2
-    row = np.full(rates.shape, -1)
-    for place, client in enumerate(clients):
-        own = np.flatnonzero(known["client"] == client)
-        if own.size:
-            middle = known["window_start_s"].to_numpy()[own] + LENGTH_WINDOW_S / 2
-            row[place] = own[np.abs(windows[:, None] - middle).argmin(axis=1)]
-    has = row[:, 0] >= 0
-    if not has.any():
-        raise InputError(f"{path}: none of the clients of the rates is in it: give their lengths")
-    # a window without any donor borrows from all requests of the recording
-    share = rates * has[:, None]
-    share = np.where(share.sum(axis=0) > 0, share, share.sum(axis=1, keepdims=True))
-    donors = np.cumsum(share / share.sum(axis=0), axis=0).T
-    donors[:, np.flatnonzero(has)[-1] :] = 1.0
-    return LengthLaws(quantiles, row, donors)
-
-
-def _shared_chats(rates: np.ndarray) -> LengthLaws:
-    """Give all clients one law."""
-    law = LogNormalLengths()
-    z = ndtri((np.arange(QUANTILES) + 0.5) / QUANTILES)
-    quantiles = np.stack(law.at(z, z))[None]
-    return LengthLaws(quantiles, np.zeros(rates.shape, int), np.ones(rates.T.shape))
+STEEPNESS_HALVINGS = 18
 
 
 @dataclass(frozen=True)
@@ -185,31 +68,9 @@ class Clients(Stream):
     filled: int = 0
 
     def chunk(
-        self,
-        index: int,
-        begin_s: float,
-        end_s: float,
-        seed_sequence: np.random.SeedSequence,
-        carry: dict[str, Any] | None,
-    ) -> tuple[Requests, dict[str, Any]]:
-        """Return the requests of a chunk; each client's mean gaps to its next one are carried.
-
-        Parameters
-        ----------
-        index : int
-            As this and what follows in `Stream`.
-        begin_s, end_s : float
-            Seconds.
-        seed_sequence : numpy.random.SeedSequence
-            Of the stream.
-        carry : dict or None
-            Of the chunk before.
-
-        Returns
-        -------
-        tuple of Requests and dict
-            As in `Stream`.
-        """
+        self, index: int, begin_s: float, end_s: float, seed_sequence: Seed, carry: Carry | None
+    ) -> tuple[Requests, Carry]:
+        """Return the requests of a chunk; each client's mean gaps to its next one are carried."""
         rng = chunk_rng(seed_sequence, index)
         left = [None] * len(self.rates) if carry is None else list(carry["left"])
         first = int(np.floor((begin_s + self.offset_s) / WINDOW_S))
@@ -234,18 +95,45 @@ class Clients(Stream):
             times, left[place] = renew((end_s - begin_s) * rate, left[place], gaps, rng)
             arrivals.append(begin_s + times / rate)
             client.append(np.full(times.size, place))
-        arrival_s = np.clip(np.concatenate(arrivals), begin_s, np.nextafter(end_s, begin_s))
+        arrival_s = within(np.concatenate(arrivals), begin_s, end_s)
         order = np.argsort(arrival_s, kind="stable")
         return arrival_s[order], self.lengths.draw(np.concatenate(client)[order], window, rng)
 
 
-def _weibull_gaps(shape: float) -> Any:
+def _weibull_gaps(shape: float) -> Gaps:
+    """Return what draws Weibull gaps of mean 1."""
     mean = gamma_function(1 + 1 / shape)
     return lambda count, rng: rng.weibull(shape, count) / mean
 
 
+@dataclass(frozen=True)
+class LengthLaws:
+    """Token lengths by client and window, each as quantiles that are equally likely."""
+
+    quantiles: np.ndarray  # tokens, input and output, of each summary, shape (rows, 2, 1024)
+    row: np.ndarray  # summary of a client in a window, -1: it borrows, shape (clients, windows)
+    donors: np.ndarray  # cumulated shares of those with a summary, shape (windows, clients)
+
+    def draw(self, client: np.ndarray, window: int, rng: np.random.Generator) -> np.ndarray:
+        """Draw the tokens of requests of a window, shape (n, 2), given the client of each."""
+        row = self.row[client, window]
+        # a client without a summary borrows: each of its requests has the lengths of a client that
+        # has one, drawn by the number of requests
+        borrows = np.flatnonzero(row < 0)
+        donor = np.searchsorted(self.donors[window], rng.random(borrows.size), side="right")
+        row[borrows] = self.row[donor, window]
+        chances = rng.integers(0, QUANTILES, (2, client.size), dtype=np.uint16)
+        tokens = np.empty((client.size, 2), dtype=np.int64)
+        for field, chance in enumerate(chances):
+            tokens[:, field] = self.quantiles[row, field, chance]
+        return tokens
+
+
 def open_clients(traffic: Any, n_servers: int, folder: Path) -> Clients:
-    """Open a stream of clients."""
+    """Open a stream of clients: rates and lengths are read from files of a traffic section.
+
+    Where it names a `rate_per_server`, all rates are scaled so that the recording's mean is that.
+    """
     table = read_rates(folder / traffic.file)
     days = int(table["window_start_s"].max() // DAY_S) + 1
     clients, place = np.unique(table["client"], return_inverse=True)
@@ -257,10 +145,100 @@ def open_clients(traffic: Any, n_servers: int, folder: Path) -> Clients:
     # the windows before the first one that is there hold what it holds
     source = np.maximum.accumulate(np.where(lost, int(np.argmin(lost)), np.arange(lost.size)))
     rates, shapes = rates[:, source], shapes[:, source]
-    if traffic.lengths is None:
-        lengths = _shared_chats(rates)
-    else:
-        lengths = _length_laws(folder / traffic.lengths, clients, rates)
+    lengths = _length_laws(folder / traffic.lengths, clients, rates)
     if traffic.rate_per_server is not None:
         rates = rates * (n_servers * traffic.rate_per_server / rates.sum(axis=0).mean())
     return Clients(rates, shapes, lengths, traffic.offset_h * HOUR_S, int(lost.sum()))
+
+
+def _length_laws(path: Path, clients: np.ndarray, rates: np.ndarray) -> LengthLaws:
+    """Find for each client and window of rates the nearest summary in time."""
+    summaries = read_lengths(path)
+    keys = ["client", "window_start_s"]
+    sides = [summaries[summaries["field"] == name].sort_values(keys) for name in TOKENS]
+    if not np.array_equal(sides[0][keys], sides[1][keys]):
+        raise InputError(f"{path}: not every window has input_tokens and output_tokens once")
+    quantiles = np.stack([_quantiles(side) for side in sides], axis=1)
+    known = sides[0].reset_index(drop=True)
+    windows = np.arange(rates.shape[1]) * WINDOW_S + WINDOW_S / 2
+    row = np.full(rates.shape, -1)
+    for place, client in enumerate(clients):
+        own = np.flatnonzero(known["client"] == client)
+        if own.size:
+            middle = known["window_start_s"].to_numpy()[own] + LENGTH_WINDOW_S / 2
+            row[place] = own[np.abs(windows[:, None] - middle).argmin(axis=1)]
+    has = row[:, 0] >= 0
+    if not has.any():
+        raise InputError(f"{path}: none of the clients of the rates is in it: give their lengths")
+    # a window without any donor borrows from all requests of the recording
+    share = rates * has[:, None]
+    share = np.where(share.sum(axis=0) > 0, share, share.sum(axis=1, keepdims=True))
+    donors = np.cumsum(share / share.sum(axis=0), axis=0).T
+    donors[:, np.flatnonzero(has)[-1] :] = 1.0
+    return LengthLaws(quantiles, row, donors)
+
+
+def _quantiles(summaries: pd.DataFrame) -> np.ndarray:
+    """Return token counts at equally likely quantiles, for one field; shape (rows, 1024)."""
+    # the logarithm is a broken line over a normal variable, with knots at P50, P90 and P99; the
+    # piece below P50 is as steep as the mean asks
+    z = ndtri((np.arange(QUANTILES) + 0.5) / QUANTILES)
+    low, high = -z[: QUANTILES // 2], z[QUANTILES // 2 :]
+    p50, p90, p99 = (np.log(summaries[[name]].to_numpy()) for name in ("p50", "p90", "p99"))
+    at_90, at_99 = ndtri([0.90, 0.99])
+    upper = p50 + (p90 - p50) / at_90 * np.minimum(high, at_90)
+    upper = np.exp(upper + (p99 - p90) / (at_99 - at_90) * np.maximum(high - at_90, 0))
+    wanted = 2 * summaries[["mean_tokens"]].to_numpy() - upper.mean(axis=1, keepdims=True)
+    least, most = np.zeros_like(p50), np.full_like(p50, STEEPEST)
+    for _ in range(STEEPNESS_HALVINGS):
+        middle = (least + most) / 2
+        flat = np.exp(p50 - middle * low).mean(axis=1, keepdims=True) > wanted
+        least, most = np.where(flat, middle, least), np.where(flat, most, middle)
+    tokens = np.hstack([np.exp(p50 - least * low), upper])
+    return np.clip(np.rint(tokens), 1, MAX_TOKENS).astype(np.int32)
+
+
+def read_rates(path: Path | str) -> pd.DataFrame:
+    """Read rates, and the laws of the gaps, by client and window."""
+    names = ("client", "window_start_s", "rate_rps", "cv", "arg1", "arg2")
+    table = read_table(path, names)
+    table["pattern"] = _column(path, "pattern")
+    bad = (table[["rate_rps", "cv", "arg1", "arg2"]] <= 0).any(axis=1)
+    bad |= ~table["pattern"].isin(["Gamma", "Weibull"]) | (table["window_start_s"] % WINDOW_S != 0)
+    bad |= (table["window_start_s"] < 0) | table.duplicated(["client", "window_start_s"])
+    why = f"not one row a client and window of {WINDOW_S:g} s with numbers above 0 and Gamma or"
+    refuse_row(path, bad, f"{why} Weibull: mend or remove it")
+    return table
+
+
+def read_lengths(path: Path | str) -> pd.DataFrame:
+    """Read summaries of token lengths by client and window."""
+    table = read_table(path, ("client", "window_start_s", "mean_tokens", "p50", "p90", "p99"))
+    table["field"] = _column(path, "field")
+    tokens = table["field"].isin(TOKENS)
+    rising = (table["p50"] <= table["p90"]) & (table["p90"] <= table["p99"])
+    bad = tokens & ~(rising & (table["p50"] > 0) & (table["p99"] <= MAX_TOKENS))
+    bad |= tokens & (table["mean_tokens"] <= 0)
+    refuse_row(path, bad, "not a mean and rising percentiles above 0: mend or remove it")
+    if set(table["field"][tokens]) != set(TOKENS):
+        raise InputError(f"{path}: input_tokens or output_tokens are missing in column field")
+    return table[tokens].reset_index(drop=True)
+
+
+def _column(path: Path | str, name: str) -> pd.Series:
+    """Return a column that holds names."""
+    table = read_text_table(path)
+    if name not in table.columns:
+        raise InputError(f"{path}: column {name} is missing: export it again")
+    return table[name]
+
+
+def law_moments(rates: pd.DataFrame) -> pd.DataFrame:
+    """Rate (one over the mean gap) and coefficient of variation of the law of each row of rates."""
+    shape, scale = rates["arg1"], rates["arg2"]
+    gamma = rates["pattern"] == "Gamma"
+    mean_s = scale * np.where(gamma, shape, gamma_function(1 + 1 / shape))
+    spread = gamma_function(1 + 2 / shape) / gamma_function(1 + 1 / shape) ** 2 - 1
+    return pd.DataFrame(
+        {"rate_rps": 1 / mean_s, "cv": np.where(gamma, shape**-0.5, np.sqrt(spread))}
+    )

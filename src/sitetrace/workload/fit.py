@@ -10,9 +10,9 @@ import numpy as np
 import pandas as pd
 
 from sitetrace.core.files import InputError
-from sitetrace.core.types import MAX_SPAN_S
 from sitetrace.workload.spec import open_stream
 from sitetrace.workload.streams import DAY_S
+from sitetrace.workload.whole import check_duration
 
 LEAST_REQUESTS = 20
 LEAST_CV, MOST_CV = 0.05, 50.0
@@ -82,8 +82,7 @@ def fit_traffic(
         fitted["cv"] = np.sqrt(dispersion)
     if "cv" in fitted:
         fitted["cv"] = float(np.clip(fitted["cv"], LEAST_CV, MOST_CV))
-    fitted["lengths"] = _lengths(requests)
-    return {name: _plain(value) for name, value in fitted.items()}
+    return _plain(fitted | {"lengths": _lengths(requests)})
 
 
 def draw_traffic(
@@ -112,8 +111,7 @@ def draw_traffic(
     InputError
         If the duration is no sensible one, or nothing arrives in it.
     """
-    if not 0 < duration_s <= MAX_SPAN_S:
-        raise InputError(f"duration {duration_s:g} s: give 0 to {MAX_SPAN_S:g} s (31 days)")
+    check_duration(duration_s)
     stream = open_stream(SimpleNamespace(**section), 1, Path(), begin_hour)
     drawn, _ = stream.chunk(0, 0.0, duration_s, np.random.SeedSequence(seed), None)
     if not drawn.arrival_s.size:
@@ -123,7 +121,7 @@ def draw_traffic(
 
 
 def index_of_dispersion(arrival_s: np.ndarray, window_s: float) -> float:
-    """Return variance over mean of the counts in windows; 1 for a Poisson stream."""
+    """Return variance over mean of the counts in windows: 1 for Poisson, NaN for too few."""
     windows = int((arrival_s[-1] - arrival_s[0]) // window_s)
     if windows < LEAST_WINDOWS:
         return np.nan
@@ -141,7 +139,7 @@ def _day(arrival_s: np.ndarray, days: int, begin_hour: float) -> dict[str, float
 
 
 def _lengths(requests: pd.DataFrame) -> dict[str, float]:
-    """Moments of the logarithms, and the greatest lengths."""
+    """Fields of `LogNormalLengths`: moments of the logarithms, and the greatest lengths."""
     tokens = requests[["input_tokens", "output_tokens"]]
     logarithm = np.log(tokens)
     found = {}

@@ -13,19 +13,9 @@ from numba import njit
 from sitetrace.core.files import InputError
 from sitetrace.workload.table import MAX_TOKENS, read_requests
 
-# medians and spreads (of the logarithm) near those of shared chats; limits in tokens
-INPUT_MEDIAN, INPUT_SIGMA, INPUT_LIMIT = 180, 1.1, 4000
-OUTPUT_MEDIAN, OUTPUT_SIGMA, OUTPUT_LIMIT = 130, 0.9, 1000
 QUANTILES = 2**16
+# draws input and output tokens of so many requests, int64, shape (n, 2)
 Lengths = Callable[[int, np.random.Generator], np.ndarray]
-
-
-@njit(cache=True, nogil=True)
-def _look_up(prompts, answers, chances, tokens):
-    """Take the quantiles that chance has named."""
-    for i in range(len(tokens)):
-        tokens[i, 0] = prompts[chances[0, i]]
-        tokens[i, 1] = answers[chances[1, i]]
 
 
 @dataclass(frozen=True)
@@ -49,13 +39,13 @@ class LogNormalLengths:
         If a field is out of its range.
     """
 
-    input_median: float = INPUT_MEDIAN
-    output_median: float = OUTPUT_MEDIAN
-    input_sigma: float = INPUT_SIGMA
-    output_sigma: float = OUTPUT_SIGMA
+    input_median: float = 180
+    output_median: float = 130
+    input_sigma: float = 1.1
+    output_sigma: float = 0.9
     correlation: float = 0.0
-    input_limit: float = INPUT_LIMIT
-    output_limit: float = OUTPUT_LIMIT
+    input_limit: float = 4000
+    output_limit: float = 1000
 
     def __post_init__(self) -> None:
         """Refuse what no request has."""
@@ -77,7 +67,7 @@ class LogNormalLengths:
         if self.correlation:
             prompt, answer = rng.standard_normal((2, count), dtype=np.float32)
             answer = self.correlation * prompt + np.sqrt(1 - self.correlation**2) * answer
-            tokens[:, 0], tokens[:, 1] = self.at(prompt, answer)
+            tokens[:, 0], tokens[:, 1] = self._at(prompt, answer)
         else:
             chances = rng.integers(0, QUANTILES, (2, count), dtype=np.uint16)
             _look_up(*self._quantiles, chances, tokens)
@@ -90,21 +80,10 @@ class LogNormalLengths:
 
         z = ndtri((np.arange(QUANTILES) + 0.5) / QUANTILES)
         # short numbers stay in the nearest memory
-        return tuple(table.astype(np.min_scalar_type(table[-1])) for table in self.at(z, z))
+        return tuple(table.astype(np.min_scalar_type(table[-1])) for table in self._at(z, z))
 
-    def at(self, prompt: np.ndarray, answer: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-        """Turn standard normal numbers into token counts.
-
-        Parameters
-        ----------
-        prompt, answer : numpy.ndarray
-            Normal numbers, shape (n,).
-
-        Returns
-        -------
-        tuple of numpy.ndarray
-            Input and output tokens, int64, shape (n,).
-        """
+    def _at(self, prompt: np.ndarray, answer: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+        """Turn standard normal numbers into input and output tokens."""
         prompt = self.input_median * np.exp(self.input_sigma * prompt)
         answer = self.output_median * np.exp(self.output_sigma * answer)
         return (
@@ -126,7 +105,10 @@ class RowLengths:
 
 
 def open_lengths(given: object, folder: Path | str) -> Lengths:
-    """Return what draws token counts for a stream."""
+    """Return what draws token counts for a stream.
+
+    Given nothing it is the default law; a file: rows of that request table; else fields of the law.
+    """
     if given is None:
         return LogNormalLengths()
     if isinstance(given, str | Path):
@@ -137,4 +119,12 @@ def open_lengths(given: object, folder: Path | str) -> Lengths:
     unknown = sorted(set(named) - known)
     if unknown:
         raise InputError(f"lengths: unknown field {unknown[0]!r}: known are {', '.join(known)}")
-    return LogNormalLengths(**{name: named[name] for name in named if named[name] is not None})
+    return LogNormalLengths(**{name: value for name, value in named.items() if value is not None})
+
+
+@njit(cache=True, nogil=True)
+def _look_up(prompts, answers, chances, tokens):
+    """Take the quantiles that chance has named."""
+    for i in range(len(tokens)):
+        tokens[i, 0] = prompts[chances[0, i]]
+        tokens[i, 1] = answers[chances[1, i]]

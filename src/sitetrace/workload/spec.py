@@ -10,15 +10,8 @@ from pydantic import Discriminator, Field, Tag
 from sitetrace.core.files import InputError
 from sitetrace.core.settings import Number, Part, Text
 from sitetrace.workload.clients import open_clients
-from sitetrace.workload.lengths import (
-    INPUT_LIMIT,
-    INPUT_MEDIAN,
-    INPUT_SIGMA,
-    OUTPUT_LIMIT,
-    OUTPUT_MEDIAN,
-    OUTPUT_SIGMA,
-    open_lengths,
-)
+from sitetrace.workload.lengths import LogNormalLengths as Law
+from sitetrace.workload.lengths import open_lengths
 from sitetrace.workload.streams import HOUR_S, MAX_RATE, Bursty, Poisson, Replay, Stream
 from sitetrace.workload.table import MAX_TOKENS, read_requests
 
@@ -26,8 +19,10 @@ MAX_HOURS = 24 * 366
 Rate = Annotated[Number, Field(gt=0, le=MAX_RATE)]
 Tokens = Annotated[Number, Field(ge=1, le=MAX_TOKENS)]
 Sigma = Annotated[Number, Field(ge=0, le=10)]
+Offset = Annotated[Number, Field(ge=0, le=MAX_HOURS)]
 Routing = Literal["random", "round_robin", "least_loaded", "session"]
 RATE = "mean requests a second and server of the pool"
+OFFSET = "hours into the recording at second 0"
 LENGTHS = (
     "request table (CSV) whose rows are drawn for token lengths, or a mapping with the numbers of "
     "a log-normal law; else those of shared chats"
@@ -38,16 +33,16 @@ ROUTING = "how requests reach the servers: random, round_robin, least_loaded or 
 class LengthLaw(Part):
     """Log-normal token lengths, as `sitetrace.workload.fit_traffic` finds them."""
 
-    input_median: Tokens = Field(INPUT_MEDIAN, description="median prompt, tokens")
-    input_sigma: Sigma = Field(INPUT_SIGMA, description="spread of its logarithm")
-    input_limit: Tokens = Field(INPUT_LIMIT, description="longest prompt, tokens")
-    output_median: Tokens = Field(OUTPUT_MEDIAN, description="median answer, tokens")
-    output_sigma: Sigma = Field(OUTPUT_SIGMA, description="spread of its logarithm")
-    output_limit: Tokens = Field(OUTPUT_LIMIT, description="longest answer, tokens")
+    input_median: Tokens = Field(Law.input_median, description="median prompt, tokens")
+    input_sigma: Sigma = Field(Law.input_sigma, description="spread of its logarithm")
+    input_limit: Tokens = Field(Law.input_limit, description="longest prompt, tokens")
+    output_median: Tokens = Field(Law.output_median, description="median answer, tokens")
+    output_sigma: Sigma = Field(Law.output_sigma, description="spread of its logarithm")
+    output_limit: Tokens = Field(Law.output_limit, description="longest answer, tokens")
     correlation: Number = Field(0.0, ge=-1, le=1, description="of the two logarithms")
 
 
-def _length_form(value: Any) -> str:  # noqa: ANN401
+def _length_form(value: Any) -> str:
     return "LengthLaw" if isinstance(value, dict | LengthLaw) else "file"
 
 
@@ -96,9 +91,7 @@ class ReplayTraffic(Part):
     file: Text = Field(description="CSV with arrival_s,input_tokens,output_tokens[,session]")
     thin: Number = Field(1.0, gt=0, le=1, description="share of requests kept")
     speed: Number = Field(1.0, gt=0, le=1000, description="time-warp: 2 replays twice as fast")
-    offset_h: Number = Field(
-        0.0, ge=0, le=MAX_HOURS, description="hours into the recording at second 0"
-    )
+    offset_h: Offset = Field(0.0, description=OFFSET)
     routing: Routing = Field("random", description=ROUTING)
 
 
@@ -111,9 +104,7 @@ class ClientsTraffic(Part):
     rate_per_server: Rate | None = Field(
         None, description=f"{RATE}, to which the whole stream is scaled; else as recorded"
     )
-    offset_h: Number = Field(
-        0.0, ge=0, le=MAX_HOURS, description="hours into the recording at second 0"
-    )
+    offset_h: Offset = Field(0.0, description=OFFSET)
     routing: Routing = Field("random", description=ROUTING)
 
 
@@ -123,7 +114,32 @@ Traffic = Annotated[
 ]
 
 
+def open_stream(traffic: Any, n_servers: int, folder: Path | str, start_hour: float) -> Stream:
+    """Open the stream of requests that a pool of servers gets.
+
+    `traffic` has the keys of its pattern; `start_hour` is the hour of the day at second 0.
+    """
+    folder = Path(folder)
+    if traffic.pattern == "replay":
+        return _open_replay(traffic, n_servers, folder)
+    if traffic.pattern == "clients":
+        return open_clients(traffic, n_servers, folder)
+    lengths = open_lengths(traffic.lengths, folder)
+    if traffic.pattern == "bursty":
+        return Bursty(n_servers * traffic.rate_per_server, traffic.cv, lengths)
+    if traffic.pattern == "diurnal":
+        day = (traffic.swing, traffic.peak_hour, start_hour)
+        return Poisson(n_servers, traffic.rate_per_server, lengths, *day)
+    if traffic.pattern == "poisson":
+        return Poisson(n_servers, traffic.rate_per_server, lengths)
+    raise InputError(
+        f"traffic: pattern {traffic.pattern!r} is unknown: "
+        "give poisson, bursty, diurnal, replay or clients"
+    )
+
+
 def _open_replay(traffic: Any, n_servers: int, folder: Path) -> Replay:
+    """Read a recorded stream of requests, which has to last some time."""
     table = read_requests(folder / traffic.file)
     arrival_s = table["arrival_s"].to_numpy()
     if arrival_s[0] == arrival_s[-1]:
@@ -143,24 +159,3 @@ def _open_replay(traffic: Any, n_servers: int, folder: Path) -> Replay:
             f"{MAX_RATE}: give a longer recording or a lower speed"
         )
     return stream
-
-
-def open_stream(traffic: Any, n_servers: int, folder: Path | str, start_hour: float) -> Stream:
-    """Open the stream of requests that a pool of servers gets."""
-    folder = Path(folder)
-    if traffic.pattern == "replay":
-        return _open_replay(traffic, n_servers, folder)
-    if traffic.pattern == "clients":
-        return open_clients(traffic, n_servers, folder)
-    lengths = open_lengths(traffic.lengths, folder)
-    if traffic.pattern == "bursty":
-        return Bursty(n_servers * traffic.rate_per_server, traffic.cv, lengths)
-    if traffic.pattern == "diurnal":
-        day = (traffic.swing, traffic.peak_hour, start_hour)
-        return Poisson(n_servers, traffic.rate_per_server, lengths, *day)
-    if traffic.pattern == "poisson":
-        return Poisson(n_servers, traffic.rate_per_server, lengths)
-    raise InputError(
-        f"traffic: pattern {traffic.pattern!r} is unknown: "
-        "give poisson, bursty, diurnal, replay or clients"
-    )

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any, NamedTuple
 
@@ -14,10 +15,13 @@ from sitetrace.workload.lengths import Lengths
 MAX_RATE = 1000
 HOUR_S, DAY_S = 3600.0, 86400.0
 RESIDUAL_DRAWS = 512
+Seed = np.random.SeedSequence
+Carry = dict[str, Any]
+Gaps = Callable[[int, np.random.Generator], np.ndarray]
 
 
 class Requests(NamedTuple):
-    """Requests of a chunk in order of arrival."""
+    """Requests of a chunk in order of arrival; tokens are input and output, shape (n, 2)."""
 
     arrival_s: np.ndarray
     tokens: np.ndarray
@@ -25,48 +29,30 @@ class Requests(NamedTuple):
 
 
 class Stream(ABC):
-    """What every pattern offers."""
+    """What every pattern offers: its requests, chunk after chunk."""
 
     @abstractmethod
     def chunk(
-        self,
-        index: int,
-        begin_s: float,
-        end_s: float,
-        seed_sequence: np.random.SeedSequence,
-        carry: dict[str, Any] | None,
-    ) -> tuple[Requests, dict[str, Any]]:
-        """Return the requests with ``begin_s <= arrival_s < end_s``."""
+        self, index: int, begin_s: float, end_s: float, seed_sequence: Seed, carry: Carry | None
+    ) -> tuple[Requests, Carry]:
+        """Return the requests with ``begin_s <= arrival_s < end_s``.
 
+        Parameters
+        ----------
+        index : int
+            Number of the chunk.
+        begin_s, end_s : float
+            Its ends, seconds of the simulation; it begins where the one before ended.
+        seed_sequence : numpy.random.SeedSequence
+            Seed of the stream, the same for all chunks.
+        carry : dict or None
+            What the chunk before returned; None for the first.
 
-def chunk_rng(seed_sequence: np.random.SeedSequence, index: int) -> np.random.Generator:
-    """Return the generator of a chunk, whatever chunks were drawn before."""
-    key = (*seed_sequence.spawn_key, index)
-    return np.random.default_rng(np.random.SeedSequence(seed_sequence.entropy, spawn_key=key))
-
-
-def renew(
-    length: float, left: float | None, gaps: Any, rng: np.random.Generator
-) -> tuple[np.ndarray, float]:
-    """Draw a stretch of a renewal process with gaps of mean 1."""
-    if left is None:  # a long gap is met more often than a short one, anywhere in it
-        met = gaps(RESIDUAL_DRAWS, rng).cumsum()
-        at = rng.random() * met[-1]
-        left = float(met[np.searchsorted(met, at)] - at)
-    times = [np.array([left])]
-    while times[-1][-1] < length:
-        togo = length - times[-1][-1]
-        drawn = gaps(int(togo + 4 * np.sqrt(togo)) + 16, rng)
-        times.append(times[-1][-1] + np.cumsum(drawn))
-    events = np.concatenate(times)
-    count = int(np.searchsorted(events, length))
-    return events[:count], float(events[count] - length)
-
-
-def gamma_gaps(cv: float) -> Any:
-    """Return what draws gamma gaps of mean 1."""
-    shape = cv**-2.0
-    return lambda count, rng: rng.standard_gamma(shape, count) / shape
+        Returns
+        -------
+        tuple of Requests and dict
+            The requests, and what the next chunk is to be given.
+        """
 
 
 @dataclass(frozen=True)
@@ -97,60 +83,20 @@ class Poisson(Stream):
     start_hour: float = 0.0
 
     def chunk(
-        self,
-        index: int,
-        begin_s: float,
-        end_s: float,
-        seed_sequence: np.random.SeedSequence,
-        carry: dict[str, Any] | None,
-    ) -> tuple[Requests, dict[str, Any]]:
-        """Return the requests of a chunk; see `Stream`. Nothing has to be carried.
-
-        Parameters
-        ----------
-        index : int
-            As this and what follows in `Stream`.
-        begin_s, end_s : float
-            Seconds.
-        seed_sequence : numpy.random.SeedSequence
-            Of the stream.
-        carry : dict or None
-            Of the chunk before.
-
-        Returns
-        -------
-        tuple of Requests and dict
-            As in `Stream`.
-        """
-        rng = chunk_rng(seed_sequence, index)
+        self, index: int, begin_s: float, end_s: float, seed_sequence: Seed, carry: Carry | None
+    ) -> tuple[Requests, Carry]:
+        """Return the requests of a chunk; nothing has to be carried."""
         rate_per_s = self.n_servers * self.rate_per_server
-        return Requests(*self._draw(rate_per_s, begin_s, end_s, rng)), {}
+        return Requests(
+            *self._draw(rate_per_s, begin_s, end_s, chunk_rng(seed_sequence, index))
+        ), {}
 
     def server_chunk(
         self, begin_s: float, end_s: float, rng: np.random.Generator
     ) -> tuple[np.ndarray, np.ndarray]:
-        """Return the requests of one server when each goes to a server at random.
-
-        A Poisson stream split at random is as many independent Poisson streams: each server may
-        draw its own.
-
-        Parameters
-        ----------
-        begin_s, end_s : float
-            Ends of the chunk, seconds.
-        rng : numpy.random.Generator
-            The server's own.
-
-        Returns
-        -------
-        tuple of numpy.ndarray
-            Arrivals (s, sorted, shape (n,)) and tokens (int64, shape (n, 2)).
-        """
+        """Return arrivals (s) and tokens of one server when each request goes to one at random."""
+        # A Poisson stream split at random is as many independent ones: each server draws its own.
         return self._draw(self.rate_per_server, begin_s, end_s, rng)
-
-    def _phase(self, time_s: np.ndarray | float) -> np.ndarray | float:
-        """Return the angle of the day; 0 is the peak."""
-        return 2 * np.pi * (time_s / HOUR_S + self.start_hour - self.peak_hour) / 24
 
     def _draw(
         self, rate_per_s: float, begin_s: float, end_s: float, rng: np.random.Generator
@@ -167,21 +113,9 @@ class Poisson(Stream):
             arrival_s = arrival_s[rng.random(arrival_s.size) * most < rate]
         return arrival_s, self.lengths(arrival_s.size, rng)
 
-
-@njit(cache=True, nogil=True)
-def _summed(gaps, begin_s, end_s):
-    """Put gaps one after the other so that all of them fill a stretch of time."""
-    total = 0.0
-    for i in range(gaps.size):
-        total += gaps[i]
-    each = (end_s - begin_s) / total
-    arrival_s = np.empty(gaps.size - 1)
-    # rounding must not move an arrival out of its stretch
-    last_s, now = np.nextafter(end_s, begin_s), 0.0
-    for i in range(arrival_s.size):
-        now += gaps[i]
-        arrival_s[i] = min(begin_s + now * each, last_s)
-    return arrival_s
+    def _phase(self, time_s: np.ndarray | float) -> np.ndarray | float:
+        """Return the angle of the day; 0 is the peak."""
+        return 2 * np.pi * (time_s / HOUR_S + self.start_hour - self.peak_hour) / 24
 
 
 @dataclass(frozen=True)
@@ -203,35 +137,13 @@ class Bursty(Stream):
     lengths: Lengths
 
     def chunk(
-        self,
-        index: int,
-        begin_s: float,
-        end_s: float,
-        seed_sequence: np.random.SeedSequence,
-        carry: dict[str, Any] | None,
-    ) -> tuple[Requests, dict[str, Any]]:
-        """Return the requests of a chunk; the time to the next one is carried.
-
-        Parameters
-        ----------
-        index : int
-            As this and what follows in `Stream`.
-        begin_s, end_s : float
-            Seconds.
-        seed_sequence : numpy.random.SeedSequence
-            Of the stream.
-        carry : dict or None
-            Of the chunk before.
-
-        Returns
-        -------
-        tuple of Requests and dict
-            As in `Stream`.
-        """
+        self, index: int, begin_s: float, end_s: float, seed_sequence: Seed, carry: Carry | None
+    ) -> tuple[Requests, Carry]:
+        """Return the requests of a chunk; the time to the next one is carried."""
         rng = chunk_rng(seed_sequence, index)
         left = None if carry is None else carry["left"]
         times, left = renew((end_s - begin_s) * self.rate_per_s, left, gamma_gaps(self.cv), rng)
-        arrival_s = _within(begin_s + times / self.rate_per_s, begin_s, end_s)
+        arrival_s = within(begin_s + times / self.rate_per_s, begin_s, end_s)
         return Requests(arrival_s, self.lengths(arrival_s.size, rng)), {"left": left}
 
 
@@ -268,38 +180,15 @@ class Replay(Stream):
         return float(self.after_s[-1] * self.after_s.size / (self.after_s.size - 1))
 
     def chunk(
-        self,
-        index: int,
-        begin_s: float,
-        end_s: float,
-        seed_sequence: np.random.SeedSequence,
-        carry: dict[str, Any] | None,
-    ) -> tuple[Requests, dict[str, Any]]:
-        """Return the requests of a chunk; see `Stream`. Nothing has to be carried.
-
-        Parameters
-        ----------
-        index : int
-            As this and what follows in `Stream`.
-        begin_s, end_s : float
-            Seconds.
-        seed_sequence : numpy.random.SeedSequence
-            Of the stream.
-        carry : dict or None
-            Of the chunk before.
-
-        Returns
-        -------
-        tuple of Requests and dict
-            As in `Stream`.
-        """
-        rng = chunk_rng(seed_sequence, index)
+        self, index: int, begin_s: float, end_s: float, seed_sequence: Seed, carry: Carry | None
+    ) -> tuple[Requests, Carry]:
+        """Return the requests of a chunk; nothing has to be carried."""
         number = np.arange(self._before(begin_s), self._before(end_s))
         if self.thin < 1:
-            number = number[rng.random(number.size) < self.thin]
+            number = number[chunk_rng(seed_sequence, index).random(number.size) < self.thin]
         times_round, row = np.divmod(number, self.after_s.size)
         recorded_s = times_round * self.period_s + self.after_s[row]
-        arrival_s = _within((recorded_s - self.offset_s) / self.speed, begin_s, end_s)
+        arrival_s = within((recorded_s - self.offset_s) / self.speed, begin_s, end_s)
         session = None
         if self.session is not None:
             session = self.session[row] + times_round * (int(self.session.max()) + 1)
@@ -311,6 +200,54 @@ class Replay(Stream):
         return int(round_s[0]) * self.after_s.size + int(np.searchsorted(self.after_s, round_s[1]))
 
 
-def _within(arrival_s: np.ndarray, begin_s: float, end_s: float) -> np.ndarray:
-    """Keep rounding from moving an arrival out of its chunk."""
+def chunk_rng(seed: Seed, index: int) -> np.random.Generator:
+    """Return the generator of a chunk, whatever chunks were drawn before."""
+    return np.random.default_rng(Seed(seed.entropy, spawn_key=(*seed.spawn_key, index)))
+
+
+def renew(
+    length: float, left: float | None, gaps: Gaps, rng: np.random.Generator
+) -> tuple[np.ndarray, float]:
+    """Draw a stretch of a renewal process: its events, and from its end to the next one.
+
+    Time is in mean gaps; `left` goes from its begin to the first event, None is the steady state.
+    """
+    if left is None:  # a long gap is met more often than a short one, anywhere in it
+        met = gaps(RESIDUAL_DRAWS, rng).cumsum()
+        at = rng.random() * met[-1]
+        left = float(met[np.searchsorted(met, at)] - at)
+    times = [np.array([left])]
+    while times[-1][-1] < length:
+        togo = length - times[-1][-1]
+        drawn = gaps(int(togo + 4 * np.sqrt(togo)) + 16, rng)
+        times.append(times[-1][-1] + np.cumsum(drawn))
+    events = np.concatenate(times)
+    count = int(np.searchsorted(events, length))
+    return events[:count], float(events[count] - length)
+
+
+def gamma_gaps(cv: float) -> Gaps:
+    """Return what draws gamma gaps of mean 1 and a coefficient of variation."""
+    shape = cv**-2.0
+    return lambda count, rng: rng.standard_gamma(shape, count) / shape
+
+
+def within(arrival_s: np.ndarray, begin_s: float, end_s: float) -> np.ndarray:
+    """Keep rounding from moving an arrival out of its stretch of time."""
     return np.minimum(np.maximum(arrival_s, begin_s), np.nextafter(end_s, begin_s))
+
+
+@njit(cache=True, nogil=True)
+def _summed(gaps, begin_s, end_s):
+    """Put gaps one after the other so that all of them fill a stretch of time."""
+    total = 0.0
+    for i in range(gaps.size):
+        total += gaps[i]
+    each = (end_s - begin_s) / total
+    arrival_s = np.empty(gaps.size - 1)
+    # as `within`
+    last_s, now = np.nextafter(end_s, begin_s), 0.0
+    for i in range(arrival_s.size):
+        now += gaps[i]
+        arrival_s[i] = min(begin_s + now * each, last_s)
+    return arrival_s

@@ -8,70 +8,14 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 
-from sitetrace.core.files import InputError, read_table, replacing
+from sitetrace.core.files import InputError, read_table, reading_csv, refuse_row, replacing
 from sitetrace.core.types import MAX_SPAN_S
 
 MAX_TOKENS = 10_000_000
-REQUIRED = ("arrival_s", "input_tokens", "output_tokens")
+TOKENS = ("input_tokens", "output_tokens")
+REQUIRED = ("arrival_s", *TOKENS)
 COLUMNS = ["TIMESTAMP", "ContextTokens", "GeneratedTokens"]
 PIECE_ROWS = 1_000_000
-
-
-def _check_span(path: Path, name: str, times: np.ndarray) -> None:
-    """Refuse absurd durations before any memory is taken for them."""
-    if times.max() - times.min() > MAX_SPAN_S:
-        row = int(np.argmax(np.abs(times - np.median(times))))
-        raise InputError(
-            f"{path}: line {row + 2}, {name}: {times[row]:g} makes the table span "
-            f"{(times.max() - times.min()) / 86400:.3g} days, more than {MAX_SPAN_S / 86400:g}: "
-            "mend that time or split the table"
-        )
-
-
-def validate_requests(table: pd.DataFrame, source: Path | str) -> pd.DataFrame:
-    """Check a request table and return it sorted by arrival, token counts as integers."""
-    path = Path(source)
-    _check_span(path, "arrival_s", table["arrival_s"].to_numpy())
-    for name in ("input_tokens", "output_tokens"):
-        values = table[name].to_numpy()
-        bad = np.flatnonzero((values < 1) | (values > MAX_TOKENS) | (values != np.floor(values)))
-        if bad.size:
-            raise InputError(
-                f"{path}: line {bad[0] + 2}, {name}: {values[bad[0]]:g} is no whole number of "
-                f"tokens from 1 to {MAX_TOKENS}: mend or remove that request"
-            )
-    for name in {"ttft_s", "end_s"} & set(table.columns):
-        start = 0.0 if name == "ttft_s" else table["arrival_s"].to_numpy()
-        lasting = table[name].to_numpy() - start
-        bad = np.flatnonzero((lasting < 0) | (lasting > MAX_SPAN_S))
-        if bad.size:
-            raise InputError(
-                f"{path}: line {bad[0] + 2}, {name}: {table[name].iloc[bad[0]]:g} lies before the "
-                "arrival or absurdly late: mend or remove that request"
-            )
-    if "session" in table:
-        values = table["session"].to_numpy()
-        bad = np.flatnonzero((values < 0) | (values > 2**53) | (values != np.floor(values)))
-        if bad.size:
-            raise InputError(
-                f"{path}: line {bad[0] + 2}, session: {values[bad[0]]:g} is no whole number: "
-                "number the sessions from 0"
-            )
-    table = table.sort_values("arrival_s", kind="stable", ignore_index=True)
-    whole = {"input_tokens", "output_tokens", "session"} & set(table.columns)
-    return table.astype(dict.fromkeys(whole, np.int64))
-
-
-def check_stream(table: pd.DataFrame) -> None:
-    """Refuse a table that nothing can be served from."""
-    missing = [name for name in REQUIRED if name not in table]
-    if missing:
-        raise InputError(f"requests: column {missing[0]} is missing: give {','.join(REQUIRED)}")
-    if table.empty:
-        raise InputError("requests: there is none: give one or more")
-    arrival_s, *tokens = (table[name].to_numpy() for name in REQUIRED)
-    if not np.isfinite(arrival_s).all() or not all(each.min() >= 1 for each in tokens):
-        raise InputError("requests: an arrival that is no number, or tokens below 1: mend its row")
 
 
 def read_requests(path: Path | str) -> pd.DataFrame:
@@ -97,8 +41,65 @@ def read_requests(path: Path | str) -> pd.DataFrame:
     return validate_requests(read_table(path, REQUIRED, ("ttft_s", "end_s", "session")), path)
 
 
+def write_requests(path: Path | str, table: pd.DataFrame) -> None:
+    """Write a request table, whole or not at all.
+
+    Parameters
+    ----------
+    path : Path or str
+        CSV file.
+    table : pandas.DataFrame
+        Request table.
+    """
+    with replacing(path) as temporary:
+        table.to_csv(temporary, index=False)
+
+
+def validate_requests(table: pd.DataFrame, source: Path | str) -> pd.DataFrame:
+    """Check a request table and return it sorted by arrival, token counts as integers.
+
+    Equal arrivals keep their order; `source` is its name in messages.
+    """
+    path, arrival_s = Path(source), table["arrival_s"]
+    span_s = arrival_s.max() - arrival_s.min()
+    if span_s > MAX_SPAN_S:  # refused before any memory is taken for it
+        odd_s = (arrival_s - arrival_s.median()).abs()
+        why = f"makes the table span {span_s / 86400:.3g} days, more than {MAX_SPAN_S / 86400:g}"
+        why += ": mend that time or split the table"
+        refuse_row(path, odd_s == odd_s.max(), why, arrival_s)
+    for name in TOKENS:
+        values = table[name]
+        bad = (values < 1) | (values > MAX_TOKENS) | (values != np.floor(values))
+        why = f"is no whole number of tokens from 1 to {MAX_TOKENS}: mend or remove that request"
+        refuse_row(path, bad, why, values)
+    for name in [name for name in ("ttft_s", "end_s") if name in table]:
+        lasting_s = table[name] - (0.0 if name == "ttft_s" else arrival_s)
+        bad = (lasting_s < 0) | (lasting_s > MAX_SPAN_S)
+        why = "lies before the arrival or absurdly late: mend or remove that request"
+        refuse_row(path, bad, why, table[name])
+    if "session" in table:
+        values = table["session"]
+        bad = (values < 0) | (values > 2**53) | (values != np.floor(values))
+        refuse_row(path, bad, "is no whole number: number the sessions from 0", values)
+    table = table.sort_values("arrival_s", kind="stable", ignore_index=True)
+    whole = {*TOKENS, "session"} & set(table.columns)
+    return table.astype(dict.fromkeys(whole, np.int64))
+
+
+def check_stream(table: pd.DataFrame) -> None:
+    """Refuse a table that nothing can be served from."""
+    missing = [name for name in REQUIRED if name not in table]
+    if missing:
+        raise InputError(f"requests: column {missing[0]} is missing: give {','.join(REQUIRED)}")
+    if table.empty:
+        raise InputError("requests: there is none: give one or more")
+    arrival_s, *tokens = (table[name].to_numpy() for name in REQUIRED)
+    if not np.isfinite(arrival_s).all() or not all(each.min() >= 1 for each in tokens):
+        raise InputError("requests: an arrival that is no number, or tokens below 1: mend its row")
+
+
 def read_azure(path: Path | str, day: str | None = None) -> tuple[pd.DataFrame, list[str]]:
-    """Read a trace, or one day of it.
+    """Read a request trace of Azure, or one day of it.
 
     Parameters
     ----------
@@ -122,21 +123,14 @@ def read_azure(path: Path | str, day: str | None = None) -> tuple[pd.DataFrame, 
     if day is not None and not re.fullmatch(r"\d{4}-\d{2}-\d{2}", day):
         raise InputError(f"day {day!r}: give it as YYYY-MM-DD")
     pieces = []
-    try:
-        with pd.read_csv(path, dtype=str, keep_default_na=False, chunksize=PIECE_ROWS) as reader:
-            for piece in reader:
-                missing = [name for name in COLUMNS if name not in piece.columns]
-                if missing:
-                    raise InputError(f"{path}: no column {missing[0]}: not one of Azure's traces")
-                wanted = slice(None) if day is None else piece["TIMESTAMP"].str.startswith(day)
-                pieces.append(piece.loc[wanted, COLUMNS])
-    except FileNotFoundError:
-        raise InputError(f"{path}: no such file: check the path") from None
-    except pd.errors.EmptyDataError:
-        raise InputError(f"{path}: the file is empty: fetch it again") from None
-    except (OSError, EOFError, UnicodeDecodeError, pd.errors.ParserError) as error:
-        reason = " ".join(str(error).split())
-        raise InputError(f"{path}: not a readable CSV file ({reason}): fetch it again") from None
+    options = {"dtype": str, "keep_default_na": False, "chunksize": PIECE_ROWS}
+    with reading_csv(path, "fetch it again"), pd.read_csv(path, **options) as reader:
+        for piece in reader:
+            missing = [name for name in COLUMNS if name not in piece.columns]
+            if missing:
+                raise InputError(f"{path}: no column {missing[0]}: not one of Azure's traces")
+            wanted = slice(None) if day is None else piece["TIMESTAMP"].str.startswith(day)
+            pieces.append(piece.loc[wanted, COLUMNS])
     rows = pd.concat(pieces)
     if rows.empty:
         raise InputError(f"{path}: no request{'' if day is None else f' on {day}'}: give another")
@@ -159,29 +153,10 @@ def _as_requests(path: Path, rows: pd.DataFrame) -> tuple[pd.DataFrame, list[str
     if times.empty:
         raise InputError(f"{path}: no request has tokens: give another file")
     first = times.min()
-    table = pd.DataFrame(
-        {
-            "arrival_s": (times - first).dt.total_seconds().to_numpy(),
-            "input_tokens": tokens[COLUMNS[1]].to_numpy(),
-            "output_tokens": tokens[COLUMNS[2]].to_numpy(),
-        }
-    )
+    table = tokens.set_axis(TOKENS, axis=1)
+    table.insert(0, "arrival_s", (times - first).dt.total_seconds().to_numpy())
     hour = (first - first.normalize()) / pd.Timedelta(hours=1)
     notes = [f"{path.name}: second 0 is {first.isoformat()}, hour {hour:.4f} of the day"]
     if empty.any():
         notes.append(f"{path.name}: {int(empty.sum())} requests without tokens are left out")
     return validate_requests(table, path), notes
-
-
-def write_requests(path: Path | str, table: pd.DataFrame) -> None:
-    """Write a request table, whole or not at all.
-
-    Parameters
-    ----------
-    path : Path or str
-        CSV file.
-    table : pandas.DataFrame
-        Request table.
-    """
-    with replacing(path) as temporary:
-        table.to_csv(temporary, index=False)

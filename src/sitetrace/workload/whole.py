@@ -4,61 +4,19 @@ from __future__ import annotations
 
 import numpy as np
 import pandas as pd
+from numpy.random import Generator
 
 from sitetrace.core.files import InputError
 from sitetrace.core.types import MAX_SPAN_S
-from sitetrace.workload.lengths import (
-    INPUT_LIMIT,
-    INPUT_MEDIAN,
-    INPUT_SIGMA,
-    OUTPUT_LIMIT,
-    OUTPUT_MEDIAN,
-    OUTPUT_SIGMA,
-)
+from sitetrace.workload.lengths import LogNormalLengths
+from sitetrace.workload.streams import DAY_S
 
 MAX_REQUESTS = 50_000_000
-DAY_S = 86400.0
 LEAST_DWELL_S = 0.1
 
 
-def _check(rate_per_s: float, duration_s: float) -> None:
-    """Refuse streams that would fill the memory."""
-    if not 0 < duration_s <= MAX_SPAN_S:
-        raise InputError(f"duration {duration_s:g} s: give 0 to {MAX_SPAN_S:g} s (31 days)")
-    if not 0 < rate_per_s or not rate_per_s * duration_s <= MAX_REQUESTS:
-        raise InputError(
-            f"rate {rate_per_s:g} requests/s over {duration_s:g} s: give a rate above 0 that makes "
-            f"at most {MAX_REQUESTS:,} requests"
-        )
-
-
-def lengths(count: int, rng: np.random.Generator, like: pd.DataFrame | None = None) -> pd.DataFrame:
-    """Draw prompt and answer lengths."""
-    if like is not None:
-        rows = rng.integers(0, len(like), count)
-        return like[["input_tokens", "output_tokens"]].iloc[rows].reset_index(drop=True)
-    prompt = rng.lognormal(np.log(INPUT_MEDIAN), INPUT_SIGMA, count)
-    answer = rng.lognormal(np.log(OUTPUT_MEDIAN), OUTPUT_SIGMA, count)
-    return pd.DataFrame(
-        {
-            "input_tokens": np.clip(prompt, 1, INPUT_LIMIT).astype(np.int64),
-            "output_tokens": np.clip(answer, 1, OUTPUT_LIMIT).astype(np.int64),
-        }
-    )
-
-
-def _stream(
-    arrival_s: np.ndarray, rng: np.random.Generator, like: pd.DataFrame | None
-) -> pd.DataFrame:
-    if arrival_s.size == 0:
-        raise InputError("no request arrives: give a longer duration or a higher rate")
-    table = lengths(arrival_s.size, rng, like)
-    table.insert(0, "arrival_s", np.round(arrival_s, 6))
-    return table
-
-
 def poisson(
-    rate_per_s: float, duration_s: float, rng: np.random.Generator, like: pd.DataFrame | None = None
+    rate_per_s: float, duration_s: float, rng: Generator, like: pd.DataFrame | None = None
 ) -> pd.DataFrame:
     """Poisson arrivals at a constant rate.
 
@@ -67,11 +25,11 @@ def poisson(
     rate_per_s : float
         Requests a second.
     duration_s : float
-        Length of the stream, seconds.
+        Seconds.
     rng : numpy.random.Generator
         Source of randomness.
     like : pandas.DataFrame, optional
-        Where token lengths are drawn from, see `lengths`.
+        Request table whose rows give the token lengths; by default those of shared chats.
 
     Returns
     -------
@@ -85,7 +43,7 @@ def bursty(
     rate_per_s: float,
     cv: float,
     duration_s: float,
-    rng: np.random.Generator,
+    rng: Generator,
     like: pd.DataFrame | None = None,
 ) -> pd.DataFrame:
     """Arrivals with gamma-distributed gaps.
@@ -98,11 +56,11 @@ def bursty(
         Coefficient of variation of the gaps: 1 is Poisson, above it bursts, below it evenness;
         the burstiness of vLLM's client is ``1 / cv**2``.
     duration_s : float
-        Length of the stream, seconds.
+        Seconds.
     rng : numpy.random.Generator
         Source of randomness.
     like : pandas.DataFrame, optional
-        Where token lengths are drawn from, see `lengths`.
+        Request table whose rows give the token lengths; by default those of shared chats.
 
     Returns
     -------
@@ -114,7 +72,12 @@ def bursty(
     InputError
         If rate, spread or duration are out of range.
     """
-    _check(rate_per_s, duration_s)
+    check_duration(duration_s)
+    if not 0 < rate_per_s or not rate_per_s * duration_s <= MAX_REQUESTS:  # they fill the memory
+        raise InputError(
+            f"rate {rate_per_s:g} requests/s over {duration_s:g} s: give a rate above 0 that makes "
+            f"at most {MAX_REQUESTS:,} requests"
+        )
     if not 0.01 <= cv <= 100:
         raise InputError(f"cv {cv:g}: give 0.01 to 100")
     shape = cv**-2.0
@@ -125,20 +88,23 @@ def bursty(
         arrivals.append(times)
         last = times[-1]
     arrival_s = np.concatenate(arrivals)
-    return _stream(arrival_s[arrival_s < duration_s], rng, like)
+    arrival_s = _some(arrival_s[arrival_s < duration_s])
+    table = lengths(arrival_s.size, rng, like)
+    table.insert(0, "arrival_s", np.round(arrival_s, 6))
+    return table
 
 
 def diurnal(
     rate_per_s: float,
     swing: float,
     duration_s: float,
-    rng: np.random.Generator,
+    rng: Generator,
     like: pd.DataFrame | None = None,
 ) -> pd.DataFrame:
     """Poisson arrivals whose rate follows a day, least at second 0 and greatest 12 h after it.
 
     The pattern of this name in a scenario has its peak at a local hour instead, see
-    `sitetrace.workload.spec.Diurnal`.
+    `sitetrace.workload.spec.DiurnalTraffic`.
 
     Parameters
     ----------
@@ -147,11 +113,11 @@ def diurnal(
     swing : float
         Amplitude of the rate relative to its mean, 0 to 1.
     duration_s : float
-        Length of the stream, seconds.
+        Seconds.
     rng : numpy.random.Generator
         Source of randomness.
     like : pandas.DataFrame, optional
-        Where token lengths are drawn from, see `lengths`.
+        Request table whose rows give the token lengths; by default those of shared chats.
 
     Returns
     -------
@@ -168,16 +134,14 @@ def diurnal(
     most = poisson(rate_per_s * (1 + swing), duration_s, rng, like)
     rate = 1 - swing * np.cos(2 * np.pi * most["arrival_s"].to_numpy() / DAY_S)
     kept = rng.random(len(most)) * (1 + swing) < rate
-    if not kept.any():
-        raise InputError("no request arrives: give a longer duration or a higher rate")
-    return most[kept].reset_index(drop=True)
+    return _some(most[kept]).reset_index(drop=True)
 
 
 def switching(
     rates_per_s: tuple[float, float],
     dwell_s: float,
     duration_s: float,
-    rng: np.random.Generator,
+    rng: Generator,
     like: pd.DataFrame | None = None,
 ) -> pd.DataFrame:
     """Markov-modulated Poisson arrivals: two rates that take turns.
@@ -189,11 +153,11 @@ def switching(
     dwell_s : float
         Mean time in a rate, seconds (exponential).
     duration_s : float
-        Length of the stream, seconds.
+        Seconds.
     rng : numpy.random.Generator
         Source of randomness.
     like : pandas.DataFrame, optional
-        Where token lengths are drawn from, see `lengths`.
+        Request table whose rows give the token lengths; by default those of shared chats.
 
     Returns
     -------
@@ -214,14 +178,10 @@ def switching(
     stays = rng.exponential(dwell_s, int(3 * duration_s / dwell_s) + 32)
     turn = np.searchsorted(np.cumsum(stays), most["arrival_s"]) % 2
     kept = rng.random(len(most)) * greatest < np.asarray(rates_per_s)[turn]
-    if not kept.any():
-        raise InputError("no request arrives: give a longer duration or a higher rate")
-    return most[kept].reset_index(drop=True)
+    return _some(most[kept]).reset_index(drop=True)
 
 
-def replay(
-    requests: pd.DataFrame, thin: float, speed: float, rng: np.random.Generator
-) -> pd.DataFrame:
+def replay(requests: pd.DataFrame, thin: float, speed: float, rng: Generator) -> pd.DataFrame:
     """Replay a recorded stream, thinned and warped in time.
 
     Parameters
@@ -257,3 +217,29 @@ def replay(
     table = kept[["input_tokens", "output_tokens"]].reset_index(drop=True)
     table.insert(0, "arrival_s", (first + after_s).to_numpy())
     return table
+
+
+def lengths(count: int, rng: Generator, like: pd.DataFrame | None = None) -> pd.DataFrame:
+    """Draw prompt and answer tokens: rows of a table, which keeps their correlation, or chats'."""
+    if like is not None:
+        rows = rng.integers(0, len(like), count)
+        return like[["input_tokens", "output_tokens"]].iloc[rows].reset_index(drop=True)
+    law = LogNormalLengths()
+    prompt = rng.lognormal(np.log(law.input_median), law.input_sigma, count)
+    answer = rng.lognormal(np.log(law.output_median), law.output_sigma, count)
+    prompt, answer = np.clip(prompt, 1, law.input_limit), np.clip(answer, 1, law.output_limit)
+    tokens = {"input_tokens": prompt, "output_tokens": answer}
+    return pd.DataFrame(tokens).astype(np.int64)
+
+
+def check_duration(duration_s: float) -> None:
+    """Refuse streams of no time, or of more than a month."""
+    if not 0 < duration_s <= MAX_SPAN_S:
+        raise InputError(f"duration {duration_s:g} s: give 0 to {MAX_SPAN_S:g} s (31 days)")
+
+
+def _some(arrivals: np.ndarray | pd.DataFrame) -> np.ndarray | pd.DataFrame:
+    """Refuse a stream without requests."""
+    if not len(arrivals):
+        raise InputError("no request arrives: give a longer duration or a higher rate")
+    return arrivals
