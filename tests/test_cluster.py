@@ -12,7 +12,7 @@ import pytest
 import sitetrace
 from sitetrace.core.files import InputError
 from sitetrace.site import simulate as site_module
-from sitetrace.site import workers
+from sitetrace.site import workers as site_workers
 from tests.test_site import digest, scenario
 
 # no dashboard, and an end of their own should the test die
@@ -65,7 +65,7 @@ def test_a_cluster_gives_the_same_bytes_though_a_worker_dies(cluster, tmp_path, 
     assert workers[0].poll() is not None
     assert digest(tmp_path / "cluster.zarr") == digest(tmp_path / "alone.zarr")
     # and with nobody left it says so and goes on later, here
-    monkeypatch.setattr(workers, "PATIENCE_S", 0.2)
+    monkeypatch.setattr(site_workers, "PATIENCE_S", 0.2)
     monkeypatch.setattr(site_module, "CHECKPOINT_EVERY_S", -1.0)
 
     def and_kill_all(*given):
@@ -82,7 +82,7 @@ def test_a_cluster_gives_the_same_bytes_though_a_worker_dies(cluster, tmp_path, 
 
 
 def test_an_address_where_nobody_answers_is_told(tmp_path, monkeypatch):
-    monkeypatch.setattr(workers, "CONNECT_S", 1.0)
+    monkeypatch.setattr(site_workers, "CONNECT_S", 1.0)
     with pytest.raises(InputError, match="cluster tcp://127.0.0.1:9: no scheduler answers"):
         sitetrace.simulate_site(scenario(), tmp_path / "site.zarr", cluster="tcp://127.0.0.1:9")
     with pytest.raises(InputError, match="cluster nowhere: no scheduler answers"):

@@ -76,7 +76,7 @@ def verdict(exercise: str, answer: object, seed: int = SEED) -> str:
 
 
 def _of_its_chapter(exercise: str) -> dict[str, Exercise]:
-    """Exercises of the chapter that a name begins with: all chapters would take a second to load."""
+    """Exercises of the chapter that a name begins with: all take a second to load."""
     chapter = exercise.rpartition("-")[0]
     return exercises((chapter,)) if chapter in CHAPTERS else {}
 
