@@ -8,8 +8,14 @@ from sitetrace.core.files import InputError
 from sitetrace.power.states import stream as states_stream
 from sitetrace.power.states.model import StatesModel
 from sitetrace.power.timeline.model import TimelineModel
-from sitetrace.power.timeline.relay import LONGEST_WAIT, Unfinished, idle_engine, relay, relay_power
-from sitetrace.power.timeline.surface import STATES
+from sitetrace.power.timeline.stream import (
+    LONGEST_WAIT,
+    Unfinished,
+    advance_engine,
+    advance_power,
+    idle_engine,
+)
+from sitetrace.power.timeline.surface import STATE_SIZE
 from sitetrace.serving.engine import Server
 from sitetrace.serving.surrogates import none_running, surrogate_chunk
 from sitetrace.site.plant import Plant, Pool
@@ -27,7 +33,7 @@ Series = list[list[np.ndarray]]
 def begin(model: TimelineModel | StatesModel) -> State:
     """Switch a server on, some minutes before the simulation: idle, with nothing to do."""
     if isinstance(model, TimelineModel):
-        return idle_engine(-WARM_UP_S)._asdict() | {"power": np.zeros(STATES)}
+        return idle_engine(-WARM_UP_S)._asdict() | {"power": np.zeros(STATE_SIZE)}
     served = none_running() | {"tally": np.zeros(4)}
     if isinstance(model.server, Server):
         served = idle_engine(-WARM_UP_S)._asdict()
@@ -49,7 +55,7 @@ def advance(
         power, gpu_w = state["power"].copy(), np.zeros(n_bins)
         before = Unfinished(*(state[name] for name in Unfinished._fields))
         normals = rng.standard_normal(n_bins, dtype=np.float32)
-        after = relay_power(model, before, requests, span_s, normals, power, gpu_w)
+        after = advance_power(model, before, requests, span_s, normals, power, gpu_w)
         return gpu_w, after._asdict() | {"power": power}
     segments, ends_s, served = _serve(model.server, state, requests, span_s, rng)
     events = (requests[0], ends_s)
@@ -74,7 +80,7 @@ def _serve(server, state, requests, span_s, rng):  # noqa: ANN001, ANN202
     """Turn requests into work, by the engine or by a surrogate; count what is done."""
     if isinstance(server, Server):
         before = Unfinished(*(state[name] for name in Unfinished._fields))
-        segments, ends_s, after = relay(server, before, *requests, span_s[1])
+        segments, ends_s, after = advance_engine(server, before, *requests, span_s[1])
         return segments, ends_s, after._asdict()
     segments, ends_s, wait_s, after = surrogate_chunk(server, *requests, span_s, state, rng)
     tokens = state["tokens"].sum(axis=0) + requests[1].sum(axis=0) - after["tokens"].sum(axis=0)

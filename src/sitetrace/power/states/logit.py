@@ -1,4 +1,4 @@
-"""Transitions by multinomial logit, and the compiled walk along them."""
+"""Transitions by multinomial logit of activity and the previous state, and the walk along them."""
 
 from __future__ import annotations
 
@@ -21,66 +21,6 @@ WINDOW = 2
 NEVER = -50.0
 
 
-@numba.njit(cache=True, nogil=True)
-def exponential(x):
-    """Exponential of a number from minus infinity to 0, right within 1e-13."""
-    x = (x if x > -40.0 else -40.0) * (1 / 256)
-    high = 1 / 24 + x * (1 / 120) + x * x * (1 / 720 + x * (1 / 5040))
-    power = 1.0 + x + x * x * (1 / 2 + x * (1 / 6) + x * x * high)
-    power *= power
-    power *= power
-    power *= power
-    power *= power
-    power *= power
-    power *= power
-    power *= power
-    return power * power
-
-
-@numba.njit(cache=True, nogil=True)
-def _weigh(features, first, law, chance, size):
-    """Weigh each state in successive bins but for the previous state: the likeliest by 1."""
-    weight, weight_before, intercept = law
-    top = np.full(size, -np.inf)
-    for k in range(len(chance)):
-        score = chance[k]
-        score[:] = intercept[k]
-        for f in range(len(features)):
-            now, before = features[f, first:], features[f, first - 1 :]
-            w, w_before = weight[f, k], weight_before[f, k]
-            for i in range(size):
-                score[i] += now[i] * w + before[i] * w_before
-        for i in range(size):
-            top[i] = score[i] if score[i] > top[i] else top[i]
-    for k in range(len(chance)):
-        score = chance[k]
-        for i in range(size):
-            score[i] = exponential(score[i] - top[i])
-
-
-@numba.njit(cache=True, nogil=True)
-def walk_logit(features, law, factor, quiet, uniform, start):
-    """Draw one state after the other by a multinomial logit of this bin and the one before."""
-    path = np.empty(quiet.size, dtype=np.int64)
-    earlier, n_states = features.shape[1] - quiet.size, len(factor)
-    chance, state = np.empty((n_states, SLICE)), start
-    for first in range(0, quiet.size, SLICE):
-        size = min(SLICE, quiet.size - first)
-        _weigh(features, earlier + first, law, chance, size)
-        for i in range(size):
-            row, state = factor[state], 0
-            if not quiet[first + i]:
-                total = 0.0
-                for k in range(n_states):
-                    total += chance[k, i] * row[k]
-                target, total = uniform[first + i] * total, 0.0
-                for k in range(n_states - 1):
-                    total += chance[k, i] * row[k]
-                    state += total <= target
-            path[first + i] = state
-    return path
-
-
 @dataclass(frozen=True)
 class Logit:
     """Multinomial logit of activity (this bin and the one before) and the previous state."""
@@ -88,18 +28,18 @@ class Logit:
     reach: ClassVar[int] = WINDOW - 1
 
     columns: tuple[str, ...]
-    center: np.ndarray
+    center: np.ndarray  # standardisation of the features, as `scale`
     scale: np.ndarray
-    weight: np.ndarray
+    weight: np.ndarray  # of the features, shape (states, features)
     intercept: np.ndarray
-    lag: np.ndarray
+    lag: np.ndarray  # score of a state by the one before, shape (previous, states)
 
     def matrix(self, table: pd.DataFrame) -> np.ndarray:
         """Transition probabilities of each bin."""
-        scaled = (window_features(table, self.columns, WINDOW) - self.center) / self.scale
-        score = scaled @ self.weight.T + self.intercept
         from scipy.special import softmax
 
+        scaled = (window_features(table, self.columns, WINDOW) - self.center) / self.scale
+        score = scaled @ self.weight.T + self.intercept
         return softmax(score[:, None, :] + self.lag[None, :, :], axis=-1)
 
     def path(
@@ -113,7 +53,7 @@ class Logit:
         intercept = self.intercept - weight @ self.center
         now, before = np.ascontiguousarray(weight.T).reshape(WINDOW, len(features), -1)
         law = (now, before, intercept)
-        return walk_logit(features, law, np.exp(self.lag), quiet, uniform, start)
+        return _walk_logit(features, law, np.exp(self.lag), quiet, uniform, start)
 
 
 def fit_logit(steps: Labelled, columns: tuple[str, ...]) -> Logit:
@@ -136,3 +76,68 @@ def fit_logit(steps: Labelled, columns: tuple[str, ...]) -> Logit:
     return Logit(
         columns, center, scale, coefficients[:, :split], intercept, coefficients[:, split:].T
     )
+
+
+@numba.njit(cache=True, nogil=True)
+def _walk_logit(features, law, factor, quiet, uniform, start):
+    """Draw one state after the other by a multinomial logit of this bin and the one before.
+
+    Features are of shape (features, one or more earlier bins + bins); `factor` weighs a state by
+    the one before, shape (previous, states).
+    """
+    path = np.empty(quiet.size, dtype=np.int64)
+    earlier, n_states = features.shape[1] - quiet.size, len(factor)
+    chance, state = np.empty((n_states, SLICE)), start
+    for first in range(0, quiet.size, SLICE):
+        size = min(SLICE, quiet.size - first)
+        _weigh(features, earlier + first, law, chance, size)
+        for i in range(size):
+            row, state = factor[state], 0
+            if not quiet[first + i]:
+                total = 0.0
+                for k in range(n_states):
+                    total += chance[k, i] * row[k]
+                target, total = uniform[first + i] * total, 0.0
+                for k in range(n_states - 1):
+                    total += chance[k, i] * row[k]
+                    state += total <= target
+            path[first + i] = state
+    return path
+
+
+@numba.njit(cache=True, nogil=True)
+def _weigh(features, first, law, chance, size):
+    """Weigh each state in successive bins but for the state before: the likeliest by 1."""
+    weight, weight_before, intercept = law
+    top = np.full(size, -np.inf)
+    for k in range(len(chance)):
+        score = chance[k]
+        score[:] = intercept[k]
+        for f in range(len(features)):
+            now, before = features[f, first:], features[f, first - 1 :]
+            w, w_before = weight[f, k], weight_before[f, k]
+            for i in range(size):
+                score[i] += now[i] * w + before[i] * w_before
+        for i in range(size):
+            top[i] = score[i] if score[i] > top[i] else top[i]
+    for k in range(len(chance)):
+        score = chance[k]
+        for i in range(size):
+            score[i] = _exponential(score[i] - top[i])
+
+
+@numba.njit(cache=True, nogil=True)
+def _exponential(x):
+    """Exponential of a number from minus infinity to 0, right within 1e-13."""
+    # unlike the library's it is compiled for several numbers at once
+    x = (x if x > -40.0 else -40.0) * (1 / 256)
+    high = 1 / 24 + x * (1 / 120) + x * x * (1 / 720 + x * (1 / 5040))
+    power = 1.0 + x + x * x * (1 / 2 + x * (1 / 6) + x * x * high)
+    power *= power
+    power *= power
+    power *= power
+    power *= power
+    power *= power
+    power *= power
+    power *= power
+    return power * power
