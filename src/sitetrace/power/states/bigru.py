@@ -26,11 +26,10 @@ WEIGHTS = ("input_weight", "input_bias", "hidden_weight", "hidden_bias", "head",
 
 @dataclass(frozen=True)
 class BiGRU:
-    """Bidirectional GRU over the activity of a whole series, and a softmax in each bin.
+    """Bidirectional GRU over the activity of a whole series, and a softmax in each bin."""
 
-    Its probabilities do not depend on the state before, so that a state persists only as far as
-    the activity makes it certain; and it sees the schedule's future.
-    """
+    # Its probabilities do not depend on the state before, so that a state persists only as far as
+    # the activity makes it certain; and it sees the schedule's future.
 
     reach: ClassVar[None] = None
 
@@ -76,11 +75,9 @@ class BiGRU:
 
 @numba.njit(cache=True)
 def states_along(drive, weight, bias, start):  # noqa: ANN001, ANN201
-    """Follow the states along a series of one direction: states, and gates for the gradient.
-
-    `drive` is U x + c, shape (bins, 3 hidden); `weight` and `bias` are W and b; gates are r, z, n
-    and W_n h + b_n side by side.
-    """
+    """Follow the states along a series of one direction: states, and gates for the gradient."""
+    # `drive` is U x + c, shape (bins, 3 hidden); `weight` and `bias` are W and b; gates are r, z, n
+    # and W_n h + b_n side by side.
     n_bins, size = drive.shape[0], start.size
     columns = weight.T.copy()
     hidden = np.empty((n_bins, size), dtype=drive.dtype)
@@ -108,10 +105,8 @@ def states_along(drive, weight, bias, start):  # noqa: ANN001, ANN201
 
 @numba.njit(cache=True)
 def gradient_along(slope, hidden, gates, weight):  # noqa: ANN001, ANN201
-    """Carry a loss's gradient by each state back through a series that began at the zero state.
-
-    Gives the gradients by U x + c and by W h + b of each bin, shape (bins, 3 hidden) each.
-    """
+    """Carry a loss's gradient by each state back through a series that began at the zero state."""
+    # Gives the gradients by U x + c and by W h + b of each bin, shape (bins, 3 hidden) each.
     n_bins, size = hidden.shape
     by_drive = np.empty((n_bins, 3 * size), dtype=hidden.dtype)
     by_pull = np.empty((n_bins, 3 * size), dtype=hidden.dtype)

@@ -16,7 +16,7 @@ import numpy as np
 import pandas as pd
 from numpy.typing import ArrayLike
 
-from sitetrace.power.states.labels import Labelled
+from sitetrace.power.states.labels import TrainingBins
 
 LEVELS = 5
 # a variance above the mean by less than this share is the mean's: Poisson
@@ -50,7 +50,7 @@ class Markov:
         return walk_levels(drive, self.edges, cumulated, quiet, uniform, start)
 
 
-def fit_markov(steps: Labelled, columns: tuple[str, ...]) -> Markov:
+def fit_markov(steps: TrainingBins, columns: tuple[str, ...]) -> Markov:
     """Count transitions by level of activity: fifths of the decode tokens, where there are any."""
     column = "decode_tokens" if "decode_tokens" in columns else columns[0]
     drive = steps.table[column].to_numpy()[steps.use]
@@ -126,10 +126,8 @@ def _whatever_was_before(share: np.ndarray) -> np.ndarray:
 
 @numba.njit(cache=True, nogil=True)
 def walk_matrix(matrix, quiet, uniform, start):
-    """Draw one state after the other by probabilities of shape (bins, previous, states).
-
-    Bins that are quiet are idle; numbers from 0 to 1 decide in the others.
-    """
+    """Draw one state after the other by probabilities of shape (bins, previous, states)."""
+    # Bins that are quiet are idle; numbers from 0 to 1 decide in the others.
     path = np.empty(quiet.size, dtype=np.int64)
     state = start
     for i in range(quiet.size):

@@ -19,8 +19,8 @@ from typing import Any
 import numpy as np
 
 from sitetrace.core.files import InputError, replacing
-from sitetrace.power.states.bigru import BiGRU, gradient_along, states_along
-from sitetrace.power.states.labels import Labelled, Piece
+from sitetrace.power.states.bigru import WEIGHTS, BiGRU, gradient_along, states_along
+from sitetrace.power.states.labels import Piece, TrainingBins
 
 HIDDEN = 64
 MOST_EPOCHS = 1000
@@ -28,13 +28,17 @@ RATE, CLIP_NORM = 1e-3, 1.0
 HALVE_AFTER, STOP_AFTER = 20, 50
 VALIDATION_SHARE, LAST_SHARE = 0.15, 0.2
 SAVE_EVERY = 10
+STATEFUL = ("net", "adam", "schedule")
 SCALE_FLOOR = 1e-6
+# torch's names of the two directions, and of what each has, in the order of `WEIGHTS`
+WAYS = ("", "_reverse")
+PARTS = ("weight_ih", "bias_ih", "weight_hh", "bias_hh")
 # standardised features, shape (bins, columns), and states of an unbroken series
 Series = tuple[np.ndarray, np.ndarray]
 
 
 def fit_bigru(
-    steps: Labelled,
+    steps: TrainingBins,
     columns: tuple[str, ...],
     *,
     seed: int,
@@ -42,10 +46,8 @@ def fit_bigru(
     record: dict | None = None,
     **limits: int,
 ) -> BiGRU:
-    """Train the net as the paper does, on all bins: idle is one of its states.
-
-    `record` is given the loss by epoch; `limits` are ``hidden`` and ``epochs`` of `train`.
-    """
+    """Train the net as the paper does, on all bins: idle is one of its states."""
+    # `record` is given the loss by epoch; `limits` are ``hidden`` and ``epochs`` of `train`.
     fitting, validation = hold_out(steps.pieces, seed)
     features = steps.table[list(columns)].to_numpy(dtype=float)
     seen = np.concatenate([features[begin:end] for _, begin, end in fitting])
@@ -63,10 +65,8 @@ def fit_bigru(
 
 
 def hold_out(pieces: tuple[Piece, ...], seed: int) -> tuple[list[Piece], list[Piece]]:
-    """Split unbroken stretches into those that teach and those that validate.
-
-    Of several recordings the last 15% of a permutation validate, of a single one its last fifth.
-    """
+    """Split unbroken stretches into those that teach and those that validate."""
+    # Of several recordings the last 15% of a permutation validate, of a single one its last fifth.
     recordings = sorted({recording for recording, _, _ in pieces})
     if len(recordings) > 1:
         order = np.random.default_rng(seed).permutation(recordings)
@@ -167,37 +167,22 @@ class _State:
     def history(self) -> dict:
         """Give the best epoch (from 1) and the loss by epoch."""
         told, heard = (list(part) for part in zip(*self.losses, strict=True))
-        return {
-            "best_epoch": int(np.argmin(heard)) + 1,
-            "train_nats": told,
-            "held_out_nats": heard,
-        }
+        best = int(np.argmin(heard)) + 1
+        return {"best_epoch": best, "train_nats": told, "held_out_nats": heard}
 
     def weights(self) -> dict[str, np.ndarray]:
         """Lay the best weights out as the model has them, both directions in one array."""
-
-        def both(name: str) -> np.ndarray:
-            return np.stack([self.best[f"0.{name}{way}"].numpy() for way in ("", "_reverse")])
-
-        return {
-            "input_weight": both("weight_ih_l0"),
-            "input_bias": both("bias_ih_l0"),
-            "hidden_weight": both("weight_hh_l0"),
-            "hidden_bias": both("bias_hh_l0"),
-            "head": self.best["1.weight"].numpy(),
-            "head_bias": self.best["1.bias"].numpy(),
+        best = {name: value.numpy() for name, value in self.best.items()}
+        found = {
+            name: np.stack([best[f"0.{part}_l0{way}"] for way in WAYS])
+            for name, part in zip(WEIGHTS, PARTS, strict=False)
         }
+        return found | {"head": best["1.weight"], "head_bias": best["1.bias"]}
 
     def save(self, path: Path | str, setting: str) -> None:
         """Write a checkpoint, whole or not at all."""
-        content = {
-            "setting": setting,
-            "net": self.net.state_dict(),
-            "adam": self.adam.state_dict(),
-            "schedule": self.schedule.state_dict(),
-            "losses": self.losses,
-            "best": self.best,
-        }
+        content = {"setting": setting, "losses": self.losses, "best": self.best}
+        content |= {name: getattr(self, name).state_dict() for name in STATEFUL}
         with replacing(path) as temporary:
             self.torch.save(content, temporary)
 
@@ -213,9 +198,8 @@ class _State:
                 f"{path}: checkpoint of a training on other data or settings: name another file "
                 "or remove it"
             )
-        self.net.load_state_dict(content["net"])
-        self.adam.load_state_dict(content["adam"])
-        self.schedule.load_state_dict(content["schedule"])
+        for name in STATEFUL:
+            getattr(self, name).load_state_dict(content[name])
         self.losses = [tuple(each) for each in content["losses"]]
         self.best = content["best"]
 
@@ -230,11 +214,8 @@ def both_ways(gru: Any, features: Any) -> Any:  # noqa: ANN401
     import torch
 
     parts = []
-    for way in ("", "_reverse"):
-        weight_i, weight_h, bias_i, bias_h = (
-            getattr(gru, f"{name}_l0{way}")
-            for name in ("weight_ih", "weight_hh", "bias_ih", "bias_hh")
-        )
+    for way in WAYS:
+        weight_i, bias_i, weight_h, bias_h = (getattr(gru, f"{part}_l0{way}") for part in PARTS)
         series = features.flip(0) if way else features
         drive = torch.nn.functional.linear(series, weight_i, bias_i)
         states = _recurrence().apply(drive, weight_h, bias_h)

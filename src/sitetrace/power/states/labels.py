@@ -31,7 +31,7 @@ class Labels:
 
 
 @dataclass(frozen=True)
-class Labelled:
+class TrainingBins:
     """What transitions learn from: activity and states of successive bins, run below run."""
 
     table: pd.DataFrame
@@ -43,11 +43,9 @@ class Labelled:
 
 
 def prepare(runs: list[Run], server: Server, dt: Fraction) -> pd.DataFrame:
-    """Put power beside the simulated activity of the same bins, run below run.
-
-    A sample `begins` where none lies within four steps before it; it is `fresh` there and among
-    the first four of its run, where its previous state is not known.
-    """
+    """Put power beside the simulated activity of the same bins, run below run."""
+    # A sample `begins` where none lies within four steps before it; it is `fresh` there and among
+    # the first four of its run, where its previous state is not known.
     parts = []
     for number, run in enumerate(runs):
         times = run.samples["time_s"].to_numpy()
@@ -96,10 +94,8 @@ def unbroken(frame: pd.DataFrame, keep: np.ndarray) -> tuple[Piece, ...]:
 def stretches(
     frame: pd.DataFrame, labels: Labels, keep: np.ndarray
 ) -> list[tuple[np.ndarray, np.ndarray]]:
-    """Cut kept samples above idle where idle, a hole or a new recording comes between.
-
-    Gives the mixture's states (idle left out, so from 0) and the watts of each stretch.
-    """
+    """Cut kept samples above idle where idle, a hole or a new recording comes between."""
+    # Gives the mixture's states (idle left out, so from 0) and the watts of each stretch.
     working = (labels.state > 0) & keep
     cuts = np.flatnonzero(np.diff(working) | frame["fresh"].to_numpy()[1:]) + 1
     power_w = frame["power_w"].to_numpy()

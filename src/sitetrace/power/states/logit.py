@@ -11,7 +11,7 @@ import numpy as np
 import pandas as pd
 from numpy.typing import ArrayLike
 
-from sitetrace.power.states.labels import Labelled, bin_features, window_features
+from sitetrace.power.states.labels import TrainingBins, bin_features, window_features
 
 # bins that are worked on while they are still in the nearest memory
 SLICE = 250
@@ -56,7 +56,7 @@ class Logit:
         return _walk_logit(features, law, np.exp(self.lag), quiet, uniform, start)
 
 
-def fit_logit(steps: Labelled, columns: tuple[str, ...]) -> Logit:
+def fit_logit(steps: TrainingBins, columns: tuple[str, ...]) -> Logit:
     """Fit the logit, lightly regularised."""
     from sklearn.linear_model import LogisticRegression
 
@@ -80,11 +80,9 @@ def fit_logit(steps: Labelled, columns: tuple[str, ...]) -> Logit:
 
 @numba.njit(cache=True, nogil=True)
 def _walk_logit(features, law, factor, quiet, uniform, start):
-    """Draw one state after the other by a multinomial logit of this bin and the one before.
-
-    Features are of shape (features, one or more earlier bins + bins); `factor` weighs a state by
-    the one before, shape (previous, states).
-    """
+    """Draw one state after the other by a multinomial logit of this bin and the one before."""
+    # Features are of shape (features, one or more earlier bins + bins); `factor` weighs a state by
+    # the one before, shape (previous, states).
     path = np.empty(quiet.size, dtype=np.int64)
     earlier, n_states = features.shape[1] - quiet.size, len(factor)
     chance, state = np.empty((n_states, SLICE)), start

@@ -8,8 +8,6 @@ import numba
 import numpy as np
 import pandas as pd
 
-# numbers of states that a fit tries, see `sitetrace.power.fitting.fit`
-CANDIDATES = tuple(range(8, 17))
 MIN_VARIANCE = 1e-12
 # how power is drawn within a state
 KINDS = ("gaussian", "ar1", "ar1_deviation", "empirical")
@@ -70,11 +68,10 @@ class Emissions:
     def power_of(
         self, states: np.ndarray, mixture: Mixture, noise: np.ndarray, last: float = np.nan
     ) -> tuple[np.ndarray, float]:
-        """Turn random numbers into the watts of states, and what the next bin goes on from.
-
-        Numbers are standard normal, for ``empirical`` from 0 to 1; states of -1 are none. `last` is
-        the power of the bin before, for ``ar1_deviation`` its deviation; NaN if there was none.
-        """
+        """Turn random numbers into the watts of states, and what the next bin goes on from."""
+        # Numbers are standard normal, for ``empirical`` from 0 to 1; states of -1 are none. `last`
+        # is the power of the bin before, for ``ar1_deviation`` its deviation; NaN if there was
+        # none.
         if states.size == 0:
             return np.empty(0), last
         if self.kind == "empirical":
@@ -160,10 +157,8 @@ def _draw_quantiles(states: np.ndarray, quantile_w: np.ndarray, u: np.ndarray) -
 
 @numba.njit(cache=True, nogil=True)
 def _autoregressive(states, mean_w, sigma_w, phi, noise, last_w):
-    """Draw the paper's AR(1): the power before is pulled towards the present state's mean.
-
-    After a change of state it drags the level of the old state along. A state of -1 is none.
-    """
+    """Draw the paper's AR(1): the power before is pulled towards the present state's mean."""
+    # After a change of state it drags the level of the old state along. A state of -1 is none.
     power_w, scale_w = np.zeros(noise.size), sigma_w * np.sqrt(1 - phi**2)
     for i in range(noise.size):
         k = states[i]
@@ -178,10 +173,8 @@ def _autoregressive(states, mean_w, sigma_w, phi, noise, last_w):
 
 @numba.njit(cache=True, nogil=True)
 def _own_deviation(states, mean_w, sigma_w, phi, noise, last):
-    """Draw an AR(1) of the deviation from the own state, in its standard deviations.
-
-    It keeps each state's mean and spread, however often states change.
-    """
+    """Draw an AR(1) of the deviation from the own state, in its standard deviations."""
+    # It keeps each state's mean and spread, however often states change.
     power_w, fresh = np.zeros(noise.size), np.sqrt(1 - phi**2)
     for i in range(noise.size):
         k = states[i]

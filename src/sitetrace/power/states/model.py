@@ -20,7 +20,7 @@ from sitetrace.core.types import (
 )
 from sitetrace.power.idle import Idle, check_idle
 from sitetrace.power.states.mixture import Emissions, Mixture
-from sitetrace.power.states.transitions import Transitions, sample_path
+from sitetrace.power.states.transitions import Transitions, walk
 from sitetrace.serving.activity import activity_table
 from sitetrace.serving.engine import Server, simulate
 from sitetrace.serving.surrogates import ConstantRate, LogNormalTTFT
@@ -75,7 +75,7 @@ class StatesModel:
         quiet = np.zeros(len(table), dtype=bool)
         if self.idle is not None:
             quiet = table["quiet_for_s"].to_numpy() >= self.idle.hold_s
-        return sample_path(self.transitions, table, quiet, rng, start)
+        return walk(self.transitions, table, quiet, rng.random(len(table)), start)
 
     def draw_power(
         self, states: np.ndarray, table: pd.DataFrame, rng: np.random.Generator
@@ -116,41 +116,9 @@ class StatesModel:
         tail_s: float = TAIL_S,
         idle_w: float | None = None,
     ) -> PowerTrace:
-        """Generate a power trace for a stream of requests.
+        """Generate a power trace for a stream of requests, as `TimelineModel.generate` does.
 
-        Parameters
-        ----------
-        requests : pandas.DataFrame
-            ``arrival_s``, ``input_tokens``, ``output_tokens``.
-        rng : numpy.random.Generator
-            Source of randomness.
-        dt_s : float, optional
-            Step of the trace, seconds: a multiple of the model's own, which is the default.
-        lead_s, tail_s : float
-            Seconds before the first arrival and after the last token.
-        idle_w : float, optional
-            Idle power of the board, where it differs from the fitted one (see `rebase`).
-
-        Returns
-        -------
-        PowerTrace
-            On the clock of the requests.
-
-        Raises
-        ------
-        InputError
-            If the step is no multiple of the model's, the span is absurd or requests are damaged.
-
-        Examples
-        --------
-        >>> import numpy as np
-        >>> import sitetrace
-        >>> rng = np.random.default_rng(1)
-        >>> model = sitetrace.load_model(sitetrace.shipped_model("testbed"))
-        >>> requests = sitetrace.workload.poisson(2.0, 20.0, rng)
-        >>> trace = model.generate(requests, rng=rng)
-        >>> trace.dt_s
-        0.25
+        Mean power of the bins only; `rebase` says what another idle power means.
         """
         check_stream(requests)
         timeline = simulate(requests, self.server, rng)

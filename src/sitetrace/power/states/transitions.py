@@ -19,7 +19,7 @@ from numpy.typing import ArrayLike
 from sitetrace.power.states.bigru import BiGRU
 from sitetrace.power.states.chains import Coupled, Independent, Markov, fit_markov, walk_matrix
 from sitetrace.power.states.gru_training import fit_bigru
-from sitetrace.power.states.labels import Labelled
+from sitetrace.power.states.labels import TrainingBins
 from sitetrace.power.states.logit import Logit, fit_logit
 from sitetrace.power.states.trees import Trees, fit_trees
 from sitetrace.serving.activity import COLUMNS, PAPER_COLUMNS
@@ -33,7 +33,7 @@ Transitions = Markov | Logit | Trees | BiGRU | Coupled | Independent
 
 def fit_transitions(
     kind: str,
-    steps: Labelled,
+    steps: TrainingBins,
     columns: tuple[str, ...] | None = None,
     **net: Any,  # noqa: ANN401
 ) -> Transitions:
@@ -41,17 +41,6 @@ def fit_transitions(
     if columns is None:
         columns = PAPER_COLUMNS if kind == "bigru" else COLUMNS
     return FITS[kind](steps, columns, **net)
-
-
-def sample_path(
-    transitions: Transitions,
-    table: pd.DataFrame,
-    quiet: np.ndarray,
-    rng: np.random.Generator,
-    start: int = 0,
-) -> np.ndarray:
-    """Draw the states of some bins, going on from a state; bins that are quiet are idle."""
-    return walk(transitions, table, quiet, rng.random(len(table)), start)
 
 
 def walk(

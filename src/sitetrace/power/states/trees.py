@@ -11,7 +11,7 @@ import numpy as np
 import pandas as pd
 from numpy.typing import ArrayLike
 
-from sitetrace.power.states.labels import Labelled, window_features
+from sitetrace.power.states.labels import TrainingBins, window_features
 
 ROUNDS = 40
 DEPTH = 2
@@ -56,7 +56,7 @@ class Trees:
         return self.prior, self.roots, self.feature, self.left, self.right, self.value
 
 
-def fit_trees(steps: Labelled, columns: tuple[str, ...]) -> Trees:
+def fit_trees(steps: TrainingBins, columns: tuple[str, ...]) -> Trees:
     """Fit boosted trees and lay their nodes out flat."""
     from sklearn.ensemble import GradientBoostingClassifier
 

@@ -6,7 +6,6 @@ from dataclasses import replace
 from fractions import Fraction
 
 import numpy as np
-import pandas as pd
 
 from sitetrace.core.files import InputError
 from sitetrace.core.registry import device
@@ -43,10 +42,8 @@ SIMPLEX = np.array([[0.0, 0.0], [1.0, 0.0], [0.0, 2.0]])
 
 
 def fit_timeline(runs: list[Run], provenance: dict) -> TimelineModel:
-    """Fit engine, surface, meter and noise of the first run's configuration.
-
-    Runs of other configurations of its GPU type add to its meter, warming up and prefill.
-    """
+    """Fit engine, surface, meter and noise of the first run's configuration."""
+    # Runs of other configurations of its GPU type add to its meter, warming up and prefill.
     home = [run for run in runs if run.configuration == runs[0].configuration]
     server, told = _engine_of(home)
     model = fit_power(home, server, provenance | told)
@@ -73,7 +70,7 @@ def learn_decode(runs: list[Run], server: Server) -> Server:
     # the last request ends does. What is taken from a step is added to what a client waits for
     # besides, so that times to first token stay what they were.
     gpus = runs[0].configuration.tensor_parallel
-    _, idle = _idle_of(runs, server)
+    idle = idle_of(prepare(runs, server, runs[0].dt))
 
     def changed(point: np.ndarray) -> Server:
         c0_s = server.c0_s * np.exp(point[0])
@@ -98,7 +95,8 @@ def fit_power(runs: list[Run], server: Server, provenance: dict) -> TimelineMode
     """Fit surface, meter and noise of one configuration behind a calibrated engine."""
     configuration = runs[0].configuration
     gpus = configuration.tensor_parallel
-    frame, idle = _idle_of(runs, server)
+    frame = prepare(runs, server, runs[0].dt)
+    idle = idle_of(frame)
     power_w = frame["power_w"].to_numpy()
     seen = _seen_by(runs, server, idle)
     if not any(len(each.times_s) for each in seen):
@@ -134,7 +132,8 @@ def fit_power(runs: list[Run], server: Server, provenance: dict) -> TimelineMode
 def _with_others(model: TimelineModel, home: list[Run], runs: list[Run]) -> TimelineModel:
     """Fit the first configuration again: others of its GPU type share meter, warmth and prefill."""
     gpus = home[0].configuration.tensor_parallel
-    seen = _seen_by(home, model.server, _idle_of(home, model.server)[1])
+    idle = idle_of(prepare(home, model.server, home[0].dt))
+    seen = _seen_by(home, model.server, idle)
     provenance = model.provenance
     failed, defaults = list(provenance["calibration"]["failed"]), dict(provenance["defaults"])
     for configuration in dict.fromkeys(run.configuration for run in runs):
@@ -170,12 +169,6 @@ def _with_others(model: TimelineModel, home: list[Run], runs: list[Run]) -> Time
             "power": misfit,
         },
     )
-
-
-def _idle_of(runs: list[Run], server: Server) -> tuple[pd.DataFrame, Idle]:
-    """Prepare the samples of the runs, and take the idle power from them."""
-    frame = prepare(runs, server, runs[0].dt)
-    return frame, idle_of(frame)
 
 
 def _seen_by(runs: list[Run], server: Server, idle: Idle) -> list[Seen]:
@@ -219,10 +212,8 @@ def _reach(runs: list[Run], seen: list[Seen]) -> dict[str, float]:
 def fit_residual(
     seen: list[Seen], found: Reading, idle_sd_w: float, ended: bool
 ) -> tuple[Residual, dict]:
-    """Take the noise that readings have around the expected ones, and say how far these are off.
-
-    The misfit is relative to the mean reading; `ended` says if the other searches converged.
-    """
+    """Take the noise that readings have around the expected ones, and say how far these are off."""
+    # The misfit is relative to the mean reading; `ended` says if the other searches converged.
     before, after, errors = [], [], []
     for each in seen:
         share = shares(each, found.meter, found.scales)
@@ -253,10 +244,8 @@ def fit_residual(
 def fit_afterglow(
     runs: list[Run], seen: list[Seen], band_w: float, meter: Meter, gpus: int
 ) -> tuple[float, float, float, bool]:
-    """Learn what is left after work: extra watts, how fast they go (s), a warm board's extra watts.
-
-    The fewer the readings, the nearer to what experience says. Last, if the search converged.
-    """
+    """Learn what is left after work: extra watts, the seconds they last, watts of a warm board."""
+    # The fewer the readings, the nearer to what experience says. The last says if it converged.
     from scipy.optimize import least_squares
 
     parts = [_after_work(run, each, band_w, meter) for run, each in zip(runs, seen, strict=True)]

@@ -168,11 +168,9 @@ class TimelineModel:
     def power_of(
         self, work: np.ndarray, after_s: float, n_bins: int, rng: np.random.Generator
     ) -> np.ndarray:
-        """Draw the mean watts of bins: the noise of the process, but nothing of the meter.
-
-        Rows of `work` are begin and end of segments (seconds after a zero that lies `after_s`
-        after the begin of the first bin), batch and prompt tokens.
-        """
+        """Draw the mean watts of bins: the noise of the process, but nothing of the meter."""
+        # Rows of `work` are begin and end of segments (seconds after a zero that lies `after_s`
+        # after the begin of the first bin), batch and prompt tokens.
         power_w, clock = np.zeros(n_bins), (-after_s, float(self.dt))
         normals = rng.standard_normal(n_bins, dtype=np.float32)
         law, scales, idle, spread = self.numbers

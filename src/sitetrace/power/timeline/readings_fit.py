@@ -161,11 +161,9 @@ def best_law(
 
 
 def shares(seen: Seen, meter: Meter, scales: Scales) -> np.ndarray:
-    """Say what each reading may have seen, for each of its possible ages, shape (6, n, ages).
-
-    The share of the meter's window at work, the batch and the warmth weighted by it; and the same
-    three once more, weighted by how far prefill saturates.
-    """
+    """Say what each reading may have seen, for each of its possible ages, shape (6, n, ages)."""
+    # The share of the meter's window at work, the batch and the warmth weighted by it; and the same
+    # three once more, weighted by how far prefill saturates.
     work = seen.timeline.segments
     start, end = work["start_s"].to_numpy(), work["end_s"].to_numpy()
     length_s = end - start

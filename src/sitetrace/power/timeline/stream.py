@@ -34,10 +34,9 @@ PAGE, SLICE = 512, 2048
 
 
 class Unfinished(NamedTuple):
-    """What an engine has not finished at the end of a stretch of time, and what it has served.
+    """What an engine has not finished at the end of a stretch of time, and what it has served."""
 
-    Its clock (s, shape (1,)), the unfinished requests in order of arrival, and the tally.
-    """
+    # Its clock (s, shape (1,)), the unfinished requests in order of arrival, and the tally.
 
     clock_s: np.ndarray
     rows: np.ndarray
@@ -52,11 +51,9 @@ def idle_engine(clock_s: float) -> Unfinished:
 def advance_engine(
     server: Server, before: Unfinished, arrival_s: np.ndarray, tokens: np.ndarray, until_s: float
 ) -> tuple[np.ndarray, np.ndarray, Unfinished]:
-    """Work on until the first step boundary at or after a time.
-
-    Gives the segments (as in `Timeline`; the last may reach a step beyond the end), the ascending
-    ends of requests, and what is unfinished; `before` is left as it is.
-    """
+    """Work on until the first step boundary at or after a time."""
+    # Gives the segments (as in `Timeline`; the last may reach a step beyond the end), the ascending
+    # ends of requests, and what is unfinished; `before` is left as it is.
     law, limits = _numbers(server)
     segments, ends_s, *after = _advance_engine(until_s, law, limits, before, arrival_s, tokens)
     return segments, ends_s, Unfinished(*after)
@@ -71,10 +68,8 @@ def advance_power(
     state: np.ndarray,
     total_w: np.ndarray,
 ) -> Unfinished:
-    """Work on as `advance_engine` does, and add the watts of the stretch's bins to a total.
-
-    `state` is the board's (see `surface`), changed in place as the total is.
-    """
+    """Work on as `advance_engine` does, and add the watts of the stretch's bins to a total."""
+    # `state` is the board's (see `surface`), changed in place as the total is.
     law, limits = _numbers(model.server)
     drawing, clock = model.numbers, (span_s[0], float(model.dt))
     return Unfinished(

@@ -148,10 +148,8 @@ def _decay(x):
 
 @njit(cache=True, inline="always")
 def warmed(now, gap, length):
-    """Cool down in a gap, warm up in the work behind it: mean warmth in it, and at its end.
-
-    Gap and length of the work are in time constants, warmth is from 0 to 1.
-    """
+    """Cool down in a gap, warm up in the work behind it: mean warmth in it, and at its end."""
+    # Gap and length of the work are in time constants, warmth is from 0 to 1.
     if gap > 0.0:
         now *= _decay(gap)
     left = _decay(length)
@@ -175,11 +173,9 @@ def warmth(start, end, warm_s, state):
 
 @njit(cache=True, nogil=True)
 def segment_power(start, end, batch, prefill, law, scales, state):
-    """Mean watts of successive segments: decode, prefill that saturates, warmth, and the limit.
-
-    `law` and `scales` are `Surface.numbers`. Energy above the limit goes into a store that power
-    below it empties; when the store is full, power is held to the limit.
-    """
+    """Mean watts of successive segments: decode, prefill that saturates, warmth, and the limit."""
+    # `law` and `scales` are `Surface.numbers`. Energy above the limit goes into a store that power
+    # below it empties; when the store is full, power is held to the limit.
     idle_w, decode_w, sequence_w, prefill_w, warm_w = law
     scale_tokens, batch_scale, warm_s, limit_w, limit_s = scales
     power_w = np.empty(start.size)
@@ -209,11 +205,9 @@ def segment_power(start, end, batch, prefill, law, scales, state):
 
 @njit(cache=True, nogil=True)
 def blank_bins(size):
-    """Bins without work: share at work, watts above idle, rest.
-
-    The rest is the time from the last work in a bin to the bin's end, in bins: 0 where work goes on
-    into the next bin, -1 where there was none.
-    """
+    """Bins without work: share at work, watts above idle, rest."""
+    # The rest is the time from the last work in a bin to the bin's end, in bins: 0 where work goes
+    # on into the next bin, -1 where there was none.
     bins = np.zeros((3, size))
     bins[2] = -1.0
     return bins
@@ -269,11 +263,9 @@ def segments_into_bins(start, end, batch, prefill, law, scales, clock, state, bi
 
 @njit(cache=True, nogil=True)
 def bins_into_total(dt_s, idle, spread, normals, state, bins, total_w):
-    """Add the mean watts of bins to a total: the work in them, idle power, afterglow and noise.
-
-    `idle` and `spread` are those of `TimelineModel.numbers`; the noise is AR(1), its standard
-    deviation between that of idle and of work by the share of work.
-    """
+    """Add the mean watts of bins to a total: the work in them, idle power, afterglow and noise."""
+    # `idle` and `spread` are those of `TimelineModel.numbers`; the noise is AR(1), its standard
+    # deviation between that of idle and of work by the share of work.
     idle_w, after_w, after_s, warm_idle_w, warm_s = idle
     idle_sd, decode_sd, phi = spread
     busy, above_w, rest = bins[0], bins[1], bins[2]
