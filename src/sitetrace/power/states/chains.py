@@ -47,11 +47,11 @@ class Markov:
         drive = np.asarray(table[self.column], dtype=float)
         drive = drive[drive.size - quiet.size :]
         cumulated = np.cumsum(self.probability, axis=2)
-        return walk_levels(drive, self.edges, cumulated, quiet, uniform, start)
+        return _walk_levels(drive, self.edges, cumulated, quiet, uniform, start)
 
 
 def fit_markov(steps: TrainingBins, columns: tuple[str, ...]) -> Markov:
-    """Count transitions by level of activity: fifths of the decode tokens, where there are any."""
+    """Count transitions by level of activity: fifths of decode tokens, else of the first column."""
     column = "decode_tokens" if "decode_tokens" in columns else columns[0]
     drive = steps.table[column].to_numpy()[steps.use]
     edges = np.unique(np.quantile(drive, np.linspace(0, 1, LEVELS + 1)[1:-1]))
@@ -146,7 +146,7 @@ def walk_matrix(matrix, quiet, uniform, start):
 
 
 @numba.njit(cache=True, nogil=True)
-def walk_levels(drive, edges, cumulated, quiet, uniform, start):
+def _walk_levels(drive, edges, cumulated, quiet, uniform, start):
     """Draw states by the cumulated probabilities of a chain for each level of a drive."""
     path = np.empty(quiet.size, dtype=np.int64)
     state, last = start, cumulated.shape[2] - 1

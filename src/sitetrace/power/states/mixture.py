@@ -69,9 +69,8 @@ class Emissions:
         self, states: np.ndarray, mixture: Mixture, noise: np.ndarray, last: float = np.nan
     ) -> tuple[np.ndarray, float]:
         """Turn random numbers into the watts of states, and what the next bin goes on from."""
-        # Numbers are standard normal, for ``empirical`` from 0 to 1; states of -1 are none. `last`
-        # is the power of the bin before, for ``ar1_deviation`` its deviation; NaN if there was
-        # none.
+        # Noise is standard normal, for ``empirical`` from 0 to 1; a state of -1 is none. `last` is
+        # the power of the bin before, for ``ar1_deviation`` its deviation; NaN if there was none.
         if states.size == 0:
             return np.empty(0), last
         if self.kind == "empirical":

@@ -38,9 +38,8 @@ def work(
     rng: np.random.Generator,
 ) -> tuple[np.ndarray, dict]:
     """Draw the watts of a server's bins in a stretch of time, and what the next goes on from."""
-    # Segments (as in `Timeline`) begin in the stretch, ascending arrivals and ends of requests lie
-    # in it or later. The stretch takes as many random numbers as it has bins, whatever happens in
-    # it.
+    # Segments (as in `Timeline`) begin in the stretch; arrivals and ends of requests ascend, later
+    # ones are kept for later. It takes two random numbers a bin, whatever happens.
     ticks = np.arange(1, n_bins + 1, dtype=np.int64) * model.dt.numerator
     ends = begin_s + ticks / model.dt.denominator
     segments = np.concatenate([carried["segments"], segments])

@@ -36,10 +36,8 @@ PAGE, SLICE = 512, 2048
 class Unfinished(NamedTuple):
     """What an engine has not finished at the end of a stretch of time, and what it has served."""
 
-    # Its clock (s, shape (1,)), the unfinished requests in order of arrival, and the tally.
-
-    clock_s: np.ndarray
-    rows: np.ndarray
+    clock_s: np.ndarray  # the engine's, shape (1,)
+    rows: np.ndarray  # unfinished requests in order of arrival
     tally: np.ndarray
 
 
