@@ -15,7 +15,7 @@ from sitetrace.core.files import InputError
 from sitetrace.power.modelfile import load_model, save_model, summary
 from sitetrace.power.states import bigru
 from sitetrace.power.states.bigru import WEIGHTS, BiGRU
-from sitetrace.power.states.transitions import log_likelihood, sample_path
+from sitetrace.power.states.transitions import log_likelihood, walk
 from sitetrace.serving.activity import COLUMNS, PAPER_COLUMNS
 
 SAMPLE = json.loads((Path(__file__).parent / "samples" / "gru_from_torch.json").read_text())
@@ -77,10 +77,11 @@ def test_long_series_are_one_series(monkeypatch):
     net, table = net_of(8, 4, rng), activity(1000, rng)
     table["quiet_for_s"] = 0.0
     quiet = rng.random(1000) < 0.1
-    whole, path = net.matrix(table), sample_path(net, table, quiet, np.random.default_rng(5))
+    uniform = np.random.default_rng(5).random(len(table))
+    whole, path = net.matrix(table), walk(net, table, quiet, uniform, 0)
     monkeypatch.setattr(bigru, "CHUNK", 97)
     assert net.matrix(table) == pytest.approx(whole, abs=1e-12)
-    assert (sample_path(net, table, quiet, np.random.default_rng(5)) == path).all()
+    assert (walk(net, table, quiet, uniform, 0) == path).all()
     assert (path[quiet] == 0).all()
 
 
@@ -88,7 +89,7 @@ def test_states_of_bins_are_drawn_independently_with_the_nets_probabilities():
     rng = np.random.default_rng(6)
     net, table = net_of(4, 4, rng), activity(20, rng)
     quiet = np.zeros(20, dtype=bool)
-    paths = np.array([sample_path(net, table, quiet, rng) for _ in range(4000)])
+    paths = np.array([walk(net, table, quiet, rng.random(len(table)), 0) for _ in range(4000)])
     share = net.matrix(table)[:, 0]
     for k in range(4):
         error = 4.5 * np.sqrt(share[:, k] * (1 - share[:, k]) / 4000) + 1e-9
@@ -100,7 +101,7 @@ def test_states_of_bins_are_drawn_independently_with_the_nets_probabilities():
 def test_an_empty_table_gives_an_empty_path():
     rng = np.random.default_rng(7)
     net = net_of(4, 3, rng)
-    assert sample_path(net, activity(1, rng)[:0], np.zeros(0, dtype=bool), rng).size == 0
+    assert walk(net, activity(1, rng)[:0], np.zeros(0, dtype=bool), np.zeros(0), 0).size == 0
 
 
 @pytest.fixture

@@ -15,8 +15,8 @@ from sitetrace.power.states import gru_training
 from sitetrace.power.states.bigru import BiGRU, gradient_along, states_along
 from sitetrace.power.states.fit import cross_validate
 from sitetrace.power.states.gru_training import both_ways, hold_out, train
-from sitetrace.power.states.labels import unbroken
-from sitetrace.power.states.transitions import fit_transitions, sample_path
+from sitetrace.power.states.labels import TrainingBins, unbroken
+from sitetrace.power.states.transitions import fit_transitions, walk
 from sitetrace.serving.activity import COLUMNS, activity_table
 from sitetrace.serving.engine import simulate
 from sitetrace.testbed import BAND_EDGES, Testbed
@@ -215,12 +215,11 @@ def test_bands_of_active_requests_are_recovered_on_requests_never_seen(torch):
     active = table["active"].to_numpy()
     state = np.where(active > 0, 1 + np.searchsorted(BAND_EDGES, active, side="right"), 0)
     pieces = tuple((i, 679 * i, 679 * (i + 1)) for i in range(3))
-    net = fit_transitions(
-        "bigru", table, np.zeros_like(state), state, state >= 0, 4, None, pieces, seed=1, epochs=120
-    )
+    steps = TrainingBins(table, np.zeros_like(state), state, state >= 0, 4, pieces)
+    net = fit_transitions("bigru", steps, seed=1, epochs=120)
     unseen = slice(3 * 679, 4 * 679)
     quiet = np.zeros(679, dtype=bool)
-    path = sample_path(net, table[unseen], quiet, np.random.default_rng(1))
+    path = walk(net, table[unseen], quiet, np.random.default_rng(1).random(679), 0)
     assert len(set(state[unseen])) == 4
     assert np.mean(path == state[unseen]) > 0.9
 

@@ -23,8 +23,8 @@ import sitetrace
 from sitetrace.cli.main import cli
 from sitetrace.core.files import InputError
 from sitetrace.power.modelfile import load_model, save_model
-from sitetrace.power.timeline.relay import idle_engine, relay
-from sitetrace.power.timeline.surface import STATES
+from sitetrace.power.timeline.stream import advance_engine, idle_engine
+from sitetrace.power.timeline.surface import STATE_SIZE, add_power
 from sitetrace.serving.engine import Engine, Server
 from sitetrace.serving.surrogates import LogNormalTTFT
 from sitetrace.site import simulate as site_module
@@ -472,18 +472,20 @@ def test_a_server_of_a_site_is_a_server_alone():
     arrival_s = requests["arrival_s"].to_numpy()
     tokens = requests[["input_tokens", "output_tokens"]].to_numpy()
     noise = np.random.default_rng(6).standard_normal(4 * 900, dtype=np.float32)
+    law, scales, idle, spread = model.numbers
     totals = []
     for length_s in (900.0, 45.0):
-        unfinished, state, total_w = idle_engine(0.0), np.zeros(STATES), np.zeros(noise.size)
+        unfinished, state, total_w = idle_engine(0.0), np.zeros(STATE_SIZE), np.zeros(noise.size)
         for begin_s in np.arange(0.0, 900.0, length_s):
             first, last = np.searchsorted(arrival_s, [begin_s, begin_s + length_s])
             given_s, given_tokens = arrival_s[first:last], tokens[first:last]
-            work, _, unfinished = relay(
+            work, _, unfinished = advance_engine(
                 model.server, unfinished, given_s, given_tokens, begin_s + length_s
             )
             bins = slice(int(4 * begin_s), int(4 * (begin_s + length_s)))
             columns = (work[:, 0], work[:, 1], work[:, 3], work[:, 5])
-            model.add_power(columns, begin_s, noise[bins], state, total_w[bins])
+            own = ((begin_s, 0.25), idle, spread, noise[bins], state, total_w[bins])
+            add_power(columns, law, scales, *own)
         totals.append(total_w)
     # a segment that is cut in two warms up in two steps instead of one
     np.testing.assert_allclose(totals[1], totals[0], rtol=1e-3)
@@ -513,7 +515,7 @@ def test_relayed_requests_end_when_the_engine_says(
     unfinished, ends = idle_engine(0.0), []
     for begin_s in np.arange(0.0, told[-1] + length_s, length_s):
         first, last = np.searchsorted(arrival_s, [begin_s, begin_s + length_s])
-        _, ended_s, unfinished = relay(
+        _, ended_s, unfinished = advance_engine(
             server, unfinished, arrival_s[first:last], tokens[first:last], begin_s + length_s
         )
         ends.append(ended_s)

@@ -5,8 +5,8 @@ import pandas as pd
 import pytest
 
 from sitetrace.power.states.chains import walk_matrix
-from sitetrace.power.states.labels import window_features
-from sitetrace.power.states.transitions import KINDS, fit_transitions, log_likelihood, sample_path
+from sitetrace.power.states.labels import TrainingBins, window_features
+from sitetrace.power.states.transitions import KINDS, fit_transitions, log_likelihood, walk
 from sitetrace.serving.activity import COLUMNS, PAPER_COLUMNS
 
 STICKY = np.array([[0.0, 0.5, 0.5, 0.0], [0.0, 0.9, 0.08, 0.02], [0.0, 0.1, 0.8, 0.1],
@@ -38,7 +38,7 @@ def observed():
 def test_rows_are_probabilities(observed, kind, columns):
     table, previous, state = observed
     use = np.arange(state.size) < 500
-    fitted = fit_transitions(kind, table, previous, state, use, 5, columns)
+    fitted = fit_transitions(kind, TrainingBins(table, previous, state, use, 5, ()), columns)
     matrix = fitted.matrix(table.iloc[:50])
     assert matrix.shape == (50, 5, 5)
     assert (matrix >= 0).all()
@@ -50,7 +50,9 @@ def test_rows_are_probabilities(observed, kind, columns):
 @pytest.mark.parametrize("kind", KINDS)
 def test_a_chain_without_drive_is_recovered(observed, kind):
     table, previous, state = observed
-    fitted = fit_transitions(kind, table, previous, state, np.ones(state.size, bool), 4)
+    fitted = fit_transitions(
+        kind, TrainingBins(table, previous, state, np.ones(state.size, bool), 4, ())
+    )
     found = fitted.matrix(table)[:, 1:].mean(axis=0)
     seen = np.bincount(previous, minlength=4)[1:, None]
     error = 4 * np.sqrt(STICKY[1:] * (1 - STICKY[1:]) / seen) + 0.03
@@ -60,8 +62,11 @@ def test_a_chain_without_drive_is_recovered(observed, kind):
 @pytest.mark.parametrize("kind", KINDS)
 def test_sampling_keeps_persistence(observed, kind):
     table, previous, state = observed
-    fitted = fit_transitions(kind, table, previous, state, np.ones(state.size, bool), 4)
-    path = sample_path(fitted, table, np.zeros(len(table), bool), np.random.default_rng(2))
+    fitted = fit_transitions(
+        kind, TrainingBins(table, previous, state, np.ones(state.size, bool), 4, ())
+    )
+    path = walk(fitted, table, np.zeros(len(table), bool),
+                np.random.default_rng(2).random(len(table)), 0)  # fmt: skip
     stays = np.mean(path[1:] == path[:-1])
     assert stays == pytest.approx(np.mean(state[1:] == state[:-1]), abs=0.03)
 
@@ -73,10 +78,10 @@ def test_states_follow_the_drive(kind):
     state = 1 + (table["decode_tokens"].to_numpy() > 0.5) + (table["prefill_tokens"] > 0.8)
     state = state.to_numpy()
     previous = np.r_[0, state[:-1]]
-    fitted = fit_transitions(kind, table, previous, state, np.ones(3000, bool), 4)
+    fitted = fit_transitions(kind, TrainingBins(table, previous, state, np.ones(3000, bool), 4, ()))
     fresh = activity(1000, rng)
     truth = 1 + (fresh["decode_tokens"].to_numpy() > 0.5) + (fresh["prefill_tokens"] > 0.8)
-    path = sample_path(fitted, fresh, np.zeros(1000, bool), rng)
+    path = walk(fitted, fresh, np.zeros(1000, bool), rng.random(1000), 0)
     assert np.mean(path == truth) > 0.75
     share = np.bincount(state, minlength=4) / state.size
     null = (share[share > 0] * np.log(share[share > 0])).sum()
@@ -91,7 +96,7 @@ def test_trees_give_what_scikit_learn_gives(observed):
 
     table, previous, state = observed
     use = np.arange(state.size) < 400
-    fitted = fit_transitions("trees", table, previous, state, use, 4)
+    fitted = fit_transitions("trees", TrainingBins(table, previous, state, use, 4, ()))
     design = np.column_stack([window_features(table, COLUMNS, 4), previous]).astype(np.float32)
     reference = GradientBoostingClassifier(
         n_estimators=trees.ROUNDS, max_depth=trees.DEPTH,
@@ -104,12 +109,14 @@ def test_trees_give_what_scikit_learn_gives(observed):
 
 def test_quiet_bins_are_idle_and_a_path_can_be_continued(observed):
     table, previous, state = observed
-    fitted = fit_transitions("logit", table, previous, state, np.ones(state.size, bool), 4)
+    fitted = fit_transitions(
+        "logit", TrainingBins(table, previous, state, np.ones(state.size, bool), 4, ())
+    )
     quiet = np.arange(len(table)) % 7 == 0
-    path = sample_path(fitted, table, quiet, np.random.default_rng(4))
+    path = walk(fitted, table, quiet, np.random.default_rng(4).random(len(table)), 0)
     assert (path[quiet] == 0).all()
     assert (path[~quiet] > 0).all()
-    always = np.array([sample_path(fitted, table[:1], quiet[1:2], np.random.default_rng(i), 3)[0]
+    always = np.array([walk(fitted, table[:1], quiet[1:2], np.random.default_rng(i).random(1), 3)[0]
                        for i in range(400)])  # fmt: skip
     assert np.mean(always == 3) == pytest.approx(STICKY[3, 3], abs=0.1)
 
@@ -117,7 +124,9 @@ def test_quiet_bins_are_idle_and_a_path_can_be_continued(observed):
 @pytest.mark.parametrize("kind", KINDS)
 def test_states_are_drawn_with_the_probabilities_of_the_matrix(observed, kind):
     table, previous, state = observed
-    fitted = fit_transitions(kind, table, previous, state, np.ones(state.size, bool), 5)
+    fitted = fit_transitions(
+        kind, TrainingBins(table, previous, state, np.ones(state.size, bool), 5, ())
+    )
     quiet = np.arange(len(table)) % 11 < 2
     for seed in range(5):
         uniform = np.random.default_rng(seed).random(len(table))

@@ -54,8 +54,8 @@ def planted(model: TimelineModel, run: Run, meters: list[Meter], seed: int) -> p
         samples = noisy.read(power, rng)
         recorded = replace(run, requests=requests, samples=samples, dt=model.dt, published=None)
         seen = observe_power(recorded, model.server, model.surface.idle_w)
-        _, found, *_ = fit_reading([seen], model.configuration.tensor_parallel)
-        rows += [described("planted", meter), described("found", found)]
+        found, _ = fit_reading([seen], model.configuration.tensor_parallel)
+        rows += [described("planted", meter), described("found", found.meter)]
     return pd.DataFrame(rows)
 
 

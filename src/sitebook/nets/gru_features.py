@@ -7,14 +7,14 @@ import pandas as pd
 
 from sitetrace.core.types import Run
 from sitetrace.power.states.bigru import BiGRU
-from sitetrace.power.states.labels import Labelled, label, prepare, unbroken
+from sitetrace.power.states.labels import TrainingBins, label, prepare, unbroken
 from sitetrace.power.states.model import StatesModel
 from sitetrace.power.states.transitions import log_likelihood
 from sitetrace.serving.activity import COLUMNS
 from sitetrace.serving.engine import simulate
 
 
-def labelled(model: StatesModel, runs: list[Run]) -> Labelled:
+def labelled(model: StatesModel, runs: list[Run]) -> TrainingBins:
     """Label recordings with a model's states, beside all features of the study."""
     frame = prepare(runs, model.server, model.dt)
     events = pd.concat([_events(run, model) for run in runs], ignore_index=True)
@@ -22,7 +22,7 @@ def labelled(model: StatesModel, runs: list[Run]) -> Labelled:
     pieces = unbroken(frame, np.ones(len(frame), dtype=bool))
     n_states = model.mixture.n_states + 1
     table = pd.concat([frame[list(COLUMNS)], events], axis=1)
-    return Labelled(table, labels.previous, labels.state, labels.use, n_states, pieces)
+    return TrainingBins(table, labels.previous, labels.state, labels.use, n_states, pieces)
 
 
 def _events(run: Run, model: StatesModel) -> pd.DataFrame:
@@ -50,7 +50,7 @@ def _events(run: Run, model: StatesModel) -> pd.DataFrame:
     )
 
 
-def cross_entropy(net: BiGRU, steps: Labelled, pieces: list[tuple[int, int, int]]) -> float:
+def cross_entropy(net: BiGRU, steps: TrainingBins, pieces: list[tuple[int, int, int]]) -> float:
     """Mean of -ln P(state) over unbroken stretches, each a series of its own."""
     total = n_bins = 0
     for _, begin, end in pieces:
@@ -60,7 +60,7 @@ def cross_entropy(net: BiGRU, steps: Labelled, pieces: list[tuple[int, int, int]
     return float(total / n_bins)
 
 
-def null_entropy(steps: Labelled, pieces: list[tuple[int, int, int]]) -> float:
+def null_entropy(steps: TrainingBins, pieces: list[tuple[int, int, int]]) -> float:
     """Entropy of the states' frequencies."""
     from scipy.stats import entropy
 

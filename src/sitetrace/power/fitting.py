@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 
@@ -10,38 +9,179 @@ import numpy as np
 import pandas as pd
 
 from sitetrace.core.files import InputError
-from sitetrace.core.types import LEAST_SAMPLES, PowerTrace, Run, cut_run
+from sitetrace.core.types import PowerTrace, Run, cut_run
 from sitetrace.evaluate.judge import evaluate
-from sitetrace.power.idle import fit_idle
-from sitetrace.power.states.fit import ACF_UNIT, ENERGY_UNIT_PCT, KS_UNIT, cross_validate, fit_parts
+from sitetrace.power.states.fit import ACF_UNIT, ENERGY_UNIT_PCT, KS_UNIT, fit_states
 from sitetrace.power.states.gru_training import require_torch
-from sitetrace.power.states.labels import prepare, usable
-from sitetrace.power.states.mixture import CANDIDATES, bic_curve, fit_mixture
 from sitetrace.power.states.model import StatesModel
-from sitetrace.power.states.transitions import KINDS
 from sitetrace.power.timeline.fit import fit_timeline
 from sitetrace.power.timeline.model import TimelineModel
-from sitetrace.serving.calibration import calibrate
 from sitetrace.serving.engine import simulate
 
 MODEL_KINDS = ("timeline", "states")
-DRAWS = 3
+# draws that judge a kind, and its number of states when it is compared
+DRAWS, QUICK_STATES = 3, 10
+# one unit of loss, beside those of `states.fit`
 NRMSE_UNIT = 0.06
 MARGIN_S = 2.0
-QUICK_STATES = 10
 
 
-def choose_kind(
-    runs: list[Run], fit_half: Callable[[list[Run], str], StatesModel | TimelineModel], seed: int
-) -> tuple[str, list[dict], str]:
+def fit(
+    runs: list[Run],
+    *,
+    seed: int,
+    kind: str = "auto",
+    transitions: str = "auto",
+    n_states: int | None = None,
+    emissions: str = "gaussian",
+    columns: tuple[str, ...] | None = None,
+    checkpoint: Path | str | None = None,
+    start_s: float | None = None,
+    stop_s: float | None = None,
+) -> StatesModel | TimelineModel:
+    """Fit a model on runs of one configuration.
+
+    Parameters
+    ----------
+    runs : list of Run
+        Measured runs with power and requests, all of one configuration and step.
+    seed : int
+        Seed of all that is drawn while fitting.
+    kind : {"states", "timeline", "auto"}
+        The paper's way, ours, or the better one in cross-validation within the runs. The options
+        below are those of ``states``: giving one means that kind.
+    transitions : str
+        ``markov``, ``logit``, ``trees``, or ``auto``: the best free run of these in
+        cross-validation; or ``bigru``, the paper's net, which needs torch to be trained.
+    n_states : int, optional
+        Number of states K; by default the best free-run KS over 8 to 16 (for ``bigru`` and
+        ``auto`` with ``logit`` transitions, which take no minutes).
+    emissions : str
+        ``gaussian``, ``ar1``, ``ar1_deviation`` or ``empirical``.
+    columns : tuple of str, optional
+        Activity columns that drive the transitions; by default all, but for ``bigru`` the
+        paper's two features.
+    checkpoint : Path or str, optional
+        For ``bigru``: file from which training goes on, and to which it is saved on the way.
+    start_s, stop_s : float, optional
+        Cut, seconds after the first request of each run.
+
+    Returns
+    -------
+    StatesModel or TimelineModel
+        The fitted model; its provenance holds the selection tables, how far its engine is from
+        the measured one and whether that calibration failed, and what stands by default.
+
+    Raises
+    ------
+    InputError
+        If the runs are of several configurations, lack requests, or are too short, torch is
+        missing where it is needed, or an option is given that the kind does not have.
+
+    Examples
+    --------
+    >>> import sitetrace
+    >>> run = sitetrace.testbed.run("poisson", seed=1)
+    >>> model = sitetrace.fit([run], seed=1, transitions="logit", n_states=8)
+    >>> model.mixture.n_states
+    8
+    """
+    if kind not in ("auto", *MODEL_KINDS):
+        raise InputError(f"kind {kind!r}: give auto, timeline or states")
+    given = {
+        "--transitions": transitions != "auto",
+        "--states (n_states)": n_states is not None,
+        "emissions": emissions != "gaussian",
+        "columns": columns is not None,
+        "--checkpoint": checkpoint is not None,
+    }
+    given = ", ".join(name for name, is_given in given.items() if is_given)
+    if given and kind == "timeline":
+        raise InputError(f"{given}: belongs to --kind states: leave it out, or give that kind")
+    if given:
+        kind = "states"
+    if checkpoint is not None and transitions != "bigru":
+        raise InputError("--checkpoint: only transitions bigru trains step by step: leave it out")
+    if transitions == "bigru":
+        require_torch()
+    _check_runs(runs, kind)
+    runs = [cut_run(run, start_s, stop_s) for run in runs]
+    if kind == "auto" and any(run.configuration != runs[0].configuration for run in runs):
+        kind = "timeline"
+    provenance = _provenance(runs, seed, start_s, stop_s)
+    if kind == "auto":
+        kind, table, because = choose_kind(runs, seed)
+        provenance |= {"selection": {"kind": table}, "kind_because": because}
+    if kind == "timeline":
+        return fit_timeline(runs, provenance)
+    return fit_states(
+        runs,
+        provenance,
+        transitions,
+        n_states,
+        emissions,
+        columns,
+        seed=seed,
+        checkpoint=checkpoint,
+    )
+
+
+def _check_runs(runs: list[Run], kind: str) -> None:
+    """Refuse runs that cannot be fitted together."""
+    if not runs:
+        raise InputError("runs: there is none: give one or more")
+    first = runs[0]
+    for run in runs:
+        if run.requests is None:
+            raise InputError(f"run {run.name}: requests.csv is missing: a fit needs requests")
+        if kind == "states" and run.configuration != first.configuration:
+            raise InputError(
+                f"run {run.name}: {run.configuration.name} is not {first.configuration.name}: "
+                "fit one configuration at a time, or --kind timeline"
+            )
+        if run.configuration.hardware != first.configuration.hardware:
+            raise InputError(
+                f"run {run.name}: {run.configuration.hardware} is not "
+                f"{first.configuration.hardware}: fit runs of one GPU type together"
+            )
+        if run.configuration == first.configuration and run.dt != first.dt:
+            raise InputError(
+                f"run {run.name}: samples every {float(run.dt):g} s, not {float(first.dt):g} s: "
+                "fit runs of one step together"
+            )
+
+
+def _provenance(runs: list[Run], seed: int, start_s: float | None, stop_s: float | None) -> dict:
+    """Say what is fitted, without dates and paths: the same fit gives the same bytes."""
+    from sitetrace import __version__
+
+    simulated = runs[0].configuration.hardware == "testbed"
+    return {
+        "data": "testbed" if simulated else "measured",
+        "runs": [{"name": run.name, "sha256": run.digest} for run in runs],
+        "from_s": start_s,
+        "to_s": stop_s,
+        "seed": seed,
+        "sitetrace": __version__,
+        "selection": {},
+    }
+
+
+def choose_kind(runs: list[Run], seed: int) -> tuple[str, list[dict], str]:
     """Fit both kinds on one half of the runs' time and judge them on the other, both ways."""
+    # Gives the better kind, the scores (medians over runs and draws) and loss of each, the reason.
+    # nothing is chosen within a kind
+    quick = {"timeline": {}, "states": {"transitions": "logit", "n_states": QUICK_STATES}}
     middles = [_middle_s(run) for run in runs]
     try:
         sides = [
             [_part(run, *cut) for run, cut in zip(runs, cuts, strict=True)]
             for cuts in ([(0.0, m) for m in middles], [(m, None) for m in middles])
         ]
-        models = {kind: [fit_half(side, kind) for side in sides] for kind in MODEL_KINDS}
+        models = {
+            kind: [fit(side, seed=0, kind=kind, **quick[kind]) for side in sides]
+            for kind in MODEL_KINDS
+        }
     except InputError as error:
         return "timeline", [], f"timeline: too little to fit both kinds on halves ({error})"
     rows = []
@@ -117,196 +257,3 @@ def printed(
         model.draw(timeline, each, None, lead_s, tail_s, idle_w, **options)
         for each in rng.spawn(draws)
     ]
-
-
-def fit(
-    runs: list[Run],
-    *,
-    seed: int,
-    kind: str = "auto",
-    transitions: str = "auto",
-    n_states: int | None = None,
-    emissions: str = "gaussian",
-    columns: tuple[str, ...] | None = None,
-    checkpoint: Path | str | None = None,
-    start_s: float | None = None,
-    stop_s: float | None = None,
-) -> StatesModel | TimelineModel:
-    """Fit a model on runs of one configuration.
-
-    Parameters
-    ----------
-    runs : list of Run
-        Measured runs with power and requests, all of one configuration and step.
-    seed : int
-        Seed of all that is drawn while fitting.
-    kind : {"states", "timeline", "auto"}
-        The paper's way, ours, or the better one in cross-validation within the runs. The options
-        below are those of ``states``: giving one means that kind.
-    transitions : str
-        ``markov``, ``logit``, ``trees``, or ``auto``: the best free run of these in
-        cross-validation; or ``bigru``, the paper's net, which needs torch to be trained.
-    n_states : int, optional
-        Number of states K; by default the best free-run KS over 8 to 16 (for ``bigru`` and
-        ``auto`` with ``logit`` transitions, which take no minutes).
-    emissions : str
-        ``gaussian``, ``ar1``, ``ar1_deviation`` or ``empirical``.
-    columns : tuple of str, optional
-        Activity columns that drive the transitions; by default all, but for ``bigru`` the
-        paper's two features.
-    checkpoint : Path or str, optional
-        For ``bigru``: file from which training goes on, and to which it is saved on the way.
-    start_s, stop_s : float, optional
-        Cut, seconds after the first request of each run.
-
-    Returns
-    -------
-    StatesModel or TimelineModel
-        The fitted model; its provenance holds the selection tables, how far its engine is from
-        the measured one and whether that calibration failed, and what stands by default.
-
-    Raises
-    ------
-    InputError
-        If the runs are of several configurations, lack requests, or are too short, torch is
-        missing where it is needed, or an option is given that the kind does not have.
-
-    Examples
-    --------
-    >>> import sitetrace
-    >>> run = sitetrace.testbed.run("poisson", seed=1)
-    >>> model = sitetrace.fit([run], seed=1, transitions="logit", n_states=8)
-    >>> model.mixture.n_states
-    8
-    """
-    if kind not in ("auto", "timeline", "states"):
-        raise InputError(f"kind {kind!r}: give auto, timeline or states")
-    given = {
-        "--transitions": transitions != "auto",
-        "--states (n_states)": n_states is not None,
-        "emissions": emissions != "gaussian",
-        "columns": columns is not None,
-        "--checkpoint": checkpoint is not None,
-    }
-    given = ", ".join(name for name, is_given in given.items() if is_given)
-    if given and kind == "timeline":
-        raise InputError(f"{given}: belongs to --kind states: leave it out, or give that kind")
-    if given:
-        kind = "states"
-    if checkpoint is not None and transitions != "bigru":
-        raise InputError("--checkpoint: only transitions bigru trains step by step: leave it out")
-    if transitions == "bigru":
-        require_torch()
-    runs = [cut_run(run, start_s, stop_s) for run in checked(runs, kind)]
-    if kind == "auto" and any(run.configuration != runs[0].configuration for run in runs):
-        kind = "timeline"
-    provenance = _provenance(runs, seed, start_s, stop_s, {})
-    if kind == "auto":
-        kind, table, because = choose_kind(runs, _fit_quickly, seed)
-        provenance |= {"selection": {"kind": table}, "kind_because": because}
-    if kind == "timeline":
-        return fit_timeline(runs, provenance)
-    server, told = calibrate(runs)
-    frame = prepare(runs, server, runs[0].dt)
-    before = frame["before_load"].to_numpy()
-    idle = fit_idle(frame["power_w"].to_numpy(), before, frame["quiet_for_s"].to_numpy())
-    _, working = usable(frame, idle)
-    power_w = frame["power_w"].to_numpy()
-    if working.sum() < LEAST_SAMPLES:
-        raise InputError(
-            f"run {runs[0].name}: {working.sum()} samples above idle while requests run, fewer "
-            f"than {LEAST_SAMPLES}: give a longer recording, or check that both clocks agree"
-        )
-    selection: dict[str, list[dict]] = provenance["selection"]
-    options = {"emissions": emissions, "columns": columns, "seed": seed}
-    if n_states is None:
-        pilot = "logit" if transitions in ("auto", "bigru") else transitions
-        rows = [
-            {"n_states": k, **cross_validate(frame, idle, runs[0].dt, pilot, k, **options)}
-            for k in CANDIDATES
-        ]
-        bic = bic_curve(power_w[working], CANDIDATES, seed)["bic"]
-        selection["n_states"] = [row | {"bic": value} for row, value in zip(rows, bic, strict=True)]
-        n_states = min(rows, key=lambda row: row["ks"])["n_states"]
-    if transitions == "auto":
-        rows = [
-            {"kind": kind, **cross_validate(frame, idle, runs[0].dt, kind, n_states, **options)}
-            for kind in KINDS
-        ]
-        selection["transitions"] = rows
-        transitions = min(rows, key=lambda row: row["loss"])["kind"]
-    mixture = fit_mixture(power_w[working], n_states, seed)
-    everything = np.ones(len(frame), dtype=bool)
-    net, training = {}, {}
-    if transitions == "bigru":
-        net = {"seed": seed, "checkpoint": checkpoint, "record": training}
-    fitted = fit_parts(frame, idle, mixture, transitions, emissions, columns, everything, **net)
-    return StatesModel(
-        configuration=runs[0].configuration,
-        dt=runs[0].dt,
-        server=server,
-        idle=idle,
-        mixture=mixture,
-        transitions=fitted[0],
-        emissions=fitted[1],
-        power_range_w=(float(power_w.min()), float(power_w.max())),
-        fitted=_limits(runs, frame),
-        provenance=provenance | told | ({"training": training} if training else {}),
-    )
-
-
-def _fit_quickly(runs: list[Run], kind: str) -> StatesModel | TimelineModel:
-    """Fit a kind for a comparison of kinds, without choosing anything within it."""
-    options = {"transitions": "logit", "n_states": QUICK_STATES} if kind == "states" else {}
-    return fit(runs, seed=0, kind=kind, **options)
-
-
-def checked(runs: list[Run], kind: str) -> list[Run]:
-    """Refuse runs that cannot be fitted together."""
-    if not runs:
-        raise InputError("runs: there is none: give one or more")
-    first = runs[0]
-    for run in runs:
-        if run.requests is None:
-            raise InputError(f"run {run.name}: requests.csv is missing: a fit needs requests")
-        if kind == "states" and run.configuration != first.configuration:
-            raise InputError(
-                f"run {run.name}: {run.configuration.name} is not {first.configuration.name}: "
-                "fit one configuration at a time, or --kind timeline"
-            )
-        if run.configuration.hardware != first.configuration.hardware:
-            raise InputError(
-                f"run {run.name}: {run.configuration.hardware} is not "
-                f"{first.configuration.hardware}: fit runs of one GPU type together"
-            )
-        if run.configuration == first.configuration and run.dt != first.dt:
-            raise InputError(
-                f"run {run.name}: samples every {float(run.dt):g} s, not {float(first.dt):g} s: "
-                "fit runs of one step together"
-            )
-    return runs
-
-
-def _limits(runs: list[Run], frame: pd.DataFrame) -> dict[str, int]:
-    """Note what the fit has seen, so that generating can warn outside of it."""
-    limits = {"active": int(frame["active"].max())}
-    for name in ("input_tokens", "output_tokens"):
-        limits[name] = int(max(run.requests[name].max() for run in runs))
-    return limits
-
-
-def _provenance(
-    runs: list[Run], seed: int, start_s: float | None, stop_s: float | None, selection: dict
-) -> dict:
-    from sitetrace import __version__
-
-    simulated = runs[0].configuration.hardware == "testbed"
-    return {
-        "data": "testbed" if simulated else "measured",
-        "runs": [{"name": run.name, "sha256": run.digest} for run in runs],
-        "from_s": start_s,
-        "to_s": stop_s,
-        "seed": seed,
-        "sitetrace": __version__,
-        "selection": selection,
-    }

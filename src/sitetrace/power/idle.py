@@ -8,7 +8,9 @@ import numpy as np
 
 from sitetrace.core.files import InputError
 
+# samples count as idle up to this share of the way from idle to the power under load
 BAND_SHARE = 0.1
+# time constant with which the extra power just after work goes away in the kind `states`
 DECAY_S = 5.0
 QUANTILES = 33
 LONGEST_HOLD_S = 1.0
@@ -39,48 +41,22 @@ class Idle:
     hold_s: float
 
     def sample(self, quiet_for_s: np.ndarray, rng: np.random.Generator) -> np.ndarray:
-        """Draw idle power.
-
-        Parameters
-        ----------
-        quiet_for_s : numpy.ndarray
-            Seconds since the engine's last work, infinite before the first, shape (n,).
-        rng : numpy.random.Generator
-            Source of randomness.
-
-        Returns
-        -------
-        numpy.ndarray
-            Power, watts, shape (n,).
-        """
+        """Draw idle watts, given the seconds since the last work (infinite before the first)."""
         # a quantile is taken as it is, so that the meter's steps keep their exact values
         return self._around(rng.choice(self.deviation_w, size=quiet_for_s.size), quiet_for_s)
 
     def power_w(self, quiet_for_s: np.ndarray, uniform: np.ndarray) -> np.ndarray:
-        """Turn random numbers into idle power, distributed as by `sample`.
-
-        Parameters
-        ----------
-        quiet_for_s : numpy.ndarray
-            As `sample`.
-        uniform : numpy.ndarray
-            Numbers from 0 to 1, shape (n,).
-
-        Returns
-        -------
-        numpy.ndarray
-            Power, watts, shape (n,).
-        """
+        """Turn numbers from 0 to 1 into idle watts, distributed as by `sample`."""
         place = (uniform * self.deviation_w.size).astype(np.int64)
         return self._around(self.deviation_w[place], quiet_for_s)
 
     def _around(self, spread_w: np.ndarray, quiet_for_s: np.ndarray) -> np.ndarray:
-        """Idle power of a given spread, and what is left of the load."""
+        """Idle power of a given spread, with what is left of the load."""
         return self.mean_w + spread_w + self.active_w * np.exp(-quiet_for_s / DECAY_S)
 
 
 def check_idle(idle_w: float, most_w: float) -> None:
-    """Refuse an idle power that no idle board of a model's kind can have."""
+    """Refuse an idle power that is not below that of full load, watts."""
     if not 0 <= idle_w < most_w:
         raise InputError(
             f"idle_w: {idle_w:g} W: give 0 or more, and less than the {most_w:.0f} W of full load"
@@ -88,7 +64,8 @@ def check_idle(idle_w: float, most_w: float) -> None:
 
 
 def fit_idle(power_w: np.ndarray, before_load: np.ndarray, quiet_for_s: np.ndarray) -> Idle:
-    """Learn the idle power of a board from its recordings."""
+    """Learn the idle power of a board from samples, some of them before the load."""
+    # where hardly any sample lies before the load, the lowest hundredth of all stands for idle
     lowest = float(np.quantile(power_w, 0.01))
     mean_w = float(np.median(power_w[before_load])) if before_load.sum() >= 8 else lowest
     loaded = power_w[~before_load]

@@ -5,21 +5,17 @@ from __future__ import annotations
 import numpy as np
 import pandas as pd
 
-from sitetrace.core.types import Timeline
-from sitetrace.power.states.model import QUEUE_LIMIT_S, RATE_WINDOW_S, WORDS
+from sitetrace.core.types import Run, Timeline
 
-
-def most_at_once(requests: pd.DataFrame) -> int:
-    """Count the requests in the system at its fullest moment."""
-    events = np.concatenate([requests["arrival_s"], requests["end_s"]])
-    change = np.repeat([1, -1], len(requests))[np.argsort(events, kind="stable")]
-    return int(np.cumsum(change).max())
-
-
-def busiest_rate(arrival_s: np.ndarray) -> float:
-    """Find the greatest arrival rate over half a minute."""
-    after = np.searchsorted(arrival_s, arrival_s + RATE_WINDOW_S, side="left")
-    return float((after - np.arange(arrival_s.size)).max() / RATE_WINDOW_S)
+QUEUE_LIMIT_S = 10.0
+RATE_WINDOW_S = 30.0
+# a model is trusted up to this multiple of what it was fitted on
+BEYOND = 1.25
+WORDS = {
+    "active": "requests at once",
+    "context_tokens": "tokens of context in a step",
+    "requests_per_s": "requests a second over half a minute",
+}
 
 
 def load_warnings(fitted: dict, timeline: Timeline) -> list[str]:
@@ -34,7 +30,7 @@ def load_warnings(fitted: dict, timeline: Timeline) -> list[str]:
     }
     for name, value in seen.items():
         limit = fitted.get(name)
-        if limit is not None and value > 1.25 * limit:
+        if limit is not None and value > BEYOND * limit:
             what = WORDS.get(name, name.replace("_", " "))
             lines.append(f"up to {value:g} {what}, but the model was fitted on at most {limit:g}")
     wait_s = (requests["start_s"] - requests["arrival_s"]).to_numpy()
@@ -43,3 +39,22 @@ def load_warnings(fitted: dict, timeline: Timeline) -> list[str]:
             f"requests wait up to {wait_s.max():.0f} s: the load exceeds what the server can take"
         )
     return lines
+
+
+def most_at_once(requests: pd.DataFrame) -> int:
+    """Count the requests in the system at its fullest moment."""
+    events = np.concatenate([requests["arrival_s"], requests["end_s"]])
+    change = np.repeat([1, -1], len(requests))[np.argsort(events, kind="stable")]
+    return int(np.cumsum(change).max())
+
+
+def busiest_rate(arrival_s: np.ndarray) -> float:
+    """Greatest arrival rate over half a minute, requests a second."""
+    after = np.searchsorted(arrival_s, arrival_s + RATE_WINDOW_S, side="left")
+    return float((after - np.arange(arrival_s.size)).max() / RATE_WINDOW_S)
+
+
+def longest_requests(runs: list[Run]) -> dict[str, int]:
+    """Greatest prompt and answer of some runs, tokens."""
+    names = ("input_tokens", "output_tokens")
+    return {name: int(max(run.requests[name].max() for run in runs)) for name in names}

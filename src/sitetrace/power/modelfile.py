@@ -1,4 +1,8 @@
-"""Weights of a net beside its model file: an `.npz`, the same bytes for the same weights."""
+"""Model files: one self-contained JSON, the same bytes for the same fit; and models in words.
+
+Only the weights of a neural net lie beside it, in an ``.npz`` of the same name, whose digest the
+JSON holds. Fields are those of the dataclasses; `model_checks` says what they must hold.
+"""
 
 from __future__ import annotations
 
@@ -15,7 +19,7 @@ from sitetrace.core.files import InputError, read_json, replacing
 from sitetrace.core.types import Configuration, parse_step
 from sitetrace.meter import Meter, Residual
 from sitetrace.power.idle import Idle
-from sitetrace.power.soundness import check_model
+from sitetrace.power.model_checks import check_model
 from sitetrace.power.states.bigru import WEIGHTS, BiGRU
 from sitetrace.power.states.chains import Coupled, Independent
 from sitetrace.power.states.mixture import Emissions, Mixture
@@ -27,8 +31,9 @@ from sitetrace.serving.calibration import fit_lines
 from sitetrace.serving.engine import Server
 from sitetrace.serving.surrogates import ConstantRate, LogNormalTTFT
 
-MOST_BYTES = 50_000_000
 SCHEMA = 1
+# of the weights of a net
+MOST_BYTES = 50_000_000
 SERVERS = {"engine": Server, "constant_rate": ConstantRate, "log_normal_ttft": LogNormalTTFT}
 TIMELINE_PARTS = {"idle": Idle, "surface": Surface, "meter": Meter, "residual": Residual}
 TRANSITIONS = {
@@ -39,67 +44,6 @@ TRANSITIONS = {
     "coupled": Coupled,
     "independent": Independent,
 }
-
-
-def weights_path(model: Path | str) -> Path:
-    """Where the weights of a model lie."""
-    path = Path(model)
-    if path.suffix == ".npz":
-        raise InputError(f"{path}: is where the weights of a net would lie: name it .json")
-    return path.with_suffix(".npz")
-
-
-def sha256_of(path: Path) -> str:
-    """SHA-256 of a file's content, whatever its name."""
-    return hashlib.sha256(path.read_bytes()).hexdigest()
-
-
-def write_arrays(path: Path, arrays: dict[str, np.ndarray]) -> None:
-    """Write arrays; numpy gives every entry the same time, so that bytes follow from content."""
-    np.savez(path, **{name: np.ascontiguousarray(value) for name, value in arrays.items()})
-
-
-def read_arrays(path: Path, names: tuple[str, ...], sha256: str) -> dict[str, np.ndarray]:
-    """Read the arrays of a file that is known by its digest."""
-    mend = "copy it anew beside the model file, or fit the model anew"
-    try:
-        if path.stat().st_size > MOST_BYTES:
-            raise InputError(f"{path}: too large for the weights of a net: {mend}")
-        if sha256_of(path) != sha256:
-            raise InputError(f"{path}: not the weights that the model file names: {mend}")
-        with zipfile.ZipFile(path) as file:
-            if sum(entry.file_size for entry in file.infolist()) > MOST_BYTES:
-                raise InputError(f"{path}: too large for the weights of a net: {mend}")
-        with np.load(path, allow_pickle=False) as file:
-            return {name: file[name] for name in names}
-    except FileNotFoundError:
-        raise InputError(f"{path}: the weights of the net are missing: {mend}") from None
-    except KeyError as error:
-        reason = " ".join(str(error).split())[:80]
-        raise InputError(f"{path}: an array is missing ({reason}): {mend}") from None
-    except InputError:
-        raise
-    except (OSError, ValueError, EOFError, MemoryError, zipfile.BadZipFile) as error:
-        reason = " ".join(str(error).split())[:80]
-        raise InputError(f"{path}: cannot be read ({reason}): {mend}") from None
-
-
-def _plain(value: Any) -> Any:  # noqa: ANN401
-    """Arrays to lists, so that JSON can hold them."""
-    if isinstance(value, np.ndarray):
-        return value.tolist()
-    if isinstance(value, dict):
-        return {name: _plain(item) for name, item in value.items()}
-    if isinstance(value, list | tuple):
-        return [_plain(item) for item in value]
-    if isinstance(value, np.generic):
-        return value.item()
-    return value
-
-
-def _tagged(part: object, kinds: dict[str, type]) -> dict:
-    kind = next(name for name, type_ in kinds.items() if type(part) is type_)
-    return {"kind": kind, **asdict(part)}
 
 
 def save_model(model: StatesModel | TimelineModel, path: Path | str) -> None:
@@ -141,15 +85,10 @@ def save_model(model: StatesModel | TimelineModel, path: Path | str) -> None:
         return
     arrays = {name: content["transitions"].pop(name) for name in WEIGHTS}
     with replacing(weights_path(path)) as beside:
-        write_arrays(beside, arrays)
-        content["transitions"]["weights_sha256"] = sha256_of(beside)
+        # numpy gives every entry the same time, so that bytes follow from content
+        np.savez(beside, **{name: np.ascontiguousarray(value) for name, value in arrays.items()})
+        content["transitions"]["weights_sha256"] = hashlib.sha256(beside.read_bytes()).hexdigest()
         _write(content, path)
-
-
-def _write(content: dict, path: Path | str) -> None:
-    text = json.dumps(_plain(content), indent=1, allow_nan=False)
-    with replacing(path) as temporary:
-        temporary.write_text(text + "\n", encoding="utf-8")
 
 
 def load_model(path: Path | str) -> StatesModel | TimelineModel:
@@ -215,47 +154,9 @@ def load_model(path: Path | str) -> StatesModel | TimelineModel:
     except KeyError as error:
         raise InputError(f"{path}: field {error} is missing: fit the model anew") from None
     except (TypeError, ValueError, ArithmeticError, AttributeError, LookupError) as error:
-        reason = " ".join(str(error).split())[:120]
+        reason = _reason(error, 120)
         raise InputError(f"{path}: no sound model file ({reason}): fit the model anew") from None
     return model
-
-
-def _weights(values: Any, path: Path | str) -> dict[str, np.ndarray]:  # noqa: ANN401
-    """Read the arrays of the file beside, if the transitions are a net."""
-    if not isinstance(values, dict) or values.get("kind") != "bigru":
-        return {}
-    if not isinstance(values.get("weights_sha256"), str):
-        raise InputError(f"{path}: field 'weights_sha256' is missing: fit the model anew")
-    return read_arrays(weights_path(path), WEIGHTS, values["weights_sha256"])
-
-
-def _build(type_: type, values: dict) -> Any:  # noqa: ANN401
-    """Make a dataclass, lists becoming what the field is."""
-    made = {}
-    for field in fields(type_):
-        value = values[field.name]
-        if field.type == "np.ndarray":
-            value = np.asarray(value)
-            if value.dtype.kind not in "if" or not np.isfinite(value).all():
-                raise ValueError(f"{field.name} holds something else than numbers")
-        elif field.type.startswith("tuple"):
-            value = tuple(value)
-        elif field.type == "float":
-            value = float(value)
-            if not np.isfinite(value):
-                raise ValueError(f"{field.name} is not finite")
-        elif field.type == "int" and type(value) is not int:
-            raise ValueError(f"{field.name} is no whole number")
-        elif field.type == "str" and not isinstance(value, str):
-            raise ValueError(f"{field.name} is no text")
-        made[field.name] = value
-    return type_(**made)
-
-
-def _build_tagged(kinds: dict[str, type], values: dict) -> Any:  # noqa: ANN401
-    if values["kind"] not in kinds:
-        raise ValueError(f"kind {values['kind']!r} is none of {', '.join(kinds)}")
-    return _build(kinds[values["kind"]], values)
 
 
 def summary(model: StatesModel | TimelineModel) -> str:
@@ -280,10 +181,12 @@ def summary(model: StatesModel | TimelineModel) -> str:
             lines.append(f"{title:15}{provenance[name]}")
     lines += fit_lines(provenance)
     for name, rows in provenance["selection"].items():
-        if name == "meter":
+        if name == "meter":  # hundreds of rows
             continue
         lines.append(f"chosen by cross-validated free runs: {name}")
-        lines += ["  " + "  ".join(f"{k}={_short(v)}" for k, v in row.items()) for row in rows]
+        for row in rows:
+            short = {k: f"{v:.4g}" if isinstance(v, float) else v for k, v in row.items()}
+            lines.append("  " + "  ".join(f"{k}={v}" for k, v in short.items()))
     return "\n".join(lines)
 
 
@@ -294,6 +197,14 @@ def described(model: StatesModel | TimelineModel) -> str:
         return f"timeline of steps from {step_ms:.1f} ms, idle {model.idle.mean_w:.1f} W"
     idle = "with idle" if model.idle is None else f"above idle {model.idle.mean_w:.1f} W"
     return f"{model.mixture.n_states} states {idle}"
+
+
+def weights_path(model: Path | str) -> Path:
+    """Where the weights of a model lie: beside its file, with the ending ``.npz``."""
+    path = Path(model)
+    if path.suffix == ".npz":
+        raise InputError(f"{path}: is where the weights of a net would lie: name it .json")
+    return path.with_suffix(".npz")
 
 
 def _states_lines(model: StatesModel) -> tuple[str, list[str]]:
@@ -330,5 +241,76 @@ def _timeline_lines(model: TimelineModel) -> tuple[str, list[str]]:
     ]
 
 
-def _short(value: Any) -> str:  # noqa: ANN401
-    return f"{value:.4g}" if isinstance(value, float) else str(value)
+def _write(content: dict, path: Path | str) -> None:
+    # numbers and arrays of numpy become plain
+    text = json.dumps(content, indent=1, allow_nan=False, default=lambda value: value.tolist())
+    with replacing(path) as temporary:
+        temporary.write_text(text + "\n", encoding="utf-8")
+
+
+def _tagged(part: object, kinds: dict[str, type]) -> dict:
+    kind = next(name for name, type_ in kinds.items() if type(part) is type_)
+    return {"kind": kind, **asdict(part)}
+
+
+def _build(type_: type, values: dict) -> Any:  # noqa: ANN401
+    """Make a dataclass, each field by its annotation: lists become arrays or tuples."""
+    made = {}
+    for field in fields(type_):
+        value = values[field.name]
+        if field.type == "np.ndarray":
+            value = np.asarray(value)
+            if value.dtype.kind not in "if" or not np.isfinite(value).all():
+                raise ValueError(f"{field.name} holds something else than numbers")
+        elif field.type.startswith("tuple"):
+            value = tuple(value)
+        elif field.type == "float":
+            value = float(value)
+            if not np.isfinite(value):
+                raise ValueError(f"{field.name} is not finite")
+        elif field.type == "int" and type(value) is not int:
+            raise ValueError(f"{field.name} is no whole number")
+        elif field.type == "str" and not isinstance(value, str):
+            raise ValueError(f"{field.name} is no text")
+        made[field.name] = value
+    return type_(**made)
+
+
+def _build_tagged(kinds: dict[str, type], values: dict) -> Any:  # noqa: ANN401
+    if values["kind"] not in kinds:
+        raise ValueError(f"kind {values['kind']!r} is none of {', '.join(kinds)}")
+    return _build(kinds[values["kind"]], values)
+
+
+def _weights(transitions: Any, model: Path | str) -> dict[str, np.ndarray]:  # noqa: ANN401
+    """Read the arrays of the file beside a model, if its transitions are a net."""
+    if not isinstance(transitions, dict) or transitions.get("kind") != "bigru":
+        return {}
+    sha256 = transitions.get("weights_sha256")
+    if not isinstance(sha256, str):
+        raise InputError(f"{model}: field 'weights_sha256' is missing: fit the model anew")
+    path, mend = weights_path(model), "copy it anew beside the model file, or fit the model anew"
+    too_large = InputError(f"{path}: too large for the weights of a net: {mend}")
+    try:
+        if path.stat().st_size > MOST_BYTES:
+            raise too_large
+        if hashlib.sha256(path.read_bytes()).hexdigest() != sha256:
+            raise InputError(f"{path}: not the weights that the model file names: {mend}")
+        with zipfile.ZipFile(path) as file:
+            if sum(entry.file_size for entry in file.infolist()) > MOST_BYTES:
+                raise too_large
+        with np.load(path, allow_pickle=False) as file:
+            return {name: file[name] for name in WEIGHTS}
+    except InputError:  # a ValueError too
+        raise
+    except FileNotFoundError:
+        raise InputError(f"{path}: the weights of the net are missing: {mend}") from None
+    except KeyError as error:
+        raise InputError(f"{path}: an array is missing ({_reason(error)}): {mend}") from None
+    except (OSError, ValueError, EOFError, MemoryError, zipfile.BadZipFile) as error:
+        raise InputError(f"{path}: cannot be read ({_reason(error)}): {mend}") from None
+
+
+def _reason(error: Exception, length: int = 80) -> str:
+    """Put the words of an error on one line."""
+    return " ".join(str(error).split())[:length]

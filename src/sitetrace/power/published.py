@@ -111,6 +111,8 @@ def paper_model(
     >>> model.mixture.n_states
     10
     """
+    from sitetrace import __version__
+
     table = configurations()
     _known(config, table.index, "configuration")
     _known(states, STATES, "states")
@@ -130,6 +132,7 @@ def paper_model(
     if states == "coupled":
         moments = (float(row["active_mean"]), float(row["active_std"]))
         transitions = Coupled(*moments, mixture.weight)
+    paths = [data_dir() / "paper" / f"{name}.csv" for name in TABLES]
     return StatesModel(
         configuration=Configuration(row["model"], row["gpu"], int(row["tensor_parallel"])),
         dt=Fraction(str(row["dt_s"])),
@@ -141,7 +144,14 @@ def paper_model(
         emissions=Emissions(emissions, np.nan_to_num(phi), np.tile(mixture.mean_w, (2, 1)).T),
         power_range_w=(float(row["power_min_w"]), float(row["power_max_w"])),
         fitted={},
-        provenance=_provenance(config, RULES[states]),
+        provenance={
+            "data": "paper",
+            "config": config,
+            "runs": [{"name": path.name, "sha256": digest_of([path])} for path in paths],
+            "rule": RULES[states],
+            "sitetrace": __version__,
+            "selection": {},
+        },
     )
 
 
@@ -165,17 +175,3 @@ def _why_not(config: str, how: dict) -> str:
 def _known(word: str, words: tuple[str, ...] | pd.Index, what: str) -> None:
     if word not in words:
         raise InputError(f"{word!r}: no such {what} of the paper: there are {', '.join(words)}")
-
-
-def _provenance(config: str, rule: str) -> dict:
-    from sitetrace import __version__
-
-    paths = [data_dir() / "paper" / f"{name}.csv" for name in TABLES]
-    return {
-        "data": "paper",
-        "config": config,
-        "runs": [{"name": path.name, "sha256": digest_of([path])} for path in paths],
-        "rule": rule,
-        "sitetrace": __version__,
-        "selection": {},
-    }

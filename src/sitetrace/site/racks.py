@@ -14,8 +14,14 @@ from sitetrace.core.files import InputError
 from sitetrace.power.states import stream as states_stream
 from sitetrace.power.states.model import StatesModel
 from sitetrace.power.timeline.model import TimelineModel
-from sitetrace.power.timeline.relay import LONGEST_WAIT, Unfinished, idle_engine, relay, relay_power
-from sitetrace.power.timeline.surface import STATES
+from sitetrace.power.timeline.stream import (
+    LONGEST_WAIT,
+    Unfinished,
+    advance_engine,
+    advance_power,
+    idle_engine,
+)
+from sitetrace.power.timeline.surface import STATE_SIZE
 from sitetrace.serving.engine import Server
 from sitetrace.serving.surrogates import none_running, surrogate_chunk
 from sitetrace.site.plant import Plant, ServerPool
@@ -98,7 +104,7 @@ def begin(model: TimelineModel | StatesModel) -> State:
     """Switch a server on, some minutes before the simulation: idle, with nothing to do."""
     engine = idle_engine(-WARM_UP_S)._asdict()
     if isinstance(model, TimelineModel):
-        return engine | {"power": np.zeros(STATES)}
+        return engine | {"power": np.zeros(STATE_SIZE)}
     if not isinstance(model.server, Server):
         engine = none_running() | {"tally": np.zeros(4)}
     return engine | states_stream.begin(model)
@@ -126,7 +132,7 @@ def advance(
         power, gpu_w = state["power"].copy(), np.zeros(n_bins)
         before = Unfinished(*(state[name] for name in Unfinished._fields))
         normals = rng.standard_normal(n_bins, dtype=np.float32)
-        after = relay_power(model, before, requests, span_s, normals, power, gpu_w)
+        after = advance_power(model, before, requests, span_s, normals, power, gpu_w)
         return gpu_w, after._asdict() | {"power": power}
     segments, ends_s, served = _serve(model.server, state, requests, span_s, rng)
     events = (requests[0], ends_s)
@@ -146,7 +152,7 @@ def _serve(server, state, requests, span_s, rng):  # noqa: ANN001, ANN202
     """Turn requests into work, by the engine or by a surrogate; count what is done."""
     if isinstance(server, Server):
         before = Unfinished(*(state[name] for name in Unfinished._fields))
-        segments, ends_s, after = relay(server, before, *requests, span_s[1])
+        segments, ends_s, after = advance_engine(server, before, *requests, span_s[1])
         return segments, ends_s, after._asdict()
     segments, ends_s, wait_s, after = surrogate_chunk(server, *requests, span_s, state, rng)
     # served to the end: what ran before and what came, less what still runs

@@ -15,7 +15,7 @@ from tqdm import tqdm
 
 from sitetrace import __version__
 from sitetrace.core.files import InputError, digest_of
-from sitetrace.power.timeline.relay import ANSWER_TOKENS, LONGEST_WAIT, PROMPT_TOKENS, SERVED
+from sitetrace.power.timeline.stream import ANSWER_TOKENS, LONGEST_WAIT, PROMPT_TOKENS, SERVED
 from sitetrace.site.dispatch import Stretch, work
 from sitetrace.site.facility import Pue, pue_series, resolve_pue
 from sitetrace.site.fleet import resolve_model

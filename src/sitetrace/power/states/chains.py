@@ -1,4 +1,9 @@
-"""Transitions that are tables: Markov chains by load, states coupled to it or independent."""
+"""Transitions that are tables: Markov chains by load, states coupled to it or independent.
+
+The weights of the paper's state classifier are not published. `Coupled` and `Independent` need
+nothing but the weights of its mixtures: the coupling is a rule of sitetrace and not of
+arXiv:2603.18383, independent draws are what the paper's repository calls marginal.
+"""
 
 from __future__ import annotations
 
@@ -11,7 +16,7 @@ import numpy as np
 import pandas as pd
 from numpy.typing import ArrayLike
 
-from sitetrace.power.states.labels import Labelled
+from sitetrace.power.states.labels import TrainingBins
 
 LEVELS = 5
 # a variance above the mean by less than this share is the mean's: Poisson
@@ -20,55 +25,15 @@ EXCESS = 1e-6
 LEAST_SHARE = 1e-9
 
 
-@numba.njit(cache=True, nogil=True)
-def walk_matrix(matrix, quiet, uniform, start):
-    """Draw one state after the other; quiet bins are idle."""
-    path = np.empty(quiet.size, dtype=np.int64)
-    state = start
-    for i in range(quiet.size):
-        if quiet[i]:
-            state = 0
-        else:
-            total, target = 0.0, uniform[i]
-            previous, state = state, matrix.shape[2] - 1
-            for k in range(matrix.shape[2]):
-                total += matrix[i, previous, k]
-                if target < total:
-                    state = k
-                    break
-        path[i] = state
-    return path
-
-
-@numba.njit(cache=True, nogil=True)
-def walk_levels(drive, edges, cumulated, quiet, uniform, start):
-    """Draw one state after the other by a chain for each level of a drive."""
-    path = np.empty(quiet.size, dtype=np.int64)
-    state, last = start, cumulated.shape[2] - 1
-    for i in range(quiet.size):
-        if quiet[i]:
-            state = 0
-        else:
-            level = 0
-            while level < edges.size and edges[level] <= drive[i]:
-                level += 1
-            row = cumulated[level, state]
-            state = 0
-            while state < last and row[state] <= uniform[i]:
-                state += 1
-        path[i] = state
-    return path
-
-
 @dataclass(frozen=True)
 class Markov:
     """Markov chain with one transition matrix for each level of activity."""
 
     reach: ClassVar[int] = 0
 
-    edges: np.ndarray
-    column: str
-    probability: np.ndarray
+    edges: np.ndarray  # limits of the levels, shape (levels - 1,)
+    column: str  # of activity, that chooses the level
+    probability: np.ndarray  # shape (levels, previous, states)
 
     def matrix(self, table: pd.DataFrame) -> np.ndarray:
         """Transition probabilities of each bin."""
@@ -82,11 +47,11 @@ class Markov:
         drive = np.asarray(table[self.column], dtype=float)
         drive = drive[drive.size - quiet.size :]
         cumulated = np.cumsum(self.probability, axis=2)
-        return walk_levels(drive, self.edges, cumulated, quiet, uniform, start)
+        return _walk_levels(drive, self.edges, cumulated, quiet, uniform, start)
 
 
-def fit_markov(steps: Labelled, columns: tuple[str, ...]) -> Markov:
-    """Count transitions by level of activity."""
+def fit_markov(steps: TrainingBins, columns: tuple[str, ...]) -> Markov:
+    """Count transitions by level of activity: fifths of decode tokens, else of the first column."""
     column = "decode_tokens" if "decode_tokens" in columns else columns[0]
     drive = steps.table[column].to_numpy()[steps.use]
     edges = np.unique(np.quantile(drive, np.linspace(0, 1, LEVELS + 1)[1:-1]))
@@ -102,13 +67,13 @@ def fit_markov(steps: Labelled, columns: tuple[str, ...]) -> Markov:
 
 @dataclass(frozen=True)
 class Coupled:
-    """States in the order of the active count: quantile coupling, a rule of sitetrace."""
+    """States in the order of the active count: the busier the server, the higher the state."""
 
     reach: ClassVar[int] = 0
 
     active_mean: float
     active_sd: float
-    weight: np.ndarray
+    weight: np.ndarray  # of each state of the mixture, lowest mean power first
 
     def matrix(self, table: pd.DataFrame) -> np.ndarray:
         """Transition probabilities of each bin."""
@@ -116,7 +81,10 @@ class Coupled:
         return _whatever_was_before(self.shares(counts)[place])
 
     def shares(self, counts: np.ndarray) -> np.ndarray:
-        """Probability of each state given the active count."""
+        """Probability of each state given the active count, shape (counts, states)."""
+        # The interval from F(A - 1) to F(A) of a count A, F its distribution function, is laid over
+        # the cumulated weights: a state's probability is its share of it. When A follows the
+        # assumed distribution, every state gets its weight.
         distribution = active_distribution(self.active_mean, self.active_sd)
         high = np.maximum(distribution.cdf(counts), LEAST_SHARE)
         low = np.minimum(distribution.cdf(counts - 1), high - LEAST_SHARE)
@@ -141,7 +109,7 @@ class Independent:
 
 
 def active_distribution(mean: float, sd: float):  # noqa: ANN201
-    """Distribution of a count of known mean and standard deviation."""
+    """Negative binomial of a known mean and standard deviation; Poisson if that is no wider."""
     from scipy.stats import nbinom, poisson
 
     if sd**2 <= mean * (1 + EXCESS):
@@ -154,3 +122,44 @@ def _whatever_was_before(share: np.ndarray) -> np.ndarray:
     share = np.pad(share, ((0, 0), (1, 0)))
     n_bins, n_states = share.shape
     return np.broadcast_to(share[:, None, :], (n_bins, n_states, n_states))
+
+
+@numba.njit(cache=True, nogil=True)
+def walk_matrix(matrix, quiet, uniform, start):
+    """Draw one state after the other by probabilities of shape (bins, previous, states)."""
+    # Bins that are quiet are idle; numbers from 0 to 1 decide in the others.
+    path = np.empty(quiet.size, dtype=np.int64)
+    state = start
+    for i in range(quiet.size):
+        if quiet[i]:
+            state = 0
+        else:
+            total, target = 0.0, uniform[i]
+            previous, state = state, matrix.shape[2] - 1
+            for k in range(matrix.shape[2]):
+                total += matrix[i, previous, k]
+                if target < total:
+                    state = k
+                    break
+        path[i] = state
+    return path
+
+
+@numba.njit(cache=True, nogil=True)
+def _walk_levels(drive, edges, cumulated, quiet, uniform, start):
+    """Draw states by the cumulated probabilities of a chain for each level of a drive."""
+    path = np.empty(quiet.size, dtype=np.int64)
+    state, last = start, cumulated.shape[2] - 1
+    for i in range(quiet.size):
+        if quiet[i]:
+            state = 0
+        else:
+            level = 0
+            while level < edges.size and edges[level] <= drive[i]:
+                level += 1
+            row = cumulated[level, state]
+            state = 0
+            while state < last and row[state] <= uniform[i]:
+                state += 1
+        path[i] = state
+    return path

@@ -1,4 +1,4 @@
-"""Which sample is in which state, and which samples teach."""
+"""From runs to labelled bins: which sample is in which state, and which of them teach."""
 
 from __future__ import annotations
 
@@ -11,45 +11,41 @@ import pandas as pd
 from numpy.typing import ArrayLike
 
 from sitetrace.core.types import Run
-from sitetrace.power.idle import Idle
+from sitetrace.power.idle import Idle, fit_idle
 from sitetrace.power.states.mixture import Mixture
 from sitetrace.serving.activity import activity_table
 from sitetrace.serving.engine import Server, simulate
 
 MAX_GAP_STEPS = 4
+# a stretch of samples without a hole: number of its recording, first row, row after the last
+Piece = tuple[int, int, int]
 
 
 @dataclass(frozen=True)
-class Labelled:
-    """States and activity of successive bins."""
+class Labels:
+    """State of each sample and of the one before (0 is idle), and which samples teach."""
+
+    state: np.ndarray
+    previous: np.ndarray
+    use: np.ndarray
+
+
+@dataclass(frozen=True)
+class TrainingBins:
+    """What transitions learn from: activity and states of successive bins, run below run."""
 
     table: pd.DataFrame
     previous: np.ndarray
     state: np.ndarray
     use: np.ndarray
-    n_states: int
-    pieces: tuple[tuple[int, int, int], ...]
-
-
-def window_features(
-    table: Mapping[str, ArrayLike], columns: tuple[str, ...], width: int
-) -> np.ndarray:
-    """Activity of each bin and of the bins before it, side by side."""
-    now = bin_features(table, columns).T
-    bins = np.arange(len(now))
-    return np.column_stack([now[np.maximum(bins - lag, 0)] for lag in range(width)])
-
-
-def bin_features(table: Mapping[str, ArrayLike], columns: tuple[str, ...]) -> np.ndarray:
-    """Activity of each bin: the columns asked for, and the logarithm of prompt tokens."""
-    now = [np.asarray(table[name], dtype=float) for name in columns]
-    if "prefill_tokens" in columns:
-        now.append(np.log1p(now[columns.index("prefill_tokens")]))
-    return np.array(now)
+    n_states: int  # with idle
+    pieces: tuple[Piece, ...]  # that a fit may see
 
 
 def prepare(runs: list[Run], server: Server, dt: Fraction) -> pd.DataFrame:
     """Put power beside the simulated activity of the same bins, run below run."""
+    # A sample `begins` where none lies within four steps before it; it is `fresh` there and among
+    # the first four of its run, where its previous state is not known.
     parts = []
     for number, run in enumerate(runs):
         times = run.samples["time_s"].to_numpy()
@@ -64,31 +60,28 @@ def prepare(runs: list[Run], server: Server, dt: Fraction) -> pd.DataFrame:
     return pd.concat(parts, ignore_index=True)
 
 
-@dataclass(frozen=True)
-class Labels:
-    """States of prepared samples, and which of them teach transitions and emissions."""
-
-    state: np.ndarray
-    previous: np.ndarray
-    use: np.ndarray
+def idle_of(frame: pd.DataFrame) -> Idle:
+    """Learn the idle power of the board from prepared samples."""
+    return fit_idle(*(frame[name].to_numpy() for name in ("power_w", "before_load", "quiet_for_s")))
 
 
 def usable(frame: pd.DataFrame, idle: Idle) -> tuple[np.ndarray, np.ndarray]:
     """Which samples belong to the load, and which of these are above the idle band."""
     quiet = frame["quiet_for_s"].to_numpy() >= idle.hold_s
+    # before the first request a test request may run that is not in the log
     loaded = ~quiet & ~frame["before_load"].to_numpy()
     return loaded, loaded & (frame["power_w"].to_numpy() > idle.band_w)
 
 
 def label(frame: pd.DataFrame, idle: Idle, mixture: Mixture) -> Labels:
-    """Label prepared samples with their states."""
+    """Label prepared samples: 0 where idle, else the mixture's states from 1."""
     loaded, working = usable(frame, idle)
     state = np.where(working, mixture.label(frame["power_w"].to_numpy()) + 1, 0)
     previous = np.r_[0, state[:-1]]
     return Labels(state, previous, loaded & ~frame["fresh"].to_numpy())
 
 
-def unbroken(frame: pd.DataFrame, keep: np.ndarray) -> tuple[tuple[int, int, int], ...]:
+def unbroken(frame: pd.DataFrame, keep: np.ndarray) -> tuple[Piece, ...]:
     """Find the stretches of kept samples without a hole of more than four steps."""
     edges = frame["begins"].to_numpy() | np.diff(keep, prepend=keep[0])
     begin = np.unique(np.r_[0, np.flatnonzero(edges)])
@@ -102,6 +95,7 @@ def stretches(
     frame: pd.DataFrame, labels: Labels, keep: np.ndarray
 ) -> list[tuple[np.ndarray, np.ndarray]]:
     """Cut kept samples above idle where idle, a hole or a new recording comes between."""
+    # Gives the mixture's states (idle left out, so from 0) and the watts of each stretch.
     working = (labels.state > 0) & keep
     cuts = np.flatnonzero(np.diff(working) | frame["fresh"].to_numpy()[1:]) + 1
     power_w = frame["power_w"].to_numpy()
@@ -110,3 +104,21 @@ def stretches(
         for rows in np.split(np.arange(len(frame)), cuts)
         if working[rows].all()
     ]
+
+
+def window_features(
+    table: Mapping[str, ArrayLike], columns: tuple[str, ...], width: int
+) -> np.ndarray:
+    """Activity of each bin and of the bins before it, side by side, shape (bins, features)."""
+    now = bin_features(table, columns).T
+    bins = np.arange(len(now))
+    return np.column_stack([now[np.maximum(bins - lag, 0)] for lag in range(width)])
+
+
+def bin_features(table: Mapping[str, ArrayLike], columns: tuple[str, ...]) -> np.ndarray:
+    """Activity of each bin, shape (features, bins): the columns asked for, and one more."""
+    now = [np.asarray(table[name], dtype=float) for name in columns]
+    # prompt tokens are given as a logarithm too, since their power saturates
+    if "prefill_tokens" in columns:
+        now.append(np.log1p(now[columns.index("prefill_tokens")]))
+    return np.array(now)

@@ -8,12 +8,11 @@ import numba
 import numpy as np
 import pandas as pd
 
-CANDIDATES = tuple(range(8, 17))
 MIN_VARIANCE = 1e-12
+# how power is drawn within a state
 KINDS = ("gaussian", "ar1", "ar1_deviation", "empirical")
-PHI_THRESHOLD = 0.3
-PHI_MAX = 0.99
-MIN_STRETCH = 5
+# a state of less autocorrelation draws independently; one is learnt from runs of five samples up
+PHI_THRESHOLD, PHI_MAX, MIN_STRETCH = 0.3, 0.99, 5
 QUANTILES = 33
 
 
@@ -37,59 +36,10 @@ class Mixture:
         return self.mean_w.size
 
     def label(self, power_w: np.ndarray) -> np.ndarray:
-        """State with the greatest posterior probability for each sample.
-
-        Parameters
-        ----------
-        power_w : numpy.ndarray
-            Power, watts, shape (n,).
-
-        Returns
-        -------
-        numpy.ndarray
-            ``argmax_k [ln w_k + ln N(p; mean_k, sigma_k^2)]``, integers, shape (n,).
-        """
+        """State with the greatest posterior probability of each sample, integers from 0."""
+        # ln w_k + ln N(p; mean_k, sigma_k^2), without what all states share
         distance = (np.asarray(power_w)[:, None] - self.mean_w) / self.sigma_w
         return np.argmax(np.log(self.weight) - np.log(self.sigma_w) - distance**2 / 2, axis=1)
-
-
-def _gaussian_mixture(power_w: np.ndarray, n_states: int, seed: int):  # noqa: ANN202
-    """Fit as the paper's repository does: full covariance, 10 initialisations."""
-    from sklearn.mixture import GaussianMixture
-
-    model = GaussianMixture(
-        n_states, n_init=10, max_iter=300, reg_covar=1e-6, random_state=seed, covariance_type="full"
-    )
-    return model.fit(np.asarray(power_w, dtype=float)[:, None])
-
-
-def fit_mixture(power_w: np.ndarray, n_states: int, seed: int) -> Mixture:
-    """Fit the power states of a configuration."""
-    model = _gaussian_mixture(power_w, n_states, seed)
-    order = np.argsort(model.means_[:, 0])
-    variance = np.maximum(model.covariances_[order, 0, 0], MIN_VARIANCE)
-    return Mixture(model.means_[order, 0], np.sqrt(variance), model.weights_[order])
-
-
-def bic_curve(power_w: np.ndarray, candidates: tuple[int, ...], seed: int) -> pd.DataFrame:
-    """Bayesian information criterion against the number of states."""
-    samples = np.asarray(power_w, dtype=float)[:, None]
-    rows = [(k, _gaussian_mixture(power_w, k, seed).bic(samples)) for k in candidates]
-    return pd.DataFrame(rows, columns=["n_states", "bic"])
-
-
-def least_bic(bic: pd.DataFrame) -> int:
-    """Find the number of states that BIC would take."""
-    return int(bic.set_index("n_states")["bic"].idxmin())
-
-
-def published_mixture(table: pd.DataFrame, config: str) -> Mixture:
-    """Take one of the paper's published mixtures."""
-    rows = table[table["config"] == config].sort_values("state")
-    if rows.empty:
-        raise KeyError(f"no mixture of {config}: the table holds {sorted(set(table['config']))}")
-    mean_w, sigma_w, weight = (rows[name].to_numpy() for name in ("mean_w", "sigma_w", "weight"))
-    return Mixture(mean_w, sigma_w, weight)
 
 
 @dataclass(frozen=True)
@@ -111,48 +61,16 @@ class Emissions:
     quantile_w: np.ndarray
 
     def sample(self, states: np.ndarray, mixture: Mixture, rng: np.random.Generator) -> np.ndarray:
-        """Draw power for a sequence of states.
-
-        Parameters
-        ----------
-        states : numpy.ndarray
-            State of each bin, integers, shape (n,).
-        mixture : Mixture
-            The states.
-        rng : numpy.random.Generator
-            Source of randomness.
-
-        Returns
-        -------
-        numpy.ndarray
-            Power, watts, shape (n,).
-        """
+        """Draw watts for a sequence of states."""
         draw = rng.random if self.kind == "empirical" else rng.standard_normal
         return self.power_of(states, mixture, draw(states.size))[0]
 
     def power_of(
         self, states: np.ndarray, mixture: Mixture, noise: np.ndarray, last: float = np.nan
     ) -> tuple[np.ndarray, float]:
-        """Turn random numbers into the power of a sequence of states that may go on.
-
-        Parameters
-        ----------
-        states : numpy.ndarray
-            State of each bin, integers, shape (n,); where it is -1, power means nothing.
-        mixture : Mixture
-            The states.
-        noise : numpy.ndarray
-            Standard normal numbers; for ``empirical`` numbers from 0 to 1; shape (n,).
-        last : float
-            What is carried over from the bin before; NaN if there was none.
-
-        Returns
-        -------
-        power_w : numpy.ndarray
-            Power, watts, shape (n,).
-        last : float
-            What the next bin needs: the deviation for ``ar1_deviation``, else the power.
-        """
+        """Turn random numbers into the watts of states, and what the next bin goes on from."""
+        # Noise is standard normal, for ``empirical`` from 0 to 1; a state of -1 is none. `last` is
+        # the power of the bin before, for ``ar1_deviation`` its deviation; NaN if there was none.
         if states.size == 0:
             return np.empty(0), last
         if self.kind == "empirical":
@@ -160,22 +78,45 @@ class Emissions:
             return power_w, power_w[-1]
         memory = self.kind != "gaussian"
         phi = np.where(memory & (self.phi >= PHI_THRESHOLD), self.phi, 0.0)
-        law = autoregressive if self.kind == "ar1" else own_deviation
+        law = _autoregressive if self.kind == "ar1" else _own_deviation
         return law(states, mixture.mean_w, mixture.sigma_w, phi, noise, last)
 
 
-def _draw_quantiles(states: np.ndarray, quantile_w: np.ndarray, u: np.ndarray) -> np.ndarray:
-    """Invert each state's empirical distribution, linear between its quantiles."""
-    place = u * (quantile_w.shape[1] - 1)
-    low = place.astype(int)
-    below, above = quantile_w[states, low], quantile_w[states, low + 1]
-    return below + (place - low) * (above - below)
+def fit_mixture(power_w: np.ndarray, n_states: int, seed: int) -> Mixture:
+    """Fit the power states of a configuration on all its samples, watts."""
+    model = _gaussian_mixture(power_w, n_states, seed)
+    order = np.argsort(model.means_[:, 0])
+    variance = np.maximum(model.covariances_[order, 0, 0], MIN_VARIANCE)
+    return Mixture(model.means_[order, 0], np.sqrt(variance), model.weights_[order])
+
+
+def bic_curve(power_w: np.ndarray, candidates: tuple[int, ...], seed: int) -> pd.DataFrame:
+    """Bayesian information criterion (``bic``, smaller is better) by ``n_states``."""
+    samples = np.asarray(power_w, dtype=float)[:, None]
+    rows = [(k, _gaussian_mixture(power_w, k, seed).bic(samples)) for k in candidates]
+    return pd.DataFrame(rows, columns=["n_states", "bic"])
+
+
+def least_bic(bic: pd.DataFrame) -> int:
+    """Find the number of states that BIC would take, given its curve."""
+    return int(bic.set_index("n_states")["bic"].idxmin())
+
+
+def published_mixture(table: pd.DataFrame, config: str) -> Mixture:
+    """Take the paper's fitted mixture of a configuration from its table ``mixtures``."""
+    rows = table[table["config"] == config].sort_values("state")
+    if rows.empty:
+        raise KeyError(f"no mixture of {config}: the table holds {sorted(set(table['config']))}")
+    mean_w, sigma_w, weight = (rows[name].to_numpy() for name in ("mean_w", "sigma_w", "weight"))
+    return Mixture(mean_w, sigma_w, weight)
 
 
 def fit_emissions(
     kind: str, stretches: list[tuple[np.ndarray, np.ndarray]], mixture: Mixture
 ) -> Emissions:
-    """Learn the power within states from labelled samples."""
+    """Learn the power within states from unbroken stretches of labels and watts."""
+    # phi_k = sum r_t r_(t+1) / sum r_t^2, r = p - mean_k, over the maximal runs of state k of at
+    # least five samples, as in the paper's repository (``gmm_bigru_v1``)
     upper, lower = np.zeros(mixture.n_states), np.zeros(mixture.n_states)
     pools: list[list[np.ndarray]] = [[] for _ in range(mixture.n_states)]
     for labels, power_w in stretches:
@@ -195,9 +136,28 @@ def fit_emissions(
     return Emissions(kind, phi, quantile_w)
 
 
+def _gaussian_mixture(power_w: np.ndarray, n_states: int, seed: int):  # noqa: ANN202
+    """Fit with the settings of the paper's repository (powertrace-sim, ``gmm_bigru_v1``)."""
+    from sklearn.mixture import GaussianMixture
+
+    model = GaussianMixture(
+        n_states, n_init=10, max_iter=300, reg_covar=1e-6, random_state=seed, covariance_type="full"
+    )
+    return model.fit(np.asarray(power_w, dtype=float)[:, None])
+
+
+def _draw_quantiles(states: np.ndarray, quantile_w: np.ndarray, u: np.ndarray) -> np.ndarray:
+    """Invert each state's empirical distribution, linear between its quantiles."""
+    place = u * (quantile_w.shape[1] - 1)
+    low = place.astype(int)
+    below, above = quantile_w[states, low], quantile_w[states, low + 1]
+    return below + (place - low) * (above - below)
+
+
 @numba.njit(cache=True, nogil=True)
-def autoregressive(states, mean_w, sigma_w, phi, noise, last_w):
-    """AR(1) around the state's mean; the deviation carries over a change of state."""
+def _autoregressive(states, mean_w, sigma_w, phi, noise, last_w):
+    """Draw the paper's AR(1): the power before is pulled towards the present state's mean."""
+    # After a change of state it drags the level of the old state along. A state of -1 is none.
     power_w, scale_w = np.zeros(noise.size), sigma_w * np.sqrt(1 - phi**2)
     for i in range(noise.size):
         k = states[i]
@@ -211,8 +171,9 @@ def autoregressive(states, mean_w, sigma_w, phi, noise, last_w):
 
 
 @numba.njit(cache=True, nogil=True)
-def own_deviation(states, mean_w, sigma_w, phi, noise, last):
-    """AR(1) of the standardised deviation: normal in every bin, whatever the states do."""
+def _own_deviation(states, mean_w, sigma_w, phi, noise, last):
+    """Draw an AR(1) of the deviation from the own state, in its standard deviations."""
+    # It keeps each state's mean and spread, however often states change.
     power_w, fresh = np.zeros(noise.size), np.sqrt(1 - phi**2)
     for i in range(noise.size):
         k = states[i]

@@ -1,4 +1,4 @@
-"""The kind `states`: state by state, power within them."""
+"""The model of kind `states`: activity gives each bin its state, the state its power."""
 
 from __future__ import annotations
 
@@ -20,20 +20,13 @@ from sitetrace.core.types import (
 )
 from sitetrace.power.idle import Idle, check_idle
 from sitetrace.power.states.mixture import Emissions, Mixture
-from sitetrace.power.states.transitions import Transitions, sample_path
+from sitetrace.power.states.transitions import Transitions, walk
 from sitetrace.serving.activity import activity_table
 from sitetrace.serving.engine import Server, simulate
 from sitetrace.serving.surrogates import ConstantRate, LogNormalTTFT
 from sitetrace.workload.table import check_stream
 
 CLIP_SHARE = 0.05
-QUEUE_LIMIT_S = 10.0
-RATE_WINDOW_S = 30.0
-WORDS = {
-    "active": "requests at once",
-    "context_tokens": "tokens of context in a step",
-    "requests_per_s": "requests a second over half a minute",
-}
 
 
 @dataclass(frozen=True)
@@ -78,46 +71,16 @@ class StatesModel:
     def draw_states(
         self, table: pd.DataFrame, rng: np.random.Generator, start: int = 0
     ) -> np.ndarray:
-        """Draw the state of each bin (0 is idle).
-
-        Parameters
-        ----------
-        table : pandas.DataFrame
-            Activity of successive bins of the model's step.
-        rng : numpy.random.Generator
-            Source of randomness.
-        start : int
-            State before the first bin.
-
-        Returns
-        -------
-        numpy.ndarray
-            Integers, shape (n,).
-        """
+        """Draw the state of each bin (0 is idle) from its activity, going on from a state."""
         quiet = np.zeros(len(table), dtype=bool)
         if self.idle is not None:
             quiet = table["quiet_for_s"].to_numpy() >= self.idle.hold_s
-        return sample_path(self.transitions, table, quiet, rng, start)
+        return walk(self.transitions, table, quiet, rng.random(len(table)), start)
 
     def draw_power(
         self, states: np.ndarray, table: pd.DataFrame, rng: np.random.Generator
     ) -> np.ndarray:
-        """Draw the power of each bin given its state.
-
-        Parameters
-        ----------
-        states : numpy.ndarray
-            State of each bin, integers, shape (n,).
-        table : pandas.DataFrame
-            Activity of the same bins.
-        rng : numpy.random.Generator
-            Source of randomness.
-
-        Returns
-        -------
-        numpy.ndarray
-            Power, watts, shape (n,), on the board that the model was fitted on.
-        """
+        """Draw the watts of each bin given its state, on the board that the model was fitted on."""
         power_w = np.zeros(states.size)
         if self.idle is not None:
             power_w = self.idle.sample(table["quiet_for_s"].to_numpy(), rng)
@@ -126,47 +89,19 @@ class StatesModel:
         return self.within_range(power_w)
 
     def within_range(self, power_w: np.ndarray) -> np.ndarray:
-        """Keep power near the range that was seen.
-
-        Parameters
-        ----------
-        power_w : numpy.ndarray
-            Power, watts, shape (n,).
-
-        Returns
-        -------
-        numpy.ndarray
-            At most 5% of the range outside, and nothing below 0.
-        """
+        """Keep power near the range that was seen: at most 5% of it outside, nothing below 0."""
         low, high = self.power_range_w
         margin = CLIP_SHARE * (high - low)
         return np.clip(power_w, max(low - margin, 0.0), high + margin)
 
     def rebase(self, power_w: np.ndarray, idle_w: float) -> np.ndarray:
-        """Carry power over to a board of another idle power.
-
-        Parameters
-        ----------
-        power_w : numpy.ndarray
-            Power on the fitted board, watts, shape (n,).
-        idle_w : float
-            Idle power of the other board, watts.
-
-        Returns
-        -------
-        numpy.ndarray
-            In full at idle, falling in a straight line to nothing at the greatest power seen
-            while fitting, where the board's limit rules and not its leakage.
-
-        Raises
-        ------
-        InputError
-            If the model has no idle power of its own, or no more than that under full load.
-        """
+        """Carry power over to a board of another idle power, watts."""
         if self.idle is None:
             raise InputError("idle is one of this model's states: leave idle_w out")
         top = max(self.power_range_w[1], self.idle.mean_w + 1.0)
         check_idle(idle_w, top)
+        # the difference in full at idle, falling in a straight line to nothing at the greatest
+        # power seen while fitting, where the board's limit rules and not its leakage
         load = np.clip((power_w - self.idle.mean_w) / (top - self.idle.mean_w), 0.0, 1.0)
         # the meter's noise around an idle power of nearly nothing must not fall below nothing
         return np.maximum(power_w + (idle_w - self.idle.mean_w) * (1.0 - load), 0.0)
@@ -181,41 +116,9 @@ class StatesModel:
         tail_s: float = TAIL_S,
         idle_w: float | None = None,
     ) -> PowerTrace:
-        """Generate a power trace for a stream of requests.
+        """Generate a power trace for a stream of requests, as `TimelineModel.generate` does.
 
-        Parameters
-        ----------
-        requests : pandas.DataFrame
-            ``arrival_s``, ``input_tokens``, ``output_tokens``.
-        rng : numpy.random.Generator
-            Source of randomness.
-        dt_s : float, optional
-            Step of the trace, seconds: a multiple of the model's own, which is the default.
-        lead_s, tail_s : float
-            Seconds before the first arrival and after the last token.
-        idle_w : float, optional
-            Idle power of the board, where it differs from the fitted one (see `rebase`).
-
-        Returns
-        -------
-        PowerTrace
-            On the clock of the requests.
-
-        Raises
-        ------
-        InputError
-            If the step is no multiple of the model's, the span is absurd or requests are damaged.
-
-        Examples
-        --------
-        >>> import numpy as np
-        >>> import sitetrace
-        >>> rng = np.random.default_rng(1)
-        >>> model = sitetrace.load_model(sitetrace.shipped_model("testbed"))
-        >>> requests = sitetrace.workload.poisson(2.0, 20.0, rng)
-        >>> trace = model.generate(requests, rng=rng)
-        >>> trace.dt_s
-        0.25
+        Mean power of the bins only; `rebase` says what another idle power means.
         """
         check_stream(requests)
         timeline = simulate(requests, self.server, rng)
@@ -230,26 +133,7 @@ class StatesModel:
         tail_s: float = TAIL_S,
         idle_w: float | None = None,
     ) -> PowerTrace:
-        """Draw one power trace for a simulated timeline; arguments as `generate`.
-
-        Parameters
-        ----------
-        timeline : Timeline
-            Result of `sitetrace.serving.engine.simulate` with the model's server.
-        rng : numpy.random.Generator
-            Source of randomness.
-        dt_s : float, optional
-            As `generate`.
-        lead_s, tail_s : float
-            As `generate`.
-        idle_w : float, optional
-            As `generate`.
-
-        Returns
-        -------
-        PowerTrace
-            One draw.
-        """
+        """Draw one power trace for a simulated timeline; other arguments as `generate`."""
         start_s, step, n_bins = trace_clock(span_of(timeline), self.dt, dt_s, lead_s, tail_s)
         ticks = np.arange(1, n_bins + 1, dtype=np.int64) * self.dt.numerator
         ends = start_s + ticks / self.dt.denominator
@@ -260,16 +144,5 @@ class StatesModel:
         return PowerTrace(start_s, self.dt, power_w).resample(step)
 
     def with_server(self, server: Server | ConstantRate | LogNormalTTFT) -> StatesModel:
-        """Return the same power model behind another way of serving.
-
-        Parameters
-        ----------
-        server : Server, ConstantRate or LogNormalTTFT
-            For example one of the paper's surrogates.
-
-        Returns
-        -------
-        StatesModel
-            A copy.
-        """
+        """Put the same power behind another way of serving, such as a surrogate of the paper."""
         return replace(self, server=server)

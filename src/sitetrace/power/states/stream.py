@@ -1,4 +1,4 @@
-"""The kind `states` for a site: power chunk by chunk, to the same numbers as all at once."""
+"""A server of kind `states` that goes on from stretch to stretch, as it would all at once."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from sitetrace.serving.activity import ROW, activity_columns
 
 
 def begin(model: StatesModel) -> dict:
-    """Set a server up at second 0: idle, quiet for ever."""
+    """Begin the first stretch: idle, and never at work before."""
     if model.transitions.reach is None:
         raise InputError(
             "a bidirectional net needs the whole day: sites take models with markov, logit, trees, "
@@ -37,7 +37,9 @@ def work(
     n_bins: int,
     rng: np.random.Generator,
 ) -> tuple[np.ndarray, dict]:
-    """Draw the power of one server in one chunk of time."""
+    """Draw the watts of a server's bins in a stretch of time, and what the next goes on from."""
+    # Segments (as in `Timeline`) begin in the stretch; arrivals and ends of requests ascend, later
+    # ones are kept for later. It takes two random numbers a bin, whatever happens.
     ticks = np.arange(1, n_bins + 1, dtype=np.int64) * model.dt.numerator
     ends = begin_s + ticks / model.dt.denominator
     segments = np.concatenate([carried["segments"], segments])
@@ -55,31 +57,18 @@ def work(
     table = dict(zip(ROW, seen, strict=True))
     states = walk(model.transitions, table, quiet, uniform[0], int(carried["state"][0]))
     emitted = float(carried["emitted"][0])
-    power_w, emitted = _power_w(model, states, quiet_for_s, uniform[1], noise, emitted)
+    power_w, emitted = model.emissions.power_of(states - 1, model.mixture, noise, emitted)
+    idle = np.flatnonzero(states == 0)
+    power_w[idle] = 0.0
+    if model.idle is not None:
+        power_w[idle] = model.idle.power_w(quiet_for_s[idle], uniform[1, idle])
     begun = np.searchsorted(segments[:, 0], ends[-1], side="left")
-    return power_w, {
+    return model.within_range(power_w), {
         "segments": segments[segments[:, 1] > ends[-1]],
         "arrivals_s": events[0][events[0] > ends[-1]],
         "ends_s": events[1][events[1] > ends[-1]],
         "activity": seen[:, -max(model.transitions.reach, 1) :].copy(),
         "worked_s": np.array([segments[begun - 1, 1] if begun else worked_s]),
         "state": states[-1:].copy(),
-        "emitted": np.array([emitted]),
+        "emitted": np.array([float(emitted)]),
     }
-
-
-def _power_w(
-    model: StatesModel,
-    states: np.ndarray,
-    quiet_for_s: np.ndarray,
-    uniform: np.ndarray,
-    noise: np.ndarray,
-    emitted: float,
-) -> tuple[np.ndarray, float]:
-    """Power of each bin from its state and its own numbers, and what the next bin needs."""
-    power_w, emitted = model.emissions.power_of(states - 1, model.mixture, noise, emitted)
-    idle = np.flatnonzero(states == 0)
-    power_w[idle] = 0.0
-    if model.idle is not None:
-        power_w[idle] = model.idle.power_w(quiet_for_s[idle], uniform[idle])
-    return model.within_range(power_w), float(emitted)

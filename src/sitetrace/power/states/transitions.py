@@ -2,7 +2,7 @@
 
 State 0 is idle; the mixture's states follow from 1. Every kind has a method ``matrix(table)``:
 probabilities of shape (bins, previous state, state), and says its ``reach``: how many bins before a
-bin it looks at; None if at the whole series. `sample_path` walks through them, so that a state
+bin it looks at; None if at the whole series. `walk` goes from state to state, so that a state
 persists as it did in the measured runs; Markov, logit and trees have a compiled ``path`` for it,
 which works out the probabilities after the state that is there alone.
 """
@@ -19,7 +19,7 @@ from numpy.typing import ArrayLike
 from sitetrace.power.states.bigru import BiGRU
 from sitetrace.power.states.chains import Coupled, Independent, Markov, fit_markov, walk_matrix
 from sitetrace.power.states.gru_training import fit_bigru
-from sitetrace.power.states.labels import Labelled
+from sitetrace.power.states.labels import TrainingBins
 from sitetrace.power.states.logit import Logit, fit_logit
 from sitetrace.power.states.trees import Trees, fit_trees
 from sitetrace.serving.activity import COLUMNS, PAPER_COLUMNS
@@ -33,33 +33,14 @@ Transitions = Markov | Logit | Trees | BiGRU | Coupled | Independent
 
 def fit_transitions(
     kind: str,
-    table: pd.DataFrame,
-    previous: np.ndarray,
-    state: np.ndarray,
-    use: np.ndarray,
-    n_states: int,
+    steps: TrainingBins,
     columns: tuple[str, ...] | None = None,
-    pieces: tuple[tuple[int, int, int], ...] | None = None,
     **net: Any,  # noqa: ANN401
 ) -> Transitions:
-    """Learn the transitions of one kind."""
+    """Learn transitions driven by activity columns: all, but for the net the paper's two."""
     if columns is None:
         columns = PAPER_COLUMNS if kind == "bigru" else COLUMNS
-    if pieces is None:
-        pieces = ((0, 0, len(table)),)
-    steps = Labelled(table, previous, state, use, n_states, pieces)
     return FITS[kind](steps, columns, **net)
-
-
-def sample_path(
-    transitions: Transitions,
-    table: pd.DataFrame,
-    quiet: np.ndarray,
-    rng: np.random.Generator,
-    start: int = 0,
-) -> np.ndarray:
-    """Draw a sequence of states."""
-    return walk(transitions, table, quiet, rng.random(len(table)), start)
 
 
 def walk(
@@ -69,7 +50,7 @@ def walk(
     uniform: np.ndarray,
     start: int,
 ) -> np.ndarray:
-    """Turn random numbers into a sequence of states."""
+    """Turn numbers from 0 to 1 into states; before their bins the table may hold earlier ones."""
     if isinstance(transitions, Markov | Logit | Trees):
         return transitions.path(table, quiet, uniform, start)
     table = pd.DataFrame(table)
@@ -84,7 +65,7 @@ def log_likelihood(
     state: np.ndarray,
     use: np.ndarray,
 ) -> float:
-    """Mean log-likelihood of observed states, nats a bin."""
+    """Mean ln P(state | previous state, activity) of observed states, nats a bin."""
     matrix = transitions.matrix(table)
     chosen = matrix[np.arange(len(table)), previous, state][use]
     return float(np.log(np.maximum(chosen, 1e-12)).mean())

@@ -11,7 +11,7 @@ import numpy as np
 import pandas as pd
 from numpy.typing import ArrayLike
 
-from sitetrace.power.states.labels import Labelled, window_features
+from sitetrace.power.states.labels import TrainingBins, window_features
 
 ROUNDS = 40
 DEPTH = 2
@@ -26,8 +26,10 @@ class Trees:
     reach: ClassVar[int] = WINDOW - 1
 
     columns: tuple[str, ...]
-    prior: np.ndarray
-    roots: np.ndarray
+    prior: np.ndarray  # score of each state before the first tree
+    roots: np.ndarray  # first node of each tree, shape (rounds, states); -1 where there is no tree
+    # of each node: the feature that it splits at (-1 in a leaf), the nodes below, and the threshold
+    # (in a leaf what it adds to the score)
     feature: np.ndarray
     left: np.ndarray
     right: np.ndarray
@@ -52,6 +54,35 @@ class Trees:
     def _forest(self) -> tuple[np.ndarray, ...]:
         """All numbers, as the compiled passes take them."""
         return self.prior, self.roots, self.feature, self.left, self.right, self.value
+
+
+def fit_trees(steps: TrainingBins, columns: tuple[str, ...]) -> Trees:
+    """Fit boosted trees and lay their nodes out flat."""
+    from sklearn.ensemble import GradientBoostingClassifier
+
+    features = window_features(steps.table, columns, WINDOW)[steps.use]
+    design = np.column_stack([features, steps.previous[steps.use]]).astype(np.float32)
+    model = GradientBoostingClassifier(
+        n_estimators=ROUNDS, max_depth=DEPTH, learning_rate=RATE, random_state=0
+    ).fit(design, steps.state[steps.use])
+    share = np.bincount(steps.state[steps.use], minlength=steps.n_states) / steps.use.sum()
+    prior = np.log(np.maximum(share, np.exp(-50.0)))
+    if model.classes_.size == 2:  # one tree a round, for the log odds of the second class
+        prior = prior - prior[model.classes_[0]]
+    roots = np.full((ROUNDS, steps.n_states), -1)
+    parts, size = [], 0
+    for i, row in enumerate(model.estimators_):
+        for label, regressor in zip(model.classes_[-row.size :], row, strict=True):
+            tree = regressor.tree_
+            leaf = tree.children_left < 0
+            value = np.where(leaf, RATE * tree.value[:, 0, 0], tree.threshold)
+            feature = np.where(leaf, -1, tree.feature)
+            below = (tree.children_left + size, tree.children_right + size)
+            parts.append((feature, *(np.where(leaf, -1, side) for side in below), value))
+            roots[i, label] = size
+            size += leaf.size
+    feature, left, right, value = (np.concatenate(column) for column in zip(*parts, strict=True))
+    return Trees(columns, prior, roots, feature, left, right, value)
 
 
 @numba.njit(cache=True, nogil=True)
@@ -96,32 +127,3 @@ def _walk_trees(features, forest, quiet, uniform, start):  # noqa: ANN001, ANN20
                 state += 1
         path[row] = state
     return path
-
-
-def fit_trees(steps: Labelled, columns: tuple[str, ...]) -> Trees:
-    """Fit boosted trees and lay their nodes out flat."""
-    from sklearn.ensemble import GradientBoostingClassifier
-
-    features = window_features(steps.table, columns, WINDOW)[steps.use]
-    design = np.column_stack([features, steps.previous[steps.use]]).astype(np.float32)
-    model = GradientBoostingClassifier(
-        n_estimators=ROUNDS, max_depth=DEPTH, learning_rate=RATE, random_state=0
-    ).fit(design, steps.state[steps.use])
-    share = np.bincount(steps.state[steps.use], minlength=steps.n_states) / steps.use.sum()
-    prior = np.log(np.maximum(share, np.exp(-50.0)))
-    if model.classes_.size == 2:  # one tree a round, for the log odds of the second class
-        prior = prior - prior[model.classes_[0]]
-    roots = np.full((ROUNDS, steps.n_states), -1)
-    parts, size = [], 0
-    for i, row in enumerate(model.estimators_):
-        for label, regressor in zip(model.classes_[-row.size :], row, strict=True):
-            tree = regressor.tree_
-            leaf = tree.children_left < 0
-            value = np.where(leaf, RATE * tree.value[:, 0, 0], tree.threshold)
-            feature = np.where(leaf, -1, tree.feature)
-            below = (tree.children_left + size, tree.children_right + size)
-            parts.append((feature, *(np.where(leaf, -1, side) for side in below), value))
-            roots[i, label] = size
-            size += leaf.size
-    feature, left, right, value = (np.concatenate(column) for column in zip(*parts, strict=True))
-    return Trees(columns, prior, roots, feature, left, right, value)

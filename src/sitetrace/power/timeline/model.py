@@ -1,4 +1,4 @@
-"""The model of kind `timeline`: power from the engine's steps, printed or not."""
+"""The model of kind `timeline`: power from the engine's steps, as it is or as a meter prints it."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ from sitetrace.core.types import (
 from sitetrace.meter import Meter, Residual, drawn_w
 from sitetrace.power.idle import Idle, check_idle
 from sitetrace.power.timeline.surface import (
-    STATES,
+    STATE_SIZE,
     WARM_S,
     Surface,
     add_power,
@@ -151,28 +151,7 @@ class TimelineModel:
         idle_w: float | None = None,
         reading: str = "power",
     ) -> PowerTrace:
-        """Draw one power trace for a simulated timeline; arguments as `generate`.
-
-        Parameters
-        ----------
-        timeline : Timeline
-            Result of `sitetrace.serving.engine.simulate` with the model's server.
-        rng : numpy.random.Generator
-            Source of randomness.
-        dt_s : float, optional
-            As `generate`.
-        lead_s, tail_s : float
-            As `generate`.
-        idle_w : float, optional
-            As `generate`.
-        reading : {"power", "meter"}
-            As `generate`.
-
-        Returns
-        -------
-        PowerTrace
-            One draw.
-        """
+        """Draw one power trace for a simulated timeline; other arguments as `generate`."""
         if reading not in READINGS:
             raise InputError(f"reading {reading!r}: give {' or '.join(READINGS)}")
         start_s, step, n_bins = trace_clock(span_of(timeline), self.dt, dt_s, lead_s, tail_s)
@@ -189,59 +168,19 @@ class TimelineModel:
     def power_of(
         self, work: np.ndarray, after_s: float, n_bins: int, rng: np.random.Generator
     ) -> np.ndarray:
-        """Draw the mean power of bins: process noise, but nothing of the meter.
-
-        Parameters
-        ----------
-        work : numpy.ndarray
-            Begin and end (seconds), batch and prompt tokens of each segment, shape (4, segments).
-        after_s : float
-            Time from the begin of the first bin to the zero of these seconds.
-        n_bins : int
-            Number of bins of the model's step.
-        rng : numpy.random.Generator
-            Source of randomness.
-
-        Returns
-        -------
-        numpy.ndarray
-            Watts, shape (n_bins,).
-        """
-        power_w = np.zeros(n_bins)
+        """Draw the mean watts of bins: the noise of the process, but nothing of the meter."""
+        # Rows of `work` are begin and end of segments (seconds after a zero that lies `after_s`
+        # after the begin of the first bin), batch and prompt tokens.
+        power_w, clock = np.zeros(n_bins), (-after_s, float(self.dt))
         normals = rng.standard_normal(n_bins, dtype=np.float32)
-        self.add_power(tuple(work), -after_s, normals, np.zeros(STATES), power_w)
-        return power_w
-
-    def add_power(
-        self,
-        work: tuple[np.ndarray, ...],
-        begin_s: float,
-        normals: np.ndarray,
-        state: np.ndarray,
-        total_w: np.ndarray,
-    ) -> None:
-        """Add the mean power of successive bins to what others draw; goes on where it stopped.
-
-        Parameters
-        ----------
-        work : tuple of numpy.ndarray
-            Begin and end (seconds), batch and prompt tokens of segments, shape (segments,) each.
-        begin_s : float
-            Begin of the first bin, seconds.
-        normals : numpy.ndarray
-            Standard normal numbers, one a bin, shape (bins,).
-        state : numpy.ndarray
-            As in `sitetrace.power.timeline.surface.warmth`, changed in place.
-        total_w : numpy.ndarray
-            Watts, shape (bins,), changed in place.
-        """
         law, scales, idle, spread = self.numbers
-        clock = (begin_s, float(self.dt))
-        add_power(work, law, scales, clock, idle, spread, normals, state, total_w)
+        state = np.zeros(STATE_SIZE)
+        add_power(tuple(work), law, scales, clock, idle, spread, normals, state, power_w)
+        return power_w
 
     @cached_property
     def numbers(self) -> tuple[tuple[float, ...], ...]:
-        """Law, scales, idle and spread as `surface.add_power` takes them."""
+        """Law and scales of the surface, idle power and noise, as `add_power` takes them."""
         noise = self.residual
         idle = (self.idle.mean_w, self.idle.active_w, self.decay_s)
         idle += (self.surface.warm_idle_w, WARM_S)
@@ -250,27 +189,11 @@ class TimelineModel:
     def draw_readings(
         self, timeline: Timeline, start_s: float, n_bins: int, rng: np.random.Generator
     ) -> np.ndarray:
-        """Draw what the meter prints at the end of each bin.
-
-        Parameters
-        ----------
-        timeline : Timeline
-            What the engine does.
-        start_s : float
-            Begin of the first bin, seconds.
-        n_bins : int
-            Number of bins of the model's step.
-        rng : numpy.random.Generator
-            Source of randomness.
-
-        Returns
-        -------
-        numpy.ndarray
-            Watts, shape (n_bins,).
-        """
+        """Draw what the meter prints at the end of each bin, watts."""
         times_s = start_s + np.arange(1, n_bins + 1) * float(self.dt)
         drawn, busy = drawn_w(timeline, self.surface, self.meter, self.residual, times_s, rng)
         quiet = self.idle.sample(np.full(n_bins, np.inf), rng)
+        # the afterglow decays in this kind's own time, not in that of `Idle`
         since_s = since_work_s(timeline, times_s - self.meter.lag_s)
         quiet += self.idle.active_w * np.exp(-since_s / self.decay_s)
         quiet += self.surface.warm_idle_w * left_warmth(timeline, times_s)
@@ -280,26 +203,11 @@ class TimelineModel:
         return np.maximum(power_w, 0.0)
 
     def on_board(self, idle_w: float) -> TimelineModel:
-        """Carry the model over to a board of another idle power.
-
-        Parameters
-        ----------
-        idle_w : float
-            Idle power of the other board, watts.
-
-        Returns
-        -------
-        TimelineModel
-            The same with the difference in full at idle, falling in a straight line to nothing at
-            the limit of prefill, where the board's limit rules and not its leakage.
-
-        Raises
-        ------
-        InputError
-            If that is no less than its power under full load.
-        """
+        """Carry the model over to a board of another idle power."""
         old = self.surface
         check_idle(idle_w, min(old.prefill_w, old.limit_w))
+        # the difference in full at idle, falling in a straight line to nothing at the limit of
+        # prefill, where the board's limit rules and not its leakage
         shift_w = idle_w - old.idle_w
         share = np.clip((old.prefill_w - old.decode_w) / (old.prefill_w - old.idle_w), 0.0, 1.0)
         surface = replace(old, idle_w=idle_w, decode_w=old.decode_w + shift_w * share)

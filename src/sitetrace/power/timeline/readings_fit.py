@@ -1,32 +1,42 @@
-"""Surface, meter and noise of a server, learned from what its meter printed."""
+"""Surface, meter and noise of a server, learned from what its meter printed.
+
+What a reading saw is known but for its age: the meter renews its value now and then, and between
+two renewals it prints the same. So the likelihood of a reading is the mean over all ages that it
+may have of a normal density around the surface's power at that age. The product over all readings
+is maximised: over the surface and its noise by gradients, over the meter's window, lag and renewal
+and over the scales of saturation by trying values in turn.
+"""
 
 from __future__ import annotations
 
 import itertools
 from dataclasses import asdict, dataclass, replace
+from typing import NamedTuple
 
 import numpy as np
 
 from sitetrace.core.files import InputError
 from sitetrace.core.types import Run, Timeline
 from sitetrace.meter import Meter, ages_s
-from sitetrace.power.timeline.surface import STATES, WARM_S, warmth
+from sitetrace.power.timeline.surface import STATE_SIZE, WARM_S, warmth
 from sitetrace.serving.activity import amount_in_bins
 from sitetrace.serving.engine import Server, counted, simulate
 from sitetrace.serving.steps import LINEAR
 
+# what is tried of a meter, and of where power saturates (prompt tokens of a step; sequences)
 WINDOWS_S = (0.025, 0.05, 0.1, 0.25, 0.5, 1.0)
 LAGS_S = (-0.05, 0.0, 0.05, 0.1)
 UPDATES_S = (0.05, 0.1, 0.15, 0.2)
 SCALES_TOKENS = (60.0, 120.0, 200.0, 300.0, 450.0, 700.0, 1100.0)
 SCALES_BATCH = (0.5, 2.0, 8.0, 32.0, LINEAR)
-EDGE_S = 2.0
-MOST_READINGS = 5000
+# readings count from so long before the load to so long after it; more than so many are thinned
+EDGE_S, MOST_READINGS = 2.0, 5000
 # what a board gains while it warms up, by experience: watts a GPU, and how sure that is
 WARM_W, WARM_SD_W, WARM_MAX_W = 8.0, 3.0, 14.0
+# how sure the prefill scale is to be near its usual value, as a logarithm
 SCALE_SPREAD = 0.5
-OUTLIER_SHARE = 0.02
-ENERGY_SHARE = 0.003
+# readings that nothing explains, and the relative error that mean power may have
+OUTLIER_SHARE, ENERGY_SHARE = 0.02, 0.003
 LEAST_SD_W, MOST_LOG_SD = 0.3, 9.0
 
 
@@ -34,20 +44,19 @@ LEAST_SD_W, MOST_LOG_SD = 0.3, 9.0
 class Seen:
     """Readings of one run while it works, and the work that they saw."""
 
-    timeline: Timeline
+    timeline: Timeline  # as all times, on the clock of the first arrival
     times_s: np.ndarray
     power_w: np.ndarray
     idle_w: float
+    # a reading is the mean over printings so long before it: 0 alone, or the quarters of a second
     parts_s: np.ndarray
+    # A run of another configuration teaches the meter, warming up and prefill alone: its GPUs as a
+    # multiple of those of the fitted one, and its own decode_w, per_sequence_w and batch scale.
     gpus: float = 1.0
     decode: tuple[float, float, float] | None = None
 
-    def thinned(self, every: int) -> Seen:
-        """Keep one reading in so many: a long recording repeats itself."""
-        return replace(self, times_s=self.times_s[::every], power_w=self.power_w[::every])
-
     def law(self, law: np.ndarray, home_w: float) -> np.ndarray:
-        """Give the fitted configuration's law the size of this one."""
+        """Give the law of the fitted configuration, idle at `home_w`, the size of this run's."""
         if self.decode is None:
             return law
         own = np.array(law, dtype=float)
@@ -60,10 +69,22 @@ class Seen:
 
 @dataclass(frozen=True)
 class Scales:
-    """Where power begins to saturate."""
+    """Where power begins to saturate: prompt tokens of a step, and sequences that decode."""
 
     tokens: float = 300.0
     batch: float = 8.0
+
+
+class Reading(NamedTuple):
+    """What readings tell of the surface, the meter and the noise."""
+
+    loss: float  # negative log-likelihood with priors
+    meter: Meter
+    scales: Scales
+    # decode_w, per_sequence_w, prefill_w, warm_w (watts, as in `Surface`), and logarithms of the
+    # noise's standard deviation (watts) while decoding and in saturated prefill
+    law: np.ndarray
+    converged: bool
 
 
 def observe_power(run: Run, server: Server, idle_w: float) -> Seen:
@@ -79,50 +100,43 @@ def observe_power(run: Run, server: Server, idle_w: float) -> Seen:
     return Seen(timeline, times[near], run.samples["power_w"].to_numpy()[near], idle_w, parts_s)
 
 
-def shares(seen: Seen, meter: Meter, scales: Scales, count: int = 9) -> np.ndarray:
-    """Say what each reading may have seen, for each of its possible ages."""
-    work = seen.timeline.segments
-    start, end = work["start_s"].to_numpy(), work["end_s"].to_numpy()
-    length_s = end - start
-    batch_scale = scales.batch if seen.decode is None else seen.decode[2]
-    batch, warm = counted(work["batch"], batch_scale), warmth(start, end, WARM_S, np.zeros(STATES))
-    full = -np.expm1(-work["prefill_tokens"].to_numpy() / scales.tokens)
-    ends = seen.times_s[:, None, None] - seen.parts_s[:, None] - ages_s(meter, count=count)
-    plain = (length_s, length_s * batch, length_s * warm)
-    columns = [
-        amount_in_bins(work, amount, ends.ravel(), meter.window_s).reshape(ends.shape).mean(axis=1)
-        for amount in (*plain, *(amount * full for amount in plain))
+def fit_reading(seen: list[Seen], gpus: int) -> tuple[Reading, list[dict]]:
+    """Find surface, noise, meter and scales of a server; and all that was tried, with its loss."""
+    tried = []
+    every = -(-sum(len(each.times_s) for each in seen) // MOST_READINGS)
+    seen = [
+        replace(each, times_s=each.times_s[::every], power_w=each.power_w[::every]) for each in seen
     ]
-    return np.array(columns) / meter.window_s
+
+    def best(choices: list[tuple[Meter, Scales]], start: np.ndarray) -> Reading:
+        results = []
+        for meter, scales in choices:
+            loss, law, converged = best_law(seen, meter, scales, start, gpus)
+            loss += (np.log(scales.tokens / Scales.tokens) / SCALE_SPREAD) ** 2 / 2
+            row = {name: getattr(meter, name) for name in ("window_s", "lag_s", "update_s")}
+            tried.append(row | asdict(scales) | {"loss": loss})
+            results.append(Reading(loss, meter, scales, law, converged))
+        return min(results, key=lambda result: result.loss)
+
+    meter, scales = Meter(window_s=0.05, update_s=0.1), Scales()
+    windows = [(replace(meter, window_s=window), scales) for window in WINDOWS_S]
+    found = best(windows, _first_law(seen, gpus))
+    for _ in range(2):
+        for what in ("clocks", "windows", "tokens", "batch"):
+            found = best(_others(what, found.meter, found.scales), found.law)
+    return found, tried
 
 
-def power_of(shares_: np.ndarray, law: np.ndarray, idle_w: float) -> np.ndarray:
-    """Power of readings by the surface."""
-    decode_w, per_sequence_w, prefill_w, warm_w = law[:4]
-    busy, batch, warm, full, full_batch, full_warm = shares_
-    base = (decode_w - idle_w) * busy + per_sequence_w * batch + warm_w * warm
-    lifted = (prefill_w - decode_w) * full - per_sequence_w * full_batch - warm_w * full_warm
-    return idle_w + base + lifted
-
-
-def _loss(point: np.ndarray, views: list[tuple[Seen, np.ndarray]], gpus: int) -> float:
-    """Negative log-likelihood of the readings, their age unknown, with priors."""
-    law, home_w = point, views[0][0].idle_w
-    total, spent_w, meant_w = 0.0, 0.0, 0.0
-    for seen, share in views:
-        own = seen.law(law, home_w)
-        sd = np.exp(own[4:6])
-        power_w = power_of(share, own, seen.idle_w)
-        sigma_w = np.hypot(sd[0], sd[1] * share[3])
-        density = np.exp(-0.5 * ((seen.power_w[:, None] - power_w) / sigma_w) ** 2) / sigma_w
-        reach_w = np.ptp(seen.power_w) + 1.0
-        likely = (1 - OUTLIER_SHARE) * density.mean(axis=1) / 2.507 + OUTLIER_SHARE / reach_w
-        total -= np.log(likely).sum()
-        spent_w += seen.power_w.sum()
-        meant_w += power_w.mean(axis=1).sum()
-    total += 0.5 * ((law[3] / gpus - WARM_W) / WARM_SD_W) ** 2
-    # modes alone would lose energy: its mean is held to a fraction of a percent
-    return total + 0.5 * ((meant_w / spent_w - 1.0) / ENERGY_SHARE) ** 2
+def _others(what: str, meter: Meter, scales: Scales) -> list[tuple[Meter, Scales]]:
+    """List what to try next of a meter and of scales, all else held."""
+    if what == "clocks":
+        grid = itertools.product(LAGS_S, UPDATES_S)
+        return [(replace(meter, lag_s=lag, update_s=update), scales) for lag, update in grid]
+    if what == "windows":
+        near = [window for window in WINDOWS_S if 0.3 < window / meter.window_s < 3]
+        return [(replace(meter, window_s=window), scales) for window in near]
+    values = SCALES_TOKENS if what == "tokens" else SCALES_BATCH
+    return [(meter, replace(scales, **{what: value})) for value in values]
 
 
 def best_law(
@@ -146,6 +160,58 @@ def best_law(
     return float(found.fun), found.x * unit, bool(found.success)
 
 
+def shares(seen: Seen, meter: Meter, scales: Scales) -> np.ndarray:
+    """Say what each reading may have seen, for each of its possible ages, shape (6, n, ages)."""
+    # The share of the meter's window at work, the batch and the warmth weighted by it; and the same
+    # three once more, weighted by how far prefill saturates.
+    work = seen.timeline.segments
+    start, end = work["start_s"].to_numpy(), work["end_s"].to_numpy()
+    length_s = end - start
+    batch_scale = scales.batch if seen.decode is None else seen.decode[2]
+    batch = counted(work["batch"], batch_scale)
+    warm = warmth(start, end, WARM_S, np.zeros(STATE_SIZE))
+    full = -np.expm1(-work["prefill_tokens"].to_numpy() / scales.tokens)
+    ends = seen.times_s[:, None, None] - seen.parts_s[:, None] - ages_s(meter)
+    plain = (length_s, length_s * batch, length_s * warm)
+    columns = [
+        amount_in_bins(work, amount, ends.ravel(), meter.window_s).reshape(ends.shape).mean(axis=1)
+        for amount in (*plain, *(amount * full for amount in plain))
+    ]
+    return np.array(columns) / meter.window_s
+
+
+def power_of(shares_: np.ndarray, law: np.ndarray, idle_w: float) -> np.ndarray:
+    """Watts of readings by the surface, shape (n, ages): linear in what `shares` gives."""
+    decode_w, per_sequence_w, prefill_w, warm_w = law[:4]
+    busy, batch, warm, full, full_batch, full_warm = shares_
+    base = (decode_w - idle_w) * busy + per_sequence_w * batch + warm_w * warm
+    lifted = (prefill_w - decode_w) * full - per_sequence_w * full_batch - warm_w * full_warm
+    return idle_w + base + lifted
+
+
+def _loss(law: np.ndarray, views: list[tuple[Seen, np.ndarray]], gpus: int) -> float:
+    """Negative log-likelihood of the readings, their age unknown, with priors."""
+    home_w = views[0][0].idle_w
+    total, spent_w, meant_w = 0.0, 0.0, 0.0
+    for seen, share in views:
+        own = seen.law(law, home_w)
+        sd = np.exp(own[4:6])
+        power_w = power_of(share, own, seen.idle_w)
+        # noise grows with the share of saturated prefill in what was seen
+        sigma_w = np.hypot(sd[0], sd[1] * share[3])
+        # a normal density around the power at each age (2.507 is the root of 2 pi), the mean over
+        # the ages, and a few readings anywhere in their range
+        density = np.exp(-0.5 * ((seen.power_w[:, None] - power_w) / sigma_w) ** 2) / sigma_w
+        reach_w = np.ptp(seen.power_w) + 1.0
+        likely = (1 - OUTLIER_SHARE) * density.mean(axis=1) / 2.507 + OUTLIER_SHARE / reach_w
+        total -= np.log(likely).sum()
+        spent_w += seen.power_w.sum()
+        meant_w += power_w.mean(axis=1).sum()
+    total += 0.5 * ((law[3] / gpus - WARM_W) / WARM_SD_W) ** 2
+    # modes alone would lose energy: its mean is held to a fraction of a percent
+    return total + 0.5 * ((meant_w / spent_w - 1.0) / ENERGY_SHARE) ** 2
+
+
 def _first_law(seen: list[Seen], gpus: int) -> np.ndarray:
     """Begin at the middle of the readings under load, and prefill at their top."""
     loaded = np.concatenate([each.power_w[each.power_w > 1.3 * each.idle_w] for each in seen])
@@ -154,48 +220,3 @@ def _first_law(seen: list[Seen], gpus: int) -> np.ndarray:
     middle, top = np.quantile(loaded, [0.4, 0.99])
     noise = np.log([5.0 * gpus, 20.0 * gpus])
     return np.array([middle, gpus, top + 20.0 * gpus, WARM_W * gpus, *noise])
-
-
-def fit_reading(
-    seen: list[Seen], gpus: int
-) -> tuple[float, Meter, Scales, np.ndarray, bool, list[dict]]:
-    """Find the meter, the scales, the surface and the noise."""
-    tried = []
-    every = -(-sum(len(each.times_s) for each in seen) // MOST_READINGS)
-    seen = [each.thinned(every) for each in seen]
-
-    def best(choices: list[tuple[Meter, Scales]], start: np.ndarray) -> tuple:
-        results = []
-        for meter, scales in choices:
-            loss, law, converged = best_law(seen, meter, scales, start, gpus)
-            loss += (np.log(scales.tokens / Scales.tokens) / SCALE_SPREAD) ** 2 / 2
-            row = {name: getattr(meter, name) for name in ("window_s", "lag_s", "update_s")}
-            tried.append(row | asdict(scales) | {"loss": loss})
-            results.append((loss, meter, scales, law, converged))
-        return min(results, key=lambda result: result[0])
-
-    meter, scales = Meter(window_s=0.05, update_s=0.1), Scales()
-    windows = [(replace(meter, window_s=window), scales) for window in WINDOWS_S]
-    found = best(windows, _first_law(seen, gpus))
-    for _ in range(2):
-        for change in (_other_clocks, _other_windows, _other_prefill, _other_batch):
-            found = best(change(*found[1:3]), found[3])
-    return *found, tried
-
-
-def _other_clocks(meter: Meter, scales: Scales) -> list[tuple[Meter, Scales]]:
-    grid = itertools.product(LAGS_S, UPDATES_S)
-    return [(replace(meter, lag_s=lag, update_s=update), scales) for lag, update in grid]
-
-
-def _other_windows(meter: Meter, scales: Scales) -> list[tuple[Meter, Scales]]:
-    near = [window for window in WINDOWS_S if 0.3 < window / meter.window_s < 3]
-    return [(replace(meter, window_s=window), scales) for window in near]
-
-
-def _other_prefill(meter: Meter, scales: Scales) -> list[tuple[Meter, Scales]]:
-    return [(meter, replace(scales, tokens=tokens)) for tokens in SCALES_TOKENS]
-
-
-def _other_batch(meter: Meter, scales: Scales) -> list[tuple[Meter, Scales]]:
-    return [(meter, replace(scales, batch=batch)) for batch in SCALES_BATCH]

@@ -1,4 +1,9 @@
-"""Watts of an engine's steps: the surface, and the compiled passes that put it into bins."""
+"""Watts of an engine's steps: the surface, and the compiled passes that put it into bins.
+
+A step's power depends on the sequences that decode and on the prompt tokens that it computes; a
+board warms up while it works, and holds a long prefill down to its limit. A segment is a stretch of
+equal steps, as in `sitetrace.core.types.Timeline`.
+"""
 
 from __future__ import annotations
 
@@ -13,167 +18,23 @@ from sitetrace.serving.activity import amount_in_bins
 from sitetrace.serving.engine import counted
 from sitetrace.serving.steps import LINEAR
 
-SMALL = 0.1
-FAINT = 1e-9
-# What one stretch of time hands to the next: warmth, end of the last work, energy above the limit,
-# noise, afterglow, whether it has begun, the segment that reaches over the edge, and warmth by bin.
-WARM, UNTIL, STORED, NOISE, GLOW, BEGUN, OPEN_START, OPEN_END, OPEN_W, HEAT = range(10)
-STATES = 10
-WARM_S = 20.0
-LIMIT_S = 0.5
+# time constant of warming up and cooling down, and how long prefill may stay above the limit
+WARM_S, LIMIT_S = 20.0, 0.5
 # finite, so that a model file can hold it
 LIMITLESS_W = 1e6
-
-
-@njit(cache=True, inline="always")
-def _decay(x):
-    """Exponential of -x, for small x by a quotient that is right within 1e-4."""
-    return (1.0 - 0.5 * x) / (1.0 + 0.5 * x) if x < SMALL else np.exp(-x)
-
-
-@njit(cache=True, inline="always")
-def warmed(now, gap, length):
-    """Let a board cool down in a gap and warm up in the work that follows."""
-    if gap > 0.0:
-        now *= _decay(gap)
-    left = _decay(length)
-    # the mean of a short segment is its middle
-    share = 0.5 * (1.0 + left) if length < SMALL else (1.0 - left) / length
-    return 1.0 - (1.0 - now) * share, 1.0 - (1.0 - now) * left
-
-
-@njit(cache=True, nogil=True)
-def warmth(start, end, warm_s, state):
-    """How warm a board is in each segment of work, from 0 to 1."""
-    mean = np.empty(start.size)
-    now, last = state[WARM], state[UNTIL]
-    for i in range(start.size):
-        gap, length = (start[i] - last) / warm_s, (end[i] - start[i]) / warm_s
-        mean[i], now = warmed(now, gap, length)
-        last = end[i]
-    state[WARM] = now
-    return mean
-
-
-@njit(cache=True, nogil=True)
-def segment_power(start, end, batch, prefill, law, scales, state):
-    """Power of successive segments of work."""
-    idle_w, decode_w, sequence_w, prefill_w, warm_w = law
-    scale_tokens, batch_scale, warm_s, limit_w, limit_s = scales
-    power_w = np.empty(start.size)
-    warm = warmth(start, end, warm_s, state)
-    most = 0 if start.size == 0 else int(batch.max())
-    counted = np.arange(most + 1.0)
-    if batch_scale < LINEAR:
-        counted = batch_scale * np.log1p(counted / batch_scale)
-    room_j = max(prefill_w - limit_w, 0.0) * limit_s
-    stored_j, last = state[STORED], state[UNTIL]
-    for i in range(start.size):
-        level = decode_w + sequence_w * counted[int(batch[i])] + warm_w * warm[i]
-        if prefill[i] > 0.0:
-            level += (prefill_w - level) * (1.0 - np.exp(-prefill[i] / scale_tokens))
-        length = end[i] - start[i]
-        emptied_j = (limit_w - idle_w) * max(start[i] - last, 0.0)
-        stored_j = max(stored_j - emptied_j, 0.0) + (level - limit_w) * length
-        if stored_j > room_j:
-            level -= (stored_j - room_j) / length
-            stored_j = room_j
-        stored_j = max(stored_j, 0.0)
-        last = end[i]
-        power_w[i] = level
-    state[STORED], state[UNTIL] = stored_j, last
-    return power_w
-
-
-@njit(cache=True, nogil=True)
-def blank_bins(size):
-    """Make room for what `lay` puts into bins."""
-    bins = np.zeros((3, size))
-    bins[2] = -1.0
-    return bins
-
-
-@njit(cache=True, nogil=True)
-def _spread_out(start, end, power_w, clock, bins):
-    """Put segments of power above idle into bins."""
-    busy, above_w, rest = bins[0], bins[1], bins[2]
-    size = busy.size
-    for i in range(start.size):
-        first = max((start[i] - clock[0]) / clock[1], 0.0)
-        last = min((end[i] - clock[0]) / clock[1], float(size))
-        if last <= first:
-            continue
-        b, e = int(first), int(last)
-        if b == e:
-            busy[b] += last - first
-            above_w[b] += (last - first) * power_w[i]
-            rest[b] = 1.0 + e - last
-            continue
-        busy[b] += 1.0 + b - first
-        above_w[b] += (1.0 + b - first) * power_w[i]
-        for k in range(b + 1, e):
-            busy[k] = 1.0
-            above_w[k] = power_w[i]
-        for k in range(b, e):
-            rest[k] = 0.0
-        if e < size and last > e:
-            busy[e] += last - e
-            above_w[e] += (last - e) * power_w[i]
-            rest[e] = 1.0 + e - last
-
-
-@njit(cache=True, nogil=True)
-def lay_open(clock, state, bins):
-    """Put the segment that reached over the last edge into bins."""
-    if state[OPEN_END] > clock[0]:
-        start, end = state[OPEN_START : OPEN_START + 1], state[OPEN_END : OPEN_END + 1]
-        _spread_out(start, end, state[OPEN_W : OPEN_W + 1], clock, bins)
-    if state[OPEN_END] <= clock[0] + clock[1] * bins.shape[1]:
-        state[OPEN_START], state[OPEN_END], state[OPEN_W] = 0.0, 0.0, 0.0
-
-
-@njit(cache=True, nogil=True)
-def lay(start, end, batch, prefill, law, scales, clock, state, bins):
-    """Put the power of successive segments into bins."""
-    above_w = segment_power(start, end, batch, prefill, law, scales, state) - law[0]
-    _spread_out(start, end, above_w, clock, bins)
-    if start.size and end[-1] > clock[0] + clock[1] * bins.shape[1]:
-        state[OPEN_START], state[OPEN_END], state[OPEN_W] = start[-1], end[-1], above_w[-1]
-
-
-@njit(cache=True, nogil=True)
-def settle(dt_s, idle, spread, normals, state, bins, total_w):
-    """Add the mean power of bins to a total: what was laid into them, idle power and noise."""
-    idle_w, after_w, after_s, warm_idle_w, warm_s = idle
-    idle_sd, decode_sd, phi = spread
-    busy, above_w, rest = bins[0], bins[1], bins[2]
-    fresh, fade = np.sqrt(1.0 - phi * phi), np.exp(-dt_s / after_s)
-    noise, glow, heat = state[NOISE], state[GLOW], state[HEAT]
-    warming = 1.0 - np.exp(-dt_s / warm_s)
-    gain = fresh if state[BEGUN] > 0.0 else 1.0
-    for b in range(normals.size):
-        noise = phi * noise + gain * normals[b]
-        gain = fresh
-        share = min(busy[b], 1.0)
-        if rest[b] == 0.0:
-            glow = after_w
-        elif rest[b] > 0.0:
-            glow = after_w * np.exp(-rest[b] * dt_s / after_s)
-        else:  # numbers too small for their exponent are slow
-            glow = glow * fade if glow > FAINT else 0.0
-        value = idle_w + above_w[b] + (1.0 - share) * (glow + warm_idle_w * heat)
-        heat += (share - heat) * warming if heat + share > FAINT else -heat
-        total_w[b] += max(value + noise * (idle_sd + (decode_sd - idle_sd) * share), 0.0)
-    state[NOISE], state[GLOW], state[BEGUN], state[HEAT] = noise, glow, 1.0, heat
-
-
-@njit(cache=True, nogil=True)
-def add_power(work, law, scales, clock, idle, spread, normals, state, total_w):
-    """Add the power of what an engine does to equidistant bins: lay it, and settle."""
-    bins = blank_bins(normals.size)
-    lay_open(clock, state, bins)
-    lay(*work, law, scales, clock, state, bins)
-    settle(clock[1], idle, spread, normals, state, bins, total_w)
+# What a stretch of time hands to the next is one array, changed in place, zeros for a cold board:
+# WARM    how warm the last work has left the board, from 0 to 1
+# UNTIL   end of the last work, seconds
+# STORED  energy drawn above the board's limit and not yet made up for, joules
+# NOISE   noise of the last bin, standard deviations
+# GLOW    extra power after work, left at the end of the last bin, watts
+# BEGUN   1 once there was a bin: the noise of the first one is not fresh but stationary
+# OPEN_   the segment that reaches over the edge of the last bin: begin, end, watts above idle
+# HEAT    how warm the board is by the share of work in whole bins, for its idle power
+WARM, UNTIL, STORED, NOISE, GLOW, BEGUN, OPEN_START, OPEN_END, OPEN_W, HEAT = range(10)
+STATE_SIZE = 10
+# below SMALL an exponential is a quotient; a rest below FAINT is nothing, its arithmetic is slow
+SMALL, FAINT = 0.1, 1e-9
 
 
 @dataclass(frozen=True)
@@ -231,88 +92,29 @@ class Surface:
             ``d = decode_w + per_sequence_w counted(batch)``; without prompt tokens it is d.
         """
         decode_w = self.decode_w + self.per_sequence_w * counted(batch, self.batch_scale)
-        return decode_w + (self.prefill_w - decode_w) * self.saturation(prefill_tokens)
-
-    def saturation(self, prefill_tokens: np.ndarray) -> np.ndarray:
-        """How far prompt tokens take a step from decoding to the limit of prefill.
-
-        Parameters
-        ----------
-        prefill_tokens : numpy.ndarray
-            Prompt tokens of steps, shape (n,).
-
-        Returns
-        -------
-        numpy.ndarray
-            0 to 1, shape (n,).
-        """
-        return -np.expm1(-np.asarray(prefill_tokens, dtype=float) / self.scale_tokens)
+        saturation = -np.expm1(-np.asarray(prefill_tokens, dtype=float) / self.scale_tokens)
+        return decode_w + (self.prefill_w - decode_w) * saturation
 
     def segment_power_w(
         self, start_s: np.ndarray, end_s: np.ndarray, batch: np.ndarray, prefill_tokens: np.ndarray
     ) -> np.ndarray:
-        """Power of successive segments of work, warming up and limited.
-
-        Parameters
-        ----------
-        start_s, end_s : numpy.ndarray
-            Begin and end of each segment, seconds, shape (n,).
-        batch, prefill_tokens : numpy.ndarray
-            As in `sitetrace.core.types.Timeline`, shape (n,).
-
-        Returns
-        -------
-        numpy.ndarray
-            Mean watts of each segment, shape (n,).
-        """
+        """Mean watts of successive segments of work, the board warming up and limited."""
         work = (start_s, end_s, batch, prefill_tokens)
-        return segment_power(*work, *self.numbers(), np.zeros(STATES))
+        return segment_power(*work, *self.numbers(), np.zeros(STATE_SIZE))
 
     def numbers(self) -> tuple[tuple[float, ...], tuple[float, ...]]:
-        """Give the law and the scales as `segment_power` takes them.
-
-        Returns
-        -------
-        law, scales : tuple of float
-            Watts, and where power saturates.
-        """
+        """Law (watts) and scales (where power saturates), as `segment_power` takes them."""
         law = (self.idle_w, self.decode_w, self.per_sequence_w, self.prefill_w, self.warm_w)
         return law, (self.scale_tokens, self.batch_scale, WARM_S, self.limit_w, LIMIT_S)
 
     def above_idle_w(self, segments: pd.DataFrame) -> np.ndarray:
-        """Power of segments above that of an idle board.
-
-        Parameters
-        ----------
-        segments : pandas.DataFrame
-            As in `sitetrace.core.types.Timeline`.
-
-        Returns
-        -------
-        numpy.ndarray
-            Watts, shape (segments,).
-        """
+        """Watts of each segment above an idle board; all that a meter must know of the surface."""
         names = ("start_s", "end_s", "batch", "prefill_tokens")
         columns = (segments[name].to_numpy(dtype=float) for name in names)
         return self.segment_power_w(*columns) - self.idle_w
 
     def mean_power_w(self, timeline: Timeline, end_times_s: np.ndarray, dt_s: float) -> np.ndarray:
-        """Mean power of the bins ``[t - dt, t)``; energy is neither lost nor counted twice.
-
-        Parameters
-        ----------
-        timeline : Timeline
-            What the engine does.
-        end_times_s : numpy.ndarray
-            End of each bin, seconds, shape (n,).
-        dt_s : float
-            Length of a bin, seconds.
-
-        Returns
-        -------
-        numpy.ndarray
-            Watts, shape (n,).
-        """
+        """Mean watts of the bins ``[t - dt, t)``; energy is neither lost nor counted twice."""
         segments = timeline.segments
         length_s = (segments["end_s"] - segments["start_s"]).to_numpy()
         above_j = amount_in_bins(
@@ -322,7 +124,7 @@ class Surface:
 
 
 def since_work_s(timeline: Timeline, times_s: np.ndarray) -> np.ndarray:
-    """Time since the last work that ended."""
+    """Seconds since the last work that ended; infinite before the first has."""
     ends = timeline.segments["end_s"].to_numpy()
     last = np.searchsorted(ends, times_s, side="right") - 1
     return np.where(last >= 0, times_s - ends[np.maximum(last, 0)], np.inf)
@@ -333,6 +135,164 @@ def left_warmth(timeline: Timeline, times_s: np.ndarray) -> np.ndarray:
     start, end = (timeline.segments[name].to_numpy() for name in ("start_s", "end_s"))
     length = (end - start) / WARM_S
     fading = length * np.exp(-length) / -np.expm1(-length)
-    at_end = 1.0 - (1.0 - warmth(start, end, WARM_S, np.zeros(STATES))) * fading
+    at_end = 1.0 - (1.0 - warmth(start, end, WARM_S, np.zeros(STATE_SIZE))) * fading
     last = np.maximum(np.searchsorted(end, times_s, side="right") - 1, 0)
     return at_end[last] * np.exp(-since_work_s(timeline, times_s) / WARM_S)
+
+
+@njit(cache=True, inline="always")
+def _decay(x):
+    """Exponential of -x, for small x by a quotient that is right within 1e-4."""
+    return (1.0 - 0.5 * x) / (1.0 + 0.5 * x) if x < SMALL else np.exp(-x)
+
+
+@njit(cache=True, inline="always")
+def warmed(now, gap, length):
+    """Cool down in a gap, warm up in the work behind it: mean warmth in it, and at its end."""
+    # Gap and length of the work are in time constants, warmth is from 0 to 1.
+    if gap > 0.0:
+        now *= _decay(gap)
+    left = _decay(length)
+    # the mean of a short segment is its middle
+    share = 0.5 * (1.0 + left) if length < SMALL else (1.0 - left) / length
+    return 1.0 - (1.0 - now) * share, 1.0 - (1.0 - now) * left
+
+
+@njit(cache=True, nogil=True)
+def warmth(start, end, warm_s, state):
+    """Mean warmth of a board in each segment of work, from 0 to 1."""
+    mean = np.empty(start.size)
+    now, last = state[WARM], state[UNTIL]
+    for i in range(start.size):
+        gap, length = (start[i] - last) / warm_s, (end[i] - start[i]) / warm_s
+        mean[i], now = warmed(now, gap, length)
+        last = end[i]
+    state[WARM] = now
+    return mean
+
+
+@njit(cache=True, nogil=True)
+def segment_power(start, end, batch, prefill, law, scales, state):
+    """Mean watts of successive segments: decode, prefill that saturates, warmth, and the limit."""
+    # `law` and `scales` are `Surface.numbers`. Energy above the limit goes into a store that power
+    # below it empties; when the store is full, power is held to the limit.
+    idle_w, decode_w, sequence_w, prefill_w, warm_w = law
+    scale_tokens, batch_scale, warm_s, limit_w, limit_s = scales
+    power_w = np.empty(start.size)
+    warm = warmth(start, end, warm_s, state)
+    most = 0 if start.size == 0 else int(batch.max())
+    counted = np.arange(most + 1.0)
+    if batch_scale < LINEAR:
+        counted = batch_scale * np.log1p(counted / batch_scale)
+    room_j = max(prefill_w - limit_w, 0.0) * limit_s
+    stored_j, last = state[STORED], state[UNTIL]
+    for i in range(start.size):
+        level = decode_w + sequence_w * counted[int(batch[i])] + warm_w * warm[i]
+        if prefill[i] > 0.0:
+            level += (prefill_w - level) * (1.0 - np.exp(-prefill[i] / scale_tokens))
+        length = end[i] - start[i]
+        emptied_j = (limit_w - idle_w) * max(start[i] - last, 0.0)
+        stored_j = max(stored_j - emptied_j, 0.0) + (level - limit_w) * length
+        if stored_j > room_j:
+            level -= (stored_j - room_j) / length
+            stored_j = room_j
+        stored_j = max(stored_j, 0.0)
+        last = end[i]
+        power_w[i] = level
+    state[STORED], state[UNTIL] = stored_j, last
+    return power_w
+
+
+@njit(cache=True, nogil=True)
+def blank_bins(size):
+    """Bins without work: share at work, watts above idle, rest."""
+    # The rest is the time from the last work in a bin to the bin's end, in bins: 0 where work goes
+    # on into the next bin, -1 where there was none.
+    bins = np.zeros((3, size))
+    bins[2] = -1.0
+    return bins
+
+
+@njit(cache=True, nogil=True)
+def _spread_out(start, end, power_w, clock, bins):
+    """Spread segments of power above idle over the bins that they touch."""
+    busy, above_w, rest = bins[0], bins[1], bins[2]
+    size = busy.size
+    for i in range(start.size):
+        first = max((start[i] - clock[0]) / clock[1], 0.0)
+        last = min((end[i] - clock[0]) / clock[1], float(size))
+        if last <= first:
+            continue
+        b, e = int(first), int(last)
+        if b == e:
+            busy[b] += last - first
+            above_w[b] += (last - first) * power_w[i]
+            rest[b] = 1.0 + e - last
+            continue
+        busy[b] += 1.0 + b - first
+        above_w[b] += (1.0 + b - first) * power_w[i]
+        for k in range(b + 1, e):
+            busy[k] = 1.0
+            above_w[k] = power_w[i]
+        for k in range(b, e):
+            rest[k] = 0.0
+        if e < size and last > e:
+            busy[e] += last - e
+            above_w[e] += (last - e) * power_w[i]
+            rest[e] = 1.0 + e - last
+
+
+@njit(cache=True, nogil=True)
+def open_into_bins(clock, state, bins):
+    """Put the segment that reached over the edge of the last bins into these."""
+    if state[OPEN_END] > clock[0]:
+        start, end = state[OPEN_START : OPEN_START + 1], state[OPEN_END : OPEN_END + 1]
+        _spread_out(start, end, state[OPEN_W : OPEN_W + 1], clock, bins)
+    if state[OPEN_END] <= clock[0] + clock[1] * bins.shape[1]:
+        state[OPEN_START], state[OPEN_END], state[OPEN_W] = 0.0, 0.0, 0.0
+
+
+@njit(cache=True, nogil=True)
+def segments_into_bins(start, end, batch, prefill, law, scales, clock, state, bins):
+    """Put the power of successive segments into bins; the last alone may reach beyond them."""
+    above_w = segment_power(start, end, batch, prefill, law, scales, state) - law[0]
+    _spread_out(start, end, above_w, clock, bins)
+    if start.size and end[-1] > clock[0] + clock[1] * bins.shape[1]:
+        state[OPEN_START], state[OPEN_END], state[OPEN_W] = start[-1], end[-1], above_w[-1]
+
+
+@njit(cache=True, nogil=True)
+def bins_into_total(dt_s, idle, spread, normals, state, bins, total_w):
+    """Add the mean watts of bins to a total: the work in them, idle power, afterglow and noise."""
+    # `idle` and `spread` are those of `TimelineModel.numbers`; the noise is AR(1), its standard
+    # deviation between that of idle and of work by the share of work.
+    idle_w, after_w, after_s, warm_idle_w, warm_s = idle
+    idle_sd, decode_sd, phi = spread
+    busy, above_w, rest = bins[0], bins[1], bins[2]
+    fresh, fade = np.sqrt(1.0 - phi * phi), np.exp(-dt_s / after_s)
+    noise, glow, heat = state[NOISE], state[GLOW], state[HEAT]
+    warming = 1.0 - np.exp(-dt_s / warm_s)
+    gain = fresh if state[BEGUN] > 0.0 else 1.0
+    for b in range(normals.size):
+        noise = phi * noise + gain * normals[b]
+        gain = fresh
+        share = min(busy[b], 1.0)
+        if rest[b] == 0.0:
+            glow = after_w
+        elif rest[b] > 0.0:
+            glow = after_w * np.exp(-rest[b] * dt_s / after_s)
+        else:  # numbers too small for their exponent are slow
+            glow = glow * fade if glow > FAINT else 0.0
+        value = idle_w + above_w[b] + (1.0 - share) * (glow + warm_idle_w * heat)
+        heat += (share - heat) * warming if heat + share > FAINT else -heat
+        total_w[b] += max(value + noise * (idle_sd + (decode_sd - idle_sd) * share), 0.0)
+    state[NOISE], state[GLOW], state[BEGUN], state[HEAT] = noise, glow, 1.0, heat
+
+
+@njit(cache=True, nogil=True)
+def add_power(work, law, scales, clock, idle, spread, normals, state, total_w):
+    """Add the mean watts of bins in which an engine does some work to a total."""
+    bins = blank_bins(normals.size)
+    open_into_bins(clock, state, bins)
+    segments_into_bins(*work, law, scales, clock, state, bins)
+    bins_into_total(clock[1], idle, spread, normals, state, bins, total_w)

@@ -1,4 +1,4 @@
-"""Whether a model read from a file can generate: sizes, ranges, and nothing that never ends."""
+"""What a model file must hold for the model to generate: sizes, ranges, and nothing without end."""
 
 from __future__ import annotations
 
@@ -33,7 +33,7 @@ LEAST_SCALE = 1e-9
 
 
 def check_model(model: StatesModel | TimelineModel) -> None:
-    """Refuse a model whose parts cannot work together."""
+    """Refuse a model whose parts cannot work together: a ValueError names the part at fault."""
     low, high = DT_RANGE_S
     _demand(low <= model.dt <= high, f"dt_s is not between {float(low):g} and {float(high):g} s")
     _demand(model.configuration.tensor_parallel >= 1, "tensor_parallel is below 1")

@@ -1,7 +1,7 @@
-"""The engine in stretches of time: what one leaves unfinished is handed to the next.
+"""A server that goes on from stretch to stretch of time: its engine, and its power on the way.
 
 `sitetrace.serving.Engine` keeps every request that it was ever given. A site's day has millions, so
-here a stretch hands over only those that still run or wait: memory does not grow with hours.
+here a stretch hands the next only those that still run or wait: memory does not grow with hours.
 """
 
 from __future__ import annotations
@@ -14,7 +14,12 @@ import numpy as np
 from numba import njit
 
 from sitetrace.power.timeline.model import TimelineModel
-from sitetrace.power.timeline.surface import blank_bins, lay, lay_open, settle
+from sitetrace.power.timeline.surface import (
+    bins_into_total,
+    blank_bins,
+    open_into_bins,
+    segments_into_bins,
+)
 from sitetrace.serving.engine import Server
 from sitetrace.serving.steps import CLOCK, N_PREEMPTED, N_RUNNING, NEXT, cruise, run_until
 
@@ -29,27 +34,30 @@ PAGE, SLICE = 512, 2048
 
 
 class Unfinished(NamedTuple):
-    """What an engine has not finished at the end of a stretch of time."""
+    """What an engine has not finished at the end of a stretch of time, and what it has served."""
 
-    clock_s: np.ndarray
-    rows: np.ndarray
+    clock_s: np.ndarray  # the engine's, shape (1,)
+    rows: np.ndarray  # unfinished requests in order of arrival
     tally: np.ndarray
 
 
 def idle_engine(clock_s: float) -> Unfinished:
-    """Begin with nothing to do."""
+    """Begin the first stretch with nothing to do."""
     return Unfinished(np.array([clock_s]), np.empty((0, PLACE + 1)), np.zeros(4))
 
 
-def relay(
+def advance_engine(
     server: Server, before: Unfinished, arrival_s: np.ndarray, tokens: np.ndarray, until_s: float
 ) -> tuple[np.ndarray, np.ndarray, Unfinished]:
     """Work on until the first step boundary at or after a time."""
-    segments, ends_s, *after = _relay(until_s, *_numbers(server), *before, arrival_s, tokens)
+    # Gives the segments (as in `Timeline`; the last may reach a step beyond the end), the ascending
+    # ends of requests, and what is unfinished; `before` is left as it is.
+    law, limits = _numbers(server)
+    segments, ends_s, *after = _advance_engine(until_s, law, limits, before, arrival_s, tokens)
     return segments, ends_s, Unfinished(*after)
 
 
-def relay_power(
+def advance_power(
     model: TimelineModel,
     before: Unfinished,
     requests: tuple[np.ndarray, np.ndarray],
@@ -58,10 +66,15 @@ def relay_power(
     state: np.ndarray,
     total_w: np.ndarray,
 ) -> Unfinished:
-    """Work on as `relay` does, and add the power straight to bins."""
-    clock = (span_s[0], float(model.dt))
-    serving = (span_s[1], *_numbers(model.server), *before, *requests)
-    return Unfinished(*_relay_power(*serving, model.numbers, clock, normals, state, total_w))
+    """Work on as `advance_engine` does, and add the watts of the stretch's bins to a total."""
+    # `state` is the board's (see `surface`), changed in place as the total is.
+    law, limits = _numbers(model.server)
+    drawing, clock = model.numbers, (span_s[0], float(model.dt))
+    return Unfinished(
+        *_advance_power(
+            span_s[1], law, limits, before, *requests, drawing, clock, normals, state, total_w
+        )
+    )
 
 
 @lru_cache(maxsize=256)
@@ -71,14 +84,15 @@ def _numbers(server: Server) -> tuple[np.ndarray, np.ndarray]:
 
 
 @njit(cache=True, nogil=True, error_model="numpy")
-def _joined(rows, arrival, asked, clock_s, most):
+def _joined(before, arrival, asked, most):
     """Put new requests below the unfinished ones, in the tables of `run_until`."""
+    rows = before.rows
     old, total = len(rows), len(rows) + arrival.size
     arrivals, decoding = np.empty(total), np.zeros(total, dtype=np.bool_)
     tokens, times = np.zeros((total, 4), dtype=np.int64), np.full((total, 3), np.nan)
     running, preempted = np.empty(most, dtype=np.int64), np.empty(most, dtype=np.int64)
     clocks, counts = np.zeros(4), np.zeros(4, dtype=np.int64)
-    clocks[CLOCK] = clock_s
+    clocks[CLOCK] = before.clock_s[0]
     for row in range(old):
         arrivals[row], decoding[row] = rows[row, ARRIVAL], rows[row, DECODING] > 0.0
         for i in range(4):
@@ -101,7 +115,7 @@ def _joined(rows, arrival, asked, clock_s, most):
 
 @njit(cache=True, nogil=True, error_model="numpy")
 def _easy(counts, tables):
-    """Tell whether `cruise` may work: everybody who runs decodes, nobody was pre-empted."""
+    """Tell whether the fast `cruise` may work: all that run decode, nothing was pre-empted."""
     _, _, running, _, _, decoding = tables
     for i in range(counts[N_RUNNING]):
         if not decoding[running[i]]:
@@ -118,7 +132,7 @@ def _left(until, clocks, counts, tables):
 
 @njit(cache=True, nogil=True, error_model="numpy")
 def _handed_over(until, clocks, counts, tables, tally):
-    """Count what ended and keep the rest."""
+    """Count what ended, and give its ends and the next stretch's clock, rows and tally."""
     arrivals, tokens, running, preempted, times, decoding = tables
     tally, ends, kept, gone = tally.copy(), np.empty(arrivals.size), 0, 0
     place = np.full(arrivals.size, QUEUED)
@@ -147,9 +161,9 @@ def _handed_over(until, clocks, counts, tables, tally):
 
 
 @njit(cache=True, nogil=True, error_model="numpy")
-def _relay(until, law, limits, clock_s, rows, tally, arrival, asked):
+def _advance_engine(until, law, limits, before, arrival, asked):
     """Join, work, and hand over."""
-    clocks, counts, tables = _joined(rows, arrival, asked, clock_s[0], limits[0])
+    clocks, counts, tables = _joined(before, arrival, asked, limits[0])
     segments = np.empty((3 * len(tables[0]) + 1, 7))
     n = 0
     if _easy(counts, tables):
@@ -157,55 +171,35 @@ def _relay(until, law, limits, clock_s, rows, tally, arrival, asked):
     segments = segments[:n]
     if _left(until, clocks, counts, tables):
         segments = np.concatenate((segments, run_until(until, law, limits, clocks, counts, tables)))
-    ends, clock_s, rows, tally = _handed_over(until, clocks, counts, tables, tally)
+    ends, clock_s, rows, tally = _handed_over(until, clocks, counts, tables, before.tally)
     return segments, np.sort(ends), clock_s, rows, tally
 
 
 @njit(cache=True, nogil=True, error_model="numpy")
-def _slice(serving, page, drawing, clock, normals, state, total_w):
-    """Work for a few minutes, page by page, lay the power of each, and settle."""
-    until, law, limits, clocks, counts, tables = serving
-    power_law, scales, idle, spread = drawing
-    bins = blank_bins(normals.size)
-    lay_open(clock, state, bins)
-    n = PAGE
-    while n == PAGE and _easy(counts, tables):
-        n = cruise(until, law, limits, clocks, counts, tables, page)
-        done = page[:n]
-        work = (done[:, 0], done[:, 1], done[:, 3], done[:, 5])
-        lay(*work, power_law, scales, clock, state, bins)
-    if _left(until, clocks, counts, tables):
-        done = run_until(until, law, limits, clocks, counts, tables)
-        work = (done[:, 0], done[:, 1], done[:, 3], done[:, 5])
-        lay(*work, power_law, scales, clock, state, bins)
-    settle(clock[1], idle, spread, normals, state, bins, total_w)
-
-
-@njit(cache=True, nogil=True, error_model="numpy")
-def _relay_power(
-    until,
-    law,
-    limits,
-    clock_s,
-    rows,
-    tally,
-    arrival,
-    asked,
-    drawing,
-    clock,
-    normals,
-    state,
-    total_w,
+def _advance_power(
+    until, law, limits, before, arrival, asked, drawing, clock, normals, state, total_w
 ):
-    """Join, work slice by slice, and hand over."""
-    clocks, counts, tables = _joined(rows, arrival, asked, clock_s[0], limits[0])
+    """Join, work slice by slice of bins and page by page of segments, and hand over."""
+    clocks, counts, tables = _joined(before, arrival, asked, limits[0])
+    power_law, scales, idle, spread = drawing
     page = np.empty((PAGE, 7))
     for first in range(0, normals.size, SLICE):
         inside = slice(first, min(first + SLICE, normals.size))
         begin_s = clock[0] + first * clock[1]
         end_s = until if inside.stop == normals.size else begin_s + SLICE * clock[1]
-        serving = (end_s, law, limits, clocks, counts, tables)
         own = (begin_s, clock[1])
-        _slice(serving, page, drawing, own, normals[inside], state, total_w[inside])
-    _, clock_s, rows, tally = _handed_over(until, clocks, counts, tables, tally)
+        bins = blank_bins(inside.stop - first)
+        open_into_bins(own, state, bins)
+        n = PAGE
+        while n == PAGE and _easy(counts, tables):
+            n = cruise(end_s, law, limits, clocks, counts, tables, page)
+            done = page[:n]
+            work = (done[:, 0], done[:, 1], done[:, 3], done[:, 5])
+            segments_into_bins(*work, power_law, scales, own, state, bins)
+        if _left(end_s, clocks, counts, tables):
+            done = run_until(end_s, law, limits, clocks, counts, tables)
+            work = (done[:, 0], done[:, 1], done[:, 3], done[:, 5])
+            segments_into_bins(*work, power_law, scales, own, state, bins)
+        bins_into_total(clock[1], idle, spread, normals[inside], state, bins, total_w[inside])
+    _, clock_s, rows, tally = _handed_over(until, clocks, counts, tables, before.tally)
     return clock_s, rows, tally
