@@ -1,7 +1,7 @@
-"""An assumed rule for clocks: how the steps of an engine and their power follow a GPU's clock.
+"""An assumed rule: how the steps of an engine and their power follow a GPU's clock.
 
 No run at hand changes the clock. What is computed with this rule rests on an assumption, and counts
-as a finding only where it holds for every pair of exponents in `RULES`.
+as a finding only where it holds for every one of `RULES`.
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ class ClockRule:
     Parameters
     ----------
     gamma_decode, gamma_prefill : float
-        Power above idle goes with the clock to this power.
+        Exponents of the clock to which power above idle is proportional.
     clock_bound : float
         Share of a step's weight and cache reading that slows down as the clock does, 0 to 1; the
         rest waits for memory, whose clock is another.

@@ -101,11 +101,11 @@ def run_until(until, law, limits, clocks, counts, tables):
             segments = longer
         if plain:
             used, any_done = _leap(
-                segments[n], until, law, limits, clocks, counts, head, used, tables
+                segments, n, until, law, limits, clocks, counts, head, used, tables
             )
         else:
             counts[LEAP_STEPS] = 0
-            used, any_done = _step(segments[n], law, limits, clocks, counts, used, tables)
+            used, any_done = _step(segments, n, law, limits, clocks, counts, used, tables)
         n += 1
         if any_done:
             used -= _retire(clocks[CLOCK], counts, tokens, running, times)
@@ -123,14 +123,14 @@ def _head(clock, counts, preempted, arrival):
 
 
 @njit(cache=True, inline="always", error_model="numpy")
-def _write(segment, start, end, steps, batch, context, prefill, decoded):
+def _write(segments, n, start, end, steps, batch, context, prefill, decoded):
     """Describe what was done."""
-    segment[0], segment[1], segment[2], segment[3] = start, end, steps, batch
-    segment[4], segment[5], segment[6] = context, prefill, decoded
+    segments[n, 0], segments[n, 1], segments[n, 2], segments[n, 3] = start, end, steps, batch
+    segments[n, 4], segments[n, 5], segments[n, 6] = context, prefill, decoded
 
 
 @njit(cache=True, inline="always", error_model="numpy")
-def _leap(segment, until, law, limits, clocks, counts, head, used, tables):
+def _leap(segments, n, until, law, limits, clocks, counts, head, used, tables):
     """Decode up to the next event at once; return KV tokens in use, and whether a request ended."""
     arrival, tokens, running = tables[0], tables[1], tables[2]
     batch, done, clock = counts[N_RUNNING], counts[LEAP_STEPS], clocks[CLOCK]
@@ -160,12 +160,12 @@ def _leap(segment, until, law, limits, clocks, counts, head, used, tables):
         tokens[running[i], COMPUTED] += steps
         tokens[running[i], GENERATED] += steps
     mean_context = context + 0.5 * batch * (steps - 1)
-    _write(segment, clock, clocks[CLOCK], steps, batch, mean_context, 0.0, batch * steps)
+    _write(segments, n, clock, clocks[CLOCK], steps, batch, mean_context, 0.0, batch * steps)
     return used + batch * steps, steps == left
 
 
 @njit(cache=True, inline="always", error_model="numpy")
-def _step(segment, law, limits, clocks, counts, used, tables):
+def _step(segments, n, law, limits, clocks, counts, used, tables):
     """Do one step, running sequences first, then the queue; return what `_leap` returns."""
     arrival, tokens, running, preempted, times, decoding = tables
     clock, budget, capacity = clocks[CLOCK], limits[STEP_TOKENS], limits[KV_TOKENS]
@@ -230,7 +230,7 @@ def _step(segment, law, limits, clocks, counts, used, tables):
             any_done |= tokens[row, GENERATED] == tokens[row, ASKED]
             if tokens[row, GENERATED] == 1:
                 times[row, FIRST_TOKEN] = clocks[CLOCK]
-    _write(segment, clock, clocks[CLOCK], 1, batch, context, prefill, batch)
+    _write(segments, n, clock, clocks[CLOCK], 1, batch, context, prefill, batch)
     return used, any_done
 
 
@@ -299,7 +299,7 @@ def cruise(until, law, limits, clocks, counts, tables, segments):
                 steps = min(steps, steps_until(leap, 0, until))
             mean_context = context + 0.5 * batch * (steps - 1)
             clock = leap_time(leap, steps)
-        _write(segments[n], begin, clock, steps, batch, mean_context, prefill, batch * steps)
+        _write(segments, n, begin, clock, steps, batch, mean_context, prefill, batch * steps)
         n += 1
         done += steps
         context += batch * steps
