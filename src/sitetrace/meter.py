@@ -115,21 +115,15 @@ def expected_w(
 
     Parameters
     ----------
-    timeline : Timeline
-        What the engine does.
-    surface : PowerOfWork
-        Its power.
-    meter : Meter
-        The meter.
+    timeline, surface, meter : Timeline, PowerOfWork, Meter
+        What the engine does, its power, and the meter.
     times_s : numpy.ndarray
         Grid on which the readings are printed, seconds, shape (n,).
 
     Returns
     -------
-    expected_w : numpy.ndarray
-        Mean over all ages and phases, watts, shape (n,).
-    busy : numpy.ndarray
-        Share of the time at work, 0 to 1, shape (n,).
+    expected_w, busy : numpy.ndarray
+        Mean over all ages and phases, watts, and share of the time at work, 0 to 1, shape (n,).
     """
     seen = [seen_w(timeline, surface, meter, times_s - age) for age in ages_s(meter, meter.dt_s)]
     return tuple(np.mean([part[i] for part in seen], axis=0) for i in range(2))

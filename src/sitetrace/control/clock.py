@@ -54,9 +54,7 @@ def clocked(
 
     Parameters
     ----------
-    server : Server
-        At full clock.
-    surface : Surface
+    server, surface : Server, Surface
         At full clock.
     phi : float
         Clock as a share of the full one, 0.2 to 1.
@@ -65,10 +63,8 @@ def clocked(
 
     Returns
     -------
-    server : Server
-        With scaled times.
-    surface : Surface
-        With scaled power; at phi = 1 both are what was given, to the bit.
+    server, surface : Server, Surface
+        With scaled times and power; at phi = 1 what was given, to the bit.
 
     Raises
     ------
