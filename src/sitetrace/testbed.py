@@ -35,6 +35,8 @@ STATES = ("idle", "decode 1 to 3", "decode 4 to 8", "decode 9 and more", "prefil
 BUSY_SHARE, PREFILL_SHARE = 0.5, 0.2
 BAND_EDGES, BAND_CENTERS, PREFILL_TOKENS = (4, 9), (2, 6, 12), 500
 THERMAL_S, ACTIVE_IDLE_S = 60.0, 5.0
+# mean requests a second of each run of the data set
+RATES = {"poisson": 2.5, "poisson_low": 1.0, "bursty": 2.0, "effects": 2.5}
 SURFACE = Surface(80.0, 240.0, 9.0, 520.0, 300.0)
 
 
@@ -151,12 +153,12 @@ def write_dataset(out: Path | str, seed: int) -> list[Path]:
 def _cases(seed: int) -> dict[str, tuple[Testbed, pd.DataFrame, np.random.Generator]]:
     """Testbed, requests and randomness of each run of the data set."""
     cases = {}
-    for index, name in enumerate(("poisson", "poisson_low", "bursty", "effects")):
+    for index, (name, rate) in enumerate(RATES.items()):
         rng = np.random.default_rng([seed, index])
         if name == "bursty":
-            requests = bursty(2.0, 2.0, DURATION_S, rng)
+            requests = bursty(rate, 2.0, DURATION_S, rng)
         else:
-            requests = poisson(1.0 if name == "poisson_low" else 2.5, DURATION_S, rng)
+            requests = poisson(rate, DURATION_S, rng)
         requests = requests.assign(arrival_s=(EPOCH_S + requests["arrival_s"]).round(3))
         cases[name] = (EFFECTS if name == "effects" else Testbed(), requests, rng)
     return cases

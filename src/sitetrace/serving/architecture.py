@@ -19,11 +19,8 @@ ATTENTION_EFFICIENCY = 0.5  # share of the peak rate at which attention computes
 EXPERTS_BATCH = 4.0
 
 
-def from_architecture(run: Run, largest_request: int) -> tuple[Server, float]:
-    """Limits of an engine and, where architecture and GPU are known, c3, c4 and KV space.
-
-    Second is the least c3 that the memory allows, 0 where it is not known.
-    """
+def from_architecture(run: Run, largest_request: int) -> Server:
+    """Limits of an engine and, where architecture and GPU are known, least c3, c4 and KV space."""
     where, info, gpus = f"run {run.name}", run.info, run.configuration.tensor_parallel
     place = f"{where}: run.json: "
     server = Server(
@@ -33,19 +30,18 @@ def from_architecture(run: Run, largest_request: int) -> tuple[Server, float]:
         kv_tokens=max(Server.kv_tokens, largest_request),
     )
     if fallen_back(run):
-        return server, 0.0
+        return server
     gpu = device(run.configuration.hardware)
     arch = read_architecture(where, info, HELD, ("n_experts", "swa_global_ratio"))
-    # a token of context: its keys and values are read; a pair of tokens: its attention is computed
-    c3_s = read_bytes(arch) / (gpus * gpu["bandwidth_bytes_s"])
     pair_flop = 4 * arch["d_model"] * arch["n_layers"]
     return replace(
         server,
-        c3_s=c3_s,
+        # of a token of context keys and values are read, of a pair of tokens attention is computed
+        c3_s=read_bytes(arch) / (gpus * gpu["bandwidth_bytes_s"]),
         c4_s=pair_flop / (gpus * gpu["peak_flop_s"] * ATTENTION_EFFICIENCY),
         batch_scale=EXPERTS_BATCH if arch["n_experts"] > 1 else Server.batch_scale,
         kv_tokens=max(room_for_tokens(where, arch, run.configuration), largest_request),
-    ), c3_s
+    )
 
 
 def fallen_back(run: Run) -> dict[str, str]:

@@ -86,12 +86,13 @@ def calibrate(runs: list[Run] | Run) -> tuple[Server, dict]:
         free = FREE[:-1]
     tokens = [each.requests[["input_tokens", "output_tokens"]] for each in seen]
     largest = max(int(each.sum(axis=1).max()) for each in tokens)
-    server, c3_floor_s = from_architecture(runs[0], largest)
+    server, defaults = from_architecture(runs[0], largest), fallen_back(runs[0])
+    c3_floor_s = 0.0 if defaults else server.c3_s
     if server.batch_scale < LINEAR and free != FREE_BY_TTFT_ALONE:
         free = (*free, "batch_scale")
     server, far, converged = _fit(seen, _first_guess(seen, server), c3_floor_s, free)
     calibration = judged(seen, server, far) | {"converged": converged}
-    return server, {"calibration": calibration, "defaults": fallen_back(runs[0])}
+    return server, {"calibration": calibration, "defaults": defaults}
 
 
 @dataclass(frozen=True)
