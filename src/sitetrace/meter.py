@@ -1,4 +1,8 @@
-"""What a meter prints of power: window, age, renewal, noise; expected and drawn readings."""
+"""A power meter such as nvidia-smi: how it reads a power trace, and what it prints of an engine.
+
+A reading is the mean power over a window that ended some time ago; how long ago is chance, between
+two renewals of the meter. `expected_w` is the mean over these chances, `drawn_w` draws them.
+"""
 
 from __future__ import annotations
 
@@ -15,7 +19,8 @@ from sitetrace.serving.activity import amount_in_bins
 
 __all__ = ["Meter", "Residual", "drawn_w", "expected_w"]
 
-EDGE_S = 1000.0
+EDGE_S = 1000.0  # by which a trace is continued at both ends
+# ages of a reading that are averaged, and those that one is drawn from
 AGES, FINE_AGES = 9, 25
 # a score of single seconds does not tell when they begin
 AROUND_S = 1.0
@@ -53,21 +58,7 @@ class Meter:
     quantum_w: float = 0.01
 
     def read(self, trace: PowerTrace, rng: np.random.Generator) -> pd.DataFrame:
-        """Read a power trace.
-
-        Parameters
-        ----------
-        trace : PowerTrace
-            True power; before its begin it is taken to have been the same as in its first bin,
-            after its end the same as in its last.
-        rng : numpy.random.Generator
-            Source of randomness.
-
-        Returns
-        -------
-        pandas.DataFrame
-            ``time_s``, ``power_w``: samples from one step after the trace's begin to its end.
-        """
+        """Read a trace of true power: ``time_s``, ``power_w`` from one step after its begin on."""
         count = int(trace.power_w.size * trace.dt_s / self.dt_s + 1e-9)
         times = np.arange(1, count + 1) * self.dt_s
         shift = np.clip(rng.normal(0.0, self.jitter_s, count), -self.dt_s / 4, self.dt_s / 4)
@@ -78,7 +69,8 @@ class Meter:
             ends = np.floor((ends - phase_s) / self.update_s) * self.update_s + phase_s
         energy_j = np.concatenate([[0.0], np.cumsum(trace.power_w) * trace.dt_s])
         knots = np.arange(energy_j.size) * trace.dt_s
-        # jitter puts a sample past the end, a window reaches before the begin: keep both whole
+        # Jitter puts a sample past the end, a window reaches before the begin: power is taken to be
+        # there as in the first and the last bin.
         knots = np.r_[-EDGE_S, knots, knots[-1] + EDGE_S]
         after_j = energy_j[-1] + EDGE_S * trace.power_w[-1]
         energy_j = np.r_[-EDGE_S * trace.power_w[0], energy_j, after_j]
@@ -87,56 +79,6 @@ class Meter:
         if self.quantum_w > 0:
             power_w = np.round(power_w / self.quantum_w) * self.quantum_w
         return pd.DataFrame({"time_s": trace.start_s + times, "power_w": np.maximum(power_w, 0.0)})
-
-
-def placed_w(
-    drawn_w: np.ndarray, expected_w: np.ndarray, place: np.ndarray, reach: int
-) -> np.ndarray:
-    """Give drawn readings to the places around which most of what is expected is lacking."""
-    if drawn_w.size == 0:
-        return drawn_w
-    middle_w = np.median(drawn_w)
-    bins = place - place[0] + reach
-    lack = np.zeros(bins[-1] + reach + 1)
-    lack[bins] = expected_w - middle_w
-    weight = 1.0 - np.abs(np.arange(-reach, reach + 1)) / reach
-    lack = np.convolve(lack, weight, mode="same")
-    given_w = np.empty(lack.size)
-    _give(np.sort(drawn_w)[::-1], middle_w, bins, weight, lack, given_w)
-    return given_w[bins]
-
-
-@njit(cache=True)
-def _give(values_w, middle_w, bins, weight, lack, given_w):
-    """Give descending values to the bins that lack most, each taking from those around it."""
-    reach = weight.size // 2
-    free = np.zeros(lack.size, dtype=np.bool_)
-    free[bins] = True
-    heap = [(-lack[b], b) for b in bins]
-    heapq.heapify(heap)
-    for value in values_w:
-        entry, b = heapq.heappop(heap)
-        while not free[b] or entry != -lack[b]:
-            if free[b]:
-                heapq.heappush(heap, (-lack[b], b))
-            entry, b = heapq.heappop(heap)
-        given_w[b], free[b] = value, False
-        for k in range(weight.size):
-            near = b - reach + k
-            lack[near] -= (value - middle_w) * weight[k]
-            # where the lack has grown, an older entry would come too late
-            if value < middle_w and free[near]:
-                heapq.heappush(heap, (-lack[near], near))
-
-
-class PowerOfWork(Protocol):
-    """What a meter must know of power: watts of an idle server, and of work above them."""
-
-    idle_w: float
-
-    def above_idle_w(self, segments: pd.DataFrame) -> np.ndarray:
-        """Watts of each segment of work above an idle server, shape (segments,)."""
-        ...
 
 
 @dataclass(frozen=True)
@@ -156,11 +98,14 @@ class Residual:
     phi: float
 
 
-def ages_s(meter: Meter, more_s: float = 0.0, count: int = AGES) -> np.ndarray:
-    """Ages that a reading may have, each as likely as the others."""
-    reach_s = meter.update_s + more_s
-    middle = (np.arange(count) + 0.5) / count - 0.5
-    return meter.lag_s + 0.5 * meter.update_s + reach_s * middle
+class PowerOfWork(Protocol):
+    """What a meter must know of power: watts of an idle server, and of work above them."""
+
+    idle_w: float
+
+    def above_idle_w(self, segments: pd.DataFrame) -> np.ndarray:
+        """Watts of each segment of work above an idle server, shape (segments,)."""
+        ...
 
 
 def expected_w(
@@ -170,38 +115,18 @@ def expected_w(
 
     Parameters
     ----------
-    timeline : Timeline
-        What the engine does.
-    surface : PowerOfWork
-        Its power.
-    meter : Meter
-        The meter.
+    timeline, surface, meter : Timeline, PowerOfWork, Meter
+        What the engine does, its power, and the meter.
     times_s : numpy.ndarray
         Grid on which the readings are printed, seconds, shape (n,).
 
     Returns
     -------
-    expected_w : numpy.ndarray
-        Mean over all ages and phases, watts, shape (n,).
-    busy : numpy.ndarray
-        Share of the time at work, 0 to 1, shape (n,).
+    expected_w, busy : numpy.ndarray
+        Mean over all ages and phases, watts, and share of the time at work, 0 to 1, shape (n,).
     """
     seen = [seen_w(timeline, surface, meter, times_s - age) for age in ages_s(meter, meter.dt_s)]
     return tuple(np.mean([part[i] for part in seen], axis=0) for i in range(2))
-
-
-def seen_w(
-    timeline: Timeline, surface: PowerOfWork, meter: Meter, ends_s: np.ndarray
-) -> tuple[np.ndarray, np.ndarray]:
-    """Average power over the meter's window."""
-    segments = timeline.segments
-    length_s = (segments["end_s"] - segments["start_s"]).to_numpy()
-    above_w = surface.above_idle_w(segments)
-    above, busy = (
-        amount_in_bins(segments, amount * length_s, ends_s, meter.window_s) / meter.window_s
-        for amount in (above_w, 1.0)
-    )
-    return surface.idle_w + above, np.minimum(busy, 1.0)
 
 
 def drawn_w(
@@ -252,7 +177,7 @@ def chanced_w(
     times_s: np.ndarray,
     rng: np.random.Generator,
 ) -> np.ndarray:
-    """Draw readings each at an age of its own, where chance puts them."""
+    """Draw readings each at an age of its own and with autocorrelated noise, in order of time."""
     from scipy.signal import lfilter
 
     # what a glimpse sees hangs on the phase of the sampling clock, which is as unknown as the age
@@ -262,3 +187,69 @@ def chanced_w(
     normals = rng.standard_normal(times_s.size) * np.sqrt(1.0 - residual.phi**2)
     noise = lfilter([1.0], [1.0, -residual.phi], normals)
     return power_w + (residual.idle_w + (residual.decode_w - residual.idle_w) * share) * noise
+
+
+def seen_w(
+    timeline: Timeline, surface: PowerOfWork, meter: Meter, ends_s: np.ndarray
+) -> tuple[np.ndarray, np.ndarray]:
+    """Mean power over the meter's windows that end at these times, and their share at work."""
+    segments = timeline.segments
+    length_s = (segments["end_s"] - segments["start_s"]).to_numpy()
+    above_w = surface.above_idle_w(segments)
+    above, busy = (
+        amount_in_bins(segments, amount * length_s, ends_s, meter.window_s) / meter.window_s
+        for amount in (above_w, 1.0)
+    )
+    return surface.idle_w + above, np.minimum(busy, 1.0)
+
+
+def ages_s(meter: Meter, more_s: float = 0.0, count: int = AGES) -> np.ndarray:
+    """Ages that a reading may have, each as likely as the others: from its window to its print."""
+    # more_s: how far, in all, the clock of the readings may be from the grid they are printed on
+    reach_s = meter.update_s + more_s
+    middle = (np.arange(count) + 0.5) / count - 0.5
+    return meter.lag_s + 0.5 * meter.update_s + reach_s * middle
+
+
+def placed_w(
+    drawn_w: np.ndarray, expected_w: np.ndarray, place: np.ndarray, reach: int
+) -> np.ndarray:
+    """Give drawn readings to the places around which most of what is expected is lacking."""
+    # From the greatest down, each goes to the free place with the greatest lack: expected less
+    # given power, places weighted by how much of a second (`reach` bins) that holds the one, at any
+    # phase, holds the other too. So each second gets its energy, whenever it begins. With a reach
+    # of one bin the readings take the order of the expected ones.
+    if drawn_w.size == 0:
+        return drawn_w
+    middle_w = np.median(drawn_w)
+    bins = place - place[0] + reach
+    lack = np.zeros(bins[-1] + reach + 1)
+    lack[bins] = expected_w - middle_w
+    weight = 1.0 - np.abs(np.arange(-reach, reach + 1)) / reach
+    lack = np.convolve(lack, weight, mode="same")
+    given_w = np.empty(lack.size)
+    _give(np.sort(drawn_w)[::-1], middle_w, bins, weight, lack, given_w)
+    return given_w[bins]
+
+
+@njit(cache=True)
+def _give(values_w, middle_w, bins, weight, lack, given_w):
+    """Give descending values to the bins that lack most, each taking from those around it."""
+    reach = weight.size // 2
+    free = np.zeros(lack.size, dtype=np.bool_)
+    free[bins] = True
+    heap = [(-lack[b], b) for b in bins]
+    heapq.heapify(heap)
+    for value in values_w:
+        entry, b = heapq.heappop(heap)
+        while not free[b] or entry != -lack[b]:
+            if free[b]:
+                heapq.heappush(heap, (-lack[b], b))
+            entry, b = heapq.heappop(heap)
+        given_w[b], free[b] = value, False
+        for k in range(weight.size):
+            near = b - reach + k
+            lack[near] -= (value - middle_w) * weight[k]
+            # where the lack has grown, an older entry would come too late
+            if value < middle_w and free[near]:
+                heapq.heappush(heap, (-lack[near], near))

@@ -1,7 +1,7 @@
 """A simulated server of known truth: it shows that a method works, never what hardware does.
 
-It stands on our own engine; its true states, power and meter are known, so that a fit can be held
-against them.
+It stands on our own engine. Known, and to be found again by a fit, are the law of its steps, the
+state of each bin, the power of each state, the effects that are switched on, and the meter.
 """
 
 from __future__ import annotations
@@ -27,13 +27,16 @@ __all__ = ["Testbed", "run", "write_dataset"]
 
 DT = Fraction(1, 4)
 EPOCH_S = 1_700_000_000.0
-BEFORE_S, AFTER_S = 20.0, 8.0
-DURATION_S = 180.0
+# what is recorded before the first arrival and after the last token, and how long requests arrive
+BEFORE_S, AFTER_S, DURATION_S = 20.0, 8.0, 180.0
+# The state of a bin: idle where less than half of it is work, prefill where a fifth of it is; else
+# a band of the active requests. Where each is centred on the surface.
 STATES = ("idle", "decode 1 to 3", "decode 4 to 8", "decode 9 and more", "prefill")
-BAND_EDGES, BAND_CENTERS = (4, 9), (2, 6, 12)
-PREFILL_SHARE, PREFILL_TOKENS = 0.2, 500
-BUSY_SHARE = 0.5
+BUSY_SHARE, PREFILL_SHARE = 0.5, 0.2
+BAND_EDGES, BAND_CENTERS, PREFILL_TOKENS = (4, 9), (2, 6, 12), 500
 THERMAL_S, ACTIVE_IDLE_S = 60.0, 5.0
+# mean requests a second of each run of the data set
+RATES = {"poisson": 2.5, "poisson_low": 1.0, "bursty": 2.0, "effects": 2.5}
 SURFACE = Surface(80.0, 240.0, 9.0, 520.0, 300.0)
 
 
@@ -87,99 +90,6 @@ EFFECTS = Testbed(
     active_idle_w=8.0,
     cap_w=430.0,
 )
-
-
-def true_states(table: pd.DataFrame) -> np.ndarray:
-    """State of each bin by what the engine does in it."""
-    band = 1 + np.searchsorted(BAND_EDGES, table["active"].to_numpy(), side="right")
-    state = np.where(table["prefill_share"] >= PREFILL_SHARE, len(STATES) - 1, band)
-    return np.where(table["busy_share"] < BUSY_SHARE, 0, state)
-
-
-def true_power_w(testbed: Testbed, table: pd.DataFrame, rng: np.random.Generator) -> np.ndarray:
-    """Power of each bin: the state's Gaussian and the effects that are switched on."""
-    from scipy.signal import lfilter
-
-    state = true_states(table)
-    noise = rng.standard_normal(state.size) * np.sqrt(1 - testbed.phi**2)
-    noise = lfilter([1.0], [1.0, -testbed.phi], noise)
-    power_w = testbed.mean_w[state] + np.asarray(testbed.sigma_w)[state] * noise
-    worked_s = np.cumsum(table["busy_share"].to_numpy()) * float(DT)
-    power_w += np.where(state > 0, -np.expm1(-worked_s / THERMAL_S) * testbed.drift_w, 0.0)
-    fading = testbed.active_idle_w * np.exp(-table["quiet_for_s"].to_numpy() / ACTIVE_IDLE_S)
-    return np.minimum(power_w + np.where(state == 0, fading, 0.0), testbed.cap_w)
-
-
-def simulate_run(
-    testbed: Testbed, requests: pd.DataFrame, rng: np.random.Generator
-) -> dict[str, pd.DataFrame]:
-    """Serve requests and record the server as a measured one is recorded."""
-    timeline = simulate(requests, testbed.server)
-    start_s = float(requests["arrival_s"].iloc[0]) - BEFORE_S
-    stop_s = float(timeline.requests["end_s"].max()) + AFTER_S
-    ends = start_s + np.arange(1, int((stop_s - start_s) / DT) + 1) * float(DT)
-    table = activity_table(timeline, ends, float(DT))
-    power_w = true_power_w(testbed, table, rng)
-    power = testbed.meter.read(PowerTrace(start_s, DT, power_w), rng)
-    fate = timeline.requests
-    ttft_s = fate["first_token_s"] - fate["arrival_s"] + testbed.server.overhead_s
-    return {
-        "requests": requests.assign(ttft_s=ttft_s.round(4)),
-        "power": power.round({"time_s": 3, "power_w": 2}),
-        "engine": _counters(timeline, ends),
-        "truth": pd.DataFrame({"time_s": ends, "state": true_states(table), "power_w": power_w}),
-    }
-
-
-def _counters(timeline: Timeline, times_s: np.ndarray) -> pd.DataFrame:
-    """Count what a sampler of the engine's metrics would see."""
-    fate, segments = timeline.requests, timeline.segments
-    arrived = np.searchsorted(np.sort(fate["arrival_s"]), times_s, side="right")
-    started = np.searchsorted(np.sort(fate["start_s"]), times_s, side="right")
-    answered = np.searchsorted(np.sort(fate["first_token_s"]), times_s, side="right")
-    done = np.searchsorted(segments["end_s"].to_numpy(), times_s, side="right")
-    totals = np.vstack(
-        [np.zeros(3), segments[["prefill_tokens", "decode_tokens", "steps"]].cumsum().to_numpy()]
-    )[done]
-    return pd.DataFrame(
-        {
-            "time_s": times_s,
-            "running": running_count(timeline, times_s),
-            "waiting": arrived - started,
-            "prompt_tokens": totals[:, 0].astype(int),
-            "generation_tokens": totals[:, 1].astype(int) + answered,
-            "steps": totals[:, 2].astype(int),
-        }
-    )
-
-
-def _cases(seed: int) -> dict[str, tuple[Testbed, pd.DataFrame, np.random.Generator]]:
-    """Testbed, requests and randomness of each run of the data set."""
-    plain = Testbed()
-    cases = {}
-    for index, name in enumerate(("poisson", "poisson_low", "bursty", "effects")):
-        rng = np.random.default_rng([seed, index])
-        if name == "bursty":
-            requests = bursty(2.0, 2.0, DURATION_S, rng)
-        else:
-            requests = poisson(1.0 if name == "poisson_low" else 2.5, DURATION_S, rng)
-        requests = requests.assign(arrival_s=(EPOCH_S + requests["arrival_s"]).round(3))
-        cases[name] = (EFFECTS if name == "effects" else plain, requests, rng)
-    return cases
-
-
-def _write(folder: Path, testbed: Testbed, requests: pd.DataFrame, rng: np.random.Generator) -> Run:
-    tables = simulate_run(testbed, requests, rng)
-    info = {
-        "model": "testbed-8b",
-        "hardware": "testbed",
-        "tensor_parallel": 1,
-        "source": "simulated by sitetrace.testbed on sitetrace's own engine; no measurement",
-    }
-    tables["power"]["time_s"] = tables["power"]["time_s"].map("{:.3f}".format)
-    run = write_run(folder, info, tables["requests"], tables["power"], tables["engine"])
-    tables["truth"].to_csv(folder / "truth.csv", index=False)
-    return run
 
 
 def run(name: str, seed: int) -> Run:
@@ -238,3 +148,95 @@ def write_dataset(out: Path | str, seed: int) -> list[Path]:
         for name, case in cases.items():
             _write(folder / name, *case)
     return [out / name for name in cases]
+
+
+def _cases(seed: int) -> dict[str, tuple[Testbed, pd.DataFrame, np.random.Generator]]:
+    """Testbed, requests and randomness of each run of the data set."""
+    cases = {}
+    for index, (name, rate) in enumerate(RATES.items()):
+        rng = np.random.default_rng([seed, index])
+        if name == "bursty":
+            requests = bursty(rate, 2.0, DURATION_S, rng)
+        else:
+            requests = poisson(rate, DURATION_S, rng)
+        requests = requests.assign(arrival_s=(EPOCH_S + requests["arrival_s"]).round(3))
+        cases[name] = (EFFECTS if name == "effects" else Testbed(), requests, rng)
+    return cases
+
+
+def _write(folder: Path, testbed: Testbed, requests: pd.DataFrame, rng: np.random.Generator) -> Run:
+    """Simulate a run and write it in the measured form, with its truth."""
+    tables = simulate_run(testbed, requests, rng)
+    info = {
+        "model": "testbed-8b",
+        "hardware": "testbed",
+        "tensor_parallel": 1,
+        "source": "simulated by sitetrace.testbed on sitetrace's own engine; no measurement",
+    }
+    tables["power"]["time_s"] = tables["power"]["time_s"].map("{:.3f}".format)
+    run = write_run(folder, info, tables["requests"], tables["power"], tables["engine"])
+    tables["truth"].to_csv(folder / "truth.csv", index=False)
+    return run
+
+
+def simulate_run(
+    testbed: Testbed, requests: pd.DataFrame, rng: np.random.Generator
+) -> dict[str, pd.DataFrame]:
+    """Serve requests and record the server as a measured one is; beside it ``truth`` by bins."""
+    timeline = simulate(requests, testbed.server)
+    start_s = float(requests["arrival_s"].iloc[0]) - BEFORE_S
+    stop_s = float(timeline.requests["end_s"].max()) + AFTER_S
+    ends = start_s + np.arange(1, int((stop_s - start_s) / DT) + 1) * float(DT)
+    table = activity_table(timeline, ends, float(DT))
+    power_w = true_power_w(testbed, table, rng)
+    power = testbed.meter.read(PowerTrace(start_s, DT, power_w), rng)
+    fate = timeline.requests
+    ttft_s = fate["first_token_s"] - fate["arrival_s"] + testbed.server.overhead_s
+    return {
+        "requests": requests.assign(ttft_s=ttft_s.round(4)),
+        "power": power.round({"time_s": 3, "power_w": 2}),
+        "engine": _counters(timeline, ends),
+        "truth": pd.DataFrame({"time_s": ends, "state": true_states(table), "power_w": power_w}),
+    }
+
+
+def _counters(timeline: Timeline, times_s: np.ndarray) -> pd.DataFrame:
+    """Count what a sampler of the engine's metrics would see."""
+    arrived, started, answered = (
+        np.searchsorted(np.sort(timeline.requests[name]), times_s, side="right")
+        for name in ("arrival_s", "start_s", "first_token_s")
+    )
+    done = np.searchsorted(timeline.segments["end_s"].to_numpy(), times_s, side="right")
+    amounts = timeline.segments[["prefill_tokens", "decode_tokens", "steps"]].cumsum().to_numpy()
+    prompted, decoded, steps = np.vstack([np.zeros(3), amounts])[done].T.astype(int)
+    return pd.DataFrame(
+        {
+            "time_s": times_s,
+            "running": running_count(timeline, times_s),
+            "waiting": arrived - started,
+            "prompt_tokens": prompted,
+            "generation_tokens": decoded + answered,
+            "steps": steps,
+        }
+    )
+
+
+def true_states(table: pd.DataFrame) -> np.ndarray:
+    """State of each bin by what the engine does in it."""
+    band = 1 + np.searchsorted(BAND_EDGES, table["active"].to_numpy(), side="right")
+    state = np.where(table["prefill_share"] >= PREFILL_SHARE, len(STATES) - 1, band)
+    return np.where(table["busy_share"] < BUSY_SHARE, 0, state)
+
+
+def true_power_w(testbed: Testbed, table: pd.DataFrame, rng: np.random.Generator) -> np.ndarray:
+    """Power of each bin: the state's Gaussian and the effects that are switched on."""
+    from scipy.signal import lfilter
+
+    state = true_states(table)
+    noise = rng.standard_normal(state.size) * np.sqrt(1 - testbed.phi**2)
+    noise = lfilter([1.0], [1.0, -testbed.phi], noise)
+    power_w = testbed.mean_w[state] + np.asarray(testbed.sigma_w)[state] * noise
+    worked_s = np.cumsum(table["busy_share"].to_numpy()) * float(DT)
+    power_w += np.where(state > 0, -np.expm1(-worked_s / THERMAL_S) * testbed.drift_w, 0.0)
+    fading = testbed.active_idle_w * np.exp(-table["quiet_for_s"].to_numpy() / ACTIVE_IDLE_S)
+    return np.minimum(power_w + np.where(state == 0, fading, 0.0), testbed.cap_w)

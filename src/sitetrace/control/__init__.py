@@ -1,4 +1,4 @@
-"""Rows of servers under orders."""
+"""A row of servers under orders, and an assumed rule of what a GPU's clock does."""
 
 import lazy_loader
 

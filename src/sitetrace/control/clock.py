@@ -1,7 +1,7 @@
-"""An assumed rule for clocks: how the steps of an engine and their power follow a GPU's clock.
+"""An assumed rule: how the steps of an engine and their power follow a GPU's clock.
 
 No run at hand changes the clock. What is computed with this rule rests on an assumption, and counts
-as a finding only where it holds for every pair of exponents in `RULES`.
+as a finding only where it holds for every one of `RULES`.
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ class ClockRule:
     Parameters
     ----------
     gamma_decode, gamma_prefill : float
-        Power above idle goes with the clock to this power.
+        Exponents of the clock to which power above idle is proportional.
     clock_bound : float
         Share of a step's weight and cache reading that slows down as the clock does, 0 to 1; the
         rest waits for memory, whose clock is another.
@@ -54,9 +54,7 @@ def clocked(
 
     Parameters
     ----------
-    server : Server
-        At full clock.
-    surface : Surface
+    server, surface : Server, Surface
         At full clock.
     phi : float
         Clock as a share of the full one, 0.2 to 1.
@@ -65,10 +63,8 @@ def clocked(
 
     Returns
     -------
-    server : Server
-        With scaled times.
-    surface : Surface
-        With scaled power; at phi = 1 both are what was given, to the bit.
+    server, surface : Server, Surface
+        With scaled times and power; at phi = 1 what was given, to the bit.
 
     Raises
     ------

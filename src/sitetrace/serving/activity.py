@@ -2,99 +2,16 @@
 
 from __future__ import annotations
 
-import numba
 import numpy as np
 import pandas as pd
+from numba import njit
 
 from sitetrace.core.types import Timeline
 
-COLUMNS = (
-    "active",
-    "delta_active",
-    "busy_share",
-    "prefill_share",
-    "prefill_tokens",
-    "decode_tokens",
-)
+# what the paper's classifier sees, what ours may see, and all that a bin is described by
 PAPER_COLUMNS = ("active", "delta_active")
+COLUMNS = (*PAPER_COLUMNS, "busy_share", "prefill_share", "prefill_tokens", "decode_tokens")
 ROW = [*COLUMNS, "quiet_for_s"]
-
-
-@numba.njit(cache=True, nogil=True)
-def _move(time, place, knots):
-    """Move to the last knot at or before a time, -1 if there is none."""
-    while place >= 0 and knots[place] > time:
-        place -= 1
-    while place + 1 < knots.size and knots[place + 1] <= time:
-        place += 1
-    return place
-
-
-@numba.njit(cache=True, nogil=True, error_model="numpy")
-def _running_totals(knots, amounts):
-    """Sum amounts up to each knot, and their slopes from there on: all kinds beside each other."""
-    kinds = len(amounts)
-    total, slope = np.empty((knots.size, kinds)), np.zeros((knots.size, kinds))
-    for kind in range(kinds):
-        so_far = 0.0
-        for i in range(amounts.shape[1]):
-            amount = amounts[kind, i]
-            so_far += amount
-            total[2 * i, kind], total[2 * i + 1, kind] = so_far - amount, so_far
-    for i in range(knots.size - 1):
-        length = knots[i + 1] - knots[i]
-        if length > 0.0:
-            for kind in range(kinds):
-                slope[i, kind] = (total[i + 1, kind] - total[i, kind]) / length
-    return total, slope
-
-
-@numba.njit(cache=True, nogil=True, error_model="numpy")
-def amounts_in_bins(knots, amounts, begins, ends, found):
-    """Spread amounts evenly over stretches of time and sum them by bins."""
-    found[:] = 0.0
-    if knots.size == 0:
-        return
-    total, slope = _running_totals(knots, amounts)
-    place, last, level = -1, np.nan, np.empty(len(amounts))
-    for b in range(ends.size):
-        if begins[b] != last:
-            place = _move(begins[b], place, knots)
-            knot = max(place, 0)
-            on_s = max(begins[b] - knots[knot], 0.0)
-            for kind in range(level.size):
-                level[kind] = slope[knot, kind] * on_s + total[knot, kind]
-        last = ends[b]
-        place = _move(last, place, knots)
-        knot = max(place, 0)
-        on_s = max(last - knots[knot], 0.0)
-        for kind in range(level.size):
-            after = slope[knot, kind] * on_s + total[knot, kind]
-            found[kind, b] = max(after - level[kind], 0.0)
-            level[kind] = after
-
-
-@numba.njit(cache=True, nogil=True)
-def active_and_quiet(arrivals, leaves, work, ends, before, worked_s, found):
-    """Count the requests there at the end of each bin, and the time since the last work."""
-    begin, finish = work
-    active, change, quiet_for_s = found
-    there, known = (0.0, False) if np.isnan(before) else (before, True)
-    came = left = done = 0
-    for b in range(ends.size):
-        last = there
-        while came < arrivals.size and arrivals[came] <= ends[b]:
-            came += 1
-            there += 1.0
-        while left < leaves.size and leaves[left] <= ends[b]:
-            left += 1
-            there -= 1.0
-        while done < begin.size and begin[done] < ends[b]:
-            worked_s = finish[done]
-            done += 1
-        active[b], change[b] = there, there - last if known else 0.0
-        quiet_for_s[b] = max(ends[b] - worked_s, 0.0)
-        known = True
 
 
 def activity_table(timeline: Timeline, end_times_s: np.ndarray, dt_s: float) -> pd.DataFrame:
@@ -132,7 +49,9 @@ def activity_columns(
     earlier: np.ndarray | None = None,
     worked_s: float = -np.inf,
 ) -> np.ndarray:
-    """Describe the engine's work as `activity_table` does, from bare arrays."""
+    """Describe the engine's work as `activity_table` does, from bare arrays, shape (7, k + n)."""
+    # events: ascending arrivals and ends of requests; earlier: result for the k bins just before;
+    # worked_s: end of the last work before these segments
     known = 0 if earlier is None else earlier.shape[1]
     table = np.empty((len(ROW), known + ends.size))
     columns = table[:, known:]
@@ -145,11 +64,11 @@ def activity_columns(
     share = (finish - begin) / dt_s
     amounts = np.array([share, np.where(prefill > 0, share, 0.0), prefill, decode])
     knots = np.column_stack([begin, finish]).reshape(-1)
-    amounts_in_bins(knots, amounts, ends - dt_s, ends, columns[2:6])
+    _amounts_in_bins(knots, amounts, ends - dt_s, ends, columns[2:6])
     # epoch seconds are floats of a fraction of a microsecond: a full bin may come out as more
     np.minimum(columns[2:4], 1.0, out=columns[2:4])
     found = (columns[0], columns[1], columns[6])
-    active_and_quiet(*events, (begin, finish), ends, before, worked_s, found)
+    _active_and_quiet(*events, (begin, finish), ends, before, worked_s, found)
     return table
 
 
@@ -160,5 +79,82 @@ def amount_in_bins(
     knots = np.column_stack([segments["start_s"], segments["end_s"]]).reshape(-1)
     ends = np.array(end_times_s, dtype=float)
     found = np.empty((1, ends.size))
-    amounts_in_bins(knots, np.array([amount], dtype=float), ends - dt_s, ends, found)
+    _amounts_in_bins(knots, np.array([amount], dtype=float), ends - dt_s, ends, found)
     return found[0]
+
+
+@njit(cache=True, nogil=True, error_model="numpy")
+def _amounts_in_bins(knots, amounts, begins, ends, found):
+    """Spread amounts evenly over stretches of time and sum them by bins, each kind for itself."""
+    found[:] = 0.0
+    if knots.size == 0:
+        return
+    total, slope = _running_totals(knots, amounts)
+    place, last, level = -1, np.nan, np.empty(len(amounts))
+    for b in range(ends.size):
+        if begins[b] != last:
+            place = _move(begins[b], place, knots)
+            knot = max(place, 0)
+            on_s = max(begins[b] - knots[knot], 0.0)
+            for kind in range(level.size):
+                level[kind] = slope[knot, kind] * on_s + total[knot, kind]
+        last = ends[b]
+        place = _move(last, place, knots)
+        knot = max(place, 0)
+        on_s = max(last - knots[knot], 0.0)
+        for kind in range(level.size):
+            after = slope[knot, kind] * on_s + total[knot, kind]
+            found[kind, b] = max(after - level[kind], 0.0)
+            level[kind] = after
+
+
+@njit(cache=True, nogil=True, error_model="numpy")
+def _running_totals(knots, amounts):
+    """Sum amounts up to each knot (begins and ends of stretches in turn), and slopes from there."""
+    kinds = len(amounts)
+    total, slope = np.empty((knots.size, kinds)), np.zeros((knots.size, kinds))
+    for kind in range(kinds):
+        so_far = 0.0
+        for i in range(amounts.shape[1]):
+            amount = amounts[kind, i]
+            so_far += amount
+            total[2 * i, kind], total[2 * i + 1, kind] = so_far - amount, so_far
+    for i in range(knots.size - 1):
+        length = knots[i + 1] - knots[i]
+        if length > 0.0:
+            for kind in range(kinds):
+                slope[i, kind] = (total[i + 1, kind] - total[i, kind]) / length
+    return total, slope
+
+
+@njit(cache=True, nogil=True)
+def _move(time, place, knots):
+    """Move to the last knot at or before a time, -1 if there is none."""
+    while place >= 0 and knots[place] > time:
+        place -= 1
+    while place + 1 < knots.size and knots[place + 1] <= time:
+        place += 1
+    return place
+
+
+@njit(cache=True, nogil=True)
+def _active_and_quiet(arrivals, leaves, work, ends, before, worked_s, found):
+    """Count the requests there at the end of each bin, and the time since the last work."""
+    begin, finish = work
+    active, change, quiet_for_s = found
+    there, known = (0.0, False) if np.isnan(before) else (before, True)
+    came = left = done = 0
+    for b in range(ends.size):
+        last = there
+        while came < arrivals.size and arrivals[came] <= ends[b]:
+            came += 1
+            there += 1.0
+        while left < leaves.size and leaves[left] <= ends[b]:
+            left += 1
+            there -= 1.0
+        while done < begin.size and begin[done] < ends[b]:
+            worked_s = finish[done]
+            done += 1
+        active[b], change[b] = there, there - last if known else 0.0
+        quiet_for_s[b] = max(ends[b] - worked_s, 0.0)
+        known = True

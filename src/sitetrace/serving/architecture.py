@@ -9,21 +9,62 @@ from sitetrace.core.registry import device
 from sitetrace.core.types import Configuration, Run
 from sitetrace.serving.engine import Server
 
-# fields of `arch`: what is held in memory, and what a roofline needs besides
+# Fields of `arch` in run.json: what is held in memory, and what a roofline needs besides.
 HELD = ("d_model", "n_layers", "n_kv", "head_dim", "w_bytes")
 ROOFLINE = (*HELD, "n_active")
-MEMORY_SHARE = 0.9
-ELEMENT_BYTES = 2.0
-ATTENTION_EFFICIENCY = 0.5
+MEMORY_SHARE = 0.9  # of a GPU's memory that vLLM takes by default
+ELEMENT_BYTES = 2.0  # of a key or value: 16 bit
+ATTENTION_EFFICIENCY = 0.5  # share of the peak rate at which attention computes
 # a mixture of experts: sequences at which one more costs half the time of the first
 EXPERTS_BATCH = 4.0
+
+
+def from_architecture(run: Run, largest_request: int) -> Server:
+    """Limits of an engine and, where architecture and GPU are known, least c3, c4 and KV space."""
+    where, info, gpus = f"run {run.name}", run.info, run.configuration.tensor_parallel
+    place = f"{where}: run.json: "
+    server = Server(
+        max_num_seqs=int(_number(place, info, "max_num_seqs", 256, 1)),
+        max_num_batched_tokens=int(_number(place, info, "max_num_batched_tokens", 8192, 1)),
+        # the largest request served did fit, whatever the sum says
+        kv_tokens=max(Server.kv_tokens, largest_request),
+    )
+    if fallen_back(run):
+        return server
+    gpu = device(run.configuration.hardware)
+    arch = read_architecture(where, info, HELD, ("n_experts", "swa_global_ratio"))
+    pair_flop = 4 * arch["d_model"] * arch["n_layers"]
+    return replace(
+        server,
+        # of a token of context keys and values are read, of a pair of tokens attention is computed
+        c3_s=read_bytes(arch) / (gpus * gpu["bandwidth_bytes_s"]),
+        c4_s=pair_flop / (gpus * gpu["peak_flop_s"] * ATTENTION_EFFICIENCY),
+        batch_scale=EXPERTS_BATCH if arch["n_experts"] > 1 else Server.batch_scale,
+        kv_tokens=max(room_for_tokens(where, arch, run.configuration), largest_request),
+    )
+
+
+def fallen_back(run: Run) -> dict[str, str]:
+    """Say which numbers of an engine are defaults because a run does not tell enough."""
+    table, why = _arch(run.info), None
+    lacking = [name for name in HELD if table.get(name) is None]
+    if not table:
+        why = "no arch in run.json"
+    elif lacking:
+        why = f"run.json: arch lacks {', '.join(sorted(lacking))}"
+    else:
+        try:
+            device(run.configuration.hardware)
+        except InputError:
+            why = f"unknown GPU {run.configuration.hardware!r}"
+    return dict.fromkeys(("c3_s", "c4_s", "kv_tokens", "batch_scale"), why) if why else {}
 
 
 def read_architecture(
     where: str, info: dict, needed: tuple[str, ...], optional: tuple[str, ...] = ()
 ) -> dict[str, float]:
-    """Read fields of the served model's architecture."""
-    table, place = _told(info), f"{where}: run.json: arch."
+    """Read fields of the served model's architecture; optional ones are 0 where not told."""
+    table, place = _arch(info), f"{where}: run.json: arch."
     for name in needed:
         if table.get(name) is None:
             raise InputError(f"{place}{name} is missing: give {', '.join(needed)}")
@@ -31,14 +72,31 @@ def read_architecture(
     return {name: _number(place, table, name, 0.0, least) for name, least in lowest.items()}
 
 
-def _held_bytes(arch: dict[str, float]) -> float:
-    """Keys and values of a token in all layers: within its window a layer holds all tokens too."""
-    return 2 * ELEMENT_BYTES * arch["n_layers"] * arch["n_kv"] * arch["head_dim"]
+def _arch(info: dict) -> dict:
+    """Take what run.json tells of the served model's architecture: nothing, if need be."""
+    table = info.get("arch")
+    return table if isinstance(table, dict) else {}
+
+
+def _number(place: str, table: dict, name: str, default: float, lowest: float) -> float:
+    """One number of ``run.json``, or its default where there is none."""
+    value = table.get(name)
+    if value is None:
+        return default
+    if isinstance(value, bool) or not isinstance(value, int | float) or not lowest <= value < 1e18:
+        raise InputError(f"{place}{name} = {value!r} is no sensible number: mend it")
+    return float(value)
 
 
 def read_bytes(arch: dict[str, float]) -> float:
     """Keys and values that a decode step reads for a token of context."""
+    # with sliding windows only one layer in so many reads the whole context
     return _held_bytes(arch) / (1 + arch["swa_global_ratio"])
+
+
+def _held_bytes(arch: dict[str, float]) -> float:
+    """Keys and values of a token in all layers, for within its window a layer holds it too."""
+    return 2 * ELEMENT_BYTES * arch["n_layers"] * arch["n_kv"] * arch["head_dim"]
 
 
 def room_for_tokens(where: str, arch: dict[str, float], configuration: Configuration) -> int:
@@ -53,60 +111,3 @@ def room_for_tokens(where: str, arch: dict[str, float], configuration: Configura
             "raise tensor_parallel, or mend w_bytes"
         )
     return tokens
-
-
-def from_architecture(run: Run, largest_request: int) -> tuple[Server, float]:
-    """Limits of an engine and, where architecture and GPU are known, c3, c4 and KV space."""
-    where, info, gpus = f"run {run.name}", run.info, run.configuration.tensor_parallel
-    place = f"{where}: run.json: "
-    server = Server(
-        max_num_seqs=int(_number(place, info, "max_num_seqs", 256, 1)),
-        max_num_batched_tokens=int(_number(place, info, "max_num_batched_tokens", 8192, 1)),
-        kv_tokens=max(Server.kv_tokens, largest_request),
-    )
-    if fallen_back(run):
-        return server, 0.0
-    gpu = device(run.configuration.hardware)
-    arch = read_architecture(where, info, HELD, ("n_experts", "swa_global_ratio"))
-    if arch["n_experts"] > 1:
-        server = replace(server, batch_scale=EXPERTS_BATCH)
-    c3_s = read_bytes(arch) / (gpus * gpu["bandwidth_bytes_s"])
-    pair_flop = 4 * arch["d_model"] * arch["n_layers"]
-    return replace(
-        server,
-        c3_s=c3_s,
-        c4_s=pair_flop / (gpus * gpu["peak_flop_s"] * ATTENTION_EFFICIENCY),
-        kv_tokens=max(room_for_tokens(where, arch, run.configuration), largest_request),
-    ), c3_s
-
-
-def _told(info: dict) -> dict:
-    """Content of ``arch``, empty where there is none."""
-    table = info.get("arch")
-    return table if isinstance(table, dict) else {}
-
-
-def fallen_back(run: Run) -> dict[str, str]:
-    """Say which numbers of an engine are defaults because a run does not tell enough."""
-    table, why = _told(run.info), None
-    lacking = [name for name in HELD if table.get(name) is None]
-    if not table:
-        why = "no arch in run.json"
-    elif lacking:
-        why = f"run.json: arch lacks {', '.join(sorted(lacking))}"
-    else:
-        try:
-            device(run.configuration.hardware)
-        except InputError:
-            why = f"unknown GPU {run.configuration.hardware!r}"
-    return dict.fromkeys(("c3_s", "c4_s", "kv_tokens", "batch_scale"), why) if why else {}
-
-
-def _number(place: str, table: dict, name: str, default: float, lowest: float) -> float:
-    """One number of ``run.json``, or its default where there is none."""
-    value = table.get(name)
-    if value is None:
-        return default
-    if isinstance(value, bool) or not isinstance(value, int | float) or not lowest <= value < 1e18:
-        raise InputError(f"{place}{name} = {value!r} is no sensible number: mend it")
-    return float(value)

@@ -1,4 +1,7 @@
-"""The step law of an engine, learned from a run's times to first token and its counters."""
+"""The step law of an engine, learned from a run's times to first token and its counters.
+
+A simulated engine serves the run's requests, and its law is moved until it meets what the run met.
+"""
 
 from __future__ import annotations
 
@@ -14,8 +17,15 @@ from sitetrace.serving.architecture import fallen_back, from_architecture
 from sitetrace.serving.engine import Server, counted, simulate
 from sitetrace.serving.steps import LINEAR
 
+FREE = ("c0_s", "c1_s", "c2_s", "c3_s", "overhead_s")
+# Time to first token knows nothing of decode: what a sequence and its context add stays as it is.
+FREE_BY_TTFT_ALONE = ("c0_s", "c2_s")
 # When a request meets the engine within a step is chance, which makes TTFT a rough guide.
 TTFT_WEIGHT = 0.1
+# first guess of c3 above the least that the memory allows, as a share of that
+C3_ABOVE_FLOOR = 0.3
+# The search of logarithms begins at 1, the first guess, and ends here.
+FARTHEST = 4.0
 # A fit that misses by more than this has failed. Fits of the testbed and of ten measured runs miss
 # TTFT by at most 14%, the running count by 12%, the token counter by 0.34 s; those of the splits
 # miss the readings by 9%, the energy by 1.3%. A run whose prompts come from a prefix cache, which
@@ -36,159 +46,6 @@ MEND = (
     "do not rely on this model, check that requests.csv, engine.csv and power.csv are one "
     "recording on one clock, without a prefix cache"
 )
-C3_ABOVE_FLOOR = 0.3
-FREE = ("c0_s", "c1_s", "c2_s", "c3_s", "overhead_s")
-# Time to first token knows nothing of decode: what a sequence and its context add stays as it is.
-FREE_BY_TTFT_ALONE = ("c0_s", "c2_s")
-# The search of logarithms begins at 1, the first guess, and ends here.
-FARTHEST = 4.0
-
-
-@dataclass(frozen=True)
-class Observed:
-    """What a run tells about its engine, on the clock of its first arrival."""
-
-    requests: pd.DataFrame
-    ttft_s: np.ndarray
-    times_s: np.ndarray
-    running: np.ndarray
-    prompted: np.ndarray
-    generated: np.ndarray
-
-
-def residuals(seen: Observed, server: Server) -> np.ndarray:
-    """How far a simulated engine is from a measured run, point by point."""
-    parts = _errors(seen, server)
-    if "ttft" in parts:
-        parts["ttft"] = TTFT_WEIGHT * parts["ttft"]
-    return np.concatenate([part / part.size for part in parts.values()])
-
-
-def _errors(seen: Observed, server: Server) -> dict[str, np.ndarray]:
-    """Errors of ln(TTFT), of the running count over its mean, lead of the token counter (s)."""
-    timeline = simulate(seen.requests, server)
-    fate, parts = timeline.requests, {}
-    known = ~np.isnan(seen.ttft_s)
-    if known.any():
-        ttft_s = (fate["first_token_s"] - fate["arrival_s"]).to_numpy() + server.overhead_s
-        parts["ttft"] = np.log(ttft_s[known] / seen.ttft_s[known])
-    if seen.times_s.size:
-        rate = seen.generated[-1] / (seen.times_s[-1] - seen.times_s[0])
-        running = printed_count(timeline, seen.times_s)
-        parts["running"] = (running - seen.running) / seen.running.mean()
-        parts["tokens"] = (_generated(timeline, seen.times_s) - seen.generated) / rate
-    return parts
-
-
-def misfit(seen: list[Observed], server: Server) -> dict[str, dict[str, float]]:
-    """How far a simulated engine is from measured runs, in plain words."""
-    errors = [_errors(each, server) for each in seen]
-    pooled = {
-        name: np.concatenate([each[name] for each in errors if name in each])
-        for name in ("ttft", "running", "tokens")
-        if any(name in each for each in errors)
-    }
-    found = {}
-    for name, error in pooled.items():
-        if name == "ttft":
-            numbers = {"median_error": np.median(np.abs(np.expm1(error)))}
-        elif name == "running":
-            numbers = {"mean_error": np.abs(error).mean()}
-        else:
-            numbers = {"mean_error_s": np.abs(error).mean(), "mean_lead_s": error.mean()}
-        found[name] = rounded(numbers) | {"points": error.size}
-    return found
-
-
-def rounded(numbers: dict[str, float]) -> dict[str, float]:
-    """Keep six digits, so that the same fit gives the same bytes."""
-    return {name: float(f"{value:.6g}") for name, value in numbers.items()}
-
-
-def failures(found: dict[str, dict[str, float]]) -> list[str]:
-    """Say where a fit misses by more than a fit does that has worked."""
-    return [
-        f"{WORDS[name]}: {_said(key, found[name][key])}, more than {_amount(key, limit)}"
-        for name in found
-        for key, limit in MOST[name].items()
-        if not abs(found[name][key]) <= limit
-    ]
-
-
-def fit_lines(provenance: dict) -> list[str]:
-    """Tell how well a model was fitted: its misfit, whether it failed, what stands by default."""
-    lines, failed = [], []
-    for part in ("calibration", "power"):
-        if part not in provenance:
-            continue
-        said = [
-            f"{WORDS[name]}: "
-            + ", ".join(_said(key, value) for key, value in numbers.items() if key != "points")
-            + f" ({numbers['points']} points)"
-            for name, numbers in provenance[part]["misfit"].items()
-        ]
-        lines.append(f"{part:15}{'; '.join(said)}")
-        failed += provenance[part]["failed"]
-    if failed:
-        lines.append(f"{'failed':15}{'; '.join(failed)}: {MEND}")
-    reasons = {}
-    for name, why in provenance.get("defaults", {}).items():
-        reasons.setdefault(why, []).append(name)
-    if reasons:
-        said = [f"{', '.join(names)} ({why})" for why, names in reasons.items()]
-        lines.append(f"{'by default':15}{'; '.join(said)}")
-    return lines
-
-
-def _said(key: str, value: float) -> str:
-    return f"{key.removesuffix('_s').replace('_', ' ')} {_amount(key, value)}"
-
-
-def _amount(key: str, value: float) -> str:
-    return f"{value:.2f} s" if key.endswith("_s") else f"{100 * value:.1f}%"
-
-
-def printed_count(timeline: Timeline, times_s: np.ndarray) -> np.ndarray:
-    """Count running requests as an engine's own counter prints them."""
-    first, end = (np.sort(timeline.requests[name]) for name in ("first_token_s", "end_s"))
-    after = [np.searchsorted(each, times_s, side="right") for each in (first, end)]
-    return after[0] - after[1]
-
-
-def _generated(timeline: Timeline, times_s: np.ndarray) -> np.ndarray:
-    """Tokens generated since the first of some times."""
-    decode = timeline.segments["decode_tokens"].to_numpy()
-    since_s = times_s - times_s[0]
-    first = np.searchsorted(np.sort(timeline.requests["first_token_s"]), times_s, side="right")
-    return amount_in_bins(timeline.segments, decode, times_s, since_s) + first - first[0]
-
-
-def observe(run: Run) -> Observed:
-    """Put a run on the clock of its first arrival."""
-    if run.requests is None:
-        raise InputError(f"run {run.name}: requests.csv is missing: calibration needs requests")
-    origin_s = float(run.requests["arrival_s"].iloc[0])
-    requests = run.requests[["arrival_s", "input_tokens", "output_tokens"]].copy()
-    requests["arrival_s"] -= origin_s
-    ttft_s = np.full(len(requests), np.nan)
-    if "ttft_s" in run.requests:
-        ttft_s = run.requests["ttft_s"].where(run.requests["ttft_s"] > 0).to_numpy()
-    times_s = running = prompted = generated = np.empty(0)
-    if run.engine is not None:
-        engine = run.engine[run.engine["time_s"] >= origin_s]
-        tokens = engine["generation_tokens"].to_numpy(dtype=float)
-        # Counters that never move tell nothing.
-        if tokens.size > 1 and tokens[-1] > tokens[0] and (engine["running"] > 0).any():
-            times_s = engine["time_s"].to_numpy() - origin_s
-            running = engine["running"].to_numpy(dtype=float)
-            prompted = engine["prompt_tokens"].to_numpy(dtype=float)
-            generated = tokens - tokens[0]
-    if np.isnan(ttft_s).all() and not times_s.size:
-        raise InputError(
-            f"run {run.name}: neither ttft_s in requests.csv nor engine.csv rows at work: "
-            "calibration needs one of them"
-        )
-    return Observed(requests, ttft_s, times_s, running, prompted, generated)
 
 
 def calibrate(runs: list[Run] | Run) -> tuple[Server, dict]:
@@ -227,24 +84,57 @@ def calibrate(runs: list[Run] | Run) -> tuple[Server, dict]:
         free = FREE_BY_TTFT_ALONE
     elif all(np.isnan(each.ttft_s).all() for each in seen):
         free = FREE[:-1]
-    largest = max(_largest_request(each.requests) for each in seen)
-    server, c3_floor_s = from_architecture(runs[0], largest)
+    tokens = [each.requests[["input_tokens", "output_tokens"]] for each in seen]
+    largest = max(int(each.sum(axis=1).max()) for each in tokens)
+    server, defaults = from_architecture(runs[0], largest), fallen_back(runs[0])
+    c3_floor_s = 0.0 if defaults else server.c3_s
     if server.batch_scale < LINEAR and free != FREE_BY_TTFT_ALONE:
         free = (*free, "batch_scale")
     server, far, converged = _fit(seen, _first_guess(seen, server), c3_floor_s, free)
     calibration = judged(seen, server, far) | {"converged": converged}
-    return server, {"calibration": calibration, "defaults": fallen_back(runs[0])}
+    return server, {"calibration": calibration, "defaults": defaults}
 
 
-def judged(seen: list[Observed], server: Server, far: list[str]) -> dict:
-    """Say how far an engine is from the runs it was learned from, and whether that has failed."""
-    found = misfit(seen, server)
-    left = [f"{name} is more than {np.exp(FARTHEST - 1):.0f} times its first guess" for name in far]
-    return {"misfit": found, "at_bound": far, "failed": failures(found) + left}
+@dataclass(frozen=True)
+class Observed:
+    """What a run tells about its engine, on the clock of its first arrival."""
+
+    requests: pd.DataFrame
+    ttft_s: np.ndarray  # by request; NaN where there is none
+    # Counters, empty without: tokens prefilled, and those generated since the first row, for
+    # start-up and test requests were counted before.
+    times_s: np.ndarray
+    running: np.ndarray
+    prompted: np.ndarray
+    generated: np.ndarray
 
 
-def _largest_request(requests: pd.DataFrame) -> int:
-    return int((requests["input_tokens"] + requests["output_tokens"]).max())
+def observe(run: Run) -> Observed:
+    """Put a run on the clock of its first arrival."""
+    if run.requests is None:
+        raise InputError(f"run {run.name}: requests.csv is missing: calibration needs requests")
+    origin_s = float(run.requests["arrival_s"].iloc[0])
+    requests = run.requests[["arrival_s", "input_tokens", "output_tokens"]].copy()
+    requests["arrival_s"] -= origin_s
+    ttft_s = np.full(len(requests), np.nan)
+    if "ttft_s" in run.requests:
+        ttft_s = run.requests["ttft_s"].where(run.requests["ttft_s"] > 0).to_numpy()
+    times_s = running = prompted = generated = np.empty(0)
+    if run.engine is not None:
+        engine = run.engine[run.engine["time_s"] >= origin_s]
+        tokens = engine["generation_tokens"].to_numpy(dtype=float)
+        # Counters that never move tell nothing.
+        if tokens.size > 1 and tokens[-1] > tokens[0] and (engine["running"] > 0).any():
+            times_s = engine["time_s"].to_numpy() - origin_s
+            running = engine["running"].to_numpy(dtype=float)
+            prompted = engine["prompt_tokens"].to_numpy(dtype=float)
+            generated = tokens - tokens[0]
+    if np.isnan(ttft_s).all() and not times_s.size:
+        raise InputError(
+            f"run {run.name}: neither ttft_s in requests.csv nor engine.csv rows at work: "
+            "calibration needs one of them"
+        )
+    return Observed(requests, ttft_s, times_s, running, prompted, generated)
 
 
 def _first_guess(seen: list[Observed], server: Server) -> Server:
@@ -259,8 +149,12 @@ def _first_guess(seen: list[Observed], server: Server) -> Server:
     if use.sum() >= 8:
         step_s = batch[use] * elapsed_s[use] / made[use]
         guess["c0_s"], slope_s = _line(counted(batch[use], server.batch_scale), step_s)
-        # The slope holds what a sequence adds by its context, which the law counts in c3.
-        context_s = (1 + C3_ABOVE_FLOOR) * server.c3_s * _mean_context(seen)
+        # The slope holds what a sequence adds by its context, which the law counts in c3; a
+        # sequence attends to its prompt and, in the mean, to half of its answer.
+        requests = pd.concat([each.requests for each in seen])
+        prompt, answer = requests["input_tokens"], requests["output_tokens"]
+        context = float(np.average(prompt + answer / 2, weights=answer))
+        context_s = (1 + C3_ABOVE_FLOOR) * server.c3_s * context
         guess["c1_s"] = max(slope_s - context_s, 0.2 * slope_s)
     ttft_s = np.concatenate([each.ttft_s for each in seen])
     prompt = np.concatenate([each.requests["input_tokens"] for each in seen])
@@ -272,15 +166,8 @@ def _first_guess(seen: list[Observed], server: Server) -> Server:
     return replace(server, **{name: float(value) for name, value in guess.items() if value > 1e-7})
 
 
-def _mean_context(seen: list[Observed]) -> float:
-    """Tokens that a decoding sequence attends to, mean over decode steps."""
-    requests = pd.concat([each.requests for each in seen])
-    prompt, output = requests["input_tokens"], requests["output_tokens"]
-    return float(np.average(prompt + output / 2, weights=output))
-
-
 def _line(x: np.ndarray, y: np.ndarray) -> tuple[float, float]:
-    """Intercept and slope, neither negative, of relative errors with few large ones among them."""
+    """Intercept and slope, neither negative: by relative errors, of which a few may be large."""
     from scipy.optimize import least_squares
 
     start = np.median(y)
@@ -298,7 +185,7 @@ def _line(x: np.ndarray, y: np.ndarray) -> tuple[float, float]:
 def _fit(
     seen: list[Observed], guess: Server, c3_floor_s: float, free: tuple[str, ...]
 ) -> tuple[Server, list[str], bool]:
-    """Minimise the mean absolute errors over logarithms of the free coefficients."""
+    """Minimise the sum of mean absolute errors, see `_errors`, over logarithms of coefficients."""
     from scipy.optimize import least_squares, minimize
 
     start = np.array([getattr(guess, name) for name in free])
@@ -311,16 +198,19 @@ def _fit(
         return replace(guess, **law)
 
     def errors(point: np.ndarray) -> np.ndarray:
-        return np.concatenate([residuals(each, server(point)) for each in seen])
+        weights, parts = {"ttft": TTFT_WEIGHT}, []
+        for each in seen:
+            for name, error in _errors(each, server(point)).items():
+                parts.append(weights.get(name, 1.0) * error / error.size)
+        return np.concatenate(parts)
 
     # The errors have steps: squares with a wide difference find the valley, magnitudes its floor.
     point = np.ones(start.size)
-    reach = 0.05
     scale = np.sqrt(np.mean(errors(point) ** 2))
     point = least_squares(
         lambda point: errors(point) / scale,
         point,
-        diff_step=reach,
+        diff_step=0.05,
         bounds=(-FARTHEST, FARTHEST),
         max_nfev=30,
     ).x
@@ -337,6 +227,111 @@ def _fit(
             },
         )
         point = found.x
+    # A coefficient at the lower end costs nothing, one at the upper end ran away; the overhead,
+    # which moves nothing in the engine, may be as long as a client's network makes it. The last
+    # search may use up its steps at a good fit: whether it converged is told, not judged.
     ends = zip(free, point, strict=True)
     far = [name for name, at in ends if at >= FARTHEST and name != "overhead_s"]
     return server(point), far, bool(found.success)
+
+
+def _errors(seen: Observed, server: Server) -> dict[str, np.ndarray]:
+    """Errors of ln(TTFT), of the running count over its mean, lead of the token counter (s)."""
+    timeline = simulate(seen.requests, server)
+    fate, parts = timeline.requests, {}
+    known = ~np.isnan(seen.ttft_s)
+    if known.any():
+        ttft_s = (fate["first_token_s"] - fate["arrival_s"]).to_numpy() + server.overhead_s
+        parts["ttft"] = np.log(ttft_s[known] / seen.ttft_s[known])
+    if seen.times_s.size:
+        rate = seen.generated[-1] / (seen.times_s[-1] - seen.times_s[0])
+        running = printed_count(timeline, seen.times_s)
+        parts["running"] = (running - seen.running) / seen.running.mean()
+        parts["tokens"] = (_generated(timeline, seen.times_s) - seen.generated) / rate
+    return parts
+
+
+def printed_count(timeline: Timeline, times_s: np.ndarray) -> np.ndarray:
+    """Count running requests as an engine's own counter prints them."""
+    # vLLM renews its counters after each step, so a request appears with its first token; while
+    # its prompt is computed the counter still shows the step before.
+    first, end = (np.sort(timeline.requests[name]) for name in ("first_token_s", "end_s"))
+    after = [np.searchsorted(each, times_s, side="right") for each in (first, end)]
+    return after[0] - after[1]
+
+
+def _generated(timeline: Timeline, times_s: np.ndarray) -> np.ndarray:
+    """Tokens generated since the first of some times."""
+    decode = timeline.segments["decode_tokens"].to_numpy()
+    since_s = times_s - times_s[0]
+    first = np.searchsorted(np.sort(timeline.requests["first_token_s"]), times_s, side="right")
+    return amount_in_bins(timeline.segments, decode, times_s, since_s) + first - first[0]
+
+
+def judged(seen: list[Observed], server: Server, far: list[str]) -> dict:
+    """Say how far an engine is from the runs it was learned from, and whether that has failed."""
+    # far: the coefficients that the fit left at the upper end of its search
+    errors, found = [_errors(each, server) for each in seen], {}
+    for name in ("ttft", "running", "tokens"):
+        told = [each[name] for each in errors if name in each]
+        if not told:
+            continue
+        error = np.concatenate(told)
+        if name == "ttft":
+            numbers = {"median_error": np.median(np.abs(np.expm1(error)))}
+        elif name == "running":
+            numbers = {"mean_error": np.abs(error).mean()}
+        else:
+            numbers = {"mean_error_s": np.abs(error).mean(), "mean_lead_s": error.mean()}
+        found[name] = rounded(numbers) | {"points": error.size}
+    left = [f"{name} is more than {np.exp(FARTHEST - 1):.0f} times its first guess" for name in far]
+    return {"misfit": found, "at_bound": far, "failed": failures(found) + left}
+
+
+def failures(found: dict[str, dict[str, float]]) -> list[str]:
+    """Say where a fit misses by more than a fit does that has worked."""
+    return [
+        f"{WORDS[name]}: {_said(key, found[name][key])}, more than {_amount(key, limit)}"
+        for name in found
+        for key, limit in MOST[name].items()
+        if not abs(found[name][key]) <= limit
+    ]
+
+
+def rounded(numbers: dict[str, float]) -> dict[str, float]:
+    """Keep six digits, so that the same fit gives the same bytes."""
+    return {name: float(f"{value:.6g}") for name, value in numbers.items()}
+
+
+def fit_lines(provenance: dict) -> list[str]:
+    """Tell how well a model was fitted: its misfit, whether it failed, what stands by default."""
+    lines, failed = [], []
+    for part in ("calibration", "power"):
+        if part not in provenance:
+            continue
+        said = [
+            f"{WORDS[name]}: "
+            + ", ".join(_said(key, value) for key, value in numbers.items() if key != "points")
+            + f" ({numbers['points']} points)"
+            for name, numbers in provenance[part]["misfit"].items()
+        ]
+        lines.append(f"{part:15}{'; '.join(said)}")
+        failed += provenance[part]["failed"]
+    if failed:
+        lines.append(f"{'failed':15}{'; '.join(failed)}: {MEND}")
+    reasons = {}
+    for name, why in provenance.get("defaults", {}).items():
+        reasons.setdefault(why, []).append(name)
+    if reasons:
+        said = [f"{', '.join(names)} ({why})" for why, names in reasons.items()]
+        lines.append(f"{'by default':15}{'; '.join(said)}")
+    return lines
+
+
+def _said(key: str, value: float) -> str:
+    """Name and size of an error, such as ``mean error 3.2%``."""
+    return f"{key.removesuffix('_s').replace('_', ' ')} {_amount(key, value)}"
+
+
+def _amount(key: str, value: float) -> str:
+    return f"{value:.2f} s" if key.endswith("_s") else f"{100 * value:.1f}%"

@@ -2,21 +2,24 @@
 
 from __future__ import annotations
 
-from dataclasses import astuple, dataclass, fields
+from dataclasses import dataclass, fields
 
 import numpy as np
 import pandas as pd
 
 from sitetrace.core.files import InputError
 from sitetrace.core.types import Timeline, segment_frame
-from sitetrace.serving.steps import LINEAR
+from sitetrace.serving import steps
 from sitetrace.serving.surrogates import ConstantRate, LogNormalTTFT, serve
 
 
 def counted(batch: np.ndarray, batch_scale: float) -> np.ndarray:
-    """Count sequences so that each further one counts less."""
+    """Count the sequences of a batch as its time and power do: ``scale * ln(1 + batch/scale)``."""
+    # A further sequence of a mixture of experts touches fewer experts that no other one touched: it
+    # adds less time and less power. One of a dense model adds its time, but finds the memory at
+    # work already.
     batch = np.asarray(batch, dtype=float)
-    return batch if batch_scale >= LINEAR else batch_scale * np.log1p(batch / batch_scale)
+    return batch if batch_scale >= steps.LINEAR else batch_scale * np.log1p(batch / batch_scale)
 
 
 @dataclass(frozen=True)
@@ -61,7 +64,7 @@ class Server:
     c2_s: float = 9.0e-5
     c3_s: float = 7.5e-8
     c4_s: float = 0.0
-    batch_scale: float = LINEAR
+    batch_scale: float = steps.LINEAR
     overhead_s: float = 5.0e-3
     max_num_seqs: int = 256
     max_num_batched_tokens: int = 8192
@@ -69,7 +72,8 @@ class Server:
 
     def __post_init__(self) -> None:
         """Refuse values that no engine has."""
-        for name, value in zip((f.name for f in fields(self)), astuple(self), strict=True):
+        for name in (field.name for field in fields(self)):
+            value = getattr(self, name)
             lowest = 1 if name.startswith(("max_", "kv_")) else 0.0
             above = name in ("c0_s", "batch_scale")
             if not lowest <= value < np.inf or (above and value == 0):
@@ -80,37 +84,25 @@ class Server:
                 f"max_num_seqs = {self.max_num_seqs}: each sequence needs a token a step"
             )
 
+    @property
+    def law(self) -> np.ndarray:
+        """Coefficients and batch scale as `sitetrace.serving.steps.step_time` takes them."""
+        return np.array([self.c0_s, self.c1_s, self.c2_s, self.c3_s, self.c4_s, self.batch_scale])
+
+    @property
+    def limits(self) -> np.ndarray:
+        """Sequences, tokens of a step and KV tokens, as `sitetrace.serving.steps` takes them."""
+        limits = [self.max_num_seqs, self.max_num_batched_tokens, self.kv_tokens]
+        return np.array(limits, dtype=np.int64)
+
     def decode_s(self, batch: np.ndarray) -> np.ndarray:
-        """Time of a decode step before its context is counted.
-
-        Parameters
-        ----------
-        batch : numpy.ndarray
-            Sequences, shape (n,).
-
-        Returns
-        -------
-        numpy.ndarray
-            Seconds, shape (n,).
-        """
+        """Seconds of a decode step before its context is counted."""
         return self.c0_s + self.c1_s * counted(batch, self.batch_scale)
 
     def expected(self, prompt_tokens: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-        """Tell a router what to expect of requests: no queue, and no context counted.
-
-        Parameters
-        ----------
-        prompt_tokens : numpy.ndarray
-            Prompt tokens of each request, shape (n,).
-
-        Returns
-        -------
-        prompt_s : numpy.ndarray
-            Seconds up to the first token, shape (n,).
-        law : numpy.ndarray
-            What `sitetrace.serving.steps.decode_time` makes seconds an answer token of, shape (6,).
-        """
-        return self.c2_s * prompt_tokens, np.array(astuple(self)[:6])
+        """Seconds to the first token and law of a step: all that a router expects of requests."""
+        # no queue, and no context counted
+        return self.c2_s * prompt_tokens, self.law
 
 
 class Engine:
@@ -145,24 +137,27 @@ class Engine:
     @property
     def clock_s(self) -> float:
         """Time on the clock of the requests, seconds; NaN before the first."""
-        return np.nan if self._origin_s is None else self._origin_s + float(self._clocks[0])
+        if self._origin_s is None:
+            return np.nan
+        return self._origin_s + float(self._clocks[steps.CLOCK])
 
     @property
     def running(self) -> np.ndarray:
         """Rows of the running requests in order of admission."""
-        return self._row[self._running[: self._counts[0]]]
+        return self._row[self._running[: self._counts[steps.N_RUNNING]]]
 
     @property
     def queue(self) -> np.ndarray:
         """Rows of the requests that have arrived and wait, the first to be admitted first."""
-        arrived = np.searchsorted(self._arrival, self._clocks[0], side="right")
-        preempted = self._preempted[: self._counts[1]][::-1]
-        return self._row[np.concatenate([preempted, np.arange(self._counts[2], arrived)])]
+        arrived = np.searchsorted(self._arrival, self._clocks[steps.CLOCK], side="right")
+        preempted = self._preempted[: self._counts[steps.N_PREEMPTED]][::-1]
+        return self._row[np.concatenate([preempted, np.arange(self._counts[steps.NEXT], arrived)])]
 
     @property
     def kv_tokens(self) -> int:
         """Tokens of the KV cache in use."""
-        return int(self._tokens[self._running[: self._counts[0]], 2].sum())
+        running = self._running[: self._counts[steps.N_RUNNING]]
+        return int(self._tokens[running, steps.COMPUTED].sum())
 
     def advance(self, until_s: float, requests: pd.DataFrame | None = None) -> Timeline:
         """Work until the first step boundary at or after a time, or until idle.
@@ -186,60 +181,57 @@ class Engine:
         InputError
             If a request needs more than the KV cache or comes before those given earlier.
         """
-        return self._timeline(self.run(until_s, requests))
+        segments = self.run(until_s, requests)
+        origin_s = 0.0 if self._origin_s is None else self._origin_s
+        rows = np.flatnonzero(~self._reported)
+        rows = rows[np.argsort(self._row[rows])]
+        self._reported = ~np.isnan(self._times[:, steps.ENDED])
+        times = self._times[rows] + origin_s
+        table = {
+            "arrival_s": self._arrival[rows] + origin_s,
+            "start_s": times[:, steps.ADMITTED],
+            "first_token_s": times[:, steps.FIRST_TOKEN],
+            "end_s": times[:, steps.ENDED],
+            "input_tokens": self._tokens[rows, steps.PROMPT],
+            "output_tokens": self._tokens[rows, steps.ASKED],
+        }
+        segments[:, :2] += origin_s
+        return Timeline(pd.DataFrame(table, index=self._row[rows]), segment_frame(segments))
 
     def run(self, until_s: float, requests: pd.DataFrame | None = None) -> np.ndarray:
-        """Work as `advance` does, and return the bare segments: for those who want no requests.
-
-        Parameters
-        ----------
-        until_s : float
-            As `advance`.
-        requests : pandas.DataFrame or None
-            As `advance`.
-
-        Returns
-        -------
-        numpy.ndarray
-            Columns as in `Timeline`, but seconds after the first arrival, shape (segments, 7).
-
-        Raises
-        ------
-        InputError
-            As `advance`.
-        """
-        from sitetrace.serving.steps import cruise, run_until
-
+        """Work as `advance` does, and return bare segments in seconds after the first arrival."""
         if requests is not None and len(requests):
             self._add(requests)
         if self.server != self._leaping_by:
-            self._counts[3] = 0  # a leap under way was computed with the former law
+            self._counts[steps.LEAP_STEPS] = 0  # a leap under way was computed with the former law
             self._leaping_by = self.server
             more = np.zeros(max(self.server.max_num_seqs - self._running.size, 0), dtype=np.int64)
             self._running = np.concatenate([self._running, more])
             self._preempted = np.concatenate([self._preempted, more])
         until = np.inf if self._origin_s is None else until_s - self._origin_s
-        law, limits = np.array(astuple(self.server)[:6]), np.array(astuple(self.server)[7:])
         tables = (self._arrival, self._tokens, self._running, self._preempted)
         tables += (self._times, self._decoding)
-        state = (law, limits, self._clocks, self._counts, tables)
-        segments = np.empty((0, 7))
-        if until == np.inf and not self._counts[:2].any():
+        state = (self.server.law, self.server.limits, self._clocks, self._counts, tables)
+        running, preempted, following = self._counts[: steps.LEAP_STEPS]
+        segments = np.empty((0, steps.WIDTH))
+        if until == np.inf and not running and not preempted:
             # a request makes three segments at most: prefill, and leaps to and from another's
-            segments = np.empty((3 * (self._arrival.size - self._counts[2]) + 1, 7))
-            segments = segments[: cruise(until, *state, segments)]
-        if until < np.inf or self._counts[0] or self._counts[2] < self._arrival.size:
-            segments = np.concatenate([segments, run_until(until, *state)])
+            segments = np.empty((3 * (self._arrival.size - following) + 1, steps.WIDTH))
+            segments = segments[: steps.cruise(until, *state, segments)]
+            running, following = self._counts[steps.N_RUNNING], self._counts[steps.NEXT]
+        if until < np.inf or running or following < self._arrival.size:
+            segments = np.concatenate([segments, steps.run_until(until, *state)])
         if np.isfinite(until):
-            self._clocks[0] = max(self._clocks[0], until)
+            self._clocks[steps.CLOCK] = max(self._clocks[steps.CLOCK], until)
         return segments
 
     def _add(self, requests: pd.DataFrame) -> None:
         """Put requests behind those known, in order of arrival."""
         arrival = requests["arrival_s"].to_numpy(dtype=float)
+        prompt, answer = requests["input_tokens"], requests["output_tokens"]
         tokens = np.zeros((arrival.size, 4), dtype=np.int64)
-        tokens[:, 0], tokens[:, 1] = requests["input_tokens"], requests["output_tokens"]
-        asked = tokens[:, 0] + tokens[:, 1]
+        tokens[:, steps.PROMPT], tokens[:, steps.ASKED] = prompt, answer
+        asked = tokens[:, steps.PROMPT] + tokens[:, steps.ASKED]
         if asked.max() > self.server.kv_tokens:
             over = np.flatnonzero(asked > self.server.kv_tokens)
             raise InputError(
@@ -247,7 +239,7 @@ class Engine:
                 f"server has {self.server.kv_tokens}: shorten it or raise kv_tokens"
             )
         if self._origin_s is None:
-            # Small numbers keep nanoseconds where epoch seconds would keep microseconds.
+            # small numbers keep nanoseconds where epoch seconds would keep microseconds
             self._origin_s = float(arrival.min())
         order = np.arange(arrival.size)
         if (np.diff(arrival) < 0).any():
@@ -266,24 +258,6 @@ class Engine:
         self._times = np.concatenate([self._times, np.full((n, 3), np.nan)])
         self._decoding = np.concatenate([self._decoding, np.zeros(n, dtype=bool)])
         self._reported = np.concatenate([self._reported, np.zeros(n, dtype=bool)])
-
-    def _timeline(self, segments: np.ndarray) -> Timeline:
-        """Put the rows not reported as ended, and the segments, on the requests' clock."""
-        origin_s = 0.0 if self._origin_s is None else self._origin_s
-        rows = np.flatnonzero(~self._reported)
-        rows = rows[np.argsort(self._row[rows])]
-        self._reported = ~np.isnan(self._times[:, 2])
-        times = self._times[rows] + origin_s
-        table = {
-            "arrival_s": self._arrival[rows] + origin_s,
-            "start_s": times[:, 0],
-            "first_token_s": times[:, 1],
-            "end_s": times[:, 2],
-            "input_tokens": self._tokens[rows, 0],
-            "output_tokens": self._tokens[rows, 1],
-        }
-        segments[:, :2] += origin_s
-        return Timeline(pd.DataFrame(table, index=self._row[rows]), segment_frame(segments))
 
 
 def simulate(

@@ -122,7 +122,9 @@ def _draw_sessions(slots, chosen, last, following):
 
 @njit(cache=True)
 def _least_loaded(arrival_s, answer, chance, n_servers, ends, at, prompt_s, law):
-    """Keep the servers ordered by their outstanding requests; each change swaps two of them."""
+    """Send each request to one of the servers with the fewest requests outstanding."""
+    # The servers are kept in order of these; each change swaps two of them. Returns the servers
+    # chosen, and end and server of what is outstanding after the last arrival.
     most = ends.size + arrival_s.size + 2
     count = np.zeros(n_servers, np.int64)
     for server in at:
@@ -134,7 +136,7 @@ def _least_loaded(arrival_s, answer, chance, n_servers, ends, at, prompt_s, law)
         place[order[i]] = i
     for k in range(count.max() + 1):
         first[k] = (count < k).sum()
-    heap = [(0.0, 0) for _ in range(0)]
+    heap = [(0.0, 0) for _ in range(0)]  # empty, but of known type
     for i in range(ends.size):
         heappush(heap, (ends[i], at[i]))
     chosen = np.empty(arrival_s.size, np.int64)
@@ -161,5 +163,6 @@ def _least_loaded(arrival_s, answer, chance, n_servers, ends, at, prompt_s, law)
 
 @njit(cache=True, inline="always")
 def _swap(order, place, one, other):
+    """Let two servers change places in the order."""
     order[one], order[other] = order[other], order[one]
     place[order[one]], place[order[other]] = one, other

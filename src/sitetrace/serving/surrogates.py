@@ -34,20 +34,7 @@ class ConstantRate:
     decode_tok_s: float
 
     def expected(self, prompt_tokens: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-        """Tell a router what to expect of requests, as `Server.expected` does.
-
-        Parameters
-        ----------
-        prompt_tokens : numpy.ndarray
-            Prompt tokens of each request, shape (n,).
-
-        Returns
-        -------
-        prompt_s : numpy.ndarray
-            Seconds up to the first token, shape (n,).
-        law : numpy.ndarray
-            What `sitetrace.serving.steps.decode_time` makes seconds an answer token of, shape (6,).
-        """
+        """Tell a router what to expect of requests, as `Server.expected` does."""
         return prompt_tokens / self.prefill_tok_s, _whatever_the_batch(1 / self.decode_tok_s)
 
 
@@ -83,25 +70,12 @@ class LogNormalTTFT:
     max_active: int
 
     def expected(self, prompt_tokens: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-        """Tell a router what to expect of requests, as `Server.expected` does.
-
-        Parameters
-        ----------
-        prompt_tokens : numpy.ndarray
-            Prompt tokens of each request, shape (n,).
-
-        Returns
-        -------
-        prompt_s : numpy.ndarray
-            Seconds up to the first token in the mean, shape (n,).
-        law : numpy.ndarray
-            What `sitetrace.serving.steps.decode_time` makes seconds an answer token of, shape (6,).
-        """
-        mean, spread = self._log_ttft(prompt_tokens)
+        """Tell a router what to expect of requests, as `Server.expected` does."""
+        mean, spread = self.log_ttft(prompt_tokens)
         ttft_s = np.maximum(np.exp(mean + 0.5 * spread**2), TTFT_FLOOR_S)
         return ttft_s, _whatever_the_batch(self.tpot_mean_s)
 
-    def _log_ttft(self, prompt_tokens: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    def log_ttft(self, prompt_tokens: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
         """Mean and standard deviation of ``ln TTFT``."""
         log_n = np.log(prompt_tokens)
         spread = np.hypot(self.s0, np.exp(self.gamma + self.delta * log_n))
@@ -109,7 +83,7 @@ class LogNormalTTFT:
 
 
 def _whatever_the_batch(token_s: float) -> np.ndarray:
-    """Law of a step in which each sequence gets a token, however many there are."""
+    """Law of a step of the engine in which each sequence gets a token, however many there are."""
     return np.array([token_s, 0.0, 0.0, 0.0, 0.0, np.inf])
 
 
@@ -131,7 +105,7 @@ def serve(
 
 
 def none_running() -> dict[str, np.ndarray]:
-    """Begin without requests."""
+    """Begin without requests: what `surrogate_chunk` carries from one chunk to the next."""
     tokens = np.empty((0, 2), dtype=np.int64)
     nobody = np.empty(0)
     return {"times": np.empty((0, 3)), "tokens": tokens, "waits_s": nobody, "slots_s": nobody}
@@ -146,6 +120,8 @@ def surrogate_chunk(
     rng: np.random.Generator | None,
 ) -> tuple[np.ndarray, np.ndarray, float, dict[str, np.ndarray]]:
     """Serve the requests of one chunk of time, and go on with those of the chunks before."""
+    # returns the segments, cut at the chunk's end; ascending ends of the requests that end in the
+    # chunk; the longest that one of these waited (s); what the next chunk is to be given
     slots = carried["slots_s"].tolist()
     new = _times(arrival_s, tokens, surrogate, slots, rng)
     times = np.concatenate([carried["times"], new])
@@ -168,7 +144,7 @@ def _times(
     slots: list[float],
     rng: np.random.Generator | None,
 ) -> np.ndarray:
-    """Start, first token and end of each request, shape (n, 3); the heap of slots is changed."""
+    """Start, first token and end of each request, shape (n, 3); a heap of ends is kept in slots."""
     prompt, output = tokens.T
     if isinstance(surrogate, ConstantRate):
         start = arrival
@@ -176,19 +152,11 @@ def _times(
     elif rng is None:
         raise InputError("LogNormalTTFT draws its times: give a numpy.random.Generator as rng")
     else:
-        ttft_s, decode_s = _drawn_times(prompt, output, surrogate, rng)
+        ttft_s = np.maximum(np.exp(rng.normal(*surrogate.log_ttft(prompt))), TTFT_FLOOR_S)
+        tpot_s = rng.normal(surrogate.tpot_mean_s, surrogate.tpot_sd_s, prompt.size)
+        decode_s = output * np.where(tpot_s > 0, tpot_s, surrogate.tpot_mean_s)
         start = _first_in_first_out(arrival, ttft_s + decode_s, surrogate.max_active, slots)
     return np.column_stack([start, start + ttft_s, start + (ttft_s + decode_s)])
-
-
-def _drawn_times(
-    prompt: np.ndarray, output: np.ndarray, server: LogNormalTTFT, rng: np.random.Generator
-) -> tuple[np.ndarray, np.ndarray]:
-    """Draw TTFT and decode time of each request."""
-    ttft_s = np.exp(rng.normal(*server._log_ttft(prompt)))
-    tpot_s = rng.normal(server.tpot_mean_s, server.tpot_sd_s, prompt.size)
-    tpot_s = np.where(tpot_s > 0, tpot_s, server.tpot_mean_s)
-    return np.maximum(ttft_s, TTFT_FLOOR_S), output * tpot_s
 
 
 def _first_in_first_out(
@@ -205,11 +173,12 @@ def _first_in_first_out(
 
 
 def _sweep(times: np.ndarray, tokens: np.ndarray, cuts: tuple[float, ...] = ()) -> np.ndarray:
-    """Cut time where a request changes phase; spread tokens evenly over phases."""
+    """Segments of work: cut where a request changes phase, tokens spread evenly over phases."""
     start, first, end = times.T
     prompt, output = tokens.T
     n, rate, prefill_rate = len(times), output / (end - first), prompt / (first - start)
-    # What begins with the prefill, with the decode, and stops with either.
+    # Of all requests: how many are in prefill and their tokens a second, then how many decode,
+    # their tokens a second, and their context at time 0 if it had grown so from there.
     change = np.zeros((3 * n + len(cuts), 5))
     change[:n, 0], change[n : 2 * n, 0] = 1, -1
     change[:n, 1], change[n : 2 * n, 1] = prefill_rate, -prefill_rate

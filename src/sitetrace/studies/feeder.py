@@ -1,4 +1,9 @@
-"""A site on a small feeder: voltage and loading over the day, solved by OpenDSS."""
+"""What a site does to a small feeder: voltage and loading over the day, solved by OpenDSS.
+
+Assumed: a source held at a fixed voltage, one overhead line, a constant load of others and the
+site's transformer at its end; the site draws constant power at a constant power factor. The feeder
+is what a utility would plan for the site's nameplate.
+"""
 
 from __future__ import annotations
 
@@ -14,29 +19,10 @@ from sitetrace.planning.exports import write_opendss
 from sitetrace.planning.series import Intervals
 
 # usual sizes of three-phase transformers (IEEE C57.12), kVA
-STANDARD_KVA = (
-    15,
-    30,
-    45,
-    75,
-    112.5,
-    150,
-    225,
-    300,
-    500,
-    750,
-    1000,
-    1500,
-    2000,
-    2500,
-    3000,
-    3750,
-    5000,
-    7500,
-)
+STANDARD_KVA = (15, 30, 45, 75, 112.5, 150, 225, 300, 500, 750, 1000, 1500, 2000, 2500, 3000, 3750,
+                5000, 7500)  # fmt: skip
 USUAL_KVA = 2000.0  # that the defaults of a feeder are for
-# voltage at the service, per unit: range A of ANSI C84.1
-LOWEST_PU, HIGHEST_PU = 0.95, 1.05
+LOWEST_PU = 0.95  # of the voltage at the service, per unit: range A of ANSI C84.1
 COLLAPSE_PU = 0.7
 
 
@@ -46,24 +32,23 @@ class Feeder:
 
     transformer_kva: float
     other_kw: float
-    source_kv: float = 12.47
+    source_kv: float = 12.47  # line to line, held at so much of it
     source_pu: float = 1.03
-    short_circuit_mva: float = 150.0
+    short_circuit_mva: float = 150.0  # three-phase, X/R of 4
     line_km: float = 4.0
-    r_ohm_km: float = 0.19
+    r_ohm_km: float = 0.19  # positive sequence
     x_ohm_km: float = 0.38
     ampacity_a: float = 530.0
-    low_kv: float = 0.48
-    loss_pct: float = 1.0
+    low_kv: float = 0.48  # line to line, at the site
+    loss_pct: float = 1.0  # load loss and reactance of the transformer, percent of its rating
     x_pct: float = 5.75
-    power_factor: float = 0.98
+    power_factor: float = 0.98  # lagging
     other_power_factor: float = 0.95
 
     def commands(self) -> list[str]:
         """Write the feeder as commands of OpenDSS, without the site's load."""
-        line = (
-            f"r1={self.r_ohm_km} x1={self.x_ohm_km} r0={3 * self.r_ohm_km} x0={3 * self.x_ohm_km}"
-        )
+        r_ohm_km, x_ohm_km = self.r_ohm_km, self.x_ohm_km
+        line = f"r1={r_ohm_km} x1={x_ohm_km} r0={3 * r_ohm_km} x0={3 * x_ohm_km}"
         size = f"kvas=({self.transformer_kva} {self.transformer_kva})"
         return [
             "clear",
@@ -89,9 +74,10 @@ def standard_kva(needed_kva: float) -> float:
     raise InputError(f"{needed_kva:.0f} kVA: above {STANDARD_KVA[-1]}: take a smaller site")
 
 
-def feeder_for(nameplate_w: float, power_factor: float = 0.98) -> Feeder:
+def feeder_for(nameplate_w: float) -> Feeder:
     """Make the feeder that a utility would plan for a nameplate: as much again for others."""
-    size = standard_kva(nameplate_w / 1e3 / power_factor)
+    # the source is so much stronger or weaker, the line so much thicker: in per unit it stays as is
+    size = standard_kva(nameplate_w / 1e3 / Feeder.power_factor)
     scale = size / USUAL_KVA
     return Feeder(
         size,
@@ -100,7 +86,6 @@ def feeder_for(nameplate_w: float, power_factor: float = 0.98) -> Feeder:
         r_ohm_km=Feeder.r_ohm_km / scale,
         x_ohm_km=Feeder.x_ohm_km / scale,
         ampacity_a=Feeder.ampacity_a * scale,
-        power_factor=power_factor,
     )
 
 
@@ -110,7 +95,9 @@ def constant(part: Intervals, power_w: float) -> Intervals:
 
 
 def solve(part: Intervals, feeder: Feeder) -> pd.DataFrame:
-    """Solve the power flow of each interval in OpenDSS's daily mode."""
+    """Solve the power flow of each interval in OpenDSS's daily mode; rows by its beginning."""
+    # OpenDSS counts a step before it solves and takes the shape's value for the hour it then has:
+    # value i stands at the end of its interval. Results are given with the beginning, as ours are.
     from opendssdirect import dss as library
 
     dss = library.NewContext()
@@ -134,7 +121,7 @@ def solve(part: Intervals, feeder: Feeder) -> pd.DataFrame:
 
 
 def _step(dss, begin: pd.Timestamp) -> dict[str, float]:  # noqa: ANN001
-    """Solve the next interval and read what a utility would."""
+    """Solve the next interval and read what a utility would, voltages of the lowest phase."""
     dss.Solution.Solve()
     found = {"site_kw": _flow(dss, "load.site")[0]}
     for bus, column in (("site", "voltage_pu"), ("end", "end_pu")):
@@ -162,19 +149,18 @@ def summary(
     solved: dict[str, pd.DataFrame], feeder: Feeder, hours: dict[str, float]
 ) -> pd.DataFrame:
     """Put side by side what a utility would conclude from each description of the site."""
-    rows = []
-    for name, table in solved.items():
-        rows.append(
-            {
-                "described_by": name,
-                "peak_kw": table["site_kw"].max(),
-                "energy_mwh": table["site_kw"].sum() * hours[name] / 1e3,
-                "lowest_pu": table["voltage_pu"].min(),
-                "swing_pu": table["voltage_pu"].max() - table["voltage_pu"].min(),
-                "transformer_pct": 100 * table["transformer_kva"].max() / feeder.transformer_kva,
-                "line_pct": 100 * table["line_a"].max() / feeder.ampacity_a,
-                "losses_kwh": table["losses_kw"].sum() * hours[name],
-                "size_kva": standard_kva(table["transformer_kva"].max()),
-            }
-        )
+    rows = [
+        {
+            "described_by": name,
+            "peak_kw": table["site_kw"].max(),
+            "energy_mwh": table["site_kw"].sum() * hours[name] / 1e3,
+            "lowest_pu": table["voltage_pu"].min(),
+            "swing_pu": table["voltage_pu"].max() - table["voltage_pu"].min(),
+            "transformer_pct": 100 * table["transformer_kva"].max() / feeder.transformer_kva,
+            "line_pct": 100 * table["line_a"].max() / feeder.ampacity_a,
+            "losses_kwh": table["losses_kw"].sum() * hours[name],
+            "size_kva": standard_kva(table["transformer_kva"].max()),
+        }
+        for name, table in solved.items()
+    ]
     return pd.DataFrame(rows)

@@ -1,4 +1,8 @@
-"""What size a connection needs: peaks, ratios, ramps, transformer, energy; by method and seed."""
+"""What size a connection needs: peaks, ratios, ramps, transformer, energy; by method and seed.
+
+METHOD: the tables `facility`, `sizing` and `interconnection` of arXiv:2603.18383; a connection is
+sized by means over 15 minutes, its transformer by their peak at the paper's power factor.
+"""
 
 from __future__ import annotations
 
@@ -41,6 +45,7 @@ def facility_numbers(power_w: np.ndarray, dt_s: float, steps_s: list[float]) -> 
 
 def sizing_numbers(power_w: np.ndarray, dt_s: float) -> dict[str, float]:
     """Size a connection from 15-minute values, and list the ramps at four resolutions."""
+    # MW, MVA, MWh a year; `ramp` MW an hour, the other ramps MW in their time
     quarter_w = resample(power_w, dt_s, QUARTER_S)
     ramp = ramp_summary(ramps(quarter_w, QUARTER_S, QUARTER_S))
     greatest_w = max(ramp["up"], -ramp["down"])
@@ -65,7 +70,7 @@ def sizing_numbers(power_w: np.ndarray, dt_s: float) -> dict[str, float]:
 
 
 def over_seeds(runs: pd.DataFrame) -> pd.DataFrame:
-    """Mean over whole simulations, with its interval and their range."""
+    """Mean over whole simulations with 95% of Student's t for it, and their range."""
     rows = []
     long = runs.melt(["method", "seed"], var_name="quantity").dropna(subset="value")
     for (method, quantity), part in long.groupby(["method", "quantity"], sort=False):
@@ -78,13 +83,13 @@ def over_seeds(runs: pd.DataFrame) -> pd.DataFrame:
 
 
 def _interval(values: np.ndarray) -> tuple[float, float]:
-    """Student's interval of a mean."""
+    """Student's interval of a mean; the mean itself where seeds do not matter, NaN for one."""
     from scipy.stats import t
 
-    mean, spread = float(values.mean()), float(np.ptp(values))
+    mean = float(values.mean())
     if values.size < 2:
         return np.nan, np.nan
-    if spread <= SAME * abs(mean):
+    if float(np.ptp(values)) <= SAME * abs(mean):
         return mean, mean
     scale = float(values.std(ddof=1)) / np.sqrt(values.size)
     low, high = t.interval(CONFIDENCE, values.size - 1, loc=mean, scale=scale)
