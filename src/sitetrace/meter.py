@@ -178,14 +178,12 @@ def chanced_w(
     rng: np.random.Generator,
 ) -> np.ndarray:
     """Draw readings each at an age of its own and with autocorrelated noise, in order of time."""
-    from scipy.signal import lfilter
-
     # what a glimpse sees hangs on the phase of the sampling clock, which is as unknown as the age
     phase_s = meter.dt_s if meter.window_s < meter.dt_s else 0.0
     age_s = rng.choice(ages_s(meter, phase_s, FINE_AGES), times_s.size)
     power_w, share = seen_w(timeline, surface, meter, times_s - age_s)
     normals = rng.standard_normal(times_s.size) * np.sqrt(1.0 - residual.phi**2)
-    noise = lfilter([1.0], [1.0, -residual.phi], normals)
+    noise = remembered(normals, residual.phi)
     return power_w + (residual.idle_w + (residual.decode_w - residual.idle_w) * share) * noise
 
 
@@ -253,3 +251,14 @@ def _give(values_w, middle_w, bins, weight, lack, given_w):
             # where the lack has grown, an older entry would come too late
             if value < middle_w and free[near]:
                 heapq.heappush(heap, (-lack[near], near))
+
+
+@njit(cache=True)
+def remembered(fresh, phi):
+    """AR(1) noise of fresh numbers: each holds the share phi of the one before it."""
+    noise = np.empty(fresh.size)
+    last = 0.0
+    for i in range(fresh.size):
+        last = fresh[i] + phi * last
+        noise[i] = last
+    return noise

@@ -17,7 +17,7 @@ import pandas as pd
 from sitetrace.core.files import InputError, replacing
 from sitetrace.core.types import PowerTrace, Run, Timeline, running_count
 from sitetrace.measured.rundir import write_run
-from sitetrace.meter import Meter
+from sitetrace.meter import Meter, remembered
 from sitetrace.power.timeline.surface import Surface
 from sitetrace.serving.activity import activity_table
 from sitetrace.serving.engine import Server, simulate
@@ -230,11 +230,9 @@ def true_states(table: pd.DataFrame) -> np.ndarray:
 
 def true_power_w(testbed: Testbed, table: pd.DataFrame, rng: np.random.Generator) -> np.ndarray:
     """Power of each bin: the state's Gaussian and the effects that are switched on."""
-    from scipy.signal import lfilter
-
     state = true_states(table)
     noise = rng.standard_normal(state.size) * np.sqrt(1 - testbed.phi**2)
-    noise = lfilter([1.0], [1.0, -testbed.phi], noise)
+    noise = remembered(noise, testbed.phi)
     power_w = testbed.mean_w[state] + np.asarray(testbed.sigma_w)[state] * noise
     worked_s = np.cumsum(table["busy_share"].to_numpy()) * float(DT)
     power_w += np.where(state > 0, -np.expm1(-worked_s / THERMAL_S) * testbed.drift_w, 0.0)

@@ -6,6 +6,7 @@ import pytest
 from sitebook.chapters import published as chapter
 from sitebook.ledger.records import write_records
 from sitetrace import load_model, shipped_model
+from sitetrace.core.registry import read_paper_table
 from sitetrace.serving.engine import simulate
 from sitetrace.workload.whole import poisson
 
@@ -69,3 +70,16 @@ def test_the_offer_says_why_models_are_missing():
     table = chapter.offer_table()
     assert ((table["not_made"] == 0) == (table["why_not"] == "")).all()
     assert (table["made"] + table["not_made"]).eq(33).all()
+
+
+def test_what_is_offered_is_what_the_tables_hold():
+    offers = chapter.offers()
+    assert len(offers) == 33
+    made = offers == ""
+    assert set(offers.index[made["independent"]]) == set(
+        read_paper_table("serving_surrogate")["config"]
+    )
+    # the main ones all have a model whose states follow the load
+    assert set(offers.index[made["coupled"]]) == set(read_paper_table("run_summary")["config"])
+    assert made.sum().to_dict() == {
+        "coupled": 25, "independent": 29, "AR(1)": 25, "log-normal TTFT": 25}  # fmt: skip

@@ -6,7 +6,6 @@ from collections.abc import Callable
 
 import numpy as np
 import pandas as pd
-from scipy.fft import irfft, next_fast_len, rfft
 
 SCORES = (
     "energy_error_pct",
@@ -114,9 +113,9 @@ def acf(series: np.ndarray, lags: int) -> np.ndarray:
     if lags < 1 or _is_constant(series):
         return np.zeros(max(lags, 0))
     centred = series - np.mean(series)
-    # twice the length, so that the end does not meet the beginning
-    spectrum = rfft(centred, 2 * next_fast_len(centred.size))
-    covariance = irfft(spectrum * spectrum.conj())[: lags + 1]
+    # twice the length and more, so that the end does not meet the beginning
+    spectrum = np.fft.rfft(centred, 1 << (2 * centred.size).bit_length())
+    covariance = np.fft.irfft(spectrum * spectrum.conj())[: lags + 1]
     return covariance[1:] / covariance[0]
 
 

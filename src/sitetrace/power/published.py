@@ -30,12 +30,6 @@ RULES = {
     "independent": "states drawn from the mixture's weights in every bin, whatever is served",
 }
 OLDER = "older fit"
-VARIANTS = {
-    "coupled": {},
-    "independent": {"states": "independent"},
-    "AR(1)": {"states": "independent", "emissions": "ar1"},
-    "log-normal TTFT": {"states": "independent", "serving": "log_normal_ttft"},
-}
 
 
 def configurations() -> pd.DataFrame:
@@ -153,23 +147,6 @@ def paper_model(
             "selection": {},
         },
     )
-
-
-def offers() -> pd.DataFrame:
-    """List what can be made of each configuration of the paper."""
-    rows = [
-        {"config": config} | {name: _why_not(config, how) for name, how in VARIANTS.items()}
-        for config in read_paper_table("configurations")["config"]
-    ]
-    return pd.DataFrame(rows).set_index("config")
-
-
-def _why_not(config: str, how: dict) -> str:
-    try:
-        paper_model(config, **how)
-    except InputError as error:
-        return str(error).partition(": ")[2]
-    return ""
 
 
 def _known(word: str, words: tuple[str, ...] | pd.Index, what: str) -> None:

@@ -6,7 +6,7 @@ __getattr__, __dir__, __all__ = lazy_loader.attach(
     __name__,
     submod_attrs={
         "table": ["read_requests", "write_requests", "read_azure"],
-        "whole": ["poisson", "bursty", "diurnal", "switching", "replay"],
+        "whole": ["poisson", "bursty", "diurnal", "replay"],
         "lengths": ["LogNormalLengths"],
         "streams": ["Stream", "Poisson", "Bursty", "Replay"],
         "clients": ["Clients"],

@@ -24,12 +24,8 @@ def poisson(
     ----------
     rate_per_s : float
         Requests a second.
-    duration_s : float
-        Seconds.
-    rng : numpy.random.Generator
-        Source of randomness.
-    like : pandas.DataFrame, optional
-        Request table whose rows give the token lengths; by default those of shared chats.
+    duration_s, rng, like : float, numpy.random.Generator, pandas.DataFrame
+        As `bursty`.
 
     Returns
     -------
@@ -112,12 +108,8 @@ def diurnal(
         Mean requests a second.
     swing : float
         Amplitude of the rate relative to its mean, 0 to 1.
-    duration_s : float
-        Seconds.
-    rng : numpy.random.Generator
-        Source of randomness.
-    like : pandas.DataFrame, optional
-        Request table whose rows give the token lengths; by default those of shared chats.
+    duration_s, rng, like : float, numpy.random.Generator, pandas.DataFrame
+        As `bursty`.
 
     Returns
     -------
@@ -144,31 +136,7 @@ def switching(
     rng: Generator,
     like: pd.DataFrame | None = None,
 ) -> pd.DataFrame:
-    """Markov-modulated Poisson arrivals: two rates that take turns.
-
-    Parameters
-    ----------
-    rates_per_s : tuple of float
-        The two rates, requests a second.
-    dwell_s : float
-        Mean time in a rate, seconds (exponential).
-    duration_s : float
-        Seconds.
-    rng : numpy.random.Generator
-        Source of randomness.
-    like : pandas.DataFrame, optional
-        Request table whose rows give the token lengths; by default those of shared chats.
-
-    Returns
-    -------
-    pandas.DataFrame
-        Request table from time 0.
-
-    Raises
-    ------
-    InputError
-        If a rate is below zero or the dwell time is out of range.
-    """
+    """Markov-modulated Poisson arrivals: two rates take turns, each for ``dwell_s`` in the mean."""
     if not min(rates_per_s) >= 0 or np.isnan(rates_per_s).any():
         raise InputError(f"rates {rates_per_s} requests/s: give two rates, none below 0")
     if not LEAST_DWELL_S <= dwell_s < np.inf:
