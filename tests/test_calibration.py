@@ -10,7 +10,7 @@ import pytest
 from sitetrace.core.files import InputError
 from sitetrace.core.types import Configuration, Run, running_count
 from sitetrace.measured.rundir import read_run
-from sitetrace.serving.architecture import fallen_back
+from sitetrace.serving.architecture import fallen_back, from_architecture
 from sitetrace.serving.calibration import calibrate, judged, observe, printed_count
 from sitetrace.serving.engine import Server, simulate
 
@@ -214,6 +214,14 @@ def test_weights_that_leave_no_room_on_the_gpus_are_refused_with_the_mend(known_
     large = replace(known_run, info={"arch": ARCH | {"w_bytes": 141e9}})
     with pytest.raises(InputError, match="known engine: .*w_bytes = 1.41e.*1 A100.*raise"):
         calibrate(large)
+
+
+def test_an_engine_may_have_taken_more_of_the_memory_than_by_default(known_run):
+    tight = {"arch": ARCH | {"w_bytes": 75e9}}
+    with pytest.raises(InputError, match="gpu_memory_utilization"):
+        from_architecture(replace(known_run, info=tight), 100)
+    info = tight | {"gpu_memory_utilization": 0.97}
+    assert 100 < from_architecture(replace(known_run, info=info), 100).kv_tokens < 50_000
 
 
 @pytest.mark.parametrize(

@@ -13,7 +13,7 @@ ORDER = ["core", "workload", "measured", "serving", "meter", "evaluate", "power"
          "site", "control", "studies", "cli"]  # fmt: skip
 BELOW_PLANNING, ABOVE_PLANNING = {"core"}, {"studies", "cli"}
 LONGEST = 400
-LIBRARY_LINES = 14_800
+LIBRARY_LINES = 14_000
 MODULES = {
     ".".join(path.relative_to(SRC).with_suffix("").parts).removesuffix(".__init__"): path
     for path in sorted(SRC.rglob("*.py"))

@@ -14,7 +14,7 @@ import sitetrace
 from sitetrace.core.types import Configuration, PowerTrace, Run
 from sitetrace.evaluate.judge import evaluate
 from sitetrace.evaluate.metrics import ks_distance
-from sitetrace.meter import Meter, Residual, expected_w, placed_w
+from sitetrace.meter import Meter, PowerNoise, expected_w, placed_w
 from sitetrace.power.idle import Idle
 from sitetrace.power.load import load_warnings
 from sitetrace.power.modelfile import load_model, save_model, summary
@@ -36,7 +36,7 @@ MODEL = TimelineModel(
     decay_s=1.0,
     surface=replace(SURFACE, limit_w=400.0),
     meter=replace(GLIMPSE, noise_w=0.0),
-    residual=Residual(0.3, 4.0, 0.4),
+    residual=PowerNoise(0.3, 4.0, 0.4),
     power_range_w=(79.0, 500.0),
     fitted={"active": 20, "input_tokens": 3000, "output_tokens": 1000, "requests_per_s": 4.0},
     provenance={"data": "testbed", "runs": [{"name": "r", "sha256": "0"}], "selection": {}},
@@ -126,7 +126,7 @@ def test_decode_steps_are_learned_from_power_alone():
 def test_power_in_bins_holds_the_energy_of_the_steps(seed, rate):
     still = replace(
         MODEL,
-        residual=Residual(0.0, 0.0, 0.0),
+        residual=PowerNoise(0.0, 0.0, 0.0),
         idle=replace(MODEL.idle, active_w=0.0),
     )
     requests = requests_of(seed, rate, 20.0)

@@ -17,7 +17,7 @@ from numba import njit
 from sitetrace.core.types import PowerTrace, Timeline
 from sitetrace.serving.activity import amount_in_bins
 
-__all__ = ["Meter", "Residual", "drawn_w", "expected_w"]
+__all__ = ["Meter", "PowerNoise", "drawn_w", "expected_w"]
 
 EDGE_S = 1000.0  # by which a trace is continued at both ends
 # ages of a reading that are averaged, and those that one is drawn from
@@ -82,7 +82,7 @@ class Meter:
 
 
 @dataclass(frozen=True)
-class Residual:
+class PowerNoise:
     """What is left over of the power when all else is said, by regime.
 
     Parameters
@@ -133,7 +133,7 @@ def drawn_w(
     timeline: Timeline,
     surface: PowerOfWork,
     meter: Meter,
-    residual: Residual,
+    residual: PowerNoise,
     times_s: np.ndarray,
     rng: np.random.Generator,
 ) -> tuple[np.ndarray, np.ndarray]:
@@ -148,7 +148,7 @@ def drawn_w(
     ----------
     timeline, surface, meter : Timeline, PowerOfWork, Meter
         As in `expected_w`.
-    residual : Residual
+    residual : PowerNoise
         Noise of a reading.
     times_s : numpy.ndarray
         Grid on which the readings are printed, seconds, shape (n,).
@@ -173,7 +173,7 @@ def chanced_w(
     timeline: Timeline,
     surface: PowerOfWork,
     meter: Meter,
-    residual: Residual,
+    residual: PowerNoise,
     times_s: np.ndarray,
     rng: np.random.Generator,
 ) -> np.ndarray:

@@ -12,7 +12,7 @@ from sitebook.judging.reported import reported
 from sitebook.looks import left_over, meter_study
 from sitebook.looks.counters import counter_errors, counters
 from sitetrace.evaluate.metrics import ks_distance
-from sitetrace.meter import Meter, Residual
+from sitetrace.meter import Meter, PowerNoise
 from sitetrace.power.timeline.surface import WARM_S
 
 RNG = np.random.default_rng(3)
@@ -84,7 +84,7 @@ def test_every_part_switched_off_is_gone(case):
     )
     assert level == pytest.approx(law.step_power_w(np.array([3, 3, 3]), np.zeros(3)))
     assert models["no warming"].surface.warm_w == 0.0 < law.warm_w
-    assert models["no noise"].residual == Residual(0.0, 0.0, 0.0)
+    assert models["no noise"].residual == PowerNoise(0.0, 0.0, 0.0)
     assert models["no power after work"].idle.active_w == 0.0 < case.model.idle.active_w
     assert models["the other meter"].meter.window_s == 1.0
     assert models[parts_off.FULL] is case.model

@@ -15,7 +15,7 @@ from sitetrace.core.types import PowerTrace, Run, cut_run
 from sitetrace.evaluate.baselines import baselines
 from sitetrace.evaluate.judge import evaluate
 from sitetrace.evaluate.metrics import acf, acf_lags
-from sitetrace.power.fitting import printed
+from sitetrace.power.fitting import as_metered
 from sitetrace.power.modelfile import load_model
 from sitetrace.power.states.chains import Independent
 from sitetrace.power.states.fit import fit_parts
@@ -50,7 +50,7 @@ def methods(model: StatesModel, parts: Split, run: Run, draws: int, seed: int) -
         models["states, bigru"] = load_model(net)
     models[INDEPENDENT] = replace(model, transitions=Independent(model.mixture.weight))
     found = {
-        name: printed(each, run, draws, np.random.default_rng(seed))
+        name: as_metered(each, run, draws, np.random.default_rng(seed))
         for name, each in models.items()
     }
     first = found[COMPOSED][0]

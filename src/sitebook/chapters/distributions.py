@@ -23,7 +23,7 @@ from sitetrace.evaluate.metrics import (
     nrmse,
     scores,
 )
-from sitetrace.power.fitting import printed
+from sitetrace.power.fitting import as_metered
 from sitetrace.power.states.mixture import PHI_THRESHOLD
 from sitetrace.power.states.model import StatesModel
 
@@ -49,7 +49,7 @@ SCORE_NAMES = {
 def judged_power(model: StatesModel, judged: Part, draws: int, seed: int) -> dict:
     """Pair recorded and generated power of a judged part, by clock and span."""
     run = open_run(judged.run)
-    traces = printed(model, run, draws, np.random.default_rng(seed))
+    traces = as_metered(model, run, draws, np.random.default_rng(seed))
     window = cut_run(run, judged.start_s, judged.stop_s).samples
     begin_s, end_s, _ = run.busy_span()
     found = {}

@@ -21,7 +21,7 @@ from sitetrace.core.registry import read_paper_table, shipped_model
 from sitetrace.core.types import PowerTrace, Run, Timeline
 from sitetrace.evaluate.judge import evaluate
 from sitetrace.meter import Meter
-from sitetrace.power.fitting import printed
+from sitetrace.power.fitting import as_metered
 from sitetrace.power.modelfile import load_model
 from sitetrace.power.timeline.model import TimelineModel
 from sitetrace.power.timeline.surface import WARM_S
@@ -138,7 +138,7 @@ def beside(cases: list[Case], draws: int, seed: int) -> pd.DataFrame:
     for case in cases:
         for part in split_named(case.split).judge:
             run = open_run(part.run)
-            traces = printed(case.model, run, draws, np.random.default_rng(seed))
+            traces = as_metered(case.model, run, draws, np.random.default_rng(seed))
             rows.append(_row("timeline", run, part, traces))
             if "arch" in run.info:
                 idle_w = run.idle_before_load_w()

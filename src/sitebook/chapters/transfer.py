@@ -17,7 +17,7 @@ from sitetrace.core.files import InputError
 from sitetrace.core.registry import device
 from sitetrace.core.types import PowerTrace, Run
 from sitetrace.evaluate.judge import evaluate
-from sitetrace.power.fitting import printed
+from sitetrace.power.fitting import as_metered
 from sitetrace.power.timeline.model import TimelineModel
 from sitetrace.power.timeline.readings_fit import SCALES_BATCH
 from sitetrace.serving.engine import counted
@@ -52,7 +52,7 @@ def across_traffic(splits: list[str], draws: int, seed: int) -> pd.DataFrame:
         model = timeline_model(name)
         for part in split(name).judge:
             run = open_run(part.run)
-            traces = printed(model, run, draws, np.random.default_rng(seed))
+            traces = as_metered(model, run, draws, np.random.default_rng(seed))
             told = {"split": name, "judged": part.run, "new": ", ".join(part.new)}
             rows.append(told | _scores(run, traces, part.start_s))
     return pd.DataFrame(rows)
@@ -101,7 +101,7 @@ def across_machines(splits: list[str], draws: int, seed: int) -> pd.DataFrame:
                 like = _of_type(models, model, run.configuration.hardware)
                 board = models[target].idle
                 guess = carried(model, machines[source], machines[target], board, like)
-            traces = printed(guess, run, draws, np.random.default_rng(seed))
+            traces = as_metered(guess, run, draws, np.random.default_rng(seed))
             ends = (model.configuration, run.configuration)
             told = {"from": ends[0].name, "to": ends[1].name, "judged": run.name}
             rows.append(told | {"changed": _changed(*ends)} | _scores(run, traces, None))

@@ -14,7 +14,7 @@ from sitebook.ledger.records import record
 from sitebook.nets.nets import read_net_table
 from sitetrace.core.registry import read_paper_table, shipped_model
 from sitetrace.evaluate.judge import evaluate
-from sitetrace.power.fitting import printed
+from sitetrace.power.fitting import as_metered
 from sitetrace.power.modelfile import load_model
 from sitetrace.power.states.chains import Independent
 from sitetrace.power.states.fit import fit_parts
@@ -118,7 +118,7 @@ def free_runs(
     rows = [{"candidate": "recording", "stay_bins": stay_bins(labels.state)}]
     everyone = models | {INDEPENDENT: replace(first, transitions=Independent(first.mixture.weight))}
     for name, model in everyone.items():
-        traces = printed(model, run, draws, np.random.default_rng(seed))
+        traces = as_metered(model, run, draws, np.random.default_rng(seed))
         result = evaluate(run, traces, start_s=part.start_s, stop_s=part.stop_s)["native"]
         whole, busy = result["whole"], result["busy"]
         drawn = model.draw_states(frame, np.random.default_rng(seed))

@@ -12,7 +12,7 @@ from sitetrace.evaluate.alignment import aligned
 from sitetrace.evaluate.baselines import baselines
 from sitetrace.evaluate.judge import evaluate
 from sitetrace.evaluate.metrics import ks_distance, nrmse
-from sitetrace.power.fitting import printed
+from sitetrace.power.fitting import as_metered
 
 RUNS, DRAWS = ("poisson_low", "bursty", "effects"), 20
 SCORES = {
@@ -30,7 +30,7 @@ def scored(seed: int) -> pd.DataFrame:
     for name in RUNS:
         run = recording(name, seed)
         traces = {
-            kind: printed(shipped(model), run, 1, np.random.default_rng(seed))[0]
+            kind: as_metered(shipped(model), run, 1, np.random.default_rng(seed))[0]
             for kind, model in (("states", "testbed"), ("timeline", "testbed_timeline"))
         }
         like = traces["states"]
@@ -71,7 +71,7 @@ def _mean_rank(seed: int) -> tuple[float, dict[str, float]]:
 
 def _mean_of_draws(seed: int) -> tuple[float, dict[str, float]]:
     run = recording("poisson_low", seed)
-    traces = printed(shipped("testbed"), run, DRAWS, np.random.default_rng(seed))
+    traces = as_metered(shipped("testbed"), run, DRAWS, np.random.default_rng(seed))
     pairs = [aligned(run, trace) for trace in traces]
     measured_w, drawn_w = pairs[0][0], np.array([generated_w for _, generated_w in pairs])
 

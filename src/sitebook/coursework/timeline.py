@@ -9,7 +9,7 @@ import pandas as pd
 
 from sitebook.coursework.exercise import Exercise, recording, shipped
 from sitetrace.evaluate.judge import evaluate
-from sitetrace.power.fitting import printed
+from sitetrace.power.fitting import as_metered
 from sitetrace.power.timeline.model import TimelineModel
 from sitetrace.serving.engine import simulate
 
@@ -51,7 +51,7 @@ def _glimpsed(seed: int) -> tuple[float, dict[str, float]]:
 
 def _judged(model: TimelineModel, seed: int) -> dict:
     run = recording(RUN, seed)
-    return evaluate(run, printed(model, run, 1, np.random.default_rng(seed)))
+    return evaluate(run, as_metered(model, run, 1, np.random.default_rng(seed)))
 
 
 def _without_prefill(seed: int) -> tuple[float, dict[str, float]]:

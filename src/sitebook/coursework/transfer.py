@@ -9,7 +9,7 @@ import numpy as np
 from sitebook.coursework.exercise import Exercise, recording, shipped
 from sitetrace.core.types import Configuration
 from sitetrace.evaluate.judge import evaluate
-from sitetrace.power.fitting import printed
+from sitetrace.power.fitting import as_metered
 from sitetrace.power.timeline.model import TimelineModel
 from sitetrace.serving.engine import simulate
 from sitetrace.studies.carry import Machine, carried, machine
@@ -34,7 +34,7 @@ def on_gpus(count: int) -> Machine:
 def _other_traffic(seed: int) -> tuple[float, dict[str, float]]:
     def judged(name: str) -> dict:
         run = recording(name, seed)
-        traces = printed(shipped("testbed_timeline"), run, 1, np.random.default_rng(seed))
+        traces = as_metered(shipped("testbed_timeline"), run, 1, np.random.default_rng(seed))
         return evaluate(run, traces)["native"]
 
     whole_pct, busy_pct = (

@@ -17,7 +17,7 @@ from sitetrace.evaluate.baselines import baselines
 from sitetrace.evaluate.judge import evaluate
 from sitetrace.evaluate.metrics import SCORES
 from sitetrace.measured.rundir import read_run
-from sitetrace.power.fitting import fit, printed
+from sitetrace.power.fitting import as_metered, fit
 from sitetrace.power.modelfile import load_model
 from sitetrace.power.states.fit import cross_validate
 from sitetrace.power.states.model import StatesModel
@@ -114,7 +114,7 @@ def generated(
     for judged in parts.judge:
         run = open_run(judged.run)
         found = {
-            name: printed(model, run, draws, np.random.default_rng(seed))
+            name: as_metered(model, run, draws, np.random.default_rng(seed))
             for name, model in models.items()
         }
         clock = (found[first][0].start_s, models[first].dt, found[first][0].power_w.size)

@@ -10,8 +10,8 @@ import pandas as pd
 from sitebook.judging.splits import Part
 from sitetrace.core.types import PowerTrace, Run, Timeline
 from sitetrace.evaluate.judge import evaluate
-from sitetrace.meter import Meter, Residual, chanced_w, expected_w
-from sitetrace.power.fitting import printed
+from sitetrace.meter import Meter, PowerNoise, chanced_w, expected_w
+from sitetrace.power.fitting import as_metered
 from sitetrace.power.timeline.model import TimelineModel
 from sitetrace.serving.engine import counted, simulate
 
@@ -45,7 +45,7 @@ def without(model: TimelineModel, batch: float, other: Meter) -> dict[str, Timel
         },
         "no power after work": {"idle": replace(idle, active_w=0.0)},
         "no noise": {
-            "residual": Residual(0.0, 0.0, 0.0),
+            "residual": PowerNoise(0.0, 0.0, 0.0),
             "idle": replace(idle, deviation_w=np.zeros(1)),
         },
         "the other meter": {"meter": other},
@@ -58,7 +58,7 @@ def in_turn(
 ) -> dict[str, list[PowerTrace]]:
     """Draw what a recording's meter would print, by each model."""
     found = {
-        name: printed(model, run, draws, np.random.default_rng(seed))
+        name: as_metered(model, run, draws, np.random.default_rng(seed))
         for name, model in models.items()
     }
     full, idle_w = models[FULL], run.idle_before_load_w()

@@ -109,7 +109,7 @@ def fit(runs, out, kind, transitions, checkpoint, states, start, stop, seed) -> 
     from sitetrace.measured.rundir import read_run
     from sitetrace.power.fitting import fit as fit_model
     from sitetrace.power.modelfile import described, save_model, weights_path
-    from sitetrace.serving.calibration import fit_lines
+    from sitetrace.serving.calibration import misfit_lines
 
     # a fit takes long: a place that is not there is said before it
     if not out.parent.is_dir():
@@ -131,7 +131,7 @@ def fit(runs, out, kind, transitions, checkpoint, states, start, stop, seed) -> 
               "load: take all of the recording, or --to alone, where idle counts"])  # fmt: skip
     if "kind_because" in model.provenance:
         click.echo(model.provenance["kind_because"])
-    for line in fit_lines(model.provenance):
+    for line in misfit_lines(model.provenance):
         click.echo(line)
     click.echo(f"wrote {out}: {described(model)}")
 

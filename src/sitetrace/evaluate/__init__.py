@@ -14,7 +14,6 @@ __getattr__, __dir__, __all__ = lazy_loader.attach(
             "acf",
             "acf_r2",
             "nrmse",
-            "correlation",
             "noise_floor",
         ],
     },

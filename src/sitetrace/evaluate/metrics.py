@@ -185,18 +185,7 @@ def nrmse(measured: np.ndarray, generated: np.ndarray) -> float:
 
 
 def correlation(measured: np.ndarray, generated: np.ndarray) -> float:
-    """Pearson's correlation of two aligned series.
-
-    Parameters
-    ----------
-    measured, generated : numpy.ndarray
-        Aligned series, shape (n,).
-
-    Returns
-    -------
-    float
-        The correlation; NaN where one series is constant.
-    """
+    """Pearson's correlation of two aligned series; NaN where one is constant."""
     if _is_constant(measured) or _is_constant(generated):
         return np.nan
     return float(np.corrcoef(measured, generated)[0, 1])

@@ -8,6 +8,6 @@ __getattr__, __dir__, __all__ = lazy_loader.attach(
         "rundir": ["read_run", "write_run"],
         "ingestion": ["ingest"],
         "traces": ["read_trace", "write_trace"],
-        "fetching": ["fetch", "verify"],
+        "fetching": ["fetch"],
     },
 )

@@ -10,7 +10,6 @@ __getattr__, __dir__, __all__ = lazy_loader.attach(
             "par",
             "load_factor",
             "coincidence_factor",
-            "diversity_factor",
             "ramps",
             "load_duration",
             "Intervals",

@@ -130,20 +130,7 @@ def coincidence_factor(total_peak_w: float, part_peaks_w: np.ndarray) -> float:
 
 
 def diversity_factor(total_peak_w: float, part_peaks_w: np.ndarray) -> float:
-    """Diversity factor of the textbooks: the reciprocal of `coincidence_factor`.
-
-    Parameters
-    ----------
-    total_peak_w : float
-        Peak of the sum of all parts.
-    part_peaks_w : numpy.ndarray
-        Peak of each part, at the same step.
-
-    Returns
-    -------
-    float
-        At least 1.
-    """
+    """Diversity factor of the textbooks: the reciprocal of `coincidence_factor`."""
     return 1.0 / coincidence_factor(total_peak_w, part_peaks_w)
 
 

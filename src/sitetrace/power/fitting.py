@@ -229,7 +229,7 @@ def _scores(
 ) -> list[dict[str, float]]:
     """Score draws over a whole run, each half of it by the model that has not seen it."""
     early, late = (
-        printed(model, run, DRAWS, np.random.default_rng(seed)) for model in reversed(models)
+        as_metered(model, run, DRAWS, np.random.default_rng(seed)) for model in reversed(models)
     )
     found = []
     for before, after in zip(early, late, strict=True):
@@ -243,7 +243,7 @@ def _scores(
     return found
 
 
-def printed(
+def as_metered(
     model: StatesModel | TimelineModel, run: Run, draws: int, rng: np.random.Generator
 ) -> list[PowerTrace]:
     """Generate what a run's meter would print, on the run's clock and with its idle power."""

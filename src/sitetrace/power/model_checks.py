@@ -19,7 +19,7 @@ from sitetrace.power.states.transitions import Logit, Markov, Transitions, Trees
 from sitetrace.power.states.trees import WINDOW
 from sitetrace.power.timeline.model import TimelineModel
 from sitetrace.serving.activity import COLUMNS
-from sitetrace.serving.calibration import fit_lines
+from sitetrace.serving.calibration import misfit_lines
 from sitetrace.serving.engine import Server
 from sitetrace.serving.surrogates import ConstantRate, LogNormalTTFT
 from sitetrace.workload.table import MAX_TOKENS
@@ -244,4 +244,4 @@ def _check_provenance(provenance: dict) -> None:
         _demand(isinstance(run["sha256"], str), "provenance.runs.sha256 is no text")
     for rows in provenance["selection"].values():
         _demand(all(isinstance(row, dict) for row in rows), "provenance.selection is no table")
-    fit_lines(provenance)
+    misfit_lines(provenance)

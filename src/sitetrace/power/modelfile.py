@@ -17,7 +17,7 @@ import numpy as np
 
 from sitetrace.core.files import InputError, read_json, replacing
 from sitetrace.core.types import Configuration, parse_step
-from sitetrace.meter import Meter, Residual
+from sitetrace.meter import Meter, PowerNoise
 from sitetrace.power.idle import Idle
 from sitetrace.power.model_checks import check_model
 from sitetrace.power.states.bigru import WEIGHTS, BiGRU
@@ -27,7 +27,7 @@ from sitetrace.power.states.model import StatesModel
 from sitetrace.power.states.transitions import Logit, Markov, Trees
 from sitetrace.power.timeline.model import TimelineModel
 from sitetrace.power.timeline.surface import Surface
-from sitetrace.serving.calibration import fit_lines
+from sitetrace.serving.calibration import misfit_lines
 from sitetrace.serving.engine import Server
 from sitetrace.serving.surrogates import ConstantRate, LogNormalTTFT
 
@@ -35,7 +35,7 @@ SCHEMA = 1
 # of the weights of a net
 MOST_BYTES = 50_000_000
 SERVERS = {"engine": Server, "constant_rate": ConstantRate, "log_normal_ttft": LogNormalTTFT}
-TIMELINE_PARTS = {"idle": Idle, "surface": Surface, "meter": Meter, "residual": Residual}
+TIMELINE_PARTS = {"idle": Idle, "surface": Surface, "meter": Meter, "residual": PowerNoise}
 TRANSITIONS = {
     "markov": Markov,
     "logit": Logit,
@@ -179,7 +179,7 @@ def summary(model: StatesModel | TimelineModel) -> str:
     for name, title in (("rule", "rule"), ("kind_because", "chosen")):
         if name in provenance:
             lines.append(f"{title:15}{provenance[name]}")
-    lines += fit_lines(provenance)
+    lines += misfit_lines(provenance)
     for name, rows in provenance["selection"].items():
         if name == "meter":  # hundreds of rows
             continue

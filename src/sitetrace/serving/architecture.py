@@ -33,6 +33,7 @@ def from_architecture(run: Run, largest_request: int) -> Server:
         return server
     gpu = device(run.configuration.hardware)
     arch = read_architecture(where, info, HELD, ("n_experts", "swa_global_ratio"))
+    share = min(_number(place, info, "gpu_memory_utilization", MEMORY_SHARE, 0.01), 1.0)
     pair_flop = 4 * arch["d_model"] * arch["n_layers"]
     return replace(
         server,
@@ -40,7 +41,7 @@ def from_architecture(run: Run, largest_request: int) -> Server:
         c3_s=read_bytes(arch) / (gpus * gpu["bandwidth_bytes_s"]),
         c4_s=pair_flop / (gpus * gpu["peak_flop_s"] * ATTENTION_EFFICIENCY),
         batch_scale=EXPERTS_BATCH if arch["n_experts"] > 1 else Server.batch_scale,
-        kv_tokens=max(room_for_tokens(where, arch, run.configuration), largest_request),
+        kv_tokens=max(room_for_tokens(where, arch, run.configuration, share), largest_request),
     )
 
 
@@ -99,15 +100,17 @@ def _held_bytes(arch: dict[str, float]) -> float:
     return 2 * ELEMENT_BYTES * arch["n_layers"] * arch["n_kv"] * arch["head_dim"]
 
 
-def room_for_tokens(where: str, arch: dict[str, float], configuration: Configuration) -> int:
-    """Tokens whose keys and values find room beside the weights, in the share that vLLM takes."""
+def room_for_tokens(
+    where: str, arch: dict[str, float], configuration: Configuration, share: float = MEMORY_SHARE
+) -> int:
+    """Tokens whose keys and values find room beside the weights, in the engine's share of memory."""
     gpus, hardware = configuration.tensor_parallel, configuration.hardware
-    memory_bytes = device(hardware)["memory_bytes"] * MEMORY_SHARE * gpus
+    memory_bytes = device(hardware)["memory_bytes"] * share * gpus
     tokens = int((memory_bytes - arch["w_bytes"]) / _held_bytes(arch))
     if tokens < 1:
         raise InputError(
             f"{where}: run.json: arch.w_bytes = {arch['w_bytes']:g} leaves no room for keys and "
             f"values in the {memory_bytes:g} bytes that the engine takes of {gpus} {hardware}: "
-            "raise tensor_parallel, or mend w_bytes"
+            "raise tensor_parallel, mend w_bytes, or state the run's gpu_memory_utilization"
         )
     return tokens

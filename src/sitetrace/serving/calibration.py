@@ -303,7 +303,7 @@ def rounded(numbers: dict[str, float]) -> dict[str, float]:
     return {name: float(f"{value:.6g}") for name, value in numbers.items()}
 
 
-def fit_lines(provenance: dict) -> list[str]:
+def misfit_lines(provenance: dict) -> list[str]:
     """Tell how well a model was fitted: its misfit, whether it failed, what stands by default."""
     lines, failed = [], []
     for part in ("calibration", "power"):

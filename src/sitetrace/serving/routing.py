@@ -1,4 +1,7 @@
-"""Which server each request of a pool goes to."""
+"""Which server each request of a pool goes to.
+
+Random routing of Poisson traffic needs none of this: each server draws its own stream.
+"""
 
 from __future__ import annotations
 

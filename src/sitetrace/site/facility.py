@@ -104,7 +104,10 @@ def outdoor_c(temperature: Temperature, hour: np.ndarray) -> np.ndarray:
 def pue_series(
     pue: Pue, time_s: np.ndarray, load_share: np.ndarray, start_hour: float = 0.0
 ) -> np.ndarray:
-    """Facility power over IT power in bins that begin at `time_s`; shares of nameplate load."""
+    """Facility power over IT power in bins that begin at `time_s`; shares of nameplate load.
+
+    `simulate.site_power_w` multiplies a site's watts by it.
+    """
     time_s, share = np.asarray(time_s, dtype=float), np.asarray(load_share, dtype=float)
     if isinstance(pue, PueSteps):
         return pue.pue[np.searchsorted(pue.time_s, time_s, side="right") - 1]

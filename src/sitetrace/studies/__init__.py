@@ -1,1 +1,7 @@
-"""One module a planning question."""
+"""One module a planning question: what a row, a feeder or another GPU would do."""
+
+import lazy_loader
+
+__getattr__, __dir__, __all__ = lazy_loader.attach(
+    __name__, submodules=["battery", "capacity", "carry", "feeder", "setpoint", "sizing"]
+)

@@ -10,7 +10,7 @@ import numpy as np
 from sitetrace.core.files import InputError
 from sitetrace.core.registry import device
 from sitetrace.core.types import Configuration, Run
-from sitetrace.meter import Meter, Residual
+from sitetrace.meter import Meter, PowerNoise
 from sitetrace.power.idle import Idle
 from sitetrace.power.load import busiest_rate, longest_requests, most_at_once
 from sitetrace.power.states.labels import idle_of, prepare
@@ -211,7 +211,7 @@ def _reach(runs: list[Run], seen: list[Seen]) -> dict[str, float]:
 
 def fit_residual(
     seen: list[Seen], found: Reading, idle_sd_w: float, ended: bool
-) -> tuple[Residual, dict]:
+) -> tuple[PowerNoise, dict]:
     """Take the noise that readings have around the expected ones, and say how far these are off."""
     # The misfit is relative to the mean reading; `ended` says if the other searches converged.
     before, after, errors = [], [], []
@@ -238,7 +238,7 @@ def fit_residual(
     converged = found.converged and ended
     stopped = [] if converged else ["the search of the surface stopped before it converged"]
     misfit = {"misfit": off, "converged": converged, "failed": failures(off) + stopped}
-    return Residual(idle_sd_w, float(decode_sd_w), phi), misfit
+    return PowerNoise(idle_sd_w, float(decode_sd_w), phi), misfit
 
 
 def fit_afterglow(

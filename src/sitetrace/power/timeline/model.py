@@ -20,7 +20,7 @@ from sitetrace.core.types import (
     span_of,
     trace_clock,
 )
-from sitetrace.meter import Meter, Residual, drawn_w
+from sitetrace.meter import Meter, PowerNoise, drawn_w
 from sitetrace.power.idle import Idle, check_idle
 from sitetrace.power.timeline.surface import (
     STATE_SIZE,
@@ -56,7 +56,7 @@ class TimelineModel:
         Watts of a step.
     meter : Meter
         What is printed of them.
-    residual : Residual
+    residual : PowerNoise
         What is left over.
     power_range_w : tuple of float
         Least and greatest power seen while fitting, watts.
@@ -74,7 +74,7 @@ class TimelineModel:
     decay_s: float
     surface: Surface
     meter: Meter
-    residual: Residual
+    residual: PowerNoise
     power_range_w: tuple[float, float]
     fitted: dict
     provenance: dict

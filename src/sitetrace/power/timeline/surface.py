@@ -76,20 +76,9 @@ class Surface:
     warm_idle_w: float = 0.0
 
     def step_power_w(self, batch: np.ndarray, prefill_tokens: np.ndarray) -> np.ndarray:
-        """Power while a step runs on a cold board.
+        """Watts of steps on a cold board: d + (prefill_w - d) (1 - exp(-tokens/scale_tokens)).
 
-        Parameters
-        ----------
-        batch : numpy.ndarray
-            Sequences that decode, shape (n,).
-        prefill_tokens : numpy.ndarray
-            Prompt tokens computed in the step, shape (n,).
-
-        Returns
-        -------
-        numpy.ndarray
-            Watts, shape (n,): ``d + (prefill_w - d) (1 - exp(-tokens/scale))`` with
-            ``d = decode_w + per_sequence_w counted(batch)``; without prompt tokens it is d.
+        d = decode_w + per_sequence_w counted(batch) is what decoding alone draws.
         """
         decode_w = self.decode_w + self.per_sequence_w * counted(batch, self.batch_scale)
         saturation = -np.expm1(-np.asarray(prefill_tokens, dtype=float) / self.scale_tokens)
