@@ -63,8 +63,8 @@ def fetch(name: str, base_url: str | None = None) -> list[str]:
 
 def verify(name: str) -> list[str]:
     """Check the data set at hand against the registry; say by what it was checked."""
-    # A copy of a mirror has its digests. What was fetched is as upstream has it, and the run that is
-    # used must be what its fetched files give.
+    # A copy of a mirror has its digests. What was fetched is as upstream has it, and the run in use
+    # must be what its fetched files give.
     entry, folder = registry_entry(name), dataset_path(name)
     root, raw = mirror(), _raw_folder(name, entry)
     in_mirror = root is not None and folder.is_relative_to(root)

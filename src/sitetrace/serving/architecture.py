@@ -103,7 +103,7 @@ def _held_bytes(arch: dict[str, float]) -> float:
 def room_for_tokens(
     where: str, arch: dict[str, float], configuration: Configuration, share: float = MEMORY_SHARE
 ) -> int:
-    """Tokens whose keys and values find room beside the weights, in the engine's share of memory."""
+    """Tokens whose keys and values find room beside the weights in a share of the memory."""
     gpus, hardware = configuration.tensor_parallel, configuration.hardware
     memory_bytes = device(hardware)["memory_bytes"] * share * gpus
     tokens = int((memory_bytes - arch["w_bytes"]) / _held_bytes(arch))
