@@ -23,8 +23,7 @@ help:
 
 $(STAMP): pyproject.toml constraints.txt
 	$(PYTHON) -m venv .venv
-	@# What is never imported need not be compiled.
-	$(BIN)/pip install --quiet --no-compile -c constraints.txt -e '.[book,test]'
+	$(BIN)/pip install --quiet -c constraints.txt -e '.[book,test]'
 	@# The font cache is built once, here: in a page its notice would be a warning.
 	@$(BIN)/python -c "import logging; logging.disable(); import matplotlib.font_manager"
 	@touch $@

@@ -7,10 +7,10 @@ import pandas as pd
 from scipy.stats import ks_2samp, spearmanr
 
 from sitebook.ledger.records import record
-from sitetrace import workload
 from sitetrace.core.registry import dataset_path
 from sitetrace.workload.fit import draw_traffic, fit_traffic, index_of_dispersion
 from sitetrace.workload.table import read_azure
+from sitetrace.workload.whole import replay, switching
 
 HOUR_S, PART_S = 3600.0, 600.0
 SCALES_S = (1.0, 2.0, 5.0, 10.0, 30.0, 60.0, 120.0, 300.0)
@@ -50,7 +50,7 @@ def recordings(dataset: str, seed: int) -> dict[str, pd.DataFrame]:
         }
     streams = {name: draw_traffic(law, HOUR_S, seed) for name, law in KNOWN.items()}
     rng = np.random.default_rng(seed)
-    streams["rate in turns"] = workload.switching((1.0, 6.0), 120.0, HOUR_S, rng)
+    streams["rate in turns"] = switching((1.0, 6.0), 120.0, HOUR_S, rng)
     return streams
 
 
@@ -62,7 +62,7 @@ def drawn_like(
     rngs = np.random.default_rng(seed).spawn(draws)
     drawn = {
         RECORDED: [table],
-        THINNED: [workload.replay(table, thin, 1.0, rng) for rng in rngs],
+        THINNED: [replay(table, thin, 1.0, rng) for rng in rngs],
     }
     for kind, scale_s in ((BY_GAPS, None), (BY_COUNTS, COUNTED_S)):
         section = fit_traffic(table, scale_s=scale_s)
