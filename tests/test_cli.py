@@ -195,6 +195,9 @@ def test_a_fit_says_whether_its_calibration_worked(call, runs, tmp_path, kind):
         shown = call("show", tmp_path / "m.json")[1].splitlines()
         assert {line for line in out.splitlines() if line.startswith(("failed", "cali"))} < {*shown}
         assert any("running requests: mean error" in line for line in shown)
+        asked = ("--requests", runs / "poisson_low" / "requests.csv", "-o", tmp_path / "t.csv")
+        warned = call("generate", tmp_path / "m.json", *asked)[2]
+        assert ("warning: the fit of" in warned) == failed
 
 
 @pytest.mark.parametrize(

@@ -52,7 +52,8 @@ def documented():
 
 @pytest.mark.parametrize("name", VERBS)
 def test_examples_of_the_verbs_run(name):
-    thing = TimelineModel.generate if name == "generate" else getattr(sitetrace, name)
+    thing = {"generate": TimelineModel.generate, "evaluate": sitetrace.evaluate.evaluate}.get(name)
+    thing = thing or getattr(sitetrace, name)
     found = doctest.DocTestFinder().find(thing, name, globs={})
     runner = doctest.DocTestRunner()
     failed = sum(runner.run(example).failed for example in found)

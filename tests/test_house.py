@@ -7,6 +7,8 @@ from pathlib import Path
 
 import pytest
 
+import sitetrace
+
 SRC = Path(__file__).parents[1] / "src"
 # A package imports only what stands left of it. Planning reads datasets and knows no site.
 ORDER = ["core", "workload", "measured", "serving", "meter", "evaluate", "power", "testbed",
@@ -95,3 +97,10 @@ def test_every_module_has_its_room_and_is_read_in_one_sitting():
 def test_what_a_package_lists_is_there(package):
     listed = importlib.import_module(package)
     assert all(hasattr(listed, name) for name in getattr(listed, "__all__", ()))
+
+
+def test_the_verb_evaluate_and_its_package_share_a_name():
+    import sitetrace.evaluate.metrics as metrics
+
+    assert callable(sitetrace.evaluate)
+    assert sitetrace.evaluate.scores is metrics.scores

@@ -171,6 +171,7 @@ def generate(model, requests, out, reading, dt, lead, tail, draws, idle_w, seed)
     from sitetrace.power.load import load_warnings
     from sitetrace.power.modelfile import load_model
     from sitetrace.power.timeline.model import TimelineModel
+    from sitetrace.serving.calibration import failed_parts
     from sitetrace.serving.engine import simulate
 
     check_place(out, ENDINGS)
@@ -198,7 +199,9 @@ def generate(model, requests, out, reading, dt, lead, tail, draws, idle_w, seed)
         "sitetrace": __version__,
     }
     write_trace(out, drawn, provenance)
-    for line in load_warnings(fitted.fitted, timeline):
+    failed = failed_parts(fitted.provenance)
+    warned = [f"the fit of {model} failed: {'; '.join(failed)}"] if failed else []
+    for line in warned + load_warnings(fitted.fitted, timeline):
         click.echo(f"warning: {line}", err=True)
     click.echo(_described(drawn, timeline))
 

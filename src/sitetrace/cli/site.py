@@ -62,7 +62,12 @@ def _print_keys(context: click.Context, option: click.Parameter, wanted: bool) -
     help="Print all keys of a scenario file and exit.",
 )
 def site(scenario, out, workers, cluster, resume, **given) -> None:
-    """Simulate a site: servers, racks, rows and all, from a scenario file or a model and a rate."""
+    """Simulate a site: servers, racks, rows and all, from a scenario file or a model and a rate.
+
+    Without a scenario servers stand in racks of 4 (of 3, 2 or 1 where 4 does not divide them) and
+    racks in rows of 6 (in one row where 6 does not divide them); arrivals are Poisson, the PUE is
+    1.3, and site, rows and racks are kept each second.
+    """
     from sitetrace.site.scenario import read_scenario
 
     if workers is not None and cluster is not None:

@@ -1,4 +1,6 @@
-"""Judging generated traces against measured ones."""
+"""Judging generated traces against measured ones; called, the package is its verb."""
+
+import sys
 
 import lazy_loader
 
@@ -18,3 +20,13 @@ __getattr__, __dir__, __all__ = lazy_loader.attach(
         ],
     },
 )
+
+
+class _CallableModule(type(sys.modules[__name__])):
+    """The verb `sitetrace.evaluate` and its package share a name."""
+
+    def __call__(self, *arguments, **named):
+        return self.evaluate(*arguments, **named)
+
+
+sys.modules[__name__].__class__ = _CallableModule

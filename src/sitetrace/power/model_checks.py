@@ -244,4 +244,7 @@ def _check_provenance(provenance: dict) -> None:
         _demand(isinstance(run["sha256"], str), "provenance.runs.sha256 is no text")
     for rows in provenance["selection"].values():
         _demand(all(isinstance(row, dict) for row in rows), "provenance.selection is no table")
-    misfit_lines(provenance)
+    try:
+        misfit_lines(provenance)
+    except (KeyError, TypeError, ValueError, AttributeError):
+        raise ValueError("provenance: calibration, power or defaults are damaged") from None

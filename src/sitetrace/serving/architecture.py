@@ -105,12 +105,14 @@ def room_for_tokens(
 ) -> int:
     """Tokens whose keys and values find room beside the weights in a share of the memory."""
     gpus, hardware = configuration.tensor_parallel, configuration.hardware
-    memory_bytes = device(hardware)["memory_bytes"] * share * gpus
+    whole_bytes = device(hardware)["memory_bytes"] * gpus
+    memory_bytes = share * whole_bytes
     tokens = int((memory_bytes - arch["w_bytes"]) / _held_bytes(arch))
     if tokens < 1:
         raise InputError(
             f"{where}: run.json: arch.w_bytes = {arch['w_bytes']:g} leaves no room for keys and "
             f"values in the {memory_bytes:g} bytes that the engine takes of {gpus} {hardware}: "
-            "raise tensor_parallel, mend w_bytes, or state the run's gpu_memory_utilization"
+            "raise tensor_parallel, or mend w_bytes"
+            + (", or state gpu_memory_utilization" if arch["w_bytes"] < whole_bytes else "")
         )
     return tokens

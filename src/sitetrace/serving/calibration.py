@@ -26,6 +26,8 @@ TTFT_WEIGHT = 0.1
 C3_ABOVE_FLOOR = 0.3
 # The search of logarithms begins at 1, the first guess, and ends here.
 FARTHEST = 4.0
+# parts of a fit whose misfit the provenance holds
+PARTS = ("calibration", "power")
 # A fit that misses by more than this has failed. Fits of the testbed and of ten measured runs miss
 # TTFT by at most 14%, the running count by 12%, the token counter by 0.34 s; those of the splits
 # miss the readings by 9%, the energy by 1.3%. A run whose prompts come from a prefix cache, which
@@ -303,12 +305,16 @@ def rounded(numbers: dict[str, float]) -> dict[str, float]:
     return {name: float(f"{value:.6g}") for name, value in numbers.items()}
 
 
+def failed_parts(provenance: dict) -> list[str]:
+    """By what the fit of a model has failed: nothing, if it has not."""
+    told = [provenance[part]["failed"] for part in PARTS if part in provenance]
+    return [each for part in told for each in part]
+
+
 def misfit_lines(provenance: dict) -> list[str]:
     """Tell how well a model was fitted: its misfit, whether it failed, what stands by default."""
-    lines, failed = [], []
-    for part in ("calibration", "power"):
-        if part not in provenance:
-            continue
+    lines, failed = [], failed_parts(provenance)
+    for part in (part for part in PARTS if part in provenance):
         said = [
             f"{WORDS[name]}: "
             + ", ".join(_said(key, value) for key, value in numbers.items() if key != "points")
@@ -316,7 +322,6 @@ def misfit_lines(provenance: dict) -> list[str]:
             for name, numbers in provenance[part]["misfit"].items()
         ]
         lines.append(f"{part:15}{'; '.join(said)}")
-        failed += provenance[part]["failed"]
     if failed:
         lines.append(f"{'failed':15}{'; '.join(failed)}: {MEND}")
     reasons = {}
