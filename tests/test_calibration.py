@@ -121,7 +121,7 @@ def test_counters_alone_are_enough_for_the_step(known_run):
 
 
 def test_an_unknown_gpu_takes_default_limits():
-    run = recorded(6, n=60)
+    run = recorded(6, n=24)
     run = replace(run, configuration=Configuration("m", "B200", 1), info={})
     server, told = calibrate(run)
     assert (server.kv_tokens, server.c4_s, server.max_num_seqs) == (400_000, 0.0, 256)
@@ -155,7 +155,7 @@ def scaled(run, table, column, factor):
     ],
 )
 def test_a_calibration_that_cannot_work_says_why(table, column, factor, told):
-    broken = scaled(recorded(7, n=60), table, column, factor)
+    broken = scaled(recorded(7, n=24), table, column, factor)
     assert told in " ".join(calibrate(broken)[1]["calibration"]["failed"])
 
 

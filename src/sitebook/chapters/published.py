@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from functools import cache
+
 import numpy as np
 import pandas as pd
 
@@ -31,6 +33,7 @@ VARIANTS = {
 MARGINAL = ("acf_r2", "delta_energy_pct", "acf_r2_noprune", "delta_energy_pct_noprune")
 
 
+@cache
 def offers() -> pd.DataFrame:
     """List what can be made of each configuration of the paper."""
     rows = [
