@@ -15,7 +15,6 @@ from sitetrace.evaluate.metrics import (
     acf_lags,
     acf_r2,
     acf_r2_white,
-    bootstrap_interval,
     correlation,
     energy_error_pct,
     ks_distance,
@@ -135,39 +134,6 @@ def test_scores_of_a_single_sample_have_no_meaning():
     single = scores(np.array([1.0]), np.array([1.0]), 1.0)
     assert single.pop("n_samples") == 1
     assert np.isnan(list(single.values())).all()
-
-
-def test_bootstrap_interval_of_a_constant_bias_has_no_width():
-    measured = noise(400)
-    low, high = bootstrap_interval(
-        measured, measured * 1.03, 0.25, energy_error_pct, np.random.default_rng(1)
-    )
-    assert low == pytest.approx(3.0) and high == pytest.approx(3.0)
-
-
-def test_bootstrap_interval_covers_the_score_and_repeats_with_its_seed():
-    measured, generated = noise(2000), noise(2000, 1) * 1.01
-
-    def interval(seed):
-        rng = np.random.default_rng(seed)
-        return bootstrap_interval(measured, generated, 0.25, energy_error_pct, rng)
-
-    low, high = interval(1)
-    assert low < energy_error_pct(measured, generated) < high
-    assert interval(1) == (low, high) != interval(2)
-
-
-def test_bootstrap_blocks_keep_the_memory_of_a_series():
-    # A slow wave moves its mean from block to block far more than white noise of its variance.
-    wave = 300.0 + 20.0 * np.sqrt(2.0) * np.sin(np.arange(2000) / 60.0)
-    flat = np.full(2000, 300.0)
-
-    def width(series):
-        rng = np.random.default_rng(0)
-        low, high = bootstrap_interval(series, flat, 0.25, energy_error_pct, rng)
-        return high - low
-
-    assert width(wave) > 3.0 * width(noise(2000))
 
 
 def test_noise_floor_of_white_noise_is_near_zero_ks():

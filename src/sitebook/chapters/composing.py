@@ -5,8 +5,9 @@ from __future__ import annotations
 import numpy as np
 import pandas as pd
 
+from sitebook.judging.intervals import bootstrap_interval
 from sitebook.ledger.records import record
-from sitetrace.evaluate.metrics import bootstrap_interval, energy_error_pct, scores
+from sitetrace.evaluate.metrics import energy_error_pct, scores
 
 # the step of the scores that the paper gives, and its claim
 STEP_S, PAPER_LIMIT_PCT = 0.25, 5.0

@@ -11,6 +11,7 @@ from sitebook.chapters.transitions import candidates
 from sitebook.judging import powertrace_v1
 from sitebook.judging.comparison import activity_at, generated, known_of, open_run, timeline_model
 from sitebook.judging.costs import floors, generation, numbers
+from sitebook.judging.intervals import bootstrap_interval
 from sitebook.judging.ranking import COLUMNS, FLOOR, MAIN, RANKED, losses, ranks, steady, winners
 from sitebook.judging.splits import Split
 from sitebook.ledger.claims import claim
@@ -25,7 +26,6 @@ from sitetrace.evaluate.metrics import (
     SCORES,
     acf_lags,
     acf_r2,
-    bootstrap_interval,
     energy_error_pct,
     ks_distance,
     nrmse,

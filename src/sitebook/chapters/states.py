@@ -10,7 +10,7 @@ from sitebook.judging.splits import splits
 from sitebook.ledger.records import record
 from sitebook.looks.information import information
 from sitebook.looks.known_states import APART, INSIDE
-from sitebook.looks.mlenergy import RATIOS
+from sitebook.looks.mlenergy import RATIOS, least_bic
 from sitebook.looks.paper_states import published_bic, published_states
 from sitebook.looks.stays import mean_stay_s, stays
 from sitebook.rereading.models import states_by_bic
@@ -18,7 +18,7 @@ from sitetrace.core.registry import shipped_model
 from sitetrace.power.idle import Idle
 from sitetrace.power.modelfile import load_model
 from sitetrace.power.states.labels import prepare, usable
-from sitetrace.power.states.mixture import Mixture, bic_curve, fit_mixture, least_bic
+from sitetrace.power.states.mixture import Mixture, bic_curve, fit_mixture
 
 COUNTS = tuple(range(2, 9))
 SIZES = (400, 1600, 6400)

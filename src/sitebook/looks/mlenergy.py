@@ -13,7 +13,7 @@ import pandas as pd
 
 from sitetrace.core.files import InputError
 from sitetrace.core.types import PowerTrace
-from sitetrace.power.states.mixture import bic_curve, least_bic
+from sitetrace.power.states.mixture import bic_curve
 
 INDEX = "traces_summary.csv"
 INDEX_COLUMNS = ("model_label", "num_gpus", "max_num_seqs", "trace_file")
@@ -21,6 +21,11 @@ TIME, POWER = "relative_time_s", "power_total_W"
 THINNED = 400
 COUNTS = (1, 2, 3, 4, 5, 6)
 RATIOS = ("mean", "width")
+
+
+def least_bic(bic: pd.DataFrame) -> int:
+    """Find the number of states that BIC would take, given its curve."""
+    return int(bic.set_index("n_states")["bic"].idxmin())
 
 
 def _read(path: Path, columns: tuple[str, ...]) -> pd.DataFrame:

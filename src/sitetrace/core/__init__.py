@@ -7,6 +7,6 @@ __getattr__, __dir__, __all__ = lazy_loader.attach(
     submod_attrs={
         "types": ["Configuration", "PowerTrace", "Run", "Timeline"],
         "files": ["InputError"],
-        "registry": ["dataset_path", "shipped_model"],
+        "registry": ["shipped_model"],
     },
 )

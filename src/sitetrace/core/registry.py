@@ -54,23 +54,7 @@ def holds(root: Path, entry: dict) -> bool:
 
 
 def dataset_path(name: str) -> Path:
-    """Folder of a data set, in the mirror or among what was fetched.
-
-    Parameters
-    ----------
-    name : str
-        As in the registry.
-
-    Returns
-    -------
-    Path
-        For a measured run: its run directory.
-
-    Raises
-    ------
-    InputError
-        If it is not at hand.
-    """
+    """Folder of a data set, in the mirror or among what was fetched."""
     entry = registry_entry(name)
     folder = entry["folder"]
     local = mirror()

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
-
 import numpy as np
 import pandas as pd
 
@@ -23,8 +21,6 @@ SCORES = (
 NATIVE_LAGS_S, ONE_SECOND_LAGS_S = 12.5, 60.0
 CONSTANT, FLAT, SAME_ACF = 1e-9, 1e-12, 1e-10
 HALF_BLOCK_S = 5.0
-BOOTSTRAP_BLOCK_S = 10.0
-BOOTSTRAP_DRAWS = 400
 
 
 def scores(measured_w: np.ndarray, generated_w: np.ndarray, dt_s: float) -> dict[str, float]:
@@ -254,23 +250,3 @@ def _regression(power_w: np.ndarray, activity: pd.DataFrame) -> np.ndarray:
     features[np.isinf(features)] = np.nan
     trees = HistGradientBoostingRegressor(max_leaf_nodes=15, early_stopping=False, random_state=0)
     return trees.fit(features, power_w).predict(features)
-
-
-def bootstrap_interval(
-    measured_w: np.ndarray,
-    generated_w: np.ndarray,
-    dt_s: float,
-    score: Callable[[np.ndarray, np.ndarray], float],
-    rng: np.random.Generator,
-) -> tuple[float, float]:
-    """95 % interval of a score from one pair of series, by a moving-block bootstrap over time."""
-    # How far the score would move on other seconds of the same run; it knows nothing of other runs.
-    # The joints break autocorrelation at lags near the block length, and a range that rests on few
-    # samples (NRMSE over idle ends) makes the interval wide.
-    n = len(measured_w)
-    block = min(max(int(BOOTSTRAP_BLOCK_S / dt_s + 0.5), 1), n)
-    starts = rng.integers(0, n - block + 1, size=(BOOTSTRAP_DRAWS, -(-n // block)))
-    rows = (starts[:, :, None] + np.arange(block)).reshape(BOOTSTRAP_DRAWS, -1)[:, :n]
-    draws = [score(measured_w[row], generated_w[row]) for row in rows]
-    low, high = np.percentile(draws, [2.5, 97.5])
-    return float(low), float(high)

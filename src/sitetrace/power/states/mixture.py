@@ -97,11 +97,6 @@ def bic_curve(power_w: np.ndarray, candidates: tuple[int, ...], seed: int) -> pd
     return pd.DataFrame(rows, columns=["n_states", "bic"])
 
 
-def least_bic(bic: pd.DataFrame) -> int:
-    """Find the number of states that BIC would take, given its curve."""
-    return int(bic.set_index("n_states")["bic"].idxmin())
-
-
 def published_mixture(table: pd.DataFrame, config: str) -> Mixture:
     """Take the paper's fitted mixture of a configuration from its table ``mixtures``."""
     rows = table[table["config"] == config].sort_values("state")
