@@ -55,7 +55,7 @@ def button(found: dict[str, str]) -> dict[str, Any]:
 def name_install_line(app: Any, config: Any) -> None:
     """Let pages say {{ install }}: the line that installs the package on Colab."""
     url = config.html_theme_options["repository_url"]
-    config.myst_substitutions = {"install": f"`%pip install -q git+{url}`"}
+    config.myst_substitutions = {"install": f"`%pip install -q 'sitetrace[book] @ git+{url}'`"}
 
 
 def add_button(app: Any, pagename: str, templatename: str, context: dict, doctree: Any) -> None:

@@ -76,7 +76,7 @@ def test_the_colab_line_installs_from_the_address():
     config = SimpleNamespace(html_theme_options={"repository_url": "https://github.com/one/two"})
     launch.name_install_line(None, config)
     line = config.myst_substitutions["install"]
-    assert line == "`%pip install -q git+https://github.com/one/two`"
+    assert line == "`%pip install -q 'sitetrace[book] @ git+https://github.com/one/two'`"
     assert "{{ install }}" in (ROOT / "book" / "how.md").read_text()
 
 
