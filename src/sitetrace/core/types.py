@@ -25,6 +25,7 @@ SEGMENT_COLUMNS = (
     "prefill_tokens",
     "decode_tokens",
 )
+SEGMENT = np.dtype([(name, float) for name in SEGMENT_COLUMNS])
 HELD_BYTES = 2**24
 
 
@@ -264,8 +265,9 @@ class Timeline:
 
 
 def segment_frame(segments: np.ndarray) -> pd.DataFrame:
-    """Name the columns of segments, shape (m, 7), as in `Timeline`."""
-    frame = pd.DataFrame(segments, columns=list(SEGMENT_COLUMNS))
+    """Tabulate segments, records of the dtype `SEGMENT`, as in `Timeline`."""
+    table = np.ascontiguousarray(segments).view(float).reshape(-1, len(SEGMENT_COLUMNS))
+    frame = pd.DataFrame(table, columns=list(SEGMENT_COLUMNS))
     return frame.astype({"steps": np.int64, "batch": np.int64})
 
 

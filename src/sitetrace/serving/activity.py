@@ -6,7 +6,7 @@ import numpy as np
 import pandas as pd
 from numba import njit
 
-from sitetrace.core.types import Timeline
+from sitetrace.core.types import SEGMENT, Timeline
 
 # what the paper's classifier sees, what ours may see, and all that a bin is described by
 PAPER_COLUMNS = ("active", "delta_active")
@@ -37,8 +37,15 @@ def activity_table(timeline: Timeline, end_times_s: np.ndarray, dt_s: float) -> 
     """
     ends = np.array(end_times_s, dtype=float)
     events = (np.sort(timeline.requests[name].to_numpy()) for name in ("arrival_s", "end_s"))
-    segments = timeline.segments.to_numpy(dtype=float)
-    return pd.DataFrame(activity_columns(segments, tuple(events), ends, dt_s).T, columns=ROW)
+    return pd.DataFrame(activity_columns(as_segments(timeline.segments), tuple(events), ends, dt_s).T, columns=ROW)
+
+
+def as_segments(segments: pd.DataFrame) -> np.ndarray:
+    """Segments of a `Timeline` as compiled code takes them."""
+    work = np.empty(len(segments), SEGMENT)
+    for name in SEGMENT.names:
+        work[name] = segments[name]
+    return work
 
 
 def activity_columns(
@@ -60,7 +67,8 @@ def activity_columns(
         table[:, :known] = earlier
         before = earlier[0, -1]
     # copies: the compiled passes are made once, for arrays that lie in one piece
-    begin, finish, prefill, decode = np.array(segments[:, [0, 1, 5, 6]].T, order="C")
+    names = ("start_s", "end_s", "prefill_tokens", "decode_tokens")
+    begin, finish, prefill, decode = (np.ascontiguousarray(segments[name]) for name in names)
     share = (finish - begin) / dt_s
     amounts = np.array([share, np.where(prefill > 0, share, 0.0), prefill, decode])
     knots = np.column_stack([begin, finish]).reshape(-1)

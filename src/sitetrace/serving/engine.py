@@ -2,15 +2,15 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, fields
+from dataclasses import asdict, dataclass, fields
 
 import numpy as np
 import pandas as pd
 
 from sitetrace.core.files import InputError
-from sitetrace.core.types import Timeline, segment_frame
+from sitetrace.core.types import SEGMENT, Timeline, segment_frame
 from sitetrace.serving import steps
-from sitetrace.serving.surrogates import ConstantRate, LogNormalTTFT, serve
+from sitetrace.serving.surrogates import ConstantRate, LogNormalTTFT, fill_times, segments_of
 
 
 def counted(batch: np.ndarray, batch_scale: float) -> np.ndarray:
@@ -86,14 +86,9 @@ class Server:
 
     @property
     def law(self) -> np.ndarray:
-        """Coefficients and batch scale as `sitetrace.serving.steps.step_time` takes them."""
-        return np.array([self.c0_s, self.c1_s, self.c2_s, self.c3_s, self.c4_s, self.batch_scale])
-
-    @property
-    def limits(self) -> np.ndarray:
-        """Sequences, tokens of a step and KV tokens, as `sitetrace.serving.steps` takes them."""
-        limits = [self.max_num_seqs, self.max_num_batched_tokens, self.kv_tokens]
-        return np.array(limits, dtype=np.int64)
+        """Coefficients and limits as `sitetrace.serving.steps` takes them, shape (1,)."""
+        told = asdict(self)
+        return np.array([tuple(told[name] for name in steps.LAW.names)], steps.LAW)
 
     def decode_s(self, batch: np.ndarray) -> np.ndarray:
         """Seconds of a decode step before its context is counted."""
@@ -110,54 +105,54 @@ class Engine:
 
     First come, first served; running sequences before waiting ones; prompts in chunks within the
     token budget of a step; when the KV cache is full the request admitted last loses its tokens
-    and returns to the front of the queue (recompute), all as in the scheduler of vLLM V1.
+    and returns to the front of the queue (recompute), all as in the scheduler of vLLM V1. What has
+    ended and was told is forgotten.
 
     Parameters
     ----------
     server : Server
         Law and limits; the attribute may be replaced between two advances. A lower `max_num_seqs`
-        holds for admissions from then on: running requests finish. The other limits stay.
+        holds for admissions from then on: running requests finish.
     """
 
     def __init__(self, server: Server) -> None:
         self.server = server
         self._leaping_by = server
         self._origin_s: float | None = None
-        self._clocks = np.zeros(4)
-        self._counts = np.zeros(4, dtype=np.int64)
-        self._arrival = np.empty(0)
-        self._tokens = np.empty((0, 4), dtype=np.int64)
-        self._times = np.empty((0, 3))
-        self._decoding = np.empty(0, dtype=bool)
-        self._row = np.empty(0, dtype=np.int64)
-        self._running = np.empty(server.max_num_seqs, dtype=np.int64)
-        self._preempted = np.empty(server.max_num_seqs, dtype=np.int64)
-        self._reported = np.empty(0, dtype=bool)
+        self._state = steps.idle_state(1, server.max_num_seqs)
+        self._given = 0
+        self._last_s = -np.inf
 
     @property
     def clock_s(self) -> float:
         """Time on the clock of the requests, seconds; NaN before the first."""
-        if self._origin_s is None:
-            return np.nan
-        return self._origin_s + float(self._clocks[steps.CLOCK])
+        return np.nan if self._origin_s is None else self._origin_s + self._engine["clock_s"]
 
     @property
     def running(self) -> np.ndarray:
         """Rows of the running requests in order of admission."""
-        return self._row[self._running[: self._counts[steps.N_RUNNING]]]
+        return self._known["row"][self._state.running[0, : self._engine["running"]]]
 
     @property
     def queue(self) -> np.ndarray:
         """Rows of the requests that have arrived and wait, the first to be admitted first."""
-        arrived = np.searchsorted(self._arrival, self._clocks[steps.CLOCK], side="right")
-        preempted = self._preempted[: self._counts[steps.N_PREEMPTED]][::-1]
-        return self._row[np.concatenate([preempted, np.arange(self._counts[steps.NEXT], arrived)])]
+        back = self._state.preempted[0, : self._engine["preempted"]][::-1]
+        waiting = self._known[self._engine["following"] :]
+        arrived = waiting["arrival_s"] <= self._engine["clock_s"]
+        return np.concatenate([self._known["row"][back], waiting["row"][arrived]])
 
     @property
     def kv_tokens(self) -> int:
         """Tokens of the KV cache in use."""
-        running = self._running[: self._counts[steps.N_RUNNING]]
-        return int(self._tokens[running, steps.COMPUTED].sum())
+        return int(self._engine["kv_tokens"])
+
+    @property
+    def _engine(self) -> np.void:
+        return self._state.engine[0]
+
+    @property
+    def _known(self) -> np.ndarray:
+        return self._state.requests[0, : self._engine["known"]]
 
     def advance(self, until_s: float, requests: pd.DataFrame | None = None) -> Timeline:
         """Work until the first step boundary at or after a time, or until idle.
@@ -181,83 +176,64 @@ class Engine:
         InputError
             If a request needs more than the KV cache or comes before those given earlier.
         """
-        segments = self.run(until_s, requests)
+        segments = self.segments(until_s, requests)
         origin_s = 0.0 if self._origin_s is None else self._origin_s
-        rows = np.flatnonzero(~self._reported)
-        rows = rows[np.argsort(self._row[rows])]
-        self._reported = ~np.isnan(self._times[:, steps.ENDED])
-        times = self._times[rows] + origin_s
-        table = {
-            "arrival_s": self._arrival[rows] + origin_s,
-            "start_s": times[:, steps.ADMITTED],
-            "first_token_s": times[:, steps.FIRST_TOKEN],
-            "end_s": times[:, steps.ENDED],
-            "input_tokens": self._tokens[rows, steps.PROMPT],
-            "output_tokens": self._tokens[rows, steps.ASKED],
-        }
-        segments[:, :2] += origin_s
-        return Timeline(pd.DataFrame(table, index=self._row[rows]), segment_frame(segments))
+        told = self._known
+        if (np.diff(told["row"]) < 0).any():
+            told = told[np.argsort(told["row"])]
+        timeline = _as_timeline(told, origin_s, segments)
+        steps.take_ended(self._state)
+        return timeline
 
-    def run(self, until_s: float, requests: pd.DataFrame | None = None) -> np.ndarray:
-        """Work as `advance` does, and return bare segments in seconds after the first arrival."""
+    def segments(self, until_s: float, requests: pd.DataFrame | None = None) -> np.ndarray:
+        """Work as `advance` does; bare segments in seconds after the first arrival."""
         if requests is not None and len(requests):
             self._add(requests)
         if self.server != self._leaping_by:
-            self._counts[steps.LEAP_STEPS] = 0  # a leap under way was computed with the former law
             self._leaping_by = self.server
-            more = np.zeros(max(self.server.max_num_seqs - self._running.size, 0), dtype=np.int64)
-            self._running = np.concatenate([self._running, more])
-            self._preempted = np.concatenate([self._preempted, more])
-        until = np.inf if self._origin_s is None else until_s - self._origin_s
-        tables = (self._arrival, self._tokens, self._running, self._preempted)
-        tables += (self._times, self._decoding)
-        state = (self.server.law, self.server.limits, self._clocks, self._counts, tables)
-        running, preempted, following = self._counts[: steps.LEAP_STEPS]
-        segments = np.empty((0, steps.WIDTH))
-        if until == np.inf and not running and not preempted:
-            # a request makes three segments at most: prefill, and leaps to and from another's
-            segments = np.empty((3 * (self._arrival.size - following) + 1, steps.WIDTH))
-            segments = segments[: steps.cruise(until, *state, segments)]
-            running, following = self._counts[steps.N_RUNNING], self._counts[steps.NEXT]
-        if until < np.inf or running or following < self._arrival.size:
-            segments = np.concatenate([segments, steps.run_until(until, *state)])
-        if np.isfinite(until):
-            self._clocks[steps.CLOCK] = max(self._clocks[steps.CLOCK], until)
-        return segments
+            self._state = steps.changed(self._state, 0, self.server.max_num_seqs)
+        until_s = np.inf if self._origin_s is None else until_s - self._origin_s
+        # each request still to come makes some three segments
+        room, parts = 256 + 3 * int(self._engine["known"] - self._engine["following"]), []
+        while not parts or len(parts[-1]) == room:
+            page = np.empty(room, SEGMENT)
+            n = steps.advance(until_s, self.server.law, self._state, 0, page)
+            parts.append(page[:n])
+        if np.isfinite(until_s):
+            self._engine["clock_s"] = max(self._engine["clock_s"], until_s)
+        return parts[0] if len(parts) == 1 else np.concatenate(parts)
 
     def _add(self, requests: pd.DataFrame) -> None:
         """Put requests behind those known, in order of arrival."""
-        arrival = requests["arrival_s"].to_numpy(dtype=float)
-        prompt, answer = requests["input_tokens"], requests["output_tokens"]
-        tokens = np.zeros((arrival.size, 4), dtype=np.int64)
-        tokens[:, steps.PROMPT], tokens[:, steps.ASKED] = prompt, answer
-        asked = tokens[:, steps.PROMPT] + tokens[:, steps.ASKED]
-        if asked.max() > self.server.kv_tokens:
-            over = np.flatnonzero(asked > self.server.kv_tokens)
-            raise InputError(
-                f"requests: row {over[0]} needs {asked[over[0]]} tokens of KV cache, the "
-                f"server has {self.server.kv_tokens}: shorten it or raise kv_tokens"
-            )
+        arrival_s = requests["arrival_s"].to_numpy(dtype=float)
+        tokens = requests[["input_tokens", "output_tokens"]].to_numpy(dtype=np.int64)
+        check_fits(tokens, self.server.kv_tokens, "requests")
         if self._origin_s is None:
             # small numbers keep nanoseconds where epoch seconds would keep microseconds
-            self._origin_s = float(arrival.min())
-        order = np.arange(arrival.size)
-        if (np.diff(arrival) < 0).any():
-            order = np.argsort(arrival, kind="stable")
-            arrival, tokens = arrival[order], tokens[order]
-        arrival = arrival - self._origin_s
-        if self._arrival.size and arrival[0] < self._arrival[-1]:
+            self._origin_s = float(arrival_s.min())
+        new = steps.as_requests(arrival_s - self._origin_s, tokens, self._given)
+        if (np.diff(arrival_s) < 0).any():
+            new = new[np.argsort(arrival_s, kind="stable")]
+        if new["arrival_s"][0] < self._last_s:
             raise InputError(
-                f"requests: row {order[0]} arrives before requests given in an earlier advance: "
-                "give them in order of arrival"
+                f"requests: row {new['row'][0] - self._given} arrives before requests given in an "
+                "earlier advance: give them in order of arrival"
             )
-        n = arrival.size
-        self._row = np.concatenate([self._row, order + self._row.size])
-        self._arrival = np.concatenate([self._arrival, arrival])
-        self._tokens = np.concatenate([self._tokens, tokens])
-        self._times = np.concatenate([self._times, np.full((n, 3), np.nan)])
-        self._decoding = np.concatenate([self._decoding, np.zeros(n, dtype=bool)])
-        self._reported = np.concatenate([self._reported, np.zeros(n, dtype=bool)])
+        self._last_s, self._given = new["arrival_s"][-1], self._given + len(new)
+        self._state = steps.with_requests(self._state, new, np.zeros(len(new), np.int64))
+
+
+def check_fits(tokens: np.ndarray, kv_tokens: float, where: str) -> None:
+    """Refuse requests larger than the KV cache: they would be waited for without end."""
+    # the sum of rows is slow, and rarely needed
+    if tokens.size and 2 * tokens.max() > kv_tokens:
+        asked = tokens.sum(axis=1)
+        row = int(np.argmax(asked > kv_tokens))
+        if asked[row] > kv_tokens:
+            raise InputError(
+                f"{where}: row {row} needs {asked[row]} tokens of KV cache, the server has "
+                f"{kv_tokens}: shorten it or raise kv_tokens"
+            )
 
 
 def simulate(
@@ -297,6 +273,19 @@ def simulate(
     2.1
     """
     if isinstance(server, Server):
-        timeline = Engine(server).advance(np.inf, requests)
-        return Timeline(timeline.requests.reset_index(drop=True), timeline.segments)
-    return serve(requests, server, rng)
+        return Engine(server).advance(np.inf, requests)
+    arrival_s = requests["arrival_s"].to_numpy(dtype=float)
+    tokens = requests[["input_tokens", "output_tokens"]].to_numpy(dtype=np.int64)
+    served = steps.as_requests(arrival_s, tokens)
+    fill_times(server, served, [], rng)
+    return _as_timeline(served, 0.0, segments_of(served, arrival_s.min()))
+
+
+def _as_timeline(told: np.ndarray, origin_s: float, segments: np.ndarray) -> Timeline:
+    """Tables of requests and segments, on the clock of the requests."""
+    names = ["arrival_s", "start_s", "first_token_s", "end_s"]
+    table = {name: told[name] + origin_s for name in names}
+    table |= {name: told[name] for name in ("input_tokens", "output_tokens")}
+    segments["start_s"] += origin_s
+    segments["end_s"] += origin_s
+    return Timeline(pd.DataFrame(table, index=told["row"]), segment_frame(segments))

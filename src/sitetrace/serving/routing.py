@@ -155,7 +155,7 @@ def _least_loaded(arrival_s, answer, chance, n_servers, ends, at, prompt_s, law)
         _swap(order, place, place[server], first[least + 1] - 1)
         first[least + 1] -= 1
         count[server] += 1
-        lasts_s = prompt_s[i] + decode_time(law, least + 1) * answer[i]
+        lasts_s = prompt_s[i] + decode_time(law[0], least + 1) * answer[i]
         heappush(heap, (arrival_s[i] + lasts_s, server))
         chosen[i] = server
     left_s, left = np.empty(len(heap)), np.empty(len(heap), np.int64)

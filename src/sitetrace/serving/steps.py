@@ -1,366 +1,400 @@
-"""The compiled engine: the law of a step, one step, leaps over equal steps, and an easy way.
+"""The compiled engine: one loop over the steps of a server, its state, and who leaves it.
 
-A step lasts ``c0 + c1*batch + c2*prefill + c3*context + c4*pairs`` seconds, see `step_time`. A leap
-is many steps of decode at once: while the same sequences run, each step lasts longer than the one
-before it by the same time. Compiled code reads by position: the names below are places in arrays.
+A step lasts ``c0 + c1*batch + c2*prefill + c3*context + c4*pairs`` seconds, see `step_time`. While
+the same sequences decode, each step lasts longer than the one before by the same time: so many
+steps are done at once, by a leap. The state of any number of servers is one set of arrays with
+named fields, one row a server; slices of time agree with the whole to the bit. Segments of work are
+records of the dtype `sitetrace.core.types.SEGMENT`.
 """
 
 from __future__ import annotations
 
+from typing import NamedTuple
+
 import numpy as np
 from numba import njit
 
-# `law` and `limits` of a `Server`: coefficients in seconds and the scale of the batch; most
-# sequences at once, most tokens of a step, tokens that the KV cache holds.
-C0, C1, C2, C3, C4, BATCH_SCALE = range(6)
-SEQUENCES, STEP_TOKENS, KV_TOKENS = range(3)
 # from this scale on all sequences of a batch count alike; finite, so that a model file can hold it
 LINEAR = 1e6
-# State, changed in place. `clocks`, seconds: now; begin of the leap under way, its first step, and
-# by how much each further one lasts longer. `counts`: running and pre-empted requests, row of the
-# first that was not yet admitted, steps of the leap that are done.
-CLOCK, LEAP_START, LEAP_FIRST, LEAP_SLOPE = range(4)
-N_RUNNING, N_PREEMPTED, NEXT, LEAP_STEPS = range(4)
-# `tables` = (arrival, tokens, running, preempted, times, decoding), by request in order of arrival:
-# `tokens` of the prompt, asked for, computed (in the KV cache) and generated; `times`, NaN before;
-# whether it decodes. `running` holds rows in order of admission, `preempted` those of requests that
-# lost their tokens, the first to return at the end.
-PROMPT, ASKED, COMPUTED, GENERATED = range(4)
-ADMITTED, FIRST_TOKEN, ENDED = range(3)
-# Segments of work have the columns of `sitetrace.core.types.SEGMENT_COLUMNS`.
-WIDTH = 7
+# coefficients in seconds and the scale of the batch; most sequences at once, most tokens of a step,
+# tokens that the KV cache holds
+LAW = np.dtype(
+    [(name, float) for name in ("c0_s", "c1_s", "c2_s", "c3_s", "c4_s", "batch_scale")]
+    + [(name, np.int64) for name in ("max_num_seqs", "max_num_batched_tokens", "kv_tokens")]
+)
+# A request; `row` is its number for who sent it, a time that has not come is NaN. While it decodes,
+# `finish` tells the engine's step after which it has all its tokens, and else is -1; `computed` (in
+# the KV cache) and `generated` tokens are kept while it does not.
+REQUEST = np.dtype(
+    [("arrival_s", float), ("start_s", float), ("first_token_s", float), ("end_s", float)]
+    + [(name, np.int64) for name in ("row", "input_tokens", "output_tokens")]
+    + [(name, np.int64) for name in ("computed", "generated", "finish")]
+)
+# An engine: its clock; begin of the leap under way, its first step, by how much each further one
+# lasts longer, and the steps done of it; steps done in all, and that after which a request ends
+# next; tokens in the KV cache; how many requests are known, are running, were pre-empted, have
+# ended; the row of the first that was not yet admitted; 1 if the last one running still prefills.
+ENGINE = np.dtype(
+    [(name, float) for name in ("clock_s", "leap_start_s", "leap_first_s", "leap_slope_s")]
+    + [(name, np.int64) for name in ("leap_steps", "steps", "next_end", "kv_tokens")]
+    + [(name, np.int64) for name in ("known", "running", "preempted", "ended", "following")]
+    + [("prefilling", np.int64)]
+)
 NEVER = 2**62
+# Nothing here makes an array: without counts of who holds one, it takes a quarter of the time.
+compiled = njit(cache=True, nogil=True, error_model="numpy", _nrt=False)
 
 
-@njit(cache=True, inline="always", error_model="numpy")
+class State(NamedTuple):
+    """Servers at work: for each an engine, requests in order of arrival, and rows of these."""
+
+    engine: np.ndarray  # shape (servers,)
+    requests: np.ndarray  # shape (servers, room)
+    running: np.ndarray  # rows in order of admission, shape (servers, most sequences)
+    preempted: np.ndarray  # rows of those that lost their tokens, the first to return at the end
+
+
+# how many of each are in use
+PARTS = {"requests": "known", "running": "running", "preempted": "preempted"}
+
+
+def idle_state(n_servers: int, most_sequences: int, clock_s: float = 0.0, room: int = 16) -> State:
+    """Servers with nothing to do."""
+    engine, requests = np.zeros(n_servers, ENGINE), np.zeros((n_servers, room), REQUEST)
+    engine["clock_s"], engine["next_end"] = clock_s, NEVER
+    rows = np.zeros((2, n_servers, most_sequences), np.int64)
+    return State(engine, requests, rows[0], rows[1])
+
+
+def as_requests(arrival_s: np.ndarray, tokens: np.ndarray, first_row: int = 0) -> np.ndarray:
+    """Lay new requests out as an engine holds them."""
+    new = np.zeros(len(arrival_s), REQUEST)
+    new["arrival_s"], new["row"] = arrival_s, np.arange(first_row, first_row + len(arrival_s))
+    new["input_tokens"], new["output_tokens"] = tokens[:, 0], tokens[:, 1]
+    new["start_s"] = new["first_token_s"] = new["end_s"] = np.nan
+    new["finish"] = -1
+    return new
+
+
+def with_requests(state: State, new: np.ndarray, server: np.ndarray) -> State:
+    """Put new requests, in order of arrival at each server, behind those known."""
+    if len(new) == 0:
+        return state
+    coming = np.bincount(server, minlength=len(state.engine))
+    known, (n_servers, room) = state.engine["known"].max(), state.requests.shape
+    least = int((state.engine["known"] + coming).max())
+    if least > room:
+        requests = np.zeros((n_servers, max(least, 2 * room)), REQUEST)
+        requests[:, :known] = state.requests[:, :known]
+        state = state._replace(requests=requests)
+    _add(state.engine, state.requests, new, server)
+    return state
+
+
+def packed(state: State) -> dict[str, np.ndarray]:
+    """Lay a state out in flat arrays, as a checkpoint stores it."""
+    told = {"engine": state.engine}
+    for name, count in PARTS.items():
+        here = np.arange(getattr(state, name).shape[1]) < state.engine[count][:, None]
+        told[name] = getattr(state, name)[here]
+    return told
+
+
+def unpacked(told: dict[str, np.ndarray], most_sequences: int) -> State:
+    """Make a state of its own of flat arrays."""
+    engine = told["engine"].copy()
+    state = idle_state(len(engine), most_sequences, room=max(int(engine["known"].max()), 1))
+    for name, count in PARTS.items():
+        here = np.arange(getattr(state, name).shape[1]) < engine[count][:, None]
+        getattr(state, name)[here] = told[name]
+    return state._replace(engine=engine)
+
+
+def changed(state: State, s: int, most_sequences: int) -> State:
+    """Begin anew at a server's next step boundary what its former law had begun."""
+    state.engine["leap_steps"][s] = 0
+    more = most_sequences - state.running.shape[1]
+    if more <= 0:
+        return state
+    rows = (np.pad(each, ((0, 0), (0, more))) for each in (state.running, state.preempted))
+    return State(state.engine, state.requests, *rows)
+
+
+@compiled
+def evict(law, state, s):
+    """Take the tokens of all that run; they wait before all others, in their order."""
+    _make_room(law, state.engine[s], state.requests[s], state.running[s], state.preempted[s])
+
+
+@compiled
+def _add(engine, requests, new, server):
+    """Append each request to those of its server."""
+    for i in range(len(new)):
+        s = server[i]
+        requests[s, engine[s].known] = new[i]
+        engine[s].known += 1
+
+
+def take_ended(state: State) -> tuple[np.ndarray, np.ndarray]:
+    """Take out the requests that have ended: records, and the server of each."""
+    counts = state.engine["ended"].copy()
+    ended = np.empty(counts.sum(), REQUEST)
+    if len(ended):
+        _compact(state, np.empty(state.requests.shape[1], np.int64), ended)
+    return ended, np.repeat(np.arange(len(counts)), counts)
+
+
+@compiled
+def _compact(state, place, ended):
+    """Close the gaps of those that have ended."""
+    n = 0
+    for s in range(len(state.engine)):
+        engine, requests = state.engine[s], state.requests[s]
+        if engine.ended == 0:
+            continue
+        kept = admitted = 0
+        for row in range(engine.known):
+            if np.isnan(requests[row].end_s):
+                place[row] = kept
+                requests[kept] = requests[row]
+                kept += 1
+                admitted += row < engine.following
+            else:
+                ended[n] = requests[row]
+                n += 1
+        for i in range(engine.running):
+            state.running[s, i] = place[state.running[s, i]]
+        for i in range(engine.preempted):
+            state.preempted[s, i] = place[state.preempted[s, i]]
+        engine.known, engine.following, engine.ended = kept, admitted, 0
+
+
+@compiled
 def step_time(law, batch, prefill, context, pairs):
     """Seconds that a step lasts: c0 + c1*batch + c2*prefill + c3*context + c4*pairs."""
     # batch: sequences that decode one token each; context: tokens that these attend to, in all;
     # prefill: prompt tokens computed; pairs: of such a token with one before it, for attention
-    return decode_time(law, batch) + law[C2] * prefill + law[C3] * context + law[C4] * pairs
+    return decode_time(law, batch) + law.c2_s * prefill + law.c3_s * context + law.c4_s * pairs
 
 
-@njit(cache=True, inline="always", error_model="numpy")
+@compiled
 def decode_time(law, batch):
     """Seconds of a step of decode before its context is counted: c0 + c1*batch."""
     # of a mixture of experts each further sequence counts less, see `engine.counted`
-    if law[BATCH_SCALE] < LINEAR:
-        return law[C0] + law[C1] * law[BATCH_SCALE] * np.log1p(batch / law[BATCH_SCALE])
-    return law[C0] + law[C1] * batch
+    if law.batch_scale < LINEAR:
+        return law.c0_s + law.c1_s * law.batch_scale * np.log1p(batch / law.batch_scale)
+    return law.c0_s + law.c1_s * batch
 
 
-@njit(cache=True, inline="always", error_model="numpy")
-def leap_time(clocks, steps):
+@compiled
+def _leap_time(start_s, first_s, slope_s, steps):
     """Tell the clock after so many steps of a leap: an arithmetic series in closed form."""
-    slope = 0.5 * clocks[LEAP_SLOPE] * steps * (steps - 1.0)
-    return clocks[LEAP_START] + (clocks[LEAP_FIRST] * steps + slope)
+    return start_s + (first_s * steps + 0.5 * slope_s * steps * (steps - 1.0))
 
 
-@njit(cache=True, inline="always", error_model="numpy")
-def steps_until(clocks, done, time):
+@compiled
+def _steps_until(start_s, first_s, slope_s, done, time_s):
     """Find the least number of steps of a leap, above those done, that ends at or after a time."""
-    if time == np.inf:
+    if time_s == np.inf:
         return NEVER
-    distance = max(time - clocks[LEAP_START], 0.0)
-    linear = clocks[LEAP_FIRST] - 0.5 * clocks[LEAP_SLOPE]
-    root = np.sqrt(linear * linear + 2.0 * clocks[LEAP_SLOPE] * distance)
+    distance = max(time_s - start_s, 0.0)
+    linear = first_s - 0.5 * slope_s
+    root = np.sqrt(linear * linear + 2.0 * slope_s * distance)
     steps = max(int(np.ceil(2.0 * distance / (linear + root))), done + 1)
     # The root is rounded; the sum itself decides, so that slices of time agree to the bit.
-    while leap_time(clocks, steps) < time:
+    while _leap_time(start_s, first_s, slope_s, steps) < time_s:
         steps += 1
-    while steps - 1 > done and leap_time(clocks, steps - 1) >= time:
+    while steps - 1 > done and _leap_time(start_s, first_s, slope_s, steps - 1) >= time_s:
         steps -= 1
     return steps
 
 
-@njit(cache=True, nogil=True, error_model="numpy")
-def run_until(until, law, limits, clocks, counts, tables):
-    """Work until the first step boundary at or after a time, or until idle; return segments."""
-    arrival, tokens, running, preempted, times, decoding = tables
-    # each request still to come makes some three segments: room for them is taken at once
-    segments = np.empty((256 + 3 * (arrival.size - counts[NEXT]), WIDTH))
-    n, used = 0, 0
-    for i in range(counts[N_RUNNING]):
-        used += tokens[running[i], COMPUTED]
-    while clocks[CLOCK] < until:
-        if counts[N_RUNNING] + counts[N_PREEMPTED] == 0:
-            if counts[NEXT] == arrival.size or arrival[counts[NEXT]] >= until:
+@compiled
+def advance(until_s, laws, state, s, segments):
+    """Let server s work until the first step boundary at or after a time, or until idle."""
+    # Returns the number of segments written. If that is all that there is room for, call again.
+    law, engine, requests = laws[s], state.engine[s], state.requests[s]
+    running, preempted = state.running[s], state.preempted[s]
+    n = 0
+    while engine.clock_s < until_s and n < len(segments):
+        if engine.running + engine.preempted == 0:
+            if engine.following == engine.known or requests[engine.following].arrival_s >= until_s:
                 break
-            clocks[CLOCK] = max(clocks[CLOCK], arrival[counts[NEXT]])
-        batch = counts[N_RUNNING]
-        head = _head(clocks[CLOCK], counts, preempted, arrival)
+            engine.clock_s = max(engine.clock_s, requests[engine.following].arrival_s)
+        batch, used = engine.running, engine.kv_tokens
+        head = _head(engine, requests, preempted)
         # a leap: all who run decode, and nobody who waits could be admitted
-        plain = batch > 0 and decoding[running[batch - 1]] and used + batch <= limits[KV_TOKENS]
-        if plain and head >= 0 and batch < limits[SEQUENCES]:
-            chunk = tokens[head, PROMPT] + tokens[head, GENERATED]
-            chunk = min(chunk, limits[STEP_TOKENS] - batch)
-            plain = used + batch + chunk > limits[KV_TOKENS]
-        if n == len(segments):
-            longer = np.empty((2 * n, WIDTH))
-            longer[:n] = segments
-            segments = longer
-        if plain:
-            used, any_done = _leap(
-                segments, n, until, law, limits, clocks, counts, head, used, tables
-            )
+        leap = batch > 0 and not engine.prefilling and used + batch <= law.kv_tokens
+        if leap and head >= 0 and batch < law.max_num_seqs:
+            chunk = requests[head].input_tokens + requests[head].generated
+            chunk = min(chunk, law.max_num_batched_tokens - batch)
+            leap = used + batch + chunk > law.kv_tokens
+        if leap:
+            _leap(until_s, law, engine, requests, head, segments[n])
         else:
-            counts[LEAP_STEPS] = 0
-            used, any_done = _step(segments, n, law, limits, clocks, counts, used, tables)
+            _step(law, engine, requests, running, preempted, segments[n])
         n += 1
-        if any_done:
-            used -= _retire(clocks[CLOCK], counts, tokens, running, times)
-    return segments[:n]
-
-
-@njit(cache=True, inline="always", error_model="numpy")
-def _head(clock, counts, preempted, arrival):
-    """Row of the request that waits first, or -1: pre-empted ones stand before all others."""
-    if counts[N_PREEMPTED] > 0:
-        return preempted[counts[N_PREEMPTED] - 1]
-    if counts[NEXT] < arrival.size and arrival[counts[NEXT]] <= clock:
-        return counts[NEXT]
-    return -1
-
-
-@njit(cache=True, inline="always", error_model="numpy")
-def _write(segments, n, start, end, steps, batch, context, prefill, decoded):
-    """Describe what was done."""
-    segments[n, 0], segments[n, 1], segments[n, 2], segments[n, 3] = start, end, steps, batch
-    segments[n, 4], segments[n, 5], segments[n, 6] = context, prefill, decoded
-
-
-@njit(cache=True, inline="always", error_model="numpy")
-def _leap(segments, n, until, law, limits, clocks, counts, head, used, tables):
-    """Decode up to the next event at once; return KV tokens in use, and whether a request ended."""
-    arrival, tokens, running = tables[0], tables[1], tables[2]
-    batch, done, clock = counts[N_RUNNING], counts[LEAP_STEPS], clocks[CLOCK]
-    # a decoding sequence attends to all its tokens, of which the newest is not in the cache yet
-    context = used + batch
-    left = NEVER
-    for i in range(batch):
-        left = min(left, tokens[running[i], ASKED] - tokens[running[i], GENERATED])
-    steps = left
-    if used + left * batch > limits[KV_TOKENS]:
-        steps = (limits[KV_TOKENS] - used) // batch
-    if done == 0:
-        clocks[LEAP_START] = clock
-        clocks[LEAP_FIRST] = step_time(law, batch, 0, context, 0.0)
-        clocks[LEAP_SLOPE] = law[C3] * batch
-    coming = counts[NEXT]
-    if head < 0 and coming < arrival.size and batch < limits[SEQUENCES]:
-        chunk = min(tokens[coming, PROMPT], limits[STEP_TOKENS] - batch)
-        met = leap_time(clocks, done + steps) > arrival[coming]
-        if met and used + batch + chunk <= limits[KV_TOKENS]:
-            steps = min(steps, steps_until(clocks, done, arrival[coming]) - done)
-    paused = steps_until(clocks, done, until) - done
-    counts[LEAP_STEPS] = done + paused if paused < steps else 0
-    steps = min(steps, paused)
-    clocks[CLOCK] = leap_time(clocks, done + steps)
-    for i in range(batch):
-        tokens[running[i], COMPUTED] += steps
-        tokens[running[i], GENERATED] += steps
-    mean_context = context + 0.5 * batch * (steps - 1)
-    _write(segments, n, clock, clocks[CLOCK], steps, batch, mean_context, 0.0, batch * steps)
-    return used + batch * steps, steps == left
-
-
-@njit(cache=True, inline="always", error_model="numpy")
-def _step(segments, n, law, limits, clocks, counts, used, tables):
-    """Do one step, running sequences first, then the queue; return what `_leap` returns."""
-    arrival, tokens, running, preempted, times, decoding = tables
-    clock, budget, capacity = clocks[CLOCK], limits[STEP_TOKENS], limits[KV_TOKENS]
-    batch, context, prefill, pairs = 0, 0, 0, 0.0
-    any_preempted = False
-    i = 0
-    while i < counts[N_RUNNING]:
-        row = running[i]
-        chunk = 1
-        if not decoding[row]:
-            # a pre-empted request computes its own answer again, like a prompt
-            chunk = tokens[row, PROMPT] + tokens[row, GENERATED] - tokens[row, COMPUTED]
-            chunk = min(chunk, budget)
-        while used + chunk > capacity and counts[N_RUNNING] > i:
-            counts[N_RUNNING] -= 1
-            last = running[counts[N_RUNNING]]
-            used -= tokens[last, COMPUTED]
-            tokens[last, COMPUTED] = 0
-            decoding[last] = False
-            preempted[counts[N_PREEMPTED]] = last
-            counts[N_PREEMPTED] += 1
-            any_preempted = True
-        if counts[N_RUNNING] <= i:
-            break
-        if decoding[row]:
-            batch += 1
-            context += tokens[row, PROMPT] + tokens[row, GENERATED]
-        else:
-            prefill += chunk
-            pairs += chunk * (tokens[row, COMPUTED] + 0.5 * chunk)
-        tokens[row, COMPUTED] += chunk
-        used += chunk
-        budget -= chunk
-        i += 1
-    # As in vLLM V1, nobody is admitted in a step that had to pre-empt.
-    while not any_preempted and counts[N_RUNNING] < limits[SEQUENCES] and budget > 0:
-        row = _head(clock, counts, preempted, arrival)
-        if row < 0:
-            break
-        chunk = min(tokens[row, PROMPT] + tokens[row, GENERATED], budget)
-        if used + chunk > capacity:
-            break
-        if counts[N_PREEMPTED] > 0:
-            counts[N_PREEMPTED] -= 1
-        else:
-            counts[NEXT] += 1
-            times[row, ADMITTED] = clock
-        running[counts[N_RUNNING]] = row
-        counts[N_RUNNING] += 1
-        prefill += chunk
-        pairs += 0.5 * chunk * chunk
-        tokens[row, COMPUTED] = chunk
-        used += chunk
-        budget -= chunk
-    clocks[CLOCK] = clock + step_time(law, batch, prefill, context, pairs)
-    any_done = False
-    for i in range(counts[N_RUNNING]):
-        row = running[i]
-        if tokens[row, COMPUTED] == tokens[row, PROMPT] + tokens[row, GENERATED]:
-            decoding[row] = True
-            tokens[row, GENERATED] += 1
-            any_done |= tokens[row, GENERATED] == tokens[row, ASKED]
-            if tokens[row, GENERATED] == 1:
-                times[row, FIRST_TOKEN] = clocks[CLOCK]
-    _write(segments, n, clock, clocks[CLOCK], 1, batch, context, prefill, batch)
-    return used, any_done
-
-
-@njit(cache=True, inline="always", error_model="numpy")
-def _retire(clock, counts, tokens, running, times):
-    """Take out the requests that have all their tokens; return the KV tokens that are freed."""
-    kept, freed = 0, 0
-    for i in range(counts[N_RUNNING]):
-        row = running[i]
-        if tokens[row, GENERATED] == tokens[row, ASKED]:
-            times[row, ENDED] = clock
-            freed += tokens[row, COMPUTED]
-        else:
-            running[kept] = row
-            kept += 1
-    counts[N_RUNNING] = kept
-    return freed
-
-
-@njit(cache=True, nogil=True, error_model="numpy")
-def cruise(until, law, limits, clocks, counts, tables, segments):
-    """Work as `run_until` does while it is easy and there is room; return the segments written."""
-    # Easy: all who run decode, no prompt has to be cut, the KV cache has room. From an idle engine
-    # and without an end it agrees with `run_until` to the bit; an end in the middle of a leap
-    # begins a new leap there, which rounds anew.
-    arrival, tokens, running, _, times, decoding = tables
-    clock, following = clocks[CLOCK], counts[NEXT]
-    n, done, batch = 0, 0, counts[N_RUNNING]
-    # the running requests, the first to end first: the step after which each ends, and its row
-    finish, rows = np.empty_like(running), np.empty_like(running)
-    context = 0
-    for i in range(batch):
-        row = running[i]
-        _insert(tokens[row, ASKED] - tokens[row, GENERATED], i, row, finish, rows)
-        context += tokens[row, PROMPT] + tokens[row, GENERATED]
-    leap = np.zeros(4)
-    while n < len(segments) and clock < until and (batch > 0 or following < arrival.size):
-        if batch == 0:
-            if arrival[following] >= until:
-                break
-            clock = max(clock, arrival[following])
-        count = _fitting(clock, batch, context, following, limits, arrival, tokens)
-        if count < 0 or context > limits[KV_TOKENS]:
-            break
-        begin, prefill = clock, 0
-        if count > 0:
-            pairs = 0.0
-            for row in range(following, following + count):
-                times[row, ADMITTED] = clock
-                prefill += tokens[row, PROMPT]
-                pairs += 0.5 * tokens[row, PROMPT] * tokens[row, PROMPT]
-            steps, mean_context = 1, float(context)
-            clock += step_time(law, batch, prefill, context, pairs)
-        else:
-            steps = finish[0] - done
-            leap[LEAP_START], leap[LEAP_SLOPE] = clock, law[C3] * batch
-            leap[LEAP_FIRST] = step_time(law, batch, 0, context, 0.0)
-            if context - batch + steps * batch > limits[KV_TOKENS]:
-                break
-            if following < arrival.size and batch < limits[SEQUENCES]:
-                if context + tokens[following, PROMPT] > limits[KV_TOKENS]:
-                    break
-                if leap_time(leap, steps) > arrival[following]:
-                    steps = min(steps, steps_until(leap, 0, arrival[following]))
-            if leap_time(leap, steps) > until:
-                steps = min(steps, steps_until(leap, 0, until))
-            mean_context = context + 0.5 * batch * (steps - 1)
-            clock = leap_time(leap, steps)
-        _write(segments, n, begin, clock, steps, batch, mean_context, prefill, batch * steps)
-        n += 1
-        done += steps
-        context += batch * steps
-        gone, freed = _retire_first(clock, done, batch, finish, rows, tokens, times)
-        batch -= gone
-        context -= freed
-        for row in range(following, following + count):
-            times[row, FIRST_TOKEN] = clock
-            tokens[row, GENERATED] = 1
-            if tokens[row, ASKED] == 1:
-                times[row, ENDED] = clock
-            else:
-                _insert(done + tokens[row, ASKED] - 1, batch, row, finish, rows)
-                batch += 1
-                context += tokens[row, PROMPT] + 1
-        following += count
-    clocks[CLOCK], counts[NEXT], counts[N_RUNNING], counts[LEAP_STEPS] = clock, following, batch, 0
-    running[:batch] = np.sort(rows[:batch])
-    for i in range(batch):
-        row = rows[i]
-        tokens[row, GENERATED] = tokens[row, ASKED] - (finish[i] - done)
-        tokens[row, COMPUTED] = tokens[row, PROMPT] + tokens[row, GENERATED] - 1
-        decoding[row] = True
+        if engine.steps == engine.next_end:
+            _retire(engine, requests, running)
     return n
 
 
-@njit(cache=True, inline="always", error_model="numpy")
-def _fitting(clock, batch, context, following, limits, arrival, tokens):
-    """Count the arrived requests whose whole prompts fit in a step; -1 if one would not."""
-    count, prefill = 0, 0
-    while following + count < arrival.size and arrival[following + count] <= clock:
-        if batch + count == limits[SEQUENCES] or batch + prefill == limits[STEP_TOKENS]:
+@compiled
+def _head(engine, requests, preempted):
+    """Row of the request that waits first, or -1: pre-empted ones stand before all others."""
+    if engine.preempted > 0:
+        return preempted[engine.preempted - 1]
+    if engine.following < engine.known:
+        if requests[engine.following].arrival_s <= engine.clock_s:
+            return engine.following
+    return -1
+
+
+@compiled
+def _write(segment, start_s, end_s, steps, batch, context, prefill):
+    """Describe what was done: each sequence of the batch got a token in each step."""
+    segment.start_s, segment.end_s, segment.steps, segment.batch = start_s, end_s, steps, batch
+    segment.context, segment.prefill_tokens = context, prefill
+    segment.decode_tokens = batch * steps
+
+
+@compiled
+def _leap(until_s, law, engine, requests, head, segment):
+    """Decode up to the next event at once."""
+    batch, done, clock_s, used = engine.running, engine.leap_steps, engine.clock_s, engine.kv_tokens
+    # a decoding sequence attends to all its tokens, of which the newest is not in the cache yet
+    context, steps = used + batch, engine.next_end - engine.steps
+    if used + steps * batch > law.kv_tokens:
+        steps = (law.kv_tokens - used) // batch
+    if done == 0:
+        engine.leap_start_s = clock_s
+        engine.leap_first_s = step_time(law, batch, 0, context, 0.0)
+        engine.leap_slope_s = law.c3_s * batch
+    start_s, first_s, slope_s = engine.leap_start_s, engine.leap_first_s, engine.leap_slope_s
+    if head < 0 and engine.following < engine.known and batch < law.max_num_seqs:
+        arrival_s = requests[engine.following].arrival_s
+        chunk = min(requests[engine.following].input_tokens, law.max_num_batched_tokens - batch)
+        met = _leap_time(start_s, first_s, slope_s, done + steps) > arrival_s
+        if met and used + batch + chunk <= law.kv_tokens:
+            steps = min(steps, _steps_until(start_s, first_s, slope_s, done, arrival_s) - done)
+    engine.leap_steps = 0
+    if _leap_time(start_s, first_s, slope_s, done + steps) > until_s:
+        paused = _steps_until(start_s, first_s, slope_s, done, until_s) - done
+        if paused < steps:
+            steps, engine.leap_steps = paused, done + paused
+    engine.clock_s = _leap_time(start_s, first_s, slope_s, done + steps)
+    engine.steps += steps
+    engine.kv_tokens = used + batch * steps
+    _write(segment, clock_s, engine.clock_s, steps, batch, context + 0.5 * batch * (steps - 1), 0.0)
+
+
+@compiled
+def _step(law, engine, requests, running, preempted, segment):
+    """Do one step, running sequences first, then the queue."""
+    clock_s, budget = engine.clock_s, law.max_num_batched_tokens
+    any_preempted = _make_room(law, engine, requests, running, preempted)
+    batch, used, prefill, pairs = engine.running - engine.prefilling, engine.kv_tokens, 0, 0.0
+    context = used + batch
+    used += batch
+    budget -= batch
+    if engine.prefilling:
+        request = requests[running[batch]]
+        context -= request.computed
+        # a pre-empted request computes its own answer again, like a prompt
+        prefill = min(request.input_tokens + request.generated - request.computed, budget)
+        pairs = prefill * (request.computed + 0.5 * prefill)
+        request.computed += prefill
+        used += prefill
+        budget -= prefill
+    # As in vLLM V1, nobody is admitted in a step that had to pre-empt.
+    while not any_preempted and engine.running < law.max_num_seqs and budget > 0:
+        row = _head(engine, requests, preempted)
+        if row < 0:
             break
-        prefill += tokens[following + count, PROMPT]
-        if batch + prefill > limits[STEP_TOKENS] or context + prefill > limits[KV_TOKENS]:
-            return -1
-        count += 1
-    return count
+        chunk = min(requests[row].input_tokens + requests[row].generated, budget)
+        if used + chunk > law.kv_tokens:
+            break
+        if engine.preempted > 0:
+            engine.preempted -= 1
+        else:
+            engine.following += 1
+            requests[row].start_s = clock_s
+        running[engine.running] = row
+        engine.running += 1
+        prefill += chunk
+        pairs += 0.5 * chunk * chunk
+        requests[row].computed = chunk
+        used += chunk
+        budget -= chunk
+    engine.clock_s = clock_s + step_time(law, batch, prefill, context, pairs)
+    engine.kv_tokens, engine.leap_steps, engine.prefilling = used, 0, 0
+    engine.steps += 1
+    for i in range(batch, engine.running):
+        request = requests[running[i]]
+        if request.computed < request.input_tokens + request.generated:
+            engine.prefilling = 1
+            continue
+        request.generated += 1
+        request.finish = engine.steps + request.output_tokens - request.generated
+        engine.next_end = min(engine.next_end, request.finish)
+        if request.generated == 1:
+            request.first_token_s = engine.clock_s
+    _write(segment, clock_s, engine.clock_s, 1, batch, context, prefill)
 
 
-@njit(cache=True, inline="always", error_model="numpy")
-def _insert(step, batch, row, finish, rows):
-    """Put a request among the decoding ones, which end one after the other."""
-    place = batch
-    while place > 0 and finish[place - 1] > step:
-        finish[place], rows[place] = finish[place - 1], rows[place - 1]
-        place -= 1
-    finish[place], rows[place] = step, row
+@compiled
+def _make_room(law, engine, requests, running, preempted):
+    """Take the tokens of the last ones running while the KV cache is too small for a step."""
+    # The sequences get their room one after the other; the last of all is taken from first.
+    budget, before = law.max_num_batched_tokens, engine.running
+    if engine.kv_tokens + budget <= law.kv_tokens:
+        return False
+    used, served = engine.kv_tokens, 0
+    while served < engine.running:
+        request, chunk = requests[running[served]], 1
+        if request.finish < 0:
+            chunk = min(request.input_tokens + request.generated - request.computed, budget)
+        while used + chunk > law.kv_tokens and engine.running > served:
+            engine.running -= 1
+            last = requests[running[engine.running]]
+            preempted[engine.preempted] = running[engine.running]
+            engine.preempted += 1
+            if last.finish >= 0:
+                last.generated = last.output_tokens - (last.finish - engine.steps)
+                last.computed = last.input_tokens + last.generated - 1
+            used -= last.computed
+            engine.kv_tokens -= last.computed
+            last.computed, last.finish = 0, -1
+            engine.prefilling = 0
+        if engine.running > served:
+            used += chunk
+            budget -= chunk
+            served += 1
+    if engine.running < before:
+        _find_next_end(engine, requests, running)
+    return engine.running < before
 
 
-@njit(cache=True, inline="always", error_model="numpy")
-def _retire_first(clock, done, batch, finish, rows, tokens, times):
-    """Take out the requests that have all their tokens; return their number and tokens."""
-    gone, freed = 0, 0
-    while gone < batch and finish[gone] == done:
-        row = rows[gone]
-        times[row, ENDED] = clock
-        tokens[row, GENERATED] = tokens[row, ASKED]
-        freed += tokens[row, PROMPT] + tokens[row, ASKED]
-        gone += 1
-    if gone > 0:
-        for i in range(gone, batch):
-            finish[i - gone], rows[i - gone] = finish[i], rows[i]
-    return gone, freed
+@compiled
+def _find_next_end(engine, requests, running):
+    """Find the step after which the next request has all its tokens."""
+    engine.next_end = NEVER
+    for i in range(engine.running - engine.prefilling):
+        engine.next_end = min(engine.next_end, requests[running[i]].finish)
+
+
+@compiled
+def _retire(engine, requests, running):
+    """Let the requests leave that have all their tokens."""
+    kept = 0
+    for i in range(engine.running):
+        request = requests[running[i]]
+        if request.finish == engine.steps:
+            request.end_s = engine.clock_s
+            engine.kv_tokens -= request.input_tokens + request.output_tokens - 1
+            engine.ended += 1
+        else:
+            running[kept] = running[i]
+            kept += 1
+    engine.running = kept
+    _find_next_end(engine, requests, running)

@@ -6,13 +6,12 @@ import heapq
 from dataclasses import dataclass
 
 import numpy as np
-import pandas as pd
 
 from sitetrace.core.files import InputError
-from sitetrace.core.types import Timeline, segment_frame
+from sitetrace.core.types import SEGMENT
+from sitetrace.serving.steps import LAW
 
 TTFT_FLOOR_S = 1e-3
-PHASES = ("start_s", "first_token_s", "end_s")
 
 
 @dataclass(frozen=True)
@@ -84,70 +83,21 @@ class LogNormalTTFT:
 
 def _whatever_the_batch(token_s: float) -> np.ndarray:
     """Law of a step of the engine in which each sequence gets a token, however many there are."""
-    return np.array([token_s, 0.0, 0.0, 0.0, 0.0, np.inf])
+    return np.array([(token_s, 0.0, 0.0, 0.0, 0.0, np.inf, 0, 0, 0)], LAW)
 
 
-def serve(
-    requests: pd.DataFrame,
+def fill_times(
     surrogate: ConstantRate | LogNormalTTFT,
-    rng: np.random.Generator | None,
-) -> Timeline:
-    """Serve a stream of requests by a surrogate, as `sitetrace.serving.engine.simulate` does."""
-    arrival = requests["arrival_s"].to_numpy(dtype=float)
-    tokens = requests[["input_tokens", "output_tokens"]].to_numpy(dtype=np.int64)
-    times = _times(arrival, tokens, surrogate, [], rng)
-    table = pd.DataFrame({"arrival_s": arrival, **dict(zip(PHASES, times.T, strict=True))})
-    table[["input_tokens", "output_tokens"]] = tokens
-    origin_s = arrival.min()
-    segments = _sweep(times - origin_s, tokens)
-    segments[:, :2] += origin_s
-    return Timeline(table, segment_frame(segments))
-
-
-def none_running() -> dict[str, np.ndarray]:
-    """Begin without requests: what `surrogate_chunk` carries from one chunk to the next."""
-    tokens = np.empty((0, 2), dtype=np.int64)
-    nobody = np.empty(0)
-    return {"times": np.empty((0, 3)), "tokens": tokens, "waits_s": nobody, "slots_s": nobody}
-
-
-def surrogate_chunk(
-    surrogate: ConstantRate | LogNormalTTFT,
-    arrival_s: np.ndarray,
-    tokens: np.ndarray,
-    span_s: tuple[float, float],
-    carried: dict[str, np.ndarray],
-    rng: np.random.Generator | None,
-) -> tuple[np.ndarray, np.ndarray, float, dict[str, np.ndarray]]:
-    """Serve the requests of one chunk of time, and go on with those of the chunks before."""
-    # returns the segments, cut at the chunk's end; ascending ends of the requests that end in the
-    # chunk; the longest that one of these waited (s); what the next chunk is to be given
-    slots = carried["slots_s"].tolist()
-    new = _times(arrival_s, tokens, surrogate, slots, rng)
-    times = np.concatenate([carried["times"], new])
-    tokens = np.concatenate([carried["tokens"], tokens])
-    waits_s = np.concatenate([carried["waits_s"], new[:, 0] - arrival_s])
-    begin_s, until_s = span_s
-    segments = _sweep(times - begin_s, tokens, (0.0, until_s - begin_s))
-    segments = segments[(segments[:, 0] >= 0.0) & (segments[:, 0] < until_s - begin_s)]
-    segments[:, :2] += begin_s
-    on = times[:, 2] > until_s
-    carried = {"times": times[on], "tokens": tokens[on], "waits_s": waits_s[on]}
-    carried["slots_s"] = np.array(slots)
-    return segments, np.sort(times[~on, 2]), float(waits_s[~on].max(initial=0.0)), carried
-
-
-def _times(
-    arrival: np.ndarray,
-    tokens: np.ndarray,
-    surrogate: ConstantRate | LogNormalTTFT,
+    new: np.ndarray,
     slots: list[float],
     rng: np.random.Generator | None,
-) -> np.ndarray:
-    """Start, first token and end of each request, shape (n, 3); a heap of ends is kept in slots."""
-    prompt, output = tokens.T
+) -> None:
+    """Give new requests their start, first token and end; a heap of ends is kept in slots."""
+    arrival_s, prompt, output = (
+        new[name] for name in ("arrival_s", "input_tokens", "output_tokens")
+    )
     if isinstance(surrogate, ConstantRate):
-        start = arrival
+        start_s = arrival_s
         ttft_s, decode_s = prompt / surrogate.prefill_tok_s, output / surrogate.decode_tok_s
     elif rng is None:
         raise InputError("LogNormalTTFT draws its times: give a numpy.random.Generator as rng")
@@ -155,27 +105,30 @@ def _times(
         ttft_s = np.maximum(np.exp(rng.normal(*surrogate.log_ttft(prompt))), TTFT_FLOOR_S)
         tpot_s = rng.normal(surrogate.tpot_mean_s, surrogate.tpot_sd_s, prompt.size)
         decode_s = output * np.where(tpot_s > 0, tpot_s, surrogate.tpot_mean_s)
-        start = _first_in_first_out(arrival, ttft_s + decode_s, surrogate.max_active, slots)
-    return np.column_stack([start, start + ttft_s, start + (ttft_s + decode_s)])
+        start_s = _first_in_first_out(arrival_s, ttft_s + decode_s, surrogate.max_active, slots)
+    new["start_s"], new["first_token_s"] = start_s, start_s + ttft_s
+    new["end_s"] = start_s + (ttft_s + decode_s)
 
 
 def _first_in_first_out(
-    arrival: np.ndarray, service_s: np.ndarray, most: int, ends: list[float]
+    arrival_s: np.ndarray, service_s: np.ndarray, most: int, ends: list[float]
 ) -> np.ndarray:
     """Start each request at its arrival, or at the earliest end while `most` are active."""
-    start = np.empty(arrival.size)
-    for row in np.argsort(arrival, kind="stable"):
-        while ends and ends[0] <= arrival[row]:
+    start_s = np.empty(arrival_s.size)
+    for row in np.argsort(arrival_s, kind="stable"):
+        while ends and ends[0] <= arrival_s[row]:
             heapq.heappop(ends)
-        start[row] = arrival[row] if len(ends) < most else heapq.heappop(ends)
-        heapq.heappush(ends, start[row] + service_s[row])
-    return start
+        start_s[row] = arrival_s[row] if len(ends) < most else heapq.heappop(ends)
+        heapq.heappush(ends, start_s[row] + service_s[row])
+    return start_s
 
 
-def _sweep(times: np.ndarray, tokens: np.ndarray, cuts: tuple[float, ...] = ()) -> np.ndarray:
-    """Segments of work: cut where a request changes phase, tokens spread evenly over phases."""
-    start, first, end = times.T
-    prompt, output = tokens.T
+def segments_of(requests: np.ndarray, origin_s: float, span_s: float = np.inf) -> np.ndarray:
+    """Segments of work from a time on: cut where a request changes phase, tokens spread evenly."""
+    times = np.column_stack([requests[name] for name in ("start_s", "first_token_s", "end_s")])
+    start, first, end = (times - origin_s).T
+    cuts = () if span_s == np.inf else (0.0, span_s)
+    prompt, output = requests["input_tokens"], requests["output_tokens"]
     n, rate, prefill_rate = len(times), output / (end - first), prompt / (first - start)
     # Of all requests: how many are in prefill and their tokens a second, then how many decode,
     # their tokens a second, and their context at time 0 if it had grown so from there.
@@ -190,8 +143,14 @@ def _sweep(times: np.ndarray, tokens: np.ndarray, cuts: tuple[float, ...] = ()) 
     length, middle = np.diff(time), 0.5 * (time[1:] + time[:-1])
     # Sums of rates leave rounding behind: the whole counts say what is there.
     prefilling, batch = np.rint(level[:, 0]), np.rint(level[:, 2])
-    prefill = np.where(prefilling > 0, level[:, 1] * length, 0.0)
-    decoded = np.where(batch > 0, level[:, 3] * length, 0.0)
-    context = np.where(batch > 0, level[:, 4] + level[:, 3] * middle, 0.0)
-    table = [time[:-1], time[1:], np.ones_like(length), batch, context, prefill, decoded]
-    return np.column_stack(table)[(length > 0) & (prefilling + batch > 0)]
+    work = np.ones(length.size, SEGMENT)
+    work["start_s"], work["end_s"], work["batch"] = time[:-1], time[1:], batch
+    work["context"] = np.where(batch > 0, level[:, 4] + level[:, 3] * middle, 0.0)
+    work["prefill_tokens"] = np.where(prefilling > 0, level[:, 1] * length, 0.0)
+    work["decode_tokens"] = np.where(batch > 0, level[:, 3] * length, 0.0)
+    work = work[(length > 0) & (prefilling + batch > 0)]
+    if span_s < np.inf:
+        work = work[(work["start_s"] >= 0.0) & (work["start_s"] < span_s)]
+    work["start_s"] += origin_s
+    work["end_s"] += origin_s
+    return work

@@ -12,6 +12,7 @@ import pandas as pd
 from sitetrace.core.files import InputError
 from sitetrace.core.registry import device
 from sitetrace.power.modelfile import load_model
+from sitetrace.power.running import start
 from sitetrace.power.states.model import StatesModel
 from sitetrace.power.timeline.model import TimelineModel
 from sitetrace.site.facility import Pue, greatest_pue, non_gpu_law
@@ -85,6 +86,11 @@ class Plant:
             for begin in range(first, end, most)
         ]
 
+    @property
+    def keeps_servers(self) -> bool:
+        """Whether the power of each server is stored."""
+        return any("server" in entry.levels for entry in self.keep)
+
     def span_s(self, index: int, n_bins: int) -> tuple[float, float]:
         """Tell when a stretch of time begins and ends."""
         begin_s = index * self.chunk * float(self.dt)
@@ -118,10 +124,8 @@ def make_plant(scenario: Scenario) -> Plant:
                     f"{float(model.dt):g} s: give {float(model.dt):g} or a multiple"
                 )
         with scenario.blaming("fleet", place, "idle_w"):
-            if pool.idle_w is not None and isinstance(model, TimelineModel):
-                model = model.on_board(pool.idle_w)
-            elif pool.idle_w is not None:
-                model.rebase(np.zeros(0), pool.idle_w)  # done when drawn; what is wrong is said now
+            if pool.idle_w is not None:
+                start([model], idle_w=pool.idle_w)  # what is wrong is said now
         own = (pool.name, model, pool.idle_w, servers, stream, traffic.routing, int(every))
         pools.append(ServerPool(*own))
         pool_of[servers] = place

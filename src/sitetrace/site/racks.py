@@ -1,4 +1,4 @@
-"""Racks at work for a stretch of time: the random numbers and power of each server, and their sums.
+"""Racks at work for a stretch of time: requests to servers, their power, and its sums.
 
 A worker does a block of racks at once. What it draws hangs on the site's seed, the server and the
 stretch alone, so that the result is the same whoever does the work.
@@ -6,34 +6,28 @@ stretch alone, so that the result is the same whoever does the work.
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from typing import NamedTuple
 
 import numpy as np
 
-from sitetrace.core.files import InputError
-from sitetrace.power.states import stream as states_stream
-from sitetrace.power.states.model import StatesModel
-from sitetrace.power.timeline.model import TimelineModel
-from sitetrace.power.timeline.stream import (
-    LONGEST_WAIT,
-    Unfinished,
-    advance_engine,
-    advance_power,
-    idle_engine,
-)
-from sitetrace.power.timeline.surface import STATE_SIZE
-from sitetrace.serving.engine import Server
-from sitetrace.serving.surrogates import none_running, surrogate_chunk
-from sitetrace.site.plant import Plant, ServerPool
+from sitetrace.power.running import Running, RunningStates, start
+from sitetrace.serving.engine import check_fits
+from sitetrace.serving.routing import route
+from sitetrace.serving.steps import as_requests
+from sitetrace.site.plant import Plant
 
-# traffic of a pool has another key, so that no two share their numbers
-SERVER_KEY = 1
-# servers that are switched on together would start with a ramp that no site has
-WARM_UP_S = 300.0
-WARM_UP = -1
+# each draws numbers of its own: the servers, and the traffic of pools with one stream for all
+SERVER_KEY, TRAFFIC_KEY = 1, 2
+# Servers that are switched on together would start with a ramp that no site has: they work before
+# second 0, in a stretch of this number, on traffic like that of the first minutes.
+WARM_UP_S, WARM_UP = 300.0, -1
+# number of the stretch whose traffic warms servers up: no site gets there
+FAR = 2**31
 # arrivals, seconds, shape (n,), and tokens of prompt and answer, shape (n, 2)
 Requests = tuple[np.ndarray, np.ndarray]
-# what a server goes on from
+# what the servers of a pool in a rack go on from; `tally` counts requests and tokens of prompt and
+# answer that they have served, and the longest wait for admission
 State = dict[str, np.ndarray]
 # for each entry of `Plant.keep` the IT power of one unit after the other, watts, at its step
 Series = list[list[np.ndarray]]
@@ -48,6 +42,23 @@ class BlockWork(NamedTuple):
     states: list[State]
 
 
+def teams(plant: Plant, block: tuple[int, int]) -> Iterator[tuple[int, int, np.ndarray]]:
+    """Tell rack, pool and servers for all servers of a rack and pool: they share one state."""
+    for rack in range(*block):
+        servers = np.arange(*np.searchsorted(plant.rack_of, (rack, rack + 1)))
+        for pool in np.unique(plant.pool_of[servers]).tolist():
+            yield rack, pool, servers[plant.pool_of[servers] == pool]
+
+
+def begin(plant: Plant, block: tuple[int, int]) -> list[State]:
+    """Switch the servers of a block on: idle, with nothing to do."""
+    states = []
+    for _, pool, servers in teams(plant, block):
+        state = _started(plant, pool, servers).state()
+        states.append(state | {"tally": np.zeros(4)})
+    return states
+
+
 def work_block(
     plant: Plant,
     block: tuple[int, int],
@@ -57,29 +68,26 @@ def work_block(
     routed: dict[int, Requests],
 ) -> BlockWork:
     """Let a block of racks work for the stretch `index` of so many bins."""
-    span_s = plant.span_s(index, n_bins)
-    gpu_w, left = np.zeros(n_bins), iter(states)
-    racks_w: Series = [[] for _ in plant.keep]
-    servers_w: Series = [[] for _ in plant.keep]
+    begin_s, end_s = plant.span_s(index, n_bins)
+    rack_w = np.zeros((block[1] - block[0], n_bins))
+    servers_w: dict[int, np.ndarray] = {}
     after = []
-    for rack in range(*block):
-        rack_w, base_w = np.zeros(n_bins), 0.0
-        for number in plant.servers_in((rack, rack + 1)):
-            pool, rng = plant.pools[plant.pool_of[number]], server_rng(plant, number, index)
-            requests = routed.get(number)
-            if requests is None:
-                requests = pool.stream.server_chunk(*span_s, rng)
-            own_bins = n_bins * pool.every
-            server_w, state = advance(pool, next(left), requests, span_s, rng, own_bins)
-            if pool.every > 1:
-                server_w = server_w.reshape(-1, pool.every).mean(axis=1)
-            after.append(state)
-            rack_w += server_w
-            base_w += plant.base_w[number]
-            _keep(plant, "server", server_w, plant.base_w[number], servers_w)
-        gpu_w += rack_w
-        _keep(plant, "rack", rack_w, base_w, racks_w)
-    return BlockWork(gpu_w, racks_w, servers_w, after)
+    for (rack, pool, servers), state in zip(teams(plant, block), states, strict=True):
+        running = _started(plant, pool, servers).resumed(state)
+        power_w = _advance(plant, running, pool, servers, (begin_s, end_s), index, routed)
+        every = plant.pools[pool].every
+        if every > 1:
+            power_w = power_w.reshape(len(power_w), -1, every).mean(axis=2)
+        for row_w in power_w:
+            rack_w[rack - block[0]] += row_w
+        if plant.keeps_servers:
+            servers_w |= dict(zip(servers.tolist(), power_w, strict=True))
+        tally = _tally(state["tally"], running)
+        after.append(running.state() | {"tally": tally})
+    base_w = np.bincount(plant.rack_of, plant.base_w)[slice(*block)]
+    by_server = [(servers_w[at], plant.base_w[at]) for at in sorted(servers_w)]
+    racks = _kept(plant, "rack", zip(rack_w, base_w, strict=True))
+    return BlockWork(rack_w.sum(axis=0), racks, _kept(plant, "server", by_server), after)
 
 
 def warm_block(
@@ -87,83 +95,88 @@ def warm_block(
 ) -> list[State]:
     """Let a block of racks work before second 0; forget its power and what it served."""
     after = []
-    for state, number in zip(states, plant.servers_in(block), strict=True):
-        pool, rng = plant.pools[plant.pool_of[number]], server_rng(plant, number, WARM_UP)
-        requests = routed.get(number)
-        if requests is None:
-            # traffic like that of the first minutes
-            arrival_s, tokens = pool.stream.server_chunk(0.0, WARM_UP_S, rng)
-            requests = (arrival_s - WARM_UP_S, tokens)
-        n_bins = round(WARM_UP_S / float(pool.model.dt))
-        _, state = advance(pool, state, requests, (-WARM_UP_S, 0.0), rng, n_bins)
-        after.append(state | {"tally": np.zeros(4)})
+    for (_, pool, servers), state in zip(teams(plant, block), states, strict=True):
+        running = _started(plant, pool, servers).resumed(state)
+        _advance(plant, running, pool, servers, (-WARM_UP_S, 0.0), WARM_UP, routed)
+        running.fates()
+        after.append(running.state() | {"tally": state["tally"]})
     return after
 
 
-def begin(model: TimelineModel | StatesModel) -> State:
-    """Switch a server on, some minutes before the simulation: idle, with nothing to do."""
-    engine = idle_engine(-WARM_UP_S)._asdict()
-    if isinstance(model, TimelineModel):
-        return engine | {"power": np.zeros(STATE_SIZE)}
-    if not isinstance(model.server, Server):
-        engine = none_running() | {"tally": np.zeros(4)}
-    return engine | states_stream.begin(model)
+def routed_requests(
+    plant: Plant, index: int, span_s: tuple[float, float], carries: list
+) -> tuple[dict[int, Requests], list]:
+    """Draw a stretch's requests of pools with one stream for all; give each request its server."""
+    requests, after = {}, []
+    for number, (pool, carry) in enumerate(zip(plant.pools, carries, strict=True)):
+        after.append(carry)
+        if pool.independent:  # its servers draw for themselves
+            continue
+        streamed, sent = carry or (None, None)
+        seeds = np.random.SeedSequence(plant.seed, spawn_key=(TRAFFIC_KEY, number))
+        drawn, streamed = pool.stream.chunk(index, *span_s, seeds, streamed)
+        rng = _rng(plant, TRAFFIC_KEY, number, index, 1)
+        server, sent = route(pool.routing, *drawn, pool.servers.size, rng, sent, pool.model.server)
+        after[-1] = [streamed, sent]
+        order = np.argsort(server, kind="stable")
+        edges = np.searchsorted(server[order], np.arange(pool.servers.size + 1))
+        arrival_s, tokens = drawn.arrival_s[order], drawn.tokens[order]
+        for place, at in enumerate(pool.servers.tolist()):
+            inside = slice(edges[place], edges[place + 1])
+            requests[at] = (arrival_s[inside], tokens[inside])
+    return requests, after
 
 
-def advance(
-    pool: ServerPool,
-    state: State,
-    requests: Requests,
-    span_s: tuple[float, float],
-    rng: np.random.Generator,
-    n_bins: int,
-) -> tuple[np.ndarray, State]:
-    """Let a server work for a while: mean GPU power of each of the model's bins, and its state."""
-    model, tokens = pool.model, requests[1]
-    # a request larger than the KV cache would be waited for without end
-    room = getattr(model.server, "kv_tokens", np.inf)
-    # the sum of rows is slow, and rarely needed
-    if tokens.size and 2 * tokens.max() > room and tokens.sum(axis=1).max() > room:
-        raise InputError(
-            f"pool {pool.name}: a request of {tokens.sum(axis=1).max()} tokens, the server's KV "
-            f"cache holds {room}: shorten the requests of its traffic"
-        )
-    if isinstance(model, TimelineModel):
-        power, gpu_w = state["power"].copy(), np.zeros(n_bins)
-        before = Unfinished(*(state[name] for name in Unfinished._fields))
-        normals = rng.standard_normal(n_bins, dtype=np.float32)
-        after = advance_power(model, before, requests, span_s, normals, power, gpu_w)
-        return gpu_w, after._asdict() | {"power": power}
-    segments, ends_s, served = _serve(model.server, state, requests, span_s, rng)
-    events = (requests[0], ends_s)
-    gpu_w, kept = states_stream.work(model, state, segments, events, span_s[0], n_bins, rng)
-    if pool.idle_w is not None:
-        gpu_w = model.rebase(gpu_w, pool.idle_w)
-    return gpu_w, served | kept
-
-
-def server_rng(plant: Plant, number: int, index: int) -> np.random.Generator:
-    """Make the random numbers of one server for one stretch, or for `WARM_UP`."""
-    key = (SERVER_KEY, int(number), index - WARM_UP)
+def _rng(plant: Plant, *key: int) -> np.random.Generator:
+    """Random numbers that no other key of the site has."""
     return np.random.default_rng(np.random.SeedSequence(plant.seed, spawn_key=key))
 
 
-def _serve(server, state, requests, span_s, rng):  # noqa: ANN001, ANN202
-    """Turn requests into work, by the engine or by a surrogate; count what is done."""
-    if isinstance(server, Server):
-        before = Unfinished(*(state[name] for name in Unfinished._fields))
-        segments, ends_s, after = advance_engine(server, before, *requests, span_s[1])
-        return segments, ends_s, after._asdict()
-    segments, ends_s, wait_s, after = surrogate_chunk(server, *requests, span_s, state, rng)
-    # served to the end: what ran before and what came, less what still runs
-    tokens = state["tokens"].sum(axis=0) + requests[1].sum(axis=0) - after["tokens"].sum(axis=0)
-    tally = state["tally"] + np.array([ends_s.size, *tokens, 0.0])
-    tally[LONGEST_WAIT] = max(tally[LONGEST_WAIT], wait_s)
-    return segments, ends_s, after | {"tally": tally}
+def _started(plant: Plant, pool: int, servers: np.ndarray) -> Running | RunningStates:
+    of_pool = plant.pools[pool]
+    return start([of_pool.model] * len(servers), -WARM_UP_S, of_pool.idle_w)
 
 
-def _keep(plant: Plant, level: str, gpu_w: np.ndarray, base_w: float, kept_w: Series) -> None:
-    """Store the IT power of a unit at the steps at which its level is kept."""
-    for entry, units in zip(plant.keep, kept_w, strict=True):
-        if level in entry.levels:
-            units.append(base_w + (1.0 + plant.per_gpu_w) * entry.mean(gpu_w))
+def _advance(
+    plant: Plant,
+    running: Running | RunningStates,
+    number: int,
+    servers: np.ndarray,
+    span_s: tuple[float, float],
+    index: int,
+    routed: dict[int, Requests],
+) -> np.ndarray:
+    """Let the servers of a pool in a rack work: GPU power of each by the model's bins."""
+    pool = plant.pools[number]
+    rngs = [_rng(plant, SERVER_KEY, int(at), index - WARM_UP) for at in servers]
+    given = []
+    for at, rng in zip(servers.tolist(), rngs, strict=True):
+        requests = routed.get(at)
+        if requests is None and index == WARM_UP:
+            arrival_s, tokens = pool.stream.server_chunk(0.0, WARM_UP_S, rng)
+            requests = (arrival_s - WARM_UP_S, tokens)
+        given.append(requests or pool.stream.server_chunk(*span_s, rng))
+    arrival_s, tokens = (np.concatenate(part) for part in zip(*given, strict=True))
+    check_fits(tokens, getattr(pool.model.server, "kv_tokens", np.inf), f"pool {pool.name}")
+    to = np.repeat(np.arange(len(servers)), [len(arrival) for arrival, _ in given])
+    n_bins = int(round((span_s[1] - span_s[0]) / running.dt_s))
+    noise = running.noise(rngs, n_bins, False)
+    return running.advance(span_s[1], as_requests(arrival_s, tokens), to, noise)
+
+
+def _tally(before: np.ndarray, running: Running | RunningStates) -> np.ndarray:
+    """Count what was served since this was asked last."""
+    ended, _ = running.fates()
+    counts = [ended.size, ended["input_tokens"].sum(), ended["output_tokens"].sum(), 0.0]
+    wait_s = (ended["start_s"] - ended["arrival_s"]).max(initial=0.0)
+    return np.append((before + counts)[:3], max(before[3], wait_s))
+
+
+def _kept(plant: Plant, level: str, units: object) -> Series:
+    """IT power of units, each its GPU power and the rest, at the steps at which they are kept."""
+    kept_w: Series = [[] for _ in plant.keep]
+    for gpu_w, base_w in units:
+        for entry, own in zip(plant.keep, kept_w, strict=True):
+            if level in entry.levels:
+                own.append(base_w + (1.0 + plant.per_gpu_w) * entry.mean(gpu_w))
+    return kept_w

@@ -7,7 +7,9 @@ import json
 import shutil
 import time
 from collections.abc import Iterator
+from itertools import pairwise
 from pathlib import Path
+from typing import NamedTuple
 
 import numpy as np
 import xarray as xr
@@ -15,12 +17,20 @@ from tqdm import tqdm
 
 from sitetrace import __version__
 from sitetrace.core.files import InputError, digest_of
-from sitetrace.power.timeline.stream import ANSWER_TOKENS, LONGEST_WAIT, PROMPT_TOKENS, SERVED
-from sitetrace.site.dispatch import Stretch, work
 from sitetrace.site.facility import Pue, pue_series, resolve_pue
 from sitetrace.site.fleet import resolve_model
 from sitetrace.site.plant import Plant, make_plant, unit_table
-from sitetrace.site.racks import State, begin
+from sitetrace.site.racks import (
+    FAR,
+    WARM_UP_S,
+    BlockWork,
+    State,
+    begin,
+    routed_requests,
+    teams,
+    warm_block,
+    work_block,
+)
 from sitetrace.site.scenario import Scenario, read_scenario
 from sitetrace.site.store import (
     check_out,
@@ -31,11 +41,24 @@ from sitetrace.site.store import (
     read_site,
     write_checkpoint,
 )
-from sitetrace.site.workers import executor
+from sitetrace.site.workers import Submit, executor
 
 CHECKPOINT_EVERY_S = 2.0
 # what a part, the folder of a run that is not complete, holds
 STORE, CHECKPOINT = "site.zarr", "checkpoint.npz"
+
+
+class Stretch(NamedTuple):
+    """What a stretch has come to: work and states of each block, and of each pool."""
+
+    index: int
+    results: list[BlockWork]
+    carries: list  # where each pool's stream and routing stand, as JSON holds it
+
+    @property
+    def states(self) -> list[State]:
+        """All states, in the order of racks and pools."""
+        return [state for done in self.results for state in done.states]
 
 
 def simulate_site(
@@ -107,7 +130,7 @@ def simulate_site(
     try:
         with executor(workers, cluster) as submit:
             done, states, carries = _opened(part, scenario, plant, units, resume)
-            stretches = work(plant, scenario.n_steps, submit, done, states, carries)
+            stretches = _stretches(plant, scenario.n_steps, submit, done, states, carries)
             states = _written(scenario, plant, pue, part, stretches, states, progress)
         finish(part / STORE, [entry.group for entry in plant.keep], _served(states), out)
         shutil.rmtree(part)
@@ -136,7 +159,7 @@ def _opened(part: Path, scenario: Scenario, plant: Plant, units: list, resume: b
         if not same:
             raise InputError(f"{part}: is of another scenario, model, file or version: remove it")
         return read_checkpoint(part / CHECKPOINT)
-    fresh = [begin(plant.pools[i].model) for i in plant.pool_of]
+    fresh = begin(plant, (0, plant.row_of.size))
     if part.exists():
         shutil.rmtree(part)
     part.mkdir()
@@ -171,6 +194,42 @@ def _attributes(scenario: Scenario, plant: Plant) -> dict:
         "sitetrace": __version__,
     }
     return told | ({"files": json.dumps(files)} if files else {})
+
+
+def _stretches(
+    plant: Plant, n_bins: int, submit: Submit, done: int, states: list[State], carries: list
+) -> Iterator[Stretch]:
+    """Work on all stretches but those `done`; a block begins the next when its present one ends."""
+    blocks = plant.blocks()
+    bins = [min(plant.chunk, n_bins - first) for first in range(0, n_bins, plant.chunk)]
+    counts = [sum(1 for _ in teams(plant, block)) for block in blocks]
+    edges = np.cumsum([0, *counts])
+    own = [states[first:last] for first, last in pairwise(edges)]
+
+    def inside(block: tuple[int, int], routed: dict) -> dict:
+        return {at: routed[at] for at in plant.servers_in(block) if at in routed}
+
+    if done == 0:  # all servers work for some minutes, on traffic like that of the first ones
+        routed, _ = routed_requests(plant, FAR, (0.0, WARM_UP_S), carries)
+        routed = {at: (arrival_s - WARM_UP_S, tokens) for at, (arrival_s, tokens) in routed.items()}
+        waiting = [
+            submit(warm_block, plant, block, mine, inside(block, routed))
+            for block, mine in zip(blocks, own, strict=True)
+        ]
+        own = [wait() for wait in waiting]
+    waiting = [lambda mine=mine: BlockWork(np.zeros(0), [], [], mine) for mine in own]
+    for index in range(done, len(bins) + 1):
+        here, results = carries, []
+        if index < len(bins):
+            span_s = plant.span_s(index, bins[index])
+            routed, carries = routed_requests(plant, index, span_s, carries)
+        for place, block in enumerate(blocks):
+            results.append(waiting[place]())
+            if index < len(bins):
+                mine = (bins[index], results[-1].states, inside(block, routed))
+                waiting[place] = submit(work_block, plant, block, index, *mine)
+        if index > done:
+            yield Stretch(index - 1, results, here)
 
 
 def _written(
@@ -235,9 +294,6 @@ def site_power_w(scenario: Scenario, plant: Plant, pue: Pue, stretch: Stretch) -
 def _served(states: list[State]) -> dict:
     """Count what all servers served."""
     tally = np.array([state["tally"] for state in states])
-    return {
-        "requests": int(tally[:, SERVED].sum()),
-        "input_tokens": int(tally[:, PROMPT_TOKENS].sum()),
-        "output_tokens": int(tally[:, ANSWER_TOKENS].sum()),
-        "longest_wait_s": float(tally[:, LONGEST_WAIT].max()),
-    }
+    names = ("requests", "input_tokens", "output_tokens")
+    told = {name: int(count) for name, count in zip(names, tally[:, :3].sum(axis=0), strict=True)}
+    return told | {"longest_wait_s": float(tally[:, 3].max())}

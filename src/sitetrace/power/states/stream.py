@@ -5,6 +5,7 @@ from __future__ import annotations
 import numpy as np
 
 from sitetrace.core.files import InputError
+from sitetrace.core.types import SEGMENT
 from sitetrace.power.states.model import StatesModel
 from sitetrace.power.states.transitions import walk
 from sitetrace.serving.activity import ROW, activity_columns
@@ -18,7 +19,7 @@ def begin(model: StatesModel) -> dict:
             "coupled or independent transitions"
         )
     return {
-        "segments": np.empty((0, 7)),
+        "segments": np.empty(0, SEGMENT),
         "arrivals_s": np.empty(0),
         "ends_s": np.empty(0),
         "activity": np.empty((len(ROW), 0)),
@@ -62,13 +63,13 @@ def work(
     power_w[idle] = 0.0
     if model.idle is not None:
         power_w[idle] = model.idle.power_w(quiet_for_s[idle], uniform[1, idle])
-    begun = np.searchsorted(segments[:, 0], ends[-1], side="left")
+    begun = np.searchsorted(segments["start_s"], ends[-1], side="left")
     return model.within_range(power_w), {
-        "segments": segments[segments[:, 1] > ends[-1]],
+        "segments": segments[segments["end_s"] > ends[-1]],
         "arrivals_s": events[0][events[0] > ends[-1]],
         "ends_s": events[1][events[1] > ends[-1]],
         "activity": seen[:, -max(model.transitions.reach, 1) :].copy(),
-        "worked_s": np.array([segments[begun - 1, 1] if begun else worked_s]),
+        "worked_s": np.array([segments["end_s"][begun - 1] if begun else worked_s]),
         "state": states[-1:].copy(),
         "emitted": np.array([float(emitted)]),
     }

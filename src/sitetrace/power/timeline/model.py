@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from dataclasses import dataclass, replace
 from fractions import Fraction
-from functools import cached_property
 
 import numpy as np
 import pandas as pd
@@ -20,20 +19,15 @@ from sitetrace.core.types import (
     span_of,
     trace_clock,
 )
-from sitetrace.meter import Meter, PowerNoise, drawn_w
+from sitetrace.meter import Meter, PowerNoise, drawn_w, expected_w
 from sitetrace.power.idle import Idle, check_idle
-from sitetrace.power.timeline.surface import (
-    STATE_SIZE,
-    WARM_S,
-    Surface,
-    add_power,
-    left_warmth,
-    since_work_s,
-)
+from sitetrace.power.running import power_law, power_of
+from sitetrace.power.timeline.surface import Surface, left_warmth, since_work_s
+from sitetrace.serving.activity import as_segments
 from sitetrace.serving.engine import Engine, Server, simulate
 from sitetrace.workload.table import check_stream
 
-READINGS = ("power", "meter")
+READINGS = ("power", "expected", "meter")
 
 
 @dataclass(frozen=True)
@@ -104,8 +98,9 @@ class TimelineModel:
             Seconds before the first arrival and after the last token.
         idle_w : float, optional
             Idle power of the board, where it differs from the fitted one.
-        reading : {"power", "meter"}
-            Mean power of each bin, or what the fitted meter would print at its end.
+        reading : {"power", "expected", "meter"}
+            Mean power of each bin, or what the fitted meter would print at its end: the mean over
+            noise and phase, or one draw.
 
         Returns
         -------
@@ -133,12 +128,12 @@ class TimelineModel:
             return self.draw(timeline, rng, dt_s, lead_s, tail_s, idle_w, reading)
         # mean power needs the steps alone: without tables a day takes milliseconds
         hold_memory()
-        work = Engine(self.server).run(np.inf, requests)
+        work = Engine(self.server).segments(np.inf, requests)
         first_s = float(requests["arrival_s"].min())
-        span = (first_s, first_s + float(work[-1, 1]))
+        span = (first_s, first_s + float(work["end_s"][-1]))
         start_s, step, n_bins = trace_clock(span, self.dt, dt_s, lead_s, tail_s)
         board = self if idle_w is None else self.on_board(idle_w)
-        power_w = board.power_of(work[:, [0, 1, 3, 5]].T, first_s - start_s, n_bins, rng)
+        power_w = board._power_of(work, start_s - first_s, n_bins, rng)
         return PowerTrace(start_s, self.dt, power_w).resample(step)
 
     def draw(
@@ -156,51 +151,56 @@ class TimelineModel:
             raise InputError(f"reading {reading!r}: give {' or '.join(READINGS)}")
         start_s, step, n_bins = trace_clock(span_of(timeline), self.dt, dt_s, lead_s, tail_s)
         board = self if idle_w is None else self.on_board(idle_w)
-        if reading == "meter":
-            power_w = board.draw_readings(timeline, start_s, n_bins, rng)
+        if reading == "power":
+            work = as_segments(timeline.segments)
+            work["start_s"] -= start_s
+            work["end_s"] -= start_s
+            power_w = board._power_of(work, 0.0, n_bins, rng)
         else:
-            names = ("start_s", "end_s", "batch", "prefill_tokens")
-            work = np.array([timeline.segments[name] for name in names], dtype=float)
-            work[:2] -= start_s
-            power_w = board.power_of(work, 0.0, n_bins, rng)
+            times_s = start_s + np.arange(1, n_bins + 1) * float(self.dt)
+            if reading == "meter":
+                power_w = board._draw_readings(timeline, times_s, rng)
+            else:
+                power_w = board._expect_readings(timeline, times_s)
         return PowerTrace(start_s, self.dt, power_w).resample(step)
 
-    def power_of(
-        self, work: np.ndarray, after_s: float, n_bins: int, rng: np.random.Generator
+    def _power_of(
+        self, work: np.ndarray, begin_s: float, n_bins: int, rng: np.random.Generator
     ) -> np.ndarray:
         """Draw the mean watts of bins: the noise of the process, but nothing of the meter."""
-        # Rows of `work` are begin and end of segments (seconds after a zero that lies `after_s`
-        # after the begin of the first bin), batch and prompt tokens.
-        power_w, clock = np.zeros(n_bins), (-after_s, float(self.dt))
         normals = rng.standard_normal(n_bins, dtype=np.float32)
-        law, scales, idle, spread = self.numbers
-        state = np.zeros(STATE_SIZE)
-        add_power(tuple(work), law, scales, clock, idle, spread, normals, state, power_w)
-        return power_w
+        return power_of(work, power_law(self, self.surface), begin_s, float(self.dt), normals)
 
-    @cached_property
-    def numbers(self) -> tuple[tuple[float, ...], ...]:
-        """Law and scales of the surface, idle power and noise, as `add_power` takes them."""
-        noise = self.residual
-        idle = (self.idle.mean_w, self.idle.active_w, self.decay_s)
-        idle += (self.surface.warm_idle_w, WARM_S)
-        return *self.surface.numbers(), idle, (noise.idle_w, noise.decode_w, noise.phi)
-
-    def draw_readings(
-        self, timeline: Timeline, start_s: float, n_bins: int, rng: np.random.Generator
+    def _draw_readings(
+        self, timeline: Timeline, times_s: np.ndarray, rng: np.random.Generator
     ) -> np.ndarray:
-        """Draw what the meter prints at the end of each bin, watts."""
-        times_s = start_s + np.arange(1, n_bins + 1) * float(self.dt)
+        """Draw what the meter prints at some times, watts."""
         drawn, busy = drawn_w(timeline, self.surface, self.meter, self.residual, times_s, rng)
-        quiet = self.idle.sample(np.full(n_bins, np.inf), rng)
-        # the afterglow decays in this kind's own time, not in that of `Idle`
-        since_s = since_work_s(timeline, times_s - self.meter.lag_s)
-        quiet += self.idle.active_w * np.exp(-since_s / self.decay_s)
-        quiet += self.surface.warm_idle_w * left_warmth(timeline, times_s)
-        power_w = np.where(busy > 0, drawn + (1.0 - busy) * (quiet - self.idle.mean_w), quiet)
+        deviation_w = rng.choice(self.idle.deviation_w, times_s.size)
+        power_w = self._with_idle(drawn, busy, deviation_w, timeline, times_s)
         if self.meter.quantum_w > 0:
             power_w = np.round(power_w / self.meter.quantum_w) * self.meter.quantum_w
         return np.maximum(power_w, 0.0)
+
+    def _expect_readings(self, timeline: Timeline, times_s: np.ndarray) -> np.ndarray:
+        """Mean over noise and age of what the meter prints at some times, watts."""
+        expected, busy = expected_w(timeline, self.surface, self.meter, times_s)
+        return self._with_idle(expected, busy, self.idle.deviation_w.mean(), timeline, times_s)
+
+    def _with_idle(
+        self,
+        power_w: np.ndarray,
+        busy: np.ndarray,
+        deviation_w: np.ndarray | float,
+        timeline: Timeline,
+        times_s: np.ndarray,
+    ) -> np.ndarray:
+        """Put what an idle board draws beside its idle power into the idle share of readings."""
+        # the afterglow decays in this kind's own time, not in that of `Idle`
+        since_s = since_work_s(timeline, times_s - self.meter.lag_s)
+        extra_w = deviation_w + self.idle.active_w * np.exp(-since_s / self.decay_s)
+        extra_w += self.surface.warm_idle_w * left_warmth(timeline, times_s)
+        return np.where(busy > 0, power_w + (1.0 - busy) * extra_w, self.idle.mean_w + extra_w)
 
     def on_board(self, idle_w: float) -> TimelineModel:
         """Carry the model over to a board of another idle power."""

@@ -7,34 +7,38 @@ equal steps, as in `sitetrace.core.types.Timeline`.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 
 import numpy as np
 import pandas as pd
-from numba import njit
 
 from sitetrace.core.types import Timeline
-from sitetrace.serving.activity import amount_in_bins
+from sitetrace.serving.activity import amount_in_bins, as_segments
 from sitetrace.serving.engine import counted
-from sitetrace.serving.steps import LINEAR
+from sitetrace.serving.steps import LINEAR, compiled
 
 # time constant of warming up and cooling down, and how long prefill may stay above the limit
 WARM_S, LIMIT_S = 20.0, 0.5
 # finite, so that a model file can hold it
 LIMITLESS_W = 1e6
-# What a stretch of time hands to the next is one array, changed in place, zeros for a cold board:
-# WARM    how warm the last work has left the board, from 0 to 1
-# UNTIL   end of the last work, seconds
-# STORED  energy drawn above the board's limit and not yet made up for, joules
-# NOISE   noise of the last bin, standard deviations
-# GLOW    extra power after work, left at the end of the last bin, watts
-# BEGUN   1 once there was a bin: the noise of the first one is not fresh but stationary
-# OPEN_   the segment that reaches over the edge of the last bin: begin, end, watts above idle
-# HEAT    how warm the board is by the share of work in whole bins, for its idle power
-WARM, UNTIL, STORED, NOISE, GLOW, BEGUN, OPEN_START, OPEN_END, OPEN_W, HEAT = range(10)
-STATE_SIZE = 10
 # below SMALL an exponential is a quotient; a rest below FAINT is nothing, its arithmetic is slow
 SMALL, FAINT = 0.1, 1e-9
+# Power of a server: its `Surface`; of its board idle watts, extra power just after work with the
+# time constant of its decay, standard deviation of noise without and at work, autocorrelation.
+POWER = np.dtype(
+    [(name, float) for name in ("idle_w", "decode_w", "per_sequence_w", "prefill_w")]
+    + [(name, float) for name in ("scale_tokens", "warm_w", "batch_scale", "limit_w")]
+    + [(name, float) for name in ("warm_idle_w", "board_w", "after_w", "after_s")]
+    + [(name, float) for name in ("idle_sd_w", "work_sd_w", "phi")]
+)
+# A board between stretches of time, all zeros when cold: how warm the last work has left it, 0 to
+# 1; end of that work; energy drawn above its limit and not yet made up for; in the last bin noise
+# in standard deviations, one of these, extra power after work, warmth by the share of work; 1 once
+# there was a bin; the segment that reaches over the edge of the last bin, and its watts above idle.
+BOARD = np.dtype(
+    [(name, float) for name in ("warm", "until_s", "stored_j", "noise", "sd_w", "glow_w", "heat")]
+    + [(name, float) for name in ("begun", "open_start_s", "open_end_s", "open_w")]
+)
 
 
 @dataclass(frozen=True)
@@ -84,23 +88,14 @@ class Surface:
         saturation = -np.expm1(-np.asarray(prefill_tokens, dtype=float) / self.scale_tokens)
         return decode_w + (self.prefill_w - decode_w) * saturation
 
-    def segment_power_w(
-        self, start_s: np.ndarray, end_s: np.ndarray, batch: np.ndarray, prefill_tokens: np.ndarray
-    ) -> np.ndarray:
-        """Mean watts of successive segments of work, the board warming up and limited."""
-        work = (start_s, end_s, batch, prefill_tokens)
-        return segment_power(*work, *self.numbers(), np.zeros(STATE_SIZE))
-
-    def numbers(self) -> tuple[tuple[float, ...], tuple[float, ...]]:
-        """Law (watts) and scales (where power saturates), as `segment_power` takes them."""
-        law = (self.idle_w, self.decode_w, self.per_sequence_w, self.prefill_w, self.warm_w)
-        return law, (self.scale_tokens, self.batch_scale, WARM_S, self.limit_w, LIMIT_S)
-
     def above_idle_w(self, segments: pd.DataFrame) -> np.ndarray:
         """Watts of each segment above an idle board; all that a meter must know of the surface."""
-        names = ("start_s", "end_s", "batch", "prefill_tokens")
-        columns = (segments[name].to_numpy(dtype=float) for name in names)
-        return self.segment_power_w(*columns) - self.idle_w
+        work, power = as_segments(segments), np.zeros(1, POWER)
+        for name, value in asdict(self).items():
+            power[name] = value
+        above_w = np.empty(len(work))
+        segment_power(work, len(work), power[0], np.zeros(1, BOARD)[0], above_w)
+        return above_w
 
     def mean_power_w(self, timeline: Timeline, end_times_s: np.ndarray, dt_s: float) -> np.ndarray:
         """Mean watts of the bins ``[t - dt, t)``; energy is neither lost nor counted twice."""
@@ -124,19 +119,35 @@ def left_warmth(timeline: Timeline, times_s: np.ndarray) -> np.ndarray:
     start, end = (timeline.segments[name].to_numpy() for name in ("start_s", "end_s"))
     length = (end - start) / WARM_S
     fading = length * np.exp(-length) / -np.expm1(-length)
-    at_end = 1.0 - (1.0 - warmth(start, end, WARM_S, np.zeros(STATE_SIZE))) * fading
+    at_end = 1.0 - (1.0 - warmth(start, end)) * fading
     last = np.maximum(np.searchsorted(end, times_s, side="right") - 1, 0)
     return at_end[last] * np.exp(-since_work_s(timeline, times_s) / WARM_S)
 
 
-@njit(cache=True, inline="always")
+def warmth(start_s: np.ndarray, end_s: np.ndarray) -> np.ndarray:
+    """Mean warmth of a board, cold at first, in each segment of work, from 0 to 1."""
+    mean = np.empty(start_s.size)
+    _warmth(start_s, end_s, mean)
+    return mean
+
+
+@compiled
+def _warmth(start_s, end_s, mean):
+    now, last_s = 0.0, 0.0
+    for i in range(mean.size):
+        gap, length = (start_s[i] - last_s) / WARM_S, (end_s[i] - start_s[i]) / WARM_S
+        mean[i], now = _warmed(now, gap, length)
+        last_s = end_s[i]
+
+
+@compiled
 def _decay(x):
     """Exponential of -x, for small x by a quotient that is right within 1e-4."""
     return (1.0 - 0.5 * x) / (1.0 + 0.5 * x) if x < SMALL else np.exp(-x)
 
 
-@njit(cache=True, inline="always")
-def warmed(now, gap, length):
+@compiled
+def _warmed(now, gap, length):
     """Cool down in a gap, warm up in the work behind it: mean warmth in it, and at its end."""
     # Gap and length of the work are in time constants, warmth is from 0 to 1.
     if gap > 0.0:
@@ -147,141 +158,154 @@ def warmed(now, gap, length):
     return 1.0 - (1.0 - now) * share, 1.0 - (1.0 - now) * left
 
 
-@njit(cache=True, nogil=True)
-def warmth(start, end, warm_s, state):
-    """Mean warmth of a board in each segment of work, from 0 to 1."""
-    mean = np.empty(start.size)
-    now, last = state[WARM], state[UNTIL]
-    for i in range(start.size):
-        gap, length = (start[i] - last) / warm_s, (end[i] - start[i]) / warm_s
-        mean[i], now = warmed(now, gap, length)
-        last = end[i]
-    state[WARM] = now
-    return mean
-
-
-@njit(cache=True, nogil=True)
-def segment_power(start, end, batch, prefill, law, scales, state):
-    """Mean watts of successive segments: decode, prefill that saturates, warmth, and the limit."""
-    # `law` and `scales` are `Surface.numbers`. Energy above the limit goes into a store that power
-    # below it empties; when the store is full, power is held to the limit.
-    idle_w, decode_w, sequence_w, prefill_w, warm_w = law
-    scale_tokens, batch_scale, warm_s, limit_w, limit_s = scales
-    power_w = np.empty(start.size)
-    warm = warmth(start, end, warm_s, state)
-    most = 0 if start.size == 0 else int(batch.max())
-    counted = np.arange(most + 1.0)
-    if batch_scale < LINEAR:
-        counted = batch_scale * np.log1p(counted / batch_scale)
-    room_j = max(prefill_w - limit_w, 0.0) * limit_s
-    stored_j, last = state[STORED], state[UNTIL]
-    for i in range(start.size):
-        level = decode_w + sequence_w * counted[int(batch[i])] + warm_w * warm[i]
-        if prefill[i] > 0.0:
-            level += (prefill_w - level) * (1.0 - np.exp(-prefill[i] / scale_tokens))
-        length = end[i] - start[i]
-        emptied_j = (limit_w - idle_w) * max(start[i] - last, 0.0)
-        stored_j = max(stored_j - emptied_j, 0.0) + (level - limit_w) * length
+@compiled
+def segment_power(segments, n, power, board, above_w):
+    """Mean watts above idle of n segments: decode, prefill that saturates, warmth, the limit."""
+    # Energy above the limit goes into a store that power below it empties; when the store is full,
+    # power is held to the limit.
+    room_j = max(power.prefill_w - power.limit_w, 0.0) * LIMIT_S
+    warm, stored_j, last_s = board.warm, board.stored_j, board.until_s
+    for i in range(n):
+        work = segments[i]
+        length_s, gap_s = work.end_s - work.start_s, work.start_s - last_s
+        mean, warm = _warmed(warm, gap_s / WARM_S, length_s / WARM_S)
+        batch = work.batch
+        if power.batch_scale < LINEAR:
+            batch = power.batch_scale * np.log1p(batch / power.batch_scale)
+        level_w = power.decode_w + power.per_sequence_w * batch + power.warm_w * mean
+        if work.prefill_tokens > 0.0:
+            left = np.exp(-work.prefill_tokens / power.scale_tokens)
+            level_w += (power.prefill_w - level_w) * (1.0 - left)
+        emptied_j = (power.limit_w - power.idle_w) * max(gap_s, 0.0)
+        stored_j = max(stored_j - emptied_j, 0.0) + (level_w - power.limit_w) * length_s
         if stored_j > room_j:
-            level -= (stored_j - room_j) / length
+            level_w -= (stored_j - room_j) / length_s
             stored_j = room_j
         stored_j = max(stored_j, 0.0)
-        last = end[i]
-        power_w[i] = level
-    state[STORED], state[UNTIL] = stored_j, last
-    return power_w
+        last_s = work.end_s
+        above_w[i] = level_w - power.idle_w
+    board.warm, board.stored_j, board.until_s = warm, stored_j, last_s
 
 
-@njit(cache=True, nogil=True)
-def blank_bins(size):
-    """Bins without work: share at work, watts above idle, rest."""
+@compiled
+def begin_bins(begin_s, dt_s, board, bins):
+    """Empty the bins (share at work, watts above idle, rest), but for work that reaches in."""
     # The rest is the time from the last work in a bin to the bin's end, in bins: 0 where work goes
     # on into the next bin, -1 where there was none.
-    bins = np.zeros((3, size))
-    bins[2] = -1.0
-    return bins
+    for b in range(bins.shape[1]):
+        bins[0, b], bins[1, b], bins[2, b] = 0.0, 0.0, -1.0
+    if board.open_end_s > begin_s:
+        _spread_out(board.open_start_s, board.open_end_s, board.open_w, begin_s, dt_s, bins)
+    if board.open_end_s <= begin_s + dt_s * bins.shape[1]:
+        board.open_start_s = board.open_end_s = board.open_w = 0.0
 
 
-@njit(cache=True, nogil=True)
-def _spread_out(start, end, power_w, clock, bins):
-    """Spread segments of power above idle over the bins that they touch."""
+@compiled
+def lay(segments, n, power, board, begin_s, dt_s, bins, above_w):
+    """Put the power of n successive segments into bins; the last may reach beyond them."""
+    segment_power(segments, n, power, board, above_w)
+    for i in range(n):
+        _spread_out(segments[i].start_s, segments[i].end_s, above_w[i], begin_s, dt_s, bins)
+    if n > 0 and segments[n - 1].end_s > begin_s + dt_s * bins.shape[1]:
+        board.open_start_s, board.open_end_s = segments[n - 1].start_s, segments[n - 1].end_s
+        board.open_w = above_w[n - 1]
+
+
+@compiled
+def _spread_out(start_s, end_s, power_w, begin_s, dt_s, bins):
+    """Spread a segment of power above idle over the bins that it touches."""
     busy, above_w, rest = bins[0], bins[1], bins[2]
-    size = busy.size
-    for i in range(start.size):
-        first = max((start[i] - clock[0]) / clock[1], 0.0)
-        last = min((end[i] - clock[0]) / clock[1], float(size))
-        if last <= first:
-            continue
-        b, e = int(first), int(last)
-        if b == e:
-            busy[b] += last - first
-            above_w[b] += (last - first) * power_w[i]
-            rest[b] = 1.0 + e - last
-            continue
-        busy[b] += 1.0 + b - first
-        above_w[b] += (1.0 + b - first) * power_w[i]
-        for k in range(b + 1, e):
-            busy[k] = 1.0
-            above_w[k] = power_w[i]
-        for k in range(b, e):
-            rest[k] = 0.0
-        if e < size and last > e:
-            busy[e] += last - e
-            above_w[e] += (last - e) * power_w[i]
-            rest[e] = 1.0 + e - last
+    first = max((start_s - begin_s) / dt_s, 0.0)
+    last = min((end_s - begin_s) / dt_s, float(busy.size))
+    if last <= first:
+        return
+    b, e = int(first), int(last)
+    if b == e:
+        busy[b] += last - first
+        above_w[b] += (last - first) * power_w
+        rest[b] = 1.0 + e - last
+        return
+    busy[b] += 1.0 + b - first
+    above_w[b] += (1.0 + b - first) * power_w
+    for k in range(b + 1, e):
+        busy[k], above_w[k] = 1.0, power_w
+    for k in range(b, e):
+        rest[k] = 0.0
+    if e < busy.size and last > e:
+        busy[e] += last - e
+        above_w[e] += (last - e) * power_w
+        rest[e] = 1.0 + e - last
 
 
-@njit(cache=True, nogil=True)
-def open_into_bins(clock, state, bins):
-    """Put the segment that reached over the edge of the last bins into these."""
-    if state[OPEN_END] > clock[0]:
-        start, end = state[OPEN_START : OPEN_START + 1], state[OPEN_END : OPEN_END + 1]
-        _spread_out(start, end, state[OPEN_W : OPEN_W + 1], clock, bins)
-    if state[OPEN_END] <= clock[0] + clock[1] * bins.shape[1]:
-        state[OPEN_START], state[OPEN_END], state[OPEN_W] = 0.0, 0.0, 0.0
-
-
-@njit(cache=True, nogil=True)
-def segments_into_bins(start, end, batch, prefill, law, scales, clock, state, bins):
-    """Put the power of successive segments into bins; the last alone may reach beyond them."""
-    above_w = segment_power(start, end, batch, prefill, law, scales, state) - law[0]
-    _spread_out(start, end, above_w, clock, bins)
-    if start.size and end[-1] > clock[0] + clock[1] * bins.shape[1]:
-        state[OPEN_START], state[OPEN_END], state[OPEN_W] = start[-1], end[-1], above_w[-1]
-
-
-@njit(cache=True, nogil=True)
-def bins_into_total(dt_s, idle, spread, normals, state, bins, total_w):
-    """Add the mean watts of bins to a total: the work in them, idle power, afterglow and noise."""
-    # `idle` and `spread` are those of `TimelineModel.numbers`; the noise is AR(1), its standard
-    # deviation between that of idle and of work by the share of work.
-    idle_w, after_w, after_s, warm_idle_w, warm_s = idle
-    idle_sd, decode_sd, phi = spread
+@compiled
+def settle(power, board, dt_s, bins, mean_w, sd_w):
+    """Mean watts of bins, work and idle and afterglow, and the deviation of their noise."""
     busy, above_w, rest = bins[0], bins[1], bins[2]
-    fresh, fade = np.sqrt(1.0 - phi * phi), np.exp(-dt_s / after_s)
-    noise, glow, heat = state[NOISE], state[GLOW], state[HEAT]
-    warming = 1.0 - np.exp(-dt_s / warm_s)
-    gain = fresh if state[BEGUN] > 0.0 else 1.0
+    fade, warming = np.exp(-dt_s / power.after_s), 1.0 - np.exp(-dt_s / WARM_S)
+    glow_w, heat = board.glow_w, board.heat
+    for b in range(busy.size):
+        share = min(busy[b], 1.0)
+        if rest[b] == 0.0:
+            glow_w = power.after_w
+        elif rest[b] > 0.0:
+            glow_w = power.after_w * np.exp(-rest[b] * dt_s / power.after_s)
+        else:  # numbers too small for their exponent are slow
+            glow_w = glow_w * fade if glow_w > FAINT else 0.0
+        left_w = (1.0 - share) * (glow_w + power.warm_idle_w * heat)
+        mean_w[b] = power.board_w + above_w[b] + left_w
+        heat += (share - heat) * warming if heat + share > FAINT else -heat
+        sd_w[b] = power.idle_sd_w + (power.work_sd_w - power.idle_sd_w) * share
+    board.glow_w, board.heat = glow_w, heat
+
+
+@compiled
+def add_mean(mean_w, total_w):
+    """Add the watts of a server without noise to a total."""
+    for b in range(mean_w.size):
+        total_w[b] += max(mean_w[b], 0.0)
+
+
+@compiled
+def clear(variance, covariance):
+    """Begin to gather noise."""
+    for b in range(variance.size):
+        variance[b] = covariance[b] = 0.0
+
+
+@compiled
+def add_noise(phi, normals, mean_w, sd_w, board, total_w):
+    """Add the watts of a server to a total, with AR(1) noise of the deviations given."""
+    noise, fresh = board.noise, np.sqrt(1.0 - phi * phi)
+    gain = fresh if board.begun > 0.0 else 1.0
     for b in range(normals.size):
         noise = phi * noise + gain * normals[b]
         gain = fresh
-        share = min(busy[b], 1.0)
-        if rest[b] == 0.0:
-            glow = after_w
-        elif rest[b] > 0.0:
-            glow = after_w * np.exp(-rest[b] * dt_s / after_s)
-        else:  # numbers too small for their exponent are slow
-            glow = glow * fade if glow > FAINT else 0.0
-        value = idle_w + above_w[b] + (1.0 - share) * (glow + warm_idle_w * heat)
-        heat += (share - heat) * warming if heat + share > FAINT else -heat
-        total_w[b] += max(value + noise * (idle_sd + (decode_sd - idle_sd) * share), 0.0)
-    state[NOISE], state[GLOW], state[BEGUN], state[HEAT] = noise, glow, 1.0, heat
+        total_w[b] += max(mean_w[b] + noise * sd_w[b], 0.0)
+    board.noise, board.begun = noise, 1.0
 
 
-@njit(cache=True, nogil=True)
-def add_power(work, law, scales, clock, idle, spread, normals, state, total_w):
-    """Add the mean watts of bins in which an engine does some work to a total."""
-    bins = blank_bins(normals.size)
-    open_into_bins(clock, state, bins)
-    segments_into_bins(*work, law, scales, clock, state, bins)
-    bins_into_total(clock[1], idle, spread, normals, state, bins, total_w)
+@compiled
+def gather_noise(sd_w, board, variance, covariance):
+    """Add a server's noise to that of its rack: its variance by bin, covariance with the last."""
+    last_w = board.sd_w
+    for b in range(sd_w.size):
+        variance[b] += sd_w[b] * sd_w[b]
+        covariance[b] += sd_w[b] * last_w
+        last_w = sd_w[b]
+    board.sd_w = last_w
+
+
+@compiled
+def add_shared_noise(phi, normals, variance, covariance, before, board, total_w):
+    """Add one draw of noise that has variance and lag-one covariance of a sum of AR(1) noises."""
+    # Of independent noises x_i with deviations s_i the sum y has Var y_t = sum s_it^2 and
+    # Cov(y_t, y_t-1) = phi sum s_it s_it-1. `before` is the variance in the bin before the first.
+    noise = board.noise
+    for b in range(normals.size):
+        r = 0.0
+        if board.begun > 0.0 and variance[b] * before > 0.0:
+            r = phi * covariance[b] / np.sqrt(variance[b] * before)
+        noise = r * noise + np.sqrt(max(1.0 - r * r, 0.0)) * normals[b]
+        total_w[b] = max(total_w[b] + noise * np.sqrt(variance[b]), 0.0)
+        before, board.begun = variance[b], 1.0
+    board.noise = noise

@@ -1,0 +1,347 @@
+"""Servers that run: engines, boards and noise, advanced in time, steered, and looked at.
+
+All that generates power goes on from here: a trace is one advance to its end, a site advances by
+stretches of hours, a control loop by ticks of seconds. Memory grows with the requests in flight.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from typing import Any
+
+import numpy as np
+from numba import njit
+
+from sitetrace.core.types import SEGMENT
+from sitetrace.power.states import stream as states
+from sitetrace.power.timeline import surface
+from sitetrace.power.timeline.surface import BOARD, POWER
+from sitetrace.serving import steps
+from sitetrace.serving.engine import Server
+from sitetrace.serving.surrogates import fill_times, segments_of
+
+# segments and bins that are worked on while they are still in the nearest memory
+PAGE, SLICE = 512, 2048
+NO_NOISE = np.empty((0, 0), np.float32)
+
+
+class Running:
+    """Servers of the kind `timeline` that run side by side, each with its own model.
+
+    Parameters
+    ----------
+    models : sequence of TimelineModel
+        One a server; all have the same step.
+    begin_s : float
+        Time at which they stand idle and cold, seconds.
+    clocked : callable, optional
+        Server and surface of a model at a share of its clock, for `set`.
+
+    Attributes
+    ----------
+    clock_s : float
+        Time that they have come to, seconds.
+    """
+
+    def __init__(
+        self, models: Sequence[Any], begin_s: float = 0.0, clocked: Callable | None = None
+    ) -> None:
+        n, most = len(models), max(model.server.max_num_seqs for model in models)
+        self.models, self.clock_s, self._clocked = list(models), begin_s, clocked
+        self.dt_s = float(models[0].dt)
+        self._work = steps.idle_state(n, most, begin_s)
+        self._boards = np.zeros(n, BOARD)
+        self._laws = np.concatenate([model.server.law for model in models])
+        self._powers = np.concatenate([power_law(model, model.surface) for model in models])
+        self._orders = [(1.0, None)] * n
+
+    @property
+    def running(self) -> np.ndarray:
+        """Requests that each server works on, shape (servers,)."""
+        return self._work.engine["running"]
+
+    @property
+    def queue(self) -> np.ndarray:
+        """Requests that wait at each server, pre-empted ones too, shape (servers,)."""
+        engine = self._work.engine
+        return engine["known"] - engine["ended"] - engine["running"]
+
+    @property
+    def kv_share(self) -> np.ndarray:
+        """Share of each server's KV cache in use, shape (servers,)."""
+        return self._work.engine["kv_tokens"] / self._laws["kv_tokens"]
+
+    def set(
+        self,
+        server: int,
+        *,
+        clock: float = 1.0,
+        batch: int | None = None,
+        model: Any = None,  # noqa: ANN401
+        down_s: float = 0.0,
+    ) -> None:
+        """Give a server orders that hold from its next step boundary on.
+
+        Parameters
+        ----------
+        server : int
+            Which one.
+        clock : float
+            Share of the full clock.
+        batch : int, optional
+            Most sequences at once; by default the model's own limit. Those that run finish.
+        model : TimelineModel, optional
+            Another configuration, such as another tensor parallelism: what runs is computed anew.
+        down_s : float
+            Seconds without service from now on, as for a reconfiguration.
+        """
+        if model is not None and model is not self.models[server]:
+            steps.evict(np.zeros(1, steps.LAW)[0], self._work, server)
+            self.models[server], self._orders[server] = model, (None, None)
+        if down_s > 0.0:
+            self._work.engine["clock_s"][server] = self.clock_s + down_s
+        if (clock, batch) == self._orders[server]:
+            return
+        own = self.models[server]
+        pair = (own.server, own.surface) if clock == 1.0 else self._clocked(own, clock)
+        self._orders[server] = (clock, batch)
+        self._laws[server], self._powers[server] = pair[0].law[0], power_law(own, pair[1])[0]
+        if batch is not None:
+            self._laws["max_num_seqs"][server] = min(own.server.max_num_seqs, batch)
+        self._work = steps.changed(self._work, server, own.server.max_num_seqs)
+
+    def advance(
+        self,
+        until_s: float,
+        requests: np.ndarray,
+        to: np.ndarray,
+        normals: np.ndarray = NO_NOISE,
+        together: bool = False,
+    ) -> np.ndarray:
+        """Work on until a time, and tell the mean watts of the bins up to it.
+
+        Parameters
+        ----------
+        until_s : float
+            A whole number of bins after `clock_s`.
+        requests : numpy.ndarray
+            As `sitetrace.serving.steps.as_requests` gives them, in order of arrival at each server.
+        to : numpy.ndarray
+            Server of each request.
+        normals : numpy.ndarray
+            Standard normal numbers, shape (servers, bins), or (1, bins) if `together`; none for
+            the mean without noise.
+        together : bool
+            Tell the sum of all servers, of one model, with one draw of noise for all.
+
+        Returns
+        -------
+        numpy.ndarray
+            Watts, shape (servers, bins), or (1, bins) if `together`.
+        """
+        n_bins = int(round((until_s - self.clock_s) / self.dt_s))
+        self._work = steps.with_requests(self._work, requests, to)
+        power_w = np.zeros((1 if together else len(self.models), n_bins))
+        clock = (self.clock_s, self.dt_s, until_s)
+        servers = (self._laws, self._powers, self._work, self._boards)
+        _advance(clock, servers, np.empty(PAGE, SEGMENT), normals, together, power_w)
+        self.clock_s = until_s
+        return power_w
+
+    def noise(
+        self, rngs: Sequence[np.random.Generator], n_bins: int, together: bool
+    ) -> np.ndarray:
+        """Draw what `advance` takes, from one source a server, or the first for all `together`."""
+        rngs = rngs[:1] if together else rngs
+        return np.stack([rng.standard_normal(n_bins, dtype=np.float32) for rng in rngs])
+
+    def fates(self) -> tuple[np.ndarray, np.ndarray]:
+        """Take out the requests that have ended since this was asked last: records, and servers."""
+        return steps.take_ended(self._work)
+
+    def state(self) -> dict[str, np.ndarray]:
+        """Tell what a checkpoint stores."""
+        clock_s = np.array([self.clock_s])
+        return steps.packed(self._work) | {"clock_s": clock_s, "boards": self._boards}
+
+    def resumed(self, state: dict[str, np.ndarray]) -> Running:
+        """Go on from a state, which is left as it is."""
+        self.clock_s, self._boards = float(state["clock_s"][0]), state["boards"].copy()
+        self._work = steps.unpacked(state, self._work.running.shape[1])
+        return self
+
+
+class RunningStates:
+    """Servers of the kind `states` that run side by side, as `Running` those of `timeline`."""
+
+    def __init__(
+        self, models: Sequence[Any], begin_s: float = 0.0, idle_w: float | None = None
+    ) -> None:
+        self.models, self.clock_s, self._idle_w = list(models), begin_s, idle_w
+        self.dt_s = float(models[0].dt)
+        if idle_w is not None:
+            models[0].rebase(np.zeros(0), idle_w)  # what is wrong is said now
+        self._by_steps = isinstance(models[0].server, Server)
+        self._laws = np.repeat(models[0].server.law, len(models)) if self._by_steps else None
+        most = models[0].server.max_num_seqs if self._by_steps else 0
+        self._work = steps.idle_state(len(models), most, begin_s)
+        self._boards = [states.begin(model) for model in models]
+        self._slots = [np.empty(0) for _ in models]  # of a surrogate: when its places are free
+        self._ended: list[tuple[np.ndarray, np.ndarray]] = []
+
+    def noise(
+        self, rngs: Sequence[np.random.Generator], n_bins: int, together: bool
+    ) -> Sequence[np.random.Generator]:
+        """Sources of the random numbers that `advance` takes, one a server."""
+        return rngs
+
+    def advance(
+        self,
+        until_s: float,
+        requests: np.ndarray,
+        to: np.ndarray,
+        rngs: Sequence[np.random.Generator],
+        together: bool = False,
+    ) -> np.ndarray:
+        """Work on until a time, and tell the watts of the bins up to it, as `Running` does."""
+        n_bins = int(round((until_s - self.clock_s) / self.dt_s))
+        power_w, arrived_s = np.empty((len(self.models), n_bins)), requests["arrival_s"]
+        self._work = steps.with_requests(self._work, requests, to)
+        for s, (model, rng) in enumerate(zip(self.models, rngs, strict=True)):
+            serve = self._serve_by_steps if self._by_steps else self._serve_by_surrogate
+            segments, ends_s = serve(s, until_s, rng)
+            power_w[s], self._boards[s] = states.work(
+                model, self._boards[s], segments, (arrived_s[to == s], ends_s), self.clock_s,
+                n_bins, rng,
+            )  # fmt: skip
+            if self._idle_w is not None:
+                power_w[s] = model.rebase(power_w[s], self._idle_w)
+        self.clock_s = until_s
+        return power_w.sum(axis=0, keepdims=True) if together else power_w
+
+    def _serve_by_steps(
+        self, s: int, until_s: float, rng: np.random.Generator
+    ) -> tuple[np.ndarray, np.ndarray]:
+        """Let one server's engine work: segments, and the times at which requests ended."""
+        engine = self._work.engine[s]
+        parts, page = [], np.empty(3 * engine["known"] + PAGE, SEGMENT)
+        while not parts or len(parts[-1]) == len(page):
+            n = steps.advance(until_s, self._laws, self._work, s, page)
+            parts.append(page[:n].copy())
+        engine["clock_s"] = max(engine["clock_s"], until_s)
+        ends_s = self._work.requests["end_s"][s, : engine["known"]]
+        return np.concatenate(parts), np.sort(ends_s[~np.isnan(ends_s)])
+
+    def _serve_by_surrogate(
+        self, s: int, until_s: float, rng: np.random.Generator
+    ) -> tuple[np.ndarray, np.ndarray]:
+        """Tell the same of a surrogate, which knows the fate of a request when it comes."""
+        engine = self._work.engine[s]
+        known = self._work.requests[s, : engine["known"]]
+        slots = self._slots[s].tolist()
+        fill_times(self.models[s].server, known[engine["following"] :], slots, rng)
+        segments = segments_of(known, self.clock_s, until_s - self.clock_s)
+        on = known["end_s"] > until_s
+        ended = known[~on]
+        self._ended.append((ended, np.full(len(ended), s)))
+        known[: on.sum()] = known[on]
+        engine["known"] = engine["following"] = on.sum()
+        self._slots[s] = np.array(slots)
+        return segments, np.sort(ended["end_s"])
+
+    def fates(self) -> tuple[np.ndarray, np.ndarray]:
+        """Take out the requests that have ended since this was asked last: records, and servers."""
+        told, self._ended = [*self._ended, steps.take_ended(self._work)], []
+        ended, server = zip(*told, strict=True)
+        return np.concatenate(ended), np.concatenate(server)
+
+    def state(self) -> dict[str, np.ndarray]:
+        """Tell what a checkpoint stores."""
+        told = steps.packed(self._work) | {"clock_s": np.array([self.clock_s])}
+        for s, board in enumerate(self._boards):
+            told |= {f"{s}:{name}": value for name, value in board.items()}
+            told[f"{s}:slots_s"] = self._slots[s]
+        return told
+
+    def resumed(self, state: dict[str, np.ndarray]) -> RunningStates:
+        """Go on from a state, which is left as it is."""
+        self.clock_s = float(state["clock_s"][0])
+        self._work = steps.unpacked(state, self._work.running.shape[1])
+        for s, board in enumerate(self._boards):
+            self._boards[s] = {name: state[f"{s}:{name}"] for name in board}
+            self._slots[s] = state[f"{s}:slots_s"]
+        return self
+
+
+def start(
+    models: Sequence[Any], begin_s: float = 0.0, idle_w: float | None = None
+) -> Running | RunningStates:
+    """Let servers of one kind run, from idle; of boards with another idle power if told."""
+    if hasattr(models[0], "surface"):
+        return Running([m if idle_w is None else m.on_board(idle_w) for m in models], begin_s)
+    return RunningStates(models, begin_s, idle_w)
+
+
+def power_law(model: Any, of_work: surface.Surface) -> np.ndarray:  # noqa: ANN401
+    """What compiled code must know of a model's power, shape (1,)."""
+    noise, idle = model.residual, model.idle
+    board = {"board_w": idle.mean_w, "after_w": idle.active_w, "after_s": model.decay_s}
+    spread = {"idle_sd_w": noise.idle_w, "work_sd_w": noise.decode_w, "phi": noise.phi}
+    told = vars(of_work) | board | spread
+    return np.array([tuple(told[name] for name in POWER.names)], POWER)
+
+
+def power_of(
+    segments: np.ndarray, power: np.ndarray, begin_s: float, dt_s: float, normals: np.ndarray
+) -> np.ndarray:
+    """Mean watts of bins in which a server that was idle and cold does the work of segments."""
+    total_w, board = np.zeros(normals.size), np.zeros(1, BOARD)
+    _lay_all(segments, power, board, begin_s, dt_s, normals, total_w)
+    return total_w
+
+
+@njit(cache=True, nogil=True, error_model="numpy")
+def _lay_all(segments, power, board, begin_s, dt_s, normals, total_w):
+    """Put segments into bins, and settle these."""
+    bins, above_w = np.empty((3, normals.size)), np.empty(len(segments))
+    mean_w, sd_w = np.empty(normals.size), np.empty(normals.size)
+    surface.begin_bins(begin_s, dt_s, board[0], bins)
+    surface.lay(segments, len(segments), power[0], board[0], begin_s, dt_s, bins, above_w)
+    surface.settle(power[0], board[0], dt_s, bins, mean_w, sd_w)
+    surface.add_noise(power[0].phi, normals, mean_w, sd_w, board[0], total_w)
+
+
+@njit(cache=True, nogil=True, error_model="numpy")
+def _advance(clock, servers, page, normals, together, total_w):
+    """Let each server work through slice after slice of bins, and tell their power."""
+    (begin_s, dt_s, until_s), (laws, powers, work, boards) = clock, servers
+    n_bins, above_w = total_w.shape[1], np.empty(len(page))
+    bins_of_slice, settled = np.empty((3, SLICE)), np.empty((4, SLICE))
+    for first in range(0, n_bins, SLICE):
+        size = min(SLICE, n_bins - first)
+        here_s, inside = begin_s + first * dt_s, slice(first, first + size)
+        end_s = until_s if first + size == n_bins else here_s + size * dt_s
+        bins, before = bins_of_slice[:, :size], 0.0
+        mean_w, sd_w, variance, covariance = settled[:, :size]
+        surface.clear(variance, covariance)
+        for s in range(len(laws)):
+            power, board, n = powers[s], boards[s], len(page)
+            surface.begin_bins(here_s, dt_s, board, bins)
+            while n == len(page):
+                n = steps.advance(end_s, laws, work, s, page)
+                surface.lay(page, n, power, board, here_s, dt_s, bins, above_w)
+            surface.settle(power, board, dt_s, bins, mean_w, sd_w)
+            if together:
+                before += board.sd_w * board.sd_w
+                surface.gather_noise(sd_w, board, variance, covariance)
+                surface.add_mean(mean_w, total_w[0, inside])
+            elif normals.size == 0:
+                surface.add_mean(mean_w, total_w[s, inside])
+            else:
+                of_server = normals[s, inside], mean_w, sd_w, board, total_w[s, inside]
+                surface.add_noise(power.phi, *of_server)
+        if together:
+            spread = normals[0, inside], variance, covariance, before, boards[0]
+            surface.add_shared_noise(powers[0].phi, *spread, total_w[0, inside])
+    for s in range(len(laws)):
+        work.engine[s].clock_s = max(work.engine[s].clock_s, until_s)
