@@ -47,8 +47,8 @@ def usual(rows: list[Row], seconds: float, count: int, seed: int) -> pd.DataFram
         rises = [setpoint.greatest_rise_pct(r.power_w[60:], row.tick_s, SPANS_S) for r in runs]
         for span in SPANS_S:
             told[f"rise_{span}_s_pct"] = max(rise[span] for rise in rises)
-        told["in_service_a_server"] = np.mean([r.states[:, 3].mean() for r in runs]) / row.servers
-        told["greatest_batch"] = max(r.states[:, 4].max() for r in runs)
+        told["in_service_a_server"] = np.mean([(r.running + r.queued).mean() for r in runs])
+        told["greatest_batch"] = max(r.running.max() for r in runs)
         told["fitted_up_to"] = row.model.fitted["active"]
         told["ttft_p50_s"] = np.mean([np.median(r.ttft_s) for r in runs])
         told["tpot_ms"] = 1e3 * np.mean([np.nanmean(r.tpot_s) for r in runs])
@@ -76,7 +76,7 @@ def curves(
                 )
                 low, high = setpoint.interval(found["shed_pct"])
                 known = {"rate": row.rate_per_server, "lever": lever.name, "label": lever.label}
-                known |= {"place": place, "batch": max(arm.states[:, 4].max() for arm in arms)}
+                known |= {"place": place, "batch": max(arm.running.max() for arm in arms)}
                 known |= {"shed_low": low, "shed_high": high}
                 table.append(
                     known | found.median().to_dict() | {"shed_pct": found["shed_pct"].mean()}
@@ -114,7 +114,7 @@ def steps(
         told = {"lever": lever.name, "label": lever.label, "latency_s": lever.latency_s}
         told |= {"shed_pct": shed_pct, "reached_s": reached_s}
         told |= {"low_s": np.fmin(low, reached_s), "high_s": np.fmax(high, reached_s)}
-        table.append(told | {"known_s": reached_s + row.window_s + row.delay_s})
+        table.append(told | {"known_s": reached_s + row.telemetry.window_s + row.telemetry.delay_s})
         courses[f"{lever.label}, {lever.latency_s:g} s"] = 100 * shed_w.mean(axis=0) / base_w
     return pd.DataFrame(table), courses
 
@@ -147,8 +147,8 @@ def calls(
                     arm = setpoint.run(row, stream, lever, plan, curve, gain)
                     known = told | {"asked_pct": 100 * share, "arm": name}
                     known["asked_kwh"] = share * base_w * times_s[1] / 3.6e6
-                    known["queue"] = arm.states[begin:end, 1:3].sum(axis=1).max()
-                    known["batch"] = arm.states[:, 4].max()
+                    known["queue"] = (arm.held + arm.queued.sum(axis=1))[begin:end].max()
+                    known["batch"] = arm.running.max()
                     table.append(known | setpoint.called(arm, run, setpoint_w))
                     if stream is streams[0]:
                         key = (lever.label, share)

@@ -50,8 +50,8 @@ def _speed(seed: int) -> tuple[float, dict[str, float]]:
         "that is half of it: nine tenths are asked": setpoint.reached_s(after_s, shed_w, 0.5),
         "that counts from the begin of the stream: count from the command": right + COMMAND_S,
         "that is when the meter knows it: when power has come down is asked": right
-        + row.window_s
-        + row.delay_s,
+        + row.telemetry.window_s
+        + row.telemetry.delay_s,
     }
 
 

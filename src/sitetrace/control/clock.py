@@ -8,7 +8,10 @@ from __future__ import annotations
 
 from dataclasses import dataclass, replace
 
+import numpy as np
+
 from sitetrace.core.files import InputError
+from sitetrace.power.running import Running
 from sitetrace.power.timeline.surface import Surface
 from sitetrace.serving.engine import Server
 
@@ -39,6 +42,8 @@ class ClockRule:
         return f"γ {self.gamma_decode:g}/{self.gamma_prefill:g}, k {self.clock_bound:g}"
 
 
+# clocks that a cap may set, as shares of the full one
+CAP_CLOCKS = np.linspace(0.2, 1.0, 41)
 RULES = tuple(ClockRule(*pair, bound) for bound in CLOCK_BOUND for pair in GAMMAS)
 
 
@@ -92,3 +97,15 @@ def clocked(
         prefill_w=surface.prefill_w - (surface.prefill_w - surface.idle_w) * prefill,
     )
     return scaled, cooler
+
+
+def clock_under(
+    cap_w: float | np.ndarray, second_w: np.ndarray, servers: Running, rule: ClockRule
+) -> np.ndarray:
+    """Greatest clocks at which servers would have drawn at most their caps in the last second."""
+    idle_w = np.array([model.idle.mean_w for model in servers.models])
+    gamma = min(rule.gamma_decode, rule.gamma_prefill)
+    at_full_w = np.maximum(second_w - idle_w, 1e-9) / servers.clocks**gamma
+    clock = (np.maximum(cap_w - idle_w, 0.0) / at_full_w) ** (1.0 / gamma)
+    place = np.searchsorted(CAP_CLOCKS, np.minimum(clock, 1.0), side="right") - 1
+    return CAP_CLOCKS[np.maximum(place, 0)]

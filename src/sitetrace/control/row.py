@@ -1,178 +1,208 @@
-"""A row of serving engines advanced in lock step, with its power, a router, and a controller.
+"""A row of servers under a policy: telemetry, decision, orders that act late, power and fates.
 
-Compiled around the engine's own `sitetrace.serving.steps.run_until`. In each tick the router hands
-out requests, all servers work to the tick's end, their power goes into bins, and the controller
-sees the row's power late and moves its lever late.
+A policy is a function from `View` to `Orders`. All servers of a row share one stream of requests;
+each request goes to one of them at random, by weight.
 """
 
 from __future__ import annotations
 
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from functools import cached_property, partial
+from typing import NamedTuple
+
 import numpy as np
-from numba import njit
+import pandas as pd
 
-from sitetrace.power.timeline.surface import LIMIT_S, WARM_S, warmed
-from sitetrace.serving import steps
+from sitetrace.control.clock import RULES, ClockRule, clock_under, clocked
+from sitetrace.control.signals import Actuator, Orders, Telemetry, View
+from sitetrace.core.files import InputError
+from sitetrace.power.running import Running
+from sitetrace.power.timeline.model import TimelineModel
+from sitetrace.serving.engine import check_fits
+from sitetrace.serving.steps import as_requests
 
-# State of a server's power: warmth, end of the last work (s), energy above the board's limit (J),
-# extra power after work (W), noise, warmth by bin.
-WARMTH, LAST, STORED_J, GLOW, NOISE, HEAT = range(6)
-# fields of a `Surface`, in its order
-IDLE, DECODE, SEQUENCE, PREFILL, TOKENS, WARM, BATCH, LIMIT = range(8)
-# What is the same for all servers: idle power, extra power just after work (W), time constant of
-# its decay (s), deviation of noise without and at work (W), its autocorrelation, extra idle power
-# of a warm board (W).
-BOARD_W, AFTER_W, DECAY_S, IDLE_NOISE, WORK_NOISE, PHI, WARM_IDLE_W = range(7)
-# A dial, what a place of the lever means: most requests in service in the row, servers that get
-# requests, most running sequences of a server, number of the clock and its law.
-IN_SERVICE, OPEN, BATCH_LIMIT, LAW = range(4)
-# requests that the tables of each server have room for at first
-FIRST_ROOM = 16
+AT_REST = Orders()
+Policy = Callable[[View], Orders]
 
 
-@njit(cache=True, error_model="numpy")
-def segment_joules(segments, surface, state, bins, dt_s):
-    """Put the energy above idle of one server's segments into bins, going on from a state."""
-    joules, busy_s, stop_s = bins
-    room_j = max(surface[PREFILL] - surface[LIMIT], 0.0) * LIMIT_S
-    for i in range(len(segments)):
-        start, end = segments[i, 0], segments[i, 1]
-        batch, prefill = segments[i, 3], segments[i, 5]
-        gap, length = max(start - state[LAST], 0.0), end - start
-        warm, state[WARMTH] = warmed(state[WARMTH], gap / WARM_S, length / WARM_S)
-        if surface[BATCH] < steps.LINEAR:
-            batch = surface[BATCH] * np.log1p(batch / surface[BATCH])
-        level = surface[DECODE] + surface[SEQUENCE] * batch + surface[WARM] * warm
-        if prefill > 0.0:
-            level += (surface[PREFILL] - level) * (1.0 - np.exp(-prefill / surface[TOKENS]))
-        emptied_j = (surface[LIMIT] - surface[IDLE]) * gap
-        state[STORED_J] = max(state[STORED_J] - emptied_j, 0.0) + (level - surface[LIMIT]) * length
-        if state[STORED_J] > room_j:
-            level -= (state[STORED_J] - room_j) / length
-            state[STORED_J] = room_j
-        state[STORED_J] = max(state[STORED_J], 0.0)
-        state[LAST] = end
-        b = int(start / dt_s)
-        while b < joules.size and b * dt_s < end:
-            stop = min(end, (b + 1) * dt_s)
-            inside = stop - max(start, b * dt_s)
-            if inside > 0.0:
-                joules[b] += inside * (level - surface[IDLE])
-                busy_s[b] += inside
-                stop_s[b] = stop
-            b += 1
+@dataclass(frozen=True)
+class Outcome:
+    """What a row did: by tick, and by request.
+
+    Parameters
+    ----------
+    tick_s : float
+        Seconds of a tick.
+    server_w : numpy.ndarray
+        Mean power of each server, watts, shape (ticks, servers).
+    running, queued : numpy.ndarray
+        Requests at work and waiting at each server at a tick's begin, shape (ticks, servers).
+    held : numpy.ndarray
+        Requests that waited at the router then, shape (ticks,).
+    requests : pandas.DataFrame
+        The stream.
+    times_s : numpy.ndarray
+        First token and end of each request, NaN where not reached, shape (requests, 2).
+    """
+
+    tick_s: float
+    server_w: np.ndarray
+    running: np.ndarray
+    queued: np.ndarray
+    held: np.ndarray
+    requests: pd.DataFrame
+    times_s: np.ndarray
+
+    @cached_property
+    def power_w(self) -> np.ndarray:
+        """Power of the row by tick, watts."""
+        return self.server_w.sum(axis=1)
+
+    @cached_property
+    def arrival_s(self) -> np.ndarray:
+        """When each request arrives, seconds."""
+        return self.requests["arrival_s"].to_numpy()
+
+    @cached_property
+    def ttft_s(self) -> np.ndarray:
+        """Time to first token of each request; its age at the end where none has come."""
+        first_s, end_s = self.times_s[:, 0], self.tick_s * len(self.held)
+        return np.where(np.isnan(first_s), end_s, first_s) - self.arrival_s
+
+    @cached_property
+    def tpot_s(self) -> np.ndarray:
+        """Time per further output token of each request that has ended, else NaN."""
+        more = self.requests["output_tokens"].to_numpy() - 1.0
+        return (self.times_s[:, 1] - self.times_s[:, 0]) / np.where(more > 0, more, np.nan)
 
 
-@njit(cache=True, error_model="numpy")
-def bin_power(b, bins, normals, state, board, dt_s):
-    """Tell a server's power in a bin whose work is complete: energy, idle, afterglow, noise."""
-    joules, busy_s, stop_s = bins
-    state[GLOW] *= np.exp(-dt_s / board[DECAY_S])
-    if busy_s[b] > 0.0:
-        since_s = min(stop_s[b] - (b + 1) * dt_s, 0.0)
-        state[GLOW] = board[AFTER_W] * np.exp(since_s / board[DECAY_S])
-    busy = min(busy_s[b] / dt_s, 1.0)
-    fresh = np.sqrt(1.0 - board[PHI] ** 2) if b > 0 else 1.0
-    state[NOISE] = board[PHI] * state[NOISE] + fresh * normals[b]
-    extra_w = (1.0 - busy) * (state[GLOW] + board[WARM_IDLE_W] * state[HEAT])
-    value = board[BOARD_W] + joules[b] / dt_s + extra_w
-    state[HEAT] += (busy - state[HEAT]) * (1.0 - np.exp(-dt_s / WARM_S))
-    spread_w = board[IDLE_NOISE] + (board[WORK_NOISE] - board[IDLE_NOISE]) * busy
-    return max(value + state[NOISE] * spread_w, 0.0)
+class _Router(NamedTuple):
+    """The stream on its way to the servers."""
+
+    records: np.ndarray
+    chance: np.ndarray  # 0 to 1, chooses the server of each request
+
+    def hand_out(
+        self, first: int, now_s: float, until_s: float, room: float, weight: np.ndarray
+    ) -> tuple[np.ndarray, np.ndarray]:
+        """Give the requests that have come by a time to servers, as many as there is room for."""
+        coming = int(np.searchsorted(self.records["arrival_s"], until_s)) - first
+        inside = slice(first, first + int(max(min(coming, room), 0)))
+        new = self.records[inside].copy()
+        np.maximum(new["arrival_s"], now_s, out=new["arrival_s"])
+        edges = np.cumsum(weight)
+        return new, np.searchsorted(edges / edges[-1], self.chance[inside], side="right")
 
 
-@njit(cache=True, error_model="numpy")
-def command(k, per_tick, power_w, plan, curve, loop, trim):
-    """Decide where the lever is to stand: by the static curve, trimmed by an integral."""
-    # plan: set-point (W; NaN: none) and watts to be shed, by tick. curve: watts shed at rest,
-    # ascending, and the lever's place of each. loop: ticks of the telemetry's window and of its
-    # delay, share of the error corrected a tick. trim: watts that the integral holds.
-    if np.isnan(plan[k, 0]):
-        return 0.0, 0.0
-    last = k - int(loop[1])
-    first = last - int(loop[0])
-    if first >= 0 and not np.isnan(plan[first, 0]):
-        seen = power_w[first * per_tick : last * per_tick].mean()
-        trim += loop[2] * (seen - plan[first:last, 0].mean())
-        # no more is held than the lever can do
-        trim = min(max(trim, curve[0][0] - plan[k, 1]), curve[0][-1] - plan[k, 1])
-    return np.interp(plan[k, 1] + trim, curve[0], curve[1]), trim
+def run(
+    models: Sequence[TimelineModel],
+    requests: pd.DataFrame,
+    policy: Policy | None = None,
+    *,
+    seconds: float,
+    rng: np.random.Generator,
+    tick_s: float = 1.0,
+    telemetry: Telemetry = Telemetry(),
+    actuator: Actuator | None = None,
+    rule: ClockRule = RULES[0],
+    signals: dict[str, np.ndarray] | None = None,
+) -> Outcome:
+    """Run a row of servers over a stream of requests, under a policy or without one.
+
+    In each tick the policy sees the row late and gives orders, those that act by now are carried
+    out, requests that have come go to servers, and all work to the tick's end.
+
+    Parameters
+    ----------
+    models : sequence of TimelineModel
+        One a server; they may differ, but for their step.
+    requests : pandas.DataFrame
+        ``arrival_s`` from 0 on, ``input_tokens``, ``output_tokens``, in order of arrival.
+    policy : callable, optional
+        From `View` to `Orders`; may keep a state of its own.
+    seconds : float
+        How long, a whole number of ticks.
+    rng : numpy.random.Generator
+        Chooses the server of each request, and draws the noise of power.
+    tick_s : float
+        A multiple of the models' step, seconds.
+    telemetry : Telemetry
+        How late the policy sees.
+    actuator : Actuator, optional
+        How late its orders act; by default at once.
+    rule : ClockRule
+        What a clock does: an assumption.
+    signals : dict, optional
+        Outside signals, each a value a tick.
+
+    Returns
+    -------
+    Outcome
+        Power, queues and the fates of all requests.
+
+    Raises
+    ------
+    InputError
+        If a tick is no multiple of the step, or a request larger than a KV cache.
+    """
+    dt_s, ticks = float(models[0].dt), round(seconds / tick_s)
+    if any(model.dt != models[0].dt for model in models) or round(tick_s / dt_s) * dt_s != tick_s:
+        raise InputError(f"tick_s {tick_s:g}: give a multiple of the one step of all models")
+    servers = Running(models, clocked=partial(_under, rule))
+    tokens = requests[["input_tokens", "output_tokens"]].to_numpy(dtype=np.int64)
+    check_fits(tokens, min(model.server.kv_tokens for model in models), "requests")
+    normals = rng.standard_normal((len(models), round(seconds / dt_s)), dtype=np.float32)
+    router = _Router(as_requests(requests["arrival_s"].to_numpy(), tokens), rng.random(len(tokens)))
+    shape, per_tick = (ticks, len(models)), round(tick_s / dt_s)
+    server_w, kv_share = np.zeros(shape), np.zeros(shape, np.float32)
+    running, queued = np.zeros(shape, np.int32), np.zeros(shape, np.int32)
+    held, times_s, first = np.zeros(ticks, np.int64), np.full((len(tokens), 2), np.nan), 0
+    actuator = actuator or Actuator()
+    window, delay = round(telemetry.window_s / tick_s), round(telemetry.delay_s / tick_s)
+    given, clock, weight = AT_REST, np.ones(len(models)), np.ones(len(models))
+    for k in range(ticks):
+        now_s, seen = k * tick_s, max(k - delay, 0)
+        running[k], queued[k], kv_share[k] = servers.running, servers.queue, servers.kv_share
+        held[k] = np.searchsorted(router.records["arrival_s"], now_s) - first
+        if policy is not None:
+            outside = {name: values[k] for name, values in (signals or {}).items()}
+            late_w = np.full(len(models), np.nan)
+            if k - delay >= window:
+                late_w = server_w[k - delay - window : k - delay].mean(axis=0)
+            late = late_w, running[seen], queued[seen], kv_share[seen]
+            actuator.send(now_s, policy(View(now_s, *late, held[k], outside)))
+            orders = actuator.acting(now_s) or AT_REST
+            capped = np.isfinite(orders.cap_w).any()
+            if orders is not given or capped:
+                clock = np.broadcast_to(orders.clock, len(models))
+                if capped and k > 0:
+                    second_w = server_w[max(k - max(round(1.0 / tick_s), 1), 0) : k].mean(axis=0)
+                    clock = np.minimum(clock, clock_under(orders.cap_w, second_w, servers, rule))
+                _carry_out(servers, orders, clock)
+                weight, given = np.broadcast_to(orders.weight, len(models)), orders
+        room = given.admit - int(running[k].sum() + queued[k].sum())
+        new, to = router.hand_out(first, now_s, now_s + tick_s, room, weight)
+        first += len(new)
+        noise = normals[:, k * per_tick : (k + 1) * per_tick]
+        server_w[k] = servers.advance(now_s + tick_s, new, to, noise).mean(axis=1)
+        ended, _ = servers.fates()
+        times_s[ended["row"], 0], times_s[ended["row"], 1] = ended["first_token_s"], ended["end_s"]
+    left = servers.unfinished()
+    times_s[left["row"], 0] = left["first_token_s"]
+    return Outcome(tick_s, server_w, running, queued, held, requests, times_s)
 
 
-@njit(cache=True, error_model="numpy")
-def run_row(stream, server, dials, board, clock, normals, orders):
-    """Run a row: its power by bin, states by tick, first token and end of each request."""
-    # By request: arrival (s), tokens of prompt and answer, and the chance (0 to 1) that chooses its
-    # server. By clock: law and surface of a server. How many ticks late a command acts; -1: never.
-    arrival, prompt, answer, chance = stream
-    laws, own_limits, surfaces = server
-    plan, curve, loop, latency = orders
-    (tick_s, dt_s), (n_servers, n_bins), n = clock, normals.shape, arrival.size
-    per_tick, n_ticks = int(round(tick_s / dt_s)), len(plan)
-    clocks, counts = np.zeros((n_servers, 4)), np.zeros((n_servers, 4), np.int64)
-    given, running = np.zeros(n_servers, np.int64), np.zeros((n_servers, own_limits[0]), np.int64)
-    preempted, state = np.zeros_like(running), np.zeros((n_servers, 6))
-    # by server, then by request that it was given: doubled when a server has no room left
-    owner, arrived = np.zeros((n_servers, FIRST_ROOM), np.int64), np.zeros((n_servers, FIRST_ROOM))
-    tokens = np.zeros((n_servers, FIRST_ROOM, 4), np.int64)
-    times = np.full((n_servers, FIRST_ROOM, 3), np.nan)
-    decoding = np.zeros((n_servers, FIRST_ROOM), np.bool_)
-    binned = np.zeros((3, n_servers, n_bins))
-    # states at a tick's begin: place of the lever, requests held by the router, waiting in engines,
-    # in service; and the most sequences that a server runs
-    power_w, states = np.zeros(n_bins), np.zeros((n_ticks, 5))
-    limits, following, trim, former = own_limits.copy(), 0, 0.0, 0
-    places = np.zeros(n_ticks, np.int64)
-    for k in range(n_ticks):
-        now, until = k * tick_s, (k + 1) * tick_s
-        place, trim = command(k, per_tick, power_w, plan, curve, loop, trim)
-        places[k] = int(round(place * (len(dials) - 1)))
-        dial = dials[places[k - latency] if 0 <= latency <= k else 0]
-        limits[0] = min(own_limits[0], dial[BATCH_LIMIT])
-        in_service = 0
-        for s in range(n_servers):
-            active = counts[s, steps.N_RUNNING] + counts[s, steps.N_PREEMPTED]
-            in_service += active + given[s] - counts[s, steps.NEXT]
-            states[k, 2] += given[s] - counts[s, steps.NEXT] + counts[s, steps.N_PREEMPTED]
-            states[k, 4] = max(states[k, 4], counts[s, steps.N_RUNNING])
-            if dial[LAW] != former:
-                counts[s, steps.LEAP_STEPS] = 0  # a leap under way was computed with the former law
-        former, states[k, 3] = dial[LAW], in_service
-        states[k, 0] = place
-        states[k, 1] = np.searchsorted(arrival, now) - following
-        while following < n and arrival[following] < until and in_service < dial[IN_SERVICE]:
-            s = int(chance[following] * dial[OPEN])
-            row = given[s]
-            if row == owner.shape[1]:
-                owner = np.concatenate((owner, np.zeros_like(owner)), axis=1)
-                arrived = np.concatenate((arrived, np.zeros_like(arrived)), axis=1)
-                tokens = np.concatenate((tokens, np.zeros_like(tokens)), axis=1)
-                times = np.concatenate((times, np.full_like(times, np.nan)), axis=1)
-                decoding = np.concatenate((decoding, np.zeros_like(decoding)), axis=1)
-            arrived[s, row] = max(arrival[following], now)
-            tokens[s, row, 0], tokens[s, row, 1] = prompt[following], answer[following]
-            owner[s, row] = following
-            given[s] += 1
-            following += 1
-            in_service += 1
-        for s in range(n_servers):
-            m = given[s]
-            tables = (
-                arrived[s][:m],
-                tokens[s][:m],
-                running[s],
-                preempted[s],
-                times[s][:m],
-                decoding[s][:m],
-            )
-            segments = steps.run_until(until, laws[former], limits, clocks[s], counts[s], tables)
-            clocks[s, steps.CLOCK] = max(clocks[s, steps.CLOCK], until)
-            bins = (binned[0, s], binned[1, s], binned[2, s])
-            segment_joules(segments, surfaces[former], state[s], bins, dt_s)
-            for b in range(k * per_tick, (k + 1) * per_tick):
-                power_w[b] += bin_power(b, bins, normals[s], state[s], board, dt_s)
-    fates = np.full((n, 2), np.nan)
-    for s in range(n_servers):
-        for row in range(given[s]):
-            fates[owner[s, row], 0] = times[s, row, 1]
-            fates[owner[s, row], 1] = times[s, row, 2]
-    return power_w, states, fates
+def _under(rule: ClockRule, model: TimelineModel, clock: float) -> tuple:
+    """Server and surface of a model at a share of its clock."""
+    return clocked(model.server, model.surface, clock, rule)
+
+
+def _carry_out(servers: Running, orders: Orders, clock: np.ndarray) -> None:
+    """Hand orders to the servers."""
+    batch = np.broadcast_to(orders.batch, len(clock))
+    for s in range(len(clock)):
+        model = None if orders.model is None else orders.model[s]
+        changes = model is not None and model is not servers.models[s]
+        down_s = orders.down_s if changes else 0.0
+        servers.set(s, clock=float(clock[s]), batch=batch[s], model=model, down_s=down_s)

@@ -53,7 +53,8 @@ class Running:
         self._boards = np.zeros(n, BOARD)
         self._laws = np.concatenate([model.server.law for model in models])
         self._powers = np.concatenate([power_law(model, model.surface) for model in models])
-        self._orders = [(1.0, None)] * n
+        self._orders: list[tuple] = [(1.0, None)] * n
+        self._known: dict[tuple[int, float], tuple] = {}
 
     @property
     def running(self) -> np.ndarray:
@@ -65,6 +66,11 @@ class Running:
         """Requests that wait at each server, pre-empted ones too, shape (servers,)."""
         engine = self._work.engine
         return engine["known"] - engine["ended"] - engine["running"]
+
+    @property
+    def clocks(self) -> np.ndarray:
+        """Share of the full clock that each server runs at, shape (servers,)."""
+        return np.array([clock for clock, _ in self._orders])
 
     @property
     def kv_share(self) -> np.ndarray:
@@ -103,9 +109,11 @@ class Running:
         if (clock, batch) == self._orders[server]:
             return
         own = self.models[server]
-        pair = (own.server, own.surface) if clock == 1.0 else self._clocked(own, clock)
         self._orders[server] = (clock, batch)
-        self._laws[server], self._powers[server] = pair[0].law[0], power_law(own, pair[1])[0]
+        if (id(own), clock) not in self._known:
+            pair = (own.server, own.surface) if clock == 1.0 else self._clocked(own, clock)
+            self._known[id(own), clock] = pair[0].law[0], power_law(own, pair[1])[0]
+        self._laws[server], self._powers[server] = self._known[id(own), clock]
         if batch is not None:
             self._laws["max_num_seqs"][server] = min(own.server.max_num_seqs, batch)
         self._work = steps.changed(self._work, server, own.server.max_num_seqs)
@@ -158,6 +166,10 @@ class Running:
     def fates(self) -> tuple[np.ndarray, np.ndarray]:
         """Take out the requests that have ended since this was asked last: records, and servers."""
         return steps.take_ended(self._work)
+
+    def unfinished(self) -> np.ndarray:
+        """Look at the requests that have not ended: records."""
+        return steps.packed(self._work)["requests"]
 
     def state(self) -> dict[str, np.ndarray]:
         """Tell what a checkpoint stores."""

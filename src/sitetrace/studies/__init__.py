@@ -5,3 +5,5 @@ import lazy_loader
 __getattr__, __dir__, __all__ = lazy_loader.attach(
     __name__, submodules=["battery", "capacity", "carry", "feeder", "setpoint", "sizing"]
 )
+# the modules with policies, each of which has a function `policies` that makes them for a row
+WITH_POLICIES = ("setpoint",)

@@ -9,19 +9,20 @@ commands act, and that requests never give up.
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from dataclasses import astuple, dataclass
-from functools import cached_property
+import copy
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
 
 import numpy as np
 import pandas as pd
 
-from sitetrace.control.clock import RULES, ClockRule, clocked
-from sitetrace.control.row import run_row
+from sitetrace.control import row as control
+from sitetrace.control.clock import RULES, ClockRule
+from sitetrace.control.row import Outcome
+from sitetrace.control.signals import Actuator, Orders, Telemetry, View
 from sitetrace.power.timeline.model import TimelineModel
 from sitetrace.workload.whole import switching
 
-ALL = 2**31
 PLACES, LOWEST_CLOCK = 51, 0.5  # of a lever
 LATENCY_S = 1.0  # of all levers but the clock
 SWING, DWELL_S = 0.3, 60.0  # of a stream: the rate switches so far about its mean, after so long
@@ -38,17 +39,13 @@ class Row:
     servers: int
     rate_per_server: float
     tick_s: float = 1.0  # of router, meter and controller: a multiple of the model's step
-    window_s: float = 2.0  # the controller sees mean power over a window, so late
-    delay_s: float = 1.0
+    telemetry: Telemetry = Telemetry()
 
     def stream(self, seconds: float, rng: np.random.Generator) -> Stream:
-        """Draw requests, the servers they go to, and the noise of power."""
+        """Draw requests; what else is random is the same in every run over them."""
         mean = self.rate_per_server * self.servers
         rates = (mean * (1 - SWING), mean * (1 + SWING))
-        requests = switching(rates, DWELL_S, seconds, rng)
-        bins = int(round(seconds / float(self.model.dt)))
-        normals = rng.standard_normal((self.servers, bins), dtype=np.float32)
-        return Stream(requests, rng.random(len(requests)), normals)
+        return Stream(switching(rates, DWELL_S, seconds, rng), seconds, copy.deepcopy(rng))
 
 
 @dataclass(frozen=True)
@@ -56,8 +53,8 @@ class Stream:
     """What is the same for every arm of a comparison."""
 
     requests: pd.DataFrame
-    chance: np.ndarray  # of each request, 0 to 1: chooses its server
-    normals: np.ndarray  # of the noise of power, shape (servers, bins)
+    seconds: float
+    rng: np.random.Generator  # of a run: to be copied
 
 
 @dataclass(frozen=True)
@@ -65,8 +62,7 @@ class Lever:
     """A knob with places from 0 (nothing shed) to 1, and how late it acts."""
 
     name: str
-    dials: np.ndarray  # what each place means, as in `run_row`
-    laws: tuple[np.ndarray, np.ndarray, np.ndarray]  # laws, limits and surfaces by clock
+    orders: tuple[Orders, ...]  # of each place
     latency_s: float
     rule: ClockRule | None = None
 
@@ -76,68 +72,67 @@ class Lever:
         return self.name if self.rule is None else f"{self.name} ({self.rule.name})"
 
 
-@dataclass(frozen=True)
-class Outcome:
-    """What a run gave, by tick and by request."""
+@dataclass
+class Follower:
+    """The policy: where the lever's curve says, trimmed by an integral of the error that is seen.
 
-    tick_s: float
-    power_w: np.ndarray
-    states: np.ndarray  # as in `run_row`
-    requests: pd.DataFrame
-    times_s: np.ndarray  # first token and end, NaN if not reached, shape (n, 2)
+    The set-point (watts by tick; NaN: none) asks for some watts to be shed of the usual mean.
+    """
 
-    @cached_property
-    def arrival_s(self) -> np.ndarray:
-        """When each request arrives, seconds."""
-        return self.requests["arrival_s"].to_numpy()
+    row: Row
+    lever: Lever
+    plan: np.ndarray  # as `plan_of` makes it
+    curve: tuple[np.ndarray, np.ndarray] = (np.zeros(1), np.zeros(1))  # as of `at_rest`
+    gain: float = 0.0  # share of the error corrected a tick; 0: the plan alone
+    trim_w: float = 0.0  # what the integral holds
 
-    @cached_property
-    def ttft_s(self) -> np.ndarray:
-        """Time to first token of each request; its age at the end where none has come."""
-        end_s = self.tick_s * len(self.power_w)
-        first_s = self.times_s[:, 0]
-        return np.where(np.isnan(first_s), end_s, first_s) - self.arrival_s
-
-    @cached_property
-    def tpot_s(self) -> np.ndarray:
-        """Time per further output token of each request that has ended, else NaN."""
-        more = self.requests["output_tokens"].to_numpy() - 1.0
-        return (self.times_s[:, 1] - self.times_s[:, 0]) / np.where(more > 0, more, np.nan)
+    def __call__(self, view: View) -> Orders:
+        """Decide where the lever is to stand."""
+        tick_s, telemetry = self.row.tick_s, self.row.telemetry
+        k, (watts, places) = round(view.time_s / tick_s), self.curve
+        asked_w, shed_w = self.plan[k]
+        if np.isnan(asked_w):
+            self.trim_w = 0.0
+            return self.lever.orders[0]
+        last = k - round(telemetry.delay_s / tick_s)
+        first = last - round(telemetry.window_s / tick_s)
+        if first >= 0 and not np.isnan(self.plan[first, 0]):
+            error_w = view.power_w.sum() - self.plan[first:last, 0].mean()
+            # no more is held than the lever can do
+            trim_w = self.trim_w + self.gain * error_w
+            self.trim_w = min(max(trim_w, watts[0] - shed_w), watts[-1] - shed_w)
+        place = np.interp(shed_w + self.trim_w, watts, places)
+        return self.lever.orders[round(place * (PLACES - 1))]
 
 
 def levers(row: Row, usual: Outcome, clock_latency_s: float) -> list[Lever]:
     """Make the levers of a row, scaled to what it usually has in service and in a batch."""
     share = np.linspace(0, 1, PLACES)
-    free = np.array([ALL, row.servers, ALL, 0]) * np.ones((PLACES, 1), dtype=np.int64)
-
-    def dials(column: int, values: np.ndarray) -> np.ndarray:
-        table = free.copy()
-        table[1:, column] = np.round(values[1:])
-        return table
-
-    in_service, batch = (1 - share) * usual.states[:, 3].max(), usual.states[:, 4].max()
-    places = {
-        "admission": dials(0, in_service),  # the other requests wait at the router
-        "parking": dials(1, row.servers - share * (row.servers - 1)),  # of servers for new requests
-        "batch limit": dials(2, batch - share * (batch - 1)),
+    in_service = (1 - share) * (usual.running + usual.queued).sum(axis=1).max()
+    largest = usual.running.max()
+    batch, open_servers = largest - share * (largest - 1), row.servers - share * (row.servers - 1)
+    clock = 1 - share * (1 - LOWEST_CLOCK)
+    parked = np.arange(row.servers) < np.round(open_servers)[:, None]
+    orders = {
+        "admission": [Orders(admit=most) for most in np.round(in_service)],  # others wait
+        "parking": [Orders(weight=each.astype(float)) for each in parked],  # of new requests
+        "batch limit": [Orders(batch=int(most)) for most in np.round(batch)],
     }
-    laws, clock = _laws(row.model, None), dials(3, np.arange(PLACES))
-    made = [Lever(name, table, laws, LATENCY_S) for name, table in places.items()]
-    clocks = [Lever("clock", clock, _laws(row.model, r), clock_latency_s, r) for r in RULES]
-    return made + clocks
+    made = [Lever(name, (Orders(), *each[1:]), LATENCY_S) for name, each in orders.items()]
+    slower = (Orders(), *(Orders(clock=float(phi)) for phi in clock[1:]))
+    return made + [Lever("clock", slower, clock_latency_s, rule) for rule in RULES]
 
 
-def _laws(
-    model: TimelineModel, rule: ClockRule | None
-) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    """Tell times, limits and watts at each clock of a lever; without a rule at the full one."""
-    pairs = [(model.server, model.surface)]
-    if rule is not None:
-        clocks = 1 - np.linspace(0, 1, PLACES) * (1 - LOWEST_CLOCK)
-        pairs = [clocked(model.server, model.surface, phi, rule) for phi in clocks]
-    times = np.array([server.law for server, _ in pairs])
-    watts = np.array([astuple(surface) for _, surface in pairs])
-    return times, model.server.limits, watts
+def policies(models: Sequence[TimelineModel]) -> dict[str, Follower]:
+    """Make this study's policies for any row: each lever holds 15% less than the servers' mean."""
+    usual_w = sum(0.5 * (m.idle.mean_w + m.surface.decode_w) for m in models)
+    row, plan = Row(models[0], len(models), 1.0), np.full((100_000, 2), 0.15 * usual_w)
+    plan[:, 0] = 0.85 * usual_w
+    busy = np.full((1, len(models)), 8)
+    usual = Outcome(1.0, busy * 1.0, busy, 0 * busy, np.zeros(1), pd.DataFrame(), np.zeros((0, 2)))
+    curve = (np.array([0.0, 0.5 * usual_w]), np.array([0.0, 1.0]))
+    made = {lever.name: lever for lever in levers(row, usual, 2.0)}
+    return {name: Follower(row, lever, plan, curve, 0.05) for name, lever in made.items()}
 
 
 def run(
@@ -149,41 +144,22 @@ def run(
     gain: float = 0.0,
     cut: bool = False,
 ) -> Outcome:
-    """Run a row over a stream, without control or with a lever that is moved."""
-    # plan: as `plan_of` makes it; curve: as `at_rest`; gain: of the integral, 0: the plan alone;
-    # cut: commands are lost on their way
-    model, dt_s = row.model, float(row.model.dt)
-    per_tick = int(round(row.tick_s / dt_s))
-    ticks = stream.normals.shape[1] // per_tick
-    if lever is None:
-        free = np.array([[ALL, row.servers, ALL, 0]])
-        lever = Lever("none", free, _laws(model, None), 0.0)
-    plan = np.full((ticks, 2), np.nan) if plan is None else plan
-    curve = (np.zeros(1), np.zeros(1)) if curve is None else curve
-    table = stream.requests
-    columns = (table[name].to_numpy() for name in ("arrival_s", "input_tokens", "output_tokens"))
-    noise = model.residual
-    board = [model.idle.mean_w, model.idle.active_w, model.decay_s]
-    board += [noise.idle_w, noise.decode_w, noise.phi, model.surface.warm_idle_w]
-    loop = [round(row.window_s / row.tick_s), round(row.delay_s / row.tick_s), gain]
-    late = -1 if cut else round(lever.latency_s / row.tick_s)
-    power_w, states, times = run_row(
-        (*columns, stream.chance),
-        lever.laws,
-        lever.dials,
-        np.array(board),
-        (row.tick_s, dt_s),
-        stream.normals,
-        (plan, curve, np.array(loop), late),
-    )
-    by_tick = power_w[: ticks * per_tick].reshape(ticks, per_tick).mean(axis=1)
-    return Outcome(row.tick_s, by_tick, states, table, times)
+    """Run a row over a stream, without control or with a lever that follows a plan."""
+    models, policy, actuator, rule = [row.model] * row.servers, None, None, RULES[0]
+    if lever is not None:
+        curve = (np.zeros(1), np.zeros(1)) if curve is None else curve
+        policy = Follower(row, lever, plan, curve, gain)
+        actuator = Actuator(lever.latency_s, replaces=False, cut=cut)
+        rule = lever.rule or rule
+    return control.run(
+        models, stream.requests, policy, seconds=stream.seconds, rng=copy.deepcopy(stream.rng),
+        tick_s=row.tick_s, telemetry=row.telemetry, actuator=actuator, rule=rule,
+    )  # fmt: skip
 
 
 def held(row: Row, stream: Stream, lever: Lever, place: float, from_s: float = 0.0) -> Outcome:
     """Run a row with its lever at one place from a time on."""
-    ticks = int(stream.normals.shape[1] * float(row.model.dt) / row.tick_s)
-    plan = np.full((ticks, 2), np.nan)
+    plan = np.full((round(stream.seconds / row.tick_s), 2), np.nan)
     plan[int(from_s / row.tick_s) :] = 0.0
     return run(row, stream, lever, plan, (np.zeros(1), np.array([place])))
 
@@ -207,7 +183,7 @@ def at_rest(
 def gain_of(row: Row, lever: Lever) -> float:
     """Choose how much of an error the integral corrects in a tick: less, the later all is."""
     # 5 s are the servers' own; above 1.5 over all that is late such a loop would oscillate
-    late_s = row.window_s / 2 + row.delay_s + lever.latency_s + 5.0
+    late_s = row.telemetry.window_s / 2 + row.telemetry.delay_s + lever.latency_s + 5.0
     return 0.3 * row.tick_s / late_s
 
 
