@@ -124,20 +124,6 @@ def test_leaping_equals_one_step_at_a_time(seed):
     assert segments["batch"].tolist() == steps[first_steps, 2].tolist()
 
 
-@pytest.mark.parametrize("seed", range(30))
-def test_cruising_leaves_the_engine_as_step_by_step_leaps_do(seed):
-    rng = np.random.default_rng([17, seed])
-    server = Server(kv_tokens=int(rng.integers(2_000, 40_000)), max_num_batched_tokens=2_048)
-    requests = stream(rng, 300, rng.uniform(0.3, 12.0), 200, 80, start_s=1.7e9)
-    requests["input_tokens"] = requests["input_tokens"].clip(upper=1_200)
-    requests["output_tokens"] = requests["output_tokens"].clip(upper=700)
-    cruised, stepped = Engine(server), Engine(server)
-    np.testing.assert_array_equal(cruised.run(np.inf, requests), stepped.run(1.8e9, requests))
-    fates = [engine.advance(np.inf).requests for engine in (cruised, stepped)]
-    assert (cruised.kv_tokens, cruised.running.size) == (0, 0)
-    pd.testing.assert_frame_equal(*fates)
-
-
 def test_streams_of_these_tests_do_preempt_and_chunk():
     recomputed = chunked = 0
     for seed in range(60):

@@ -73,13 +73,9 @@ def test_a_trace_is_what_a_running_server_draws():
     max_num_seqs=st.sampled_from([4, 64]),
     budget=st.sampled_from([64, 512, 8192]),
 )
-def test_requests_end_when_the_engine_says(
-    seed, rate, length_s, kv_tokens, max_num_seqs, budget
-):
+def test_requests_end_when_the_engine_says(seed, rate, length_s, kv_tokens, max_num_seqs, budget):
     """Also with cut prompts, queues and a cache that is too small; to the bit."""
-    server = Server(
-        kv_tokens=kv_tokens, max_num_seqs=max_num_seqs, max_num_batched_tokens=budget
-    )
+    server = Server(kv_tokens=kv_tokens, max_num_seqs=max_num_seqs, max_num_batched_tokens=budget)
     requests = sitetrace.workload.poisson(rate, 240.0, np.random.default_rng(seed))
     requests["arrival_s"] -= requests["arrival_s"][0]
     told = simulate(requests, server).requests["end_s"].to_numpy()
@@ -119,6 +115,7 @@ def many(n_servers, seconds, together, seed):
 
 def test_one_draw_for_a_rack_has_the_noise_of_a_sum():
     """Variance and autocorrelation to lag 60, within 3% of the sum's."""
+
     def moments(together):
         noise_w = np.concatenate([many(8, 40_000.0, together, seed) for seed in range(3)])
         lags = [(noise_w[: noise_w.size - lag] * noise_w[lag:]).mean() for lag in range(61)]

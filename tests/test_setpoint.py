@@ -1,7 +1,6 @@
 """A row in lock step: the engine and the power of before, and levers that do what they say."""
 
 import dataclasses
-import tracemalloc
 from dataclasses import replace
 
 import numpy as np
@@ -12,9 +11,8 @@ from hypothesis import strategies as st
 
 from sitetrace import load_model, shipped_model
 from sitetrace.control.clock import RULES, ClockRule, clocked
-from sitetrace.control.row import run_row
 from sitetrace.core.files import InputError
-from sitetrace.serving.engine import Engine, Server, simulate
+from sitetrace.serving.engine import Engine, Server
 from sitetrace.studies import setpoint
 
 MODEL = load_model(shipped_model("testbed_timeline"))
@@ -29,87 +27,13 @@ def burst(n=8, answer=300):
     return pd.DataFrame({"arrival_s": [0.0] * n, "input_tokens": [10] * n, "output_tokens": answer})
 
 
-def test_the_row_is_the_engine_and_the_power_model_server_by_server():
-    went = (STREAM.chance * ROW.servers).astype(int)
-    power_w = np.zeros(STREAM.normals.shape[1])
-    for s in range(ROW.servers):
-        own = STREAM.requests[went == s]
-        engine = Engine(MODEL.server)
-        engine.run(0.0, own)
-        # tick by tick like the row: a segment that is cut in two warms up in two steps
-        work = np.concatenate([engine.run(until_s) for until_s in np.arange(1.0, 201.0)])
-        first_s = own["arrival_s"].min()
-        quiet = dataclasses.replace(
-            MODEL, residual=dataclasses.replace(MODEL.residual, idle_w=0, decode_w=0)
-        )
-        rng = np.random.default_rng(0)
-        power_w += quiet.power_of(work[:, [0, 1, 3, 5]].T, first_s, power_w.size, rng)
-        fates = simulate(own, MODEL.server).requests
-        for column, name in enumerate(("first_token_s", "end_s")):
-            seen = USUAL.times_s[went == s, column]
-            inside = ~np.isnan(seen)
-            assert inside.mean() > 0.9
-            np.testing.assert_allclose(seen[inside], fates[name][inside], rtol=0, atol=1e-6)
-    still = setpoint.Row(quiet, ROW.servers, ROW.rate_per_server)
-    drawn = setpoint.run(still, STREAM).power_w
-    np.testing.assert_allclose(drawn, power_w.reshape(-1, 4).mean(axis=1), rtol=1e-9)
-    assert abs(USUAL.power_w.mean() / drawn.mean() - 1) < 0.01
-
-
-def test_noise_of_the_row_is_that_of_the_model():
-    empty = replace(STREAM, requests=STREAM.requests.iloc[:1].assign(arrival_s=199.9))
-    power_w = setpoint.run(ROW, empty).power_w[:199]
-    noise = MODEL.residual
-    idle_w = ROW.servers * MODEL.idle.mean_w
-    assert power_w.mean() == pytest.approx(idle_w, abs=3 * noise.idle_w)
-    assert power_w.std() < 2 * noise.idle_w * np.sqrt(ROW.servers)
-    assert power_w.std() > 0.3 * noise.idle_w
-
-
-def test_memory_grows_with_requests_and_not_with_requests_times_servers(monkeypatch):
-    monkeypatch.setattr(setpoint, "run_row", run_row.py_func)  # its arrays are numpy's own
-    peaks = []
-    for servers in (10, 40):
-        row = setpoint.Row(MODEL, servers, rate_per_server=80.0 / servers)
-        stream = row.stream(30.0, np.random.default_rng(5))
-        tracemalloc.start()
-        setpoint.run(row, stream)
-        peaks.append(tracemalloc.get_traced_memory()[1] / len(stream.requests))
-        tracemalloc.stop()
-    assert peaks[1] < 2 * peaks[0]
-
-
-@pytest.mark.parametrize("label", LEVERS)
-def test_a_controller_without_its_actuator_is_no_control_to_the_bit(label):
-    curve = (np.array([0.0, 500.0]), np.array([0.0, 1.0]))
-    plan = setpoint.plan_of(np.full(200, 300.0), USUAL.power_w.mean(), curve)
-    cut = setpoint.run(ROW, STREAM, LEVERS[label], plan, curve, 0.1, cut=True)
-    assert np.array_equal(cut.power_w, USUAL.power_w)
-    assert np.array_equal(cut.times_s, USUAL.times_s, equal_nan=True)
-    acting = setpoint.run(ROW, STREAM, LEVERS[label], plan, curve, 0.1)
-    assert not np.array_equal(acting.power_w, USUAL.power_w)
-
-
-@pytest.mark.parametrize("label", LEVERS)
-def test_a_lever_at_rest_is_no_control_to_the_bit(label):
-    still = setpoint.held(ROW, STREAM, LEVERS[label], 0.0)
-    assert np.array_equal(still.power_w, USUAL.power_w)
-
-
-def test_nothing_comes_before_the_command_and_its_latency():
-    for lever in (LEVERS["parking"], LEVERS["admission"], CLOCKS[0]):
-        moved = setpoint.held(ROW, STREAM, lever, 1.0, from_s=100.0)
-        first = int(np.argmax(moved.power_w != USUAL.power_w))
-        assert 100 + lever.latency_s <= first <= 103 + lever.latency_s
-
-
 def test_limits_hold():
     moved = setpoint.held(ROW, STREAM, LEVERS["batch limit"], 0.8)
-    place = LEVERS["batch limit"].dials[40]
-    assert moved.states[2:, 4].max() == place[2] < USUAL.states[:, 4].max()
+    batch = LEVERS["batch limit"].orders[40].batch
+    assert moved.running[2:].max() == batch < USUAL.running.max()
     moved = setpoint.held(ROW, STREAM, LEVERS["admission"], 0.8)
-    place = LEVERS["admission"].dials[40]
-    assert moved.states[2:, 3].max() == place[0] < USUAL.states[:, 3].max()
+    in_service = [(each.running + each.queued).sum(axis=1)[2:].max() for each in (moved, USUAL)]
+    assert in_service[0] == LEVERS["admission"].orders[40].admit < in_service[1]
     nobody = setpoint.held(ROW, STREAM, LEVERS["admission"], 1.0)
     assert nobody.power_w[60:].mean() == pytest.approx(ROW.servers * MODEL.idle.mean_w, rel=0.01)
 
@@ -149,9 +73,9 @@ def test_the_controller_comes_to_the_setpoint_where_the_plan_is_wrong():
 def test_tracking_error_of_the_signal_itself_is_zero_and_of_its_mean_its_spread():
     setpoint_w = np.full(100, np.nan)
     setpoint_w[50:] = np.repeat([100.0, 200.0], 25)
-    perfect = replace(USUAL, power_w=np.nan_to_num(setpoint_w))
+    perfect = replace(USUAL, server_w=np.nan_to_num(setpoint_w)[:, None])
     assert setpoint.tracking_pct(perfect, setpoint_w) == 0
-    flat = replace(USUAL, power_w=np.full(100, 150.0))
+    flat = replace(USUAL, server_w=np.full((100, 1), 150.0))
     assert setpoint.tracking_pct(flat, setpoint_w) == pytest.approx(50.0)
 
 
@@ -231,6 +155,6 @@ def test_an_unchanged_limit_changes_no_bit(seed):
         engine.advance(0.0, requests)
     for until in np.arange(1.0, 60.0):
         replaced.server = replace(server)
-        np.testing.assert_array_equal(plain.run(until), replaced.run(until))
+        np.testing.assert_array_equal(plain.segments(until), replaced.segments(until))
     fates = [engine.advance(np.inf).requests for engine in (plain, replaced)]
     pd.testing.assert_frame_equal(*fates)

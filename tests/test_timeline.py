@@ -151,12 +151,7 @@ def test_a_day_of_work_creeps_up_by_less_than_the_warming_term():
     always = always.assign(input_tokens=50, output_tokens=900)
     segments = simulate(always, SERVER).segments
     decoding = segments[(segments["prefill_tokens"] == 0) & (segments["batch"] == 1)]
-    power_w = MODEL.surface.segment_power_w(
-        *(
-            segments[name].to_numpy(float)
-            for name in ("start_s", "end_s", "batch", "prefill_tokens")
-        )
-    )[decoding.index]
+    power_w = MODEL.surface.above_idle_w(segments)[decoding.index]
     assert power_w[0] < power_w[-1] < power_w[0] + 15.0
     hours = np.array_split(power_w, 24)
     assert np.ptp([part.mean() for part in hours[1:]]) < 0.01

@@ -77,9 +77,10 @@ def warming(case: Case) -> pd.DataFrame:
     """Tell what work without a pause adds to the power of decoding, and to idle after it."""
     start_s = np.arange(0.0, DAY_S)
     batch = np.full(start_s.size, round(mean_batch(case.timeline)), dtype=float)
-    surface, none = case.model.surface, np.zeros(start_s.size)
-    power_w = surface.segment_power_w(start_s, start_s + 1.0, batch, none)
-    cold_w = surface.step_power_w(batch[:1], none[:1])[0]
+    surface = case.model.surface
+    work = pd.DataFrame({"start_s": start_s, "end_s": start_s + 1.0, "batch": batch})
+    power_w = surface.idle_w + surface.above_idle_w(work)
+    cold_w = surface.step_power_w(batch[:1], np.zeros(1))[0]
     rows = [
         {
             "after [s]": after,

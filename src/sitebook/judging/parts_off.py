@@ -13,6 +13,7 @@ from sitetrace.evaluate.judge import evaluate
 from sitetrace.meter import Meter, PowerNoise, chanced_w, expected_w
 from sitetrace.power.fitting import as_metered
 from sitetrace.power.timeline.model import TimelineModel
+from sitetrace.serving.activity import as_segments
 from sitetrace.serving.engine import counted, simulate
 
 FULL, MEAN, UNPLACED = "full model", "mean power, no readings", "readings not placed"
@@ -80,9 +81,9 @@ def mean_power(
     model: TimelineModel, timeline: Timeline, clock: PowerTrace, rng: np.random.Generator
 ) -> PowerTrace:
     """Draw mean power of the bins of a trace, not what a meter would print."""
-    names = ("start_s", "end_s", "batch", "prefill_tokens")
-    work = np.array([timeline.segments[name] for name in names], dtype=float)
-    work[:2] -= clock.start_s
+    work = as_segments(timeline.segments)
+    work["start_s"] -= clock.start_s
+    work["end_s"] -= clock.start_s
     power_w = model.power_of(work, 0.0, clock.power_w.size, rng)
     return PowerTrace(clock.start_s, clock.dt, power_w)
 

@@ -156,9 +156,7 @@ class Running:
         self.clock_s = until_s
         return power_w
 
-    def noise(
-        self, rngs: Sequence[np.random.Generator], n_bins: int, together: bool
-    ) -> np.ndarray:
+    def noise(self, rngs: Sequence[np.random.Generator], n_bins: int, together: bool) -> np.ndarray:
         """Draw what `advance` takes, from one source a server, or the first for all `together`."""
         rngs = rngs[:1] if together else rngs
         return np.stack([rng.standard_normal(n_bins, dtype=np.float32) for rng in rngs])

@@ -37,13 +37,15 @@ def activity_table(timeline: Timeline, end_times_s: np.ndarray, dt_s: float) -> 
     """
     ends = np.array(end_times_s, dtype=float)
     events = (np.sort(timeline.requests[name].to_numpy()) for name in ("arrival_s", "end_s"))
-    return pd.DataFrame(activity_columns(as_segments(timeline.segments), tuple(events), ends, dt_s).T, columns=ROW)
+    return pd.DataFrame(
+        activity_columns(as_segments(timeline.segments), tuple(events), ends, dt_s).T, columns=ROW
+    )
 
 
 def as_segments(segments: pd.DataFrame) -> np.ndarray:
-    """Segments of a `Timeline` as compiled code takes them."""
-    work = np.empty(len(segments), SEGMENT)
-    for name in SEGMENT.names:
+    """Segments of a `Timeline` as compiled code takes them; columns that are not there are 0."""
+    work = np.zeros(len(segments), SEGMENT)
+    for name in segments.columns.intersection(SEGMENT.names):
         work[name] = segments[name]
     return work
 

@@ -178,7 +178,7 @@ class Engine:
         """
         segments = self.segments(until_s, requests)
         origin_s = 0.0 if self._origin_s is None else self._origin_s
-        told = self._known
+        told = self._known.copy()
         if (np.diff(told["row"]) < 0).any():
             told = told[np.argsort(told["row"])]
         timeline = _as_timeline(told, origin_s, segments)

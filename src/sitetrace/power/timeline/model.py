@@ -20,8 +20,8 @@ from sitetrace.core.types import (
     trace_clock,
 )
 from sitetrace.meter import Meter, PowerNoise, drawn_w, expected_w
+from sitetrace.power import running
 from sitetrace.power.idle import Idle, check_idle
-from sitetrace.power.running import power_law, power_of
 from sitetrace.power.timeline.surface import Surface, left_warmth, since_work_s
 from sitetrace.serving.activity import as_segments
 from sitetrace.serving.engine import Engine, Server, simulate
@@ -133,7 +133,7 @@ class TimelineModel:
         span = (first_s, first_s + float(work["end_s"][-1]))
         start_s, step, n_bins = trace_clock(span, self.dt, dt_s, lead_s, tail_s)
         board = self if idle_w is None else self.on_board(idle_w)
-        power_w = board._power_of(work, start_s - first_s, n_bins, rng)
+        power_w = board.power_of(work, start_s - first_s, n_bins, rng)
         return PowerTrace(start_s, self.dt, power_w).resample(step)
 
     def draw(
@@ -155,7 +155,7 @@ class TimelineModel:
             work = as_segments(timeline.segments)
             work["start_s"] -= start_s
             work["end_s"] -= start_s
-            power_w = board._power_of(work, 0.0, n_bins, rng)
+            power_w = board.power_of(work, 0.0, n_bins, rng)
         else:
             times_s = start_s + np.arange(1, n_bins + 1) * float(self.dt)
             if reading == "meter":
@@ -164,12 +164,13 @@ class TimelineModel:
                 power_w = board._expect_readings(timeline, times_s)
         return PowerTrace(start_s, self.dt, power_w).resample(step)
 
-    def _power_of(
+    def power_of(
         self, work: np.ndarray, begin_s: float, n_bins: int, rng: np.random.Generator
     ) -> np.ndarray:
         """Draw the mean watts of bins: the noise of the process, but nothing of the meter."""
         normals = rng.standard_normal(n_bins, dtype=np.float32)
-        return power_of(work, power_law(self, self.surface), begin_s, float(self.dt), normals)
+        power = running.power_law(self, self.surface)
+        return running.power_of(work, power, begin_s, float(self.dt), normals)
 
     def _draw_readings(
         self, timeline: Timeline, times_s: np.ndarray, rng: np.random.Generator

@@ -18,7 +18,7 @@ import numpy as np
 from sitetrace.core.files import InputError
 from sitetrace.core.types import Run, Timeline
 from sitetrace.meter import Meter, ages_s
-from sitetrace.power.timeline.surface import STATE_SIZE, WARM_S, warmth
+from sitetrace.power.timeline.surface import warmth
 from sitetrace.serving.activity import amount_in_bins
 from sitetrace.serving.engine import Server, counted, simulate
 from sitetrace.serving.steps import LINEAR
@@ -169,7 +169,7 @@ def shares(seen: Seen, meter: Meter, scales: Scales) -> np.ndarray:
     length_s = end - start
     batch_scale = scales.batch if seen.decode is None else seen.decode[2]
     batch = counted(work["batch"], batch_scale)
-    warm = warmth(start, end, WARM_S, np.zeros(STATE_SIZE))
+    warm = warmth(start, end)
     full = -np.expm1(-work["prefill_tokens"].to_numpy() / scales.tokens)
     ends = seen.times_s[:, None, None] - seen.parts_s[:, None] - ages_s(meter)
     plain = (length_s, length_s * batch, length_s * warm)
