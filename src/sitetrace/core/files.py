@@ -7,9 +7,10 @@ import json
 import os
 import tempfile
 import warnings
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pandas as pd
@@ -20,6 +21,20 @@ ZARR_MARKS = (".zgroup", "zarr.json")
 
 class InputError(ValueError):
     """Bad input: one line that names the file, row or field, and the mend."""
+
+
+def require(ok: object, where: object, what: str, mend: str) -> None:
+    """Raise ``where: what: mend`` unless it is so (an array: of all its elements)."""
+    if not np.all(ok):
+        raise InputError(f"{where}: {what}: {mend}")
+
+
+def named(kind: str, name: object, known: Collection[Any]) -> Any:
+    """Look up a name in a mapping, or return it if it stands in a list; else say what there is."""
+    if name not in known:
+        there = ", ".join(map(str, known)) or "none"
+        raise InputError(f"{str(name)[:40]}: no such {kind}: there are {there}")
+    return known[name] if isinstance(known, Mapping) else name
 
 
 @contextmanager
