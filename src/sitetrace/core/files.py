@@ -142,7 +142,7 @@ def refuse_row(
     if values is None:
         raise InputError(f"{path}: line {rows[0] + 2}: {why}")
     line, value = values.index[rows[0]] + 2, values.iloc[rows[0]]
-    shown = f"{value:g}" if pd.api.types.is_numeric_dtype(values) else repr(str(value)[:40])
+    shown = f"{value:.12g}" if pd.api.types.is_numeric_dtype(values) else repr(str(value)[:40])
     raise InputError(f"{path}: line {line}, {values.name}: {shown} {why}")
 
 
