@@ -25,8 +25,8 @@ class InputError(ValueError):
 
 
 def require(ok: object, where: object, what: str, mend: str) -> None:
-    """Raise ``where: what: mend`` unless it is so (an array: of all its elements)."""
-    if not np.all(ok):
+    """Raise ``where: what: mend`` unless it is so (an array or column: of all its elements)."""
+    if not (np.all(ok) if isinstance(ok, np.ndarray | pd.Series) else ok):
         raise InputError(f"{where}: {what}: {mend}")
 
 
