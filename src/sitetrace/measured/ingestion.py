@@ -8,7 +8,7 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 
-from sitetrace.core.files import InputError, read_json, read_table
+from sitetrace.core.files import InputError, read_json, read_table, require
 from sitetrace.measured.meters import EPOCH_FROM, EPOCH_TO, MeterLog, read_meter
 from sitetrace.measured.rundir import check_power, write_run
 from sitetrace.workload.table import validate_requests
@@ -42,11 +42,11 @@ def ingest(
     Parameters
     ----------
     power : Path or str
-        Power as `sitetrace.measured.meters.read_meter` knows it.
+        Recording of nvidia-smi, DCGM or Zeus.
     requests : Path or str
         JSON of vLLM's ``bench serve --save-result --save-detailed``.
     engine : Path or str, optional
-        Samples of vLLM's metrics, see `sitetrace.measured.ingestion.read_vllm_metrics`.
+        CSV of samples of vLLM's Prometheus metrics.
     info : dict
         Content of ``run.json``: model, hardware and whatever else is known; tensor_parallel is
         all recorded GPUs where it is not named.
@@ -69,32 +69,28 @@ def ingest(
     log = read_meter(power)
     request_table, notes = read_vllm_requests(requests)
     counters = None if engine is None else read_vllm_metrics(engine)
-    notes = [f"{Path(power).name}: power as {log.tool} wrote it", *log.notes, *notes]
+    name = Path(power).name
+    notes = [f"{name}: power as {log.tool} wrote it", *log.notes, *notes]
     check_power(Path(power), log.table)
     if log.local and utc_offset_s is None:
         utc_offset_s = find_utc_offset(log, _activity(request_table, counters), power)
-        notes.append(
-            f"{Path(power).name}: local wall time taken as UTC{format_utc_offset(utc_offset_s)}, "
-            "where power and requests overlap best"
-        )
-    elif not log.local and utc_offset_s is not None:
-        raise InputError(f"{power}: times are no local wall time: leave the UTC offset out")
+        told = f"local wall time taken as UTC{format_utc_offset(utc_offset_s)}"
+        notes.append(f"{name}: {told}, where power and requests overlap best")
+    stated = utc_offset_s is not None
+    require(log.local or not stated, power, "no local wall time", "leave the UTC offset out")
     table = log.table.assign(time_s=log.table["time_s"] - (utc_offset_s or 0.0))
     gpus = int(table["gpu"].nunique())
     if gpus == 1:
         table = table.drop(columns="gpu")
     sources = {"power.csv": power, "requests.csv": requests, "engine.csv": engine}
-    provenance = {
-        "utc_offset_s": utc_offset_s,
-        "ingested_from": {name: Path(file).name for name, file in sources.items() if file},
-    }
-    info = {"tensor_parallel": gpus, **info, **provenance}
+    names = {kind: Path(file).name for kind, file in sources.items() if file}
+    info = {"tensor_parallel": gpus, **info, "utc_offset_s": utc_offset_s, "ingested_from": names}
     try:
         run = write_run(out, info, request_table, table, counters)
     except InputError as error:
         message = str(error)
-        for name, file in sources.items():
-            message = message.replace(str(Path(out) / name), str(file))
+        for kind, file in sources.items():
+            message = message.replace(str(Path(out) / kind), str(file))
         raise InputError(message) from None
     return [*notes, *run.notes]
 
@@ -103,63 +99,45 @@ def read_vllm_requests(path: Path | str) -> tuple[pd.DataFrame, list[str]]:
     """Read the detailed result of vLLM's serving benchmark; notes tell what was left out."""
     content = read_json(path)
     sent = next((name for name in ("request_timestamps", "start_times") if name in content), None)
-    if sent is None:
-        raise InputError(
-            f"{path}: neither request_timestamps nor start_times: arrivals are not known and are "
-            "not invented: save them with the client"
-        )
+    what = "neither request_timestamps nor start_times: arrivals are not known and not invented"
+    require(sent, path, what, "save them with the client")
     names = (sent, "input_lens", "output_lens", "ttfts")
     for name in (*names, "itls"):
-        if not isinstance(content.get(name), list):
-            raise InputError(f"{path}: {name} is missing or no array: save with --save-detailed")
-        count = len(content[sent])
-        if len(content[name]) != count:
-            raise InputError(
-                f"{path}: {name} has {len(content[name])} entries but {sent} has {count}: "
-                "save the result again with --save-detailed"
-            )
+        listed = isinstance(content.get(name), list)
+        require(listed, path, f"{name} is missing or no array", "save with --save-detailed")
+        entries, count = len(content[name]), len(content[sent])
+        what = f"{name} has {entries} entries but {sent} has {count}"
+        require(entries == count, path, what, "save the result again with --save-detailed")
     errors = content.get("errors") or [""] * count
-    if not isinstance(errors, list) or len(errors) != count:
-        raise InputError(f"{path}: errors: not one entry a request: save the result again")
+    complete = isinstance(errors, list) and len(errors) == count
+    require(complete, path, "errors: not one entry a request", "save the result again")
     good = [i for i in range(count) if not errors[i] and content["output_lens"][i] != 0]
-    if not good:
-        raise InputError(f"{path}: no request succeeded: run the benchmark again")
-    columns = {name: _request_numbers(path, content, name, good) for name in names}
+    require(good, path, "no request succeeded", "run the benchmark again")
+    sent_s, inputs, outputs, ttft_s = (_numbers(path, content, name, good) for name in names)
+    what = f"{sent_s[0]:g} is no epoch second (vLLM's own client counts from the machine's start)"
+    mend = "add time.time() - time.perf_counter() of that machine"
+    require((sent_s >= EPOCH_FROM) & (sent_s <= EPOCH_TO), f"{path}: {sent}", what, mend)
     # a request ends at its sending time + TTFT + the sum of its inter-token latencies
     decode_s = np.array([_sum_itls(path, i, content["itls"][i]) for i in good])
-    sent_s, ttft_s = columns[sent], columns["ttfts"]
-    if ((sent_s < EPOCH_FROM) | (sent_s > EPOCH_TO)).any():
-        raise InputError(
-            f"{path}: {sent}: {sent_s[0]:g} is no epoch second (vLLM's own client counts from "
-            "the machine's start): add time.time() - time.perf_counter() of that machine"
-        )
-    table = pd.DataFrame(
-        {
-            "arrival_s": sent_s,
-            "input_tokens": columns["input_lens"],
-            "output_tokens": columns["output_lens"],
-            "ttft_s": ttft_s,
-            "end_s": sent_s + ttft_s + decode_s,
-        }
-    )
+    end_s = sent_s + ttft_s + decode_s
+    columns = ("arrival_s", "input_tokens", "output_tokens", "ttft_s", "end_s")
+    table = dict(zip(columns, (sent_s, inputs, outputs, ttft_s, end_s), strict=True))
     notes = []
     if len(good) < count:
         notes.append(f"{Path(path).name}: {count - len(good)} failed requests left out")
     if (np.diff(sent_s) < 0).any():
         notes.append(f"{Path(path).name}: requests sorted by arrival")
-    return validate_requests(table, path), notes
+    return validate_requests(pd.DataFrame(table), path), notes
 
 
-def _request_numbers(path: Path | str, content: dict, name: str, good: list[int]) -> np.ndarray:
+def _numbers(path: Path | str, content: dict, name: str, good: list[int]) -> np.ndarray:
     """Take one number of each good request, naming the one that is none."""
     least = 0 if name == "ttfts" else 1
     for i in good:
         value = content[name][i]
-        if type(value) not in (int, float) or not least <= value < 1e15:
-            raise InputError(
-                f"{path}: {name}[{i}]: {str(value)[:40]!r} is no sensible number: mend or remove "
-                "that request"
-            )
+        sound = type(value) in (int, float) and least <= value < 1e15
+        what = f"{str(value)[:40]!r} is no sensible number"
+        require(sound, f"{path}: {name}[{i}]", what, "mend or remove that request")
     return np.array([float(content[name][i]) for i in good])
 
 
@@ -169,8 +147,8 @@ def _sum_itls(path: Path | str, i: int, itls: object) -> float:
         values = np.asarray(itls, dtype=float)
     except (TypeError, ValueError, OverflowError):
         values = np.array(np.nan)
-    if values.ndim != 1 or not np.isfinite(values).all() or (values < 0).any():
-        raise InputError(f"{path}: itls[{i}]: no list of seconds: mend or remove that request")
+    sound = values.ndim == 1 and np.isfinite(values).all() and (values >= 0).all()
+    require(sound, f"{path}: itls[{i}]", "no list of seconds", "mend or remove that request")
     return float(values.sum())
 
 
@@ -192,10 +170,8 @@ def find_utc_offset(log: MeterLog, activity: list[Steps], path: Path | str) -> f
         second, best = np.sort(scores)[-2:]
         if best >= CLEAR_SCORE and best - second >= CLEAR_MARGIN:
             return float(offsets[int(np.argmax(scores))])
-    raise InputError(
-        f"{path}: times are local and no single UTC offset brings power and requests together: "
-        "give it, such as --utc-offset -07:00"
-    )
+    what = "times are local and no single UTC offset brings power and requests together"
+    raise InputError(f"{path}: {what}: give it, such as --utc-offset -07:00")
 
 
 def _overlap(power_w: pd.Series, times: np.ndarray, counts: np.ndarray) -> float:
@@ -217,9 +193,9 @@ def _overlap(power_w: pd.Series, times: np.ndarray, counts: np.ndarray) -> float
 def _activity(requests: pd.DataFrame, engine: pd.DataFrame | None) -> list[Steps]:
     """Return requests at work as step functions: by the requests, and by the engine if recorded."""
     times = np.concatenate([requests["arrival_s"], requests["end_s"]])
-    change = np.repeat([1.0, -1.0], len(requests))
     order = np.argsort(times, kind="stable")
-    found = [(times[order], np.cumsum(change[order]))]
+    change = np.repeat([1.0, -1.0], len(requests))[order]
+    found = [(times[order], np.cumsum(change))]
     if engine is not None:
         found.append((engine["time_s"].to_numpy(), engine["running"].to_numpy()))
     return found
