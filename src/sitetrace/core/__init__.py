@@ -5,7 +5,7 @@ import lazy_loader
 __getattr__, __dir__, __all__ = lazy_loader.attach(
     __name__,
     submod_attrs={
-        "types": ["Configuration", "PowerTrace", "Run", "Timeline"],
+        "types": ["PowerTrace", "Run"],
         "files": ["InputError"],
         "registry": ["shipped_model"],
     },

@@ -59,26 +59,24 @@ def replacing(path: Path | str, parents: bool = False) -> Iterator[Path]:
 
 
 def check_place(
-    path: Path | str,
-    endings: tuple[str, ...] = (),
-    folder: bool | None = None,
-    parents: bool = False,
+    path: Path | str, endings: Collection[str] = (), folder: bool = False, parents: bool = False
 ) -> Path:
     """Refuse a place where what is to be written would fail or run over something else.
 
-    A folder (by default what ends in ``.zarr``) must be new or empty, but may replace a Zarr.
+    A folder (also what ends in ``.zarr``) must be new or empty, but may replace a Zarr.
     """
     path = Path(path)
-    folder = path.suffix == ".zarr" if folder is None else folder
     known = not endings or path.suffix in endings
     require(known, path, f"unknown ending {path.suffix!r}", f"use one of {' '.join(endings)}")
     require(parents or path.parent.is_dir(), path, f"no folder {path.parent}", "make it first")
+    zarr = path.suffix == ".zarr"
     free = not os.path.exists(path)
-    if os.path.isdir(path) and folder:
-        zarr = path.suffix == ".zarr" and any((path / name).exists() for name in ZARR_MARKS)
-        free = zarr or not any(path.iterdir())
+    if os.path.isdir(path) and (folder or zarr):
+        free = (
+            not any(path.iterdir()) or zarr and any((path / each).exists() for each in ZARR_MARKS)
+        )
     elif os.path.isfile(path):
-        free = not folder
+        free = not (folder or zarr)
     require(free, path, "a folder or file of that name is in the way", "name another")
     return path
 
@@ -150,10 +148,9 @@ def read_json(path: Path | str) -> dict:
     """Read a JSON object."""
     try:
         content = json.loads(Path(path).read_text(encoding="utf-8"))
-    except FileNotFoundError:
-        raise InputError(f"{path}: no such file: check the path") from None
     except OSError as error:
-        raise InputError(f"{path}: cannot be read ({error.strerror}): check the path") from None
+        why = "no such file" if isinstance(error, FileNotFoundError) else error.strerror
+        raise InputError(f"{path}: {why}: check the path") from None
     except (ValueError, RecursionError) as error:  # no UTF-8, no JSON, or absurd numbers
         raise InputError(f"{path}: no complete JSON ({error}): write it anew") from None
     require(isinstance(content, dict), path, "holds no JSON object", "write it anew")

@@ -65,7 +65,7 @@ def describe() -> list[str]:
     lines = []
     for name, entry in registry().items():
         try:
-            where = str(dataset_path(name))
+            where = dataset_path(name)
         except InputError:
             where = "not here" if "upstream" in entry else "not here (only with a mirror)"
         lines.append(f"{name}: {where}; {entry['licence']}; {entry['what']}")
@@ -83,12 +83,7 @@ def shipped_model(name: str) -> Path:
     Returns
     -------
     Path
-        The model file.
-
-    Raises
-    ------
-    InputError
-        If none of that name is shipped; it names those that are.
+        The model file; a name that is not shipped is refused with those that are.
     """
     return named("shipped model", name, _files("models", ".json"))
 
@@ -104,12 +99,9 @@ def _files(folder: str, ending: str) -> dict[str, Path]:
 
 def device(hardware: str) -> dict:
     """Datasheet of a GPU type by its short or full name: TDP, memory, bandwidth, peak rate."""
-    devices = read_json(data_dir() / "devices.json")["devices"]
-    return named(
-        "GPU in devices.json",
-        hardware,
-        devices | {entry["device"]: entry for entry in devices.values()},
-    )
+    known = read_json(data_dir() / "devices.json")["devices"]
+    known |= {entry["device"]: entry for entry in known.values()}
+    return named("GPU in devices.json", hardware, known)
 
 
 def default_non_gpu(gpus: int, side: str | None = None) -> tuple[float, float]:

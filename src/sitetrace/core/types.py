@@ -21,19 +21,11 @@ SEGMENT_COLUMNS = tuple("start_s end_s steps batch context prefill_tokens decode
 
 @dataclass(frozen=True)
 class Configuration:
-    """What a power model belongs to: a model on a GPU type at a tensor parallelism.
+    """What a power model belongs to: a model on a GPU type at a tensor parallelism."""
 
-    Parameters
-    ----------
-    model, hardware : str
-        Such as ``Qwen/Qwen3-8B`` and ``A100``.
-    tensor_parallel : int
-        GPUs that serve the model together.
-    """
-
-    model: str
-    hardware: str
-    tensor_parallel: int
+    model: str  # such as Qwen/Qwen3-8B
+    hardware: str  # GPU type, such as A100
+    tensor_parallel: int  # GPUs that serve the model together
 
     @property
     def name(self) -> str:
@@ -79,7 +71,7 @@ class PowerTrace:
         """Return the trace at a coarser step, by mean, so that energy is kept."""
         ratio = dt / self.dt
         whole = ratio.denominator == 1 and ratio >= 1 and self.power_w.size % int(ratio) == 0
-        what = f"no whole bins of {float(dt):g} s in {self.power_w.size} of {self.dt_s:g} s"
+        what = f"{self.power_w.size} bins of {self.dt_s:g} s make no whole ones of {float(dt):g} s"
         require(whole, "trace", what, "take a multiple of the step that divides the length")
         return PowerTrace(self.start_s, dt, self.power_w.reshape(-1, int(ratio)).mean(axis=1))
 
@@ -101,9 +93,8 @@ def trace_clock(
     step = dt
     if dt_s is not None:
         step = Fraction(str(dt_s)) if 0 < dt_s <= MAX_SPAN_S else Fraction(0)
-        mend = f"give {float(dt):g}, {float(2 * dt):g} or another multiple"
-        what = f"no multiple of the model's step of {float(dt):g} s"
-        require(step > 0 and (step / dt).denominator == 1, f"--dt {dt_s:g}", what, mend)
+        mend = f"give {float(dt):g}, {float(2 * dt):g} or another multiple of the model's step"
+        require(step and (step / dt).denominator == 1, f"--dt {dt_s:g}", "no multiple", mend)
     start_s = span_s[0] - lead_s
     length_s = span_s[1] + tail_s - start_s
     what = f"would span {length_s / 86400:.3g} days"
@@ -191,8 +182,8 @@ def cut_run(run: Run, start_s: float | None, stop_s: float | None) -> Run:
     if start_s is None and stop_s is None:
         return run
     first_s = float(run.requests["arrival_s"].iloc[0])
-    begin_s = -np.inf if start_s is None else first_s + start_s
-    end_s = np.inf if stop_s is None else first_s + stop_s
+    begin_s = first_s + (-np.inf if start_s is None else start_s)
+    end_s = first_s + (np.inf if stop_s is None else stop_s)
     requests = run.requests[run.requests["arrival_s"] < end_s].reset_index(drop=True)
     require(len(requests), f"run {run.name}", f"no request before {stop_s} s", "widen --to")
     if "ttft_s" in requests:
@@ -202,35 +193,29 @@ def cut_run(run: Run, start_s: float | None, stop_s: float | None) -> Run:
     if "end_s" in requests:
         requests["end_s"] = requests["end_s"].where(requests["end_s"].between(begin_s, end_s))
     inside = run.samples["time_s"].between(begin_s, end_s).to_numpy()
-    kept = {"samples": run.samples[inside].reset_index(drop=True), "requests": requests}
-    if run.engine is not None:
-        seen = run.engine["time_s"].between(begin_s, end_s)
-        kept["engine"] = run.engine[seen].reset_index(drop=True)
-    if run.published is not None:
-        kept["published"] = run.published[inside].reset_index(drop=True)
     what = f"{inside.sum()} power samples from {start_s} to {stop_s} s, below {LEAST_SAMPLES}"
     require(inside.sum() >= LEAST_SAMPLES, f"run {run.name}", what, "widen --from/--to")
-    return replace(run, **kept)
+    kept = {"samples": run.samples[inside]}
+    if run.engine is not None:
+        kept["engine"] = run.engine[run.engine["time_s"].between(begin_s, end_s)]
+    if run.published is not None:
+        kept["published"] = run.published[inside]
+    kept = {name: table.reset_index(drop=True) for name, table in kept.items()}
+    return replace(run, requests=requests, **kept)
 
 
 @dataclass
 class Timeline:
-    """What became of requests, and what the engine did when.
+    """What became of requests, and what the engine did when."""
 
-    Parameters
-    ----------
-    requests : pandas.DataFrame
-        Rows as given: ``arrival_s``, ``start_s`` (first admitted), ``first_token_s``, ``end_s``
-        (NaN where not yet), ``input_tokens``, ``output_tokens``.
-    segments : pandas.DataFrame
-        Disjoint stretches of work in time order, gaps where the engine is idle: ``start_s``,
-        ``end_s``, ``steps``, ``batch`` (sequences decoding), ``context`` (their tokens, summed
-        over sequences, mean over steps), ``prefill_tokens`` (of the whole segment, recomputed
-        ones included), ``decode_tokens`` (without the first token that ends a prefill). Either
-        one step with prefill or several steps of decode with the same sequences.
-    """
-
+    # rows as given: arrival_s, start_s (first admitted), first_token_s, end_s (NaN where not yet),
+    # input_tokens, output_tokens
     requests: pd.DataFrame
+    # Disjoint stretches of work in time order, gaps where the engine is idle: start_s, end_s,
+    # steps, batch (sequences decoding), context (their tokens, summed over sequences, mean over
+    # steps), prefill_tokens (of the whole segment, recomputed ones included), decode_tokens
+    # (without the first token that ends a prefill). Either one step with prefill or several steps
+    # of decode with the same sequences.
     segments: pd.DataFrame
 
 

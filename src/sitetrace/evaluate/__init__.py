@@ -9,15 +9,7 @@ __getattr__, __dir__, __all__ = lazy_loader.attach(
     submod_attrs={
         "judge": ["evaluate"],
         "baselines": ["baselines"],
-        "metrics": [
-            "scores",
-            "energy_error_pct",
-            "ks_distance",
-            "acf",
-            "acf_r2",
-            "nrmse",
-            "noise_floor",
-        ],
+        "metrics": ["noise_floor", "scores"],
     },
 )
 

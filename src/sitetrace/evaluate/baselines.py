@@ -11,7 +11,7 @@ from fractions import Fraction
 import numpy as np
 import pandas as pd
 
-from sitetrace.core.files import InputError
+from sitetrace.core.files import require
 from sitetrace.core.registry import device
 from sitetrace.core.types import PowerTrace, Run
 from sitetrace.serving.activity import activity_table
@@ -34,12 +34,6 @@ def baselines(
 ) -> dict[str, PowerTrace]:
     """Power for a stream of requests by all baselines.
 
-    ``nameplate``: all GPUs of the engine at their thermal design power, always. ``mean``: the mean
-    of all power samples of the fitting run, always. ``phase look-up``: the mean power that the
-    fitting run drew while idle, in prefill and in decode (`phases`; one that it never had takes its
-    mean). ``static replay``: the power of the fitting run whatever is asked, first arrival upon
-    first arrival, over and over if it is too short.
-
     Parameters
     ----------
     fitting : Run
@@ -49,47 +43,36 @@ def baselines(
         alike: the paper's surrogate for its own form, our calibrated engine for the better one.
     requests : pandas.DataFrame
         Requests whose power is asked for.
-    start_s : float
-        Begin of the traces, seconds on the clock of `requests`.
-    dt : fractions.Fraction
-        Step, seconds.
-    size : int
-        Number of bins.
+    start_s, dt, size : float, fractions.Fraction, int
+        Begin of the traces (on the clock of `requests`), step, both in seconds, and bins.
 
     Returns
     -------
     dict of str to PowerTrace
-        By the names above.
-
-    Raises
-    ------
-    InputError
-        If the fitting run has no requests, or its hardware is not in the table of devices.
+        ``nameplate``: all GPUs of the engine at their thermal design power, always. ``mean``: the
+        mean of all power samples of the fitting run, always. ``phase look-up``: the mean power that
+        the fitting run drew while idle, in prefill and in decode (one that it never had takes its
+        mean). ``static replay``: the power of the fitting run whatever is asked, first arrival upon
+        first arrival, over and over if it is too short.
     """
-    if fitting.requests is None:
-        raise InputError(f"{fitting.name}: no requests.csv: phases need the requests of the run")
-    clock = PowerTrace(start_s, dt, np.zeros(size))
-    design_w = device(fitting.configuration.hardware)["tdp_w"]
+    samples, configuration = fitting.samples, fitting.configuration
+    asked = fitting.requests is not None
+    require(asked, fitting.name, "no requests.csv", "phases need the requests of the run")
+    mean_w = float(samples["power_w"].mean())
+    design_w = device(configuration.hardware)["tdp_w"] * configuration.tensor_parallel
+    clock_s = PowerTrace(0.0, dt, np.empty(size)).time_s
+    seen = activity_table(
+        simulate(fitting.requests, server), samples["time_s"].to_numpy(), float(fitting.dt)
+    )
+    levels = samples["power_w"].groupby(phases(seen)).mean().reindex(PHASES).fillna(mean_w)
+    wanted = activity_table(simulate(requests, server), start_s + float(dt) + clock_s, float(dt))
     power_w = {
-        "nameplate": np.full(size, design_w * fitting.configuration.tensor_parallel),
-        "mean": np.full(size, float(fitting.samples["power_w"].mean())),
-        "phase look-up": _phase_lookup(fitting, server, requests, clock),
-        "static replay": _static_replay(fitting, requests, clock),
+        "nameplate": np.full(size, design_w),
+        "mean": np.full(size, mean_w),
+        "phase look-up": levels.loc[phases(wanted)].to_numpy(),
+        "static replay": _static_replay(fitting, requests, PowerTrace(start_s, dt, np.empty(size))),
     }
     return {name: PowerTrace(start_s, dt, values) for name, values in power_w.items()}
-
-
-def _phase_lookup(
-    fitting: Run, server: Server | ConstantRate, requests: pd.DataFrame, clock: PowerTrace
-) -> np.ndarray:
-    """One of three powers in each bin of a clock."""
-    timeline = simulate(fitting.requests, server)
-    fitted = activity_table(timeline, fitting.samples["time_s"].to_numpy(), float(fitting.dt))
-    levels = fitting.samples["power_w"].groupby(phases(fitted)).mean()
-    levels = levels.reindex(PHASES).fillna(fitting.samples["power_w"].mean())
-    ends_s = PowerTrace(clock.start_s + clock.dt_s, clock.dt, clock.power_w).time_s
-    asked = activity_table(simulate(requests, server), ends_s, clock.dt_s)
-    return levels.loc[phases(asked)].to_numpy()
 
 
 def phases(activity: pd.DataFrame) -> np.ndarray:
@@ -103,15 +86,14 @@ def phases(activity: pd.DataFrame) -> np.ndarray:
     return np.select([~active, prefill], ["idle", "prefill"], "decode")
 
 
-def _static_replay(fitting: Run, requests: pd.DataFrame, clock: PowerTrace) -> np.ndarray:
+def _static_replay(fitting: Run, requests: pd.DataFrame, edges_s: np.ndarray) -> np.ndarray:
     """Means of the recording over each bin; a sample holds from the one before to its own time."""
     time_s = fitting.samples["time_s"].to_numpy()
     begin_s = time_s[0] - float(fitting.dt)
     knots_s = np.concatenate([[0.0], time_s - begin_s])
     energy_j = np.concatenate([[0.0], np.cumsum(fitting.samples["power_w"] * np.diff(knots_s))])
     load_s = float(fitting.requests["arrival_s"].iloc[0]) - begin_s
-    since_s = clock.start_s - float(requests["arrival_s"].iloc[0])
-    edges_s = PowerTrace(since_s, clock.dt, np.zeros(clock.power_w.size + 1)).time_s
-    turns, rest_s = np.divmod(edges_s + load_s, knots_s[-1])
+    since_s = edges_s - float(requests["arrival_s"].iloc[0])
+    turns, rest_s = np.divmod(since_s + load_s, knots_s[-1])
     spent_j = turns * energy_j[-1] + np.interp(rest_s, knots_s, energy_j)
-    return np.diff(spent_j) / clock.dt_s
+    return np.diff(spent_j) / np.diff(edges_s)

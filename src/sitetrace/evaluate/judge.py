@@ -9,9 +9,9 @@ from fractions import Fraction
 import numpy as np
 import pandas as pd
 
-from sitetrace.core.files import InputError
+from sitetrace.core.files import require
 from sitetrace.core.types import PowerTrace, Run
-from sitetrace.evaluate.alignment import covered, pair, samples_of
+from sitetrace.evaluate.alignment import covered, end_of, pair, samples_of
 from sitetrace.evaluate.metrics import SCORES, noise_floor, scores
 from sitetrace.measured.rundir import check_overlap
 from sitetrace.serving.engine import Server, simulate
@@ -61,12 +61,10 @@ def evaluate(
     dict
         ``native`` and ``1s``, each with ``whole`` and ``busy`` (first arrival to last token): the
         keys of `scores`, each the median over draws, with ``<key>_spread``, half the distance
-        from the 16th to the 84th percentile over draws (0 for one draw);
-        ``noise_floor`` with the same two levels; ``busy_end_from``: ``end_s``, ``engine``,
-        ``simulated``, ``simulated by a default server (8B on one A100)`` or ``unknown``;
-        ``n_draws``, ``covered_share``, ``native_dt_s``; and ``published``, where others predicted
-        the same seconds. A score without meaning is None, so that the result can be written as
-        JSON.
+        from the 16th to the 84th percentile over draws; ``noise_floor`` with the same two levels;
+        ``busy_end_from`` (``end_s``, ``engine``, ``simulated``, ``simulated by a default server
+        (8B on one A100)``, ``unknown``); ``n_draws``, ``covered_share``, ``native_dt_s``; and
+        ``published``, where others predicted the same seconds. A score without meaning is None.
 
     Raises
     ------
@@ -95,28 +93,25 @@ def evaluate(
     kept = _inside(samples, dt, requests, start_s, stop_s)
     busy = _busy_span(run, requests, busy_end_s)
     window = samples[kept]
-    share = covered(draws[0], window["time_s"].to_numpy() - float(dt) / 2).mean()
-    if share < LEAST_COVERED:
-        raise InputError(_uncovered(draws[0], window, float(dt), share))
+    share = float(covered(draws[0], window["time_s"].to_numpy() - float(dt) / 2).mean())
+    _check_covered(draws[0], window, float(dt), share)
     result = {"native": {}, "1s": {}, "noise_floor": {}}
     for clock in CLOCKS:
         rows, power_w, generated_w, middle_s, width_s = pair(clock, window, dt, draws)
         spans = _spans(middle_s, busy)
         result[clock] = _judge(spans, power_w, generated_w, width_s)
         told = None
-        if activity is not None and clock == "native" and width_s == float(dt):
-            told = activity[kept][rows]
-        floors = {
-            name: noise_floor(power_w[inside], width_s, None if told is None else told[inside])
-            for name, inside in spans.items()
-        }
-        result["noise_floor"][clock] = {name: _without_nan(floors[name]) for name in spans}
         if clock == "native":
             result["native_dt_s"] = width_s
+            told = activity[kept][rows] if activity is not None and width_s == float(dt) else None
+        floors = result["noise_floor"][clock] = {}
+        for name, inside in spans.items():
+            seen = None if told is None else told[inside]
+            floors[name] = _without_nan(noise_floor(power_w[inside], width_s, seen))
     result |= {
         "busy_end_from": busy[2] if busy else "unknown",
         "n_draws": len(draws),
-        "covered_share": float(share),
+        "covered_share": share,
     }
     if run is not None and run.published is not None:
         spans = _spans(window["time_s"].to_numpy() - float(dt) / 2, busy)
@@ -130,23 +125,31 @@ def evaluate(
 
 def _check_draws(draws: list[PowerTrace]) -> None:
     """Refuse draws that are empty, no numbers, or not on one clock."""
-    if not draws or any(draw.power_w.size == 0 for draw in draws):
-        raise InputError("generated: no power values: generate the trace anew")
-    first = draws[0]
+    anew = "generate the trace anew"
+    some = draws and all(draw.power_w.size for draw in draws)
+    require(some, "generated", "no power values", anew)
+    clocks = []
     for number, draw in enumerate(draws):
         finite = np.isfinite(draw.power_w)
-        if not finite.all():
-            raise InputError(
-                f"generated: draw {number}, row {int(np.argmin(finite))}: power_w is no finite "
-                "number: generate the trace anew"
-            )
-        same = draw.start_s == first.start_s and draw.dt == first.dt
-        if not same or draw.power_w.size != first.power_w.size:
-            raise InputError(
-                f"generated: draw {number} has {draw.power_w.size} bins of {draw.dt_s:g} s from "
-                f"{draw.start_s:.3f}, draw 0 has {first.power_w.size} of {first.dt_s:g} s from "
-                f"{first.start_s:.3f}: evaluate traces of different clocks one by one"
-            )
+        where = f"generated: draw {number}, row {int(np.argmin(finite))}"
+        require(finite, where, "power_w is no finite number", anew)
+        size = draw.power_w.size
+        clocks.append(f"has {size} bins of {draw.dt_s:g} s from {draw.start_s!r}")
+        what = f"draw {number} {clocks[-1]}, draw 0 {clocks[0]}"
+        mend = "evaluate traces of different clocks one by one"
+        require(clocks[-1] == clocks[0], "generated", what, mend)
+
+
+def _check_covered(trace: PowerTrace, window: pd.DataFrame, dt_s: float, share: float) -> None:
+    """Refuse a trace that covers too little, saying which span it ought to have."""
+    begin_s, end_s = window["time_s"].iloc[0] - dt_s, window["time_s"].iloc[-1]
+    what = (
+        f"{trace.start_s:.2f} to {end_of(trace):.2f} s covers {100 * share:.1f}% of the measured "
+        f"samples, {begin_s:.2f} to {end_s:.2f} s, and {100 * LEAST_COVERED:.0f}% are needed"
+    )
+    lead_s, tail_s = max(trace.start_s - begin_s, 0), max(end_s - end_of(trace), 0)
+    mend = f"generate with --lead {lead_s:.0f} s and --tail {tail_s:.0f} s more"
+    require(share >= LEAST_COVERED, "generated", what, mend)
 
 
 def _inside(
@@ -159,18 +162,14 @@ def _inside(
     """Which samples lie between two times counted from the first request."""
     if start_s is None and stop_s is None:
         return np.ones(len(samples), dtype=bool)
-    if requests is None:
-        raise InputError(
-            "from, to: count from the first request, and there are no requests: give --requests"
-        )
+    what = "count from the first request, and there are no requests"
+    require(requests is not None, "from, to", what, "give --requests")
     since_s = samples["time_s"].to_numpy() - float(dt) / 2 - requests["arrival_s"].iloc[0]
     kept = since_s >= (-np.inf if start_s is None else start_s)
     kept &= since_s < (np.inf if stop_s is None else stop_s)
-    if kept.sum() < 2:
-        raise InputError(
-            f"from {start_s}, to {stop_s}: fewer than two samples there; the recording goes from "
-            f"{since_s[0]:.1f} to {since_s[-1]:.1f} s after the first request: choose within that"
-        )
+    span = f"{since_s[0]:.1f} to {since_s[-1]:.1f} s after the first request"
+    where = f"from {start_s}, to {stop_s}"
+    require(kept.sum() >= 2, where, "fewer than two samples there", f"the recording has {span}")
     return kept
 
 
@@ -191,18 +190,6 @@ def _busy_span(
     return first_s, float(ends.max()), "simulated by a default server (8B on one A100)"
 
 
-def _uncovered(trace: PowerTrace, window: pd.DataFrame, dt_s: float, share: float) -> str:
-    """Say which span the trace has and which it ought to have."""
-    begin_s, end_s = window["time_s"].iloc[0] - dt_s, window["time_s"].iloc[-1]
-    stop_s = trace.start_s + float(trace.power_w.size * trace.dt)
-    return (
-        f"generated: {trace.start_s:.2f} to {stop_s:.2f} s covers {100 * share:.1f}% of the "
-        f"measured samples, {begin_s:.2f} to {end_s:.2f} s, and {100 * LEAST_COVERED:.0f}% are "
-        f"needed: generate with --lead {max(trace.start_s - begin_s, 0):.0f} s and --tail "
-        f"{max(end_s - stop_s, 0):.0f} s more"
-    )
-
-
 def _spans(middle_s: np.ndarray, busy: tuple[float, float, str] | None) -> dict[str, np.ndarray]:
     """Rows of the whole recording and of its busy seconds."""
     begin_s, end_s = busy[:2] if busy else (np.inf, np.inf)
@@ -217,57 +204,49 @@ def _judge(
     result = {}
     for name, rows in spans.items():
         draws = [scores(power_w[rows], np.asarray(draw)[rows], width_s) for draw in generated_w]
+        low, median, high = np.percentile(
+            [[draw[key] for key in SCORES] for draw in draws], [16, 50, 84], axis=0
+        )
         entry = {}
-        for key in SCORES:
-            low, median, high = np.percentile([draw[key] for draw in draws], [16, 50, 84])
-            entry |= {key: median, f"{key}_spread": (high - low) / 2}
-        entry["n_samples"] = int(entry["n_samples"])
-        result[name] = _without_nan(entry)
+        for key, middle, spread in zip(SCORES, median, (high - low) / 2, strict=True):
+            entry |= {key: middle, f"{key}_spread": spread}
+        result[name] = _without_nan(entry) | {"n_samples": int(entry["n_samples"])}
     return result
 
 
 def _without_nan(values: dict) -> dict:
     """Python numbers, None in place of NaN, which JSON does not know."""
-    return {
-        key: value if isinstance(value, int) else float(value) if np.isfinite(value) else None
-        for key, value in values.items()
-    }
+    return {key: float(value) if np.isfinite(value) else None for key, value in values.items()}
 
 
 def format_table(result: dict) -> str:
     """Lay a result of `evaluate` out for the terminal."""
     columns = [(clock, span) for clock in CLOCKS for span in SPANS]
-    floor = result["noise_floor"]
     lines = [
         f"{result['n_draws']} draw(s), {100 * result['covered_share']:.1f}% of the samples "
         f"covered, native step {result['native_dt_s']:g} s, end of the busy seconds: "
         f"{result['busy_end_from']}",
-        _line("", [f"{clock} {span}" for clock, span in columns]),
+        _line("", [" ".join(column) for column in columns]),
     ]
-    for key in SCORES:
-        lines.append(_line(key, [_cell(result[clock][span], key) for clock, span in columns]))
+    entries = [result[clock][span] for clock, span in columns]
+    lines += [_line(key, [_cell(entry, key) for entry in entries]) for key in SCORES]
+    floors = [result["noise_floor"][clock][span] for clock, span in columns]
     lines.append("noise floor of the measurement")
-    for key in floor["native"]["whole"]:
-        cells = [_cell(floor[clock][span], key) for clock, span in columns]
-        lines.append(_line(f"  {key}", cells))
+    lines += [_line(f"  {key}", [_cell(floor, key) for floor in floors]) for key in floors[0]]
     for name, judged in result.get("published", {}).items():
         lines.append(f"{name}, published by others")
         for key in SCORES:
-            cells = [_cell(judged["1s"][span], key) for span in SPANS]
-            lines.append(_line(f"  {key}", ["", "", *cells]))
+            lines.append(_line(f"  {key}", ["", "", *(_cell(judged["1s"][s], key) for s in SPANS)]))
     return "\n".join(lines)
 
 
 def _line(label: str, cells: list[str]) -> str:
-    """One line of the table: a label and right-aligned cells."""
     return f"{label:24}" + "".join(f"{cell:>20}" for cell in cells)
 
 
 def _cell(values: dict, key: str) -> str:
     """One number with its spread, a dash where it has no meaning."""
-    if values[key] is None:
-        return "-"
-    if key == "n_samples":
-        return str(values[key])
+    if values[key] is None or key == "n_samples":
+        return str("-" if values[key] is None else values[key])
     spread = values.get(f"{key}_spread")
     return f"{values[key]:.3f}" + (f" ± {spread:.3f}" if spread else "")
