@@ -1,8 +1,4 @@
-"""Models too simple to be believed, which a better one must beat on the same seconds.
-
-Splitwise's table is not among them: its only powers are those of Llama-70B on A100, which no
-measured run at hand uses.
-"""
+"""Models too simple to be believed, which a better one must beat on the same seconds."""
 
 from __future__ import annotations
 
@@ -44,7 +40,7 @@ def baselines(
     requests : pandas.DataFrame
         Requests whose power is asked for.
     start_s, dt, size : float, fractions.Fraction, int
-        Begin of the traces (on the clock of `requests`), step, both in seconds, and bins.
+        Begin (on the clock of `requests`) and step of the traces, seconds, and how many bins.
 
     Returns
     -------
@@ -55,24 +51,22 @@ def baselines(
         mean). ``static replay``: the power of the fitting run whatever is asked, first arrival upon
         first arrival, over and over if it is too short.
     """
-    samples, configuration = fitting.samples, fitting.configuration
     asked = fitting.requests is not None
     require(asked, fitting.name, "no requests.csv", "phases need the requests of the run")
-    mean_w = float(samples["power_w"].mean())
-    design_w = device(configuration.hardware)["tdp_w"] * configuration.tensor_parallel
-    clock_s = PowerTrace(0.0, dt, np.empty(size)).time_s
-    seen = activity_table(
-        simulate(fitting.requests, server), samples["time_s"].to_numpy(), float(fitting.dt)
-    )
-    levels = samples["power_w"].groupby(phases(seen)).mean().reindex(PHASES).fillna(mean_w)
-    wanted = activity_table(simulate(requests, server), start_s + float(dt) + clock_s, float(dt))
-    power_w = {
-        "nameplate": np.full(size, design_w),
-        "mean": np.full(size, mean_w),
-        "phase look-up": levels.loc[phases(wanted)].to_numpy(),
-        "static replay": _static_replay(fitting, requests, PowerTrace(start_s, dt, np.empty(size))),
-    }
-    return {name: PowerTrace(start_s, dt, values) for name, values in power_w.items()}
+    power_w, hardware = fitting.samples["power_w"], fitting.configuration.hardware
+    design_w = device(hardware)["tdp_w"] * fitting.configuration.tensor_parallel
+    constant_w = {"nameplate": float(design_w), "mean": float(power_w.mean())}
+    sampled_s = fitting.samples["time_s"].to_numpy()
+    seen = activity_table(simulate(fitting.requests, server), sampled_s, float(fitting.dt))
+    levels = power_w.groupby(phases(seen)).mean().reindex(PHASES).fillna(constant_w["mean"])
+    ends_s = PowerTrace(start_s + float(dt), dt, np.empty(size)).time_s
+    wanted = activity_table(simulate(requests, server), ends_s, float(dt))
+    since_s = start_s - float(requests["arrival_s"].iloc[0])
+    replayed_w = _static_replay(fitting, PowerTrace(since_s, dt, np.empty(size + 1)).time_s)
+    values_w = {name: np.full(size, value_w) for name, value_w in constant_w.items()}
+    values_w |= {"phase look-up": levels.loc[phases(wanted)].to_numpy()}
+    values_w |= {"static replay": replayed_w / float(dt)}
+    return {name: PowerTrace(start_s, dt, each_w) for name, each_w in values_w.items()}
 
 
 def phases(activity: pd.DataFrame) -> np.ndarray:
@@ -86,14 +80,13 @@ def phases(activity: pd.DataFrame) -> np.ndarray:
     return np.select([~active, prefill], ["idle", "prefill"], "decode")
 
 
-def _static_replay(fitting: Run, requests: pd.DataFrame, edges_s: np.ndarray) -> np.ndarray:
-    """Means of the recording over each bin; a sample holds from the one before to its own time."""
+def _static_replay(fitting: Run, since_s: np.ndarray) -> np.ndarray:
+    """Joules of the recording between times since its first arrival, over and over."""
     time_s = fitting.samples["time_s"].to_numpy()
+    # a sample holds from the one before to its own time
     begin_s = time_s[0] - float(fitting.dt)
     knots_s = np.concatenate([[0.0], time_s - begin_s])
     energy_j = np.concatenate([[0.0], np.cumsum(fitting.samples["power_w"] * np.diff(knots_s))])
     load_s = float(fitting.requests["arrival_s"].iloc[0]) - begin_s
-    since_s = edges_s - float(requests["arrival_s"].iloc[0])
     turns, rest_s = np.divmod(since_s + load_s, knots_s[-1])
-    spent_j = turns * energy_j[-1] + np.interp(rest_s, knots_s, energy_j)
-    return np.diff(spent_j) / np.diff(edges_s)
+    return np.diff(turns * energy_j[-1] + np.interp(rest_s, knots_s, energy_j))

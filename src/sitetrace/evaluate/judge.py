@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import replace
-from fractions import Fraction
 
 import numpy as np
 import pandas as pd
@@ -86,85 +85,75 @@ def evaluate(
     draws = [traces] if isinstance(traces, PowerTrace) else list(traces)
     _check_draws(draws)
     samples, dt, run = samples_of(measured)
-    if requests is None and run is not None:
-        requests = run.requests
-    elif requests is not None:
+    if requests is not None:
         check_overlap("requests", requests, samples)
-    kept = _inside(samples, dt, requests, start_s, stop_s)
+    elif run is not None:
+        requests = run.requests
     busy = _busy_span(run, requests, busy_end_s)
-    window = samples[kept]
-    share = float(covered(draws[0], window["time_s"].to_numpy() - float(dt) / 2).mean())
-    _check_covered(draws[0], window, float(dt), share)
+    middle_s = samples["time_s"].to_numpy() - float(dt) / 2
+    kept = _inside(middle_s, requests, start_s, stop_s)
+    window, middle_s = samples[kept], middle_s[kept]
+    share = float(covered(draws[0], middle_s).mean())
+    _check_covered(draws[0], middle_s[[0, -1]] + [-float(dt) / 2, float(dt) / 2], share)
     result = {"native": {}, "1s": {}, "noise_floor": {}}
     for clock in CLOCKS:
-        rows, power_w, generated_w, middle_s, width_s = pair(clock, window, dt, draws)
-        spans = _spans(middle_s, busy)
-        result[clock] = _judge(spans, power_w, generated_w, width_s)
+        rows, power_w, generated_w, bins_s, width_s = pair(clock, window, dt, draws)
         told = None
         if clock == "native":
             result["native_dt_s"] = width_s
             told = activity[kept][rows] if activity is not None and width_s == float(dt) else None
+        spans = _spans(bins_s, busy)
+        result[clock] = _judge(spans, power_w, generated_w, width_s)
         floors = result["noise_floor"][clock] = {}
         for name, inside in spans.items():
             seen = None if told is None else told[inside]
             floors[name] = _without_nan(noise_floor(power_w[inside], width_s, seen))
-    result |= {
-        "busy_end_from": busy[2] if busy else "unknown",
-        "n_draws": len(draws),
-        "covered_share": share,
-    }
+    result["busy_end_from"] = busy[2] if busy else "unknown"
+    result |= {"n_draws": len(draws), "covered_share": share}
     if run is not None and run.published is not None:
-        spans = _spans(window["time_s"].to_numpy() - float(dt) / 2, busy)
-        power_w = window["power_w"].to_numpy()
+        spans, power_w = _spans(middle_s, busy), window["power_w"].to_numpy()
         result["published"] = {
             name: {"1s": _judge(spans, power_w, [predicted_w], 1.0)}
-            for name, predicted_w in run.published[kept].to_dict("series").items()
+            for name, predicted_w in run.published[kept].items()
         }
     return result
 
 
 def _check_draws(draws: list[PowerTrace]) -> None:
     """Refuse draws that are empty, no numbers, or not on one clock."""
-    anew = "generate the trace anew"
     some = draws and all(draw.power_w.size for draw in draws)
-    require(some, "generated", "no power values", anew)
-    clocks = []
+    require(some, "generated", "no power values", "generate the trace anew")
     for number, draw in enumerate(draws):
         finite = np.isfinite(draw.power_w)
         where = f"generated: draw {number}, row {int(np.argmin(finite))}"
-        require(finite, where, "power_w is no finite number", anew)
-        size = draw.power_w.size
-        clocks.append(f"has {size} bins of {draw.dt_s:g} s from {draw.start_s!r}")
-        what = f"draw {number} {clocks[-1]}, draw 0 {clocks[0]}"
-        mend = "evaluate traces of different clocks one by one"
-        require(clocks[-1] == clocks[0], "generated", what, mend)
+        require(finite, where, "power_w is no finite number", "generate the trace anew")
+        clocks = [(each.power_w.size, each.dt_s, each.start_s) for each in (draw, draws[0])]
+        texts = ["{} bins of {:g} s from {:.3f}".format(*clock) for clock in clocks]
+        what = f"draw {number} has {texts[0]}, draw 0 has {texts[1]}"
+        require(clocks[0] == clocks[1], "generated", what, "evaluate different clocks one by one")
 
 
-def _check_covered(trace: PowerTrace, window: pd.DataFrame, dt_s: float, share: float) -> None:
+def _check_covered(trace: PowerTrace, span_s: np.ndarray, share: float) -> None:
     """Refuse a trace that covers too little, saying which span it ought to have."""
-    begin_s, end_s = window["time_s"].iloc[0] - dt_s, window["time_s"].iloc[-1]
+    begin_s, end_s = trace.start_s, end_of(trace)
     what = (
-        f"{trace.start_s:.2f} to {end_of(trace):.2f} s covers {100 * share:.1f}% of the measured "
-        f"samples, {begin_s:.2f} to {end_s:.2f} s, and {100 * LEAST_COVERED:.0f}% are needed"
+        f"{begin_s:.2f} to {end_s:.2f} s covers {100 * share:.1f}% of the measured samples, "
+        f"{span_s[0]:.2f} to {span_s[1]:.2f} s, and {100 * LEAST_COVERED:.0f}% are needed"
     )
-    lead_s, tail_s = max(trace.start_s - begin_s, 0), max(end_s - end_of(trace), 0)
+    lead_s, tail_s = max(begin_s - span_s[0], 0), max(span_s[1] - end_s, 0)
     mend = f"generate with --lead {lead_s:.0f} s and --tail {tail_s:.0f} s more"
     require(share >= LEAST_COVERED, "generated", what, mend)
 
 
 def _inside(
-    samples: pd.DataFrame,
-    dt: Fraction,
-    requests: pd.DataFrame | None,
-    start_s: float | None,
-    stop_s: float | None,
+    middle_s: np.ndarray, requests: pd.DataFrame | None, start_s: float | None, stop_s: float | None
 ) -> np.ndarray:
     """Which samples lie between two times counted from the first request."""
     if start_s is None and stop_s is None:
-        return np.ones(len(samples), dtype=bool)
+        return np.ones(middle_s.size, dtype=bool)
     what = "count from the first request, and there are no requests"
     require(requests is not None, "from, to", what, "give --requests")
-    since_s = samples["time_s"].to_numpy() - float(dt) / 2 - requests["arrival_s"].iloc[0]
+    since_s = middle_s - requests["arrival_s"].iloc[0]
     kept = since_s >= (-np.inf if start_s is None else start_s)
     kept &= since_s < (np.inf if stop_s is None else stop_s)
     span = f"{since_s[0]:.1f} to {since_s[-1]:.1f} s after the first request"
@@ -186,8 +175,8 @@ def _busy_span(
         return first_s, float(requests["end_s"].max()), "end_s"
     if busy_end_s is not None:
         return first_s, float(busy_end_s), "simulated"
-    ends = simulate(requests, Server()).requests["end_s"]
-    return first_s, float(ends.max()), "simulated by a default server (8B on one A100)"
+    ends_s = simulate(requests, Server()).requests["end_s"]
+    return first_s, float(ends_s.max()), "simulated by a default server (8B on one A100)"
 
 
 def _spans(middle_s: np.ndarray, busy: tuple[float, float, str] | None) -> dict[str, np.ndarray]:
@@ -226,27 +215,26 @@ def format_table(result: dict) -> str:
         f"{result['n_draws']} draw(s), {100 * result['covered_share']:.1f}% of the samples "
         f"covered, native step {result['native_dt_s']:g} s, end of the busy seconds: "
         f"{result['busy_end_from']}",
-        _line("", [" ".join(column) for column in columns]),
+        " " * 24 + "".join(f"{' '.join(column):>20}" for column in columns),
+        *_rows("", [result[clock][span] for clock, span in columns]),
+        "noise floor of the measurement",
+        *_rows("  ", [result["noise_floor"][clock][span] for clock, span in columns]),
     ]
-    entries = [result[clock][span] for clock, span in columns]
-    lines += [_line(key, [_cell(entry, key) for entry in entries]) for key in SCORES]
-    floors = [result["noise_floor"][clock][span] for clock, span in columns]
-    lines.append("noise floor of the measurement")
-    lines += [_line(f"  {key}", [_cell(floor, key) for floor in floors]) for key in floors[0]]
     for name, judged in result.get("published", {}).items():
         lines.append(f"{name}, published by others")
-        for key in SCORES:
-            lines.append(_line(f"  {key}", ["", "", *(_cell(judged["1s"][s], key) for s in SPANS)]))
+        lines += _rows("  ", [{}, {}, *(judged["1s"][span] for span in SPANS)])
     return "\n".join(lines)
 
 
-def _line(label: str, cells: list[str]) -> str:
-    return f"{label:24}" + "".join(f"{cell:>20}" for cell in cells)
-
-
-def _cell(values: dict, key: str) -> str:
-    """One number with its spread, a dash where it has no meaning."""
-    if values[key] is None or key == "n_samples":
-        return str("-" if values[key] is None else values[key])
-    spread = values.get(f"{key}_spread")
-    return f"{values[key]:.3f}" + (f" ± {spread:.3f}" if spread else "")
+def _rows(indent: str, entries: list[dict]) -> list[str]:
+    """Lines of the table: each number with its spread, a dash where it has no meaning."""
+    lines = []
+    for key in [key for key in entries[-1] if not key.endswith("_spread")]:
+        lines.append(f"{indent + key:24}")
+        for entry in entries:
+            value, spread = entry.get(key, ""), entry.get(f"{key}_spread")
+            cell = "-" if value is None else str(value)
+            if isinstance(value, float):
+                cell = f"{value:.3f}" + (f" ± {spread:.3f}" if spread else "")
+            lines[-1] += f"{cell:>20}"
+    return lines

@@ -9,7 +9,7 @@ import numpy as np
 import pandas as pd
 
 from sitetrace.core.files import InputError, read_json, read_table, require
-from sitetrace.measured.meters import EPOCH_FROM, EPOCH_TO, MeterLog, read_meter
+from sitetrace.measured.meters import EPOCH_FROM, EPOCH_TO, read_meter
 from sitetrace.measured.rundir import check_power, write_run
 from sitetrace.workload.table import validate_requests
 
@@ -53,18 +53,12 @@ def ingest(
     utc_offset_s : float, optional
         Local wall time less UTC, seconds; found from the recordings when it is not given.
     out : Path or str
-        Run directory to be made.
+        Run directory to be made; nothing is written where the result is no valid run.
 
     Returns
     -------
     list of str
         What had to be done or left out, to be said aloud.
-
-    Raises
-    ------
-    InputError
-        If a recording cannot be read, the clocks cannot be brought together, or the result is no
-        valid run; nothing is written then.
     """
     log = read_meter(power)
     request_table, notes = read_vllm_requests(requests)
@@ -73,7 +67,12 @@ def ingest(
     notes = [f"{name}: power as {log.tool} wrote it", *log.notes, *notes]
     check_power(Path(power), log.table)
     if log.local and utc_offset_s is None:
-        utc_offset_s = find_utc_offset(log, _activity(request_table, counters), power)
+        activity = [_at_work(request_table)]
+        if counters is not None:
+            activity.append((counters["time_s"].to_numpy(), counters["running"].to_numpy()))
+        utc_offset_s = find_utc_offset(
+            log.table.groupby("time_s")["power_w"].sum(), activity, power
+        )
         told = f"local wall time taken as UTC{format_utc_offset(utc_offset_s)}"
         notes.append(f"{name}: {told}, where power and requests overlap best")
     stated = utc_offset_s is not None
@@ -97,59 +96,55 @@ def ingest(
 
 def read_vllm_requests(path: Path | str) -> tuple[pd.DataFrame, list[str]]:
     """Read the detailed result of vLLM's serving benchmark; notes tell what was left out."""
-    content = read_json(path)
+    content, file = read_json(path), Path(path).name
     sent = next((name for name in ("request_timestamps", "start_times") if name in content), None)
     what = "neither request_timestamps nor start_times: arrivals are not known and not invented"
     require(sent, path, what, "save them with the client")
-    names = (sent, "input_lens", "output_lens", "ttfts")
-    for name in (*names, "itls"):
-        listed = isinstance(content.get(name), list)
-        require(listed, path, f"{name} is missing or no array", "save with --save-detailed")
-        entries, count = len(content[name]), len(content[sent])
-        what = f"{name} has {entries} entries but {sent} has {count}"
-        require(entries == count, path, what, "save the result again with --save-detailed")
-    errors = content.get("errors") or [""] * count
-    complete = isinstance(errors, list) and len(errors) == count
-    require(complete, path, "errors: not one entry a request", "save the result again")
-    good = [i for i in range(count) if not errors[i] and content["output_lens"][i] != 0]
+    names = [sent, "input_lens", "output_lens", "ttfts", "itls"]
+    content["errors"] = content.get("errors") or [""] * _count(content[sent])
+    for name in (*names, "errors"):
+        counts = [_count(content.get(each)) for each in (name, sent)]
+        what = f"{name} has {counts[0]} entries, {sent} {counts[1]}"
+        require(0 < counts[0] == counts[1], path, what, "save it again with --save-detailed")
+    rows = list(zip(*(content[name] for name in (*names, "errors")), strict=True))
+    good = {i: row[:-1] for i, row in enumerate(rows) if not row[-1] and row[2] != 0}
     require(good, path, "no request succeeded", "run the benchmark again")
-    sent_s, inputs, outputs, ttft_s = (_numbers(path, content, name, good) for name in names)
+    table = pd.DataFrame.from_dict(
+        {i: [*map(_number, row[:-1]), _sum(row[-1])] for i, row in good.items()}, "index"
+    )
+    for column, name in enumerate(names):
+        least = 1 if name.endswith("lens") else 0
+        bad = table.index[~table[column].between(least, 1e15)]
+        where = f"{path}: {name}[{min(bad, default=0)}]"
+        require(bad.empty, where, "no sensible number of each", "mend or remove that request")
+    sent_s, inputs, outputs, ttft_s, decode_s = table.to_numpy().T
     what = f"{sent_s[0]:g} is no epoch second (vLLM's own client counts from the machine's start)"
     mend = "add time.time() - time.perf_counter() of that machine"
     require((sent_s >= EPOCH_FROM) & (sent_s <= EPOCH_TO), f"{path}: {sent}", what, mend)
-    # a request ends at its sending time + TTFT + the sum of its inter-token latencies
-    decode_s = np.array([_sum_itls(path, i, content["itls"][i]) for i in good])
-    end_s = sent_s + ttft_s + decode_s
-    columns = ("arrival_s", "input_tokens", "output_tokens", "ttft_s", "end_s")
-    table = dict(zip(columns, (sent_s, inputs, outputs, ttft_s, end_s), strict=True))
     notes = []
-    if len(good) < count:
-        notes.append(f"{Path(path).name}: {count - len(good)} failed requests left out")
+    if len(good) < len(rows):
+        notes.append(f"{file}: {len(rows) - len(good)} failed requests left out")
     if (np.diff(sent_s) < 0).any():
-        notes.append(f"{Path(path).name}: requests sorted by arrival")
-    return validate_requests(pd.DataFrame(table), path), notes
+        notes.append(f"{file}: requests sorted by arrival")
+    columns = {"arrival_s": sent_s, "input_tokens": inputs, "output_tokens": outputs}
+    # a request ends at its sending time + TTFT + the sum of its inter-token latencies
+    columns |= {"ttft_s": ttft_s, "end_s": sent_s + ttft_s + decode_s}
+    return validate_requests(pd.DataFrame(columns), path), notes
 
 
-def _numbers(path: Path | str, content: dict, name: str, good: list[int]) -> np.ndarray:
-    """Take one number of each good request, naming the one that is none."""
-    least = 0 if name == "ttfts" else 1
-    for i in good:
-        value = content[name][i]
-        sound = type(value) in (int, float) and least <= value < 1e15
-        what = f"{str(value)[:40]!r} is no sensible number"
-        require(sound, f"{path}: {name}[{i}]", what, "mend or remove that request")
-    return np.array([float(content[name][i]) for i in good])
+def _count(values: object) -> int:
+    return len(values) if isinstance(values, list) else 0
 
 
-def _sum_itls(path: Path | str, i: int, itls: object) -> float:
-    """Sum one request's inter-token latencies."""
-    try:
-        values = np.asarray(itls, dtype=float)
-    except (TypeError, ValueError, OverflowError):
-        values = np.array(np.nan)
-    sound = values.ndim == 1 and np.isfinite(values).all() and (values >= 0).all()
-    require(sound, f"{path}: itls[{i}]", "no list of seconds", "mend or remove that request")
-    return float(values.sum())
+def _number(value: object) -> float:
+    """Take a JSON number for what it is, all else for NaN."""
+    return float(value) if type(value) in (int, float) and abs(value) < 1e15 else np.nan
+
+
+def _sum(values: object) -> float:
+    """Sum an array of JSON numbers; NaN if it is none, or one of them is below 0."""
+    numbers = [_number(value) for value in values] if isinstance(values, list) else [np.nan]
+    return float(np.sum(numbers)) if min(numbers, default=0.0) >= 0 else np.nan
 
 
 def read_vllm_metrics(path: Path | str) -> pd.DataFrame:
@@ -158,12 +153,11 @@ def read_vllm_metrics(path: Path | str) -> pd.DataFrame:
     return read_table(path, tuple(names[:5]), tuple(names[5:])).rename(columns=ENGINE_NAMES)
 
 
-def find_utc_offset(log: MeterLog, activity: list[Steps], path: Path | str) -> float:
+def find_utc_offset(power_w: pd.Series, activity: list[Steps], path: Path | str) -> float:
     """Find the whole quarter-hour offset (local less UTC, s) at which power rises with requests.
 
-    Of several step functions the first that decides is taken.
+    The index of power is time; of several step functions the first that decides is taken.
     """
-    power_w = log.table.groupby("time_s")["power_w"].sum()
     offsets = np.arange(FIRST_OFFSET_S, LAST_OFFSET_S + 1, QUARTER_HOUR_S)
     for times, counts in activity:
         scores = np.array([_overlap(power_w, times + offset, counts) for offset in offsets])
@@ -177,28 +171,20 @@ def find_utc_offset(log: MeterLog, activity: list[Steps], path: Path | str) -> f
 def _overlap(power_w: pd.Series, times: np.ndarray, counts: np.ndarray) -> float:
     """Score an offset: share of the requests' work that was recorded, times its correlation."""
     instants = power_w.index.to_numpy()
-    first, last = instants[0], instants[-1]
-    if times[-1] < first or times[0] > last:
-        return 0.0
-    work = counts[:-1] * np.diff(times)
-    inside = np.clip(times[1:], first, last) - np.clip(times[:-1], first, last)
-    covered = float((counts[:-1] * inside).sum() / work.sum()) if work.sum() > 0 else 0.0
+    work = counts[:-1] @ np.diff(times)
+    covered = counts[:-1] @ np.diff(np.clip(times, instants[0], instants[-1]))
     place = np.searchsorted(times, instants, side="right") - 1
     at_work = np.where(place >= 0, counts[place], 0.0)
-    if np.ptp(at_work) == 0 or np.ptp(power_w.to_numpy()) == 0:
+    if covered <= 0 or np.ptp(at_work) == 0 or np.ptp(power_w.to_numpy()) == 0:
         return 0.0
-    return covered * max(float(np.corrcoef(at_work, power_w)[0, 1]), 0.0)
+    return covered / work * max(float(np.corrcoef(at_work, power_w)[0, 1]), 0.0)
 
 
-def _activity(requests: pd.DataFrame, engine: pd.DataFrame | None) -> list[Steps]:
-    """Return requests at work as step functions: by the requests, and by the engine if recorded."""
+def _at_work(requests: pd.DataFrame) -> Steps:
+    """Count the requests at work, as a step function."""
     times = np.concatenate([requests["arrival_s"], requests["end_s"]])
     order = np.argsort(times, kind="stable")
-    change = np.repeat([1.0, -1.0], len(requests))[order]
-    found = [(times[order], np.cumsum(change))]
-    if engine is not None:
-        found.append((engine["time_s"].to_numpy(), engine["running"].to_numpy()))
-    return found
+    return times[order], np.cumsum(np.repeat([1.0, -1.0], len(requests))[order])
 
 
 def parse_utc_offset(text: str) -> float:
@@ -216,5 +202,5 @@ def parse_utc_offset(text: str) -> float:
 
 def format_utc_offset(offset_s: float) -> str:
     """Write a UTC offset as ``-07:00``."""
-    minutes = round(abs(offset_s) / 60)
-    return f"{'-' if offset_s < 0 else '+'}{minutes // 60:02d}:{minutes % 60:02d}"
+    hours, minutes = divmod(round(abs(offset_s) / 60), 60)
+    return f"{'-' if offset_s < 0 else '+'}{hours:02d}:{minutes:02d}"
