@@ -152,23 +152,20 @@ def noise_floor(
         ``correlation_regression``, ``acf_r2_regression``: boosted trees fitted to power on the
         very samples they are judged on.
     """
-    n = len(measured_w)
+    n, lags = len(measured_w), acf_lags(dt_s)
     even = (np.arange(n) // max(int(HALF_BLOCK_S / dt_s + 0.5), 1)) % 2 == 0
-    lags = acf_lags(dt_s)
     floor = dict.fromkeys(("ks_halves", "acf_r2_halves", "acf_r2_white"), np.nan)
     if n >= 4 and not even.all():
         floor["ks_halves"] = ks_distance(measured_w[even], measured_w[~even])
         floor["acf_r2_halves"] = acf_r2(measured_w[: n // 2], measured_w[n // 2 :], lags)
     if n >= 2:
         floor["acf_r2_white"] = acf_r2_white(measured_w, lags)
-    if activity is None:
-        return floor
-    predicted_w = _regression(measured_w, activity)
-    return floor | {
-        "nrmse_regression": nrmse(measured_w, predicted_w),
-        "correlation_regression": correlation(measured_w, predicted_w),
-        "acf_r2_regression": acf_r2(measured_w, predicted_w, lags),
-    }
+    if activity is not None:
+        told_w = _regression(measured_w, activity)
+        floor["nrmse_regression"] = nrmse(measured_w, told_w)
+        floor["correlation_regression"] = correlation(measured_w, told_w)
+        floor["acf_r2_regression"] = acf_r2(measured_w, told_w, lags)
+    return floor
 
 
 def _regression(power_w: np.ndarray, activity: pd.DataFrame) -> np.ndarray:

@@ -5,9 +5,8 @@ import lazy_loader
 __getattr__, __dir__, __all__ = lazy_loader.attach(
     __name__,
     submod_attrs={
-        "rundir": ["read_run", "write_run"],
+        "rundir": ["read_run"],
         "ingestion": ["ingest"],
         "traces": ["read_trace", "write_trace"],
-        "fetching": ["fetch"],
     },
 )

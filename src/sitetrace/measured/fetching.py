@@ -21,32 +21,14 @@ RAW_RUN_FILES = ("power.csv", "requests.json", "engine.csv")
 def fetch(name: str, base_url: str | None = None) -> list[str]:
     """Fetch a data set at its pinned commit, check it, and bring a run into our form.
 
-    Files that are here already and check out are not loaded again; a run is made anew from them
-    each time.
-
-    Parameters
-    ----------
-    name : str
-        As in the registry.
-    base_url : str, optional
-        Root to load ``repository/commit/path`` from, instead of GitHub's.
-
-    Returns
-    -------
-    list of str
-        What was done.
-
-    Raises
-    ------
-    InputError
-        If there is no network, or a file is not what the registry says.
+    What is here already and checks out is not loaded again; a run is made anew each time.
     """
     entry, here = registry_entry(name), mirror()
     if base_url is None and here is not None and holds(here, entry):
         return [f"{name}: in the mirror at {here / entry['folder']}, nothing to fetch"]
     mend = "set SITETRACE_DATA to a mirror that holds it"
     require("upstream" in entry, name, entry.get("fetch"), mend)
-    folder = _raw_folder(name, entry)
+    folder, run_folder = _raw_folder(name, entry), cache_dir() / entry["folder"]
     root = f"{(base_url or UPSTREAM).rstrip('/')}/{entry['repository']}/{entry['commit']}"
     notes = []
     for file, expected in entry["upstream"].items():
@@ -54,7 +36,6 @@ def fetch(name: str, base_url: str | None = None) -> list[str]:
         if not good:
             _load(f"{root}/{expected['path']}", folder / file, expected)
         notes.append(f"{name}: {file} {'here already' if good else 'fetched'}, {_basis(expected)}")
-    run_folder = cache_dir() / entry["folder"]
     if "run" in entry:
         with replacing(run_folder, parents=True) as made:
             notes += _make_run(entry, folder, made)
@@ -107,15 +88,13 @@ def _load(url: str, path: Path, expected: dict) -> None:
     try:
         pooch.retrieve(url, known_hash=expected.get("sha256"), fname=path.name, path=path.parent)
     except requests.HTTPError as error:
-        status = error.response.status_code
-        raise InputError(f"{url}: the server answers {status}: check the base URL") from None
-    except (requests.RequestException, TimeoutError):
+        what, mend = f"the server answers {error.response.status_code}", "check the base URL"
+        raise InputError(f"{url}: {what}: {mend}") from None
+    except (OSError, requests.RequestException) as error:
         mend = "try later, or set SITETRACE_DATA to a mirror"
-        raise InputError(f"{url}: the server cannot be reached: {mend}") from None
+        raise InputError(f"{url}: cannot be loaded to {path} ({error}): {mend}") from None
     except ValueError:
         raise InputError(f"{url}: not the file that the registry names: refused") from None
-    except OSError as error:
-        raise InputError(f"{path}: cannot be written ({error.strerror}): make room") from None
     if not _is_good(path, expected):
         path.unlink(missing_ok=True)
         raise InputError(f"{url}: its content totals are not those of the registry: refused")

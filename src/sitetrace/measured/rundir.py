@@ -64,7 +64,8 @@ def read_run(path: Path | str) -> Run:
     info = read_json(path / "run.json")
     configuration = _configuration(path / "run.json", info)
     files = [path / name for name in RUN_FILES if (path / name).exists()]
-    requests, engine, published, notes = None, None, None, []
+    requests = engine = published = None
+    notes = []
     if path / "power_1s.csv" in files and path / "power.csv" not in files:
         samples, published = _read_power_1s(path / "power_1s.csv", info)
     else:
@@ -98,24 +99,7 @@ def write_run(
     power: pd.DataFrame,
     engine: pd.DataFrame | None = None,
 ) -> Run:
-    """Write a run directory, whole or not at all: it lands only when it can be read again.
-
-    Parameters
-    ----------
-    path : Path or str
-        Directory to be made.
-    info : dict
-        Content of ``run.json``; model, hardware and tensor_parallel are required.
-    requests, power : pandas.DataFrame
-        Tables as in the run directory's files.
-    engine : pandas.DataFrame, optional
-        Counters of the engine.
-
-    Returns
-    -------
-    Run
-        The run as `read_run` reads it.
-    """
+    """Write a run directory, whole or not at all: it lands only when it can be read again."""
     path = check_place(path, folder=True, parents=True)
     tables = {"requests.csv": requests, "power.csv": power, "engine.csv": engine}
     with replacing(path, parents=True) as folder:
@@ -133,20 +117,19 @@ def write_run(
 def _configuration(path: Path, info: dict) -> Configuration:
     """Take model, GPU and tensor parallelism from run.json."""
     for name in ("model", "hardware"):
-        named = isinstance(info.get(name), str) and info[name]
-        require(named, path, f"field {name} is missing or no text", f"name the {name}")
-    parallel = info.get("tensor_parallel")
-    whole = type(parallel) is int and 1 <= parallel <= MAX_GPUS
-    what = f"field tensor_parallel: {parallel!r} is no whole number of GPUs"
-    require(whole, path, what, "give 1 or more")
-    return Configuration(info["model"], info["hardware"], parallel)
+        text = isinstance(info.get(name), str) and info[name]
+        require(text, path, f"field {name} is missing or no text", f"name the {name}")
+    gpus = info.get("tensor_parallel")
+    whole = type(gpus) is int and 1 <= gpus <= MAX_GPUS
+    require(whole, path, f"field tensor_parallel: {gpus!r} is no number of GPUs", "give 1 or more")
+    return Configuration(info["model"], info["hardware"], gpus)
 
 
 def check_overlap(source: Path | str, requests: pd.DataFrame, samples: pd.DataFrame) -> None:
     """Refuse requests that lie outside the power recording."""
-    asked_s, times_s = requests["arrival_s"].iloc[[0, -1]], samples["time_s"].iloc[[0, -1]]
-    within = requests["arrival_s"].between(*times_s).any()
-    spans = ["{:.0f} to {:.0f}".format(*span) for span in (asked_s, times_s)]
+    arrivals, times = requests["arrival_s"], samples["time_s"]
+    spans = ["{:.0f} to {:.0f}".format(*span.iloc[[0, -1]]) for span in (arrivals, times)]
+    within = arrivals.between(times.iloc[0], times.iloc[-1]).any()
     what = f"all requests ({spans[0]}) lie outside the power samples ({spans[1]})"
     mend = "bring both to one clock (see ingest --utc-offset)"
     require(within, f"{source}: arrival_s", what, mend)
@@ -163,19 +146,17 @@ def read_power(path: Path | str, tensor_parallel: int | None = None) -> tuple[pd
         table["gpu"] = 0.0
     check_power(path, table)
     wide = table.pivot(index="time_s", columns="gpu", values="power_w")
-    recorded = wide.shape[1]
-    used = tensor_parallel or recorded
+    recorded, used = wide.shape[1], tensor_parallel or wide.shape[1]
     what = f"{recorded} GPUs recorded but tensor_parallel is {used}"
     require(recorded >= used, path, what, "record all GPUs of the engine or mend run.json")
     if recorded > used:
         wide = wide[wide.mean().nlargest(used).index.sort_values()]
         notes.append(f"{path.name}: {recorded} GPUs recorded, the {used} busiest taken")
     whole = wide.dropna()
-    lacking = len(wide) - len(whole)
-    mend = "give all GPUs of a sample the same time_s"
-    require(lacking <= 0.5 * len(wide), path, "most instants lack a GPU", mend)
-    if lacking:
-        notes.append(f"{path.name}: {lacking} instants lack a GPU and are left out")
+    most, mend = len(whole) >= 0.5 * len(wide), "give all GPUs of a sample the same time_s"
+    require(most, path, "most instants lack a GPU", mend)
+    if len(whole) < len(wide):
+        notes.append(f"{path.name}: {len(wide) - len(whole)} instants lack a GPU and are left out")
     samples = whole.sum(axis=1).rename("power_w").reset_index()
     _check_gaps(path, samples["time_s"].to_numpy())
     return samples, notes
@@ -186,8 +167,8 @@ def _read_power_1s(path: Path, info: dict) -> tuple[pd.DataFrame, pd.DataFrame |
     table = read_table(path, ("second", "measured_w"), ("predicted_w",))
     start_s = info.get("power_1s_start_epoch_s")
     told = isinstance(start_s, (int, float)) and np.isfinite(start_s)
-    what = "power_1s_start_epoch_s is missing"
-    require(told, path.parent / "run.json", what, "give the epoch of second 0")
+    where = path.parent / "run.json"
+    require(told, where, "power_1s_start_epoch_s is missing", "give the epoch of second 0")
     times_s = table["second"] + 1.0 + start_s  # the mean of second k is complete at k + 1
     samples = pd.DataFrame({"time_s": times_s, "power_w": table["measured_w"]})
     check_power(path, samples.assign(gpu=0.0))
@@ -207,12 +188,11 @@ def check_power(path: Path, table: pd.DataFrame) -> None:
     watts = power_w.max() >= KILOWATT_SUSPICION_W
     require(watts, f"{path}: power_w", what, "multiply by 1000")
     bad = (gpus < 0) | (gpus >= MAX_GPUS) | (gpus != np.floor(gpus))
-    why = f"is no GPU number from 0 to {MAX_GPUS - 1}: number the GPUs"
-    refuse_row(path, bad, why, gpus)
+    refuse_row(path, bad, f"is no GPU number below {MAX_GPUS}: number the GPUs", gpus)
     odd_s = (times_s - times_s.median()).abs()
     odd = (odd_s == odd_s.max()) & (times_s.max() - times_s.min() > MAX_SPAN_S)
-    why = f"makes the recording span more than {MAX_SPAN_S / 86400:g} days"
-    refuse_row(path, odd, f"{why}: mend that time or split the recording", times_s)
+    why = f"makes the recording span more than {MAX_SPAN_S / 86400:g} days: mend or split it"
+    refuse_row(path, odd, why, times_s)
     for _, rows in table.groupby("gpu"):
         _check_order(path, rows["time_s"])
 
