@@ -35,21 +35,11 @@ class Configuration:
 
 @dataclass(frozen=True)
 class PowerTrace:
-    """Mean power of equidistant bins: sample ``i`` is of ``[start_s + i*dt, start_s + (i+1)*dt)``.
+    """Mean power of equidistant bins: the first is of ``[start_s, start_s + dt)``."""
 
-    Parameters
-    ----------
-    start_s : float
-        Begin of the first bin, seconds (the clock of the requests).
-    dt : fractions.Fraction
-        Step in seconds; exact, so that long traces do not drift.
-    power_w : numpy.ndarray
-        Shape (n,).
-    """
-
-    start_s: float
-    dt: Fraction
-    power_w: np.ndarray
+    start_s: float  # on the clock of the requests
+    dt: Fraction  # step in seconds; exact, so that long traces do not drift
+    power_w: np.ndarray  # shape (n,)
 
     @property
     def dt_s(self) -> float:
@@ -104,42 +94,18 @@ def trace_clock(
 
 @dataclass(frozen=True)
 class Run:
-    """One measured (or simulated) recording of a server.
+    """One measured (or simulated) recording of a server."""
 
-    Parameters
-    ----------
-    name : str
-        Name of the run directory.
-    configuration : Configuration
-        Model, GPU type, tensor parallelism.
-    requests : pandas.DataFrame or None
-        ``arrival_s``, ``input_tokens``, ``output_tokens``[, ``ttft_s``][, ``end_s``], sorted.
-    samples : pandas.DataFrame
-        ``time_s``, ``power_w`` of the server; a sample describes ``[time_s - dt, time_s)``.
-    dt : fractions.Fraction
-        Usual distance of samples in seconds.
-    engine : pandas.DataFrame or None
-        Counters of the serving engine.
-    info : dict
-        All of ``run.json``.
-    digest : str
-        SHA-256 over the run's files.
-    published : pandas.DataFrame or None
-        Predictions of others for the same seconds, one column each.
-    notes : tuple of str
-        What reading had to do (sorting, leaving GPUs out), to be said aloud.
-    """
-
-    name: str
+    name: str  # of the run directory
     configuration: Configuration
-    requests: pd.DataFrame | None
-    samples: pd.DataFrame
-    dt: Fraction
-    engine: pd.DataFrame | None
-    info: dict
-    digest: str
-    published: pd.DataFrame | None = None
-    notes: tuple[str, ...] = ()
+    requests: pd.DataFrame | None  # as `read_requests` reads them, by arrival
+    samples: pd.DataFrame  # time_s, power_w of the server: the mean of [time_s - dt, time_s)
+    dt: Fraction  # usual distance of samples in seconds
+    engine: pd.DataFrame | None  # counters of the serving engine
+    info: dict  # all of run.json
+    digest: str  # SHA-256 over the run's files
+    published: pd.DataFrame | None = None  # predictions of others for the samples, a column each
+    notes: tuple[str, ...] = ()  # what reading had to do, to be said aloud
 
     def busy_span(self) -> tuple[float, float, str] | None:
         """First arrival, last token (epoch s) and what tells the latter; None if nothing does."""

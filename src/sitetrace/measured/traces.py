@@ -37,21 +37,13 @@ def write_trace(path: Path | str, traces: list[PowerTrace], provenance: dict) ->
     provenance : dict
         What the trace came from: flat, JSON-able.
     """
-    import xarray as xr
-
     path, first = check_place(path, ENDINGS), traces[0]
     step = f"{first.dt.numerator}/{first.dt.denominator}"
     attributes = {"units": "W", "dt_s": step, "start_s": first.start_s, **provenance}
     names = ["power_w"] if len(traces) == 1 else [f"power_w_{i}" for i in range(len(traces))]
-    draws = {
-        name: ("time_s", trace.power_w, {"units": "W"})
-        for name, trace in zip(names, traces, strict=True)
-    }
-    time = ("time_s", first.time_s, {"units": "s", "long_name": "begin of bin"})
-    dataset = xr.Dataset(draws, {"time_s": time}, attributes)
-    if path.suffix in (".csv", ".parquet"):
-        table = dataset.to_dataframe().reset_index()
-        table.attrs = attributes
+    table = pd.DataFrame(dict(zip(names, (trace.power_w for trace in traces), strict=True)))
+    table.insert(0, "time_s", first.time_s)
+    table.attrs = attributes
     if path.suffix == ".csv":
         beside = _beside(path)
         with replacing(beside) as written, replacing(path) as temporary:
@@ -61,6 +53,10 @@ def write_trace(path: Path | str, traces: list[PowerTrace], provenance: dict) ->
             # a kill may leave a CSV without its attributes, never with those of another
             beside.unlink(missing_ok=True)
         return
+    dataset = table.set_index("time_s").to_xarray().assign_attrs(attributes)
+    for name, column in dataset.variables.items():
+        column.attrs = {"units": "W" if name in names else "s"}
+    dataset["time_s"].attrs["long_name"] = "begin of bin"
     with replacing(path) as temporary:
         if path.suffix == ".nc":
             dataset.to_netcdf(temporary)
@@ -84,11 +80,6 @@ def read_trace(path: Path | str) -> tuple[list[PowerTrace], dict]:
         One or more draws.
     provenance : dict
         Attributes, empty where a CSV has no file beside it.
-
-    Raises
-    ------
-    InputError
-        If the file is none, or its times are not equidistant.
     """
     path, again = Path(path), "write it anew"
     what = f"unknown ending {path.suffix!r}"
