@@ -11,7 +11,6 @@ import pytest
 from sitetrace.core.files import InputError
 from sitetrace.measured.ingestion import (
     find_utc_offset,
-    format_utc_offset,
     ingest,
     parse_utc_offset,
     read_vllm_metrics,
@@ -132,7 +131,6 @@ def test_clocks_that_do_not_meet_are_refused_and_leave_nothing_behind(tmp_path):
 )
 def test_utc_offsets_are_read(text, offset_s):
     assert parse_utc_offset(text) == offset_s
-    assert parse_utc_offset(format_utc_offset(offset_s)) == offset_s
 
 
 @pytest.mark.parametrize("text", ["", "west", "-70", "15", "-7:99"])

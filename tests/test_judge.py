@@ -162,7 +162,7 @@ NAN_W = np.where(np.arange(N) == 7, np.nan, power(1))
 REFUSED = {
     "a trace that begins late": (trace_of(power(1)[40:], begin_s=EPOCH_S + 10), {}, "--lead 10 s"),
     "a trace that ends early": (trace_of(power(1)[:-40]), {}, r"91\.7%.*--tail 10 s more"),
-    "a trace of another day": (trace_of(power(1), begin_s=0.0), {}, r"covers 0\.0%"),
+    "a trace of another day": (trace_of(power(1), begin_s=0.0), {}, r"0\.0% of the"),
     "a window after the end": (
         OTHER,
         {"start_s": 500.0},
@@ -170,9 +170,9 @@ REFUSED = {
     ),
     "a window before": (OTHER, {"stop_s": -30.0}, "-19.9 to 99.9 s after the first request"),
     "requests of another day": (OTHER, {"requests": RUN.requests - 86400}, "requests: arrival_s"),
-    "draws that begin apart": ([MEASURED, trace_of(power(1), begin_s=0.0)], {}, "draw 1 has"),
-    "draws of two lengths": ([MEASURED, trace_of(power(1)[1:])], {}, "draw 1 has"),
-    "draws of two steps": ([MEASURED, trace_of(power(1), Fraction(1, 5))], {}, "draw 1 has"),
+    "draws that begin apart": ([MEASURED, trace_of(power(1), begin_s=0.0)], {}, "draw 1 has another"),
+    "draws of two lengths": ([MEASURED, trace_of(power(1)[1:])], {}, "draw 1 has another"),
+    "draws of two steps": ([MEASURED, trace_of(power(1), Fraction(1, 5))], {}, "draw 1 has another"),
     "a power that is no number": (trace_of(NAN_W), {}, "draw 0, row 7"),
     "no draws": ([], {}, "no power values"),
 }

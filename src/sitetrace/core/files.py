@@ -16,7 +16,7 @@ import numpy as np
 import pandas as pd
 
 # one of these lies in each Zarr folder
-ZARR_MARKS = (".zgroup", "zarr.json")
+ZARR_MARKS = {".zgroup", "zarr.json"}
 PARSER = (pd.errors.ParserError, pd.errors.ParserWarning)
 
 
@@ -69,12 +69,10 @@ def check_place(
     known = not endings or path.suffix in endings
     require(known, path, f"unknown ending {path.suffix!r}", f"use one of {' '.join(endings)}")
     require(parents or path.parent.is_dir(), path, f"no folder {path.parent}", "make it first")
-    zarr = path.suffix == ".zarr"
-    free = not os.path.exists(path)
+    zarr, free = path.suffix == ".zarr", not os.path.exists(path)
     if os.path.isdir(path) and (folder or zarr):
-        free = (
-            not any(path.iterdir()) or zarr and any((path / each).exists() for each in ZARR_MARKS)
-        )
+        held = {each.name for each in path.iterdir()}
+        free = not held or zarr and bool(held & ZARR_MARKS)
     elif os.path.isfile(path):
         free = not (folder or zarr)
     require(free, path, "a folder or file of that name is in the way", "name another")
@@ -97,14 +95,12 @@ def reading_csv(path: Path | str, mend: str) -> Iterator[None]:
 
 def read_text_table(path: Path | str) -> pd.DataFrame:
     """Read a CSV file as text, every cell as it stands there."""
-    path = Path(path)
-    # Rows longer than the header would otherwise lose their ends with a mere warning.
     mend = "name all columns in the first line, or export it again"
+    options = {"dtype": str, "keep_default_na": False, "skipinitialspace": True}
     with reading_csv(path, mend), warnings.catch_warnings():
+        # Rows longer than the header would otherwise lose their ends with a mere warning.
         warnings.simplefilter("error", pd.errors.ParserWarning)
-        table = pd.read_csv(
-            path, dtype=str, keep_default_na=False, skipinitialspace=True, index_col=False
-        )
+        table = pd.read_csv(path, index_col=False, **options)
     require(len(table), path, "no rows below the header", "the file needs at least one")
     return table
 
@@ -115,11 +111,11 @@ def read_table(
     """Read the numeric columns of a CSV file, refusing whatever is not a finite number."""
     table = read_text_table(path)
     names = [*required, *(name for name in optional if name in table)]
+    first_line = f"the first line must name {','.join(required)}, each once"
     for name in names:
-        mend = f"the first line must name {','.join(required)}"
-        require(name in table, path, f"column {name} is missing", mend)
+        require(name in table, path, f"column {name} is missing", first_line)
         # pandas calls the second column of one name "name.1"
-        require(f"{name}.1" not in table, path, f"column {name} stands there twice", "rename one")
+        require(f"{name}.1" not in table, path, f"column {name} stands there twice", first_line)
     numbers = table[names].apply(pd.to_numeric, errors="coerce").astype(float)
     for name in names:
         why = "is not a finite number: mend or remove that row"

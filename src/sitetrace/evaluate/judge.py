@@ -40,9 +40,9 @@ def evaluate(
     A meter's reading at t describes the past, so a sample at t is compared with the generated
     power of ``[t - dt, t)``: the nearest bin where both steps agree within 5 %, the mean where the
     generated step is finer; where it is coarser, the samples are averaged to the generated bins,
-    and that is the native step. Seconds are counted from the first sample's begin and compared by
-    their mean power. Missing samples up to 4 steps are interpolated in means, as in
-    arXiv:2603.18383; bins that touch a longer gap are left out.
+    and that is the native step. Seconds count from the first sample's begin and are compared by
+    their mean power. Up to 4 missing samples are interpolated in means, as in arXiv:2603.18383;
+    bins that touch a longer gap are left out.
 
     Parameters
     ----------
@@ -65,10 +65,10 @@ def evaluate(
     dict
         ``native`` and ``1s``, each with ``whole`` and ``busy`` (first arrival to last token): the
         keys of `scores`, each the median over draws, with ``<key>_spread``, half the distance
-        from the 16th to the 84th percentile over draws; ``noise_floor`` with the same two levels;
-        ``busy_end_from`` (``end_s``, ``engine``, ``simulated``, ``simulated by a default server
-        (8B on one A100)``, ``unknown``); ``n_draws``, ``covered_share``, ``native_dt_s``; and
-        ``published``, where others predicted the same seconds. A score without meaning is None.
+        from the 16th to the 84th percentile; ``noise_floor`` with the same two levels;
+        ``busy_end_from`` (what told the last token); ``n_draws``, ``covered_share``,
+        ``native_dt_s``; and ``published``, where others predicted the same seconds. A score
+        without meaning is None.
 
     Raises
     ------
@@ -99,7 +99,7 @@ def evaluate(
     kept = _inside(middle_s, requests, start_s, stop_s)
     window, middle_s = samples[kept], middle_s[kept]
     share = float(covered(draws[0], middle_s).mean())
-    _check_covered(draws[0], middle_s[[0, -1]] + [-float(dt) / 2, float(dt) / 2], share)
+    _check_covered(draws[0], middle_s[0] - float(dt) / 2, middle_s[-1] + float(dt) / 2, share)
     result = {"native": {}, "1s": {}, "noise_floor": {}}
     for clock in CLOCKS:
         rows, power_w, generated_w, bins_s, width_s = pair(clock, window, dt, draws)
@@ -132,22 +132,20 @@ def _check_draws(draws: list[PowerTrace]) -> None:
         finite = np.isfinite(draw.power_w)
         where = f"generated: draw {number}, row {int(np.argmin(finite))}"
         require(finite, where, "power_w is no finite number", "generate the trace anew")
-        clocks = [(each.power_w.size, each.dt_s, each.start_s) for each in (draw, draws[0])]
-        texts = ["{} bins of {:g} s from {:.3f}".format(*clock) for clock in clocks]
-        what = f"draw {number} has {texts[0]}, draw 0 has {texts[1]}"
-        require(clocks[0] == clocks[1], "generated", what, "evaluate different clocks one by one")
+        same = draw.start_s == draws[0].start_s and draw.dt == draws[0].dt
+        same &= draw.power_w.size == draws[0].power_w.size
+        what = f"draw {number} has another begin, step or length than draw 0"
+        require(same, "generated", what, "evaluate traces of different clocks one by one")
 
 
-def _check_covered(trace: PowerTrace, span_s: np.ndarray, share: float) -> None:
+def _check_covered(trace: PowerTrace, begin_s: float, end_s: float, share: float) -> None:
     """Refuse a trace that covers too little, saying which span it ought to have."""
-    begin_s, end_s = trace.start_s, end_of(trace)
     what = (
-        f"{begin_s:.2f} to {end_s:.2f} s covers {100 * share:.1f}% of the measured samples, "
-        f"{span_s[0]:.2f} to {span_s[1]:.2f} s, and {100 * LEAST_COVERED:.0f}% are needed"
+        f"{100 * share:.1f}% of the measured samples are covered, {100 * LEAST_COVERED:.0f}% needed"
     )
-    lead_s, tail_s = max(begin_s - span_s[0], 0), max(span_s[1] - end_s, 0)
+    lead_s, tail_s = max(trace.start_s - begin_s, 0), max(end_s - end_of(trace), 0)
     mend = f"generate with --lead {lead_s:.0f} s and --tail {tail_s:.0f} s more"
-    require(share >= LEAST_COVERED, "generated", what, mend)
+    require(share >= LEAST_COVERED, f"generated from {trace.start_s:.2f} s", need, mend)
 
 
 def _inside(
@@ -156,14 +154,13 @@ def _inside(
     """Which samples lie between two times counted from the first request."""
     if start_s is None and stop_s is None:
         return np.ones(middle_s.size, dtype=bool)
-    what = "count from the first request, and there are no requests"
-    require(requests is not None, "from, to", what, "give --requests")
+    mend = "they count from the first request: give --requests"
+    require(requests is not None, "from, to", "there are no requests", mend)
     since_s = middle_s - requests["arrival_s"].iloc[0]
     kept = since_s >= (-np.inf if start_s is None else start_s)
     kept &= since_s < (np.inf if stop_s is None else stop_s)
-    span = f"{since_s[0]:.1f} to {since_s[-1]:.1f} s after the first request"
-    where = f"from {start_s}, to {stop_s}"
-    require(kept.sum() >= 2, where, "fewer than two samples there", f"the recording has {span}")
+    span = f"choose within {since_s[0]:.1f} to {since_s[-1]:.1f} s after the first request"
+    require(kept.sum() >= 2, f"from {start_s}, to {stop_s}", "fewer than two samples there", span)
     return kept
 
 
@@ -253,8 +250,7 @@ def samples_of(measured: Run | pd.DataFrame) -> tuple[pd.DataFrame, Fraction, Ru
     if isinstance(measured, Run):
         return measured.samples, measured.dt, measured
     sound = len(measured) >= 2 and np.isfinite(measured[["time_s", "power_w"]]).all(axis=None)
-    what = "time_s, power_w need two or more finite rows"
-    require(sound, "measured", what, "mend or remove the others")
+    require(sound, "measured: time_s, power_w", "not two finite rows", "mend or remove the others")
     return measured, sampling_step(measured["time_s"].to_numpy()), None
 
 

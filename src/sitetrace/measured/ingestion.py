@@ -70,10 +70,9 @@ def ingest(
         activity = [_at_work(request_table)]
         if counters is not None:
             activity.append((counters["time_s"].to_numpy(), counters["running"].to_numpy()))
-        utc_offset_s = find_utc_offset(
-            log.table.groupby("time_s")["power_w"].sum(), activity, power
-        )
-        told = f"local wall time taken as UTC{format_utc_offset(utc_offset_s)}"
+        samples_w = log.table.groupby("time_s")["power_w"].sum()
+        utc_offset_s = find_utc_offset(samples_w, activity, power)
+        told = f"local wall time taken as UTC{utc_offset_s / 3600:+g} h"
         notes.append(f"{name}: {told}, where power and requests overlap best")
     stated = utc_offset_s is not None
     require(log.local or not stated, power, "no local wall time", "leave the UTC offset out")
@@ -98,8 +97,8 @@ def read_vllm_requests(path: Path | str) -> tuple[pd.DataFrame, list[str]]:
     """Read the detailed result of vLLM's serving benchmark; notes tell what was left out."""
     content, file = read_json(path), Path(path).name
     sent = next((name for name in ("request_timestamps", "start_times") if name in content), None)
-    what = "neither request_timestamps nor start_times: arrivals are not known and not invented"
-    require(sent, path, what, "save them with the client")
+    what = "neither request_timestamps nor start_times"
+    require(sent, path, what, "arrivals are not known and not invented: save them with the client")
     names = [sent, "input_lens", "output_lens", "ttfts", "itls"]
     content["errors"] = content.get("errors") or [""] * _count(content[sent])
     for name in (*names, "errors"):
@@ -198,9 +197,3 @@ def parse_utc_offset(text: str) -> float:
         if FIRST_OFFSET_S <= seconds <= LAST_OFFSET_S:
             return seconds
     raise InputError(f"--utc-offset: {text!r} is no UTC offset: give one such as -07:00")
-
-
-def format_utc_offset(offset_s: float) -> str:
-    """Write a UTC offset as ``-07:00``."""
-    hours, minutes = divmod(round(abs(offset_s) / 60), 60)
-    return f"{'-' if offset_s < 0 else '+'}{hours:02d}:{minutes:02d}"
