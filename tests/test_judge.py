@@ -170,9 +170,17 @@ REFUSED = {
     ),
     "a window before": (OTHER, {"stop_s": -30.0}, "-19.9 to 99.9 s after the first request"),
     "requests of another day": (OTHER, {"requests": RUN.requests - 86400}, "requests: arrival_s"),
-    "draws that begin apart": ([MEASURED, trace_of(power(1), begin_s=0.0)], {}, "draw 1 has another"),
+    "draws that begin apart": (
+        [MEASURED, trace_of(power(1), begin_s=0.0)],
+        {},
+        "draw 1 has another",
+    ),
     "draws of two lengths": ([MEASURED, trace_of(power(1)[1:])], {}, "draw 1 has another"),
-    "draws of two steps": ([MEASURED, trace_of(power(1), Fraction(1, 5))], {}, "draw 1 has another"),
+    "draws of two steps": (
+        [MEASURED, trace_of(power(1), Fraction(1, 5))],
+        {},
+        "draw 1 has another",
+    ),
     "a power that is no number": (trace_of(NAN_W), {}, "draw 0, row 7"),
     "no draws": ([], {}, "no power values"),
 }

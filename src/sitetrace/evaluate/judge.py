@@ -140,12 +140,10 @@ def _check_draws(draws: list[PowerTrace]) -> None:
 
 def _check_covered(trace: PowerTrace, begin_s: float, end_s: float, share: float) -> None:
     """Refuse a trace that covers too little, saying which span it ought to have."""
-    what = (
-        f"{100 * share:.1f}% of the measured samples are covered, {100 * LEAST_COVERED:.0f}% needed"
-    )
+    what = f"{100 * share:.1f}% of the measured samples covered, {100 * LEAST_COVERED:.0f}% needed"
     lead_s, tail_s = max(trace.start_s - begin_s, 0), max(end_s - end_of(trace), 0)
     mend = f"generate with --lead {lead_s:.0f} s and --tail {tail_s:.0f} s more"
-    require(share >= LEAST_COVERED, f"generated from {trace.start_s:.2f} s", need, mend)
+    require(share >= LEAST_COVERED, f"generated from {trace.start_s:.2f} s", what, mend)
 
 
 def _inside(

@@ -149,8 +149,7 @@ def noise_floor(
         ``ks_halves``: KS between the even and the odd blocks of 5 s; ``acf_r2_halves``: ACF R²
         between the first and the second half (NaN where too short for halves); ``acf_r2_white``:
         what no memory scores; and with `activity` ``nrmse_regression``,
-        ``correlation_regression``, ``acf_r2_regression``: boosted trees fitted to power on the
-        very samples they are judged on.
+        ``correlation_regression``, ``acf_r2_regression`` of boosted trees fitted to these samples.
     """
     n, lags = len(measured_w), acf_lags(dt_s)
     even = (np.arange(n) // max(int(HALF_BLOCK_S / dt_s + 0.5), 1)) % 2 == 0

@@ -127,10 +127,9 @@ def _configuration(path: Path, info: dict) -> Configuration:
 
 def check_overlap(source: Path | str, requests: pd.DataFrame, samples: pd.DataFrame) -> None:
     """Refuse requests that lie outside the power recording."""
-    arrivals, times = requests["arrival_s"], samples["time_s"]
-    spans = ["{:.0f} to {:.0f}".format(*span.iloc[[0, -1]]) for span in (arrivals, times)]
-    within = arrivals.between(times.iloc[0], times.iloc[-1]).any()
-    what = f"all requests ({spans[0]}) lie outside the power samples ({spans[1]})"
+    first_s, last_s = samples["time_s"].iloc[[0, -1]]
+    within = requests["arrival_s"].between(first_s, last_s).any()
+    what = f"all requests lie outside the power samples ({first_s:.0f} to {last_s:.0f})"
     mend = "bring both to one clock (see ingest --utc-offset)"
     require(within, f"{source}: arrival_s", what, mend)
 
@@ -153,10 +152,10 @@ def read_power(path: Path | str, tensor_parallel: int | None = None) -> tuple[pd
         wide = wide[wide.mean().nlargest(used).index.sort_values()]
         notes.append(f"{path.name}: {recorded} GPUs recorded, the {used} busiest taken")
     whole = wide.dropna()
-    most, mend = len(whole) >= 0.5 * len(wide), "give all GPUs of a sample the same time_s"
-    require(most, path, "most instants lack a GPU", mend)
-    if len(whole) < len(wide):
-        notes.append(f"{path.name}: {len(wide) - len(whole)} instants lack a GPU and are left out")
+    lost, mend = len(wide) - len(whole), "give all GPUs of a sample the same time_s"
+    require(lost <= len(whole), path, "most instants lack a GPU", mend)
+    if lost:
+        notes.append(f"{path.name}: {lost} instants lack a GPU and are left out")
     samples = whole.sum(axis=1).rename("power_w").reset_index()
     _check_gaps(path, samples["time_s"].to_numpy())
     return samples, notes
@@ -184,9 +183,9 @@ def check_power(path: Path, table: pd.DataFrame) -> None:
     times_s, gpus, power_w = table["time_s"], table["gpu"], table["power_w"]
     refuse_row(path, power_w < 0, "is below zero: mend or remove that sample", power_w)
     refuse_row(path, power_w > MAX_POWER_W, "is more than any server draws: give watts", power_w)
-    what = f"the greatest is {power_w.max():g}, which looks like kilowatts"
     watts = power_w.max() >= KILOWATT_SUSPICION_W
-    require(watts, f"{path}: power_w", what, "multiply by 1000")
+    where = f"{path}: power_w: the greatest is {power_w.max():g}"
+    require(watts, where, "that looks like kilowatts", "multiply by 1000")
     bad = (gpus < 0) | (gpus >= MAX_GPUS) | (gpus != np.floor(gpus))
     refuse_row(path, bad, f"is no GPU number below {MAX_GPUS}: number the GPUs", gpus)
     odd_s = (times_s - times_s.median()).abs()
@@ -207,5 +206,5 @@ def _check_gaps(path: Path, times_s: np.ndarray) -> None:
     require(times_s.size >= 2, path, "fewer than two samples", "a recording needs many")
     gap_s = np.diff(times_s)
     what = f"no sample for {gap_s.max():.0f} s after {times_s[gap_s.argmax()]:.3f}"
-    mend = "cut the recording there and use the parts as runs of their own"
+    mend = "make the parts before and after runs of their own"
     require(gap_s.max() <= MAX_GAP_S, f"{path}: time_s", what, mend)
