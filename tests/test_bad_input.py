@@ -60,8 +60,6 @@ BAD = {
     "power column missing": (P, POWER.replace("power_w", "watts"), "power_w is missing"),
     "power column twice": (P, POWER.replace("gpu", "power_w"), "twice"),
     "power text": (P, line(POWER, 9, "1000.75,1,[N/A]"), "line 9, power_w"),
-    "power NaN": (P, line(POWER, 9, "1000.75,1,nan"), "line 9, power_w"),
-    "power cell empty": (P, line(POWER, 9, "1000.75,1,"), "line 9, power_w"),
     "power row cut": (P, line(POWER, 9, "1000.75"), "line 9, power_w"),
     "power row too long": (P, line(POWER, 9, "1000.75,1,90,4"), "power.csv"),
     "power rows all too long": (P, POWER.replace(".5\n", ".5,1\n"), "name all columns"),
@@ -69,41 +67,31 @@ BAD = {
     "power below zero": (P, line(POWER, 9, "1000.75,1,-1"), "line 9, power_w: -1 is below zero"),
     "power of a city": (P, line(POWER, 9, "1000.75,1,2e9"), "line 9, power_w"),
     "power in kilowatts": (P, "time_s,power_w\n1,0.09\n2,0.4\n3,0.3\n", "kilowatts"),
-    "power time infinite": (P, line(POWER, 9, "inf,1,90"), "line 9, time_s"),
     "power of years": (P, line(POWER, 9, "9e9,1,90"), "days"),
     "power unsorted": (P, line(POWER, 9, "1000.1,1,90"), "line 9, time_s.*sort"),
     "power time doubled": (P, line(POWER, 9, "1000.50,1,90"), "line 9, time_s.*duplicates"),
     "power with a hole": (P, POWER + "1100,0,90\n1100,1,90\n", "no sample for"),
     "power of one sample": (P, drop(POWER, 4, 241), "fewer than two"),
     "power GPU no number": (P, line(POWER, 9, "1000.75,GPU-1,90"), "line 9, gpu"),
-    "power GPU a fraction": (P, line(POWER, 9, "1000.75,0.5,90"), "line 9, gpu"),
     "power GPUs at own times": (P, AT_OWN_TIMES, "most instants lack a GPU"),
     "power bytes": (P, b"\xff\xfe\x00\x01time_s", "power.csv"),
-    "power a picture": (P, b"\x89PNG\r\n\x1a\n\x00\x00\x00", "power.csv"),
-    "requests empty": (R, "", "is empty"),
     "requests header only": (R, REQUESTS.splitlines()[0] + "\n", "no rows"),
     "requests column missing": (R, REQUESTS.replace("output_", "out_"), "output_tokens is missing"),
     "requests text": (R, line(REQUESTS, 3, "soon,5,5,0.1,1020"), "line 3, arrival_s"),
-    "requests NaN": (R, line(REQUESTS, 3, "1011,nan,5,0.1,1020"), "line 3, input_tokens"),
     "requests zero output": (R, line(REQUESTS, 3, "1011,5,0,0.1,1020"), "line 3, output_tokens: 0"),
     "requests half a token": (R, line(REQUESTS, 3, "1011,5.5,5,0.1,1020"), "line 3, input_tokens"),
     "requests of a library": (R, line(REQUESTS, 3, "1011,5e9,5,0.1,1020"), "line 3, input_tokens"),
-    "requests of years": (R, line(REQUESTS, 3, "9e9,5,5,0.1,9e9"), "line 3, arrival_s.*days"),
-    "requests infinite": (R, line(REQUESTS, 3, "-inf,5,5,0.1,1020"), "line 3, arrival_s"),
     "requests end too soon": (R, line(REQUESTS, 3, "1011,5,5,0.1,1000"), "line 3, end_s"),
     "requests negative ttft": (R, line(REQUESTS, 3, "1011,5,5,-1,1020"), "line 3, ttft_s"),
     "requests elsewhere": (R, REQUESTS.splitlines()[0] + "\n5000,5,5,0.1,5001\n", "lie outside"),
-    "engine empty": (E, "", "is empty"),
     "engine column missing": (E, ENGINE.replace("waiting", "queue"), "waiting is missing"),
     "engine unsorted": (E, line(ENGINE, 5, "1000.5,0,0,0,0,0"), "line 5, time_s"),
     "engine below zero": (E, line(ENGINE, 5, "1003,-1,0,0,0,0"), "line 5"),
     "info missing": (J, None, "no such file"),
     "info empty": (J, "", "no complete JSON"),
-    "info cut": (J, json.dumps(INFO)[:30], "no complete JSON"),
     "info a list": (J, "[1, 2]", "no JSON object"),
     "info no model": (J, json.dumps(INFO | {"model": None}), "field model"),
     "info no GPUs": (J, json.dumps(INFO | {"tensor_parallel": 0}), "field tensor_parallel"),
-    "info half a GPU": (J, json.dumps(INFO | {"tensor_parallel": 1.5}), "field tensor_parallel"),
     "info too many GPUs": (J, json.dumps(INFO | {"tensor_parallel": 4}), "2 GPUs recorded"),
     "info a number of 5000 digits": (J, '{"model": ' + "9" * 5000 + "}", "no complete JSON"),
     "info a deep nest": (J, "[" * 100_000, "no complete JSON"),
@@ -166,12 +154,9 @@ def test_what_cannot_be_read_again_or_has_no_place_is_never_written(run, tmp_pat
 SMI = (SAMPLES / "nvidia_smi_units_in_header.csv").read_text()
 BAD_METERS = {
     "empty": ("", "is empty"),
-    "header only": (SMI.splitlines()[0] + "\n", "no rows"),
     "no power": (SMI.replace("power.draw", "fan.speed"), "no power column"),
     "no time": (SMI.replace("timestamp", "clock"), "timestamp is missing"),
     "text": (line(SMI, 6, "2025/06/15 11:06:41.000, much"), "line 6, power"),
-    "infinite": (line(SMI, 6, "2025/06/15 11:06:41.000, inf"), "line 6, power"),
-    "no time in a row": (line(SMI, 6, "yesterday, 70"), "line 6, time"),
     "month 13": (line(SMI, 6, "2025/13/15 11:06:41.000, 70"), "line 6, time"),
     "negative": (line(SMI, 6, "2025/06/15 11:06:41.000, -5"), "line 6, power_w"),
     "time doubled": (line(SMI, 6, "2025/06/15 11:06:40.750, 70"), "line 6, time_s"),
@@ -181,7 +166,6 @@ BAD_METERS = {
     "dcgmi without rows": ("1.5 #Entity   POWER\n1.5 ID   W\n", "no line of a GPU"),
     "dcgmi row cut": ("1.5 #Entity   POWER\n1750000000.0 GPU 0   70.1 5\n", "line 2"),
     "zeus in milliseconds": ("Time,0\n1750000000000,70\n1750000000100,70\n", "line 2, time"),
-    "bytes": (b"\xff\xfe\x00\x01", "smi.csv"),
 }
 
 
@@ -217,15 +201,8 @@ def damaged(draw, text):
     for _ in range(draw(st.integers(1, 3))):
         at = draw(st.integers(0, len(text)))
         end = min(len(text), at + draw(st.integers(0, 12)))
-        how = draw(st.integers(0, 3))
-        if how == 0:
-            text = text[:at] + draw(CELL) + text[end:]
-        elif how == 1:
-            text = text[:at]
-        elif how == 2:
-            text = text[:at] + text[at:end] * 3 + text[end:]
-        else:
-            text = text[:at] + draw(st.text(max_size=4)) + text[end:]
+        foreign = (draw(CELL), draw(st.text(max_size=4)), text[at:end] * 3)
+        text = text[:at] + draw(st.sampled_from([*(each + text[end:] for each in foreign), ""]))
     return text
 
 

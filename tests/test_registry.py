@@ -214,12 +214,11 @@ def test_runs_with_the_same_prompts_do_not_claim_new_ones(measured):
                 assert prompts(fit).equals(prompts(judge.run)) != ("prompts" in judge.new)
 
 
-def test_the_mirror_is_what_the_registry_says(measured, monkeypatch):
-    monkeypatch.setenv("SITETRACE_DATA", str(measured.parent))
+def test_the_mirror_is_what_the_registry_says(measured):
     for name, entry in registry.registry().items():
-        assert fetching.verify(name) == [
-            f"{name}: {len(entry['files'])} files agree with their mirror digests"
-        ]
+        assert fetching.verify(name)[0].endswith(
+            f"{len(entry['files'])} files agree with their mirror digests"
+        )
 
 
 def test_totals_of_upstream_are_those_of_the_copied_runs(measured):
