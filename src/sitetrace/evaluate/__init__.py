@@ -9,7 +9,7 @@ __getattr__, __dir__, __all__ = lazy_loader.attach(
     submod_attrs={
         "judge": ["evaluate"],
         "baselines": ["baselines"],
-        "metrics": ["noise_floor", "scores"],
+        "metrics": ["scores"],
     },
 )
 

@@ -132,34 +132,21 @@ def _is_constant(series: np.ndarray) -> bool:
 def noise_floor(
     measured_w: np.ndarray, dt_s: float, activity: pd.DataFrame | None
 ) -> dict[str, float]:
-    """Scores that nothing can be expected to beat on these seconds.
+    """Scores that nothing can be expected to beat on these seconds; NaN where too few for halves.
 
-    Parameters
-    ----------
-    measured_w : numpy.ndarray
-        Measured power, watts, shape (n,).
-    dt_s : float
-        Step, seconds.
-    activity : pandas.DataFrame or None
-        What the engine did in the same bins, n rows, any columns; None leaves the regression out.
-
-    Returns
-    -------
-    dict
-        ``ks_halves``: KS between the even and the odd blocks of 5 s; ``acf_r2_halves``: ACF R²
-        between the first and the second half (NaN where too short for halves); ``acf_r2_white``:
-        what no memory scores; and with `activity` ``nrmse_regression``,
-        ``correlation_regression``, ``acf_r2_regression`` of boosted trees fitted to these samples.
+    Of two halves, of no memory, and of what the engine did in the same bins (`activity`, if known).
     """
     n, lags = len(measured_w), acf_lags(dt_s)
     even = (np.arange(n) // max(int(HALF_BLOCK_S / dt_s + 0.5), 1)) % 2 == 0
     floor = dict.fromkeys(("ks_halves", "acf_r2_halves", "acf_r2_white"), np.nan)
     if n >= 4 and not even.all():
+        # even and odd blocks of 5 s, first and second half
         floor["ks_halves"] = ks_distance(measured_w[even], measured_w[~even])
         floor["acf_r2_halves"] = acf_r2(measured_w[: n // 2], measured_w[n // 2 :], lags)
     if n >= 2:
         floor["acf_r2_white"] = acf_r2_white(measured_w, lags)
     if activity is not None:
+        # boosted trees fitted to power on the very samples they are judged on
         told_w = _regression(measured_w, activity)
         floor["nrmse_regression"] = nrmse(measured_w, told_w)
         floor["correlation_regression"] = correlation(measured_w, told_w)

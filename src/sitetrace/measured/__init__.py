@@ -7,6 +7,6 @@ __getattr__, __dir__, __all__ = lazy_loader.attach(
     submod_attrs={
         "rundir": ["read_run"],
         "ingestion": ["ingest"],
-        "traces": ["read_trace", "write_trace"],
+        "traces": ["read_trace"],
     },
 )

@@ -49,14 +49,13 @@ def verify(name: str) -> list[str]:
     entry, folder, root = registry_entry(name), dataset_path(name), mirror()
     raw, anew = _raw_folder(name, entry), f"fetch {name} again"
     in_mirror = root is not None and folder.is_relative_to(root)
-    if in_mirror or "upstream" not in entry or not raw.is_dir():
-        for file, digest in entry["files"].items():
-            good = _is_good(folder / file, {"sha256": digest})
-            require(good, folder / file, "missing or not as registered", "copy it anew")
-        return [f"{name}: {len(entry['files'])} files agree with their mirror digests"]
-    for file, expected in entry["upstream"].items():
-        good = _is_good(raw / file, expected)
-        require(good, raw / file, "missing or not as registered", anew)
+    copied = in_mirror or "upstream" not in entry or not raw.is_dir()
+    digests = {file: {"sha256": digest} for file, digest in entry["files"].items()}
+    for file, expected in (digests if copied else entry["upstream"]).items():
+        path, mend = (folder / file, "copy it anew") if copied else (raw / file, anew)
+        require(_is_good(path, expected), path, "missing or not as registered", mend)
+    if copied:
+        return [f"{name}: {len(digests)} files agree with their mirror digests"]
     if "run" in entry:
         with TemporaryDirectory() as temporary:
             made = Path(temporary) / folder.name

@@ -25,17 +25,9 @@ ENDINGS = (".csv", ".parquet", ".nc", ".zarr")
 
 
 def write_trace(path: Path | str, traces: list[PowerTrace], provenance: dict) -> None:
-    """Write draws of one trace with units and provenance, whole or not at all.
+    """Write draws of one trace on one clock, with flat provenance, whole or not at all.
 
-    Parameters
-    ----------
-    path : Path or str
-        File ending in ``.csv``, ``.parquet``, ``.nc`` or ``.zarr``; a CSV gets its attributes in
-        ``<name>.csv.json`` beside it.
-    traces : list of PowerTrace
-        Independent draws on one clock; columns ``power_w`` or ``power_w_0, power_w_1, ...``.
-    provenance : dict
-        What the trace came from: flat, JSON-able.
+    The attributes of a CSV go into ``<name>.csv.json`` beside it.
     """
     path, first = check_place(path, ENDINGS), traces[0]
     step = f"{first.dt.numerator}/{first.dt.denominator}"
