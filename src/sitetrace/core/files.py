@@ -75,7 +75,7 @@ def check_place(
         free = not held or zarr and bool(held & ZARR_MARKS)
     elif os.path.isfile(path):
         free = not (folder or zarr)
-    require(free, path, "a folder or file of that name is in the way", "name another")
+    require(free, path, "a folder or file is there already, in the way", "name another")
     return path
 
 
@@ -145,7 +145,8 @@ def read_json(path: Path | str) -> dict:
     try:
         content = json.loads(Path(path).read_text(encoding="utf-8"))
     except OSError as error:
-        why = "no such file" if isinstance(error, FileNotFoundError) else error.strerror
+        missing = isinstance(error, FileNotFoundError)
+        why = "no such file" if missing else f"cannot be read ({error.strerror})"
         raise InputError(f"{path}: {why}: check the path") from None
     except (ValueError, RecursionError) as error:  # no UTF-8, no JSON, or absurd numbers
         raise InputError(f"{path}: no complete JSON ({error}): write it anew") from None

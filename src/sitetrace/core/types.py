@@ -83,8 +83,9 @@ def trace_clock(
     step = dt
     if dt_s is not None:
         step = Fraction(str(dt_s)) if 0 < dt_s <= MAX_SPAN_S else Fraction(0)
-        mend = f"give {float(dt):g}, {float(2 * dt):g} or another multiple of the model's step"
-        require(step and (step / dt).denominator == 1, f"--dt {dt_s:g}", "no multiple", mend)
+        what = f"--dt {dt_s:g} is no multiple of the model's step of {float(dt):g} s"
+        mend = f"give {float(dt):g}, {float(2 * dt):g} or another multiple"
+        require(step and (step / dt).denominator == 1, "trace", what, mend)
     start_s = span_s[0] - lead_s
     length_s = span_s[1] + tail_s - start_s
     what = f"would span {length_s / 86400:.3g} days"
