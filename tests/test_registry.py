@@ -76,18 +76,12 @@ def world(tmp_path, monkeypatch):
         thread.join()
 
 
-def test_a_fetched_run_is_a_run_directory(world):
+def test_a_fetched_run_is_a_run_directory_and_what_is_here_is_not_loaded_again(world):
     url, _ = world
     notes = fetching.fetch("tiny", url)
-    run = read_run(registry.dataset_path("tiny"))
-    assert len(run.requests) == 5
+    assert len(read_run(registry.dataset_path("tiny")).requests) == 5
     assert "1 failed requests left out" in " ".join(notes)
     assert fetching.verify("tiny")[0] == "tiny: power.csv: content totals agree"
-
-
-def test_what_is_here_and_checks_out_is_not_loaded_again(world):
-    url, _ = world
-    fetching.fetch("tiny", url)
     cut = registry.cache_dir() / "raw" / "tiny" / "engine.csv"
     cut.write_bytes(cut.read_bytes()[:700])
     CountingHandler.served.clear()

@@ -4,14 +4,8 @@ import sys
 
 import lazy_loader
 
-__getattr__, __dir__, __all__ = lazy_loader.attach(
-    __name__,
-    submod_attrs={
-        "judge": ["evaluate"],
-        "baselines": ["baselines"],
-        "metrics": ["scores"],
-    },
-)
+LISTED = {"judge": ["evaluate"], "baselines": ["baselines"], "metrics": ["scores"]}
+__getattr__, __dir__, __all__ = lazy_loader.attach(__name__, submod_attrs=LISTED)
 
 
 class _CallableModule(type(sys.modules[__name__])):
