@@ -92,11 +92,11 @@ def _load(url: str, path: Path, expected: dict) -> None:
     except (OSError, requests.RequestException) as error:
         mend = "try later, or set SITETRACE_DATA to a mirror"
         raise InputError(f"{url}: cannot be loaded to {path} ({error}): {mend}") from None
-    except ValueError:
-        raise InputError(f"{url}: not the file that the registry names: refused") from None
+    except ValueError:  # another digest: refused below
+        pass
     if not _is_good(path, expected):
         path.unlink(missing_ok=True)
-        raise InputError(f"{url}: its content totals are not those of the registry: refused")
+        raise InputError(f"{url}: not the file that the registry names: refused")
 
 
 def _basis(expected: dict) -> str:
