@@ -9,65 +9,47 @@ from hypothesis import given
 from hypothesis import strategies as st
 from hypothesis.extra.numpy import arrays
 
-from sitetrace.evaluate.metrics import (
-    SCORES,
-    acf,
-    acf_lags,
-    acf_r2,
-    acf_r2_white,
-    correlation,
-    energy_error_pct,
-    ks_distance,
-    noise_floor,
-    nrmse,
-    percentile_error_pct,
-    scores,
-)
+from sitetrace.evaluate import metrics
+from sitetrace.evaluate.metrics import SCORES, acf, acf_r2, ks_distance, noise_floor, nrmse, scores
 
 POWER_W = arrays(float, 30, elements=st.floats(1.0, 1000.0, width=32))
+# c = +1, -1, +1, -1: sum c^2 = 4; three, two, one products remain.
+ALTERNATING, ITS_ACF = np.array([2.0, 0.0, 2.0, 0.0]), np.array([-0.75, 0.5, -0.25])
 
 
 def noise(n, seed=0):
     return 300.0 + 20.0 * np.random.default_rng(seed).standard_normal(n)
 
 
-def test_ks_of_two_disjoint_samples_is_one():
+def test_ks_by_hand():
     assert ks_distance(np.array([1.0, 2.0]), np.array([3.0, 4.0, 5.0])) == 1.0
-
-
-def test_ks_of_half_shifted_samples_is_a_half():
     assert ks_distance(np.array([1.0, 2.0]), np.array([2.0, 3.0])) == 0.5
 
 
-@given(POWER_W, POWER_W)
-def test_ks_is_a_distance_between_zero_and_one(one, other):
+@given(POWER_W, POWER_W, st.floats(0.01, 100.0))
+def test_scores_keep_their_bounds(one, other, scale):
     assert 0.0 <= ks_distance(one, other) <= 1.0
     assert ks_distance(one, one) == 0.0
     assert ks_distance(one, other) == pytest.approx(ks_distance(other, one))
+    assert acf_r2(one, other, 10) <= 1.0
+    if np.ptp(one) > 1e-3:
+        assert nrmse(one * scale, other * scale) == pytest.approx(nrmse(one, other), rel=1e-6)
 
 
 def test_acf_of_an_alternating_series_alternates():
-    # c = +1, -1, +1, -1: sum c^2 = 4; three, two, one products remain.
-    assert acf(np.array([2.0, 0.0, 2.0, 0.0]), 3) == pytest.approx([-0.75, 0.5, -0.25])
+    assert acf(ALTERNATING, 3) == pytest.approx(ITS_ACF)
+    expected = 1.0 - (ITS_ACF**2).sum() / ((ITS_ACF - ITS_ACF.mean()) ** 2).sum()
+    assert acf_r2(ALTERNATING, np.full(4, 7.0), 3) == pytest.approx(expected)
+    assert metrics.acf_r2_white(ALTERNATING, 3) == pytest.approx(expected)
 
 
-def test_a_constant_series_has_no_autocorrelation():
-    assert (acf(np.full(20, 300.0), 5) == 0.0).all()
-
-
-def test_a_constant_with_rounding_noise_has_no_autocorrelation():
-    wobbling = 300.0 + 1e-10 * np.tile([0.0, 1.0], 10)
-    assert (acf(wobbling, 5) == 0.0).all()
-    assert np.isnan(correlation(noise(20), wobbling))
-
-
-def test_acf_r2_by_hand():
-    # The ACF of the alternating series above against none at all.
-    measured = np.array([2.0, 0.0, 2.0, 0.0])
-    r = np.array([-0.75, 0.5, -0.25])
-    expected = 1.0 - (r**2).sum() / ((r - r.mean()) ** 2).sum()
-    assert acf_r2(measured, np.full(4, 7.0), 3) == pytest.approx(expected)
-    assert acf_r2_white(measured, 3) == pytest.approx(expected)
+@pytest.mark.parametrize("wobble", [0.0, 1e-10])
+def test_a_constant_even_with_rounding_noise_has_no_autocorrelation(wobble):
+    constant = 300.0 + wobble * np.tile([0.0, 1.0], 30)
+    assert (acf(constant, 5) == 0.0).all()
+    assert np.isnan(metrics.correlation(noise(60), constant))
+    assert acf_r2(constant, np.full(60, 200.0), 50) == 1.0
+    assert acf_r2(constant, noise(60), 50) == 0.0
 
 
 def test_acf_r2_does_not_see_level_and_scale():
@@ -75,83 +57,46 @@ def test_acf_r2_does_not_see_level_and_scale():
     assert acf_r2(measured, 5.0 * measured + 100.0, 50) == pytest.approx(1.0)
 
 
-def test_acf_r2_of_two_constants_is_one_and_else_zero_where_measured_is_constant():
-    constant = np.full(60, 300.0)
-    assert acf_r2(constant, np.full(60, 200.0), 50) == 1.0
-    assert acf_r2(constant, noise(60), 50) == 0.0
-
-
-def test_acf_r2_takes_fewer_lags_only_when_the_series_is_too_short():
+def test_both_published_lag_counts_and_fewer_only_when_the_series_is_too_short():
+    assert [metrics.acf_lags(dt_s) for dt_s in (0.25, 1.0, 0.1)] == [50, 60, 125]
     one, other = np.cumsum(noise(51) - 300), np.cumsum(noise(51, 1) - 300)
     assert acf_r2(one, other, 60) == acf_r2(one, other, 50)
     assert acf_r2(one, other, 49) != acf_r2(one, other, 50)
 
 
-@given(POWER_W, POWER_W)
-def test_acf_r2_never_exceeds_one(one, other):
-    assert acf_r2(one, other, 10) <= 1.0
-
-
-def test_both_published_lag_counts():
-    assert acf_lags(0.25) == 50
-    assert acf_lags(1.0) == 60
-    assert acf_lags(0.1) == 125
-
-
-def test_nrmse_by_hand():
+def test_errors_by_hand():
+    measured = np.array([100.0, 300.0])
+    assert metrics.energy_error_pct(measured, np.array([90.0, 270.0])) == pytest.approx(-10.0)
+    assert metrics.energy_error_pct(measured, measured[::-1]) == 0.0
+    assert np.isnan(metrics.energy_error_pct(np.zeros(2), measured))
     assert nrmse(np.array([100.0, 200.0]), np.array([110.0, 190.0])) == pytest.approx(0.1)
     assert np.isnan(nrmse(np.full(3, 100.0), np.array([1.0, 2.0, 3.0])))
-
-
-@given(POWER_W, POWER_W, st.floats(0.01, 100.0))
-def test_nrmse_does_not_depend_on_the_unit(one, other, scale):
-    if np.ptp(one) > 1e-3:
-        assert nrmse(one * scale, other * scale) == pytest.approx(nrmse(one, other), rel=1e-6)
-
-
-def test_energy_error_keeps_its_sign():
-    measured = np.array([100.0, 300.0])
-    assert energy_error_pct(measured, np.array([90.0, 270.0])) == pytest.approx(-10.0)
-    assert energy_error_pct(measured, np.array([300.0, 100.0])) == 0.0
-    assert np.isnan(energy_error_pct(np.zeros(2), measured))
-
-
-def test_percentile_error_interpolates_linearly():
     # P95 of 0..100 is 95, of 0..200 in steps of 2 it is 190.
-    assert percentile_error_pct(np.arange(101.0), 2 * np.arange(101.0), 95) == pytest.approx(100)
+    ramp = np.arange(101.0)
+    assert metrics.percentile_error_pct(ramp, 2 * ramp, 95) == pytest.approx(100)
 
 
-def test_scores_of_a_perfect_trace():
-    power_w = noise(100)
-    perfect = scores(power_w, power_w, 0.25)
+def test_scores_of_a_perfect_trace_and_of_a_single_sample():
+    perfect = scores(noise(100), noise(100), 0.25)
     assert tuple(perfect) == SCORES
     assert perfect["ks"] == perfect["nrmse"] == perfect["energy_error_pct"] == 0.0
     assert perfect["acf_r2"] == perfect["correlation"] == pytest.approx(1.0)
     assert perfect["n_samples"] == 100
-
-
-def test_scores_of_a_single_sample_have_no_meaning():
     single = scores(np.array([1.0]), np.array([1.0]), 1.0)
     assert single.pop("n_samples") == 1
     assert np.isnan(list(single.values())).all()
 
 
-def test_noise_floor_of_white_noise_is_near_zero_ks():
+def test_noise_floor_interleaves_its_halves_and_needs_two():
     floor = noise_floor(noise(4000), 0.25, None)
     assert floor["ks_halves"] < 0.06
     assert floor["acf_r2_white"] <= 0.0
     assert set(floor) == {"ks_halves", "acf_r2_halves", "acf_r2_white"}
-
-
-def test_noise_floor_interleaves_its_halves():
     # A step in the middle would be KS 1 between first and second half.
     step = np.concatenate([noise(800), noise(800, 1) + 500.0])
     assert noise_floor(step, 0.25, None)["ks_halves"] < 0.1
-
-
-def test_noise_floor_of_a_recording_too_short_for_halves_is_unknown():
-    floor = noise_floor(noise(10), 0.25, None)
-    assert np.isnan(floor["ks_halves"]) and np.isnan(floor["acf_r2_halves"])
+    short = noise_floor(noise(10), 0.25, None)
+    assert np.isnan(short["ks_halves"]) and np.isnan(short["acf_r2_halves"])
 
 
 def test_regression_finds_what_activity_tells_and_no_more():
@@ -167,7 +112,9 @@ def test_regression_finds_what_activity_tells_and_no_more():
 
 
 @pytest.mark.parametrize("rate", ["0.125", "1", "2", "4"])
-def test_scores_of_the_published_seconds_agree_to_every_printed_digit(measured, rate):
+def test_scores_of_published_seconds_agree_to_every_digit_and_come_near_the_whole_run(
+    measured, rate
+):
     folder = measured / "deepseek-r1-distill-8b_h100_1s"
     panel = json.loads((folder / "run.json").read_text())["panels"][rate]
     table = pd.read_csv(folder / panel["file"])
@@ -179,17 +126,9 @@ def test_scores_of_the_published_seconds_agree_to_every_printed_digit(measured, 
     assert round(1.0 - ours["ks"], 6) == known["ks_agreement"]
     assert round(ours["acf_r2"], 6) == known["acf_r2_lags_1_60"]
     assert ours["n_samples"] == panel["rows"]
-
-
-@pytest.mark.parametrize("rate", ["0.125", "1", "2", "4"])
-def test_scores_come_near_those_published_for_the_whole_run(measured, rate):
-    folder = measured / "deepseek-r1-distill-8b_h100_1s"
-    panel = json.loads((folder / "run.json").read_text())["panels"][rate]
-    table = pd.read_csv(folder / panel["file"])
-    ours = scores(table["measured_w"].to_numpy(), table["predicted_w"].to_numpy(), 1.0)
-    published = panel["published_whole_run"]
+    whole = panel["published_whole_run"]
     missing_share = 1.0 - panel["rows"] / panel["published_scored_seconds"]
-    assert ours["energy_error_pct"] == pytest.approx(published["energy_error_pct"], abs=0.02)
-    assert ours["nrmse"] == pytest.approx(published["nrmse_range"], abs=3e-4)
-    assert abs(1.0 - ours["ks"] - published["ks_agreement"]) <= missing_share
-    assert ours["acf_r2"] == pytest.approx(published["acf_r2"], abs=1e-3)
+    assert ours["energy_error_pct"] == pytest.approx(whole["energy_error_pct"], abs=0.02)
+    assert ours["nrmse"] == pytest.approx(whole["nrmse_range"], abs=3e-4)
+    assert abs(1.0 - ours["ks"] - whole["ks_agreement"]) <= missing_share
+    assert ours["acf_r2"] == pytest.approx(whole["acf_r2"], abs=1e-3)

@@ -13,7 +13,7 @@ from sitebook.looks.idle_ends import spread_errors
 from sitebook.looks.normality import LEVEL
 from sitebook.rereading.scores import ar1_effect
 from sitetrace.core.types import cut_run
-from sitetrace.evaluate.alignment import pair
+from sitetrace.evaluate.judge import pair
 from sitetrace.evaluate.metrics import (
     acf,
     acf_lags,

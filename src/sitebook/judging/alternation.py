@@ -8,8 +8,7 @@ import pandas as pd
 from sitebook.judging.comparison import TESTBED
 from sitebook.judging.splits import Part
 from sitetrace.core.types import PowerTrace, Run, cut_run
-from sitetrace.evaluate.alignment import aligned
-from sitetrace.evaluate.judge import evaluate
+from sitetrace.evaluate.judge import aligned, evaluate
 from sitetrace.evaluate.metrics import acf_lags, acf_r2
 
 SHUFFLES = 20

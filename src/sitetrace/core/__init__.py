@@ -2,11 +2,5 @@
 
 import lazy_loader
 
-__getattr__, __dir__, __all__ = lazy_loader.attach(
-    __name__,
-    submod_attrs={
-        "types": ["Configuration", "PowerTrace", "Run", "Timeline"],
-        "files": ["InputError"],
-        "registry": ["shipped_model"],
-    },
-)
+LISTED = {"files": ["InputError"], "registry": ["shipped_model"]}
+__getattr__, __dir__, __all__ = lazy_loader.attach(__name__, submod_attrs=LISTED)

@@ -10,42 +10,23 @@ from fractions import Fraction
 import numpy as np
 import pandas as pd
 
-from sitetrace.core.files import InputError
+from sitetrace.core.files import require
 
 MAX_SPAN_S = 31 * 86400.0
 LEAD_S, TAIL_S = 30.0, 10.0
 LEAST_SAMPLES = 60
 LEAST_IDLE_SAMPLES = 8
-SEGMENT_COLUMNS = (
-    "start_s",
-    "end_s",
-    "steps",
-    "batch",
-    "context",
-    "prefill_tokens",
-    "decode_tokens",
-)
+SEGMENT_COLUMNS = tuple("start_s end_s steps batch context prefill_tokens decode_tokens".split())
 SEGMENT = np.dtype([(name, float) for name in SEGMENT_COLUMNS])
-HELD_BYTES = 2**24
 
 
 @dataclass(frozen=True)
 class Configuration:
-    """What a power model belongs to: a model on a GPU type at a tensor parallelism.
+    """What a power model belongs to: a model on a GPU type at a tensor parallelism."""
 
-    Parameters
-    ----------
-    model : str
-        Name of the language model, such as ``Qwen/Qwen3-8B``.
-    hardware : str
-        GPU type, such as ``A100``.
-    tensor_parallel : int
-        GPUs that serve the model together.
-    """
-
-    model: str
-    hardware: str
-    tensor_parallel: int
+    model: str  # such as Qwen/Qwen3-8B
+    hardware: str  # GPU type, such as A100
+    tensor_parallel: int  # GPUs that serve the model together
 
     @property
     def name(self) -> str:
@@ -55,23 +36,11 @@ class Configuration:
 
 @dataclass(frozen=True)
 class PowerTrace:
-    """Mean power of equidistant bins on an exact clock.
+    """Mean power of equidistant bins: the first is of ``[start_s, start_s + dt)``."""
 
-    Sample ``i`` covers ``[start_s + i*dt, start_s + (i+1)*dt)``.
-
-    Parameters
-    ----------
-    start_s : float
-        Begin of the first bin, seconds (the clock of the requests).
-    dt : fractions.Fraction
-        Step in seconds; exact, so that long traces do not drift.
-    power_w : numpy.ndarray
-        Mean power of each bin, watts, shape (n,).
-    """
-
-    start_s: float
-    dt: Fraction
-    power_w: np.ndarray
+    start_s: float  # on the clock of the requests
+    dt: Fraction  # step in seconds; exact, so that long traces do not drift
+    power_w: np.ndarray  # shape (n,)
 
     @property
     def dt_s(self) -> float:
@@ -92,13 +61,9 @@ class PowerTrace:
     def resample(self, dt: Fraction) -> PowerTrace:
         """Return the trace at a coarser step, by mean, so that energy is kept."""
         ratio = dt / self.dt
-        if ratio.denominator != 1 or ratio < 1 or self.power_w.size % int(ratio):
-            raise InputError(
-                f"a trace of {self.power_w.size} bins of {self.dt_s:g} s has no whole bins of "
-                f"{float(dt):g} s: take a multiple of the step that divides the length"
-            )
-        if ratio == 1:
-            return self
+        whole = ratio.denominator == 1 and ratio >= 1 and self.power_w.size % int(ratio) == 0
+        what = f"{self.power_w.size} bins of {self.dt_s:g} s make no whole ones of {float(dt):g} s"
+        require(whole, "trace", what, "take a multiple of the step that divides the length")
         return PowerTrace(self.start_s, dt, self.power_w.reshape(-1, int(ratio)).mean(axis=1))
 
 
@@ -116,74 +81,44 @@ def trace_clock(
 
     It is a whole number of its own steps (`dt_s`, else the model's) long.
     """
-    sound = dt_s is None or 0 < dt_s <= MAX_SPAN_S
-    step = Fraction(str(dt_s)) if sound and dt_s is not None else dt
-    if not sound or (step / dt).denominator != 1:
-        raise InputError(
-            f"--dt {dt_s:g} is no multiple of the model's step of {float(dt):g} s: "
-            f"give {float(dt):g}, {float(2 * dt):g} or another multiple"
-        )
+    step = dt
+    if dt_s is not None:
+        step = Fraction(str(dt_s)) if 0 < dt_s <= MAX_SPAN_S else Fraction(0)
+        what = f"--dt {dt_s:g} is no multiple of the model's step of {float(dt):g} s"
+        mend = f"give {float(dt):g}, {float(2 * dt):g} or another multiple"
+        require(step and (step / dt).denominator == 1, "trace", what, mend)
     start_s = span_s[0] - lead_s
     length_s = span_s[1] + tail_s - start_s
-    if not 0 < length_s <= 2 * MAX_SPAN_S:
-        raise InputError(
-            f"the trace would span {length_s / 86400:.3g} days: mend the arrivals, --lead or --tail"
-        )
+    what = f"would span {length_s / 86400:.3g} days"
+    require(0 < length_s <= 2 * MAX_SPAN_S, "trace", what, "mend the arrivals, --lead or --tail")
     return start_s, step, math.ceil(length_s / float(step)) * int(step / dt)
 
 
 @dataclass(frozen=True)
 class Run:
-    """One measured (or simulated) recording of a server.
+    """One measured (or simulated) recording of a server."""
 
-    Parameters
-    ----------
-    name : str
-        Name of the run directory.
-    configuration : Configuration
-        Model, GPU type, tensor parallelism.
-    requests : pandas.DataFrame or None
-        ``arrival_s``, ``input_tokens``, ``output_tokens``[, ``ttft_s``][, ``end_s``], sorted.
-    samples : pandas.DataFrame
-        ``time_s``, ``power_w`` of the server; a sample describes ``[time_s - dt, time_s)``.
-    dt : fractions.Fraction
-        Usual distance of samples in seconds.
-    engine : pandas.DataFrame or None
-        Counters of the serving engine.
-    info : dict
-        All of ``run.json``.
-    digest : str
-        SHA-256 over the run's files.
-    published : pandas.DataFrame or None
-        Predictions of others for the same seconds, one column each.
-    notes : tuple of str
-        What reading had to do (sorting, leaving GPUs out), to be said aloud.
-    """
-
-    name: str
+    name: str  # of the run directory
     configuration: Configuration
-    requests: pd.DataFrame | None
-    samples: pd.DataFrame
-    dt: Fraction
-    engine: pd.DataFrame | None
-    info: dict
-    digest: str
-    published: pd.DataFrame | None = None
-    notes: tuple[str, ...] = ()
+    requests: pd.DataFrame | None  # as `read_requests` reads them, by arrival
+    samples: pd.DataFrame  # time_s, power_w of the server: the mean of [time_s - dt, time_s)
+    dt: Fraction  # usual distance of samples in seconds
+    engine: pd.DataFrame | None  # counters of the serving engine
+    info: dict  # all of run.json
+    digest: str  # SHA-256 over the run's files
+    published: pd.DataFrame | None = None  # predictions of others for the samples, a column each
+    notes: tuple[str, ...] = ()  # what reading had to do, to be said aloud
 
     def busy_span(self) -> tuple[float, float, str] | None:
-        """First arrival, last token (epoch s) and what tells the latter, ``end_s`` or ``engine``.
-
-        None where nothing tells it.
-        """
+        """First arrival, last token (epoch s) and what tells the latter; None if nothing does."""
         if self.requests is None:
             return None
-        first = float(self.requests["arrival_s"].iloc[0])
+        first_s = float(self.requests["arrival_s"].iloc[0])
         if "end_s" in self.requests:
-            return first, float(self.requests["end_s"].max()), "end_s"
+            return first_s, float(self.requests["end_s"].max()), "end_s"
         if self.engine is not None and (self.engine["running"] > 0).any():
-            running = self.engine.loc[self.engine["running"] > 0, "time_s"]
-            return first, float(running.iloc[-1]), "engine"
+            working = self.engine[self.engine["running"] > 0]
+            return first_s, float(working["time_s"].iloc[-1]), "engine"
         return None
 
     def idle_before_load_w(self) -> float | None:
@@ -214,53 +149,41 @@ def cut_run(run: Run, start_s: float | None, stop_s: float | None) -> Run:
     """
     if start_s is None and stop_s is None:
         return run
-    first = float(run.requests["arrival_s"].iloc[0])
-    begin = -np.inf if start_s is None else first + start_s
-    end = np.inf if stop_s is None else first + stop_s
-    requests = run.requests[run.requests["arrival_s"] < end].reset_index(drop=True)
+    first_s = float(run.requests["arrival_s"].iloc[0])
+    begin_s = first_s + (-np.inf if start_s is None else start_s)
+    end_s = first_s + (np.inf if stop_s is None else stop_s)
+    requests = run.requests[run.requests["arrival_s"] < end_s].reset_index(drop=True)
+    require(len(requests), f"run {run.name}", f"no request before {stop_s} s", "widen --to")
     if "ttft_s" in requests:
-        answered = requests["arrival_s"] + requests["ttft_s"]
-        inside = (requests["arrival_s"] >= begin) & (answered < end)
-        requests["ttft_s"] = requests["ttft_s"].where(inside)
+        answered_s = requests["arrival_s"] + requests["ttft_s"]
+        seen = (requests["arrival_s"] >= begin_s) & (answered_s < end_s)
+        requests["ttft_s"] = requests["ttft_s"].where(seen)
     if "end_s" in requests:
-        requests["end_s"] = requests["end_s"].where(requests["end_s"].between(begin, end))
-    engine = run.engine
-    if engine is not None:
-        engine = engine[engine["time_s"].between(begin, end)].reset_index(drop=True)
-    inside = run.samples["time_s"].between(begin, end)
-    samples = run.samples[inside].reset_index(drop=True)
-    published = run.published
-    if published is not None:
-        published = published[inside.to_numpy()].reset_index(drop=True)
-    if requests.empty:
-        raise InputError(f"run {run.name}: no request before {stop_s} s: widen --to")
-    if len(samples) < LEAST_SAMPLES:
-        raise InputError(
-            f"run {run.name}: {len(samples)} power samples from {start_s} to {stop_s} s after the "
-            f"first request, fewer than {LEAST_SAMPLES}: widen --from/--to"
-        )
-    return replace(run, requests=requests, engine=engine, samples=samples, published=published)
+        requests["end_s"] = requests["end_s"].where(requests["end_s"].between(begin_s, end_s))
+    inside = run.samples["time_s"].between(begin_s, end_s).to_numpy()
+    what = f"{inside.sum()} power samples from {start_s} to {stop_s} s, below {LEAST_SAMPLES}"
+    require(inside.sum() >= LEAST_SAMPLES, f"run {run.name}", what, "widen --from/--to")
+    kept = {"samples": run.samples[inside]}
+    if run.engine is not None:
+        kept["engine"] = run.engine[run.engine["time_s"].between(begin_s, end_s)]
+    if run.published is not None:
+        kept["published"] = run.published[inside]
+    kept = {name: table.reset_index(drop=True) for name, table in kept.items()}
+    return replace(run, requests=requests, **kept)
 
 
 @dataclass
 class Timeline:
-    """What became of requests, and what the engine did when.
+    """What became of requests, and what the engine did when."""
 
-    Parameters
-    ----------
-    requests : pandas.DataFrame
-        ``arrival_s``, ``start_s`` (first admitted), ``first_token_s``, ``end_s`` (seconds),
-        ``input_tokens``, ``output_tokens``; rows as in the requests given; NaN where it has not
-        happened yet.
-    segments : pandas.DataFrame
-        Disjoint stretches of work in time order, gaps where the engine is idle: ``start_s``,
-        ``end_s``, ``steps``, ``batch`` (sequences decoding), ``context`` (their tokens, summed
-        over sequences, mean over steps), ``prefill_tokens`` (of the whole segment, recomputed
-        ones included), ``decode_tokens`` (without the first token that ends a prefill). Either
-        one step with prefill or several steps of decode with the same sequences.
-    """
-
+    # rows as given: arrival_s, start_s (first admitted), first_token_s, end_s (NaN where not yet),
+    # input_tokens, output_tokens
     requests: pd.DataFrame
+    # Disjoint stretches of work in time order, gaps where the engine is idle: start_s, end_s,
+    # steps, batch (sequences decoding), context (their tokens, summed over sequences, mean over
+    # steps), prefill_tokens (of the whole segment, recomputed ones included), decode_tokens
+    # (without the first token that ends a prefill). Either one step with prefill or several steps
+    # of decode with the same sequences.
     segments: pd.DataFrame
 
 
@@ -287,8 +210,6 @@ def running_count(timeline: Timeline, times_s: np.ndarray) -> np.ndarray:
 
 
 def hold_memory() -> None:
-    """Let glibc keep memory that is given back, for which it must have seen a large block go.
-
-    Else each trace, and each stretch of each server of a site, asks for the same pages again.
-    """
-    np.empty(HELD_BYTES, dtype=np.uint8)
+    """Let glibc keep memory that is given back, for which it must have seen a large block go."""
+    # else each trace, and each stretch of each server of a site, asks for the same pages again
+    np.empty(2**24, dtype=np.uint8)

@@ -1,8 +1,4 @@
-"""Models too simple to be believed, which a better one must beat on the same seconds.
-
-Splitwise's table is not among them: its only powers are those of Llama-70B on A100, which no
-measured run at hand uses.
-"""
+"""Models too simple to be believed, which a better one must beat on the same seconds."""
 
 from __future__ import annotations
 
@@ -11,7 +7,7 @@ from fractions import Fraction
 import numpy as np
 import pandas as pd
 
-from sitetrace.core.files import InputError
+from sitetrace.core.files import require
 from sitetrace.core.registry import device
 from sitetrace.core.types import PowerTrace, Run
 from sitetrace.serving.activity import activity_table
@@ -34,12 +30,6 @@ def baselines(
 ) -> dict[str, PowerTrace]:
     """Power for a stream of requests by all baselines.
 
-    ``nameplate``: all GPUs of the engine at their thermal design power, always. ``mean``: the mean
-    of all power samples of the fitting run, always. ``phase look-up``: the mean power that the
-    fitting run drew while idle, in prefill and in decode (`phases`; one that it never had takes its
-    mean). ``static replay``: the power of the fitting run whatever is asked, first arrival upon
-    first arrival, over and over if it is too short.
-
     Parameters
     ----------
     fitting : Run
@@ -49,47 +39,34 @@ def baselines(
         alike: the paper's surrogate for its own form, our calibrated engine for the better one.
     requests : pandas.DataFrame
         Requests whose power is asked for.
-    start_s : float
-        Begin of the traces, seconds on the clock of `requests`.
-    dt : fractions.Fraction
-        Step, seconds.
-    size : int
-        Number of bins.
+    start_s, dt, size : float, fractions.Fraction, int
+        Begin (on the clock of `requests`) and step of the traces, seconds, and how many bins.
 
     Returns
     -------
     dict of str to PowerTrace
-        By the names above.
-
-    Raises
-    ------
-    InputError
-        If the fitting run has no requests, or its hardware is not in the table of devices.
+        ``nameplate``: all GPUs of the engine at their thermal design power, always. ``mean``: the
+        mean of all power samples of the fitting run, always. ``phase look-up``: the mean power that
+        the fitting run drew while idle, in prefill and in decode (one that it never had takes its
+        mean). ``static replay``: the power of the fitting run whatever is asked, first arrival upon
+        first arrival, over and over if it is too short.
     """
-    if fitting.requests is None:
-        raise InputError(f"{fitting.name}: no requests.csv: phases need the requests of the run")
-    clock = PowerTrace(start_s, dt, np.zeros(size))
-    design_w = device(fitting.configuration.hardware)["tdp_w"]
-    power_w = {
-        "nameplate": np.full(size, design_w * fitting.configuration.tensor_parallel),
-        "mean": np.full(size, float(fitting.samples["power_w"].mean())),
-        "phase look-up": _phase_lookup(fitting, server, requests, clock),
-        "static replay": _static_replay(fitting, requests, clock),
-    }
-    return {name: PowerTrace(start_s, dt, values) for name, values in power_w.items()}
-
-
-def _phase_lookup(
-    fitting: Run, server: Server | ConstantRate, requests: pd.DataFrame, clock: PowerTrace
-) -> np.ndarray:
-    """One of three powers in each bin of a clock."""
-    timeline = simulate(fitting.requests, server)
-    fitted = activity_table(timeline, fitting.samples["time_s"].to_numpy(), float(fitting.dt))
-    levels = fitting.samples["power_w"].groupby(phases(fitted)).mean()
-    levels = levels.reindex(PHASES).fillna(fitting.samples["power_w"].mean())
-    ends_s = PowerTrace(clock.start_s + clock.dt_s, clock.dt, clock.power_w).time_s
-    asked = activity_table(simulate(requests, server), ends_s, clock.dt_s)
-    return levels.loc[phases(asked)].to_numpy()
+    asked = fitting.requests is not None
+    require(asked, fitting.name, "no requests.csv", "phases need the requests of the run")
+    power_w, hardware = fitting.samples["power_w"], fitting.configuration.hardware
+    design_w = device(hardware)["tdp_w"] * fitting.configuration.tensor_parallel
+    constant_w = {"nameplate": float(design_w), "mean": float(power_w.mean())}
+    sampled_s = fitting.samples["time_s"].to_numpy()
+    seen = activity_table(simulate(fitting.requests, server), sampled_s, float(fitting.dt))
+    levels = power_w.groupby(phases(seen)).mean().reindex(PHASES).fillna(constant_w["mean"])
+    ends_s = PowerTrace(start_s + float(dt), dt, np.empty(size)).time_s
+    wanted = activity_table(simulate(requests, server), ends_s, float(dt))
+    since_s = start_s - float(requests["arrival_s"].iloc[0])
+    replayed_w = _static_replay(fitting, PowerTrace(since_s, dt, np.empty(size + 1)).time_s)
+    values_w = {name: np.full(size, value_w) for name, value_w in constant_w.items()}
+    values_w |= {"phase look-up": levels.loc[phases(wanted)].to_numpy()}
+    values_w |= {"static replay": replayed_w / float(dt)}
+    return {name: PowerTrace(start_s, dt, each_w) for name, each_w in values_w.items()}
 
 
 def phases(activity: pd.DataFrame) -> np.ndarray:
@@ -103,15 +80,13 @@ def phases(activity: pd.DataFrame) -> np.ndarray:
     return np.select([~active, prefill], ["idle", "prefill"], "decode")
 
 
-def _static_replay(fitting: Run, requests: pd.DataFrame, clock: PowerTrace) -> np.ndarray:
-    """Means of the recording over each bin; a sample holds from the one before to its own time."""
+def _static_replay(fitting: Run, since_s: np.ndarray) -> np.ndarray:
+    """Joules of the recording between times since its first arrival, over and over."""
     time_s = fitting.samples["time_s"].to_numpy()
+    # a sample holds from the one before to its own time
     begin_s = time_s[0] - float(fitting.dt)
     knots_s = np.concatenate([[0.0], time_s - begin_s])
     energy_j = np.concatenate([[0.0], np.cumsum(fitting.samples["power_w"] * np.diff(knots_s))])
     load_s = float(fitting.requests["arrival_s"].iloc[0]) - begin_s
-    since_s = clock.start_s - float(requests["arrival_s"].iloc[0])
-    edges_s = PowerTrace(since_s, clock.dt, np.zeros(clock.power_w.size + 1)).time_s
-    turns, rest_s = np.divmod(edges_s + load_s, knots_s[-1])
-    spent_j = turns * energy_j[-1] + np.interp(rest_s, knots_s, energy_j)
-    return np.diff(spent_j) / clock.dt_s
+    turns, rest_s = np.divmod(since_s + load_s, knots_s[-1])
+    return np.diff(turns * energy_j[-1] + np.interp(rest_s, knots_s, energy_j))

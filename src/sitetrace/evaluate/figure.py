@@ -15,16 +15,16 @@ from sitetrace.core.style import BAND, GENERATED, MEASURED, use_style
 from sitetrace.core.types import PowerTrace, Run
 
 
-def band_of_draws(axes: Axes, draws: list[PowerTrace], first: float) -> None:
+def band_of_draws(axes: Axes, draws: list[PowerTrace], first_s: float) -> None:
     """Draw the 5% to 95% band of generated traces and, over it, one of them."""
-    power = np.array([draw.power_w for draw in draws])
-    seconds = draws[0].time_s + draws[0].dt_s - first
+    power_w = np.array([draw.power_w for draw in draws])
+    seconds = draws[0].time_s + draws[0].dt_s - first_s
     if len(draws) > 1:
-        low, high = np.quantile(power, [0.05, 0.95], axis=0)
-        axes.fill_between(
-            seconds, low, high, step="pre", color=BAND, lw=0, label="generated, 5% to 95% of draws"
-        )
-    axes.step(seconds, power[0], where="pre", color=GENERATED, lw=0.8, label="generated, one draw")
+        band = {"color": BAND, "lw": 0, "label": "generated, 5% to 95% of draws"}
+        axes.fill_between(seconds, *np.quantile(power_w, [0.05, 0.95], axis=0), step="pre", **band)
+    axes.step(
+        seconds, power_w[0], where="pre", color=GENERATED, lw=0.8, label="generated, one draw"
+    )
 
 
 def save_comparison(path: Path | str, recording: Run | pd.DataFrame, draws: list) -> None:
@@ -33,13 +33,12 @@ def save_comparison(path: Path | str, recording: Run | pd.DataFrame, draws: list
     mpl.use("Agg")
     use_style()
     figure, axes = plt.subplots()
-    first = samples["time_s"].iloc[0]
-    band_of_draws(axes, draws, first)
-    seconds = samples["time_s"] - first
+    first_s = samples["time_s"].iloc[0]
+    band_of_draws(axes, draws, first_s)
+    seconds = samples["time_s"] - first_s
     axes.step(seconds, samples["power_w"], where="pre", color=MEASURED, lw=0.9, label="measured")
-    axes.set_xlim(0, seconds.iloc[-1])
-    axes.set_xlabel("time from the first sample [s]")
-    axes.set_ylabel("power [W]")
+    labels = {"xlabel": "time from the first sample [s]", "ylabel": "power [W]"}
+    axes.set(xlim=(0, seconds.iloc[-1]), **labels)
     axes.legend(loc="lower left", bbox_to_anchor=(0, 1.0), ncols=3)
     with replacing(path) as temporary:
         figure.savefig(temporary, format="png", dpi=150)

@@ -9,9 +9,8 @@ from fractions import Fraction
 import numpy as np
 import pandas as pd
 
-from sitetrace.core.files import InputError
-from sitetrace.core.types import PowerTrace, Run
-from sitetrace.evaluate.alignment import covered, pair, samples_of
+from sitetrace.core.files import require
+from sitetrace.core.types import PowerTrace, Run, sampling_step
 from sitetrace.evaluate.metrics import SCORES, noise_floor, scores
 from sitetrace.measured.rundir import check_overlap
 from sitetrace.serving.engine import Server, simulate
@@ -19,6 +18,11 @@ from sitetrace.serving.engine import Server, simulate
 LEAST_COVERED = 0.95
 CLOCKS = ("native", "1s")
 SPANS = ("whole", "busy")
+SAME_STEP = 0.05  # steps that differ by no more than this share count as one
+LONGEST_GAP_STEPS = 4.5  # means of samples missing in shorter gaps are interpolated
+CLOCK_NOISE_S = 1e-6
+ROUNDING = 1e-3
+WATT_DECIMALS = 6
 
 
 def evaluate(
@@ -36,9 +40,9 @@ def evaluate(
     A meter's reading at t describes the past, so a sample at t is compared with the generated
     power of ``[t - dt, t)``: the nearest bin where both steps agree within 5 %, the mean where the
     generated step is finer; where it is coarser, the samples are averaged to the generated bins,
-    and that is the native step. Seconds are counted from the first sample's begin and compared by
-    their mean power. Missing samples up to 4 steps are interpolated in means, as in
-    arXiv:2603.18383; bins that touch a longer gap are left out.
+    and that is the native step. Seconds count from the first sample's begin and are compared by
+    their mean power. Up to 4 missing samples are interpolated in means, as in arXiv:2603.18383;
+    bins that touch a longer gap are left out.
 
     Parameters
     ----------
@@ -61,12 +65,10 @@ def evaluate(
     dict
         ``native`` and ``1s``, each with ``whole`` and ``busy`` (first arrival to last token): the
         keys of `scores`, each the median over draws, with ``<key>_spread``, half the distance
-        from the 16th to the 84th percentile over draws (0 for one draw);
-        ``noise_floor`` with the same two levels; ``busy_end_from``: ``end_s``, ``engine``,
-        ``simulated``, ``simulated by a default server (8B on one A100)`` or ``unknown``;
-        ``n_draws``, ``covered_share``, ``native_dt_s``; and ``published``, where others predicted
-        the same seconds. A score without meaning is None, so that the result can be written as
-        JSON.
+        from the 16th to the 84th percentile; ``noise_floor`` with the same two levels;
+        ``busy_end_from`` (what told the last token); ``n_draws``, ``covered_share``,
+        ``native_dt_s``; and ``published``, where others predicted the same seconds. A score
+        without meaning is None.
 
     Raises
     ------
@@ -88,89 +90,75 @@ def evaluate(
     draws = [traces] if isinstance(traces, PowerTrace) else list(traces)
     _check_draws(draws)
     samples, dt, run = samples_of(measured)
-    if requests is None and run is not None:
-        requests = run.requests
-    elif requests is not None:
+    if requests is not None:
         check_overlap("requests", requests, samples)
-    kept = _inside(samples, dt, requests, start_s, stop_s)
+    elif run is not None:
+        requests = run.requests
     busy = _busy_span(run, requests, busy_end_s)
-    window = samples[kept]
-    share = covered(draws[0], window["time_s"].to_numpy() - float(dt) / 2).mean()
-    if share < LEAST_COVERED:
-        raise InputError(_uncovered(draws[0], window, float(dt), share))
+    middle_s = samples["time_s"].to_numpy() - float(dt) / 2
+    kept = _inside(middle_s, requests, start_s, stop_s)
+    window, middle_s = samples[kept], middle_s[kept]
+    share = float(covered(draws[0], middle_s).mean())
+    _check_covered(draws[0], middle_s[0] - float(dt) / 2, middle_s[-1] + float(dt) / 2, share)
     result = {"native": {}, "1s": {}, "noise_floor": {}}
     for clock in CLOCKS:
-        rows, power_w, generated_w, middle_s, width_s = pair(clock, window, dt, draws)
-        spans = _spans(middle_s, busy)
-        result[clock] = _judge(spans, power_w, generated_w, width_s)
+        rows, power_w, generated_w, bins_s, width_s = pair(clock, window, dt, draws)
         told = None
-        if activity is not None and clock == "native" and width_s == float(dt):
-            told = activity[kept][rows]
-        floors = {
-            name: noise_floor(power_w[inside], width_s, None if told is None else told[inside])
-            for name, inside in spans.items()
-        }
-        result["noise_floor"][clock] = {name: _without_nan(floors[name]) for name in spans}
         if clock == "native":
             result["native_dt_s"] = width_s
-    result |= {
-        "busy_end_from": busy[2] if busy else "unknown",
-        "n_draws": len(draws),
-        "covered_share": float(share),
-    }
+            told = activity[kept][rows] if activity is not None and width_s == float(dt) else None
+        spans = _spans(bins_s, busy)
+        result[clock] = _judge(spans, power_w, generated_w, width_s)
+        floors = result["noise_floor"][clock] = {}
+        for name, inside in spans.items():
+            seen = None if told is None else told[inside]
+            floors[name] = _without_nan(noise_floor(power_w[inside], width_s, seen))
+    result["busy_end_from"] = busy[2] if busy else "unknown"
+    result |= {"n_draws": len(draws), "covered_share": share}
     if run is not None and run.published is not None:
-        spans = _spans(window["time_s"].to_numpy() - float(dt) / 2, busy)
-        power_w = window["power_w"].to_numpy()
+        spans, power_w = _spans(middle_s, busy), window["power_w"].to_numpy()
         result["published"] = {
             name: {"1s": _judge(spans, power_w, [predicted_w], 1.0)}
-            for name, predicted_w in run.published[kept].to_dict("series").items()
+            for name, predicted_w in run.published[kept].items()
         }
     return result
 
 
 def _check_draws(draws: list[PowerTrace]) -> None:
     """Refuse draws that are empty, no numbers, or not on one clock."""
-    if not draws or any(draw.power_w.size == 0 for draw in draws):
-        raise InputError("generated: no power values: generate the trace anew")
-    first = draws[0]
+    some = draws and all(draw.power_w.size for draw in draws)
+    require(some, "generated", "no power values", "generate the trace anew")
     for number, draw in enumerate(draws):
         finite = np.isfinite(draw.power_w)
-        if not finite.all():
-            raise InputError(
-                f"generated: draw {number}, row {int(np.argmin(finite))}: power_w is no finite "
-                "number: generate the trace anew"
-            )
-        same = draw.start_s == first.start_s and draw.dt == first.dt
-        if not same or draw.power_w.size != first.power_w.size:
-            raise InputError(
-                f"generated: draw {number} has {draw.power_w.size} bins of {draw.dt_s:g} s from "
-                f"{draw.start_s:.3f}, draw 0 has {first.power_w.size} of {first.dt_s:g} s from "
-                f"{first.start_s:.3f}: evaluate traces of different clocks one by one"
-            )
+        where = f"generated: draw {number}, row {int(np.argmin(finite))}"
+        require(finite, where, "power_w is no finite number", "generate the trace anew")
+        same = draw.start_s == draws[0].start_s and draw.dt == draws[0].dt
+        same &= draw.power_w.size == draws[0].power_w.size
+        what = f"draw {number} has another begin, step or length than draw 0"
+        require(same, "generated", what, "evaluate traces of different clocks one by one")
+
+
+def _check_covered(trace: PowerTrace, begin_s: float, end_s: float, share: float) -> None:
+    """Refuse a trace that covers too little, saying which span it ought to have."""
+    what = f"{100 * share:.1f}% of the measured samples covered, {100 * LEAST_COVERED:.0f}% needed"
+    lead_s, tail_s = max(trace.start_s - begin_s, 0), max(end_s - end_of(trace), 0)
+    mend = f"generate with --lead {lead_s:.0f} s and --tail {tail_s:.0f} s more"
+    require(share >= LEAST_COVERED, f"generated from {trace.start_s:.2f} s", what, mend)
 
 
 def _inside(
-    samples: pd.DataFrame,
-    dt: Fraction,
-    requests: pd.DataFrame | None,
-    start_s: float | None,
-    stop_s: float | None,
+    middle_s: np.ndarray, requests: pd.DataFrame | None, start_s: float | None, stop_s: float | None
 ) -> np.ndarray:
     """Which samples lie between two times counted from the first request."""
     if start_s is None and stop_s is None:
-        return np.ones(len(samples), dtype=bool)
-    if requests is None:
-        raise InputError(
-            "from, to: count from the first request, and there are no requests: give --requests"
-        )
-    since_s = samples["time_s"].to_numpy() - float(dt) / 2 - requests["arrival_s"].iloc[0]
+        return np.ones(middle_s.size, dtype=bool)
+    mend = "they count from the first request: give --requests"
+    require(requests is not None, "from, to", "there are no requests", mend)
+    since_s = middle_s - requests["arrival_s"].iloc[0]
     kept = since_s >= (-np.inf if start_s is None else start_s)
     kept &= since_s < (np.inf if stop_s is None else stop_s)
-    if kept.sum() < 2:
-        raise InputError(
-            f"from {start_s}, to {stop_s}: fewer than two samples there; the recording goes from "
-            f"{since_s[0]:.1f} to {since_s[-1]:.1f} s after the first request: choose within that"
-        )
+    span = f"choose within {since_s[0]:.1f} to {since_s[-1]:.1f} s after the first request"
+    require(kept.sum() >= 2, f"from {start_s}, to {stop_s}", "fewer than two samples there", span)
     return kept
 
 
@@ -187,20 +175,8 @@ def _busy_span(
         return first_s, float(requests["end_s"].max()), "end_s"
     if busy_end_s is not None:
         return first_s, float(busy_end_s), "simulated"
-    ends = simulate(requests, Server()).requests["end_s"]
-    return first_s, float(ends.max()), "simulated by a default server (8B on one A100)"
-
-
-def _uncovered(trace: PowerTrace, window: pd.DataFrame, dt_s: float, share: float) -> str:
-    """Say which span the trace has and which it ought to have."""
-    begin_s, end_s = window["time_s"].iloc[0] - dt_s, window["time_s"].iloc[-1]
-    stop_s = trace.start_s + float(trace.power_w.size * trace.dt)
-    return (
-        f"generated: {trace.start_s:.2f} to {stop_s:.2f} s covers {100 * share:.1f}% of the "
-        f"measured samples, {begin_s:.2f} to {end_s:.2f} s, and {100 * LEAST_COVERED:.0f}% are "
-        f"needed: generate with --lead {max(trace.start_s - begin_s, 0):.0f} s and --tail "
-        f"{max(end_s - stop_s, 0):.0f} s more"
-    )
+    ends_s = simulate(requests, Server()).requests["end_s"]
+    return first_s, float(ends_s.max()), "simulated by a default server (8B on one A100)"
 
 
 def _spans(middle_s: np.ndarray, busy: tuple[float, float, str] | None) -> dict[str, np.ndarray]:
@@ -217,57 +193,149 @@ def _judge(
     result = {}
     for name, rows in spans.items():
         draws = [scores(power_w[rows], np.asarray(draw)[rows], width_s) for draw in generated_w]
+        low, median, high = np.percentile(
+            [[draw[key] for key in SCORES] for draw in draws], [16, 50, 84], axis=0
+        )
         entry = {}
-        for key in SCORES:
-            low, median, high = np.percentile([draw[key] for draw in draws], [16, 50, 84])
-            entry |= {key: median, f"{key}_spread": (high - low) / 2}
-        entry["n_samples"] = int(entry["n_samples"])
-        result[name] = _without_nan(entry)
+        for key, middle, spread in zip(SCORES, median, (high - low) / 2, strict=True):
+            entry |= {key: middle, f"{key}_spread": spread}
+        result[name] = _without_nan(entry) | {"n_samples": int(entry["n_samples"])}
     return result
 
 
 def _without_nan(values: dict) -> dict:
     """Python numbers, None in place of NaN, which JSON does not know."""
-    return {
-        key: value if isinstance(value, int) else float(value) if np.isfinite(value) else None
-        for key, value in values.items()
-    }
+    return {key: float(value) if np.isfinite(value) else None for key, value in values.items()}
+
+
+def aligned(measured: Run | pd.DataFrame, trace: PowerTrace) -> tuple[np.ndarray, np.ndarray]:
+    """Take recorded and generated power of the same bins, at the native step."""
+    samples, dt, _ = samples_of(measured)
+    _, power_w, generated_w, _, _ = pair("native", samples, dt, [trace])
+    return power_w, generated_w[0]
+
+
+def pair(
+    clock: str, window: pd.DataFrame, dt: Fraction, draws: list[PowerTrace]
+) -> tuple[np.ndarray, np.ndarray, list[np.ndarray], np.ndarray, float]:
+    """Put samples and draws into the bins of a clock.
+
+    Which bins are kept; measured and generated means there; the bins' middles and length (s).
+    """
+    time_s, power_w = window["time_s"].to_numpy(), window["power_w"].to_numpy()
+    trace, width_s = draws[0], float(dt)
+    begin_s, reading = time_s - width_s, _mean_power
+    same_step = abs(trace.dt_s - width_s) <= SAME_STEP * width_s
+    if clock == "1s":
+        count = int(time_s[-1] - begin_s[0] + CLOCK_NOISE_S)
+        begin_s, width_s = begin_s[0] + np.arange(count), 1.0
+        power_w = _measured_mean(window, float(dt), begin_s, width_s)
+    elif same_step:
+        reading = _picked
+    elif trace.dt_s > width_s:
+        first_s, last_s = begin_s[0] - CLOCK_NOISE_S, time_s[-1] + CLOCK_NOISE_S
+        begin_s, width_s = trace.time_s, trace.dt_s
+        begin_s = begin_s[(begin_s >= first_s) & (begin_s + width_s <= last_s)]
+        power_w = _measured_mean(window, float(dt), begin_s, width_s)
+    rows = covered(trace, begin_s + width_s / 2) & np.isfinite(power_w)
+    begin_s = begin_s[rows]
+    generated_w = [reading(draw, begin_s, width_s) for draw in draws]
+    return rows, power_w[rows], generated_w, begin_s + width_s / 2, width_s
+
+
+def samples_of(measured: Run | pd.DataFrame) -> tuple[pd.DataFrame, Fraction, Run | None]:
+    """Take samples, their step, and the run they come from, if any."""
+    if isinstance(measured, Run):
+        return measured.samples, measured.dt, measured
+    sound = len(measured) >= 2 and np.isfinite(measured[["time_s", "power_w"]]).all(axis=None)
+    require(sound, "measured: time_s, power_w", "not two finite rows", "mend or remove the others")
+    return measured, sampling_step(measured["time_s"].to_numpy()), None
+
+
+def covered(trace: PowerTrace, middle_s: np.ndarray) -> np.ndarray:
+    """Tell which bins have their middle within a trace."""
+    return (middle_s >= trace.start_s) & (middle_s < end_of(trace))
+
+
+def end_of(trace: PowerTrace) -> float:
+    """Second at which the last bin of a trace ends."""
+    return trace.start_s + float(trace.power_w.size * trace.dt)
+
+
+def _measured_mean(
+    window: pd.DataFrame, dt_s: float, begin_s: np.ndarray, width_s: float
+) -> np.ndarray:
+    """Mean measured power of bins; NaN where a bin touches a gap too long to interpolate."""
+    time_s, power_w = window["time_s"].to_numpy(), window["power_w"].to_numpy()
+    origin_s = time_s[0] - dt_s
+    end_s = time_s - origin_s
+    steps = np.diff(end_s) / dt_s
+    long = steps > LONGEST_GAP_STEPS
+    parts = np.where(long, 1, np.maximum(np.rint(steps), 1)).astype(int)
+    place = np.concatenate([[0], np.cumsum(parts)])
+    filled = np.arange(place[-1] + 1)
+    filled_w, filled_end_s = np.interp(filled, place, power_w), np.interp(filled, place, end_s)
+    first_s, last_s = begin_s - origin_s, begin_s - origin_s + width_s
+    spent_j = _spent_j(np.concatenate([[0.0], filled_end_s]), filled_w, first_s, last_s)
+    hole_begin_s, hole_end_s = end_s[:-1][long], end_s[1:][long] - dt_s
+    opened = np.searchsorted(hole_begin_s, last_s - CLOCK_NOISE_S)
+    closed = np.searchsorted(hole_end_s, first_s + CLOCK_NOISE_S, side="right")
+    # Plateaus of one power must stay one value, or KS tells them apart by their last bits.
+    return np.where(opened > closed, np.nan, np.round(spent_j / width_s, WATT_DECIMALS))
+
+
+def _picked(trace: PowerTrace, begin_s: np.ndarray, width_s: float) -> np.ndarray:
+    """Power of the bin nearest to ``[begin_s, begin_s + width_s)``."""
+    # Clocks half a step apart must not jump between two bins by rounding.
+    offset = (begin_s - trace.start_s) / trace.dt_s + ROUNDING
+    nearest = np.floor(offset + 0.5 * width_s / trace.dt_s).astype(int)
+    return trace.power_w[np.clip(nearest, 0, trace.power_w.size - 1)]
+
+
+def _mean_power(trace: PowerTrace, begin_s: np.ndarray, width_s: float) -> np.ndarray:
+    """Mean power over ``[begin_s, begin_s + width_s)``, as far as the trace goes."""
+    edges_s = np.arange(trace.power_w.size + 1) * trace.dt_s
+    first_s = np.maximum(begin_s - trace.start_s, 0.0)
+    last_s = np.minimum(begin_s - trace.start_s + width_s, edges_s[-1])
+    spent_j = _spent_j(edges_s, trace.power_w, first_s, last_s)
+    return np.round(spent_j / (last_s - first_s), WATT_DECIMALS)
+
+
+def _spent_j(
+    edges_s: np.ndarray, power_w: np.ndarray, first_s: np.ndarray, last_s: np.ndarray
+) -> np.ndarray:
+    """Energy between two times each, of a power that is constant between edges."""
+    energy_j = np.concatenate([[0.0], np.cumsum(power_w * np.diff(edges_s))])
+    return np.interp(last_s, edges_s, energy_j) - np.interp(first_s, edges_s, energy_j)
 
 
 def format_table(result: dict) -> str:
     """Lay a result of `evaluate` out for the terminal."""
     columns = [(clock, span) for clock in CLOCKS for span in SPANS]
-    floor = result["noise_floor"]
     lines = [
         f"{result['n_draws']} draw(s), {100 * result['covered_share']:.1f}% of the samples "
         f"covered, native step {result['native_dt_s']:g} s, end of the busy seconds: "
         f"{result['busy_end_from']}",
-        _line("", [f"{clock} {span}" for clock, span in columns]),
+        " " * 24 + "".join(f"{' '.join(column):>20}" for column in columns),
+        *_rows("", [result[clock][span] for clock, span in columns]),
+        "noise floor of the measurement",
+        *_rows("  ", [result["noise_floor"][clock][span] for clock, span in columns]),
     ]
-    for key in SCORES:
-        lines.append(_line(key, [_cell(result[clock][span], key) for clock, span in columns]))
-    lines.append("noise floor of the measurement")
-    for key in floor["native"]["whole"]:
-        cells = [_cell(floor[clock][span], key) for clock, span in columns]
-        lines.append(_line(f"  {key}", cells))
     for name, judged in result.get("published", {}).items():
         lines.append(f"{name}, published by others")
-        for key in SCORES:
-            cells = [_cell(judged["1s"][span], key) for span in SPANS]
-            lines.append(_line(f"  {key}", ["", "", *cells]))
+        lines += _rows("  ", [{}, {}, *(judged["1s"][span] for span in SPANS)])
     return "\n".join(lines)
 
 
-def _line(label: str, cells: list[str]) -> str:
-    """One line of the table: a label and right-aligned cells."""
-    return f"{label:24}" + "".join(f"{cell:>20}" for cell in cells)
-
-
-def _cell(values: dict, key: str) -> str:
-    """One number with its spread, a dash where it has no meaning."""
-    if values[key] is None:
-        return "-"
-    if key == "n_samples":
-        return str(values[key])
-    spread = values.get(f"{key}_spread")
-    return f"{values[key]:.3f}" + (f" ± {spread:.3f}" if spread else "")
+def _rows(indent: str, entries: list[dict]) -> list[str]:
+    """Lines of the table: each number with its spread, a dash where it has no meaning."""
+    lines = []
+    for key in [key for key in entries[-1] if not key.endswith("_spread")]:
+        lines.append(f"{indent + key:24}")
+        for entry in entries:
+            value, spread = entry.get(key, ""), entry.get(f"{key}_spread")
+            cell = "-" if value is None else str(value)
+            if isinstance(value, float):
+                cell = f"{value:.3f}" + (f" ± {spread:.3f}" if spread else "")
+            lines[-1] += f"{cell:>20}"
+    return lines

@@ -5,17 +5,8 @@ from __future__ import annotations
 import numpy as np
 import pandas as pd
 
-SCORES = (
-    "energy_error_pct",
-    "energy_error_signed_pct",
-    "ks",
-    "acf_r2",
-    "nrmse",
-    "correlation",
-    "p95_error_pct",
-    "p99_error_pct",
-    "n_samples",
-)
+SCORES = ("energy_error_pct", "energy_error_signed_pct", "ks", "acf_r2", "nrmse", "correlation",
+          "p95_error_pct", "p99_error_pct", "n_samples")  # fmt: skip
 # Below 1 s the lags of arXiv:2603.18383 (1 to 50 at 0.25 s), from 1 s on those of the paper's later
 # repository (1 to 60 at 1 s); other steps keep the seconds.
 NATIVE_LAGS_S, ONE_SECOND_LAGS_S = 12.5, 60.0
@@ -31,7 +22,7 @@ def scores(measured_w: np.ndarray, generated_w: np.ndarray, dt_s: float) -> dict
     measured_w, generated_w : numpy.ndarray
         Aligned power, watts, shape (n,).
     dt_s : float
-        Step, seconds; it decides over which lags `acf_r2` goes (`acf_lags`).
+        Step, seconds; it decides over which lags ``acf_r2`` goes.
 
     Returns
     -------
@@ -57,35 +48,13 @@ def scores(measured_w: np.ndarray, generated_w: np.ndarray, dt_s: float) -> dict
 
 
 def energy_error_pct(measured: np.ndarray, generated: np.ndarray) -> float:
-    """Signed energy error, percent: positive where the generated trace holds more.
-
-    Parameters
-    ----------
-    measured, generated : numpy.ndarray
-        Aligned series of mean power, shape (n,).
-
-    Returns
-    -------
-    float
-        The error; NaN where nothing was drawn.
-    """
+    """Signed energy error of aligned power, percent of the measured; NaN where that is 0."""
     total = float(np.sum(measured))
     return 100.0 * (float(np.sum(generated)) - total) / total if total else np.nan
 
 
 def ks_distance(measured: np.ndarray, generated: np.ndarray) -> float:
-    """Two-sample Kolmogorov-Smirnov distance.
-
-    Parameters
-    ----------
-    measured, generated : numpy.ndarray
-        Samples; they need not be equally many.
-
-    Returns
-    -------
-    float
-        Greatest difference of the two empirical distribution functions, 0 to 1.
-    """
+    """Two-sample Kolmogorov-Smirnov distance, 0 to 1."""
     from scipy.stats import ks_2samp
 
     return float(ks_2samp(measured, generated, method="asymp").statistic)
@@ -94,17 +63,7 @@ def ks_distance(measured: np.ndarray, generated: np.ndarray) -> float:
 def acf(series: np.ndarray, lags: int) -> np.ndarray:
     """Autocorrelation ``r_k = sum(c_t c_(t+k)) / sum(c_t^2)`` of the mean-removed series.
 
-    Parameters
-    ----------
-    series : numpy.ndarray
-        Equidistant samples, shape (n,).
-    lags : int
-        Greatest lag in samples, below n.
-
-    Returns
-    -------
-    numpy.ndarray
-        r_1 to r_lags, shape (lags,); 0 for a constant series.
+    At the lags (samples) 1 to `lags`, which is below the length; 0 for a constant series.
     """
     if lags < 1 or _is_constant(series):
         return np.zeros(max(lags, 0))
@@ -124,31 +83,14 @@ def acf_lags(dt_s: float) -> int:
 def acf_r2(measured: np.ndarray, generated: np.ndarray, lags: int) -> float:
     """Share of the measured autocorrelation's shape that the generated one explains.
 
-    ``1 - sum (r_k - s_k)^2 / sum (r_k - mean r)^2`` over lags 1 to `lags` (arXiv:2603.18383); 1 is
-    perfect, 0 no better than a constant, and it may be far below 0.
-
-    Parameters
-    ----------
-    measured, generated : numpy.ndarray
-        Series with the same step.
-    lags : int
-        Lags to be compared; fewer only if a series is not longer than that.
-
-    Returns
-    -------
-    float
-        The coefficient. Where the measured autocorrelation is itself flat: 1 if the generated one
-        is the same, else 0.
+    ``1 - sum (r_k - s_k)^2 / sum (r_k - mean r)^2`` over lags 1 to `lags` (arXiv:2603.18383).
     """
     lags = min(lags, len(measured) - 1, len(generated) - 1)
     return _r2_of_acfs(acf(measured, lags), acf(generated, lags))
 
 
 def acf_r2_white(measured: np.ndarray, lags: int) -> float:
-    """ACF R² of a series without any memory: the floor below which a model misleads.
-
-    It is never above 0, except for a constant measurement.
-    """
+    """ACF R² of a series without any memory (at most 0): the floor below which a model misleads."""
     measured_acf = acf(measured, min(lags, len(measured) - 1))
     return _r2_of_acfs(measured_acf, np.zeros_like(measured_acf))
 
@@ -163,18 +105,7 @@ def _r2_of_acfs(measured: np.ndarray, generated: np.ndarray) -> float:
 
 
 def nrmse(measured: np.ndarray, generated: np.ndarray) -> float:
-    """Root mean square error over the range of the measurement (arXiv:2603.18383).
-
-    Parameters
-    ----------
-    measured, generated : numpy.ndarray
-        Aligned series, shape (n,).
-
-    Returns
-    -------
-    float
-        The error; NaN for a constant measurement.
-    """
+    """Root mean square error over the measured range (arXiv:2603.18383); NaN if that is 0."""
     if _is_constant(measured):
         return np.nan
     return float(np.sqrt(np.mean((generated - measured) ** 2)) / np.ptp(measured))
@@ -201,44 +132,26 @@ def _is_constant(series: np.ndarray) -> bool:
 def noise_floor(
     measured_w: np.ndarray, dt_s: float, activity: pd.DataFrame | None
 ) -> dict[str, float]:
-    """Scores that nothing can be expected to beat on these seconds.
+    """Scores that nothing can be expected to beat on these seconds; NaN where too few for halves.
 
-    Parameters
-    ----------
-    measured_w : numpy.ndarray
-        Measured power, watts, shape (n,).
-    dt_s : float
-        Step, seconds.
-    activity : pandas.DataFrame or None
-        What the engine did in the same bins, n rows, any columns; None leaves the regression out.
-
-    Returns
-    -------
-    dict
-        ``ks_halves``: KS between the even and the odd blocks of 5 s; ``acf_r2_halves``: ACF R²
-        between the first and the second half; ``acf_r2_white``: what no memory scores; and with
-        `activity` ``nrmse_regression``, ``correlation_regression``, ``acf_r2_regression``: boosted
-        trees fitted to power on the very samples they are judged on. NaN where the recording is
-        too short for two halves.
+    Of two halves, of no memory, and of what the engine did in the same bins (`activity`, if known).
     """
-    n = len(measured_w)
+    n, lags = len(measured_w), acf_lags(dt_s)
     even = (np.arange(n) // max(int(HALF_BLOCK_S / dt_s + 0.5), 1)) % 2 == 0
-    halves = n >= 4 and not even.all()
-    lags = acf_lags(dt_s)
     floor = dict.fromkeys(("ks_halves", "acf_r2_halves", "acf_r2_white"), np.nan)
-    if halves:
+    if n >= 4 and not even.all():
+        # even and odd blocks of 5 s, first and second half
         floor["ks_halves"] = ks_distance(measured_w[even], measured_w[~even])
         floor["acf_r2_halves"] = acf_r2(measured_w[: n // 2], measured_w[n // 2 :], lags)
     if n >= 2:
         floor["acf_r2_white"] = acf_r2_white(measured_w, lags)
-    if activity is None:
-        return floor
-    predicted_w = _regression(measured_w, activity)
-    return floor | {
-        "nrmse_regression": nrmse(measured_w, predicted_w),
-        "correlation_regression": correlation(measured_w, predicted_w),
-        "acf_r2_regression": acf_r2(measured_w, predicted_w, lags),
-    }
+    if activity is not None:
+        # boosted trees fitted to power on the very samples they are judged on
+        told_w = _regression(measured_w, activity)
+        floor["nrmse_regression"] = nrmse(measured_w, told_w)
+        floor["correlation_regression"] = correlation(measured_w, told_w)
+        floor["acf_r2_regression"] = acf_r2(measured_w, told_w, lags)
+    return floor
 
 
 def _regression(power_w: np.ndarray, activity: pd.DataFrame) -> np.ndarray:

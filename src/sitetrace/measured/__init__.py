@@ -2,12 +2,5 @@
 
 import lazy_loader
 
-__getattr__, __dir__, __all__ = lazy_loader.attach(
-    __name__,
-    submod_attrs={
-        "rundir": ["read_run", "write_run"],
-        "ingestion": ["ingest"],
-        "traces": ["read_trace", "write_trace"],
-        "fetching": ["fetch"],
-    },
-)
+LISTED = {"rundir": ["read_run"], "ingestion": ["ingest"], "traces": ["read_trace"]}
+__getattr__, __dir__, __all__ = lazy_loader.attach(__name__, submod_attrs=LISTED)

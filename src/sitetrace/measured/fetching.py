@@ -7,7 +7,9 @@ import hashlib
 from pathlib import Path
 from tempfile import TemporaryDirectory
 
-from sitetrace.core.files import InputError, read_json, read_text_table, replacing
+import pandas as pd
+
+from sitetrace.core.files import InputError, read_json, read_text_table, replacing, require
 from sitetrace.core.registry import cache_dir, dataset_path, holds, mirror, registry_entry
 from sitetrace.measured.ingestion import ingest, read_vllm_metrics
 from sitetrace.measured.meters import read_meter
@@ -19,42 +21,21 @@ RAW_RUN_FILES = ("power.csv", "requests.json", "engine.csv")
 def fetch(name: str, base_url: str | None = None) -> list[str]:
     """Fetch a data set at its pinned commit, check it, and bring a run into our form.
 
-    Files that are here already and check out are not loaded again; a file whose loading was cut
-    is loaded anew (a part never takes the place of the whole). A run is made anew from them each
-    time.
-
-    Parameters
-    ----------
-    name : str
-        As in the registry.
-    base_url : str, optional
-        Root to load ``repository/commit/path`` from, instead of GitHub's.
-
-    Returns
-    -------
-    list of str
-        What was done.
-
-    Raises
-    ------
-    InputError
-        If there is no network, or a file is not what the registry says.
+    What is here already and checks out is not loaded again; a run is made anew each time.
     """
-    entry = registry_entry(name)
-    here = mirror()
+    entry, here = registry_entry(name), mirror()
     if base_url is None and here is not None and holds(here, entry):
         return [f"{name}: in the mirror at {here / entry['folder']}, nothing to fetch"]
-    if "upstream" not in entry:
-        raise InputError(f"{name}: {entry['fetch']}: set SITETRACE_DATA to a mirror that holds it")
-    folder = _raw_folder(name, entry)
-    root = f"{base_url or UPSTREAM}/{entry['repository']}/{entry['commit']}"
+    mend = "set SITETRACE_DATA to a mirror that holds it"
+    require("upstream" in entry, name, entry.get("fetch"), mend)
+    folder, run_folder = _raw_folder(name, entry), cache_dir() / entry["folder"]
+    root = f"{(base_url or UPSTREAM).rstrip('/')}/{entry['repository']}/{entry['commit']}"
     notes = []
     for file, expected in entry["upstream"].items():
         good = _is_good(folder / file, expected)
         if not good:
-            _load(name, f"{root.rstrip('/')}/{expected['path']}", folder / file, expected)
+            _load(f"{root}/{expected['path']}", folder / file, expected)
         notes.append(f"{name}: {file} {'here already' if good else 'fetched'}, {_basis(expected)}")
-    run_folder = cache_dir() / entry["folder"]
     if "run" in entry:
         with replacing(run_folder, parents=True) as made:
             notes += _make_run(entry, folder, made)
@@ -65,31 +46,30 @@ def verify(name: str) -> list[str]:
     """Check the data set at hand against the registry; say by what it was checked."""
     # A copy of a mirror has its digests. What was fetched is as upstream has it, and the run in use
     # must be what its fetched files give.
-    entry, folder = registry_entry(name), dataset_path(name)
-    root, raw = mirror(), _raw_folder(name, entry)
+    entry, folder, root = registry_entry(name), dataset_path(name), mirror()
+    raw, anew = _raw_folder(name, entry), f"fetch {name} again"
     in_mirror = root is not None and folder.is_relative_to(root)
-    if in_mirror or "upstream" not in entry or not raw.is_dir():
-        for file, digest in entry["files"].items():
-            if not (folder / file).is_file() or _sha256(folder / file) != digest:
-                raise InputError(f"{folder / file}: missing or not as registered: copy it anew")
-        return [f"{name}: {len(entry['files'])} files agree with their mirror digests"]
-    for file, expected in entry["upstream"].items():
-        if not _is_good(raw / file, expected):
-            raise InputError(f"{raw / file}: missing or not as registered: fetch {name} again")
+    copied = in_mirror or "upstream" not in entry or not raw.is_dir()
+    digests = {file: {"sha256": digest} for file, digest in entry["files"].items()}
+    for file, expected in (digests if copied else entry["upstream"]).items():
+        path, mend = (folder / file, "copy it anew") if copied else (raw / file, anew)
+        require(_is_good(path, expected), path, "missing or not as registered", mend)
+    if copied:
+        return [f"{name}: {len(digests)} files agree with their mirror digests"]
     if "run" in entry:
         with TemporaryDirectory() as temporary:
             made = Path(temporary) / folder.name
             _make_run(entry, raw, made)
-            _, changed, missing = filecmp.cmpfiles(made, folder, entry["files"], shallow=False)
-        if wrong := changed + missing:
-            raise InputError(f"{folder / wrong[0]}: not what {raw} gives: fetch {name} again")
+            same, *_ = filecmp.cmpfiles(made, folder, entry["files"], shallow=False)
+        for file in entry["files"]:
+            require(file in same, folder / file, f"not what {raw} gives", anew)
     return [f"{name}: {file}: {_basis(e)}" for file, e in entry["upstream"].items()]
 
 
 def _make_run(entry: dict, raw: Path, out: Path) -> list[str]:
     """Bring the fetched files of a run into our form."""
-    files, offset_s = (raw / file for file in RAW_RUN_FILES), entry["utc_offset_s"]
-    return ingest(*files, info=entry["run"], utc_offset_s=offset_s, out=out)
+    files = (raw / file for file in RAW_RUN_FILES)
+    return ingest(*files, info=entry["run"], utc_offset_s=entry["utc_offset_s"], out=out)
 
 
 def _raw_folder(name: str, entry: dict) -> Path:
@@ -97,7 +77,7 @@ def _raw_folder(name: str, entry: dict) -> Path:
     return cache_dir() / (f"raw/{name}" if "run" in entry else entry["folder"])
 
 
-def _load(name: str, url: str, path: Path, expected: dict) -> None:
+def _load(url: str, path: Path, expected: dict) -> None:
     """Load one file through a temporary one; what does not check out is removed."""
     import pooch
     import requests
@@ -107,49 +87,36 @@ def _load(name: str, url: str, path: Path, expected: dict) -> None:
     try:
         pooch.retrieve(url, known_hash=expected.get("sha256"), fname=path.name, path=path.parent)
     except requests.HTTPError as error:
-        status = error.response.status_code
-        raise InputError(f"{url}: the server answers {status}: check the base URL") from None
-    except (requests.RequestException, TimeoutError):
-        raise InputError(
-            f"{name}: {url.split('/')[2]} cannot be reached: try later, or set SITETRACE_DATA to a "
-            "mirror"
-        ) from None
-    except ValueError:
-        raise InputError(f"{url}: not the file that the registry names: refused") from None
-    except OSError as error:
-        raise InputError(f"{path}: cannot be written ({error.strerror}): make room") from None
+        what, mend = f"the server answers {error.response.status_code}", "check the base URL"
+        raise InputError(f"{url}: {what}: {mend}") from None
+    except (OSError, requests.RequestException) as error:
+        mend = "try later, or set SITETRACE_DATA to a mirror"
+        raise InputError(f"{url}: cannot be loaded to {path} ({error}): {mend}") from None
+    except ValueError:  # another digest: refused below
+        pass
     if not _is_good(path, expected):
         path.unlink(missing_ok=True)
-        raise InputError(f"{url}: its content totals are not those of the registry: refused")
+        raise InputError(f"{url}: not the file that the registry names: refused")
 
 
 def _basis(expected: dict) -> str:
-    """Say what a file was checked by."""
     return "SHA-256 as upstream" if "sha256" in expected else "content totals agree"
 
 
 def _is_good(path: Path, expected: dict) -> bool:
-    """Whether a fetched file is here and is what the registry says."""
+    """Whether a file is here and is what the registry says."""
     if not path.is_file():
         return False
     if "sha256" in expected:
-        return _sha256(path) == expected["sha256"]
+        return hashlib.sha256(path.read_bytes()).hexdigest() == expected["sha256"]
     try:
         return content_totals(path) == expected["totals"]
     except InputError:
         return False
 
 
-def _sha256(path: Path) -> str:
-    """SHA-256 of a file's bytes."""
-    with path.open("rb") as file:
-        return hashlib.file_digest(file, "sha256").hexdigest()
-
-
 def content_totals(path: Path) -> dict[str, float]:
     """Rows and column sums (to 0.01) of a table, where no digest of the original is known."""
-    import pandas as pd
-
     if path.suffix == ".json":
         content = read_json(path)
         names = ("input_lens", "output_lens")

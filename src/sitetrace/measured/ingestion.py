@@ -8,8 +8,8 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 
-from sitetrace.core.files import InputError, read_json, read_table
-from sitetrace.measured.meters import EPOCH_FROM, EPOCH_TO, MeterLog, read_meter
+from sitetrace.core.files import InputError, read_json, read_table, require
+from sitetrace.measured.meters import EPOCH_FROM, EPOCH_TO, read_meter
 from sitetrace.measured.rundir import check_power, write_run
 from sitetrace.workload.table import validate_requests
 
@@ -42,136 +42,108 @@ def ingest(
     Parameters
     ----------
     power : Path or str
-        Power as `sitetrace.measured.meters.read_meter` knows it.
+        Recording of nvidia-smi, DCGM or Zeus.
     requests : Path or str
         JSON of vLLM's ``bench serve --save-result --save-detailed``.
     engine : Path or str, optional
-        Samples of vLLM's metrics, see `sitetrace.measured.ingestion.read_vllm_metrics`.
+        CSV of samples of vLLM's Prometheus metrics.
     info : dict
         Content of ``run.json``: model, hardware and whatever else is known; tensor_parallel is
         all recorded GPUs where it is not named.
     utc_offset_s : float, optional
         Local wall time less UTC, seconds; found from the recordings when it is not given.
     out : Path or str
-        Run directory to be made.
+        Run directory to be made; nothing is written where the result is no valid run.
 
     Returns
     -------
     list of str
         What had to be done or left out, to be said aloud.
-
-    Raises
-    ------
-    InputError
-        If a recording cannot be read, the clocks cannot be brought together, or the result is no
-        valid run; nothing is written then.
     """
     log = read_meter(power)
     request_table, notes = read_vllm_requests(requests)
     counters = None if engine is None else read_vllm_metrics(engine)
-    notes = [f"{Path(power).name}: power as {log.tool} wrote it", *log.notes, *notes]
+    name = Path(power).name
+    notes = [f"{name}: power as {log.tool} wrote it", *log.notes, *notes]
     check_power(Path(power), log.table)
     if log.local and utc_offset_s is None:
-        utc_offset_s = find_utc_offset(log, _activity(request_table, counters), power)
-        notes.append(
-            f"{Path(power).name}: local wall time taken as UTC{format_utc_offset(utc_offset_s)}, "
-            "where power and requests overlap best"
-        )
-    elif not log.local and utc_offset_s is not None:
-        raise InputError(f"{power}: times are no local wall time: leave the UTC offset out")
+        activity = [_at_work(request_table)]
+        if counters is not None:
+            activity.append((counters["time_s"].to_numpy(), counters["running"].to_numpy()))
+        samples_w = log.table.groupby("time_s")["power_w"].sum()
+        utc_offset_s = find_utc_offset(samples_w, activity, power)
+        told = f"local wall time taken as UTC{utc_offset_s / 3600:+g} h"
+        notes.append(f"{name}: {told}, where power and requests overlap best")
+    stated = utc_offset_s is not None
+    require(log.local or not stated, power, "no local wall time", "leave the UTC offset out")
     table = log.table.assign(time_s=log.table["time_s"] - (utc_offset_s or 0.0))
     gpus = int(table["gpu"].nunique())
     if gpus == 1:
         table = table.drop(columns="gpu")
     sources = {"power.csv": power, "requests.csv": requests, "engine.csv": engine}
-    provenance = {
-        "utc_offset_s": utc_offset_s,
-        "ingested_from": {name: Path(file).name for name, file in sources.items() if file},
-    }
-    info = {"tensor_parallel": gpus, **info, **provenance}
+    names = {kind: Path(file).name for kind, file in sources.items() if file}
+    info = {"tensor_parallel": gpus, **info, "utc_offset_s": utc_offset_s, "ingested_from": names}
     try:
         run = write_run(out, info, request_table, table, counters)
     except InputError as error:
         message = str(error)
-        for name, file in sources.items():
-            message = message.replace(str(Path(out) / name), str(file))
+        for kind, file in sources.items():
+            message = message.replace(str(Path(out) / kind), str(file))
         raise InputError(message) from None
     return [*notes, *run.notes]
 
 
 def read_vllm_requests(path: Path | str) -> tuple[pd.DataFrame, list[str]]:
     """Read the detailed result of vLLM's serving benchmark; notes tell what was left out."""
-    content = read_json(path)
+    content, file = read_json(path), Path(path).name
     sent = next((name for name in ("request_timestamps", "start_times") if name in content), None)
-    if sent is None:
-        raise InputError(
-            f"{path}: neither request_timestamps nor start_times: arrivals are not known and are "
-            "not invented: save them with the client"
-        )
-    names = (sent, "input_lens", "output_lens", "ttfts")
-    for name in (*names, "itls"):
-        if not isinstance(content.get(name), list):
-            raise InputError(f"{path}: {name} is missing or no array: save with --save-detailed")
-        count = len(content[sent])
-        if len(content[name]) != count:
-            raise InputError(
-                f"{path}: {name} has {len(content[name])} entries but {sent} has {count}: "
-                "save the result again with --save-detailed"
-            )
-    errors = content.get("errors") or [""] * count
-    if not isinstance(errors, list) or len(errors) != count:
-        raise InputError(f"{path}: errors: not one entry a request: save the result again")
-    good = [i for i in range(count) if not errors[i] and content["output_lens"][i] != 0]
-    if not good:
-        raise InputError(f"{path}: no request succeeded: run the benchmark again")
-    columns = {name: _request_numbers(path, content, name, good) for name in names}
-    # a request ends at its sending time + TTFT + the sum of its inter-token latencies
-    decode_s = np.array([_sum_itls(path, i, content["itls"][i]) for i in good])
-    sent_s, ttft_s = columns[sent], columns["ttfts"]
-    if ((sent_s < EPOCH_FROM) | (sent_s > EPOCH_TO)).any():
-        raise InputError(
-            f"{path}: {sent}: {sent_s[0]:g} is no epoch second (vLLM's own client counts from "
-            "the machine's start): add time.time() - time.perf_counter() of that machine"
-        )
-    table = pd.DataFrame(
-        {
-            "arrival_s": sent_s,
-            "input_tokens": columns["input_lens"],
-            "output_tokens": columns["output_lens"],
-            "ttft_s": ttft_s,
-            "end_s": sent_s + ttft_s + decode_s,
-        }
+    what = "neither request_timestamps nor start_times"
+    require(sent, path, what, "arrivals are not known and not invented: save them with the client")
+    names = [sent, "input_lens", "output_lens", "ttfts", "itls"]
+    content["errors"] = content.get("errors") or [""] * _count(content[sent])
+    for name in (*names, "errors"):
+        counts = [_count(content.get(each)) for each in (name, sent)]
+        what = f"{name} has {counts[0]} entries, {sent} {counts[1]}"
+        require(0 < counts[0] == counts[1], path, what, "save it again with --save-detailed")
+    rows = list(zip(*(content[name] for name in (*names, "errors")), strict=True))
+    good = {i: row[:-1] for i, row in enumerate(rows) if not row[-1] and row[2] != 0}
+    require(good, path, "no request succeeded", "run the benchmark again")
+    table = pd.DataFrame.from_dict(
+        {i: [*map(_number, row[:-1]), _sum(row[-1])] for i, row in good.items()}, "index"
     )
+    for column, name in enumerate(names):
+        least = 1 if name.endswith("lens") else 0
+        bad = table.index[~table[column].between(least, 1e15)]
+        where = f"{path}: {name}[{min(bad, default=0)}]"
+        require(bad.empty, where, "no sensible number of each", "mend or remove that request")
+    sent_s, inputs, outputs, ttft_s, decode_s = table.to_numpy().T
+    what = f"{sent_s[0]:g} is no epoch second (vLLM's own client counts from the machine's start)"
+    mend = "add time.time() - time.perf_counter() of that machine"
+    require((sent_s >= EPOCH_FROM) & (sent_s <= EPOCH_TO), f"{path}: {sent}", what, mend)
     notes = []
-    if len(good) < count:
-        notes.append(f"{Path(path).name}: {count - len(good)} failed requests left out")
+    if len(good) < len(rows):
+        notes.append(f"{file}: {len(rows) - len(good)} failed requests left out")
     if (np.diff(sent_s) < 0).any():
-        notes.append(f"{Path(path).name}: requests sorted by arrival")
-    return validate_requests(table, path), notes
+        notes.append(f"{file}: requests sorted by arrival")
+    columns = {"arrival_s": sent_s, "input_tokens": inputs, "output_tokens": outputs}
+    # a request ends at its sending time + TTFT + the sum of its inter-token latencies
+    columns |= {"ttft_s": ttft_s, "end_s": sent_s + ttft_s + decode_s}
+    return validate_requests(pd.DataFrame(columns), path), notes
 
 
-def _request_numbers(path: Path | str, content: dict, name: str, good: list[int]) -> np.ndarray:
-    """Take one number of each good request, naming the one that is none."""
-    least = 0 if name == "ttfts" else 1
-    for i in good:
-        value = content[name][i]
-        if type(value) not in (int, float) or not least <= value < 1e15:
-            raise InputError(
-                f"{path}: {name}[{i}]: {str(value)[:40]!r} is no sensible number: mend or remove "
-                "that request"
-            )
-    return np.array([float(content[name][i]) for i in good])
+def _count(values: object) -> int:
+    return len(values) if isinstance(values, list) else 0
 
 
-def _sum_itls(path: Path | str, i: int, itls: object) -> float:
-    """Sum one request's inter-token latencies."""
-    try:
-        values = np.asarray(itls, dtype=float)
-    except (TypeError, ValueError, OverflowError):
-        values = np.array(np.nan)
-    if values.ndim != 1 or not np.isfinite(values).all() or (values < 0).any():
-        raise InputError(f"{path}: itls[{i}]: no list of seconds: mend or remove that request")
-    return float(values.sum())
+def _number(value: object) -> float:
+    """Take a JSON number for what it is, all else for NaN."""
+    return float(value) if type(value) in (int, float) and abs(value) < 1e15 else np.nan
+
+
+def _sum(values: object) -> float:
+    """Sum an array of JSON numbers; NaN if it is none, or one of them is below 0."""
+    numbers = [_number(value) for value in values] if isinstance(values, list) else [np.nan]
+    return float(np.sum(numbers)) if min(numbers, default=0.0) >= 0 else np.nan
 
 
 def read_vllm_metrics(path: Path | str) -> pd.DataFrame:
@@ -180,49 +152,38 @@ def read_vllm_metrics(path: Path | str) -> pd.DataFrame:
     return read_table(path, tuple(names[:5]), tuple(names[5:])).rename(columns=ENGINE_NAMES)
 
 
-def find_utc_offset(log: MeterLog, activity: list[Steps], path: Path | str) -> float:
+def find_utc_offset(power_w: pd.Series, activity: list[Steps], path: Path | str) -> float:
     """Find the whole quarter-hour offset (local less UTC, s) at which power rises with requests.
 
-    Of several step functions the first that decides is taken.
+    The index of power is time; of several step functions the first that decides is taken.
     """
-    power_w = log.table.groupby("time_s")["power_w"].sum()
     offsets = np.arange(FIRST_OFFSET_S, LAST_OFFSET_S + 1, QUARTER_HOUR_S)
     for times, counts in activity:
         scores = np.array([_overlap(power_w, times + offset, counts) for offset in offsets])
         second, best = np.sort(scores)[-2:]
         if best >= CLEAR_SCORE and best - second >= CLEAR_MARGIN:
             return float(offsets[int(np.argmax(scores))])
-    raise InputError(
-        f"{path}: times are local and no single UTC offset brings power and requests together: "
-        "give it, such as --utc-offset -07:00"
-    )
+    what = "times are local and no single UTC offset brings power and requests together"
+    raise InputError(f"{path}: {what}: give it, such as --utc-offset -07:00")
 
 
 def _overlap(power_w: pd.Series, times: np.ndarray, counts: np.ndarray) -> float:
     """Score an offset: share of the requests' work that was recorded, times its correlation."""
     instants = power_w.index.to_numpy()
-    first, last = instants[0], instants[-1]
-    if times[-1] < first or times[0] > last:
-        return 0.0
-    work = counts[:-1] * np.diff(times)
-    inside = np.clip(times[1:], first, last) - np.clip(times[:-1], first, last)
-    covered = float((counts[:-1] * inside).sum() / work.sum()) if work.sum() > 0 else 0.0
+    work = counts[:-1] @ np.diff(times)
+    covered = counts[:-1] @ np.diff(np.clip(times, instants[0], instants[-1]))
     place = np.searchsorted(times, instants, side="right") - 1
     at_work = np.where(place >= 0, counts[place], 0.0)
-    if np.ptp(at_work) == 0 or np.ptp(power_w.to_numpy()) == 0:
+    if covered <= 0 or np.ptp(at_work) == 0 or np.ptp(power_w.to_numpy()) == 0:
         return 0.0
-    return covered * max(float(np.corrcoef(at_work, power_w)[0, 1]), 0.0)
+    return covered / work * max(float(np.corrcoef(at_work, power_w)[0, 1]), 0.0)
 
 
-def _activity(requests: pd.DataFrame, engine: pd.DataFrame | None) -> list[Steps]:
-    """Return requests at work as step functions: by the requests, and by the engine if recorded."""
+def _at_work(requests: pd.DataFrame) -> Steps:
+    """Count the requests at work, as a step function."""
     times = np.concatenate([requests["arrival_s"], requests["end_s"]])
-    change = np.repeat([1.0, -1.0], len(requests))
     order = np.argsort(times, kind="stable")
-    found = [(times[order], np.cumsum(change[order]))]
-    if engine is not None:
-        found.append((engine["time_s"].to_numpy(), engine["running"].to_numpy()))
-    return found
+    return times[order], np.cumsum(np.repeat([1.0, -1.0], len(requests))[order])
 
 
 def parse_utc_offset(text: str) -> float:
@@ -236,9 +197,3 @@ def parse_utc_offset(text: str) -> float:
         if FIRST_OFFSET_S <= seconds <= LAST_OFFSET_S:
             return seconds
     raise InputError(f"--utc-offset: {text!r} is no UTC offset: give one such as -07:00")
-
-
-def format_utc_offset(offset_s: float) -> str:
-    """Write a UTC offset as ``-07:00``."""
-    minutes = round(abs(offset_s) / 60)
-    return f"{'-' if offset_s < 0 else '+'}{minutes // 60:02d}:{minutes % 60:02d}"
