@@ -1,4 +1,4 @@
-"""A row under a policy: the servers of before, orders that act late, and what any policy must keep."""
+"""A row under a policy: the servers of before, orders that act late, what any policy must keep."""
 
 import copy
 import importlib

@@ -21,19 +21,13 @@ CLOCK_BOUND = (0.0, 0.3)
 
 @dataclass(frozen=True)
 class ClockRule:
-    """Exponents of power in the clock, and the share of decoding that waits for the clock.
+    """Exponents of power in the clock, and the share of decoding that waits for the clock."""
 
-    Parameters
-    ----------
-    gamma_decode, gamma_prefill : float
-        Exponents of the clock to which power above idle is proportional.
-    clock_bound : float
-        Share of a step's weight and cache reading that slows down as the clock does, 0 to 1; the
-        rest waits for memory, whose clock is another.
-    """
-
+    # gamma_decode, gamma_prefill: exponents of the clock to which power above idle is proportional
     gamma_decode: float
     gamma_prefill: float
+    # share of a step's weight and cache reading that slows down as the clock does, 0 to 1; the rest
+    # waits for memory, whose clock is another
     clock_bound: float = 0.0
 
     @property

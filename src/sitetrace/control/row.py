@@ -28,30 +28,17 @@ Policy = Callable[[View], Orders]
 
 @dataclass(frozen=True)
 class Outcome:
-    """What a row did: by tick, and by request.
+    """What a row did: by tick, and by request."""
 
-    Parameters
-    ----------
-    tick_s : float
-        Seconds of a tick.
-    server_w : numpy.ndarray
-        Mean power of each server, watts, shape (ticks, servers).
-    running, queued : numpy.ndarray
-        Requests at work and waiting at each server at a tick's begin, shape (ticks, servers).
-    held : numpy.ndarray
-        Requests that waited at the router then, shape (ticks,).
-    requests : pandas.DataFrame
-        The stream.
-    times_s : numpy.ndarray
-        First token and end of each request, NaN where not reached, shape (requests, 2).
-    """
-
-    tick_s: float
-    server_w: np.ndarray
+    tick_s: float  # seconds of a tick
+    server_w: np.ndarray  # mean power of each server, watts, shape (ticks, servers)
+    # running, queued: requests at work and waiting at each server at a tick's begin, shape (ticks,
+    # servers)
     running: np.ndarray
     queued: np.ndarray
-    held: np.ndarray
-    requests: pd.DataFrame
+    held: np.ndarray  # requests that waited at the router then, shape (ticks,)
+    requests: pd.DataFrame  # the stream
+    # first token and end of each request, NaN where not reached, shape (requests, 2)
     times_s: np.ndarray
 
     @cached_property

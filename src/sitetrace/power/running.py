@@ -33,14 +33,9 @@ class Running:
     models : sequence of TimelineModel
         One a server; all have the same step.
     begin_s : float
-        Time at which they stand idle and cold, seconds.
+        Time at which they stand idle and cold, seconds; `clock_s` is what they have come to.
     clocked : callable, optional
         Server and surface of a model at a share of its clock, for `set`.
-
-    Attributes
-    ----------
-    clock_s : float
-        Time that they have come to, seconds.
     """
 
     def __init__(
@@ -51,10 +46,11 @@ class Running:
         self.dt_s = float(models[0].dt)
         self._work = steps.idle_state(n, most, begin_s)
         self._boards = np.zeros(n, BOARD)
-        self._laws = np.concatenate([model.server.law for model in models])
-        self._powers = np.concatenate([power_law(model, model.surface) for model in models])
         self._orders: list[tuple] = [(1.0, None)] * n
-        self._known: dict[tuple[int, float], tuple] = {}
+        # by model and clock
+        self._known = {(id(m), 1.0): (m.server.law, power_law(m, m.surface)) for m in models}
+        told = [self._known[id(model), 1.0] for model in models]
+        self._laws, self._powers = (np.concatenate(part) for part in zip(*told, strict=True))
 
     @property
     def running(self) -> np.ndarray:
@@ -112,8 +108,9 @@ class Running:
         self._orders[server] = (clock, batch)
         if (id(own), clock) not in self._known:
             pair = (own.server, own.surface) if clock == 1.0 else self._clocked(own, clock)
-            self._known[id(own), clock] = pair[0].law[0], power_law(own, pair[1])[0]
-        self._laws[server], self._powers[server] = self._known[id(own), clock]
+            self._known[id(own), clock] = pair[0].law, power_law(own, pair[1])
+        law, power = self._known[id(own), clock]
+        self._laws[server], self._powers[server] = law[0], power[0]
         if batch is not None:
             self._laws["max_num_seqs"][server] = min(own.server.max_num_seqs, batch)
         self._work = steps.changed(self._work, server, own.server.max_num_seqs)
@@ -202,7 +199,7 @@ class RunningStates:
     def noise(
         self, rngs: Sequence[np.random.Generator], n_bins: int, together: bool
     ) -> Sequence[np.random.Generator]:
-        """Sources of the random numbers that `advance` takes, one a server."""
+        """Give the sources of the random numbers that `advance` takes, one a server."""
         return rngs
 
     def advance(
@@ -293,7 +290,7 @@ def start(
 
 
 def power_law(model: Any, of_work: surface.Surface) -> np.ndarray:  # noqa: ANN401
-    """What compiled code must know of a model's power, shape (1,)."""
+    """Tell compiled code what it must know of a model's power, shape (1,)."""
     noise, idle = model.residual, model.idle
     board = {"board_w": idle.mean_w, "after_w": idle.active_w, "after_s": model.decay_s}
     spread = {"idle_sd_w": noise.idle_w, "work_sd_w": noise.decode_w, "phi": noise.phi}

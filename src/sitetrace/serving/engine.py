@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from dataclasses import asdict, dataclass, fields
+from dataclasses import dataclass, fields
+from functools import cached_property
 
 import numpy as np
 import pandas as pd
@@ -30,45 +31,23 @@ class Server:
     ``counted`` is the number of sequences that decode one token each, see `counted`, ``prefill``
     prompt tokens are computed behind ``prefix`` earlier ones, ``context`` is the sum of the tokens
     that the decoding sequences attend to. The defaults are near those of a model of 8 billion
-    parameters on one A100.
-
-    Parameters
-    ----------
-    c0_s : float
-        Seconds of any step: reading the weights, launching.
-    c1_s, c2_s, c3_s : float
-        Seconds a decoding sequence, a prompt token, a token of context.
-    c4_s : float
-        Seconds a pair of prompt token and earlier token (attention of prefill).
-    batch_scale : float
-        Decoding sequences from which on one more adds ever less time, as in a mixture of experts;
-        from a million on never.
-    overhead_s : float
-        Seconds that a client sees on top of the engine's time to first token; it moves nothing
-        on the engine's clock, so no time of a `Timeline` contains it.
-    max_num_seqs : int
-        Most sequences that run at once.
-    max_num_batched_tokens : int
-        Most tokens of a step, at least `max_num_seqs`.
-    kv_tokens : int
-        Tokens that the KV cache holds.
-
-    Raises
-    ------
-    InputError
-        If a field is out of its range.
+    parameters on one A100. A field out of its range is an `InputError`.
     """
 
-    c0_s: float = 1.1e-2
-    c1_s: float = 3.0e-5
-    c2_s: float = 9.0e-5
-    c3_s: float = 7.5e-8
-    c4_s: float = 0.0
+    c0_s: float = 1.1e-2  # of any step: reading the weights, launching
+    c1_s: float = 3.0e-5  # a decoding sequence
+    c2_s: float = 9.0e-5  # a prompt token
+    c3_s: float = 7.5e-8  # a token of context
+    c4_s: float = 0.0  # a pair of prompt token and earlier token (attention of prefill)
+    # Decoding sequences from which on one more adds ever less time, as in a mixture of experts;
+    # from a million on never.
     batch_scale: float = steps.LINEAR
+    # What a client sees on top of the engine's time to first token; it moves nothing on the
+    # engine's clock, so no time of a `Timeline` contains it.
     overhead_s: float = 5.0e-3
-    max_num_seqs: int = 256
-    max_num_batched_tokens: int = 8192
-    kv_tokens: int = 400_000
+    max_num_seqs: int = 256  # that run at once
+    max_num_batched_tokens: int = 8192  # of a step, at least `max_num_seqs`
+    kv_tokens: int = 400_000  # that the KV cache holds
 
     def __post_init__(self) -> None:
         """Refuse values that no engine has."""
@@ -84,11 +63,10 @@ class Server:
                 f"max_num_seqs = {self.max_num_seqs}: each sequence needs a token a step"
             )
 
-    @property
+    @cached_property
     def law(self) -> np.ndarray:
         """Coefficients and limits as `sitetrace.serving.steps` takes them, shape (1,)."""
-        told = asdict(self)
-        return np.array([tuple(told[name] for name in steps.LAW.names)], steps.LAW)
+        return np.array([tuple(getattr(self, name) for name in steps.LAW.names)], steps.LAW)
 
     def decode_s(self, batch: np.ndarray) -> np.ndarray:
         """Seconds of a decode step before its context is counted."""

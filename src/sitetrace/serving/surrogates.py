@@ -18,17 +18,13 @@ TTFT_FLOOR_S = 1e-3
 class ConstantRate:
     """The surrogate behind the paper's results: no queue, no batch, constant token rates.
 
-    Parameters
-    ----------
-    prefill_tok_s, decode_tok_s : float
-        Prompt and output tokens of one request a second.
-
     Notes
     -----
     METHOD: arXiv:2603.18383 and the paper's repository (grantwilkins/powertrace-sim):
     ``end = arrival + input/prefill_tok_s + output/decode_tok_s``.
     """
 
+    # prefill_tok_s, decode_tok_s: prompt and output tokens of one request a second
     prefill_tok_s: float
     decode_tok_s: float
 
@@ -41,32 +37,24 @@ class ConstantRate:
 class LogNormalTTFT:
     """The surrogate with log-normal TTFT, Gaussian TPOT and a first-in-first-out batch limit.
 
-    Parameters
-    ----------
-    alpha, beta : float
-        ``ln TTFT`` has the mean ``alpha + beta*ln(input_tokens)``.
-    s0, gamma, delta : float
-        and the variance ``s0**2 + exp(gamma + delta*ln(input_tokens))**2``.
-    tpot_mean_s, tpot_sd_s : float
-        Normal distribution of seconds an output token, drawn once a request; the mean where the
-        draw is not positive.
-    max_active : int
-        A request starts once fewer are active.
-
     Notes
     -----
     METHOD: the paper's repository (grantwilkins/powertrace-sim), its earlier simulator. TTFT has
     a floor of 1 ms; the clipping to observed ranges is left out, since these are not published.
     """
 
+    # alpha, beta: ``ln TTFT`` has the mean ``alpha + beta*ln(input_tokens)``
     alpha: float
     beta: float
+    # s0, gamma, delta: and the variance ``s0**2 + exp(gamma + delta*ln(input_tokens))**2``
     s0: float
     gamma: float
     delta: float
+    # tpot_mean_s, tpot_sd_s: normal distribution of seconds an output token, drawn once a request;
+    # the mean where the draw is not positive
     tpot_mean_s: float
     tpot_sd_s: float
-    max_active: int
+    max_active: int  # a request starts once fewer are active
 
     def expected(self, prompt_tokens: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
         """Tell a router what to expect of requests, as `Server.expected` does."""

@@ -173,7 +173,7 @@ def _tally(before: np.ndarray, running: Running | RunningStates) -> np.ndarray:
 
 
 def _kept(plant: Plant, level: str, units: object) -> Series:
-    """IT power of units, each its GPU power and the rest, at the steps at which they are kept."""
+    """Tell the IT power of units, their GPU power and the rest, at the steps that are kept."""
     kept_w: Series = [[] for _ in plant.keep]
     for gpu_w, base_w in units:
         for entry, own in zip(plant.keep, kept_w, strict=True):

@@ -32,46 +32,21 @@ READINGS = ("power", "expected", "meter")
 
 @dataclass(frozen=True)
 class TimelineModel:
-    """A fitted power model of one configuration, from the engine's steps.
+    """A fitted power model of one configuration, from the engine's steps."""
 
-    Parameters
-    ----------
-    configuration : Configuration
-        Model, GPU type, tensor parallelism.
-    dt : fractions.Fraction
-        Step of its noise and of the meter's readings, seconds.
-    server : Server
-        How requests become steps.
-    idle : Idle
-        The board's idle power.
-    decay_s : float
-        Time constant with which the extra power just after work goes away, seconds.
-    surface : Surface
-        Watts of a step.
-    meter : Meter
-        What is printed of them.
-    residual : PowerNoise
-        What is left over.
-    power_range_w : tuple of float
-        Least and greatest power seen while fitting, watts.
-    fitted : dict
-        Greatest values met while fitting: ``active``, ``input_tokens``, ``output_tokens``,
-        ``context_tokens``, ``requests_per_s``.
-    provenance : dict
-        Runs, digests, cut, seed, package version, what was tried.
-    """
-
-    configuration: Configuration
-    dt: Fraction
-    server: Server
-    idle: Idle
-    decay_s: float
-    surface: Surface
-    meter: Meter
-    residual: PowerNoise
-    power_range_w: tuple[float, float]
+    configuration: Configuration  # model, GPU type, tensor parallelism
+    dt: Fraction  # step of its noise and of the meter's readings, seconds
+    server: Server  # how requests become steps
+    idle: Idle  # the board's idle power
+    decay_s: float  # time constant with which the extra power just after work goes away, seconds
+    surface: Surface  # watts of a step
+    meter: Meter  # what is printed of them
+    residual: PowerNoise  # what is left over
+    power_range_w: tuple[float, float]  # least and greatest power seen while fitting, watts
+    # greatest values met while fitting: ``active``, ``input_tokens``, ``output_tokens``,
+    # ``context_tokens``, ``requests_per_s``
     fitted: dict
-    provenance: dict
+    provenance: dict  # runs, digests, cut, seed, package version, what was tried
 
     def generate(
         self,

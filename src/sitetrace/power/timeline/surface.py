@@ -43,40 +43,22 @@ BOARD = np.dtype(
 
 @dataclass(frozen=True)
 class Surface:
-    """Power of a server by what its engine does.
+    """Power of a server by what its engine does."""
 
-    Parameters
-    ----------
-    idle_w : float
-        Without work, watts.
-    decode_w : float
-        Decoding on a cold board, before any sequence is counted, watts.
-    per_sequence_w : float
-        Added by each decoding sequence, watts.
-    prefill_w : float
-        Limit for a step with very many prompt tokens, watts.
-    scale_tokens : float
-        Prompt tokens at which 63% of the way to that limit are gone.
-    warm_w : float
-        Added to decoding on a warm board, watts: a first-order term that saturates, with a time
-        constant of 20 s of work, and fades as fast without it.
-    batch_scale : float
-        Sequences from which on one more adds ever less: the batch counts as
-        ``batch_scale ln(1 + batch/batch_scale)``, which is the batch itself without a scale.
-    limit_w : float
-        What the board holds its power to when prefill would stay above for half a second, watts.
-    warm_idle_w : float
-        Added to idle on a warm board, watts: it fades with the time constant of warming up.
-    """
-
-    idle_w: float
-    decode_w: float
-    per_sequence_w: float
-    prefill_w: float
-    scale_tokens: float
+    idle_w: float  # without work, watts
+    decode_w: float  # decoding on a cold board, before any sequence is counted, watts
+    per_sequence_w: float  # added by each decoding sequence, watts
+    prefill_w: float  # limit for a step with very many prompt tokens, watts
+    scale_tokens: float  # prompt tokens at which 63% of the way to that limit are gone
+    # added to decoding on a warm board, watts: a first-order term that saturates, with a time
+    # constant of 20 s of work, and fades as fast without it
     warm_w: float = 0.0
+    # sequences from which on one more adds ever less: the batch counts as ``batch_scale ln(1 +
+    # batch/batch_scale)``, which is the batch itself without a scale
     batch_scale: float = LINEAR
+    # what the board holds its power to when prefill would stay above for half a second, watts
     limit_w: float = LIMITLESS_W
+    # added to idle on a warm board, watts: it fades with the time constant of warming up
     warm_idle_w: float = 0.0
 
     def step_power_w(self, batch: np.ndarray, prefill_tokens: np.ndarray) -> np.ndarray:
