@@ -71,7 +71,7 @@ def untold_fields(thing):
         if line.startswith("    #"):
             told = True
         elif field := re.match(r"    (\w+):", line):
-            if not told and "#" not in line:
+            if not told and "#" not in line and field[1] in thing.__annotations__:
                 yield field[1]
         elif line.startswith("    ") and not line.startswith("     "):
             told = False
