@@ -10,8 +10,8 @@ import pytest
 from sitetrace.core.files import InputError
 from sitetrace.core.types import Configuration, Run, running_count
 from sitetrace.measured.rundir import read_run
-from sitetrace.serving.architecture import fallen_back, from_architecture
-from sitetrace.serving.calibration import calibrate, judged, observe, printed_count
+from sitetrace.serving.architecture import from_architecture
+from sitetrace.serving.calibration import calibrate, judged, observe, printed
 from sitetrace.serving.engine import Server, simulate
 
 R4, R2P5 = "qwen3-8b_a100_tp1_poisson_r4", "qwen3-8b_a100_tp1_poisson_r2p5"
@@ -19,6 +19,10 @@ ARCH = {"d_model": 4096, "n_layers": 36, "n_kv": 8, "head_dim": 128, "w_bytes": 
 TRUTH = Server(
     c0_s=0.009, c1_s=6e-5, c2_s=7e-5, c3_s=1.1e-7, c4_s=3.78e-9, overhead_s=0.007, kv_tokens=300_000
 )
+
+
+def printed_count(timeline, times_s):
+    return printed(timeline, times_s)[0]
 
 
 def recorded(seed, server=TRUTH, rate=4.0, n=200, start_s=1.7e9):
@@ -188,7 +192,7 @@ def test_measured_runs_are_met_and_a_prefix_cache_that_the_engine_lacks_is_told(
 
 def test_what_stands_by_default_is_told_with_the_reason(known_run):
     def why(**changes):
-        return set(fallen_back(replace(known_run, **changes)).values())
+        return set(from_architecture(replace(known_run, **changes), 1)[1].values())
 
     assert why() == set()
     assert why(configuration=Configuration("m", "RTX6000", 1)) == {"unknown GPU 'RTX6000'"}
@@ -221,7 +225,7 @@ def test_an_engine_may_have_taken_more_of_the_memory_than_by_default(known_run):
     with pytest.raises(InputError, match="gpu_memory_utilization"):
         from_architecture(replace(known_run, info=tight), 100)
     info = tight | {"gpu_memory_utilization": 0.97}
-    assert 100 < from_architecture(replace(known_run, info=info), 100).kv_tokens < 50_000
+    assert 100 < from_architecture(replace(known_run, info=info), 100)[0].kv_tokens < 50_000
 
 
 @pytest.mark.parametrize(

@@ -19,23 +19,30 @@ ATTENTION_EFFICIENCY = 0.5  # share of the peak rate at which attention computes
 EXPERTS_BATCH = 4.0
 
 
-def from_architecture(run: Run, largest_request: int) -> Server:
-    """Limits of an engine and, where architecture and GPU are known, least c3, c4 and KV space."""
+def from_architecture(run: Run, largest_request: int) -> tuple[Server, dict[str, str]]:
+    """Limits of an engine, its least c3, c4 and KV space; and why some of these are defaults."""
     where, info, gpus = f"run {run.name}", run.info, run.configuration.tensor_parallel
-    place = f"{where}: run.json: "
+    place, gpu = f"{where}: run.json: ", known_device(run.configuration.hardware)
     server = Server(
         max_num_seqs=int(_number(place, info, "max_num_seqs", 256, 1)),
         max_num_batched_tokens=int(_number(place, info, "max_num_batched_tokens", 8192, 1)),
         # the largest request served did fit, whatever the sum says
         kv_tokens=max(Server.kv_tokens, largest_request),
     )
-    if fallen_back(run):
-        return server
-    gpu = device(run.configuration.hardware)
+    table, why = _arch(info), ""
+    lacking = sorted(name for name in HELD if table.get(name) is None)
+    if not table:
+        why = "no arch in run.json"
+    elif lacking:
+        why = f"run.json: arch lacks {', '.join(lacking)}"
+    elif gpu is None:
+        why = f"unknown GPU {run.configuration.hardware!r}"
+    if why:
+        return server, dict.fromkeys(("c3_s", "c4_s", "kv_tokens", "batch_scale"), why)
     arch = read_architecture(where, info, HELD, ("n_experts", "swa_global_ratio"))
     share = min(_number(place, info, "gpu_memory_utilization", MEMORY_SHARE, 0.01), 1.0)
     pair_flop = 4 * arch["d_model"] * arch["n_layers"]
-    return replace(
+    known = replace(
         server,
         # of a token of context keys and values are read, of a pair of tokens attention is computed
         c3_s=read_bytes(arch) / (gpus * gpu["bandwidth_bytes_s"]),
@@ -43,22 +50,15 @@ def from_architecture(run: Run, largest_request: int) -> Server:
         batch_scale=EXPERTS_BATCH if arch["n_experts"] > 1 else Server.batch_scale,
         kv_tokens=max(room_for_tokens(where, arch, run.configuration, share), largest_request),
     )
+    return known, {}
 
 
-def fallen_back(run: Run) -> dict[str, str]:
-    """Say which numbers of an engine are defaults because a run does not tell enough."""
-    table, why = _arch(run.info), None
-    lacking = [name for name in HELD if table.get(name) is None]
-    if not table:
-        why = "no arch in run.json"
-    elif lacking:
-        why = f"run.json: arch lacks {', '.join(sorted(lacking))}"
-    else:
-        try:
-            device(run.configuration.hardware)
-        except InputError:
-            why = f"unknown GPU {run.configuration.hardware!r}"
-    return dict.fromkeys(("c3_s", "c4_s", "kv_tokens", "batch_scale"), why) if why else {}
+def known_device(hardware: str) -> dict | None:
+    """Datasheet of a GPU type, if there is one."""
+    try:
+        return device(hardware)
+    except InputError:
+        return None
 
 
 def read_architecture(
@@ -74,7 +74,6 @@ def read_architecture(
 
 
 def _arch(info: dict) -> dict:
-    """Take what run.json tells of the served model's architecture: nothing, if need be."""
     table = info.get("arch")
     return table if isinstance(table, dict) else {}
 
@@ -104,15 +103,13 @@ def room_for_tokens(
     where: str, arch: dict[str, float], configuration: Configuration, share: float = MEMORY_SHARE
 ) -> int:
     """Tokens whose keys and values find room beside the weights in a share of the memory."""
-    gpus, hardware = configuration.tensor_parallel, configuration.hardware
-    whole_bytes = device(hardware)["memory_bytes"] * gpus
-    memory_bytes = share * whole_bytes
-    tokens = int((memory_bytes - arch["w_bytes"]) / _held_bytes(arch))
+    whole_bytes = device(configuration.hardware)["memory_bytes"] * configuration.tensor_parallel
+    tokens = int((share * whole_bytes - arch["w_bytes"]) / _held_bytes(arch))
     if tokens < 1:
         raise InputError(
             f"{where}: run.json: arch.w_bytes = {arch['w_bytes']:g} leaves no room for keys and "
-            f"values in the {memory_bytes:g} bytes that the engine takes of {gpus} {hardware}: "
-            "raise tensor_parallel, or mend w_bytes"
-            + (", or state gpu_memory_utilization" if arch["w_bytes"] < whole_bytes else "")
+            f"values in {share * whole_bytes:g} bytes of {configuration.tensor_parallel} "
+            f"{configuration.hardware}: raise tensor_parallel, mend w_bytes, or state "
+            "gpu_memory_utilization"
         )
     return tokens

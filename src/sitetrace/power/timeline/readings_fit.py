@@ -10,7 +10,7 @@ and over the scales of saturation by trying values in turn.
 from __future__ import annotations
 
 import itertools
-from dataclasses import asdict, dataclass, replace
+from dataclasses import dataclass, replace
 from typing import NamedTuple
 
 import numpy as np
@@ -23,12 +23,18 @@ from sitetrace.serving.activity import amount_in_bins
 from sitetrace.serving.engine import Server, counted, simulate
 from sitetrace.serving.steps import LINEAR
 
-# what is tried of a meter, and of where power saturates (prompt tokens of a step; sequences)
-WINDOWS_S = (0.025, 0.05, 0.1, 0.25, 0.5, 1.0)
-LAGS_S = (-0.05, 0.0, 0.05, 0.1)
-UPDATES_S = (0.05, 0.1, 0.15, 0.2)
-SCALES_TOKENS = (60.0, 120.0, 200.0, 300.0, 450.0, 700.0, 1100.0)
 SCALES_BATCH = (0.5, 2.0, 8.0, 32.0, LINEAR)
+# What is tried of a meter, and of where power saturates (prompt tokens of a step; sequences); where
+# that begins, and in which turns it goes on.
+TRIED = {
+    "window_s": (0.025, 0.05, 0.1, 0.25, 0.5, 1.0),
+    "lag_s": (-0.05, 0.0, 0.05, 0.1),
+    "update_s": (0.05, 0.1, 0.15, 0.2),
+    "tokens": (60.0, 120.0, 200.0, 300.0, 450.0, 700.0, 1100.0),
+    "batch": SCALES_BATCH,
+}
+FIRST = {"window_s": 0.05, "lag_s": 0.0, "update_s": 0.1, "tokens": 300.0, "batch": 8.0}
+TURNS = [["window_s"], *2 * [["lag_s", "update_s"], ["window_s"], ["tokens"], ["batch"]]]
 # readings count from so long before the load to so long after it; more than so many are thinned
 EDGE_S, MOST_READINGS = 2.0, 5000
 # what a board gains while it warms up, by experience: watts a GPU, and how sure that is
@@ -59,32 +65,25 @@ class Seen:
         """Give the law of the fitted configuration, idle at `home_w`, the size of this run's."""
         if self.decode is None:
             return law
-        own = np.array(law, dtype=float)
-        own[:2] = self.decode[:2]
-        own[2] = self.idle_w + self.gpus * (law[2] - home_w)
-        own[3] = self.gpus * law[3]
-        own[4:] += np.log(self.gpus)
-        return own
-
-
-@dataclass(frozen=True)
-class Scales:
-    """Where power begins to saturate: prompt tokens of a step, and sequences that decode."""
-
-    tokens: float = 300.0
-    batch: float = 8.0
+        prefill_w = self.idle_w + self.gpus * (law[2] - home_w)
+        noise = law[4:] + np.log(self.gpus)
+        return np.array([*self.decode[:2], prefill_w, self.gpus * law[3], *noise])
 
 
 class Reading(NamedTuple):
     """What readings tell of the surface, the meter and the noise."""
 
     loss: float  # negative log-likelihood with priors
-    meter: Meter
-    scales: Scales
+    setting: dict[str, float]  # one of those TRIED
     # decode_w, per_sequence_w, prefill_w, warm_w (watts, as in `Surface`), and logarithms of the
     # noise's standard deviation (watts) while decoding and in saturated prefill
     law: np.ndarray
     converged: bool
+
+    @property
+    def meter(self) -> Meter:
+        """The meter of the setting."""
+        return Meter(**{name: self.setting[name] for name in ("window_s", "lag_s", "update_s")})
 
 
 def observe_power(run: Run, server: Server, idle_w: float) -> Seen:
@@ -102,75 +101,53 @@ def observe_power(run: Run, server: Server, idle_w: float) -> Seen:
 
 def fit_reading(seen: list[Seen], gpus: int) -> tuple[Reading, list[dict]]:
     """Find surface, noise, meter and scales of a server; and all that was tried, with its loss."""
-    tried = []
     every = -(-sum(len(each.times_s) for each in seen) // MOST_READINGS)
     seen = [
         replace(each, times_s=each.times_s[::every], power_w=each.power_w[::every]) for each in seen
     ]
-
-    def best(choices: list[tuple[Meter, Scales]], start: np.ndarray) -> Reading:
+    found, tried = Reading(np.inf, FIRST, _first_law(seen, gpus), False), []
+    for names in TURNS:
         results = []
-        for meter, scales in choices:
-            loss, law, converged = best_law(seen, meter, scales, start, gpus)
-            loss += (np.log(scales.tokens / Scales.tokens) / SCALE_SPREAD) ** 2 / 2
-            row = {name: getattr(meter, name) for name in ("window_s", "lag_s", "update_s")}
-            tried.append(row | asdict(scales) | {"loss": loss})
-            results.append(Reading(loss, meter, scales, law, converged))
-        return min(results, key=lambda result: result.loss)
-
-    meter, scales = Meter(window_s=0.05, update_s=0.1), Scales()
-    windows = [(replace(meter, window_s=window), scales) for window in WINDOWS_S]
-    found = best(windows, _first_law(seen, gpus))
-    for _ in range(2):
-        for what in ("clocks", "windows", "tokens", "batch"):
-            found = best(_others(what, found.meter, found.scales), found.law)
+        for values in itertools.product(*(TRIED[name] for name in names)):
+            setting = found.setting | dict(zip(names, values, strict=True))
+            # once a window is found, only its neighbours are tried
+            if not tried or 0.3 < setting["window_s"] / found.setting["window_s"] < 3:
+                results.append(best_law(seen, Reading(np.inf, setting, found.law, False), gpus))
+        tried += [result.setting | {"loss": result.loss} for result in results]
+        found = min(results, key=lambda result: result.loss)
     return found, tried
 
 
-def _others(what: str, meter: Meter, scales: Scales) -> list[tuple[Meter, Scales]]:
-    """List what to try next of a meter and of scales, all else held."""
-    if what == "clocks":
-        grid = itertools.product(LAGS_S, UPDATES_S)
-        return [(replace(meter, lag_s=lag, update_s=update), scales) for lag, update in grid]
-    if what == "windows":
-        near = [window for window in WINDOWS_S if 0.3 < window / meter.window_s < 3]
-        return [(replace(meter, window_s=window), scales) for window in near]
-    values = SCALES_TOKENS if what == "tokens" else SCALES_BATCH
-    return [(meter, replace(scales, **{what: value})) for value in values]
-
-
-def best_law(
-    seen: list[Seen], meter: Meter, scales: Scales, start: np.ndarray, gpus: int
-) -> tuple[float, np.ndarray, bool]:
-    """Minimise the loss over the surface and the noise, the meter and the scales given."""
+def best_law(seen: list[Seen], start: Reading, gpus: int) -> Reading:
+    """Minimise the loss over the surface and the noise, the setting given."""
     from scipy.optimize import minimize
 
-    views = [(each, shares(each, meter, scales)) for each in seen]
+    views = [(each, shares(each, start)) for each in seen]
     unit = np.array([10.0, 1.0, 50.0, 5.0, 0.3, 0.5]) * np.array([gpus, 1, gpus, gpus, 1, 1])
     low = [0.0, 0.0, 0.0, 0.0, np.log(LEAST_SD_W), np.log(LEAST_SD_W)]
     high = [np.inf, np.inf, np.inf, WARM_MAX_W * gpus, MOST_LOG_SD, MOST_LOG_SD]
-    bounds = list(zip(low / unit, high / unit, strict=True))
     found = minimize(
         lambda point: _loss(point * unit, views, gpus),
-        start / unit,
+        start.law / unit,
         method="L-BFGS-B",
-        bounds=bounds,
+        bounds=list(zip(low / unit, high / unit, strict=True)),
         options={"maxiter": 80, "ftol": 1e-7},
     )
-    return float(found.fun), found.x * unit, bool(found.success)
+    unusual = np.log(start.setting["tokens"] / FIRST["tokens"]) / SCALE_SPREAD
+    loss = float(found.fun) + unusual**2 / 2
+    return Reading(loss, start.setting, found.x * unit, bool(found.success))
 
 
-def shares(seen: Seen, meter: Meter, scales: Scales) -> np.ndarray:
+def shares(seen: Seen, reading: Reading) -> np.ndarray:
     """Say what each reading may have seen, for each of its possible ages, shape (6, n, ages)."""
     # The share of the meter's window at work, the batch and the warmth weighted by it; and the same
     # three once more, weighted by how far prefill saturates.
-    work = seen.timeline.segments
+    meter, setting, work = reading.meter, reading.setting, seen.timeline.segments
     start, end = work["start_s"].to_numpy(), work["end_s"].to_numpy()
     length_s = end - start
-    batch_scale = scales.batch if seen.decode is None else seen.decode[2]
-    batch = counted(work["batch"], batch_scale)
+    batch = counted(work["batch"], setting["batch"] if seen.decode is None else seen.decode[2])
     warm = warmth(start, end, WARM_S, np.zeros(STATE_SIZE))
-    full = -np.expm1(-work["prefill_tokens"].to_numpy() / scales.tokens)
+    full = -np.expm1(-work["prefill_tokens"].to_numpy() / setting["tokens"])
     ends = seen.times_s[:, None, None] - seen.parts_s[:, None] - ages_s(meter)
     plain = (length_s, length_s * batch, length_s * warm)
     columns = [
