@@ -10,8 +10,7 @@ import pytest
 from sitetrace.core.files import InputError
 from sitetrace.core.types import Configuration, Run, running_count
 from sitetrace.measured.rundir import read_run
-from sitetrace.serving.architecture import from_architecture
-from sitetrace.serving.calibration import calibrate, judged, observe, printed
+from sitetrace.serving.calibration import calibrate, from_architecture, judged, observe, printed
 from sitetrace.serving.engine import Server, simulate
 
 R4, R2P5 = "qwen3-8b_a100_tp1_poisson_r4", "qwen3-8b_a100_tp1_poisson_r2p5"
@@ -81,7 +80,7 @@ def known_run():
 
 @pytest.fixture(scope="module")
 def learned(known_run):
-    return calibrate(known_run)[0]
+    return calibrate([known_run])[0]
 
 
 def test_a_known_engine_is_recovered(learned):
@@ -113,13 +112,13 @@ def test_several_runs_and_equal_results_for_equal_runs():
 
 
 def test_ttft_alone_leaves_decode_and_overhead_at_their_defaults(known_run):
-    server, _ = calibrate(replace(known_run, engine=None))
+    server, _ = calibrate([replace(known_run, engine=None)])
     assert (server.c1_s, server.overhead_s) == (Server.c1_s, Server.overhead_s)
     assert server.c2_s == pytest.approx(TRUTH.c2_s, rel=0.15)
 
 
 def test_counters_alone_are_enough_for_the_step(known_run):
-    server, _ = calibrate(replace(known_run, requests=known_run.requests.drop(columns="ttft_s")))
+    server, _ = calibrate([replace(known_run, requests=known_run.requests.drop(columns="ttft_s"))])
     assert server.overhead_s == Server.overhead_s
     assert count_error(server, known_run) < 0.3
 
@@ -127,7 +126,7 @@ def test_counters_alone_are_enough_for_the_step(known_run):
 def test_an_unknown_gpu_takes_default_limits():
     run = recorded(6, n=24)
     run = replace(run, configuration=Configuration("m", "B200", 1), info={})
-    server, told = calibrate(run)
+    server, told = calibrate([run])
     assert (server.kv_tokens, server.c4_s, server.max_num_seqs) == (400_000, 0.0, 256)
     assert {"c3_s", "c4_s", "kv_tokens"} <= set(told["defaults"])
     assert set(told["defaults"].values()) == {"no arch in run.json"}
@@ -135,7 +134,7 @@ def test_an_unknown_gpu_takes_default_limits():
 
 
 def test_a_calibration_that_worked_says_how_near_it_came(known_run):
-    told = calibrate(known_run)[1]["calibration"]
+    told = calibrate([known_run])[1]["calibration"]
     assert (told["failed"], told["at_bound"]) == ([], [])
     assert told["misfit"]["ttft"]["median_error"] < 0.1
     assert told["misfit"]["running"]["mean_error"] < 0.05
@@ -160,7 +159,7 @@ def scaled(run, table, column, factor):
 )
 def test_a_calibration_that_cannot_work_says_why(table, column, factor, told):
     broken = scaled(recorded(7, n=24), table, column, factor)
-    assert told in " ".join(calibrate(broken)[1]["calibration"]["failed"])
+    assert told in " ".join(calibrate([broken])[1]["calibration"]["failed"])
 
 
 def test_a_coefficient_that_ran_away_is_a_failure_but_a_slow_network_is_none(known_run):
@@ -168,7 +167,7 @@ def test_a_coefficient_that_ran_away_is_a_failure_but_a_slow_network_is_none(kno
     assert told["at_bound"] == ["c1_s"]
     assert "c1_s is more than 20 times" in told["failed"][0]
     slow = known_run.requests.assign(ttft_s=known_run.requests["ttft_s"] + 0.4)
-    server, told = calibrate(replace(known_run, requests=slow))
+    server, told = calibrate([replace(known_run, requests=slow)])
     assert server.overhead_s == pytest.approx(0.407, abs=0.01)
     assert told["calibration"]["failed"] == []
 
@@ -176,7 +175,7 @@ def test_a_coefficient_that_ran_away_is_a_failure_but_a_slow_network_is_none(kno
 def test_times_to_first_token_that_know_nothing_of_their_prompts_fail(known_run):
     mixed = np.random.default_rng(1).permutation(known_run.requests["ttft_s"])
     run = replace(known_run, requests=known_run.requests.assign(ttft_s=mixed), engine=None)
-    assert "times to first token" in calibrate(run)[1]["calibration"]["failed"][0]
+    assert "times to first token" in calibrate([run])[1]["calibration"]["failed"][0]
 
 
 MEASURED = ("gemma-4-26b-a4b_a100_tp2_poisson_r4", "qwen3-8b_a100_tp1_burstgpt", R4)
@@ -184,9 +183,9 @@ MEASURED = ("gemma-4-26b-a4b_a100_tp2_poisson_r4", "qwen3-8b_a100_tp1_burstgpt",
 
 @pytest.mark.parametrize("name", MEASURED)
 def test_measured_runs_are_met_and_a_prefix_cache_that_the_engine_lacks_is_told(measured, name):
-    assert calibrate(read_run(measured / name))[1]["calibration"]["failed"] == []
+    assert calibrate([read_run(measured / name)])[1]["calibration"]["failed"] == []
     if name == R4:
-        cached = calibrate(read_run(measured / "qwen3-8b_a100_tp1_agents_a"))[1]["calibration"]
+        cached = calibrate([read_run(measured / "qwen3-8b_a100_tp1_agents_a")])[1]["calibration"]
         assert len(cached["failed"]) == 3
 
 
@@ -201,23 +200,21 @@ def test_what_stands_by_default_is_told_with_the_reason(known_run):
 
 
 def test_what_is_missing_is_named(known_run):
-    with pytest.raises(InputError, match="requests.csv is missing"):
-        calibrate(replace(known_run, requests=None))
     without = known_run.requests.drop(columns="ttft_s")
     with pytest.raises(InputError, match="neither ttft_s in requests.csv nor engine.csv"):
-        calibrate(replace(known_run, requests=without, engine=None))
+        calibrate([replace(known_run, requests=without, engine=None)])
 
 
 @pytest.mark.parametrize("value", ["many", 0, -5, float("nan"), True])
 def test_impossible_limits_are_refused_by_name(known_run, value):
     with pytest.raises(InputError, match="max_num_seqs"):
-        calibrate(replace(known_run, info={"max_num_seqs": value}))
+        calibrate([replace(known_run, info={"max_num_seqs": value})])
 
 
 def test_weights_that_leave_no_room_on_the_gpus_are_refused_with_the_mend(known_run):
     large = replace(known_run, info={"arch": ARCH | {"w_bytes": 141e9}})
     with pytest.raises(InputError, match="known engine: .*w_bytes = 1.41e.*1 A100.*raise"):
-        calibrate(large)
+        calibrate([large])
 
 
 def test_an_engine_may_have_taken_more_of_the_memory_than_by_default(known_run):

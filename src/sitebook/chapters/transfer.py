@@ -18,8 +18,8 @@ from sitetrace.core.registry import device
 from sitetrace.core.types import PowerTrace, Run
 from sitetrace.evaluate.judge import evaluate
 from sitetrace.power.fitting import as_metered
+from sitetrace.power.timeline.fit import SCALES_BATCH
 from sitetrace.power.timeline.model import TimelineModel
-from sitetrace.power.timeline.readings_fit import SCALES_BATCH
 from sitetrace.serving.engine import counted
 from sitetrace.studies.carry import carried, machine
 

@@ -1,6 +1,7 @@
-"""The step law of an engine, learned from a run's times to first token and its counters.
+"""The step law of an engine: least costs by its architecture, the rest from what a run tells.
 
-A simulated engine serves the run's requests, and its law is moved until it meets what the run met.
+A simulated engine serves the run's requests, and its law is moved until it meets the run's times to
+first token and its counters.
 """
 
 from __future__ import annotations
@@ -13,15 +14,20 @@ import numpy as np
 import pandas as pd
 
 from sitetrace.core.files import InputError
-from sitetrace.core.types import Run, Timeline
+from sitetrace.core.registry import device
+from sitetrace.core.types import Configuration, Run, Timeline
 from sitetrace.serving.activity import amount_in_bins
-from sitetrace.serving.architecture import from_architecture
 from sitetrace.serving.engine import Server, counted, simulate
 from sitetrace.serving.steps import LINEAR
 
-FREE = ("c0_s", "c1_s", "c2_s", "c3_s", "overhead_s")
-# Time to first token knows nothing of decode: what a sequence and its context add stays as it is.
-FREE_BY_TTFT_ALONE = ("c0_s", "c2_s")
+# Fields of `arch` in run.json: what is held in memory, and what a roofline needs besides.
+HELD = ("d_model", "n_layers", "n_kv", "head_dim", "w_bytes")
+ROOFLINE = (*HELD, "n_active")
+MEMORY_SHARE = 0.9  # of a GPU's memory that vLLM takes by default
+ELEMENT_BYTES = 2.0  # of a key or value: 16 bit
+ATTENTION_EFFICIENCY = 0.5  # share of the peak rate at which attention computes
+# a mixture of experts: sequences at which one more costs half the time of the first
+EXPERTS_BATCH = 4.0
 COUNTERS = ["time_s", "running", "prompt_tokens", "generation_tokens"]
 # When a request meets the engine within a step is chance, which makes TTFT a rough guide.
 TTFT_WEIGHT = 0.1
@@ -48,30 +54,144 @@ MEND = (
 )
 
 
-def calibrate(runs: list[Run] | Run) -> tuple[Server, dict]:
-    """Learn the engine that makes a run's requests meet what they met; and tell how well.
+def from_architecture(run: Run, largest_request: int) -> tuple[Server, dict[str, str]]:
+    """Limits of an engine, its least c3, c4 and KV space; and why some of these are defaults."""
+    where, info, gpus = f"run {run.name}", run.info, run.configuration.tensor_parallel
+    place, gpu = f"{where}: run.json: ", known_device(run.configuration.hardware)
+    server = Server(
+        max_num_seqs=int(_number(place, info, "max_num_seqs", 256, 1)),
+        max_num_batched_tokens=int(_number(place, info, "max_num_batched_tokens", 8192, 1)),
+        # the largest request served did fit, whatever the sum says
+        kv_tokens=max(Server.kv_tokens, largest_request),
+    )
+    lacking, why = sorted(name for name in HELD if _arch(info).get(name) is None), ""
+    if not _arch(info):
+        why = "no arch in run.json"
+    elif lacking:
+        why = f"run.json: arch lacks {', '.join(lacking)}"
+    elif gpu is None:
+        why = f"unknown GPU {run.configuration.hardware!r}"
+    if why:
+        return server, dict.fromkeys(("c3_s", "c4_s", "kv_tokens", "batch_scale"), why)
+    arch = read_architecture(where, info, HELD, ("n_experts", "swa_global_ratio"))
+    share = min(_number(place, info, "gpu_memory_utilization", MEMORY_SHARE, 0.01), 1.0)
+    pair_flop = 4 * arch["d_model"] * arch["n_layers"]
+    known = replace(
+        server,
+        # of a token of context keys and values are read, of a pair of tokens attention is computed
+        c3_s=arch["read_bytes"] / (gpus * gpu["bandwidth_bytes_s"]),
+        c4_s=pair_flop / (gpus * gpu["peak_flop_s"] * ATTENTION_EFFICIENCY),
+        batch_scale=EXPERTS_BATCH if arch["n_experts"] > 1 else Server.batch_scale,
+        kv_tokens=max(room_for_tokens(where, arch, run.configuration, share), largest_request),
+    )
+    return known, {}
+
+
+def known_device(hardware: str) -> dict | None:
+    """Datasheet of a GPU type, if there is one."""
+    try:
+        return device(hardware)
+    except InputError:
+        return None
+
+
+def read_architecture(
+    where: str, info: dict, needed: tuple[str, ...], optional: tuple[str, ...] = ()
+) -> dict[str, float]:
+    """Read fields of the served model's architecture; optional ones are 0 where not told."""
+    table, place = _arch(info), f"{where}: run.json: arch."
+    for name in needed:
+        if table.get(name) is None:
+            raise InputError(f"{place}{name} is missing: give {', '.join(needed)}")
+    lowest = dict.fromkeys(optional, 0.0) | dict.fromkeys(needed, 1.0)
+    arch = {name: _number(place, table, name, 0.0, least) for name, least in lowest.items()}
+    if set(HELD) <= set(needed):
+        # Keys and values of a token: in all layers, for within its window a layer holds it too;
+        # with sliding windows only one layer in so many reads the whole context.
+        arch["held_bytes"] = 2 * ELEMENT_BYTES * arch["n_layers"] * arch["n_kv"] * arch["head_dim"]
+        arch["read_bytes"] = arch["held_bytes"] / (1 + arch.get("swa_global_ratio", 0.0))
+    return arch
+
+
+def _arch(info: dict) -> dict:
+    return info["arch"] if isinstance(info.get("arch"), dict) else {}
+
+
+def _number(place: str, table: dict, name: str, default: float, lowest: float) -> float:
+    """One number of ``run.json``, or its default where there is none."""
+    value = default if table.get(name) is None else table[name]
+    if isinstance(value, bool) or not isinstance(value, int | float) or not lowest <= value < 1e18:
+        raise InputError(f"{place}{name} = {value!r} is no sensible number: mend it")
+    return float(value)
+
+
+def room_for_tokens(
+    where: str, arch: dict[str, float], configuration: Configuration, share: float = MEMORY_SHARE
+) -> int:
+    """Tokens whose keys and values find room beside the weights in a share of the memory."""
+    gpus, hardware = configuration.tensor_parallel, configuration.hardware
+    memory_bytes = share * (device(hardware)["memory_bytes"] * gpus)
+    tokens = int((memory_bytes - arch["w_bytes"]) / arch["held_bytes"])
+    if tokens < 1:
+        raise InputError(
+            f"{where}: run.json: arch.w_bytes = {arch['w_bytes']:g} leaves no room for keys and "
+            f"values in {memory_bytes:g} bytes of {gpus} {hardware}: raise tensor_parallel, mend "
+            "w_bytes, or state gpu_memory_utilization"
+        )
+    return tokens
+
+
+def calibrate(runs: list[Run]) -> tuple[Server, dict]:
+    """Learn the engine that makes runs' requests meet what they met; and tell how well.
 
     What is told goes into a model's provenance: ``calibration``, see `judged`, and ``defaults``.
     """
-    # With times to first token alone c0 and c2 are learned, without them all but the overhead. c3
-    # stays above the time to read a token's keys and values, and c4 is the arithmetic of attention,
-    # both from the architecture in run.json: short chats identify neither.
-    runs = [runs] if isinstance(runs, Run) else runs
+    from scipy.optimize import least_squares
+
     seen = [observe(run) for run in runs]
-    free = FREE
-    if all(each.counters.empty for each in seen):
-        free = FREE_BY_TTFT_ALONE
-    elif all(np.isnan(each.ttft_s).all() for each in seen):
-        free = FREE[:-1]
-    tokens = [each.requests[["input_tokens", "output_tokens"]] for each in seen]
-    largest = max(int(each.sum(axis=1).max()) for each in tokens)
-    server, defaults = from_architecture(runs[0], largest)
-    c3_floor_s = 0.0 if defaults else server.c3_s
-    if server.batch_scale < LINEAR and free != FREE_BY_TTFT_ALONE:
-        free = (*free, "batch_scale")
-    server, far, converged = _fit(seen, _first_guess(seen, server), c3_floor_s, free)
-    calibration = judged(seen, server, far) | {"converged": converged}
-    return server, {"calibration": calibration, "defaults": defaults}
+    # c3 stays above the time to read a token's keys and values, and c4 is the arithmetic of
+    # attention, both by the architecture: short chats identify neither.
+    totals = [each.requests["input_tokens"] + each.requests["output_tokens"] for each in seen]
+    least, defaults = from_architecture(runs[0], max(int(each.max()) for each in totals))
+    # Time to first token knows nothing of decode: what a sequence and its context add stays as it
+    # is. Nothing else tells the overhead.
+    free = ["c0_s", "c2_s"]
+    if not all(each.counters.empty for each in seen):
+        free = ["c0_s", "c1_s", "c2_s", "c3_s"]
+        free += ["overhead_s"] * any(np.isfinite(each.ttft_s).any() for each in seen)
+        free += ["batch_scale"] * (least.batch_scale < LINEAR)
+    guess, c3_floor_s = _first_guess(seen, least), 0.0 if defaults else least.c3_s
+    start = np.array([getattr(guess, name) for name in free])
+    start[[name == "c3_s" for name in free]] *= C3_ABOVE_FLOOR
+
+    def server(point: np.ndarray) -> Server:
+        law = dict(zip(free, (start * np.exp(point - 1.0)).tolist(), strict=True))
+        if "c3_s" in law:
+            law["c3_s"] += c3_floor_s
+        return replace(guess, **law)
+
+    def errors(point: np.ndarray) -> np.ndarray:
+        told = [part for each in seen for part in _errors(each, server(point)).items()]
+        weights = [TTFT_WEIGHT if name == "ttft" else 1.0 for name, _ in told]
+        return np.concatenate([w * e / e.size for w, (_, e) in zip(weights, told, strict=True)])
+
+    # The sum of mean absolute errors is minimised. It has steps: squares with a wide difference
+    # find the valley, magnitudes its floor.
+    point = np.ones(start.size)
+    scale = np.sqrt(np.mean(errors(point) ** 2))
+    limits, wide = (-FARTHEST, FARTHEST), {"diff_step": 0.05, "max_nfev": 30}
+    point = least_squares(lambda at: errors(at) / scale, point, bounds=limits, **wide).x
+    how = {"maxfev": 60 * point.size, "xatol": 1e-3, "fatol": 1e-5}
+    for edge in (0.4, 0.2, 0.1):
+        edges = edge * np.eye(point.size)
+        point, converged = descended(lambda at: np.abs(errors(at)).sum(), point, edges, **how)
+    # A coefficient at the lower end costs nothing, one at the upper end ran away; the overhead,
+    # which moves nothing in the engine, may be as long as a client's network makes it. The last
+    # search may use up its steps at a good fit: whether it converged is told, not judged.
+    ends = zip(free, point, strict=True)
+    far = [name for name, at in ends if at >= FARTHEST and name != "overhead_s"]
+    calibration = judged(seen, server(point), far) | {"converged": converged}
+    return server(point), {"calibration": calibration, "defaults": defaults}
 
 
 class Observed(NamedTuple):
@@ -84,14 +204,10 @@ class Observed(NamedTuple):
 
 def observe(run: Run) -> Observed:
     """Put a run on the clock of its first arrival."""
-    if run.requests is None:
-        raise InputError(f"run {run.name}: requests.csv is missing: calibration needs requests")
     origin_s = float(run.requests["arrival_s"].iloc[0])
-    requests = run.requests[["arrival_s", "input_tokens", "output_tokens"]].copy()
-    requests["arrival_s"] -= origin_s
-    ttft_s = np.full(len(requests), np.nan)
-    if "ttft_s" in run.requests:
-        ttft_s = run.requests["ttft_s"].where(run.requests["ttft_s"] > 0).to_numpy()
+    requests = run.requests.assign(arrival_s=run.requests["arrival_s"] - origin_s)
+    ttft_s = requests["ttft_s"].to_numpy() if "ttft_s" in requests else np.zeros(len(requests))
+    ttft_s = np.where(ttft_s > 0, ttft_s, np.nan)
     counters = pd.DataFrame(columns=COUNTERS, dtype=float)
     if run.engine is not None:
         rows = run.engine.loc[run.engine["time_s"] >= origin_s, COUNTERS].astype(float)
@@ -141,56 +257,11 @@ def _line(x: np.ndarray, y: np.ndarray) -> tuple[float, float]:
 
     start = np.median(y)
     scale = np.array([start, start / x.mean()])
+    robust = {"bounds": (0.0, np.inf), "loss": "cauchy", "f_scale": 0.02}
     found = least_squares(
-        lambda line: (scale[0] * line[0] + scale[1] * line[1] * x) / y - 1.0,
-        [0.9, 0.1],
-        bounds=(0.0, np.inf),
-        loss="cauchy",
-        f_scale=0.02,
+        lambda line: (scale[0] * line[0] + scale[1] * line[1] * x) / y - 1.0, [0.9, 0.1], **robust
     )
     return tuple(scale * found.x)
-
-
-def _fit(
-    seen: list[Observed], guess: Server, c3_floor_s: float, free: tuple[str, ...]
-) -> tuple[Server, list[str], bool]:
-    """Minimise the sum of mean absolute errors, see `_errors`, over logarithms of coefficients."""
-    from scipy.optimize import least_squares
-
-    start = np.array([getattr(guess, name) for name in free])
-    start[[name == "c3_s" for name in free]] *= C3_ABOVE_FLOOR
-
-    def server(point: np.ndarray) -> Server:
-        law = dict(zip(free, (start * np.exp(point - 1.0)).tolist(), strict=True))
-        if "c3_s" in law:
-            law["c3_s"] += c3_floor_s
-        return replace(guess, **law)
-
-    def errors(point: np.ndarray) -> np.ndarray:
-        told = [part for each in seen for part in _errors(each, server(point)).items()]
-        weights = [TTFT_WEIGHT if name == "ttft" else 1.0 for name, _ in told]
-        return np.concatenate([w * e / e.size for w, (_, e) in zip(weights, told, strict=True)])
-
-    # The errors have steps: squares with a wide difference find the valley, magnitudes its floor.
-    point = np.ones(start.size)
-    scale = np.sqrt(np.mean(errors(point) ** 2))
-    limits, wide = (-FARTHEST, FARTHEST), {"diff_step": 0.05, "max_nfev": 30}
-    point = least_squares(lambda at: errors(at) / scale, point, bounds=limits, **wide).x
-    for edge in (0.4, 0.2, 0.1):
-        point, converged = descended(
-            lambda at: np.abs(errors(at)).sum(),
-            point,
-            edge * np.eye(point.size),
-            maxfev=60 * point.size,
-            xatol=1e-3,
-            fatol=1e-5,
-        )
-    # A coefficient at the lower end costs nothing, one at the upper end ran away; the overhead,
-    # which moves nothing in the engine, may be as long as a client's network makes it. The last
-    # search may use up its steps at a good fit: whether it converged is told, not judged.
-    ends = zip(free, point, strict=True)
-    far = [name for name, at in ends if at >= FARTHEST and name != "overhead_s"]
-    return server(point), far, converged
 
 
 def descended(
