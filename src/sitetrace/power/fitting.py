@@ -44,8 +44,8 @@ def fit(
     Parameters
     ----------
     runs : list of Run
-        Measured runs with power and requests, all of one configuration and step; for the kind
-        ``timeline`` of one GPU type, of which the first run's configuration is fitted.
+        Measured runs with power and requests, of one configuration and step. For the kind
+        ``timeline`` others of the first one's GPU type may tell more of its meter and prefill.
     seed : int
         Seed of all that is drawn while fitting.
     kind : {"auto", "states", "timeline"}
@@ -68,14 +68,12 @@ def fit(
     Returns
     -------
     StatesModel or TimelineModel
-        Its provenance holds the selection tables, the misfit of engine and power, whether either
-        failed, and what stands by default.
+        Its provenance holds what was chosen and why, the misfit, and what stands by default.
 
     Raises
     ------
     InputError
-        If the runs do not belong together or are too short, torch is missing where it is needed,
-        or an option is given that the kind does not have.
+        If the runs do not fit together or are too short, or the kind has no such option.
 
     Examples
     --------
@@ -85,6 +83,8 @@ def fit(
     >>> model.mixture.n_states
     8
     """
+    from sitetrace import __version__
+
     if kind not in ("auto", *MODEL_KINDS):
         raise InputError(f"kind {kind!r}: give auto, timeline or states")
     options = {
@@ -107,7 +107,16 @@ def fit(
     runs = [cut_run(run, start_s, stop_s) for run in runs]
     if kind == "auto" and any(run.configuration != runs[0].configuration for run in runs):
         kind = "timeline"
-    provenance = _provenance(runs, seed, start_s, stop_s)
+    # without dates and paths: the same fit gives the same bytes
+    provenance = {
+        "data": "testbed" if runs[0].configuration.hardware == "testbed" else "measured",
+        "runs": [{"name": run.name, "sha256": run.digest} for run in runs],
+        "from_s": start_s,
+        "to_s": stop_s,
+        "seed": seed,
+        "sitetrace": __version__,
+        "selection": {},
+    }
     if kind == "auto":
         kind, table, because = choose_kind(runs, seed)
         provenance |= {"selection": {"kind": table}, "kind_because": because}
@@ -136,44 +145,24 @@ def _check_runs(runs: list[Run], kind: str) -> None:
             raise InputError(f"run {run.name}: {why}")
 
 
-def _provenance(runs: list[Run], seed: int, start_s: float | None, stop_s: float | None) -> dict:
-    """Say what is fitted, without dates and paths: the same fit gives the same bytes."""
-    from sitetrace import __version__
-
-    simulated = runs[0].configuration.hardware == "testbed"
-    return {
-        "data": "testbed" if simulated else "measured",
-        "runs": [{"name": run.name, "sha256": run.digest} for run in runs],
-        "from_s": start_s,
-        "to_s": stop_s,
-        "seed": seed,
-        "sitetrace": __version__,
-        "selection": {},
-    }
-
-
 def choose_kind(runs: list[Run], seed: int) -> tuple[str, list[dict], str]:
     """Fit both kinds on one half of the runs' time and judge them on the other, both ways.
 
     Gives the better kind, the scores (medians over runs and draws) and loss of each, the reason.
     """
-    middles = [_middle_s(run) for run in runs]
-    halves = ([(0.0, middle) for middle in middles], [(middle, None) for middle in middles])
     rows = []
     try:
-        sides = [[_part(run, *cut) for run, cut in zip(runs, cuts, strict=True)] for cuts in halves]
+        halved = [_halves(run) for run in runs]
         models = {
-            kind: [fit(side, seed=0, kind=kind, **options) for side in sides]
+            kind: [
+                fit(list(side), seed=0, kind=kind, **options) for side in zip(*halved, strict=True)
+            ]
             for kind, options in QUICK.items()
         }
     except InputError as error:
         return "timeline", [], f"timeline: too little to fit both kinds on halves ({error})"
     for kind in MODEL_KINDS:
-        scored = [
-            score
-            for run, middle in zip(runs, middles, strict=True)
-            for score in _scores(models[kind], run, middle, seed)
-        ]
+        scored = [score for run in runs for score in _scores(models[kind], run, seed)]
         row = {name: float(np.median([score[name] for score in scored])) for name in scored[0]}
         loss = row["ks"] / KS_UNIT + (1 - row["acf_r2"]) / ACF_UNIT
         loss += row["energy_error_pct"] / ENERGY_UNIT_PCT + row["nrmse"] / NRMSE_UNIT
@@ -188,13 +177,6 @@ def choose_kind(runs: list[Run], seed: int) -> tuple[str, list[dict], str]:
     return better["kind"], rows, because
 
 
-def _part(run: Run, start_s: float, stop_s: float | None) -> Run:
-    """Cut a run, but keep the samples before the load: the board's idle power is no secret."""
-    part = cut_run(run, start_s, stop_s)
-    idle = run.samples[run.samples["time_s"] < run.requests["arrival_s"].iloc[0]]
-    return replace(part, samples=pd.concat([idle, part.samples], ignore_index=True), published=None)
-
-
 def _middle_s(run: Run) -> float:
     """Middle of the arrivals that have samples, seconds after the first arrival."""
     arrivals, times = run.requests["arrival_s"], run.samples["time_s"]
@@ -202,14 +184,26 @@ def _middle_s(run: Run) -> float:
     return float(inside.median() - arrivals.iloc[0])
 
 
+def _halves(run: Run) -> list[Run]:
+    """Cut a run in two, but keep the samples before the load: idle power is no secret."""
+    idle = run.samples[run.samples["time_s"] < run.requests["arrival_s"].iloc[0]]
+    middle_s = _middle_s(run)
+    halves = cut_run(run, 0.0, middle_s), cut_run(run, middle_s, None)
+    samples = [pd.concat([idle, half.samples], ignore_index=True) for half in halves]
+    return [
+        replace(half, samples=each, published=None)
+        for half, each in zip(halves, samples, strict=True)
+    ]
+
+
 def _scores(
-    models: list[StatesModel | TimelineModel], run: Run, middle_s: float, seed: int
+    models: list[StatesModel | TimelineModel], run: Run, seed: int
 ) -> list[dict[str, float]]:
     """Score draws over a whole run, each half of it by the model that has not seen it."""
     early, late = (
         as_metered(model, run, DRAWS, np.random.default_rng(seed)) for model in reversed(models)
     )
-    found, turn_s = [], float(run.requests["arrival_s"].iloc[0]) + middle_s
+    found, turn_s = [], float(run.requests["arrival_s"].iloc[0]) + _middle_s(run)
     for before, after in zip(early, late, strict=True):
         turn = int((turn_s - before.start_s) / before.dt_s)
         power_w = np.concatenate([before.power_w[:turn], after.power_w[turn:]])

@@ -10,7 +10,7 @@ and over the scales of saturation by trying values in turn.
 from __future__ import annotations
 
 import itertools
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from fractions import Fraction
 from typing import NamedTuple
 
@@ -62,8 +62,7 @@ AFTER_NOISE_W, LONGEST_AFTER_S = 1.0, 60.0
 DECODE_SHARE = 0.03
 
 
-@dataclass(frozen=True)
-class Seen:
+class Seen(NamedTuple):
     """Readings of one run while it works, and the work that they saw."""
 
     timeline: Timeline  # as all times, on the clock of the first arrival
@@ -72,19 +71,12 @@ class Seen:
     idle_w: float
     # a reading is the mean over printings so long before it: 0 alone, or the quarters of a second
     parts_s: np.ndarray
-    # A run of another configuration teaches the meter, warming up and prefill alone: its GPUs as a
-    # multiple of those of the fitted one, and its own surface.
-    gpus: float = 1.0
-    own: Surface | None = None
-
-    def law(self, law: np.ndarray, home_w: float) -> np.ndarray:
-        """Give the law of the fitted configuration, idle at `home_w`, the size of this run's."""
-        if self.own is None:
-            return law
-        prefill_w = self.idle_w + self.gpus * (law[2] - home_w)
-        noise = law[4:] + np.log(self.gpus)
-        decode = (self.own.decode_w, self.own.per_sequence_w)
-        return np.array([*decode, prefill_w, self.gpus * law[3], *noise])
+    # A run of another configuration teaches the meter, warming up and prefill alone: its law is
+    # that of the fitted one scaled and shifted, its batches have a scale of their own.
+    gpus: float = 1.0  # as a multiple of those of the fitted one
+    scaled: np.ndarray = np.ones(6)
+    shifted: np.ndarray = np.zeros(6)
+    batch_scale: float | None = None
 
 
 class Reading(NamedTuple):
@@ -118,7 +110,7 @@ def fit_reading(seen: list[Seen], gpus: int) -> tuple[Reading, list[dict]]:
     """Find surface, noise, meter and scales of a server; and all that was tried, with its loss."""
     every = -(-sum(len(each.times_s) for each in seen) // MOST_READINGS)
     seen = [
-        replace(each, times_s=each.times_s[::every], power_w=each.power_w[::every]) for each in seen
+        each._replace(times_s=each.times_s[::every], power_w=each.power_w[::every]) for each in seen
     ]
     loaded = np.concatenate([each.power_w[each.power_w > 1.3 * each.idle_w] for each in seen])
     if loaded.size == 0:
@@ -167,7 +159,7 @@ def shares(seen: Seen, reading: Reading) -> np.ndarray:
     meter, setting, work = reading.meter, reading.setting, seen.timeline.segments
     start, end = work["start_s"].to_numpy(), work["end_s"].to_numpy()
     length_s = end - start
-    batch = counted(work["batch"], seen.own.batch_scale if seen.own else setting["batch"])
+    batch = counted(work["batch"], seen.batch_scale or setting["batch"])
     warm = surfaces.warmth(start, end, surfaces.WARM_S, np.zeros(surfaces.STATE_SIZE))
     full = -np.expm1(-work["prefill_tokens"].to_numpy() / setting["tokens"])
     plain = (length_s, length_s * batch, length_s * warm)
@@ -188,10 +180,9 @@ def power_of(shares_: np.ndarray, law: np.ndarray, idle_w: float) -> np.ndarray:
 
 def _loss(law: np.ndarray, views: list[tuple[Seen, np.ndarray]], gpus: int) -> float:
     """Negative log-likelihood of the readings, their age unknown, with priors."""
-    home_w = views[0][0].idle_w
     total, spent_w, meant_w = 0.0, 0.0, 0.0
     for seen, share in views:
-        own = seen.law(law, home_w)
+        own = law * seen.scaled + seen.shifted
         sd = np.exp(own[4:6])
         power_w = power_of(share, own, seen.idle_w)
         # noise grows with the share of saturated prefill in what was seen
@@ -224,18 +215,24 @@ def fit_timeline(runs: list[Run], provenance: dict) -> TimelineModel:
     if not others:
         return home
     # Other configurations of its GPU type add to its meter, warming up and prefill.
-    calibration, defaults = dict(home.provenance["calibration"]), dict(home.provenance["defaults"])
-    seen = []
+    told, runs, others_seen = home.provenance, groups[home.configuration], []
+    home_w = runs[0].idle_before_load_w() or home.idle.mean_w
+    calibration, defaults = dict(told["calibration"]), dict(told["defaults"])
     for other in others:
-        name, told = other.configuration.name, other.provenance
-        why = [each for part in engines.PARTS for each in told[part]["failed"]]
-        calibration["failed"] = calibration["failed"] + [f"{name}: {each}" for each in why]
-        defaults |= {f"{name}: {what}": because for what, because in told["defaults"].items()}
+        name, own, theirs = other.configuration.name, other.surface, other.provenance
+        failed = [each for part in engines.PARTS for each in theirs[part]["failed"]]
+        calibration["failed"] = calibration["failed"] + [f"{name}: {each}" for each in failed]
+        defaults |= {f"{name}: {what}": why for what, why in theirs["defaults"].items()}
         gpus = other.configuration.tensor_parallel / home.configuration.tensor_parallel
-        theirs = _seen_by(groups[other.configuration], other.server, other.idle)
-        seen += [replace(each, gpus=gpus, own=other.surface) for each in theirs]
-    provenance = home.provenance | {"calibration": calibration, "defaults": defaults}
-    return fit_power(groups[home.configuration], home.server, provenance, home, seen)
+        for each in _seen_by(groups[other.configuration], other.server, other.idle):
+            prefill_w = each.idle_w - gpus * home_w
+            shifted = [own.decode_w, own.per_sequence_w, prefill_w, 0.0, np.log(gpus), np.log(gpus)]
+            scaled = np.array([0.0, 0.0, gpus, gpus, 1.0, 1.0])
+            law = {"gpus": gpus, "scaled": scaled, "shifted": np.array(shifted)}
+            others_seen.append(each._replace(**law, batch_scale=own.batch_scale))
+    after = (home.idle.active_w, home.decay_s, home.surface.warm_idle_w, told["power"]["converged"])
+    told = told | {"calibration": calibration, "defaults": defaults}
+    return fit_power(runs, home.server, told, after, others_seen)
 
 
 def learn_decode(runs: list[Run], server: Server) -> Server:
@@ -269,12 +266,12 @@ def fit_power(
     runs: list[Run],
     server: Server,
     provenance: dict,
-    alone: TimelineModel | None = None,
+    after: tuple[float, float, float, bool] | None = None,
     others: list[Seen] = (),
 ) -> TimelineModel:
     """Fit surface, meter and noise of one configuration behind a calibrated engine.
 
-    Readings of others may be added to its own; what these `alone` told of idle power is kept.
+    Readings of others may be added to its own; then what `fit_afterglow` gave of its own is given.
     """
     configuration, gpus = runs[0].configuration, runs[0].configuration.tensor_parallel
     idle = idle_of(prepare(runs, server, runs[0].dt))
@@ -282,12 +279,8 @@ def fit_power(
     if not any(len(each.times_s) for each in seen):
         raise InputError(f"run {runs[0].name}: no sample while requests run: check both clocks")
     found, tried = fit_reading(seen, gpus)
-    if alone is None:
-        after, ended = fit_afterglow(runs, seen, idle.band_w, found.meter, gpus)
-    else:
-        after = (alone.idle.active_w, alone.decay_s, alone.surface.warm_idle_w)
-        ended = alone.provenance["power"]["converged"]
-    active_w, decay_s, warm_idle_w = after
+    after = after or fit_afterglow(runs, seen, idle.band_w, found.meter, gpus)
+    active_w, decay_s, warm_idle_w, ended = after
     residual, misfit = fit_residual(seen, found, float(np.std(idle.deviation_w)), ended)
     gpu, unknown = engines.known_device(configuration.hardware), {}
     if gpu is None:
@@ -340,7 +333,8 @@ def fit_residual(
     pairs, errors = [], []
     for each in seen:
         share = shares(each, found)
-        expected_w = power_of(share, each.law(found.law, seen[0].idle_w), each.idle_w).mean(axis=1)
+        own = found.law * each.scaled + each.shifted
+        expected_w = power_of(share, own, each.idle_w).mean(axis=1)
         errors.append(expected_w - each.power_w)
         left_w = (each.power_w - expected_w) / each.gpus
         # how long noise lasts is told by successive readings that saw decoding alone, at any age
@@ -362,7 +356,7 @@ def fit_residual(
 
 def fit_afterglow(
     runs: list[Run], seen: list[Seen], band_w: float, meter: Meter, gpus: int
-) -> tuple[tuple[float, float, float], bool]:
+) -> tuple[float, float, float, bool]:
     """Learn what is left after work: extra watts, the seconds they last, watts of a warm board."""
     # The fewer the readings, the nearer to what experience says. The last says if it converged.
     from scipy.optimize import least_squares
@@ -389,4 +383,4 @@ def fit_afterglow(
 
     found = least_squares(errors, USUAL * scale, bounds=(LEAST * scale, MOST * scale))
     after_w, log_s, warm_w = found.x
-    return (float(after_w), float(np.exp(log_s)), float(warm_w)), bool(found.success)
+    return float(after_w), float(np.exp(log_s)), float(warm_w), bool(found.success)
