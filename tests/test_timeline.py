@@ -223,6 +223,15 @@ def test_glimpses_show_peaks_that_means_of_a_quarter_second_hide():
     assert expected.max() < trace.power_w.max()
 
 
+def test_readings_hang_on_the_step_of_their_grid_not_on_how_the_meter_was_read():
+    slow = replace(MODEL, meter=replace(MODEL.meter, dt_s=1.0))
+    one, two = (
+        model.generate(requests_of(6), rng=np.random.default_rng(1), reading="meter").power_w
+        for model in (MODEL, slow)
+    )
+    np.testing.assert_array_equal(one, two)
+
+
 def test_another_board_moves_idle_in_full_and_the_limit_of_prefill_not_at_all():
     requests = requests_of(7)
     plain, moved = (

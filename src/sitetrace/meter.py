@@ -124,7 +124,7 @@ def expected_w(
     expected_w, busy : numpy.ndarray
         Mean over all ages and phases, and the share of the time at work, shape (n,).
     """
-    ages = ages_s(meter, meter.dt_s)[:, None]
+    ages = ages_s(meter, _step_s(times_s, meter))[:, None]
     seen = seen_w(timeline, surface, meter, times_s - ages)
     return seen[0].mean(axis=0), seen[1].mean(axis=0)
 
@@ -146,7 +146,8 @@ def drawn_w(
     power_w = chanced_w(timeline, surface, meter, residual, times_s, rng)
     working = np.flatnonzero(busy > 0)
     # a window longer than a bin has no chances: there the order alone decides
-    reach = round(AROUND_S / meter.dt_s) if meter.window_s < meter.dt_s else 1
+    step_s = _step_s(times_s, meter)
+    reach = round(AROUND_S / step_s) if meter.window_s < step_s else 1
     power_w[working] = placed_w(power_w[working], expected[working], working, reach)
     return power_w, busy
 
@@ -161,7 +162,8 @@ def chanced_w(
 ) -> np.ndarray:
     """Draw readings each at an age of its own and with autocorrelated noise, in order of time."""
     # what a glimpse sees hangs on the phase of the sampling clock, which is as unknown as the age
-    phase_s = meter.dt_s if meter.window_s < meter.dt_s else 0.0
+    step_s = _step_s(times_s, meter)
+    phase_s = step_s if meter.window_s < step_s else 0.0
     age_s = rng.choice(ages_s(meter, phase_s, FINE_AGES), times_s.size)
     power_w, share = seen_w(timeline, surface, meter, times_s - age_s)
     normals = rng.standard_normal(times_s.size) * np.sqrt(1.0 - residual.phi**2)
@@ -179,6 +181,13 @@ def seen_w(
     above, busy = (amount_in_bins(work, each, ends_s.ravel(), meter.window_s) for each in amounts)
     above, busy = (each.reshape(ends_s.shape) / meter.window_s for each in (above, busy))
     return surface.idle_w + above, np.minimum(busy, 1.0)
+
+
+def _step_s(times_s: np.ndarray, meter: Meter) -> float:
+    """Step of the grid on which readings are wanted, which need not be the one of the meter."""
+    if times_s.size < 2:
+        return meter.dt_s
+    return round(float(times_s[-1] - times_s[0]) / (times_s.size - 1), 6)
 
 
 def ages_s(meter: Meter, more_s: float = 0.0, count: int = AGES) -> np.ndarray:
