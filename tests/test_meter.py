@@ -8,7 +8,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from sitetrace.core.types import PowerTrace
-from sitetrace.meter import Meter
+from sitetrace.meter import Meter, remembered
 
 EPOCH_S = 1_700_000_000.0
 
@@ -93,3 +93,9 @@ def test_energy_is_kept_where_windows_tile_and_the_ends_are_alike(window, values
     trace = PowerTrace(0.0, Fraction(1, 4), power_w)
     seen = Meter(window_s=window, quantum_w=0.0).read(trace, rng())["power_w"]
     assert seen.sum() == pytest.approx(power_w.sum(), rel=1e-9, abs=1e-6)
+
+
+def test_noise_with_memory_is_as_loud_at_its_begin_as_later():
+    noise = np.array([remembered(each, 0.95) for each in rng().standard_normal((2000, 40))])
+    assert noise.std(axis=0) == pytest.approx(1.0, abs=4 / np.sqrt(2 * 2000))
+    assert np.corrcoef(noise[:, 0], noise[:, 1])[0, 1] == pytest.approx(0.95, abs=0.01)

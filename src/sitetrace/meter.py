@@ -166,8 +166,7 @@ def chanced_w(
     phase_s = step_s if meter.window_s < step_s else 0.0
     age_s = rng.choice(ages_s(meter, phase_s, FINE_AGES), times_s.size)
     power_w, share = seen_w(timeline, surface, meter, times_s - age_s)
-    normals = rng.standard_normal(times_s.size) * np.sqrt(1.0 - residual.phi**2)
-    noise = remembered(normals, residual.phi)
+    noise = remembered(rng.standard_normal(times_s.size), residual.phi)
     return power_w + (residual.idle_w + (residual.decode_w - residual.idle_w) * share) * noise
 
 
@@ -243,11 +242,9 @@ def _give(values_w, middle_w, bins, weight, lack, given_w):
 
 
 @njit(cache=True)
-def remembered(fresh, phi):
-    """AR(1) noise of fresh numbers: each holds the share phi of the one before it."""
-    noise = np.empty(fresh.size)
-    last = 0.0
-    for i in range(fresh.size):
-        last = fresh[i] + phi * last
-        noise[i] = last
+def remembered(normals, phi):
+    """Stationary AR(1) noise of unit variance: each holds the share phi of the one before it."""
+    noise, fresh = normals.copy(), np.sqrt(1.0 - phi * phi)
+    for i in range(1, noise.size):
+        noise[i] = phi * noise[i - 1] + fresh * normals[i]
     return noise

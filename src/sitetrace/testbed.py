@@ -176,8 +176,7 @@ def true_states(table: pd.DataFrame) -> np.ndarray:
 def true_power_w(testbed: Testbed, table: pd.DataFrame, rng: np.random.Generator) -> np.ndarray:
     """Power of each bin: the state's Gaussian and the effects that are switched on."""
     state = true_states(table)
-    noise = rng.standard_normal(state.size) * np.sqrt(1 - testbed.phi**2)
-    noise = remembered(noise, testbed.phi)
+    noise = remembered(rng.standard_normal(state.size), testbed.phi)
     power_w = testbed.mean_w[state] + np.asarray(testbed.sigma_w)[state] * noise
     worked_s = np.cumsum(table["busy_share"].to_numpy()) * float(DT)
     power_w += np.where(state > 0, -np.expm1(-worked_s / THERMAL_S) * testbed.drift_w, 0.0)
