@@ -14,7 +14,7 @@ import sitetrace
 from sitetrace.core.types import Configuration, PowerTrace, Run
 from sitetrace.evaluate.judge import evaluate
 from sitetrace.evaluate.metrics import ks_distance
-from sitetrace.meter import Meter, PowerNoise, expected_w, placed_w
+from sitetrace.meter import Meter, PowerNoise, expected_w, placed_w, remembered
 from sitetrace.power.idle import Idle
 from sitetrace.power.load import load_warnings
 from sitetrace.power.modelfile import load_model, save_model, summary
@@ -109,6 +109,22 @@ def test_a_fitted_model_keeps_energy_and_distribution_of_traffic_it_never_saw(gl
     whole = evaluate(run, draw)["native"]["whole"]
     assert whole["energy_error_pct"] < 1.0
     assert whole["ks"] < 0.12
+
+
+@pytest.mark.parametrize("published", [False, True])
+def test_noise_that_lasts_is_found_at_any_step_of_the_readings(published):
+    few = pd.DataFrame({"arrival_s": np.arange(0.0, 320.0, 16.0)})
+    few = few.assign(input_tokens=200, output_tokens=1000)
+    run = recorded(few, SERVER, SURFACE, replace(GLIMPSE, noise_w=0.0), 1)
+    noise_w = 4.0 * remembered(np.random.default_rng(1).standard_normal(len(run.samples)), 0.9)
+    samples = run.samples.assign(power_w=run.samples["power_w"] + noise_w)
+    if published:  # means of whole seconds
+        samples = samples.groupby(np.arange(len(samples)) // 4).mean()
+    else:
+        samples = samples.iloc[::4]
+    seconds = {"samples": samples, "dt": Fraction(1), "published": samples if published else None}
+    found = fit_power([replace(run, **seconds)], SERVER, MODEL.provenance)
+    assert found.residual.phi == pytest.approx(0.9, abs=0.06)
 
 
 def test_decode_steps_are_learned_from_power_alone():

@@ -71,6 +71,7 @@ class Seen(NamedTuple):
     idle_w: float
     # a reading is the mean over printings so long before it: 0 alone, or the quarters of a second
     parts_s: np.ndarray
+    step_s: float  # from one reading to the next
     # A run of another configuration teaches the meter, warming up and prefill alone: its law is
     # that of the fitted one scaled and shifted, its batches have a scale of their own.
     gpus: float = 1.0  # as a multiple of those of the fitted one
@@ -103,7 +104,8 @@ def observe_power(run: Run, server: Server, idle_w: float) -> Seen:
     near = (times > -EDGE_S) & (times < last_s + EDGE_S)
     whole_seconds = run.dt == 1 and run.published is not None
     parts_s = np.arange(4) / 4 if whole_seconds else np.zeros(1)
-    return Seen(timeline, times[near], run.samples["power_w"].to_numpy()[near], idle_w, parts_s)
+    power_w = run.samples["power_w"].to_numpy()[near]
+    return Seen(timeline, times[near], power_w, idle_w, parts_s, float(run.dt))
 
 
 def fit_reading(seen: list[Seen], gpus: int) -> tuple[Reading, list[dict]]:
@@ -339,12 +341,14 @@ def fit_residual(
         left_w = (each.power_w - expected_w) / each.gpus
         # how long noise lasts is told by successive readings that saw decoding alone, at any age
         calm = (share[0].min(axis=1) > 0.98) & (share[3].max(axis=1) < 0.05)
-        close = calm[1:] & calm[:-1] & (np.diff(each.times_s) < 1.5 * found.meter.dt_s)
+        # of readings with the step of the first run, the others' tell of another distance
+        near = (np.diff(each.times_s) < 1.5 * each.step_s) & (each.step_s == seen[0].step_s)
+        close = calm[1:] & calm[:-1] & near
         pairs.append(np.array([left_w[:-1], left_w[1:]])[:, close])
     pairs, decode_sd_w, phi = np.concatenate(pairs, axis=1), float(np.exp(found.law[4])), 0.0
     pairs = pairs[:, (np.abs(pairs) < 4 * decode_sd_w).all(axis=0)]
     if pairs.shape[1] >= 20:
-        phi = float(np.clip(np.corrcoef(pairs)[0, 1], 0.0, PHI_MAX))
+        phi = _phi_of(np.corrcoef(pairs)[0, 1], seen[0])
     errors = np.concatenate(errors) / np.concatenate([each.power_w for each in seen]).mean()
     off = engines.rounded({"mean_error": np.abs(errors).mean(), "energy_error": errors.mean()})
     off = {"power": off | {"points": errors.size}}
@@ -352,6 +356,15 @@ def fit_residual(
     stopped = [] if converged else ["the search of the surface stopped before it converged"]
     misfit = {"misfit": off, "converged": converged, "failed": engines.failures(off) + stopped}
     return PowerNoise(idle_sd_w, decode_sd_w, phi), misfit
+
+
+def _phi_of(correlation: float, seen: Seen) -> float:
+    """Turn the correlation of successive readings into that of bins, of which they are means."""
+    apart = np.subtract.outer(seen.parts_s, seen.parts_s) / float(DT)
+    next_to = np.abs(apart + seen.step_s / float(DT))
+    phi = np.linspace(0.0, PHI_MAX, 96)
+    told = [(each**next_to).mean() / (each ** np.abs(apart)).mean() for each in phi]
+    return float(np.interp(correlation, told, phi))
 
 
 def fit_afterglow(
