@@ -17,7 +17,7 @@ from numba import njit
 from sitetrace.core.types import PowerTrace, Timeline
 from sitetrace.serving.activity import amount_in_bins
 
-__all__ = ["Meter", "expected_w"]
+__all__ = ["Meter"]
 
 EDGE_S = 1000.0  # by which a trace is continued at both ends
 # ages of a reading that are averaged, and those that one is drawn from
@@ -99,31 +99,17 @@ class PowerNoise:
 
 
 class PowerOfWork(Protocol):
-    """What a meter must know of power: watts of an idle server, and of work above them."""
+    """What a meter must know of power: watts of an idle server, and of segments above them."""
 
     idle_w: float
 
-    def above_idle_w(self, segments: pd.DataFrame) -> np.ndarray:
-        """Watts of each segment of work above an idle server."""
+    def above_idle_w(self, segments: pd.DataFrame) -> np.ndarray: ...  # noqa: D102
 
 
 def expected_w(
     timeline: Timeline, surface: PowerOfWork, meter: Meter, times_s: np.ndarray
 ) -> tuple[np.ndarray, np.ndarray]:
-    """Expect a reading when neither its age nor the phase of the sampling clock is known.
-
-    Parameters
-    ----------
-    timeline, surface, meter : Timeline, PowerOfWork, Meter
-        What the engine does, its power, and the meter.
-    times_s : numpy.ndarray
-        Grid on which the readings are printed, shape (n,).
-
-    Returns
-    -------
-    expected_w, busy : numpy.ndarray
-        Mean over all ages and phases, and the share of the time at work, shape (n,).
-    """
+    """Expect a reading, its age and the phase of the sampling clock unknown; and the busy share."""
     ages = ages_s(meter, _step_s(times_s, meter))[:, None]
     seen = seen_w(timeline, surface, meter, times_s - ages)
     return seen[0].mean(axis=0), seen[1].mean(axis=0)
@@ -138,10 +124,9 @@ def drawn_w(
     rng: np.random.Generator,
 ) -> tuple[np.ndarray, np.ndarray]:
     """Draw readings, placed where they are most likely; and the expected share of work."""
-    # A short window sees a prefill or misses it, by chance. Drawing these chances one by one gives
-    # the right distribution at the wrong seconds; the expectation is right about the seconds and
-    # has no spikes. So the drawn readings are put in an order that the expected ones prescribe
-    # (weather forecasting calls it ensemble copula coupling).
+    # Drawing one by one whether a short window sees a prefill gives the right distribution at the
+    # wrong seconds; the expectation is right about the seconds and has no spikes. So readings are
+    # drawn and ordered as expected (weather forecasting calls it ensemble copula coupling).
     expected, busy = expected_w(timeline, surface, meter, times_s)
     power_w = chanced_w(timeline, surface, meter, residual, times_s, rng)
     working = np.flatnonzero(busy > 0)
@@ -184,9 +169,8 @@ def seen_w(
 
 def _step_s(times_s: np.ndarray, meter: Meter) -> float:
     """Step of the grid on which readings are wanted, which need not be the one of the meter."""
-    if times_s.size < 2:
-        return meter.dt_s
-    return round(float(times_s[-1] - times_s[0]) / (times_s.size - 1), 6)
+    steps = times_s.size - 1
+    return round(float(times_s[-1] - times_s[0]) / steps, 6) if steps > 0 else meter.dt_s
 
 
 def ages_s(meter: Meter, more_s: float = 0.0, count: int = AGES) -> np.ndarray:
@@ -202,9 +186,8 @@ def placed_w(
 ) -> np.ndarray:
     """Give drawn readings to the places around which most of what is expected is lacking."""
     # From the greatest down, each goes to the free place with the greatest lack: expected less
-    # given power, places weighted by how much of a second (`reach` bins) that holds the one, at any
-    # phase, holds the other too. So each second gets its energy, whenever it begins. With a reach
-    # of one bin the readings take the order of the expected ones.
+    # given power, places weighted by how much of a second (`reach` bins) they share. So each second
+    # gets its energy, whenever it begins. With a reach of one bin the order is the expected one's.
     if drawn_w.size == 0:
         return drawn_w
     middle_w = np.median(drawn_w)

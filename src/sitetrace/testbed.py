@@ -85,11 +85,6 @@ def run(name: str, seed: int) -> Run:
     -------
     Run
         As read from its run directory.
-
-    Raises
-    ------
-    InputError
-        If the data set has no run of that name.
     """
     if name not in RATES:
         raise InputError(f"testbed has no run {name!r}: choose one of {', '.join(RATES)}")
@@ -117,12 +112,8 @@ def _write(folder: Path, seed: int) -> Run:
     requests = draw(RATES[name], *cv, DURATION_S, rng)
     requests["arrival_s"] = (EPOCH_S + requests["arrival_s"]).round(3)
     tables = simulate_run(EFFECTS if name == "effects" else Testbed(), requests, rng)
-    info = {
-        "model": "testbed-8b",
-        "hardware": "testbed",
-        "tensor_parallel": 1,
-        "source": "simulated by sitetrace.testbed on sitetrace's own engine; no measurement",
-    }
+    info = {"model": "testbed-8b", "hardware": "testbed", "tensor_parallel": 1}
+    info["source"] = "simulated by sitetrace.testbed on sitetrace's own engine; no measurement"
     tables["power"]["time_s"] = tables["power"]["time_s"].map("{:.3f}".format)
     written = write_run(folder, info, tables["requests"], tables["power"], tables["engine"])
     tables["truth"].to_csv(folder / "truth.csv", index=False)
@@ -149,14 +140,9 @@ def simulate_run(
     done = np.searchsorted(segments["end_s"].to_numpy(), ends, side="right")
     amounts = segments[["prefill_tokens", "decode_tokens", "steps"]].cumsum().to_numpy()
     prompted, decoded, steps = np.vstack([np.zeros(3), amounts])[done].T.astype(int)
-    counters = {
-        "time_s": ends,
-        "running": running_count(timeline, ends),
-        "waiting": arrived - started,
-        "prompt_tokens": prompted,
-        "generation_tokens": decoded + answered,
-        "steps": steps,
-    }
+    counters = {"time_s": ends, "running": running_count(timeline, ends)}
+    counters |= {"waiting": arrived - started, "prompt_tokens": prompted}
+    counters |= {"generation_tokens": decoded + answered, "steps": steps}
     power = testbed.meter.read(PowerTrace(start_s, DT, power_w), rng)
     return {
         "requests": requests.assign(ttft_s=ttft_s.round(4)),
