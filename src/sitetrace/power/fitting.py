@@ -18,7 +18,6 @@ from sitetrace.power.timeline.fit import fit_timeline
 from sitetrace.power.timeline.model import TimelineModel
 from sitetrace.serving.engine import simulate
 
-MODEL_KINDS = ("timeline", "states")
 # draws that judge a kind, and what is not chosen within one that is judged
 DRAWS, QUICK = 3, {"timeline": {}, "states": {"transitions": "logit", "n_states": 10}}
 # one unit of loss, beside those of `states.fit`
@@ -85,7 +84,7 @@ def fit(
     """
     from sitetrace import __version__
 
-    if kind not in ("auto", *MODEL_KINDS):
+    if kind not in ("auto", *QUICK):
         raise InputError(f"kind {kind!r}: give auto, timeline or states")
     options = {
         "--transitions": transitions != "auto",
@@ -161,7 +160,7 @@ def choose_kind(runs: list[Run], seed: int) -> tuple[str, list[dict], str]:
         }
     except InputError as error:
         return "timeline", [], f"timeline: too little to fit both kinds on halves ({error})"
-    for kind in MODEL_KINDS:
+    for kind in QUICK:
         scored = [score for run in runs for score in _scores(models[kind], run, seed)]
         row = {name: float(np.median([score[name] for score in scored])) for name in scored[0]}
         loss = row["ks"] / KS_UNIT + (1 - row["acf_r2"]) / ACF_UNIT

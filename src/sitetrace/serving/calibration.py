@@ -23,19 +23,17 @@ from sitetrace.serving.steps import LINEAR
 # Fields of `arch` in run.json: what is held in memory, and what a roofline needs besides.
 HELD = ("d_model", "n_layers", "n_kv", "head_dim", "w_bytes")
 ROOFLINE = (*HELD, "n_active")
-MEMORY_SHARE = 0.9  # of a GPU's memory that vLLM takes by default
-ELEMENT_BYTES = 2.0  # of a key or value: 16 bit
-ATTENTION_EFFICIENCY = 0.5  # share of the peak rate at which attention computes
-# a mixture of experts: sequences at which one more costs half the time of the first
-EXPERTS_BATCH = 4.0
+MEMORY_SHARE, ELEMENT_BYTES = 0.9, 2.0  # what vLLM takes of a GPU; keys and values of 16 bit
+# share of the peak rate at which attention computes; sequences at which one more costs half the
+# time of the first in a mixture of experts
+ATTENTION_EFFICIENCY, EXPERTS_BATCH = 0.5, 4.0
 COUNTERS = ["time_s", "running", "prompt_tokens", "generation_tokens"]
 # When a request meets the engine within a step is chance, which makes TTFT a rough guide.
 TTFT_WEIGHT = 0.1
 # first guess of c3 above the least that the memory allows, as a share of that
 C3_ABOVE_FLOOR = 0.3
-# The search of logarithms begins at 1, the first guess, and ends here.
-FARTHEST = 4.0
-LEAST_POINTS = 8  # of a line
+# the search of logarithms begins at 1, the first guess, and ends at; a line takes so many points
+FARTHEST, LEAST_POINTS = 4.0, 8
 # parts of a fit whose misfit the provenance holds
 PARTS = ("calibration", "power")
 # What is judged, and the errors above which a fit has failed. Fits of the testbed and of ten runs
@@ -64,14 +62,10 @@ def from_architecture(run: Run, largest_request: int) -> tuple[Server, dict[str,
         # the largest request served did fit, whatever the sum says
         kv_tokens=max(Server.kv_tokens, largest_request),
     )
-    lacking, why = sorted(name for name in HELD if _arch(info).get(name) is None), ""
-    if not _arch(info):
-        why = "no arch in run.json"
-    elif lacking:
-        why = f"run.json: arch lacks {', '.join(lacking)}"
-    elif gpu is None:
-        why = f"unknown GPU {run.configuration.hardware!r}"
-    if why:
+    lacking = sorted(name for name in HELD if _arch(info).get(name) is None)
+    if lacking or gpu is None:
+        why = f"run.json: arch lacks {', '.join(lacking)}" if _arch(info) else "no arch in run.json"
+        why = why if lacking else f"unknown GPU {run.configuration.hardware!r}"
         return server, dict.fromkeys(("c3_s", "c4_s", "kv_tokens", "batch_scale"), why)
     arch = read_architecture(where, info, HELD, ("n_experts", "swa_global_ratio"))
     share = min(_number(place, info, "gpu_memory_utilization", MEMORY_SHARE, 0.01), 1.0)
@@ -188,8 +182,7 @@ def calibrate(runs: list[Run]) -> tuple[Server, dict]:
     # A coefficient at the lower end costs nothing, one at the upper end ran away; the overhead,
     # which moves nothing in the engine, may be as long as a client's network makes it. The last
     # search may use up its steps at a good fit: whether it converged is told, not judged.
-    ends = zip(free, point, strict=True)
-    far = [name for name, at in ends if at >= FARTHEST and name != "overhead_s"]
+    far = [free[k] for k in np.flatnonzero(point >= FARTHEST) if free[k] != "overhead_s"]
     calibration = judged(seen, server(point), far) | {"converged": converged}
     return server(point), {"calibration": calibration, "defaults": defaults}
 
@@ -340,8 +333,7 @@ def rounded(numbers: dict[str, float]) -> dict[str, float]:
 
 def failed_parts(provenance: dict) -> list[str]:
     """By what the fit of a model has failed: nothing, if it has not."""
-    told = [provenance[part]["failed"] for part in PARTS if part in provenance]
-    return [each for part in told for each in part]
+    return [each for part in PARTS if part in provenance for each in provenance[part]["failed"]]
 
 
 def misfit_lines(provenance: dict) -> list[str]:
@@ -358,8 +350,9 @@ def misfit_lines(provenance: dict) -> list[str]:
     for name, why in provenance.get("defaults", {}).items():
         reasons.setdefault(why, []).append(name)
     if reasons:
-        told = [f"{', '.join(names)} ({why})" for why, names in reasons.items()]
-        table["by default"] = "; ".join(told)
+        table["by default"] = "; ".join(
+            f"{', '.join(what)} ({why})" for why, what in reasons.items()
+        )
     return [f"{title:15}{line}" for title, line in table.items()]
 
 

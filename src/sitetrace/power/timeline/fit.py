@@ -34,13 +34,12 @@ DT = Fraction(1, 4)
 LAW = ("decode_w", "per_sequence_w", "prefill_w", "warm_w")  # the part of `Surface` that is fitted
 # What is tried of a meter, and of where power saturates (prompt tokens of a step; sequences); where
 # that begins, and in which turns it goes on.
-SCALES_BATCH = (0.5, 2.0, 8.0, 32.0, LINEAR)
 TRIED = {
     "window_s": (0.025, 0.05, 0.1, 0.25, 0.5, 1.0),
     "lag_s": (-0.05, 0.0, 0.05, 0.1),
     "update_s": (0.05, 0.1, 0.15, 0.2),
     "tokens": (60.0, 120.0, 200.0, 300.0, 450.0, 700.0, 1100.0),
-    "batch": SCALES_BATCH,
+    "batch": (0.5, 2.0, 8.0, 32.0, LINEAR),
 }
 FIRST = {"window_s": 0.05, "lag_s": 0.0, "update_s": 0.1, "tokens": 300.0, "batch": 8.0}
 TURNS = [["window_s"], *2 * [["lag_s", "update_s"], ["window_s"], ["tokens"], ["batch"]]]
@@ -48,8 +47,7 @@ TURNS = [["window_s"], *2 * [["lag_s", "update_s"], ["window_s"], ["tokens"], ["
 EDGE_S, MOST_READINGS = 2.0, 5000
 # what a board gains while it warms up, by experience: watts a GPU, and how sure that is
 WARM_W, WARM_SD_W, WARM_MAX_W = 8.0, 3.0, 14.0
-# how sure the prefill scale is to be near its usual value, as a logarithm
-SCALE_SPREAD = 0.5
+SCALE_SPREAD = 0.5  # of the logarithm of the prefill scale around its usual value
 # readings that nothing explains, and the relative error that mean power may have
 OUTLIER_SHARE, ENERGY_SHARE = 0.02, 0.003
 LEAST_SD_W, MOST_LOG_SD, PHI_MAX = 0.3, 9.0, 0.95
@@ -58,8 +56,7 @@ LEAST_SD_W, MOST_LOG_SD, PHI_MAX = 0.3, 9.0, 0.95
 USUAL, SPREAD = np.array([5.0, np.log(0.25), 7.0]), np.array([5.0, 0.5, 2.0])
 LEAST, MOST = np.array([0.0, -2.5, 0.0]), np.array([60.0, 3.0, 30.0])
 AFTER_NOISE_W, LONGEST_AFTER_S = 1.0, 60.0
-# a further sequence lengthens a decode step by about so much of it
-DECODE_SHARE = 0.03
+DECODE_SHARE = 0.03  # about what a further sequence adds to a decode step
 
 
 class Seen(NamedTuple):
@@ -351,10 +348,11 @@ def fit_residual(
         phi = _phi_of(np.corrcoef(pairs)[0, 1], seen[0])
     errors = np.concatenate(errors) / np.concatenate([each.power_w for each in seen]).mean()
     off = engines.rounded({"mean_error": np.abs(errors).mean(), "energy_error": errors.mean()})
-    off = {"power": off | {"points": errors.size}}
-    converged = found.converged and ended
-    stopped = [] if converged else ["the search of the surface stopped before it converged"]
-    misfit = {"misfit": off, "converged": converged, "failed": engines.failures(off) + stopped}
+    off, converged = {"power": off | {"points": errors.size}}, found.converged and ended
+    failed = engines.failures(off)
+    if not converged:
+        failed.append("the search of the surface stopped before it converged")
+    misfit = {"misfit": off, "converged": converged, "failed": failed}
     return PowerNoise(idle_sd_w, decode_sd_w, phi), misfit
 
 
