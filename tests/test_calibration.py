@@ -10,8 +10,7 @@ import pytest
 from sitetrace.core.files import InputError
 from sitetrace.core.types import Configuration, Run, running_count
 from sitetrace.measured.rundir import read_run
-from sitetrace.serving.architecture import fallen_back, from_architecture
-from sitetrace.serving.calibration import calibrate, judged, observe, printed_count
+from sitetrace.serving.calibration import calibrate, from_architecture, judged, observe, printed
 from sitetrace.serving.engine import Server, simulate
 
 R4, R2P5 = "qwen3-8b_a100_tp1_poisson_r4", "qwen3-8b_a100_tp1_poisson_r2p5"
@@ -21,36 +20,27 @@ TRUTH = Server(
 )
 
 
-def recorded(seed, server=TRUTH, rate=4.0, n=200, start_s=1.7e9):
+def recorded(seed, rate=4.0, n=200):
     """A run made by a known engine, its counters sampled every 0.25 s after a test request."""
     rng = np.random.default_rng(seed)
     requests = pd.DataFrame(
         {
-            "arrival_s": start_s + np.cumsum(rng.exponential(1 / rate, n)),
+            "arrival_s": 1.7e9 + np.cumsum(rng.exponential(1 / rate, n)),
             "input_tokens": rng.geometric(1 / 330, n),
             "output_tokens": rng.geometric(1 / 210, n),
         }
     )
-    fate = simulate(requests, server).requests
-    requests["ttft_s"] = fate["first_token_s"] - fate["arrival_s"] + server.overhead_s
-    times = np.arange(start_s, fate["end_s"].max() + 1, 0.25)
-    generated = np.full(times.size, 17.0)
-    for row in fate.itertuples():
-        length = max(row.end_s - row.first_token_s, 1e-9)
-        done = np.clip((times - row.first_token_s) / length, 0, 1)
-        generated += np.where(times >= row.first_token_s, 1, 0)
-        generated += np.floor(done * (row.output_tokens - 1))
-    engine = pd.DataFrame(
-        {
-            "time_s": times,
-            "running": printed_count(simulate(requests, server), times),
-            "waiting": 0,
-            "prompt_tokens": [
-                requests.loc[fate["first_token_s"] <= t, "input_tokens"].sum() for t in times
-            ],
-            "generation_tokens": generated,
-        }
-    )
+    timeline = simulate(requests, TRUTH)
+    fate = timeline.requests
+    requests["ttft_s"] = fate["first_token_s"] - fate["arrival_s"] + TRUTH.overhead_s
+    times = np.arange(1.7e9, fate["end_s"].max() + 1, 0.25)
+    begun = fate["first_token_s"].to_numpy()[:, None] <= times
+    length_s = np.maximum(fate["end_s"] - fate["first_token_s"], 1e-9).to_numpy()[:, None]
+    done = np.clip((times - fate["first_token_s"].to_numpy()[:, None]) / length_s, 0, 1)
+    made = np.floor(done * (fate["output_tokens"].to_numpy()[:, None] - 1))
+    engine = pd.DataFrame({"time_s": times, "running": printed(timeline, times)[0], "waiting": 0})
+    engine["prompt_tokens"] = requests["input_tokens"].to_numpy() @ begun
+    engine["generation_tokens"] = 17.0 + (begun + made).sum(axis=0)
     return Run(
         name="made by a known engine",
         configuration=Configuration("a model of 8 billion", "A100", 1),
@@ -63,7 +53,7 @@ def recorded(seed, server=TRUTH, rate=4.0, n=200, start_s=1.7e9):
     )
 
 
-def count_error(server, run, count=printed_count):
+def count_error(server, run, count=lambda *given: printed(*given)[0]):
     """Mean absolute error of a running count from the first arrival on."""
     seen = run.engine[run.engine["time_s"] >= run.requests["arrival_s"].iloc[0]]
     counted = count(simulate(run.requests, server), seen["time_s"].to_numpy())
@@ -76,19 +66,21 @@ def known_run():
 
 
 @pytest.fixture(scope="module")
-def learned(known_run):
-    return calibrate(known_run)[0]
+def told_of(known_run):
+    return calibrate([known_run])
 
 
-def test_a_known_engine_is_recovered(learned):
+@pytest.fixture(scope="module")
+def learned(told_of):
+    return told_of[0]
+
+
+def test_a_known_engine_is_recovered_and_followed_on_requests_never_seen(learned):
     batch, context = 11, 6000
     step, true = (s.c0_s + s.c1_s * batch + s.c3_s * context for s in (learned, TRUTH))
     assert step == pytest.approx(true, rel=0.01)
     assert learned.c2_s == pytest.approx(TRUTH.c2_s, rel=0.15)
     assert learned.overhead_s == pytest.approx(TRUTH.overhead_s, abs=0.003)
-
-
-def test_a_known_engine_is_followed_on_requests_never_seen(learned):
     assert count_error(learned, recorded(2)) < 0.3
     assert count_error(learned, recorded(3, rate=2.5)) < 0.2
 
@@ -109,41 +101,26 @@ def test_several_runs_and_equal_results_for_equal_runs():
 
 
 def test_ttft_alone_leaves_decode_and_overhead_at_their_defaults(known_run):
-    server, _ = calibrate(replace(known_run, engine=None))
+    server, _ = calibrate([replace(known_run, engine=None)])
     assert (server.c1_s, server.overhead_s) == (Server.c1_s, Server.overhead_s)
     assert server.c2_s == pytest.approx(TRUTH.c2_s, rel=0.15)
 
 
 def test_counters_alone_are_enough_for_the_step(known_run):
-    server, _ = calibrate(replace(known_run, requests=known_run.requests.drop(columns="ttft_s")))
+    server, _ = calibrate([replace(known_run, requests=known_run.requests.drop(columns="ttft_s"))])
     assert server.overhead_s == Server.overhead_s
     assert count_error(server, known_run) < 0.3
 
 
-def test_an_unknown_gpu_takes_default_limits():
-    run = recorded(6, n=24)
-    run = replace(run, configuration=Configuration("m", "B200", 1), info={})
-    server, told = calibrate(run)
-    assert (server.kv_tokens, server.c4_s, server.max_num_seqs) == (400_000, 0.0, 256)
-    assert {"c3_s", "c4_s", "kv_tokens"} <= set(told["defaults"])
-    assert set(told["defaults"].values()) == {"no arch in run.json"}
-    assert count_error(server, run) < 0.3
-
-
-def test_a_calibration_that_worked_says_how_near_it_came(known_run):
-    told = calibrate(known_run)[1]["calibration"]
+def test_a_calibration_that_worked_says_how_near_it_came(known_run, told_of):
+    told = told_of[1]["calibration"]
     assert (told["failed"], told["at_bound"]) == ([], [])
     assert told["misfit"]["ttft"]["median_error"] < 0.1
     assert told["misfit"]["running"]["mean_error"] < 0.05
     assert told["misfit"]["tokens"]["mean_error_s"] < 0.1
+    after = (known_run.engine["time_s"] >= known_run.requests["arrival_s"].iloc[0]).sum()
     points = {name: numbers["points"] for name, numbers in told["misfit"].items()}
-    after = known_run.engine["time_s"] >= known_run.requests["arrival_s"].iloc[0]
-    assert points == {"ttft": 200, "running": after.sum(), "tokens": after.sum()}
-
-
-def scaled(run, table, column, factor):
-    changed = getattr(run, table)
-    return replace(run, **{table: changed.assign(**{column: changed[column] * factor})})
+    assert points == {"ttft": 200, "running": after, "tokens": after}
 
 
 @pytest.mark.parametrize(
@@ -155,8 +132,10 @@ def scaled(run, table, column, factor):
     ],
 )
 def test_a_calibration_that_cannot_work_says_why(table, column, factor, told):
-    broken = scaled(recorded(7, n=24), table, column, factor)
-    assert told in " ".join(calibrate(broken)[1]["calibration"]["failed"])
+    run = recorded(7, n=24)
+    changed = getattr(run, table)
+    broken = replace(run, **{table: changed.assign(**{column: changed[column] * factor})})
+    assert told in " ".join(calibrate([broken])[1]["calibration"]["failed"])
 
 
 def test_a_coefficient_that_ran_away_is_a_failure_but_a_slow_network_is_none(known_run):
@@ -164,15 +143,9 @@ def test_a_coefficient_that_ran_away_is_a_failure_but_a_slow_network_is_none(kno
     assert told["at_bound"] == ["c1_s"]
     assert "c1_s is more than 20 times" in told["failed"][0]
     slow = known_run.requests.assign(ttft_s=known_run.requests["ttft_s"] + 0.4)
-    server, told = calibrate(replace(known_run, requests=slow))
+    server, told = calibrate([replace(known_run, requests=slow)])
     assert server.overhead_s == pytest.approx(0.407, abs=0.01)
     assert told["calibration"]["failed"] == []
-
-
-def test_times_to_first_token_that_know_nothing_of_their_prompts_fail(known_run):
-    mixed = np.random.default_rng(1).permutation(known_run.requests["ttft_s"])
-    run = replace(known_run, requests=known_run.requests.assign(ttft_s=mixed), engine=None)
-    assert "times to first token" in calibrate(run)[1]["calibration"]["failed"][0]
 
 
 MEASURED = ("gemma-4-26b-a4b_a100_tp2_poisson_r4", "qwen3-8b_a100_tp1_burstgpt", R4)
@@ -180,48 +153,44 @@ MEASURED = ("gemma-4-26b-a4b_a100_tp2_poisson_r4", "qwen3-8b_a100_tp1_burstgpt",
 
 @pytest.mark.parametrize("name", MEASURED)
 def test_measured_runs_are_met_and_a_prefix_cache_that_the_engine_lacks_is_told(measured, name):
-    assert calibrate(read_run(measured / name))[1]["calibration"]["failed"] == []
+    assert calibrate([read_run(measured / name)])[1]["calibration"]["failed"] == []
     if name == R4:
-        cached = calibrate(read_run(measured / "qwen3-8b_a100_tp1_agents_a"))[1]["calibration"]
+        cached = calibrate([read_run(measured / "qwen3-8b_a100_tp1_agents_a")])[1]["calibration"]
         assert len(cached["failed"]) == 3
 
 
 def test_what_stands_by_default_is_told_with_the_reason(known_run):
-    def why(**changes):
-        return set(fallen_back(replace(known_run, **changes)).values())
+    def stands(**changes):
+        server, defaults = from_architecture(replace(known_run, **changes), 1)
+        assert (server.kv_tokens == 400_000) == (server.c4_s == 0.0) == bool(defaults)
+        return set(defaults.values())
 
-    assert why() == set()
-    assert why(configuration=Configuration("m", "RTX6000", 1)) == {"unknown GPU 'RTX6000'"}
-    (lacking,) = why(info={"arch": {name: ARCH[name] for name in ARCH if name != "n_kv"}})
+    assert stands() == set()
+    assert stands(info={}) == {"no arch in run.json"}
+    assert stands(configuration=Configuration("m", "RTX", 1)) == {"unknown GPU 'RTX'"}
+    (lacking,) = stands(info={"arch": {name: ARCH[name] for name in ARCH if name != "n_kv"}})
     assert "arch lacks n_kv" in lacking
 
 
-def test_what_is_missing_is_named(known_run):
-    with pytest.raises(InputError, match="requests.csv is missing"):
-        calibrate(replace(known_run, requests=None))
+def test_what_is_missing_or_impossible_is_named(known_run):
     without = known_run.requests.drop(columns="ttft_s")
     with pytest.raises(InputError, match="neither ttft_s in requests.csv nor engine.csv"):
-        calibrate(replace(known_run, requests=without, engine=None))
+        calibrate([replace(known_run, requests=without, engine=None)])
+    for value in ("many", 0, -5, float("nan"), True):
+        with pytest.raises(InputError, match="max_num_seqs"):
+            calibrate([replace(known_run, info={"max_num_seqs": value})])
 
 
-@pytest.mark.parametrize("value", ["many", 0, -5, float("nan"), True])
-def test_impossible_limits_are_refused_by_name(known_run, value):
-    with pytest.raises(InputError, match="max_num_seqs"):
-        calibrate(replace(known_run, info={"max_num_seqs": value}))
+def test_weights_need_room_and_an_engine_may_have_taken_more_of_the_memory(known_run):
+    def server(w_bytes, **stated):
+        info = {"arch": ARCH | {"w_bytes": w_bytes}} | stated
+        return from_architecture(replace(known_run, info=info), 100)[0]
 
-
-def test_weights_that_leave_no_room_on_the_gpus_are_refused_with_the_mend(known_run):
-    large = replace(known_run, info={"arch": ARCH | {"w_bytes": 141e9}})
     with pytest.raises(InputError, match="known engine: .*w_bytes = 1.41e.*1 A100.*raise"):
-        calibrate(large)
-
-
-def test_an_engine_may_have_taken_more_of_the_memory_than_by_default(known_run):
-    tight = {"arch": ARCH | {"w_bytes": 75e9}}
+        server(141e9)
     with pytest.raises(InputError, match="gpu_memory_utilization"):
-        from_architecture(replace(known_run, info=tight), 100)
-    info = tight | {"gpu_memory_utilization": 0.97}
-    assert 100 < from_architecture(replace(known_run, info=info), 100).kv_tokens < 50_000
+        server(75e9)
+    assert 100 < server(75e9, gpu_memory_utilization=0.97).kv_tokens < 50_000
 
 
 @pytest.mark.parametrize(

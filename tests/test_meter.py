@@ -8,7 +8,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from sitetrace.core.types import PowerTrace
-from sitetrace.meter import Meter
+from sitetrace.meter import Meter, remembered
 
 EPOCH_S = 1_700_000_000.0
 
@@ -36,17 +36,13 @@ def test_a_wide_window_smears_a_step_over_its_width():
     assert seen["power_w"].to_numpy() == pytest.approx(100 + 200 * np.clip(after, 0, 1), abs=1e-3)
 
 
-def test_lag_shows_a_step_later_by_the_lag():
-    prompt, late = (Meter(lag_s=lag, quantum_w=0.0).read(step_at(10.0), rng()) for lag in (0, 1))
-    shift = 4
-    assert late["power_w"].to_numpy()[shift:] == pytest.approx(
-        prompt["power_w"].to_numpy()[:-shift], abs=1e-3
+def test_lag_shows_a_step_later_by_the_lag_and_the_board_as_it_was_before():
+    prompt, late = (
+        Meter(window_s=5.0, lag_s=lag, quantum_w=0.0).read(step_at(10.0), rng())["power_w"]
+        for lag in (0, 1)
     )
-
-
-def test_the_first_window_sees_the_board_as_it_was():
-    seen = Meter(window_s=5.0, lag_s=1.0, quantum_w=0.0).read(step_at(10.0), rng())
-    assert seen["power_w"].iloc[0] == pytest.approx(100.0)
+    assert late.to_numpy()[4:] == pytest.approx(prompt.to_numpy()[:-4], abs=1e-3)
+    assert late.iloc[0] == pytest.approx(100.0)
 
 
 @pytest.mark.parametrize("quantum_w", [0.01, 1.0, 25.0])
@@ -58,16 +54,13 @@ def test_printed_values_are_multiples_of_the_quantum(quantum_w):
     assert np.abs(seen["power_w"].to_numpy() - power_w).max() <= quantum_w / 2 + 1e-9
 
 
-def test_jitter_moves_times_by_a_quarter_step_at_most():
+def test_jitter_moves_times_by_a_quarter_step_at_most_and_steady_power_reads_steady():
     trace = PowerTrace(0.0, Fraction(1, 4), np.full(4000, 100.0))
-    shift = Meter(jitter_s=0.05).read(trace, rng())["time_s"] - 0.25 * np.arange(1, 4001)
+    seen = Meter(jitter_s=0.05).read(trace, rng())
+    shift = seen["time_s"] - 0.25 * np.arange(1, 4001)
     assert 0.03 < shift.std() < 0.05
     assert shift.abs().max() <= 0.25 / 4 + 1e-9
-
-
-def test_steady_power_reads_steady_to_the_last_sample_whatever_the_jitter():
-    trace = PowerTrace(0.0, Fraction(1, 4), np.full(40, 100.0))
-    for seed in range(20):
+    for seed in range(20):  # to the last sample, which may lie beyond the trace
         seen = Meter(jitter_s=0.05).read(trace, np.random.default_rng(seed))
         assert seen["power_w"].to_numpy() == pytest.approx(100.0)
 
@@ -93,3 +86,9 @@ def test_energy_is_kept_where_windows_tile_and_the_ends_are_alike(window, values
     trace = PowerTrace(0.0, Fraction(1, 4), power_w)
     seen = Meter(window_s=window, quantum_w=0.0).read(trace, rng())["power_w"]
     assert seen.sum() == pytest.approx(power_w.sum(), rel=1e-9, abs=1e-6)
+
+
+def test_noise_with_memory_is_as_loud_at_its_begin_as_later():
+    noise = np.array([remembered(each, 0.95) for each in rng().standard_normal((2000, 40))])
+    assert noise.std(axis=0) == pytest.approx(1.0, abs=4 / np.sqrt(2 * 2000))
+    assert np.corrcoef(noise[:, 0], noise[:, 1])[0, 1] == pytest.approx(0.95, abs=0.01)

@@ -17,13 +17,21 @@ from numba import njit
 from sitetrace.core.types import PowerTrace, Timeline
 from sitetrace.serving.activity import amount_in_bins
 
-__all__ = ["Meter", "PowerNoise", "drawn_w", "expected_w"]
+__all__ = ["Meter"]
 
 EDGE_S = 1000.0  # by which a trace is continued at both ends
 # ages of a reading that are averaged, and those that one is drawn from
 AGES, FINE_AGES = 9, 25
 # a score of single seconds does not tell when they begin
 AROUND_S = 1.0
+
+
+def mean_over(
+    knots_s: np.ndarray, cumulated: np.ndarray, ends_s: np.ndarray, width_s: float
+) -> np.ndarray:
+    """Mean rate over the windows that end at some times, of an amount cumulated up to knots."""
+    last, first = (np.interp(at_s, knots_s, cumulated) for at_s in (ends_s, ends_s - width_s))
+    return (last - first) / width_s
 
 
 @dataclass(frozen=True)
@@ -33,20 +41,20 @@ class Meter:
     Parameters
     ----------
     dt_s : float
-        Distance of samples, seconds.
+        Distance of samples.
     window_s : float
-        Time over which a sample averages, seconds.
+        Time over which a sample averages.
     lag_s : float
-        Age of the window's end when the sample is printed, seconds.
+        Age of the window's end when the sample is printed.
     update_s : float
-        Distance of the meter's own renewals, seconds; between two of them it prints the same. A
-        reading is up to that much older than `lag_s`, which of all ages is chance.
+        Distance of the meter's own renewals: between two of them it prints the same, so a reading
+        may be older than `lag_s` by up to as much.
     jitter_s : float
-        Standard deviation of the sample times around their grid, seconds; cut at a quarter step.
+        Standard deviation of the sample times around their grid; cut at a quarter step.
     noise_w : float
-        Standard deviation of the noise of a sample, watts.
+        Standard deviation of the noise of a sample.
     quantum_w : float
-        Step of the printed values, watts; 0 for none.
+        Step of the printed values; 0 for none.
     """
 
     dt_s: float = 0.25
@@ -67,15 +75,15 @@ class Meter:
         if self.update_s > 0:
             phase_s = rng.uniform(0.0, self.update_s)
             ends = np.floor((ends - phase_s) / self.update_s) * self.update_s + phase_s
-        energy_j = np.concatenate([[0.0], np.cumsum(trace.power_w) * trace.dt_s])
-        knots = np.arange(energy_j.size) * trace.dt_s
         # Jitter puts a sample past the end, a window reaches before the begin: power is taken to be
         # there as in the first and the last bin.
+        before_j, after_j = EDGE_S * trace.power_w[[0, -1]]
+        energy_j = np.r_[0.0, np.cumsum(trace.power_w) * trace.dt_s]
+        energy_j = np.r_[-before_j, energy_j, energy_j[-1] + after_j]
+        knots = np.arange(trace.power_w.size + 1) * trace.dt_s
         knots = np.r_[-EDGE_S, knots, knots[-1] + EDGE_S]
-        after_j = energy_j[-1] + EDGE_S * trace.power_w[-1]
-        energy_j = np.r_[-EDGE_S * trace.power_w[0], energy_j, after_j]
-        spent = np.interp(ends, knots, energy_j) - np.interp(ends - self.window_s, knots, energy_j)
-        power_w = spent / self.window_s + rng.normal(0.0, self.noise_w, count)
+        power_w = mean_over(knots, energy_j, ends, self.window_s)
+        power_w += rng.normal(0.0, self.noise_w, count)
         if self.quantum_w > 0:
             power_w = np.round(power_w / self.quantum_w) * self.quantum_w
         return pd.DataFrame({"time_s": trace.start_s + times, "power_w": np.maximum(power_w, 0.0)})
@@ -83,50 +91,28 @@ class Meter:
 
 @dataclass(frozen=True)
 class PowerNoise:
-    """What is left over of the power when all else is said, by regime.
+    """What is left over of the power when all else is said, by regime."""
 
-    Parameters
-    ----------
-    idle_w, decode_w : float
-        Standard deviation without work and at work, watts.
-    phi : float
-        Autocorrelation from one bin of 0.25 s to the next.
-    """
-
-    idle_w: float
+    idle_w: float  # standard deviation without work, and at work
     decode_w: float
-    phi: float
+    phi: float  # autocorrelation from one bin of 0.25 s to the next
 
 
 class PowerOfWork(Protocol):
-    """What a meter must know of power: watts of an idle server, and of work above them."""
+    """What a meter must know of power: watts of an idle server, and of segments above them."""
 
     idle_w: float
 
-    def above_idle_w(self, segments: pd.DataFrame) -> np.ndarray:
-        """Watts of each segment of work above an idle server, shape (segments,)."""
-        ...
+    def above_idle_w(self, segments: pd.DataFrame) -> np.ndarray: ...  # noqa: D102
 
 
 def expected_w(
     timeline: Timeline, surface: PowerOfWork, meter: Meter, times_s: np.ndarray
 ) -> tuple[np.ndarray, np.ndarray]:
-    """Expect a reading when neither its age nor the phase of the sampling clock is known.
-
-    Parameters
-    ----------
-    timeline, surface, meter : Timeline, PowerOfWork, Meter
-        What the engine does, its power, and the meter.
-    times_s : numpy.ndarray
-        Grid on which the readings are printed, seconds, shape (n,).
-
-    Returns
-    -------
-    expected_w, busy : numpy.ndarray
-        Mean over all ages and phases, watts, and share of the time at work, 0 to 1, shape (n,).
-    """
-    seen = [seen_w(timeline, surface, meter, times_s - age) for age in ages_s(meter, meter.dt_s)]
-    return tuple(np.mean([part[i] for part in seen], axis=0) for i in range(2))
+    """Expect a reading, its age and the phase of the sampling clock unknown; and the busy share."""
+    ages = ages_s(meter, _step_s(times_s, meter))[:, None]
+    seen = seen_w(timeline, surface, meter, times_s - ages)
+    return seen[0].mean(axis=0), seen[1].mean(axis=0)
 
 
 def drawn_w(
@@ -137,34 +123,16 @@ def drawn_w(
     times_s: np.ndarray,
     rng: np.random.Generator,
 ) -> tuple[np.ndarray, np.ndarray]:
-    """Draw readings and place them where they are most likely.
-
-    A short window sees a prefill or misses it, by chance. Drawing these chances one by one gives
-    the right distribution at the wrong seconds; the expectation is right about the seconds and
-    has no spikes. So the drawn readings are put in an order that the expected ones prescribe (see
-    `placed_w`; weather forecasting calls it ensemble copula coupling).
-
-    Parameters
-    ----------
-    timeline, surface, meter : Timeline, PowerOfWork, Meter
-        As in `expected_w`.
-    residual : PowerNoise
-        Noise of a reading.
-    times_s : numpy.ndarray
-        Grid on which the readings are printed, seconds, shape (n,).
-    rng : numpy.random.Generator
-        Source of randomness.
-
-    Returns
-    -------
-    power_w, busy : numpy.ndarray
-        Watts, and the expected share of work, 0 to 1, shape (n,).
-    """
+    """Draw readings, placed where they are most likely; and the expected share of work."""
+    # Drawing one by one whether a short window sees a prefill gives the right distribution at the
+    # wrong seconds; the expectation is right about the seconds and has no spikes. So readings are
+    # drawn and ordered as expected (weather forecasting calls it ensemble copula coupling).
     expected, busy = expected_w(timeline, surface, meter, times_s)
     power_w = chanced_w(timeline, surface, meter, residual, times_s, rng)
     working = np.flatnonzero(busy > 0)
     # a window longer than a bin has no chances: there the order alone decides
-    reach = round(AROUND_S / meter.dt_s) if meter.window_s < meter.dt_s else 1
+    step_s = _step_s(times_s, meter)
+    reach = round(AROUND_S / step_s) if meter.window_s < step_s else 1
     power_w[working] = placed_w(power_w[working], expected[working], working, reach)
     return power_w, busy
 
@@ -179,11 +147,11 @@ def chanced_w(
 ) -> np.ndarray:
     """Draw readings each at an age of its own and with autocorrelated noise, in order of time."""
     # what a glimpse sees hangs on the phase of the sampling clock, which is as unknown as the age
-    phase_s = meter.dt_s if meter.window_s < meter.dt_s else 0.0
+    step_s = _step_s(times_s, meter)
+    phase_s = step_s if meter.window_s < step_s else 0.0
     age_s = rng.choice(ages_s(meter, phase_s, FINE_AGES), times_s.size)
     power_w, share = seen_w(timeline, surface, meter, times_s - age_s)
-    normals = rng.standard_normal(times_s.size) * np.sqrt(1.0 - residual.phi**2)
-    noise = remembered(normals, residual.phi)
+    noise = remembered(rng.standard_normal(times_s.size), residual.phi)
     return power_w + (residual.idle_w + (residual.decode_w - residual.idle_w) * share) * noise
 
 
@@ -191,14 +159,18 @@ def seen_w(
     timeline: Timeline, surface: PowerOfWork, meter: Meter, ends_s: np.ndarray
 ) -> tuple[np.ndarray, np.ndarray]:
     """Mean power over the meter's windows that end at these times, and their share at work."""
-    segments = timeline.segments
-    length_s = (segments["end_s"] - segments["start_s"]).to_numpy()
-    above_w = surface.above_idle_w(segments)
-    above, busy = (
-        amount_in_bins(segments, amount * length_s, ends_s, meter.window_s) / meter.window_s
-        for amount in (above_w, 1.0)
-    )
+    work = timeline.segments
+    length_s = (work["end_s"] - work["start_s"]).to_numpy()
+    amounts = (surface.above_idle_w(work) * length_s, length_s)
+    above, busy = (amount_in_bins(work, each, ends_s.ravel(), meter.window_s) for each in amounts)
+    above, busy = (each.reshape(ends_s.shape) / meter.window_s for each in (above, busy))
     return surface.idle_w + above, np.minimum(busy, 1.0)
+
+
+def _step_s(times_s: np.ndarray, meter: Meter) -> float:
+    """Step of the grid on which readings are wanted, which need not be the one of the meter."""
+    steps = times_s.size - 1
+    return round(float(times_s[-1] - times_s[0]) / steps, 6) if steps > 0 else meter.dt_s
 
 
 def ages_s(meter: Meter, more_s: float = 0.0, count: int = AGES) -> np.ndarray:
@@ -214,9 +186,8 @@ def placed_w(
 ) -> np.ndarray:
     """Give drawn readings to the places around which most of what is expected is lacking."""
     # From the greatest down, each goes to the free place with the greatest lack: expected less
-    # given power, places weighted by how much of a second (`reach` bins) that holds the one, at any
-    # phase, holds the other too. So each second gets its energy, whenever it begins. With a reach
-    # of one bin the readings take the order of the expected ones.
+    # given power, places weighted by how much of a second (`reach` bins) they share. So each second
+    # gets its energy, whenever it begins. With a reach of one bin the order is the expected one's.
     if drawn_w.size == 0:
         return drawn_w
     middle_w = np.median(drawn_w)
@@ -254,11 +225,9 @@ def _give(values_w, middle_w, bins, weight, lack, given_w):
 
 
 @njit(cache=True)
-def remembered(fresh, phi):
-    """AR(1) noise of fresh numbers: each holds the share phi of the one before it."""
-    noise = np.empty(fresh.size)
-    last = 0.0
-    for i in range(fresh.size):
-        last = fresh[i] + phi * last
-        noise[i] = last
+def remembered(normals, phi):
+    """Stationary AR(1) noise of unit variance: each holds the share phi of the one before it."""
+    noise, fresh = normals.copy(), np.sqrt(1.0 - phi * phi)
+    for i in range(1, noise.size):
+        noise[i] = phi * noise[i - 1] + fresh * normals[i]
     return noise

@@ -15,7 +15,7 @@ import numpy as np
 import pandas as pd
 
 from sitetrace.core.files import InputError, replacing
-from sitetrace.core.types import PowerTrace, Run, Timeline, running_count
+from sitetrace.core.types import PowerTrace, Run, running_count
 from sitetrace.measured.rundir import write_run
 from sitetrace.meter import Meter, remembered
 from sitetrace.power.timeline.surface import Surface
@@ -23,7 +23,7 @@ from sitetrace.serving.activity import activity_table
 from sitetrace.serving.engine import Server, simulate
 from sitetrace.workload.whole import bursty, poisson
 
-__all__ = ["Testbed", "run", "write_dataset"]
+__all__ = ["run"]
 
 DT = Fraction(1, 4)
 EPOCH_S = 1_700_000_000.0
@@ -42,45 +42,24 @@ SURFACE = Surface(80.0, 240.0, 9.0, 520.0, 300.0)
 
 @dataclass(frozen=True)
 class Testbed:
-    """The truth of a simulated server.
-
-    Parameters
-    ----------
-    server : Server
-        Its engine.
-    surface : Surface
-        Its power by what the engine does; a state's mean is the surface at the state's centre.
-    meter : Meter
-        How its power is printed.
-    sigma_w : tuple of float
-        Standard deviation within each of the five states of `STATES`, watts.
-    phi : float
-        Lag-one autocorrelation of power within a state.
-    drift_w : float
-        Extra power after a minute and more of warming up, watts (saturating).
-    active_idle_w : float
-        Extra idle power just after work, watts, decaying over some seconds.
-    cap_w : float
-        Throttling: no bin draws more, watts.
-    """
+    """The truth of a simulated server: its engine, power and meter, and the effects switched on."""
 
     __test__ = False  # no test class, whatever its name begins with
 
     server: Server = field(default_factory=Server)
-    surface: Surface = SURFACE
+    surface: Surface = SURFACE  # the mean of a state is the surface at its centre
     meter: Meter = field(default_factory=Meter)
-    sigma_w: tuple[float, ...] = (0.3, 4.0, 4.0, 5.0, 14.0)
-    phi: float = 0.0
-    drift_w: float = 0.0
-    active_idle_w: float = 0.0
-    cap_w: float = np.inf
+    sigma_w: tuple[float, ...] = (0.3, 4.0, 4.0, 5.0, 14.0)  # within each of STATES
+    phi: float = 0.0  # lag-one autocorrelation of power within a state
+    drift_w: float = 0.0  # extra after a minute and more of warming up, saturating
+    active_idle_w: float = 0.0  # extra just after work, decaying over some seconds
+    cap_w: float = np.inf  # throttling: no bin draws more
 
     @property
     def mean_w(self) -> np.ndarray:
         """Mean power of each state of `STATES`, watts, shape (5,)."""
-        decode_w = self.surface.step_power_w(np.array(BAND_CENTERS), np.zeros(3))
-        prefill_w = self.surface.step_power_w(np.array([6]), np.array([PREFILL_TOKENS]))
-        return np.concatenate([[self.surface.idle_w], decode_w, prefill_w])
+        batch, tokens = np.array([*BAND_CENTERS, 6]), np.array([0, 0, 0, PREFILL_TOKENS])
+        return np.r_[self.surface.idle_w, self.surface.step_power_w(batch, tokens)]
 
 
 EFFECTS = Testbed(
@@ -106,77 +85,39 @@ def run(name: str, seed: int) -> Run:
     -------
     Run
         As read from its run directory.
-
-    Raises
-    ------
-    InputError
-        If the data set has no run of that name.
     """
-    cases = _cases(seed)
-    if name not in cases:
-        raise InputError(f"testbed has no run {name!r}: choose one of {', '.join(cases)}")
+    if name not in RATES:
+        raise InputError(f"testbed has no run {name!r}: choose one of {', '.join(RATES)}")
     with tempfile.TemporaryDirectory() as folder:
-        return _write(Path(folder) / name, *cases[name])
+        return _write(Path(folder) / name, seed)
 
 
 def write_dataset(out: Path | str, seed: int) -> list[Path]:
-    """Write the testbed's runs in the measured form, each with its ``truth.csv``.
-
-    Parameters
-    ----------
-    out : Path or str
-        Folder to be made.
-    seed : int
-        Seed of requests and noise.
-
-    Returns
-    -------
-    list of Path
-        The run directories.
-
-    Raises
-    ------
-    InputError
-        If the folder is there already or cannot be written.
-    """
+    """Write the testbed's runs in the measured form, each with its ``truth.csv``, to a folder."""
     out = Path(out)
     if out.exists():
         raise InputError(f"{out}: is there already: name a new folder")
-    cases = _cases(seed)
     with replacing(out) as folder:
         folder.mkdir()
-        for name, case in cases.items():
-            _write(folder / name, *case)
-    return [out / name for name in cases]
+        for name in RATES:
+            _write(folder / name, seed)
+    return [out / name for name in RATES]
 
 
-def _cases(seed: int) -> dict[str, tuple[Testbed, pd.DataFrame, np.random.Generator]]:
-    """Testbed, requests and randomness of each run of the data set."""
-    cases = {}
-    for index, (name, rate) in enumerate(RATES.items()):
-        rng = np.random.default_rng([seed, index])
-        if name == "bursty":
-            requests = bursty(rate, 2.0, DURATION_S, rng)
-        else:
-            requests = poisson(rate, DURATION_S, rng)
-        requests = requests.assign(arrival_s=(EPOCH_S + requests["arrival_s"]).round(3))
-        cases[name] = (EFFECTS if name == "effects" else Testbed(), requests, rng)
-    return cases
-
-
-def _write(folder: Path, testbed: Testbed, requests: pd.DataFrame, rng: np.random.Generator) -> Run:
-    """Simulate a run and write it in the measured form, with its truth."""
-    tables = simulate_run(testbed, requests, rng)
-    info = {
-        "model": "testbed-8b",
-        "hardware": "testbed",
-        "tensor_parallel": 1,
-        "source": "simulated by sitetrace.testbed on sitetrace's own engine; no measurement",
-    }
+def _write(folder: Path, seed: int) -> Run:
+    """Simulate the run that a folder is named after and write it, with its truth."""
+    name = folder.name
+    rng = np.random.default_rng([seed, [*RATES].index(name)])
+    draw, cv = (bursty, [2.0]) if name == "bursty" else (poisson, [])
+    requests = draw(RATES[name], *cv, DURATION_S, rng)
+    requests["arrival_s"] = (EPOCH_S + requests["arrival_s"]).round(3)
+    tables = simulate_run(EFFECTS if name == "effects" else Testbed(), requests, rng)
+    info = {"model": "testbed-8b", "hardware": "testbed", "tensor_parallel": 1}
+    info["source"] = "simulated by sitetrace.testbed on sitetrace's own engine; no measurement"
     tables["power"]["time_s"] = tables["power"]["time_s"].map("{:.3f}".format)
-    run = write_run(folder, info, tables["requests"], tables["power"], tables["engine"])
+    written = write_run(folder, info, tables["requests"], tables["power"], tables["engine"])
     tables["truth"].to_csv(folder / "truth.csv", index=False)
-    return run
+    return written
 
 
 def simulate_run(
@@ -184,41 +125,31 @@ def simulate_run(
 ) -> dict[str, pd.DataFrame]:
     """Serve requests and record the server as a measured one is; beside it ``truth`` by bins."""
     timeline = simulate(requests, testbed.server)
+    fate, segments = timeline.requests, timeline.segments
     start_s = float(requests["arrival_s"].iloc[0]) - BEFORE_S
-    stop_s = float(timeline.requests["end_s"].max()) + AFTER_S
+    stop_s = float(fate["end_s"].max()) + AFTER_S
     ends = start_s + np.arange(1, int((stop_s - start_s) / DT) + 1) * float(DT)
     table = activity_table(timeline, ends, float(DT))
-    power_w = true_power_w(testbed, table, rng)
-    power = testbed.meter.read(PowerTrace(start_s, DT, power_w), rng)
-    fate = timeline.requests
+    state, power_w = true_states(table), true_power_w(testbed, table, rng)
     ttft_s = fate["first_token_s"] - fate["arrival_s"] + testbed.server.overhead_s
+    # what a sampler of the engine's metrics would see
+    arrived, started, answered = (
+        np.searchsorted(np.sort(fate[name]), ends, side="right")
+        for name in ("arrival_s", "start_s", "first_token_s")
+    )
+    done = np.searchsorted(segments["end_s"].to_numpy(), ends, side="right")
+    amounts = segments[["prefill_tokens", "decode_tokens", "steps"]].cumsum().to_numpy()
+    prompted, decoded, steps = np.vstack([np.zeros(3), amounts])[done].T.astype(int)
+    counters = {"time_s": ends, "running": running_count(timeline, ends)}
+    counters |= {"waiting": arrived - started, "prompt_tokens": prompted}
+    counters |= {"generation_tokens": decoded + answered, "steps": steps}
+    power = testbed.meter.read(PowerTrace(start_s, DT, power_w), rng)
     return {
         "requests": requests.assign(ttft_s=ttft_s.round(4)),
         "power": power.round({"time_s": 3, "power_w": 2}),
-        "engine": _counters(timeline, ends),
-        "truth": pd.DataFrame({"time_s": ends, "state": true_states(table), "power_w": power_w}),
+        "engine": pd.DataFrame(counters),
+        "truth": pd.DataFrame({"time_s": ends, "state": state, "power_w": power_w}),
     }
-
-
-def _counters(timeline: Timeline, times_s: np.ndarray) -> pd.DataFrame:
-    """Count what a sampler of the engine's metrics would see."""
-    arrived, started, answered = (
-        np.searchsorted(np.sort(timeline.requests[name]), times_s, side="right")
-        for name in ("arrival_s", "start_s", "first_token_s")
-    )
-    done = np.searchsorted(timeline.segments["end_s"].to_numpy(), times_s, side="right")
-    amounts = timeline.segments[["prefill_tokens", "decode_tokens", "steps"]].cumsum().to_numpy()
-    prompted, decoded, steps = np.vstack([np.zeros(3), amounts])[done].T.astype(int)
-    return pd.DataFrame(
-        {
-            "time_s": times_s,
-            "running": running_count(timeline, times_s),
-            "waiting": arrived - started,
-            "prompt_tokens": prompted,
-            "generation_tokens": decoded + answered,
-            "steps": steps,
-        }
-    )
 
 
 def true_states(table: pd.DataFrame) -> np.ndarray:
@@ -231,8 +162,7 @@ def true_states(table: pd.DataFrame) -> np.ndarray:
 def true_power_w(testbed: Testbed, table: pd.DataFrame, rng: np.random.Generator) -> np.ndarray:
     """Power of each bin: the state's Gaussian and the effects that are switched on."""
     state = true_states(table)
-    noise = rng.standard_normal(state.size) * np.sqrt(1 - testbed.phi**2)
-    noise = remembered(noise, testbed.phi)
+    noise = remembered(rng.standard_normal(state.size), testbed.phi)
     power_w = testbed.mean_w[state] + np.asarray(testbed.sigma_w)[state] * noise
     worked_s = np.cumsum(table["busy_share"].to_numpy()) * float(DT)
     power_w += np.where(state > 0, -np.expm1(-worked_s / THERMAL_S) * testbed.drift_w, 0.0)

@@ -18,8 +18,8 @@ from sitetrace.core.registry import device
 from sitetrace.core.types import PowerTrace, Run
 from sitetrace.evaluate.judge import evaluate
 from sitetrace.power.fitting import as_metered
+from sitetrace.power.timeline.fit import TRIED
 from sitetrace.power.timeline.model import TimelineModel
-from sitetrace.power.timeline.readings_fit import SCALES_BATCH
 from sitetrace.serving.engine import counted
 from sitetrace.studies.carry import carried, machine
 
@@ -150,7 +150,7 @@ def _saturated(part: pd.DataFrame) -> pd.DataFrame:
         line = np.polynomial.Polynomial.fit(form(batch[seen]), power_w[seen], 1)
         return line(form(batch))
 
-    curves = [fitted(lambda b, scale=scale: counted(b, scale)) for scale in SCALES_BATCH]
+    curves = [fitted(lambda b, scale=scale: counted(b, scale)) for scale in TRIED["batch"]]
     best = np.argmin([((curve - power_w)[seen] ** 2).sum() for curve in curves])
     told = {"line_w": fitted(lambda b: b), "judged": ~seen}
     told["surface_w"] = np.minimum(curves[best], device("H100")["tdp_w"])

@@ -7,7 +7,7 @@ from typing import NamedTuple
 from sitetrace.core.files import InputError, read_json
 from sitetrace.core.registry import data_dir, device
 from sitetrace.core.types import Run
-from sitetrace.serving.architecture import ROOFLINE, read_architecture
+from sitetrace.serving.calibration import ROOFLINE, read_architecture
 
 EXPERTS = ("n_experts", "top_k")
 PARTS = (

@@ -8,8 +8,8 @@ import pandas as pd
 from sitetrace.core.types import Timeline
 from sitetrace.evaluate.metrics import acf
 from sitetrace.meter import ages_s, seen_w
+from sitetrace.power.timeline.fit import LEAST_SD_W
 from sitetrace.power.timeline.model import TimelineModel
-from sitetrace.power.timeline.readings_fit import LEAST_SD_W
 from sitetrace.serving.activity import amount_in_bins
 
 REGIMES = ("idle", "edge", "decode", "prefill")

@@ -10,8 +10,8 @@ import pandas as pd
 
 from sitetrace.core.types import PowerTrace, Run, Timeline
 from sitetrace.meter import Meter, ages_s, seen_w
+from sitetrace.power.timeline.fit import fit_reading, observe_power
 from sitetrace.power.timeline.model import TimelineModel
-from sitetrace.power.timeline.readings_fit import fit_reading, observe_power
 from sitetrace.serving.engine import simulate
 
 FINE = Fraction(1, 200)

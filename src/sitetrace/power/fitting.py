@@ -18,9 +18,8 @@ from sitetrace.power.timeline.fit import fit_timeline
 from sitetrace.power.timeline.model import TimelineModel
 from sitetrace.serving.engine import simulate
 
-MODEL_KINDS = ("timeline", "states")
-# draws that judge a kind, and its number of states when it is compared
-DRAWS, QUICK_STATES = 3, 10
+# draws that judge a kind, and what is not chosen within one that is judged
+DRAWS, QUICK = 3, {"timeline": {}, "states": {"transitions": "logit", "n_states": 10}}
 # one unit of loss, beside those of `states.fit`
 NRMSE_UNIT = 0.06
 MARGIN_S = 2.0
@@ -44,23 +43,22 @@ def fit(
     Parameters
     ----------
     runs : list of Run
-        Measured runs with power and requests, all of one configuration and step.
+        Measured runs with power and requests, of one configuration and step. For the kind
+        ``timeline`` others of the first one's GPU type may tell more of its meter and prefill.
     seed : int
         Seed of all that is drawn while fitting.
-    kind : {"states", "timeline", "auto"}
+    kind : {"auto", "states", "timeline"}
         The paper's way, ours, or the better one in cross-validation within the runs. The options
         below are those of ``states``: giving one means that kind.
     transitions : str
         ``markov``, ``logit``, ``trees``, or ``auto``: the best free run of these in
         cross-validation; or ``bigru``, the paper's net, which needs torch to be trained.
     n_states : int, optional
-        Number of states K; by default the best free-run KS over 8 to 16 (for ``bigru`` and
-        ``auto`` with ``logit`` transitions, which take no minutes).
+        Number of states; by default the best free-run KS over 8 to 16.
     emissions : str
         ``gaussian``, ``ar1``, ``ar1_deviation`` or ``empirical``.
     columns : tuple of str, optional
-        Activity columns that drive the transitions; by default all, but for ``bigru`` the
-        paper's two features.
+        Activity columns that drive the transitions; by default all, for ``bigru`` the paper's two.
     checkpoint : Path or str, optional
         For ``bigru``: file from which training goes on, and to which it is saved on the way.
     start_s, stop_s : float, optional
@@ -69,14 +67,12 @@ def fit(
     Returns
     -------
     StatesModel or TimelineModel
-        The fitted model; its provenance holds the selection tables, how far its engine is from
-        the measured one and whether that calibration failed, and what stands by default.
+        Its provenance holds what was chosen and why, the misfit, and what stands by default.
 
     Raises
     ------
     InputError
-        If the runs are of several configurations, lack requests, or are too short, torch is
-        missing where it is needed, or an option is given that the kind does not have.
+        If the runs do not fit together or are too short, or the kind has no such option.
 
     Examples
     --------
@@ -86,16 +82,18 @@ def fit(
     >>> model.mixture.n_states
     8
     """
-    if kind not in ("auto", *MODEL_KINDS):
+    from sitetrace import __version__
+
+    if kind not in ("auto", *QUICK):
         raise InputError(f"kind {kind!r}: give auto, timeline or states")
-    given = {
+    options = {
         "--transitions": transitions != "auto",
         "--states (n_states)": n_states is not None,
         "emissions": emissions != "gaussian",
         "columns": columns is not None,
         "--checkpoint": checkpoint is not None,
     }
-    given = ", ".join(name for name, is_given in given.items() if is_given)
+    given = ", ".join(name for name, is_given in options.items() if is_given)
     if given and kind == "timeline":
         raise InputError(f"{given}: belongs to --kind states: leave it out, or give that kind")
     if given:
@@ -108,56 +106,9 @@ def fit(
     runs = [cut_run(run, start_s, stop_s) for run in runs]
     if kind == "auto" and any(run.configuration != runs[0].configuration for run in runs):
         kind = "timeline"
-    provenance = _provenance(runs, seed, start_s, stop_s)
-    if kind == "auto":
-        kind, table, because = choose_kind(runs, seed)
-        provenance |= {"selection": {"kind": table}, "kind_because": because}
-    if kind == "timeline":
-        return fit_timeline(runs, provenance)
-    return fit_states(
-        runs,
-        provenance,
-        transitions,
-        n_states,
-        emissions,
-        columns,
-        seed=seed,
-        checkpoint=checkpoint,
-    )
-
-
-def _check_runs(runs: list[Run], kind: str) -> None:
-    """Refuse runs that cannot be fitted together."""
-    if not runs:
-        raise InputError("runs: there is none: give one or more")
-    first = runs[0]
-    for run in runs:
-        if run.requests is None:
-            raise InputError(f"run {run.name}: requests.csv is missing: a fit needs requests")
-        if kind == "states" and run.configuration != first.configuration:
-            raise InputError(
-                f"run {run.name}: {run.configuration.name} is not {first.configuration.name}: "
-                "fit one configuration at a time, or --kind timeline"
-            )
-        if run.configuration.hardware != first.configuration.hardware:
-            raise InputError(
-                f"run {run.name}: {run.configuration.hardware} is not "
-                f"{first.configuration.hardware}: fit runs of one GPU type together"
-            )
-        if run.configuration == first.configuration and run.dt != first.dt:
-            raise InputError(
-                f"run {run.name}: samples every {float(run.dt):g} s, not {float(first.dt):g} s: "
-                "fit runs of one step together"
-            )
-
-
-def _provenance(runs: list[Run], seed: int, start_s: float | None, stop_s: float | None) -> dict:
-    """Say what is fitted, without dates and paths: the same fit gives the same bytes."""
-    from sitetrace import __version__
-
-    simulated = runs[0].configuration.hardware == "testbed"
-    return {
-        "data": "testbed" if simulated else "measured",
+    # without dates and paths: the same fit gives the same bytes
+    provenance = {
+        "data": "testbed" if runs[0].configuration.hardware == "testbed" else "measured",
         "runs": [{"name": run.name, "sha256": run.digest} for run in runs],
         "from_s": start_s,
         "to_s": stop_s,
@@ -165,41 +116,56 @@ def _provenance(runs: list[Run], seed: int, start_s: float | None, stop_s: float
         "sitetrace": __version__,
         "selection": {},
     }
+    if kind == "auto":
+        kind, table, because = choose_kind(runs, seed)
+        provenance |= {"selection": {"kind": table}, "kind_because": because}
+    if kind == "timeline":
+        return fit_timeline(runs, provenance)
+    how = (transitions, n_states, emissions, columns)
+    return fit_states(runs, provenance, *how, seed=seed, checkpoint=checkpoint)
+
+
+def _check_runs(runs: list[Run], kind: str) -> None:
+    """Refuse runs that cannot be fitted together."""
+    if not runs:
+        raise InputError("runs: there is none: give one or more")
+    first = runs[0].configuration
+    for run in runs:
+        own, why = run.configuration, None
+        if run.requests is None:
+            why = "requests.csv is missing: a fit needs requests"
+        elif kind == "states" and own != first:
+            why = f"{own.name} is not {first.name}: fit one configuration, or --kind timeline"
+        elif own.hardware != first.hardware:
+            why = f"{own.hardware} is not {first.hardware}: fit runs of one GPU type together"
+        elif own == first and run.dt != runs[0].dt:
+            why = f"samples every {float(run.dt):g} s, not {float(runs[0].dt):g} s: fit them apart"
+        if why:
+            raise InputError(f"run {run.name}: {why}")
 
 
 def choose_kind(runs: list[Run], seed: int) -> tuple[str, list[dict], str]:
-    """Fit both kinds on one half of the runs' time and judge them on the other, both ways."""
-    # Gives the better kind, the scores (medians over runs and draws) and loss of each, the reason.
-    # nothing is chosen within a kind
-    quick = {"timeline": {}, "states": {"transitions": "logit", "n_states": QUICK_STATES}}
-    middles = [_middle_s(run) for run in runs]
+    """Fit both kinds on one half of the runs' time and judge them on the other, both ways.
+
+    Gives the better kind, the scores (medians over runs and draws) and loss of each, the reason.
+    """
+    rows = []
     try:
-        sides = [
-            [_part(run, *cut) for run, cut in zip(runs, cuts, strict=True)]
-            for cuts in ([(0.0, m) for m in middles], [(m, None) for m in middles])
-        ]
+        halved = [_halves(run) for run in runs]
         models = {
-            kind: [fit(side, seed=0, kind=kind, **quick[kind]) for side in sides]
-            for kind in MODEL_KINDS
+            kind: [
+                fit(list(side), seed=0, kind=kind, **options) for side in zip(*halved, strict=True)
+            ]
+            for kind, options in QUICK.items()
         }
     except InputError as error:
         return "timeline", [], f"timeline: too little to fit both kinds on halves ({error})"
-    rows = []
-    for kind in MODEL_KINDS:
-        scored = [
-            score
-            for run, middle in zip(runs, middles, strict=True)
-            for score in _scores(models[kind], run, middle, seed)
-        ]
+    for kind in QUICK:
+        scored = [score for run in runs for score in _scores(models[kind], run, seed)]
         row = {name: float(np.median([score[name] for score in scored])) for name in scored[0]}
-        row = {"kind": kind, **row}
-        row["loss"] = (
-            row["ks"] / KS_UNIT
-            + (1 - row["acf_r2"]) / ACF_UNIT
-            + row["energy_error_pct"] / ENERGY_UNIT_PCT
-            + row["nrmse"] / NRMSE_UNIT
-        )
-        rows.append(row)
+        loss = row["ks"] / KS_UNIT + (1 - row["acf_r2"]) / ACF_UNIT
+        loss += row["energy_error_pct"] / ENERGY_UNIT_PCT + row["nrmse"] / NRMSE_UNIT
+        rows.append({"kind": kind, **row, "loss": loss})
     better, worse = sorted(rows, key=lambda row: row["loss"])
     because = (
         f"{better['kind']}, not {worse['kind']}: each fitted on half of the seconds and judged on "
@@ -210,13 +176,6 @@ def choose_kind(runs: list[Run], seed: int) -> tuple[str, list[dict], str]:
     return better["kind"], rows, because
 
 
-def _part(run: Run, start_s: float, stop_s: float | None) -> Run:
-    """Cut a run, but keep the samples before the load: the board's idle power is no secret."""
-    part = cut_run(run, start_s, stop_s)
-    idle = run.samples[run.samples["time_s"] < run.requests["arrival_s"].iloc[0]]
-    return replace(part, samples=pd.concat([idle, part.samples], ignore_index=True), published=None)
-
-
 def _middle_s(run: Run) -> float:
     """Middle of the arrivals that have samples, seconds after the first arrival."""
     arrivals, times = run.requests["arrival_s"], run.samples["time_s"]
@@ -224,17 +183,28 @@ def _middle_s(run: Run) -> float:
     return float(inside.median() - arrivals.iloc[0])
 
 
+def _halves(run: Run) -> list[Run]:
+    """Cut a run in two, but keep the samples before the load: idle power is no secret."""
+    idle = run.samples[run.samples["time_s"] < run.requests["arrival_s"].iloc[0]]
+    middle_s = _middle_s(run)
+    halves = cut_run(run, 0.0, middle_s), cut_run(run, middle_s, None)
+    samples = [pd.concat([idle, half.samples], ignore_index=True) for half in halves]
+    return [
+        replace(half, samples=each, published=None)
+        for half, each in zip(halves, samples, strict=True)
+    ]
+
+
 def _scores(
-    models: list[StatesModel | TimelineModel], run: Run, middle_s: float, seed: int
+    models: list[StatesModel | TimelineModel], run: Run, seed: int
 ) -> list[dict[str, float]]:
     """Score draws over a whole run, each half of it by the model that has not seen it."""
     early, late = (
         as_metered(model, run, DRAWS, np.random.default_rng(seed)) for model in reversed(models)
     )
-    found = []
+    found, turn_s = [], float(run.requests["arrival_s"].iloc[0]) + _middle_s(run)
     for before, after in zip(early, late, strict=True):
-        arrival_s = float(run.requests["arrival_s"].iloc[0])
-        turn = int((arrival_s + middle_s - before.start_s) / before.dt_s)
+        turn = int((turn_s - before.start_s) / before.dt_s)
         power_w = np.concatenate([before.power_w[:turn], after.power_w[turn:]])
         result = evaluate(run, PowerTrace(before.start_s, before.dt, power_w))
         whole = result["native"]["whole"]
@@ -251,9 +221,6 @@ def as_metered(
     timeline = simulate(run.requests, model.server, rng)
     lead_s = max(float(arrivals.iloc[0] - times.iloc[0]) + MARGIN_S, MARGIN_S)
     tail_s = max(float(times.iloc[-1] - timeline.requests["end_s"].max()) + MARGIN_S, MARGIN_S)
-    idle_w = run.idle_before_load_w()
     options = {"reading": "meter"} if isinstance(model, TimelineModel) else {}
-    return [
-        model.draw(timeline, each, None, lead_s, tail_s, idle_w, **options)
-        for each in rng.spawn(draws)
-    ]
+    given = (None, lead_s, tail_s, run.idle_before_load_w())
+    return [model.draw(timeline, each, *given, **options) for each in rng.spawn(draws)]

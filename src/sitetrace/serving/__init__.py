@@ -8,7 +8,6 @@ __getattr__, __dir__, __all__ = lazy_loader.attach(
         "engine": ["Server", "Engine", "simulate"],
         "surrogates": ["ConstantRate", "LogNormalTTFT"],
         "activity": ["activity_table"],
-        "calibration": ["calibrate"],
         "routing": ["route"],
     },
 )

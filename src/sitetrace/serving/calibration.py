@@ -1,48 +1,50 @@
-"""The step law of an engine, learned from a run's times to first token and its counters.
+"""The step law of an engine: least costs by its architecture, the rest from what a run tells.
 
-A simulated engine serves the run's requests, and its law is moved until it meets what the run met.
+A simulated engine serves the run's requests, and its law is moved until it meets the run's times to
+first token and its counters.
 """
 
 from __future__ import annotations
 
-from dataclasses import dataclass, replace
+from collections.abc import Callable
+from dataclasses import replace
+from typing import NamedTuple
 
 import numpy as np
 import pandas as pd
 
 from sitetrace.core.files import InputError
-from sitetrace.core.types import Run, Timeline
+from sitetrace.core.registry import device
+from sitetrace.core.types import Configuration, Run, Timeline
 from sitetrace.serving.activity import amount_in_bins
-from sitetrace.serving.architecture import fallen_back, from_architecture
 from sitetrace.serving.engine import Server, counted, simulate
 from sitetrace.serving.steps import LINEAR
 
-FREE = ("c0_s", "c1_s", "c2_s", "c3_s", "overhead_s")
-# Time to first token knows nothing of decode: what a sequence and its context add stays as it is.
-FREE_BY_TTFT_ALONE = ("c0_s", "c2_s")
+# Fields of `arch` in run.json: what is held in memory, and what a roofline needs besides.
+HELD = ("d_model", "n_layers", "n_kv", "head_dim", "w_bytes")
+ROOFLINE = (*HELD, "n_active")
+MEMORY_SHARE, ELEMENT_BYTES = 0.9, 2.0  # what vLLM takes of a GPU; keys and values of 16 bit
+# share of the peak rate at which attention computes; sequences at which one more costs half the
+# time of the first in a mixture of experts
+ATTENTION_EFFICIENCY, EXPERTS_BATCH = 0.5, 4.0
+COUNTERS = ["time_s", "running", "prompt_tokens", "generation_tokens"]
 # When a request meets the engine within a step is chance, which makes TTFT a rough guide.
 TTFT_WEIGHT = 0.1
 # first guess of c3 above the least that the memory allows, as a share of that
 C3_ABOVE_FLOOR = 0.3
-# The search of logarithms begins at 1, the first guess, and ends here.
-FARTHEST = 4.0
+# the search of logarithms begins at 1, the first guess, and ends at; a line takes so many points
+FARTHEST, LEAST_POINTS = 4.0, 8
 # parts of a fit whose misfit the provenance holds
 PARTS = ("calibration", "power")
-# A fit that misses by more than this has failed. Fits of the testbed and of ten measured runs miss
-# TTFT by at most 14%, the running count by 12%, the token counter by 0.34 s; those of the splits
-# miss the readings by 9%, the energy by 1.3%. A run whose prompts come from a prefix cache, which
-# an engine without one cannot follow, is missed by 446%, 54% and 1.8 s.
+# What is judged, and the errors above which a fit has failed. Fits of the testbed and of ten runs
+# miss TTFT by at most 14%, the running count by 12%, the token counter by 0.34 s; those of the
+# splits miss the readings by 9%, the energy by 1.3%. A run whose prompts come from a prefix cache,
+# which an engine without one cannot follow, is missed by 446%, 54% and 1.8 s.
 MOST = {
-    "ttft": {"median_error": 0.3},
-    "running": {"mean_error": 0.3},
-    "tokens": {"mean_error_s": 1.0},
-    "power": {"mean_error": 0.25, "energy_error": 0.05},
-}
-WORDS = {
-    "ttft": "times to first token",
-    "running": "running requests",
-    "tokens": "token counter",
-    "power": "power readings",
+    "ttft": ("times to first token", {"median_error": 0.3}),
+    "running": ("running requests", {"mean_error": 0.3}),
+    "tokens": ("token counter", {"mean_error_s": 1.0}),
+    "power": ("power readings", {"mean_error": 0.25, "energy_error": 0.05}),
 }
 MEND = (
     "do not rely on this model, check that requests.csv, engine.csv and power.csv are one "
@@ -50,118 +52,192 @@ MEND = (
 )
 
 
-def calibrate(runs: list[Run] | Run) -> tuple[Server, dict]:
-    """Learn the engine that makes a run's requests meet what they met.
+def from_architecture(run: Run, largest_request: int) -> tuple[Server, dict[str, str]]:
+    """Limits of an engine, its least c3, c4 and KV space; and why some of these are defaults."""
+    where, info, gpus = f"run {run.name}", run.info, run.configuration.tensor_parallel
+    place, gpu = f"{where}: run.json: ", known_device(run.configuration.hardware)
+    server = Server(
+        max_num_seqs=int(_number(place, info, "max_num_seqs", 256, 1)),
+        max_num_batched_tokens=int(_number(place, info, "max_num_batched_tokens", 8192, 1)),
+        # the largest request served did fit, whatever the sum says
+        kv_tokens=max(Server.kv_tokens, largest_request),
+    )
+    lacking = sorted(name for name in HELD if _arch(info).get(name) is None)
+    if lacking or gpu is None:
+        why = f"run.json: arch lacks {', '.join(lacking)}" if _arch(info) else "no arch in run.json"
+        why = why if lacking else f"unknown GPU {run.configuration.hardware!r}"
+        return server, dict.fromkeys(("c3_s", "c4_s", "kv_tokens", "batch_scale"), why)
+    arch = read_architecture(where, info, HELD, ("n_experts", "swa_global_ratio"))
+    share = min(_number(place, info, "gpu_memory_utilization", MEMORY_SHARE, 0.01), 1.0)
+    pair_flop = 4 * arch["d_model"] * arch["n_layers"]
+    known = replace(
+        server,
+        # of a token of context keys and values are read, of a pair of tokens attention is computed
+        c3_s=arch["read_bytes"] / (gpus * gpu["bandwidth_bytes_s"]),
+        c4_s=pair_flop / (gpus * gpu["peak_flop_s"] * ATTENTION_EFFICIENCY),
+        batch_scale=EXPERTS_BATCH if arch["n_experts"] > 1 else Server.batch_scale,
+        kv_tokens=max(room_for_tokens(where, arch, run.configuration, share), largest_request),
+    )
+    return known, {}
 
-    Simulates the run's requests and moves the step law until the number of running requests, the
-    tokens generated and the times to first token agree with the measured ones. ``c3`` stays above
-    the time to read a token's keys and values, and ``c4`` is the arithmetic of attention, both
-    from the architecture in ``run.json`` where it is given: short chats identify neither.
 
-    Parameters
-    ----------
-    runs : list of Run or Run
-        Recordings of one configuration, with requests and ``ttft_s`` or engine counters. With
-        times to first token alone only ``c0``, ``c2`` are learned: ``c1`` and the overhead keep
-        the defaults of `Server`, ``c3`` its floor. Without these times the overhead keeps its
-        default.
+def known_device(hardware: str) -> dict | None:
+    """Datasheet of a GPU type, if there is one."""
+    try:
+        return device(hardware)
+    except InputError:
+        return None
 
-    Returns
-    -------
-    server : Server
-        Step law, overhead and limits.
-    told : dict
-        For a model's provenance: ``calibration`` as `judged` gives it, and the ``defaults`` that
-        stand for what is not known, with the reason.
 
-    Raises
-    ------
-    InputError
-        If a run lacks what is needed, or ``run.json`` holds an impossible value.
+def read_architecture(
+    where: str, info: dict, needed: tuple[str, ...], optional: tuple[str, ...] = ()
+) -> dict[str, float]:
+    """Read fields of the served model's architecture; optional ones are 0 where not told."""
+    table, place = _arch(info), f"{where}: run.json: arch."
+    for name in needed:
+        if table.get(name) is None:
+            raise InputError(f"{place}{name} is missing: give {', '.join(needed)}")
+    lowest = dict.fromkeys(optional, 0.0) | dict.fromkeys(needed, 1.0)
+    arch = {name: _number(place, table, name, 0.0, least) for name, least in lowest.items()}
+    if set(HELD) <= set(needed):
+        # Keys and values of a token: in all layers, for within its window a layer holds it too;
+        # with sliding windows only one layer in so many reads the whole context.
+        arch["held_bytes"] = 2 * ELEMENT_BYTES * arch["n_layers"] * arch["n_kv"] * arch["head_dim"]
+        arch["read_bytes"] = arch["held_bytes"] / (1 + arch.get("swa_global_ratio", 0.0))
+    return arch
+
+
+def _arch(info: dict) -> dict:
+    return info["arch"] if isinstance(info.get("arch"), dict) else {}
+
+
+def _number(place: str, table: dict, name: str, default: float, lowest: float) -> float:
+    """One number of ``run.json``, or its default where there is none."""
+    value = default if table.get(name) is None else table[name]
+    if isinstance(value, bool) or not isinstance(value, int | float) or not lowest <= value < 1e18:
+        raise InputError(f"{place}{name} = {value!r} is no sensible number: mend it")
+    return float(value)
+
+
+def room_for_tokens(
+    where: str, arch: dict[str, float], configuration: Configuration, share: float = MEMORY_SHARE
+) -> int:
+    """Tokens whose keys and values find room beside the weights in a share of the memory."""
+    gpus, hardware = configuration.tensor_parallel, configuration.hardware
+    memory_bytes = share * (device(hardware)["memory_bytes"] * gpus)
+    tokens = int((memory_bytes - arch["w_bytes"]) / arch["held_bytes"])
+    if tokens < 1:
+        raise InputError(
+            f"{where}: run.json: arch.w_bytes = {arch['w_bytes']:g} leaves no room for keys and "
+            f"values in {memory_bytes:g} bytes of {gpus} {hardware}: raise tensor_parallel, mend "
+            "w_bytes, or state gpu_memory_utilization"
+        )
+    return tokens
+
+
+def calibrate(runs: list[Run]) -> tuple[Server, dict]:
+    """Learn the engine that makes runs' requests meet what they met; and tell how well.
+
+    What is told goes into a model's provenance: ``calibration``, see `judged`, and ``defaults``.
     """
-    runs = [runs] if isinstance(runs, Run) else runs
+    from scipy.optimize import least_squares
+
     seen = [observe(run) for run in runs]
-    free = FREE
-    if not any(each.times_s.size for each in seen):
-        free = FREE_BY_TTFT_ALONE
-    elif all(np.isnan(each.ttft_s).all() for each in seen):
-        free = FREE[:-1]
-    tokens = [each.requests[["input_tokens", "output_tokens"]] for each in seen]
-    largest = max(int(each.sum(axis=1).max()) for each in tokens)
-    server, defaults = from_architecture(runs[0], largest), fallen_back(runs[0])
-    c3_floor_s = 0.0 if defaults else server.c3_s
-    if server.batch_scale < LINEAR and free != FREE_BY_TTFT_ALONE:
-        free = (*free, "batch_scale")
-    server, far, converged = _fit(seen, _first_guess(seen, server), c3_floor_s, free)
-    calibration = judged(seen, server, far) | {"converged": converged}
-    return server, {"calibration": calibration, "defaults": defaults}
+    # c3 stays above the time to read a token's keys and values, and c4 is the arithmetic of
+    # attention, both by the architecture: short chats identify neither.
+    totals = [each.requests["input_tokens"] + each.requests["output_tokens"] for each in seen]
+    least, defaults = from_architecture(runs[0], max(int(each.max()) for each in totals))
+    # Time to first token knows nothing of decode: what a sequence and its context add stays as it
+    # is. Nothing else tells the overhead.
+    free = ["c0_s", "c2_s"]
+    if not all(each.counters.empty for each in seen):
+        free = ["c0_s", "c1_s", "c2_s", "c3_s"]
+        free += ["overhead_s"] * any(np.isfinite(each.ttft_s).any() for each in seen)
+        free += ["batch_scale"] * (least.batch_scale < LINEAR)
+    guess, c3_floor_s = _first_guess(seen, least), 0.0 if defaults else least.c3_s
+    start = np.array([getattr(guess, name) for name in free])
+    start[[name == "c3_s" for name in free]] *= C3_ABOVE_FLOOR
+
+    def server(point: np.ndarray) -> Server:
+        law = dict(zip(free, (start * np.exp(point - 1.0)).tolist(), strict=True))
+        if "c3_s" in law:
+            law["c3_s"] += c3_floor_s
+        return replace(guess, **law)
+
+    def errors(point: np.ndarray) -> np.ndarray:
+        told = [part for each in seen for part in _errors(each, server(point)).items()]
+        weights = [TTFT_WEIGHT if name == "ttft" else 1.0 for name, _ in told]
+        return np.concatenate([w * e / e.size for w, (_, e) in zip(weights, told, strict=True)])
+
+    # The sum of mean absolute errors is minimised. It has steps: squares with a wide difference
+    # find the valley, magnitudes its floor.
+    point = np.ones(start.size)
+    scale = np.sqrt(np.mean(errors(point) ** 2))
+    limits, wide = (-FARTHEST, FARTHEST), {"diff_step": 0.05, "max_nfev": 30}
+    point = least_squares(lambda at: errors(at) / scale, point, bounds=limits, **wide).x
+    how = {"maxfev": 60 * point.size, "xatol": 1e-3, "fatol": 1e-5}
+    for edge in (0.4, 0.2, 0.1):
+        edges = edge * np.eye(point.size)
+        point, converged = descended(lambda at: np.abs(errors(at)).sum(), point, edges, **how)
+    # A coefficient at the lower end costs nothing, one at the upper end ran away; the overhead,
+    # which moves nothing in the engine, may be as long as a client's network makes it. The last
+    # search may use up its steps at a good fit: whether it converged is told, not judged.
+    far = [free[k] for k in np.flatnonzero(point >= FARTHEST) if free[k] != "overhead_s"]
+    calibration = judged(seen, server(point), far) | {"converged": converged}
+    return server(point), {"calibration": calibration, "defaults": defaults}
 
 
-@dataclass(frozen=True)
-class Observed:
+class Observed(NamedTuple):
     """What a run tells about its engine, on the clock of its first arrival."""
 
     requests: pd.DataFrame
     ttft_s: np.ndarray  # by request; NaN where there is none
-    # Counters, empty without: tokens prefilled, and those generated since the first row, for
-    # start-up and test requests were counted before.
-    times_s: np.ndarray
-    running: np.ndarray
-    prompted: np.ndarray
-    generated: np.ndarray
+    counters: pd.DataFrame  # COUNTERS, no row without; tokens generated since the first row
 
 
 def observe(run: Run) -> Observed:
     """Put a run on the clock of its first arrival."""
-    if run.requests is None:
-        raise InputError(f"run {run.name}: requests.csv is missing: calibration needs requests")
     origin_s = float(run.requests["arrival_s"].iloc[0])
-    requests = run.requests[["arrival_s", "input_tokens", "output_tokens"]].copy()
-    requests["arrival_s"] -= origin_s
-    ttft_s = np.full(len(requests), np.nan)
-    if "ttft_s" in run.requests:
-        ttft_s = run.requests["ttft_s"].where(run.requests["ttft_s"] > 0).to_numpy()
-    times_s = running = prompted = generated = np.empty(0)
+    requests = run.requests.assign(arrival_s=run.requests["arrival_s"] - origin_s)
+    ttft_s = requests["ttft_s"].to_numpy() if "ttft_s" in requests else np.zeros(len(requests))
+    ttft_s = np.where(ttft_s > 0, ttft_s, np.nan)
+    counters = pd.DataFrame(columns=COUNTERS, dtype=float)
     if run.engine is not None:
-        engine = run.engine[run.engine["time_s"] >= origin_s]
-        tokens = engine["generation_tokens"].to_numpy(dtype=float)
+        rows = run.engine.loc[run.engine["time_s"] >= origin_s, COUNTERS].astype(float)
+        rows["time_s"] -= origin_s
+        # start-up and test requests were counted before
+        rows["generation_tokens"] -= rows["generation_tokens"].iloc[:1].sum()
         # Counters that never move tell nothing.
-        if tokens.size > 1 and tokens[-1] > tokens[0] and (engine["running"] > 0).any():
-            times_s = engine["time_s"].to_numpy() - origin_s
-            running = engine["running"].to_numpy(dtype=float)
-            prompted = engine["prompt_tokens"].to_numpy(dtype=float)
-            generated = tokens - tokens[0]
-    if np.isnan(ttft_s).all() and not times_s.size:
+        if rows["generation_tokens"].iloc[-1:].sum() > 0 and (rows["running"] > 0).any():
+            counters = rows
+    if np.isnan(ttft_s).all() and counters.empty:
         raise InputError(
             f"run {run.name}: neither ttft_s in requests.csv nor engine.csv rows at work: "
             "calibration needs one of them"
         )
-    return Observed(requests, ttft_s, times_s, running, prompted, generated)
+    return Observed(requests, ttft_s, counters)
 
 
 def _first_guess(seen: list[Observed], server: Server) -> Server:
     """Regress step times on the batch, and TTFT on the prompt, without any queueing."""
-    guess = {}
-    batch = np.concatenate([each.running[1:] for each in seen])
-    changes = [np.diff([each.running, each.prompted]).any(axis=0) for each in seen]
-    made = np.concatenate([np.diff(each.generated) for each in seen])
-    elapsed_s = np.concatenate([np.diff(each.times_s) for each in seen])
+    guess, requests = {}, pd.concat([each.requests for each in seen])
+    prompt, answer = requests["input_tokens"].to_numpy(), requests["output_tokens"].to_numpy()
+    batch = np.concatenate([each.counters["running"].iloc[1:] for each in seen])
+    changes = np.concatenate([np.diff(each.counters, axis=0) for each in seen])
+    elapsed_s, change, prompted, made = changes.T
     # Between two rows with the same sequences and no prompt the engine did nothing but decode.
-    use = ~np.concatenate(changes) & (batch > 0) & (made > 0)
-    if use.sum() >= 8:
+    use = (change == 0) & (prompted == 0) & (batch > 0) & (made > 0)
+    if use.sum() >= LEAST_POINTS:
         step_s = batch[use] * elapsed_s[use] / made[use]
         guess["c0_s"], slope_s = _line(counted(batch[use], server.batch_scale), step_s)
         # The slope holds what a sequence adds by its context, which the law counts in c3; a
         # sequence attends to its prompt and, in the mean, to half of its answer.
-        requests = pd.concat([each.requests for each in seen])
-        prompt, answer = requests["input_tokens"], requests["output_tokens"]
         context = float(np.average(prompt + answer / 2, weights=answer))
         context_s = (1 + C3_ABOVE_FLOOR) * server.c3_s * context
         guess["c1_s"] = max(slope_s - context_s, 0.2 * slope_s)
     ttft_s = np.concatenate([each.ttft_s for each in seen])
-    prompt = np.concatenate([each.requests["input_tokens"] for each in seen])
     known = ~np.isnan(ttft_s)
-    if known.sum() >= 8:
+    if known.sum() >= LEAST_POINTS:
         base_s, guess["c2_s"] = _line(prompt[known], ttft_s[known])
         guess.setdefault("c0_s", 0.5 * base_s)
     # A regression that finds nothing leaves the default.
@@ -174,67 +250,22 @@ def _line(x: np.ndarray, y: np.ndarray) -> tuple[float, float]:
 
     start = np.median(y)
     scale = np.array([start, start / x.mean()])
+    robust = {"bounds": (0.0, np.inf), "loss": "cauchy", "f_scale": 0.02}
     found = least_squares(
-        lambda line: (scale[0] * line[0] + scale[1] * line[1] * x) / y - 1.0,
-        [0.9, 0.1],
-        bounds=(0.0, np.inf),
-        loss="cauchy",
-        f_scale=0.02,
+        lambda line: (scale[0] * line[0] + scale[1] * line[1] * x) / y - 1.0, [0.9, 0.1], **robust
     )
     return tuple(scale * found.x)
 
 
-def _fit(
-    seen: list[Observed], guess: Server, c3_floor_s: float, free: tuple[str, ...]
-) -> tuple[Server, list[str], bool]:
-    """Minimise the sum of mean absolute errors, see `_errors`, over logarithms of coefficients."""
-    from scipy.optimize import least_squares, minimize
+def descended(
+    loss: Callable[[np.ndarray], float], point: np.ndarray, edges: np.ndarray, **options: float
+) -> tuple[np.ndarray, bool]:
+    """Descend without gradients from a point and a simplex's edges; and whether that converged."""
+    from scipy.optimize import minimize
 
-    start = np.array([getattr(guess, name) for name in free])
-    start[[name == "c3_s" for name in free]] *= C3_ABOVE_FLOOR
-
-    def server(point: np.ndarray) -> Server:
-        law = dict(zip(free, (start * np.exp(point - 1.0)).tolist(), strict=True))
-        if "c3_s" in law:
-            law["c3_s"] += c3_floor_s
-        return replace(guess, **law)
-
-    def errors(point: np.ndarray) -> np.ndarray:
-        weights, parts = {"ttft": TTFT_WEIGHT}, []
-        for each in seen:
-            for name, error in _errors(each, server(point)).items():
-                parts.append(weights.get(name, 1.0) * error / error.size)
-        return np.concatenate(parts)
-
-    # The errors have steps: squares with a wide difference find the valley, magnitudes its floor.
-    point = np.ones(start.size)
-    scale = np.sqrt(np.mean(errors(point) ** 2))
-    point = least_squares(
-        lambda point: errors(point) / scale,
-        point,
-        diff_step=0.05,
-        bounds=(-FARTHEST, FARTHEST),
-        max_nfev=30,
-    ).x
-    for edge in (0.4, 0.2, 0.1):
-        found = minimize(
-            lambda point: np.abs(errors(point)).sum(),
-            point,
-            method="Nelder-Mead",
-            options={
-                "initial_simplex": np.vstack([point, point + edge * np.eye(point.size)]),
-                "maxfev": 60 * point.size,
-                "xatol": 1e-3,
-                "fatol": 1e-5,
-            },
-        )
-        point = found.x
-    # A coefficient at the lower end costs nothing, one at the upper end ran away; the overhead,
-    # which moves nothing in the engine, may be as long as a client's network makes it. The last
-    # search may use up its steps at a good fit: whether it converged is told, not judged.
-    ends = zip(free, point, strict=True)
-    far = [name for name, at in ends if at >= FARTHEST and name != "overhead_s"]
-    return server(point), far, bool(found.success)
+    options["initial_simplex"] = np.vstack([point, point + edges])
+    found = minimize(loss, point, method="Nelder-Mead", options=options)
+    return found.x, bool(found.success)
 
 
 def _errors(seen: Observed, server: Server) -> dict[str, np.ndarray]:
@@ -245,29 +276,25 @@ def _errors(seen: Observed, server: Server) -> dict[str, np.ndarray]:
     if known.any():
         ttft_s = (fate["first_token_s"] - fate["arrival_s"]).to_numpy() + server.overhead_s
         parts["ttft"] = np.log(ttft_s[known] / seen.ttft_s[known])
-    if seen.times_s.size:
-        rate = seen.generated[-1] / (seen.times_s[-1] - seen.times_s[0])
-        running = printed_count(timeline, seen.times_s)
-        parts["running"] = (running - seen.running) / seen.running.mean()
-        parts["tokens"] = (_generated(timeline, seen.times_s) - seen.generated) / rate
+    if not seen.counters.empty:
+        times_s, running, _, generated = seen.counters.to_numpy().T
+        running_so, generated_so = printed(timeline, times_s)
+        parts["running"] = (running_so - running) / running.mean()
+        parts["tokens"] = (generated_so - generated) / (generated[-1] / np.ptp(times_s))
     return parts
 
 
-def printed_count(timeline: Timeline, times_s: np.ndarray) -> np.ndarray:
-    """Count running requests as an engine's own counter prints them."""
+def printed(timeline: Timeline, times_s: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """Count running requests, and tokens since the first time, as an engine's counters do."""
     # vLLM renews its counters after each step, so a request appears with its first token; while
     # its prompt is computed the counter still shows the step before.
-    first, end = (np.sort(timeline.requests[name]) for name in ("first_token_s", "end_s"))
-    after = [np.searchsorted(each, times_s, side="right") for each in (first, end)]
-    return after[0] - after[1]
-
-
-def _generated(timeline: Timeline, times_s: np.ndarray) -> np.ndarray:
-    """Tokens generated since the first of some times."""
+    answered, ended = (
+        np.searchsorted(np.sort(timeline.requests[name]), times_s, side="right")
+        for name in ("first_token_s", "end_s")
+    )
     decode = timeline.segments["decode_tokens"].to_numpy()
-    since_s = times_s - times_s[0]
-    first = np.searchsorted(np.sort(timeline.requests["first_token_s"]), times_s, side="right")
-    return amount_in_bins(timeline.segments, decode, times_s, since_s) + first - first[0]
+    decoded = amount_in_bins(timeline.segments, decode, times_s, times_s - times_s[0])
+    return answered - ended, decoded + answered - answered[0]
 
 
 def judged(seen: list[Observed], server: Server, far: list[str]) -> dict:
@@ -275,17 +302,16 @@ def judged(seen: list[Observed], server: Server, far: list[str]) -> dict:
     # far: the coefficients that the fit left at the upper end of its search
     errors, found = [_errors(each, server) for each in seen], {}
     for name in ("ttft", "running", "tokens"):
-        told = [each[name] for each in errors if name in each]
-        if not told:
+        error = np.concatenate([each.get(name, []) for each in errors])
+        if error.size == 0:
             continue
-        error = np.concatenate(told)
-        if name == "ttft":
-            numbers = {"median_error": np.median(np.abs(np.expm1(error)))}
-        elif name == "running":
-            numbers = {"mean_error": np.abs(error).mean()}
-        else:
-            numbers = {"mean_error_s": np.abs(error).mean(), "mean_lead_s": error.mean()}
-        found[name] = rounded(numbers) | {"points": error.size}
+        size = np.abs(np.expm1(error) if name == "ttft" else error)
+        told = {
+            "ttft": {"median_error": np.median(size)},
+            "running": {"mean_error": size.mean()},
+            "tokens": {"mean_error_s": size.mean(), "mean_lead_s": error.mean()},
+        }
+        found[name] = rounded(told[name]) | {"points": error.size}
     left = [f"{name} is more than {np.exp(FARTHEST - 1):.0f} times its first guess" for name in far]
     return {"misfit": found, "at_bound": far, "failed": failures(found) + left}
 
@@ -293,10 +319,10 @@ def judged(seen: list[Observed], server: Server, far: list[str]) -> dict:
 def failures(found: dict[str, dict[str, float]]) -> list[str]:
     """Say where a fit misses by more than a fit does that has worked."""
     return [
-        f"{WORDS[name]}: {_said(key, found[name][key])}, more than {_amount(key, limit)}"
-        for name in found
-        for key, limit in MOST[name].items()
-        if not abs(found[name][key]) <= limit
+        f"{MOST[name][0]}: {_said(key, numbers[key])}, more than {_amount(key, limit)}"
+        for name, numbers in found.items()
+        for key, limit in MOST[name][1].items()
+        if not abs(numbers[key]) <= limit
     ]
 
 
@@ -307,30 +333,27 @@ def rounded(numbers: dict[str, float]) -> dict[str, float]:
 
 def failed_parts(provenance: dict) -> list[str]:
     """By what the fit of a model has failed: nothing, if it has not."""
-    told = [provenance[part]["failed"] for part in PARTS if part in provenance]
-    return [each for part in told for each in part]
+    return [each for part in PARTS if part in provenance for each in provenance[part]["failed"]]
 
 
 def misfit_lines(provenance: dict) -> list[str]:
     """Tell how well a model was fitted: its misfit, whether it failed, what stands by default."""
-    lines, failed = [], failed_parts(provenance)
+    table, reasons = {}, {}
     for part in (part for part in PARTS if part in provenance):
-        said = [
-            f"{WORDS[name]}: "
-            + ", ".join(_said(key, value) for key, value in numbers.items() if key != "points")
-            + f" ({numbers['points']} points)"
-            for name, numbers in provenance[part]["misfit"].items()
-        ]
-        lines.append(f"{part:15}{'; '.join(said)}")
-    if failed:
-        lines.append(f"{'failed':15}{'; '.join(failed)}: {MEND}")
-    reasons = {}
+        said = []
+        for name, numbers in provenance[part]["misfit"].items():
+            sizes = [_said(key, value) for key, value in numbers.items() if key != "points"]
+            said.append(f"{MOST[name][0]}: {', '.join(sizes)} ({numbers['points']} points)")
+        table[part] = "; ".join(said)
+    if failed := failed_parts(provenance):
+        table["failed"] = f"{'; '.join(failed)}: {MEND}"
     for name, why in provenance.get("defaults", {}).items():
         reasons.setdefault(why, []).append(name)
     if reasons:
-        said = [f"{', '.join(names)} ({why})" for why, names in reasons.items()]
-        lines.append(f"{'by default':15}{'; '.join(said)}")
-    return lines
+        table["by default"] = "; ".join(
+            f"{', '.join(what)} ({why})" for why, what in reasons.items()
+        )
+    return [f"{title:15}{line}" for title, line in table.items()]
 
 
 def _said(key: str, value: float) -> str:

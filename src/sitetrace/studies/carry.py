@@ -19,7 +19,7 @@ from sitetrace.core.registry import device
 from sitetrace.core.types import Configuration
 from sitetrace.power.idle import Idle
 from sitetrace.power.timeline.model import TimelineModel
-from sitetrace.serving.architecture import ROOFLINE, read_architecture, read_bytes, room_for_tokens
+from sitetrace.serving.calibration import ROOFLINE, read_architecture, room_for_tokens
 from sitetrace.serving.engine import Server
 
 OPTIONAL = ("moe_frac", "n_experts", "top_k", "swa_global_ratio")
@@ -69,7 +69,7 @@ def machine(configuration: Configuration, info: dict) -> Machine:
         dense_bytes=arch["w_bytes"] * (1.0 - in_experts),
         expert_bytes=arch["w_bytes"] * in_experts,
         touched=(arch["top_k"] or 1.0) / (arch["n_experts"] or 1.0) if in_experts else 1.0,
-        token_bytes=read_bytes(arch),
+        token_bytes=arch["read_bytes"],
         kv_tokens=room_for_tokens(configuration.name, arch, configuration),
         width=arch["d_model"],
         gpu=device(configuration.hardware),

@@ -1,71 +1,241 @@
-"""Fit of the kind `timeline`: engine, surface and meter, then noise and afterglow."""
+"""Fit of the kind `timeline`: engine, surface and meter from readings, then noise and afterglow.
+
+What a reading saw is known but for its age: the meter renews its value now and then, and between
+two renewals it prints the same. So the likelihood of a reading is the mean over all ages that it
+may have of a normal density around the surface's power at that age. The product over all readings
+is maximised: over the surface and its noise by gradients, over the meter's window, lag and renewal
+and over the scales of saturation by trying values in turn.
+"""
 
 from __future__ import annotations
 
+import itertools
 from dataclasses import replace
 from fractions import Fraction
+from typing import NamedTuple
 
 import numpy as np
 
 from sitetrace.core.files import InputError
-from sitetrace.core.registry import device
-from sitetrace.core.types import Configuration, Run
-from sitetrace.meter import Meter, PowerNoise
+from sitetrace.core.types import Run, Timeline
+from sitetrace.meter import Meter, PowerNoise, ages_s
 from sitetrace.power.idle import Idle
-from sitetrace.power.load import busiest_rate, longest_requests, most_at_once
+from sitetrace.power.load import busiest_rate, most_at_once
 from sitetrace.power.states.labels import idle_of, prepare
+from sitetrace.power.timeline import surface as surfaces
 from sitetrace.power.timeline.model import TimelineModel
-from sitetrace.power.timeline.readings_fit import (
-    Reading,
-    Seen,
-    best_law,
-    fit_reading,
-    observe_power,
-    power_of,
-    shares,
-)
-from sitetrace.power.timeline.surface import LIMITLESS_W, Surface, left_warmth, since_work_s
-from sitetrace.serving.calibration import calibrate, failures, judged, observe, rounded
-from sitetrace.serving.engine import Server
+from sitetrace.power.timeline.surface import Surface
+from sitetrace.serving import calibration as engines
+from sitetrace.serving.activity import amount_in_bins
+from sitetrace.serving.engine import Server, counted, simulate
+from sitetrace.serving.steps import LINEAR
 
 DT = Fraction(1, 4)
-# extra power just after work by experience: watts a GPU, seconds, and how sure that is
-AFTER_W, AFTER_S, AFTER_SPREAD, AFTER_NOISE_W = 5.0, 0.25, 0.5, 1.0
-# what a warm board idles above a cold one by experience, watts a GPU
-WARM_IDLE_W, WARM_IDLE_SD_W = 7.0, 2.0
-LONGEST_AFTER_S = 60.0
-PHI_MAX = 0.95
-# a further sequence lengthens a decode step by about so much of it
-DECODE_SHARE = 0.03
-# first corners of a search of two decode times, as logarithms
-SIMPLEX = np.array([[0.0, 0.0], [1.0, 0.0], [0.0, 2.0]])
+LAW = ("decode_w", "per_sequence_w", "prefill_w", "warm_w")  # the part of `Surface` that is fitted
+# What is tried of a meter, and of where power saturates (prompt tokens of a step; sequences); where
+# that begins, and in which turns it goes on.
+TRIED = {
+    "window_s": (0.025, 0.05, 0.1, 0.25, 0.5, 1.0),
+    "lag_s": (-0.05, 0.0, 0.05, 0.1),
+    "update_s": (0.05, 0.1, 0.15, 0.2),
+    "tokens": (60.0, 120.0, 200.0, 300.0, 450.0, 700.0, 1100.0),
+    "batch": (0.5, 2.0, 8.0, 32.0, LINEAR),
+}
+FIRST = {"window_s": 0.05, "lag_s": 0.0, "update_s": 0.1, "tokens": 300.0, "batch": 8.0}
+TURNS = [["window_s"], *2 * [["lag_s", "update_s"], ["window_s"], ["tokens"], ["batch"]]]
+# readings count from so long before the load to so long after it; more than so many are thinned
+EDGE_S, MOST_READINGS = 2.0, 5000
+# what a board gains while it warms up, by experience: watts a GPU, and how sure that is
+WARM_W, WARM_SD_W, WARM_MAX_W = 8.0, 3.0, 14.0
+SCALE_SPREAD = 0.5  # of the logarithm of the prefill scale around its usual value
+# readings that nothing explains, and the relative error that mean power may have
+OUTLIER_SHARE, ENERGY_SHARE = 0.02, 0.003
+LEAST_SD_W, MOST_LOG_SD, PHI_MAX = 0.3, 9.0, 0.95
+# By experience, extra power just after work (watts a GPU), the logarithm of the seconds it lasts,
+# what a warm board idles above a cold one (watts a GPU); how sure that is, and between what limits.
+USUAL, SPREAD = np.array([5.0, np.log(0.25), 7.0]), np.array([5.0, 0.5, 2.0])
+LEAST, MOST = np.array([0.0, -2.5, 0.0]), np.array([60.0, 3.0, 30.0])
+AFTER_NOISE_W, LONGEST_AFTER_S = 1.0, 60.0
+DECODE_SHARE = 0.03  # about what a further sequence adds to a decode step
+
+
+class Seen(NamedTuple):
+    """Readings of one run while it works, and the work that they saw."""
+
+    timeline: Timeline  # as all times, on the clock of the first arrival
+    times_s: np.ndarray
+    power_w: np.ndarray
+    idle_w: float
+    # a reading is the mean over printings so long before it: 0 alone, or the quarters of a second
+    parts_s: np.ndarray
+    step_s: float  # from one reading to the next
+    # A run of another configuration teaches the meter, warming up and prefill alone: its law is
+    # that of the fitted one scaled and shifted, its batches have a scale of their own.
+    gpus: float = 1.0  # as a multiple of those of the fitted one
+    scaled: np.ndarray = np.ones(6)
+    shifted: np.ndarray = np.zeros(6)
+    batch_scale: float | None = None
+
+
+class Reading(NamedTuple):
+    """What readings tell of the surface, the meter and the noise."""
+
+    setting: dict[str, float]  # one of those TRIED
+    # watts of LAW, and logarithms of the noise's sd (W) while decoding and in saturated prefill
+    law: np.ndarray
+    loss: float = np.inf  # negative log-likelihood with priors
+    converged: bool = False
+
+    @property
+    def meter(self) -> Meter:
+        """The meter of the setting."""
+        return Meter(**{name: self.setting[name] for name in ("window_s", "lag_s", "update_s")})
+
+
+def observe_power(run: Run, server: Server, idle_w: float) -> Seen:
+    """Put a run's readings beside the work that its requests make."""
+    origin_s = float(run.requests["arrival_s"].iloc[0])
+    timeline = simulate(run.requests.assign(arrival_s=run.requests["arrival_s"] - origin_s), server)
+    times = run.samples["time_s"].to_numpy() - origin_s
+    last_s = float(timeline.segments["end_s"].iloc[-1])
+    near = (times > -EDGE_S) & (times < last_s + EDGE_S)
+    whole_seconds = run.dt == 1 and run.published is not None
+    parts_s = np.arange(4) / 4 if whole_seconds else np.zeros(1)
+    power_w = run.samples["power_w"].to_numpy()[near]
+    return Seen(timeline, times[near], power_w, idle_w, parts_s, float(run.dt))
+
+
+def fit_reading(seen: list[Seen], gpus: int) -> tuple[Reading, list[dict]]:
+    """Find surface, noise, meter and scales of a server; and all that was tried, with its loss."""
+    every = -(-sum(len(each.times_s) for each in seen) // MOST_READINGS)
+    seen = [
+        each._replace(times_s=each.times_s[::every], power_w=each.power_w[::every]) for each in seen
+    ]
+    loaded = np.concatenate([each.power_w[each.power_w > 1.3 * each.idle_w] for each in seen])
+    if loaded.size == 0:
+        raise InputError("the readings never rise above idle while requests run: check the clocks")
+    # begin at the middle of the readings under load, and prefill at their top
+    middle, top = np.quantile(loaded, [0.4, 0.99])
+    noise = np.log([5.0 * gpus, 20.0 * gpus])
+    law = np.array([middle, gpus, top + 20.0 * gpus, WARM_W * gpus, *noise])
+    found, tried = Reading(FIRST, law), []
+    for names in TURNS:
+        results = []
+        for values in itertools.product(*(TRIED[name] for name in names)):
+            setting = found.setting | dict(zip(names, values, strict=True))
+            # once a window is found, only its neighbours are tried
+            if not tried or 0.3 < setting["window_s"] / found.setting["window_s"] < 3:
+                results.append(best_law(seen, found._replace(setting=setting), gpus))
+        tried += [result.setting | {"loss": result.loss} for result in results]
+        found = min(results, key=lambda result: result.loss)
+    return found, tried
+
+
+def best_law(seen: list[Seen], start: Reading, gpus: int) -> Reading:
+    """Minimise the loss over the surface and the noise, the setting given."""
+    from scipy.optimize import minimize
+
+    views = [(each, shares(each, start)) for each in seen]
+    unit = np.array([10.0, 1.0, 50.0, 5.0, 0.3, 0.5]) * np.array([gpus, 1, gpus, gpus, 1, 1])
+    low = [0.0, 0.0, 0.0, 0.0, np.log(LEAST_SD_W), np.log(LEAST_SD_W)]
+    high = [np.inf, np.inf, np.inf, WARM_MAX_W * gpus, MOST_LOG_SD, MOST_LOG_SD]
+    found = minimize(
+        lambda point: _loss(point * unit, views, gpus),
+        start.law / unit,
+        method="L-BFGS-B",
+        bounds=list(zip(low / unit, high / unit, strict=True)),
+        options={"maxiter": 80, "ftol": 1e-7},
+    )
+    unusual = np.log(start.setting["tokens"] / FIRST["tokens"]) / SCALE_SPREAD
+    loss = float(found.fun) + unusual**2 / 2
+    return Reading(start.setting, found.x * unit, loss, bool(found.success))
+
+
+def shares(seen: Seen, reading: Reading) -> np.ndarray:
+    """Say what each reading may have seen, for each of its possible ages, shape (6, n, ages)."""
+    # The share of the meter's window at work, the batch and the warmth weighted by it; and the same
+    # three once more, weighted by how far prefill saturates.
+    meter, setting, work = reading.meter, reading.setting, seen.timeline.segments
+    start, end = work["start_s"].to_numpy(), work["end_s"].to_numpy()
+    length_s = end - start
+    batch = counted(work["batch"], seen.batch_scale or setting["batch"])
+    warm = surfaces.warmth(start, end)
+    full = -np.expm1(-work["prefill_tokens"].to_numpy() / setting["tokens"])
+    plain = (length_s, length_s * batch, length_s * warm)
+    amounts = (*plain, *(amount * full for amount in plain))
+    ends = seen.times_s[:, None, None] - seen.parts_s[:, None] - ages_s(meter)
+    columns = [amount_in_bins(work, each, ends.ravel(), meter.window_s) for each in amounts]
+    return np.reshape(columns, (6, *ends.shape)).mean(axis=2) / meter.window_s
+
+
+def power_of(shares_: np.ndarray, law: np.ndarray, idle_w: float) -> np.ndarray:
+    """Watts of readings by the surface, shape (n, ages): linear in what `shares` gives."""
+    decode_w, per_sequence_w, prefill_w, warm_w = law[:4]
+    busy, batch, warm, full, full_batch, full_warm = shares_
+    base = (decode_w - idle_w) * busy + per_sequence_w * batch + warm_w * warm
+    lifted = (prefill_w - decode_w) * full - per_sequence_w * full_batch - warm_w * full_warm
+    return idle_w + base + lifted
+
+
+def _loss(law: np.ndarray, views: list[tuple[Seen, np.ndarray]], gpus: int) -> float:
+    """Negative log-likelihood of the readings, their age unknown, with priors."""
+    total, spent_w, meant_w = 0.0, 0.0, 0.0
+    for seen, share in views:
+        own = law * seen.scaled + seen.shifted
+        sd = np.exp(own[4:6])
+        power_w = power_of(share, own, seen.idle_w)
+        # noise grows with the share of saturated prefill in what was seen
+        sigma_w = np.hypot(sd[0], sd[1] * share[3])
+        # a normal density around the power at each age (2.507 is the root of 2 pi), the mean over
+        # the ages, and a few readings anywhere in their range
+        density = np.exp(-0.5 * ((seen.power_w[:, None] - power_w) / sigma_w) ** 2) / sigma_w
+        reach_w = np.ptp(seen.power_w) + 1.0
+        likely = (1 - OUTLIER_SHARE) * density.mean(axis=1) / 2.507 + OUTLIER_SHARE / reach_w
+        total -= np.log(likely).sum()
+        spent_w += seen.power_w.sum()
+        meant_w += power_w.mean(axis=1).sum()
+    total += 0.5 * ((law[3] / gpus - WARM_W) / WARM_SD_W) ** 2
+    # modes alone would lose energy: its mean is held to a fraction of a percent
+    return total + 0.5 * ((meant_w / spent_w - 1.0) / ENERGY_SHARE) ** 2
 
 
 def fit_timeline(runs: list[Run], provenance: dict) -> TimelineModel:
     """Fit engine, surface, meter and noise of the first run's configuration."""
-    # Runs of other configurations of its GPU type add to its meter, warming up and prefill.
-    home = [run for run in runs if run.configuration == runs[0].configuration]
-    server, told = _engine_of(home)
-    model = fit_power(home, server, provenance | told)
-    if len(home) == len(runs):
-        return model
-    return _with_others(model, home, runs)
-
-
-def _engine_of(runs: list[Run]) -> tuple[Server, dict]:
-    """Calibrate the engine of runs of one configuration; as `calibrate` gives it."""
-    server, told = calibrate(runs)
-    if any(run.engine is not None for run in runs):
-        return server, told
-    server, calibration = learn_decode(runs, server), told["calibration"]
-    again = judged([observe(run) for run in runs], server, calibration["at_bound"])
-    return server, told | {"calibration": calibration | again}
+    models, groups = [], {run.configuration: [] for run in runs}
+    for run in runs:
+        groups[run.configuration].append(run)
+    for group in groups.values():
+        server, told = engines.calibrate(group)
+        if all(run.engine is None for run in group):
+            server, far = learn_decode(group, server), told["calibration"]["at_bound"]
+            told["calibration"] |= engines.judged(map(engines.observe, group), server, far)
+        models.append(fit_power(group, server, provenance | told))
+    home, *others = models
+    if not others:
+        return home
+    # Other configurations of its GPU type add to its meter, warming up and prefill.
+    told, runs, others_seen = home.provenance, groups[home.configuration], []
+    home_w = runs[0].idle_before_load_w() or home.idle.mean_w
+    calibration, defaults = dict(told["calibration"]), dict(told["defaults"])
+    for other in others:
+        name, own, theirs = other.configuration.name, other.surface, other.provenance
+        failed = [each for part in engines.PARTS for each in theirs[part]["failed"]]
+        calibration["failed"] = calibration["failed"] + [f"{name}: {each}" for each in failed]
+        defaults |= {f"{name}: {what}": why for what, why in theirs["defaults"].items()}
+        gpus = other.configuration.tensor_parallel / home.configuration.tensor_parallel
+        for each in _seen_by(groups[other.configuration], other.server, other.idle):
+            prefill_w = each.idle_w - gpus * home_w
+            shifted = [own.decode_w, own.per_sequence_w, prefill_w, 0.0, np.log(gpus), np.log(gpus)]
+            scaled = np.array([0.0, 0.0, gpus, gpus, 1.0, 1.0])
+            law = {"gpus": gpus, "scaled": scaled, "shifted": np.array(shifted)}
+            others_seen.append(each._replace(**law, batch_scale=own.batch_scale))
+    after = (home.idle.active_w, home.decay_s, home.surface.warm_idle_w, told["power"]["converged"])
+    told = told | {"calibration": calibration, "defaults": defaults}
+    return fit_power(runs, home.server, told, after, others_seen)
 
 
 def learn_decode(runs: list[Run], server: Server) -> Server:
     """Learn the time of decode steps from power, where no counter tells it."""
-    from scipy.optimize import minimize
-
     # Times to first token know nothing of decode; a power that rises with the batch and falls when
     # the last request ends does. What is taken from a step is added to what a client waits for
     # besides, so that times to first token stay what they were.
@@ -81,34 +251,52 @@ def learn_decode(runs: list[Run], server: Server) -> Server:
     point = np.array([-0.3, 0.0])
     for reach in (0.4, 0.15):
         found, _ = fit_reading(_seen_by(runs, changed(point), idle), gpus)
-        held = (found.meter, found.scales, found.law, gpus)
-        point = minimize(
-            lambda at: best_law(_seen_by(runs, changed(at), idle), *held)[0],  # noqa: B023
+        point, _ = engines.descended(
+            lambda at: best_law(_seen_by(runs, changed(at), idle), found, gpus).loss,  # noqa: B023
             point,
-            method="Nelder-Mead",
-            options={"initial_simplex": point + reach * SIMPLEX, "maxfev": 40, "xatol": 0.01},
-        ).x
+            reach * np.diag([1.0, 2.0]),
+            maxfev=40,
+            xatol=0.01,
+        )
     return changed(point)
 
 
-def fit_power(runs: list[Run], server: Server, provenance: dict) -> TimelineModel:
-    """Fit surface, meter and noise of one configuration behind a calibrated engine."""
-    configuration = runs[0].configuration
-    gpus = configuration.tensor_parallel
-    frame = prepare(runs, server, runs[0].dt)
-    idle = idle_of(frame)
-    power_w = frame["power_w"].to_numpy()
-    seen = _seen_by(runs, server, idle)
+def fit_power(
+    runs: list[Run],
+    server: Server,
+    provenance: dict,
+    after: tuple[float, float, float, bool] | None = None,
+    others: list[Seen] = (),
+) -> TimelineModel:
+    """Fit surface, meter and noise of one configuration behind a calibrated engine.
+
+    Readings of others may be added to its own; then what `fit_afterglow` gave of its own is given.
+    """
+    configuration, gpus = runs[0].configuration, runs[0].configuration.tensor_parallel
+    idle = idle_of(prepare(runs, server, runs[0].dt))
+    seen = [*_seen_by(runs, server, idle), *others]
     if not any(len(each.times_s) for each in seen):
         raise InputError(f"run {runs[0].name}: no sample while requests run: check both clocks")
     found, tried = fit_reading(seen, gpus)
-    afterglow = fit_afterglow(runs, seen, idle.band_w, found.meter, gpus)
-    active_w, decay_s, warm_idle_w, ended = afterglow
-    surface = _surface_of(found, idle.mean_w, warm_idle_w, configuration)
-    defaults = dict(provenance.get("defaults", {}))
-    if surface.limit_w == LIMITLESS_W:
-        defaults["limit_w"] = f"unknown GPU {configuration.hardware!r}"
+    after = after or fit_afterglow(runs, seen, idle.band_w, found.meter, gpus)
+    active_w, decay_s, warm_idle_w, ended = after
     residual, misfit = fit_residual(seen, found, float(np.std(idle.deviation_w)), ended)
+    gpu, unknown = engines.known_device(configuration.hardware), {}
+    if gpu is None:
+        unknown["limit_w"] = f"unknown GPU {configuration.hardware!r}"
+    surface = Surface(
+        idle_w=idle.mean_w,
+        scale_tokens=found.setting["tokens"],
+        batch_scale=found.setting["batch"],
+        limit_w=gpu["tdp_w"] * gpus if gpu else surfaces.LIMITLESS_W,
+        warm_idle_w=warm_idle_w,
+        **dict(zip(LAW, found.law[:4].tolist(), strict=True)),
+    )
+    told = {"selection": provenance["selection"] | {"meter": tried}, "power": misfit}
+    told["defaults"] = provenance.get("defaults", {}) | unknown
+    power_w = np.concatenate([run.samples["power_w"] for run in runs])
+    requests = [each.timeline.requests for each in seen]
+    rates = [busiest_rate(each["arrival_s"].to_numpy()) for each in requests]
     return TimelineModel(
         configuration=configuration,
         dt=DT,
@@ -119,94 +307,21 @@ def fit_power(runs: list[Run], server: Server, provenance: dict) -> TimelineMode
         meter=found.meter,
         residual=residual,
         power_range_w=(float(power_w.min()), float(power_w.max())),
-        fitted=_reach(runs, seen),
-        provenance=provenance
-        | {
-            "selection": provenance["selection"] | {"meter": tried},
-            "defaults": defaults,
-            "power": misfit,
+        # what the fit has seen, so that generating can warn outside of it
+        fitted={
+            "input_tokens": int(max(each["input_tokens"].max() for each in requests)),
+            "output_tokens": int(max(each["output_tokens"].max() for each in requests)),
+            "active": max(most_at_once(each) for each in requests),
+            "requests_per_s": round(max(rates), 3),
+            "context_tokens": int(max(each.timeline.segments["context"].max() for each in seen)),
         },
-    )
-
-
-def _with_others(model: TimelineModel, home: list[Run], runs: list[Run]) -> TimelineModel:
-    """Fit the first configuration again: others of its GPU type share meter, warmth and prefill."""
-    gpus = home[0].configuration.tensor_parallel
-    idle = idle_of(prepare(home, model.server, home[0].dt))
-    seen = _seen_by(home, model.server, idle)
-    provenance = model.provenance
-    failed, defaults = list(provenance["calibration"]["failed"]), dict(provenance["defaults"])
-    for configuration in dict.fromkeys(run.configuration for run in runs):
-        if configuration == home[0].configuration:
-            continue
-        group = [run for run in runs if run.configuration == configuration]
-        server, told = _engine_of(group)
-        alone = fit_power(group, server, provenance | told)
-        for part in ("calibration", "power"):
-            failed += [f"{configuration.name}: {why}" for why in alone.provenance[part]["failed"]]
-        defaults |= {f"{configuration.name}: {n}": why for n, why in told["defaults"].items()}
-        own = alone.surface
-        other = {
-            "gpus": configuration.tensor_parallel / gpus,
-            "decode": (own.decode_w, own.per_sequence_w, own.batch_scale),
-        }
-        seen += [replace(each, **other) for each in _seen_by(group, alone.server, alone.idle)]
-    found, tried = fit_reading(seen, gpus)
-    ended = provenance["power"]["converged"]
-    residual, misfit = fit_residual(seen, found, model.residual.idle_w, ended)
-    warm_idle_w = model.surface.warm_idle_w
-    return replace(
-        model,
-        surface=_surface_of(found, model.idle.mean_w, warm_idle_w, model.configuration),
-        meter=found.meter,
-        residual=residual,
-        fitted=_reach(runs, seen),
-        provenance=provenance
-        | {
-            "selection": provenance["selection"] | {"meter": tried},
-            "calibration": provenance["calibration"] | {"failed": failed},
-            "defaults": defaults,
-            "power": misfit,
-        },
+        provenance=provenance | told,
     )
 
 
 def _seen_by(runs: list[Run], server: Server, idle: Idle) -> list[Seen]:
     """Put readings beside their work; a board that never idles takes the others' idle power."""
-    boards_w = [run.idle_before_load_w() or idle.mean_w for run in runs]
-    return [observe_power(run, server, idle_w) for run, idle_w in zip(runs, boards_w, strict=True)]
-
-
-def _surface_of(
-    found: Reading, idle_w: float, warm_idle_w: float, configuration: Configuration
-) -> Surface:
-    """Make the surface, with its limit at the design power of all its GPUs, where it is known."""
-    try:
-        limit_w = device(configuration.hardware)["tdp_w"] * configuration.tensor_parallel
-    except InputError:
-        limit_w = LIMITLESS_W
-    decode_w, per_sequence_w, prefill_w, warm_w = (float(value) for value in found.law[:4])
-    return Surface(
-        idle_w=idle_w,
-        decode_w=decode_w,
-        per_sequence_w=per_sequence_w,
-        prefill_w=prefill_w,
-        scale_tokens=found.scales.tokens,
-        warm_w=warm_w,
-        batch_scale=found.scales.batch,
-        limit_w=limit_w,
-        warm_idle_w=warm_idle_w,
-    )
-
-
-def _reach(runs: list[Run], seen: list[Seen]) -> dict[str, float]:
-    """Note what the fit has seen, so that generating can warn outside of it."""
-    rates = [busiest_rate(run.requests["arrival_s"].to_numpy()) for run in runs]
-    return longest_requests(runs) | {
-        "active": max(most_at_once(each.timeline.requests) for each in seen),
-        "requests_per_s": round(max(rates), 3),
-        "context_tokens": int(max(each.timeline.segments["context"].max() for each in seen)),
-    }
+    return [observe_power(run, server, run.idle_before_load_w() or idle.mean_w) for run in runs]
 
 
 def fit_residual(
@@ -214,31 +329,40 @@ def fit_residual(
 ) -> tuple[PowerNoise, dict]:
     """Take the noise that readings have around the expected ones, and say how far these are off."""
     # The misfit is relative to the mean reading; `ended` says if the other searches converged.
-    before, after, errors = [], [], []
+    pairs, errors = [], []
     for each in seen:
-        share = shares(each, found.meter, found.scales)
-        own = each.law(found.law, seen[0].idle_w)
+        share = shares(each, found)
+        own = found.law * each.scaled + each.shifted
         expected_w = power_of(share, own, each.idle_w).mean(axis=1)
         errors.append(expected_w - each.power_w)
-        left = (each.power_w - expected_w) / each.gpus
+        left_w = (each.power_w - expected_w) / each.gpus
         # how long noise lasts is told by successive readings that saw decoding alone, at any age
         calm = (share[0].min(axis=1) > 0.98) & (share[3].max(axis=1) < 0.05)
-        pairs = calm[1:] & calm[:-1] & (np.diff(each.times_s) < 1.5 * found.meter.dt_s)
-        before.append(left[:-1][pairs])
-        after.append(left[1:][pairs])
-    before, after, errors = (np.concatenate(part) for part in (before, after, errors))
-    decode_sd_w = np.exp(found.law[4])
-    kept = (np.abs(before) < 4 * decode_sd_w) & (np.abs(after) < 4 * decode_sd_w)
-    phi = 0.0
-    if kept.sum() >= 20:
-        phi = float(np.clip(np.corrcoef(before[kept], after[kept])[0, 1], 0.0, PHI_MAX))
-    errors = errors / np.concatenate([each.power_w for each in seen]).mean()
-    off = rounded({"mean_error": np.abs(errors).mean(), "energy_error": errors.mean()})
-    off = {"power": off | {"points": errors.size}}
-    converged = found.converged and ended
-    stopped = [] if converged else ["the search of the surface stopped before it converged"]
-    misfit = {"misfit": off, "converged": converged, "failed": failures(off) + stopped}
-    return PowerNoise(idle_sd_w, float(decode_sd_w), phi), misfit
+        # of readings with the step of the first run, the others' tell of another distance
+        near = (np.diff(each.times_s) < 1.5 * each.step_s) & (each.step_s == seen[0].step_s)
+        close = calm[1:] & calm[:-1] & near
+        pairs.append(np.array([left_w[:-1], left_w[1:]])[:, close])
+    pairs, decode_sd_w, phi = np.concatenate(pairs, axis=1), float(np.exp(found.law[4])), 0.0
+    pairs = pairs[:, (np.abs(pairs) < 4 * decode_sd_w).all(axis=0)]
+    if pairs.shape[1] >= 20:
+        phi = _phi_of(np.corrcoef(pairs)[0, 1], seen[0])
+    errors = np.concatenate(errors) / np.concatenate([each.power_w for each in seen]).mean()
+    off = engines.rounded({"mean_error": np.abs(errors).mean(), "energy_error": errors.mean()})
+    off, converged = {"power": off | {"points": errors.size}}, found.converged and ended
+    failed = engines.failures(off)
+    if not converged:
+        failed.append("the search of the surface stopped before it converged")
+    misfit = {"misfit": off, "converged": converged, "failed": failed}
+    return PowerNoise(idle_sd_w, decode_sd_w, phi), misfit
+
+
+def _phi_of(correlation: float, seen: Seen) -> float:
+    """Turn the correlation of successive readings into that of bins, of which they are means."""
+    apart = np.subtract.outer(seen.parts_s, seen.parts_s) / float(DT)
+    next_to = np.abs(apart + seen.step_s / float(DT))
+    phi = np.linspace(0.0, PHI_MAX, 96)
+    told = [(each**next_to).mean() / (each ** np.abs(apart)).mean() for each in phi]
+    return float(np.interp(correlation, told, phi))
 
 
 def fit_afterglow(
@@ -248,33 +372,26 @@ def fit_afterglow(
     # The fewer the readings, the nearer to what experience says. The last says if it converged.
     from scipy.optimize import least_squares
 
-    parts = [_after_work(run, each, band_w, meter) for run, each in zip(runs, seen, strict=True)]
+    parts = []
+    for run, each in zip(runs, seen, strict=True):
+        times_s = run.samples["time_s"].to_numpy() - float(run.requests["arrival_s"].iloc[0])
+        power_w, work = run.samples["power_w"].to_numpy(), each.timeline.segments
+        seen_s = times_s - meter.lag_s
+        since_s = surfaces.since_work_s(each.timeline, seen_s)
+        # a reading counts from when its window, however old, holds no work
+        clear_s = since_s - meter.update_s - meter.window_s
+        begun, ended = (np.searchsorted(work[k], seen_s, "right") for k in ("start_s", "end_s"))
+        rows = (begun == ended) & (clear_s >= 0) & (clear_s < LONGEST_AFTER_S) & (power_w <= band_w)
+        warm = surfaces.left_warmth(each.timeline, times_s)
+        parts.append([since_s[rows], warm[rows], power_w[rows] - each.idle_w])
     since_s, warm, extra_w = np.concatenate(parts, axis=1)
+    scale = np.array([gpus, 1.0, gpus])
 
     def errors(point: np.ndarray) -> np.ndarray:
         after_w, log_s, warm_w = point
         left = after_w * np.exp(-since_s / np.exp(log_s)) + warm_w * warm - extra_w
-        prior = [(after_w / gpus - AFTER_W) / AFTER_W, (log_s - np.log(AFTER_S)) / AFTER_SPREAD]
-        prior.append((warm_w / gpus - WARM_IDLE_W) / WARM_IDLE_SD_W)
-        return np.concatenate([left / AFTER_NOISE_W, prior])
+        return np.concatenate([left / AFTER_NOISE_W, (point / scale - USUAL) / SPREAD])
 
-    start = [AFTER_W * gpus, np.log(AFTER_S), WARM_IDLE_W * gpus]
-    limits = ([0.0, -2.5, 0.0], [60.0 * gpus, 3.0, 30.0 * gpus])
-    found = least_squares(errors, start, bounds=limits)
+    found = least_squares(errors, USUAL * scale, bounds=(LEAST * scale, MOST * scale))
     after_w, log_s, warm_w = found.x
     return float(after_w), float(np.exp(log_s)), float(warm_w), bool(found.success)
-
-
-def _after_work(run: Run, seen: Seen, band_w: float, meter: Meter) -> np.ndarray:
-    """Time since work, warmth and power above idle of the readings that saw none, shape (3, n)."""
-    times_s = run.samples["time_s"].to_numpy() - float(run.requests["arrival_s"].iloc[0])
-    power_w = run.samples["power_w"].to_numpy()
-    since_s = since_work_s(seen.timeline, times_s - meter.lag_s)
-    # a reading counts from when its window, however old, holds no work
-    clear_s = since_s - meter.update_s - meter.window_s
-    starts = seen.timeline.segments["start_s"].to_numpy()
-    ended = np.searchsorted(seen.timeline.segments["end_s"], times_s - meter.lag_s, side="right")
-    quiet = np.searchsorted(starts, times_s - meter.lag_s, side="right") == ended
-    rows = quiet & (clear_s >= 0) & (clear_s < LONGEST_AFTER_S) & (power_w <= band_w)
-    warm = left_warmth(seen.timeline, times_s)
-    return np.array([since_s[rows], warm[rows], power_w[rows] - seen.idle_w])
