@@ -22,7 +22,7 @@ from sitetrace.power.states.model import StatesModel
 from sitetrace.serving.activity import COLUMNS
 from sitetrace.serving.surrogates import ConstantRate, LogNormalTTFT
 from sitetrace.testbed import Testbed, simulate_run
-from sitetrace.workload.whole import poisson
+from sitetrace.workload.streams import poisson
 
 DT = Fraction(1, 4)
 KINDS = ("markov", "logit", "trees")

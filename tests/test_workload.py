@@ -9,8 +9,8 @@ from hypothesis import strategies as st
 from sitetrace.core.files import InputError
 from sitetrace.core.types import MAX_SPAN_S
 from sitetrace.workload.lengths import LogNormalLengths
+from sitetrace.workload.streams import DAY_S, bursty, diurnal, lengths, poisson, replay, switching
 from sitetrace.workload.table import read_requests, validate_requests, write_requests
-from sitetrace.workload.whole import DAY_S, bursty, diurnal, lengths, poisson, replay, switching
 
 
 def rng(seed=1):

@@ -55,7 +55,7 @@ def workload(
     pattern, rate, duration, cv, swing, source, thin, speed, begin_hour, seed, out
 ) -> None:
     """Write a stream of requests."""
-    from sitetrace.workload import whole as streams
+    from sitetrace.workload import streams
     from sitetrace.workload.fit import draw_traffic, fit_traffic
     from sitetrace.workload.table import write_requests
 

@@ -19,7 +19,7 @@ import pandas as pd
 from sitetrace.control.clock import RULES, ClockRule, clocked
 from sitetrace.control.row import run_row
 from sitetrace.power.timeline.model import TimelineModel
-from sitetrace.workload.whole import switching
+from sitetrace.workload.streams import switching
 
 ALL = 2**31
 PLACES, LOWEST_CLOCK = 51, 0.5  # of a lever
