@@ -31,9 +31,8 @@ STEEPNESS_HALVINGS = 18
 class Clients(Stream):
     """The sum of many clients' streams; after its last day the recording begins anew."""
 
-    # Each client is a renewal process whose clock runs with its rate: the law of the gaps is that
-    # of the window in which they are drawn (shape from the recording, mean one over the rate), so
-    # that the expected count of each window is the recorded one and a burst may go over its end.
+    # Each client is a renewal process whose clock runs with its rate: the expected count of each
+    # window is the recorded one, and a burst may go over its end.
 
     rates: np.ndarray  # requests a second, shape (clients, windows)
     shapes: np.ndarray  # of the laws, negative for Weibull, shape (clients, windows)
@@ -88,8 +87,7 @@ class LengthLaws:
     def draw(self, client: np.ndarray, window: int, rng: Generator) -> np.ndarray:
         """Draw the tokens of requests of a window, shape (n, 2), given the client of each."""
         row = self.row[client, window]
-        # a client without a summary borrows: each of its requests has the lengths of a client that
-        # has one, drawn by the number of requests
+        # without a summary a client borrows, for each request from one drawn by their requests
         borrows = np.flatnonzero(row < 0)
         donor = np.searchsorted(self.donors[window], rng.random(borrows.size), side="right")
         row[borrows] = self.row[donor, window]
@@ -120,8 +118,9 @@ def open_clients(
 
 def _length_laws(path: Path, clients: np.ndarray, rates: np.ndarray) -> LengthLaws:
     """Find for each client and window of rates the nearest summary in time."""
-    summaries, keys = read_lengths(path), ["client", "window_start_s"]
-    sides = [summaries[summaries["field"] == name].sort_values(keys) for name in TOKENS]
+    keys = ["client", "window_start_s"]
+    summaries = read_lengths(path).sort_values(keys)
+    sides = [summaries[summaries["field"] == name] for name in TOKENS]
     if not np.array_equal(sides[0][keys], sides[1][keys]):
         raise InputError(f"{path}: not every window has input_tokens and output_tokens once")
     windows = np.arange(rates.shape[1]) * WINDOW_S + WINDOW_S / 2
@@ -144,8 +143,8 @@ def _length_laws(path: Path, clients: np.ndarray, rates: np.ndarray) -> LengthLa
 
 def _quantiles(summaries: pd.DataFrame) -> np.ndarray:
     """Return token counts at equally likely quantiles, for one field; shape (rows, 1024)."""
-    # the logarithm is a broken line over a normal variable, with knots at P50, P90 and P99; the
-    # piece below P50 is as steep as the mean asks
+    # the logarithm is a line over a normal variable, broken at P50, P90 and P99; the piece below
+    # P50 is as steep as the mean asks
     z = ndtri((np.arange(QUANTILES) + 0.5) / QUANTILES)
     low, high = -z[: QUANTILES // 2], z[QUANTILES // 2 :]
     p50, p90, p99 = (np.log(summaries[[name]].to_numpy()) for name in ("p50", "p90", "p99"))

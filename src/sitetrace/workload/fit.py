@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from typing import Any
 
 import numpy as np
@@ -75,7 +76,18 @@ def fit_traffic(
             raise InputError(f"scale_s {scale_s:g} s: give so short windows that {LEAST_WINDOWS} "
                              f"fit between first request and last, {span_s:g} s")  # fmt: skip
         fitted["cv"] = float(np.clip(cv, LEAST_CV, MOST_CV))
-    return _plain(fitted | {"lengths": _lengths(requests)})
+    logarithm, lengths = np.log(requests[[*TOKENS]]), {}
+    for column in TOKENS:
+        side = column.removesuffix("_tokens")
+        lengths[f"{side}_median"] = float(np.exp(logarithm[column].mean()))
+        lengths[f"{side}_sigma"] = float(logarithm[column].std(ddof=0))
+        lengths[f"{side}_limit"] = int(requests[column].max())
+    constant = logarithm.nunique().min() == 1
+    together = 0.0 if constant else logarithm.corr().iloc[0, 1]
+    lengths["correlation"] = float(np.clip(together, -1, 1))
+    # six digits, as plain numbers that YAML can write
+    text = json.dumps(fitted | {"lengths": lengths})
+    return json.loads(text, parse_float=lambda number: float(f"{float(number):.6g}"))
 
 
 def draw_traffic(
@@ -115,23 +127,3 @@ def index_of_dispersion(arrival_s: np.ndarray, window_s: float) -> float:
     ends_s = arrival_s[0] + window_s * np.arange(windows + 1)
     counts = np.diff(np.searchsorted(arrival_s, ends_s))
     return float(counts.var(ddof=1) / counts.mean())
-
-
-def _lengths(requests: pd.DataFrame) -> dict[str, float]:
-    """Fields of `LogNormalLengths`: moments of the logarithms, and the greatest lengths."""
-    logarithm, found = np.log(requests[[*TOKENS]]), {}
-    for column in TOKENS:
-        side = column.removesuffix("_tokens")
-        found[f"{side}_median"] = float(np.exp(logarithm[column].mean()))
-        found[f"{side}_sigma"] = float(logarithm[column].std(ddof=0))
-        found[f"{side}_limit"] = int(requests[column].max())
-    constant = logarithm.nunique().min() == 1
-    together = 0.0 if constant else logarithm.corr().iloc[0, 1]
-    return found | {"correlation": float(np.clip(together, -1, 1))}
-
-
-def _plain(value: Any) -> Any:  # noqa: ANN401
-    """Keep six digits, as plain numbers that YAML can write."""
-    if isinstance(value, dict):
-        return {name: _plain(inner) for name, inner in value.items()}
-    return float(f"{value:.6g}") if isinstance(value, float) else value

@@ -22,9 +22,10 @@ LENGTHS = (
     "a log-normal law; else those of shared chats"
 )
 ROUTING = "how requests reach the servers: random, round_robin, least_loaded or session"
+OFFSET = "hours into the recording at second 0"
 
 
-def _length_form(value: Any) -> str:  # noqa: ANN401
+def _length_form(value: Any) -> str:
     return "LogNormalLengths" if isinstance(value, dict | LogNormalLengths) else "file"
 
 
@@ -35,12 +36,9 @@ GivenLengths = Annotated[
 Rate = Annotated[Number, Field(gt=0, le=MAX_RATE)]
 PoolRate = Annotated[Rate, Field(description=RATE)]
 PoolLengths = Annotated[GivenLengths | None, Field(description=LENGTHS)]
-Offset = Annotated[
-    Number, Field(ge=0, le=MAX_HOURS, description="hours into the recording at second 0")
-]
-Routing = Annotated[
-    Literal["random", "round_robin", "least_loaded", "session"], Field(description=ROUTING)
-]
+Offset = Annotated[Number, Field(ge=0, le=MAX_HOURS, description=OFFSET)]
+Routes = Literal["random", "round_robin", "least_loaded", "session"]
+Routing = Annotated[Routes, Field(description=ROUTING)]
 
 
 class PoissonTraffic(Part):
@@ -121,28 +119,23 @@ def check_traffic(section: dict[str, Any]) -> Traffic:
 def open_stream(traffic: Traffic, n_servers: int, folder: Path | str, start_hour: float) -> Stream:
     """Open the stream of requests of a pool of servers; second 0 is at an hour of the day."""
     folder = Path(folder)
-    if isinstance(traffic, ReplayTraffic):
-        return _open_replay(traffic, n_servers, folder / traffic.file)
+    if isinstance(traffic, ReplayTraffic | ClientsTraffic):
+        path, offset_s = folder / traffic.file, traffic.offset_h * HOUR_S
     if isinstance(traffic, ClientsTraffic):
         rate_per_s = traffic.rate_per_server and n_servers * traffic.rate_per_server
-        files = folder / traffic.file, folder / traffic.lengths
-        return open_clients(*files, rate_per_s, traffic.offset_h * HOUR_S)
+        return open_clients(path, folder / traffic.lengths, rate_per_s, offset_s)
+    if isinstance(traffic, ReplayTraffic):
+        stream = Replay(read_requests(path), traffic.thin, traffic.speed, offset_s)
+        if not stream.after_s[-1]:
+            raise InputError(f"{path}: all requests arrive at once: give a longer one")
+        rate = traffic.thin * traffic.speed * stream.after_s.size / stream.period_s / n_servers
+        if rate > MAX_RATE:
+            raise InputError(f"{path}: {rate:.3g} requests a second and server are more than "
+                             f"{MAX_RATE}: give a longer recording or a lower speed")  # fmt: skip
+        return stream
     lengths = open_lengths(traffic.lengths, folder)
     if isinstance(traffic, BurstyTraffic):
         return Bursty(n_servers * traffic.rate_per_server, traffic.cv, lengths)
-    day = ()
-    if isinstance(traffic, DiurnalTraffic):
-        day = traffic.swing, traffic.peak_hour, start_hour
+    diurnal = isinstance(traffic, DiurnalTraffic)
+    day = (traffic.swing, traffic.peak_hour, start_hour) if diurnal else ()
     return Poisson(n_servers, traffic.rate_per_server, lengths, *day)
-
-
-def _open_replay(traffic: ReplayTraffic, n_servers: int, path: Path) -> Replay:
-    """Read a recorded stream of requests, which has to last some time."""
-    stream = Replay(read_requests(path), traffic.thin, traffic.speed, traffic.offset_h * HOUR_S)
-    if not stream.after_s[-1]:
-        raise InputError(f"{path}: all requests arrive at once: give a longer one")
-    rate = traffic.thin * traffic.speed * stream.after_s.size / stream.period_s / n_servers
-    if rate > MAX_RATE:
-        raise InputError(f"{path}: {rate:.3g} requests a second and server are more than "
-                         f"{MAX_RATE}: give a longer recording or a lower speed")  # fmt: skip
-    return stream
