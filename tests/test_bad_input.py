@@ -47,81 +47,65 @@ def run(tmp_path):
 def line(text, number, new):
     """Return the text with one line (counted from 1) replaced."""
     lines = text.splitlines(keepends=True)
-    lines[number - 1] = new + "\n"
-    return "".join(lines)
+    return "".join([*lines[: number - 1], f"{new}\n", *lines[number:]])
 
 
-def drop(text, first, last):
-    """Return the text without the lines from first to last."""
-    lines = text.splitlines(keepends=True)
-    return "".join(lines[: first - 1] + lines[last:])
-
-
+ALTERNATING = "time_s,gpu,power_w\n" + "".join(f"{k / 8},{k % 2},90\n" for k in range(50))
 P, R, E, J = "power.csv", "requests.csv", "engine.csv", "run.json"
-BAD = {
-    "power missing": (P, None, "no such file"),
-    "power empty": (P, "", "is empty"),
-    "power header only": (P, "time_s,power_w\n", "no rows"),
-    "power column missing": (P, POWER.replace("power_w", "watts"), "power_w is missing"),
-    "power column twice": (P, POWER.replace("gpu", "power_w"), "twice"),
-    "power text": (P, line(POWER, 9, "1000.75,1,[N/A]"), "line 9, power_w"),
-    "power NaN": (P, line(POWER, 9, "1000.75,1,nan"), "line 9, power_w"),
-    "power cell empty": (P, line(POWER, 9, "1000.75,1,"), "line 9, power_w"),
-    "power row cut": (P, line(POWER, 9, "1000.75"), "line 9, power_w"),
-    "power row too long": (P, line(POWER, 9, "1000.75,1,90,4"), "power.csv"),
-    "power rows all too long": (P, POWER.replace(".5\n", ".5,1\n"), "more fields"),
-    "power infinite": (P, line(POWER, 9, "1000.75,1,inf"), "line 9, power_w"),
-    "power below zero": (P, line(POWER, 9, "1000.75,1,-1"), "line 9, power_w: -1 is below zero"),
-    "power of a city": (P, line(POWER, 9, "1000.75,1,2e9"), "line 9, power_w"),
-    "power in kilowatts": (P, "time_s,power_w\n1,0.09\n2,0.4\n3,0.3\n", "kilowatts"),
-    "power time infinite": (P, line(POWER, 9, "inf,1,90"), "line 9, time_s"),
-    "power of years": (P, line(POWER, 9, "9e9,1,90"), "days"),
-    "power unsorted": (P, line(POWER, 9, "1000.1,1,90"), "line 9, time_s.*sort"),
-    "power time doubled": (P, line(POWER, 9, "1000.50,1,90"), "line 9, time_s.*duplicates"),
-    "power with a hole": (P, POWER + "1100,0,90\n1100,1,90\n", "no sample for"),
-    "power of one sample": (P, drop(POWER, 4, 241), "fewer than two"),
-    "power GPU no number": (P, line(POWER, 9, "1000.75,GPU-1,90"), "line 9, gpu"),
-    "power GPU a fraction": (P, line(POWER, 9, "1000.75,0.5,90"), "line 9, gpu"),
-    "power GPUs at own times": (
+# of a file a line that another takes the place of, and what is said of it
+ROWS = {
+    (
         P,
-        "time_s,gpu,power_w\n" + "".join(f"{k / 8},{k % 2},90\n" for k in range(50)),
-        "most instants lack a GPU",
-    ),
-    "power bytes": (P, b"\xff\xfe\x00\x01time_s", "power.csv"),
-    "power a picture": (P, b"\x89PNG\r\n\x1a\n\x00\x00\x00", "power.csv"),
-    "requests empty": (R, "", "is empty"),
-    "requests header only": (R, REQUESTS.splitlines()[0] + "\n", "no rows"),
-    "requests column missing": (R, REQUESTS.replace("output_", "out_"), "output_tokens is missing"),
-    "requests text": (R, line(REQUESTS, 3, "soon,5,5,0.1,1020"), "line 3, arrival_s"),
-    "requests NaN": (R, line(REQUESTS, 3, "1011,nan,5,0.1,1020"), "line 3, input_tokens"),
-    "requests zero output": (R, line(REQUESTS, 3, "1011,5,0,0.1,1020"), "line 3, output_tokens: 0"),
-    "requests half a token": (R, line(REQUESTS, 3, "1011,5.5,5,0.1,1020"), "line 3, input_tokens"),
-    "requests of a library": (R, line(REQUESTS, 3, "1011,5e9,5,0.1,1020"), "line 3, input_tokens"),
-    "requests of years": (R, line(REQUESTS, 3, "9e9,5,5,0.1,9e9"), "line 3, arrival_s.*days"),
-    "requests infinite": (R, line(REQUESTS, 3, "-inf,5,5,0.1,1020"), "line 3, arrival_s"),
-    "requests end too soon": (R, line(REQUESTS, 3, "1011,5,5,0.1,1000"), "line 3, end_s"),
-    "requests negative ttft": (R, line(REQUESTS, 3, "1011,5,5,-1,1020"), "line 3, ttft_s"),
-    "requests elsewhere": (R, REQUESTS.splitlines()[0] + "\n5000,5,5,0.1,5001\n", "lie outside"),
-    "engine empty": (E, "", "is empty"),
-    "engine column missing": (E, ENGINE.replace("waiting", "queue"), "waiting is missing"),
-    "engine unsorted": (E, line(ENGINE, 5, "1000.5,0,0,0,0,0"), "line 5, time_s"),
-    "engine below zero": (E, line(ENGINE, 5, "1003,-1,0,0,0,0"), "line 5"),
-    "info missing": (J, None, "no such file"),
-    "info empty": (J, "", "no complete JSON"),
-    "info cut": (J, json.dumps(INFO)[:30], "no complete JSON"),
-    "info a list": (J, "[1, 2]", "no JSON object"),
-    "info no model": (J, json.dumps(INFO | {"model": None}), "field model"),
-    "info no GPUs": (J, json.dumps(INFO | {"tensor_parallel": 0}), "field tensor_parallel"),
-    "info half a GPU": (J, json.dumps(INFO | {"tensor_parallel": 1.5}), "field tensor_parallel"),
-    "info too many GPUs": (J, json.dumps(INFO | {"tensor_parallel": 4}), "2 GPUs recorded"),
-    "info a number of 5000 digits": (J, '{"model": ' + "9" * 5000 + "}", "no complete JSON"),
-    "info a deep nest": (J, "[" * 100_000, "no complete JSON"),
+        9,
+        "power_w",
+    ): "1000.75,1,[N/A] 1000.75,1,nan 1000.75,1, 1000.75 1000.75,1,inf 1000.75,1,2e9",
+    (P, 9, "power_w: -1 is below zero"): "1000.75,1,-1",
+    (P, 9, "time_s"): "inf,1,90",
+    (P, 9, "time_s.*sort"): "1000.1,1,90",
+    (P, 9, "time_s.*duplicates"): "1000.50,1,90",
+    (P, 9, "gpu"): "1000.75,GPU-1,90 1000.75,0.5,90",
+    (R, 3, "arrival_s"): "soon,5,5,0.1,1020 -inf,5,5,0.1,1020",
+    (R, 3, "arrival_s.*days"): "9e9,5,5,0.1,9e9",
+    (R, 3, "input_tokens"): "1011,nan,5,0.1,1020 1011,5.5,5,0.1,1020 1011,5e9,5,0.1,1020",
+    (R, 3, "output_tokens: 0"): "1011,5,0,0.1,1020",
+    (R, 3, "end_s"): "1011,5,5,0.1,1000",
+    (R, 3, "ttft_s"): "1011,5,5,-1,1020",
+    (E, 5, "time_s"): "1000.5,0,0,0,0,0",
+    (E, 5, ""): "1003,-1,0,0,0,0",
 }
+BAD = [
+    *((name, None, "no such file") for name in (P, J)),
+    *((name, "", "is empty") for name in (P, R, E)),
+    *((name, GOOD[name].splitlines()[0] + "\n", "no rows") for name in (P, R)),
+    (P, POWER.replace("power_w", "watts"), "power_w is missing"),
+    (R, REQUESTS.replace("output_", "out_"), "output_tokens is missing"),
+    (E, ENGINE.replace("waiting", "queue"), "waiting is missing"),
+    (P, POWER.replace("gpu", "power_w"), "twice"),
+    (P, line(POWER, 9, "1000.75,1,90,4"), "power.csv"),
+    (P, POWER.replace(".5\n", ".5,1\n"), "more fields"),
+    (P, "time_s,power_w\n1,0.09\n2,0.4\n3,0.3\n", "kilowatts"),
+    (P, line(POWER, 9, "9e9,1,90"), "days"),
+    (P, POWER + "1100,0,90\n1100,1,90\n", "no sample for"),
+    (P, "time_s,gpu,power_w\n1,0,90\n1,1,90\n", "fewer than two"),
+    (P, ALTERNATING, "most instants lack a GPU"),
+    *(
+        (P, content, "power.csv")
+        for content in (b"\xff\xfe\x00\x01time_s", b"\x89PNG\r\n\x1a\n\x00")
+    ),
+    (R, REQUESTS.splitlines()[0] + "\n5000,5,5,0.1,5001\n", "lie outside"),
+    *((J, text, "no complete JSON") for text in ("", json.dumps(INFO)[:30], "[" * 100_000)),
+    (J, '{"model": ' + "9" * 5000 + "}", "no complete JSON"),
+    (J, "[1, 2]", "no JSON object"),
+    (J, json.dumps(INFO | {"model": None}), "field model"),
+    *((J, json.dumps(INFO | {"tensor_parallel": n}), "field tensor_parallel") for n in (0, 1.5)),
+    (J, json.dumps(INFO | {"tensor_parallel": 4}), "2 GPUs recorded"),
+]
+for (name, at, why), rows in ROWS.items():
+    BAD += [(name, line(GOOD[name], at, row), f"line {at}.*{why}") for row in rows.split()]
 
 
-@pytest.mark.parametrize("case", BAD)
-def test_a_damaged_run_is_refused_in_one_line(run, case):
-    name, content, why = BAD[case]
+@pytest.mark.parametrize(("name", "content", "why"), BAD, ids=[f"{it[0]}: {it[2]}" for it in BAD])
+def test_a_damaged_run_is_refused_in_one_line(run, name, content, why):
     (run / name).unlink()
     if isinstance(content, bytes):
         (run / name).write_bytes(content)
@@ -134,13 +118,10 @@ def test_a_damaged_run_is_refused_in_one_line(run, case):
     assert name in message or name == J and "power.csv" in message
 
 
-def test_a_run_that_is_no_folder_is_refused(run):
+def test_a_run_is_a_folder_of_files(run):
     for path in (run / "power.csv", run / "nothing"):
         with pytest.raises(InputError, match="no such run directory"):
             read_run(path)
-
-
-def test_a_folder_in_place_of_a_file_is_refused(run):
     (run / "requests.csv").unlink()
     (run / "requests.csv").mkdir()
     with pytest.raises(InputError, match=r"requests.csv: not a readable CSV"):
@@ -163,17 +144,10 @@ def test_idle_gpus_of_the_node_are_left_out_and_said(run):
     assert "2 GPUs recorded" in found.notes[0]
 
 
-def test_what_cannot_be_read_again_is_never_written(run, tmp_path):
-    good = read_run(run)
-    bad_power = good.samples.assign(power_w=-1.0)
+def test_what_cannot_be_read_again_or_written_leaves_nothing(run, tmp_path):
+    good, info = read_run(run), INFO | {"tensor_parallel": 1}
     with pytest.raises(InputError, match=r"new/power.csv: line 2, power_w"):
-        write_run(tmp_path / "new", INFO | {"tensor_parallel": 1}, good.requests, bad_power)
-    assert sorted(path.name for path in tmp_path.iterdir()) == ["run"]
-
-
-def test_a_place_that_cannot_be_written_is_named(run, tmp_path):
-    good = read_run(run)
-    info = INFO | {"tensor_parallel": 1}
+        write_run(tmp_path / "new", info, good.requests, good.samples.assign(power_w=-1.0))
     for place in (run / "power.csv", run, run / "power.csv" / "below"):
         with pytest.raises(InputError, match=str(place)):
             write_run(place, info, good.requests, good.samples)
@@ -215,14 +189,15 @@ def test_a_damaged_power_recording_is_refused_in_one_line(tmp_path, case):
     assert [file.name for file in tmp_path.iterdir()] == ["smi.csv"]
 
 
-def test_missing_recordings_are_named(tmp_path):
-    smi, result = SAMPLES / "zeus.csv", SAMPLES / "vllm_bench_serve.json"
-    nothing = tmp_path / "nothing.csv"
-    for power, requests, engine in ((nothing, result, None), (smi, nothing, None)):
-        with pytest.raises(InputError, match="nothing.csv"):
-            ingest(power, requests, engine, info=INFO, out=tmp_path / "run")
+FILES = {"power": SAMPLES / "zeus.csv", "requests": SAMPLES / "vllm_bench_serve.json"}
+FILES |= {"engine": SAMPLES / "vllm_metrics.csv"}
+
+
+@pytest.mark.parametrize("kind", FILES)
+def test_missing_recordings_are_named(tmp_path, kind):
+    files = FILES | {kind: tmp_path / "nothing.csv"}
     with pytest.raises(InputError, match="nothing.csv"):
-        ingest(smi, result, nothing, info=INFO, out=tmp_path / "run")
+        ingest(**files, info=INFO, out=tmp_path / "run")
 
 
 CELL = st.sampled_from(
@@ -249,9 +224,8 @@ def damaged(draw, text):
     return text
 
 
-FUZZ = settings(
-    max_examples=150, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture]
-)
+HEALTHY = [HealthCheck.function_scoped_fixture]
+FUZZ = settings(max_examples=150, deadline=None, suppress_health_check=HEALTHY)
 
 
 @FUZZ
@@ -280,15 +254,8 @@ def test_any_damage_to_requests_is_read_or_refused(tmp_path, text):
         assert "\n" not in str(error)
 
 
-FOREIGN = {
-    "power": [
-        *sorted(SAMPLES.glob("nvidia*.csv")),
-        SAMPLES / "dcgmi_dmon.txt",
-        SAMPLES / "zeus.csv",
-    ],
-    "requests": [SAMPLES / "vllm_bench_serve.json"],
-    "engine": [SAMPLES / "vllm_metrics.csv"],
-}
+METERS = [*sorted(SAMPLES.glob("nvidia*.csv")), SAMPLES / "dcgmi_dmon.txt", FILES["power"]]
+FOREIGN = {kind: METERS if kind == "power" else [path] for kind, path in FILES.items()}
 
 
 @FUZZ
@@ -297,10 +264,9 @@ def test_any_damage_to_foreign_recordings_is_read_or_refused(tmp_path, which, da
     source = data.draw(st.sampled_from(FOREIGN[which]))
     broken = tmp_path / source.name
     broken.write_bytes(data.draw(damaged(source.read_text())).encode("utf-8", "surrogatepass"))
-    files = {kind: sources[0] for kind, sources in FOREIGN.items()} | {which: broken}
     out = tmp_path / "out"
     try:
-        ingest(**files, info=INFO | {"tensor_parallel": 1}, out=out)
+        ingest(**FILES | {which: broken}, info=INFO | {"tensor_parallel": 1}, out=out)
         assert read_run(out).samples["power_w"].min() >= 0
     except InputError as error:
         assert "\n" not in str(error)
