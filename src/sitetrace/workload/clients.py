@@ -38,7 +38,6 @@ class Clients(Stream):
     shapes: np.ndarray  # of the laws, negative for Weibull, shape (clients, windows)
     lengths: LengthLaws
     offset_s: float = 0.0  # where in the recording second 0 lies
-    filled: int = 0  # windows that the recording lacks; they hold what the last before them held
 
     def draw(self, begin_s: float, end_s: float, rng: Generator, carry: Carry = None) -> Drawn:
         """Draw a chunk; each client's mean gaps to its next request are carried."""
@@ -106,14 +105,14 @@ def open_clients(
     rates, shapes = np.zeros((2, clients.size, days * WINDOWS_A_DAY))
     rates[place, window] = table["rate_rps"]
     shapes[place, window] = table["arg1"] * np.where(table["pattern"] == "Gamma", 1.0, -1.0)
+    # a window that the recording lacks holds what the last one before it held, else the first
     lost = ~rates.any(axis=0)
-    # the windows before the first one that is there hold what it holds
     source = np.maximum.accumulate(np.where(lost, int(np.argmin(lost)), np.arange(lost.size)))
     rates, shapes = rates[:, source], shapes[:, source]
     lengths = _length_laws(lengths_file, clients, rates)
     if rate_per_s is not None:
         rates = rates * (rate_per_s / rates.sum(axis=0).mean())
-    return Clients(rates, shapes, lengths, offset_s, int(lost.sum()))
+    return Clients(rates, shapes, lengths, offset_s)
 
 
 def _length_laws(path: Path, clients: np.ndarray, rates: np.ndarray) -> LengthLaws:

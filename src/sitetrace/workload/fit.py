@@ -34,20 +34,18 @@ def fit_traffic(
     requests : pandas.DataFrame
         Request table.
     n_servers : int
-        Servers that the stream is meant for; the rate is divided among them.
+        Servers that share the rate.
     scale_s : float, optional
-        Seconds of windows whose counts get the right index of dispersion (which tends to the
-        squared variation of the gaps). By default the burstiness is that of the gaps themselves,
-        which bursts of a second rule: one number cannot say how a stream bunches at all scales.
+        Seconds of windows whose counts get the right index of dispersion; by default the gaps get
+        their variation, which bursts of a second rule: no one number says it at all scales.
     begin_hour : float
-        Hour of the day at second 0 of the table: `read_azure` says it, for epoch seconds it is the
-        zone's hours ahead of UTC.
+        Hour of the day at second 0: `read_azure` says it; of epoch seconds hours ahead of UTC.
 
     Returns
     -------
     dict
-        ``pattern``, ``rate_per_server``, ``cv`` or ``swing`` and ``peak_hour`` (of the day, as far
-        as `begin_hour` is), and ``lengths``, fields of `LogNormalLengths`.
+        ``pattern``, ``rate_per_server``, ``cv`` or ``swing`` and ``peak_hour``, and ``lengths``,
+        fields of `LogNormalLengths`.
     """
     arrival_s = requests["arrival_s"].to_numpy()
     if arrival_s.size < LEAST_REQUESTS or arrival_s[-1] == arrival_s[0]:
@@ -98,9 +96,9 @@ def draw_traffic(
     Parameters
     ----------
     section : dict
-        From `fit_traffic`.
+        From `fit_traffic`, or any traffic section of a scenario.
     duration_s : float
-        Seconds from second 0.
+        Seconds.
     seed : int
         Seed of the stream.
     begin_hour : float

@@ -25,6 +25,7 @@ from sitetrace.workload.table import TOKENS
 MAX_RATE = 1000
 MAX_REQUESTS = 50_000_000
 LEAST_DWELL_S = 0.1
+Like = pd.DataFrame | None
 HOUR_S, DAY_S = 3600.0, 86400.0
 RESIDUAL_DRAWS = 512
 Carry = dict[str, Any] | None
@@ -206,7 +207,7 @@ def _even(rate_per_s: float, begin_s: float, end_s: float, rng: Generator) -> np
 
 
 def poisson(
-    rate_per_s: float, duration_s: float, rng: Generator, like: pd.DataFrame | None = None
+    rate_per_s: float, duration_s: float, rng: Generator, like: Like = None
 ) -> pd.DataFrame:
     """Poisson arrivals at a constant rate.
 
@@ -224,11 +225,7 @@ def poisson(
 
 
 def bursty(
-    rate_per_s: float,
-    cv: float,
-    duration_s: float,
-    rng: Generator,
-    like: pd.DataFrame | None = None,
+    rate_per_s: float, cv: float, duration_s: float, rng: Generator, like: Like = None
 ) -> pd.DataFrame:
     """Arrivals with gamma-distributed gaps.
 
@@ -269,11 +266,7 @@ def bursty(
 
 
 def diurnal(
-    rate_per_s: float,
-    swing: float,
-    duration_s: float,
-    rng: Generator,
-    like: pd.DataFrame | None = None,
+    rate_per_s: float, swing: float, duration_s: float, rng: Generator, like: Like = None
 ) -> pd.DataFrame:
     """Poisson arrivals whose rate follows a day, least at second 0 and greatest 12 h after it.
 
@@ -300,11 +293,7 @@ def diurnal(
 
 
 def switching(
-    rates_per_s: tuple[float, float],
-    dwell_s: float,
-    duration_s: float,
-    rng: Generator,
-    like: pd.DataFrame | None = None,
+    rates_per_s: tuple[float, float], dwell_s: float, duration_s: float, rng: Generator
 ) -> pd.DataFrame:
     """Markov-modulated Poisson arrivals: two rates take turns, each for ``dwell_s`` in the mean."""
     if not min(rates_per_s) >= 0 or np.isnan(rates_per_s).any():
@@ -312,7 +301,7 @@ def switching(
     if not LEAST_DWELL_S <= dwell_s < np.inf:
         raise InputError(f"dwell {dwell_s:g} s: give a time from {LEAST_DWELL_S:g} s")
     greatest = max(rates_per_s)
-    most = poisson(greatest, duration_s, rng, like)
+    most = poisson(greatest, duration_s, rng)
     stays = rng.exponential(dwell_s, int(3 * duration_s / dwell_s) + 32)
     turn = np.searchsorted(np.cumsum(stays), most["arrival_s"]) % 2
     kept = rng.random(len(most)) * greatest < np.asarray(rates_per_s)[turn]
@@ -352,7 +341,7 @@ def replay(requests: pd.DataFrame, thin: float, speed: float, rng: Generator) ->
     return table
 
 
-def lengths(count: int, rng: Generator, like: pd.DataFrame | None = None) -> pd.DataFrame:
+def lengths(count: int, rng: Generator, like: Like = None) -> pd.DataFrame:
     """Draw prompt and answer tokens: rows of a table, which keeps their correlation, or chats'."""
     if like is not None:
         rows = rng.integers(0, len(like), count)

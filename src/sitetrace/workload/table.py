@@ -31,11 +31,6 @@ def read_requests(path: Path | str) -> pd.DataFrame:
     -------
     pandas.DataFrame
         Sorted by arrival.
-
-    Raises
-    ------
-    InputError
-        If the file cannot be read or a row is none of a request.
     """
     return validate_requests(read_table(path, REQUIRED, OPTIONAL), path)
 
@@ -68,7 +63,7 @@ def validate_requests(table: pd.DataFrame, source: Path | str) -> pd.DataFrame:
         values = table[name]
         bad = (values < least) | (values > most) | (values != np.floor(values))
         refuse_row(path, bad, f"is no whole number from {least} to {most}: mend that row", values)
-    for name in {"ttft_s", "end_s"} & {*table}:
+    for name in table.columns.intersection(["ttft_s", "end_s"]):
         lasting_s = table[name] - (0.0 if name == "ttft_s" else arrival_s)
         bad = (lasting_s < 0) | (lasting_s > MAX_SPAN_S)
         refuse_row(path, bad, "is before the arrival or absurdly late: mend that row", table[name])
@@ -98,11 +93,6 @@ def read_azure(path: Path | str, day: str | None = None) -> tuple[pd.DataFrame, 
     -------
     tuple of pandas.DataFrame and list of str
         Request table, seconds after its first request; and notes to be said aloud.
-
-    Raises
-    ------
-    InputError
-        If the file is missing or no such trace, or has no request on that day.
     """
     path = Path(path)
     if day is not None and not re.fullmatch(r"\d{4}-\d{2}-\d{2}", day):
