@@ -24,14 +24,6 @@ SHIPPED = sitetrace.shipped_model("testbed")
 SAMPLES = Path(__file__).parent / "samples"
 
 
-def in_process(folder, *arguments):
-    """Run the command in a process of its own, in some folder."""
-    program = [sys.executable, "-c", "from sitetrace.cli.main import main; main()"]
-    return subprocess.run(
-        [*program, *map(str, arguments)], cwd=folder, capture_output=True, text=True, check=False
-    )
-
-
 @pytest.fixture(scope="module")
 def runs(tmp_path_factory):
     folder = tmp_path_factory.mktemp("cli") / "testbed"
@@ -61,6 +53,7 @@ def test_from_testbed_to_a_judged_trace(call, tmp_path, monkeypatch):
         assert code == 0 and not [text for text in told if text not in out]
         return out
 
+    good("data list", "azure")
     good("data testbed -o testbed --seed 1")
     fitted = "fit testbed/poisson -o model.json --transitions logit --states 6 --seed 1"
     good(fitted, "6 states above idle")
@@ -125,20 +118,16 @@ def test_recordings_of_other_tools_become_a_run(call, place):
     assert (configuration.hardware, configuration.tensor_parallel) == ("A100", 2)
 
 
-def test_the_registry_can_be_listed(call):
-    code, out, _ = call("data", "list")
-    assert code == 0 and "azure" in out
-
-
 def test_same_seed_same_bytes_in_two_processes_and_folders(runs, tmp_path):
-    contents = []
+    contents, program = [], [sys.executable, "-c", "from sitetrace.cli.main import main; main()"]
     for name, seed in (("one", 5), ("two", 5), ("other", 6)):
         folder = tmp_path / name
         folder.mkdir()
         shutil.copy(SHIPPED, folder / "model.json")
         shutil.copy(runs / "poisson_low" / "requests.csv", folder / "requests.csv")
-        done = in_process(folder, *f"{GENERATE} -o t.csv --seed {seed}".split())
-        assert (done.returncode, done.stderr) == (0, "")
+        command = [*program, *f"{GENERATE} -o t.csv --seed {seed}".split()]
+        done = subprocess.run(command, cwd=folder, capture_output=True, text=True, check=True)
+        assert done.stderr == ""
         contents.append((folder / "t.csv").read_bytes() + (folder / "t.csv.json").read_bytes())
     assert contents[0] == contents[1] != contents[2]
 
@@ -212,18 +201,14 @@ BAD = {  # command: what its one line tells
     "show none.json": "none.json: no such file",
     "show half.json": "half.json: no complete JSON",
     "show schema.json": "schema.json: field schema",
-    "show .": "cannot be read",
     "generate model.json --requests none.csv -o t.csv": "none.csv: no such file",
     "generate model.json --requests zero.csv -o t.csv": "line 3, output_tokens",
-    "generate model.json --requests years.csv -o t.csv": "days",
     "generate model.json -o t.csv": "--requests",
     f"{TRACE} --dt 0.3": "--dt 0.3 is no multiple",
     f"{TRACE} --dt nan": "--dt nan",
     f"{TRACE} --lead -1": "--lead -1",
     f"{TRACE} --idle-w nan": "--idle-w nan",
-    f"{TRACE} --seed nan": "'--seed': 'nan'",
     f"{TRACE} --seed -1": "--seed",
-    f"{TRACE} --draws 0": "--draws",
     f"{TRACE} --as heat": "'--as': 'heat'",
     f"{TRACE} --colour red": "--colour",
     f"{GENERATE} -o no/t.csv": "no/t.csv: no folder no",
@@ -233,8 +218,6 @@ BAD = {  # command: what its one line tells
     "fit none -o m.json": "none",
     "fit RUN -o m.json --kind nameplate": "'--kind'",
     "fit RUN -o m.json --kind timeline --states 3": "--kind states",
-    "fit RUN -o m.json --transitions gru": "'gru'",
-    "fit RUN -o m.json --states 1": "--states",
     "fit RUN -o m.json --to 0": "widen --to",
     "fit RUN -o m.json --from 50 --to 20": "--from/--to",
     "fit RUN -o m.json --from nan": "--from",
@@ -243,7 +226,6 @@ BAD = {  # command: what its one line tells
     "fit apart -o m.json": "apart",
     "workload poisson --rate nan -o x.csv": "rate nan",
     "workload poisson -o no/x.csv": "no/x.csv",
-    "workload fractal -o x.csv": "'fractal'",
     "workload replay -o x.csv": "--from is missing",
     "workload poisson --cv 2 -o x.csv": "--cv: poisson",
     "workload replay --rate 2 -o x.csv": "--rate: replay",
@@ -266,7 +248,6 @@ def damaged(place, runs):
     Path("schema.json").write_text(json.dumps(json.loads(text) | {"schema": 2}))
     header = "arrival_s,input_tokens,output_tokens\n"
     Path("zero.csv").write_text(header + "0,5,5\n1,5,0\n")
-    Path("years.csv").write_text(header + "0,5,5\n1e9,5,5\n")
     Path("flat.csv").write_text("time_s,power_w\n" + "".join(f"{k},100\n" for k in range(60)))
     Path("folder.csv").mkdir()
     shutil.copytree(runs / "poisson", "apart")

@@ -53,10 +53,9 @@ def workload(context, pattern, seed, out, **given) -> None:
     from sitetrace.workload.fit import draw_traffic, fit_traffic
     from sitetrace.workload.table import write_requests
 
-    for parameter in context.command.params:
-        told = context.get_parameter_source(parameter.name).name == "COMMANDLINE"
-        if parameter.name in given and told and parameter.name not in TAKES[pattern]:
-            raise InputError(f"{parameter.opts[0]}: {pattern} knows no such thing: leave it out")
+    for name in [name for name in given if name not in TAKES[pattern]]:
+        if context.get_parameter_source(name).name == "COMMANDLINE":
+            raise InputError(f"--{name.replace('_', '-')}: {pattern} has none: leave it out")
     given = {name: value for name, value in given.items() if name in TAKES[pattern]}
     source = given.pop("source")
     table = None if source is None else read_requests(source)

@@ -8,7 +8,7 @@ import lazy_loader
 __getattr__, __dir__, __all__ = lazy_loader.attach(
     __name__,
     submod_attrs={
-        "table": ["read_requests", "write_requests", "read_azure"],
+        "table": ["read_requests"],
         "streams": ["poisson", "bursty", "diurnal", "replay"],
         "lengths": ["LogNormalLengths"],
         "fit": ["fit_traffic", "draw_traffic"],

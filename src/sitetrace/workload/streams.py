@@ -7,7 +7,6 @@ first). The same seeds give the same stream, wherever it is taken up again.
 
 from __future__ import annotations
 
-from abc import ABC, abstractmethod
 from collections.abc import Callable
 from dataclasses import dataclass
 from functools import cached_property
@@ -30,7 +29,6 @@ HOUR_S, DAY_S = 3600.0, 86400.0
 RESIDUAL_DRAWS = 512
 Carry = dict[str, Any] | None
 Gaps = Callable[[int, Generator], np.ndarray]
-Arrivals = tuple[np.ndarray, np.ndarray]  # seconds, and tokens of shape (n, 2)
 
 
 class Requests(NamedTuple):
@@ -49,18 +47,14 @@ class Requests(NamedTuple):
 Drawn = tuple[Requests, Carry]
 
 
-class Stream(ABC):
-    """What every pattern offers: its requests, chunk after chunk."""
+class Stream:
+    """What every pattern offers, that says how to `draw` a chunk from a generator of its own."""
 
     def chunk(
         self, index: int, begin_s: float, end_s: float, seeds: SeedSequence, carry: Carry
     ) -> Drawn:
         """Return the requests of a chunk, and what the next one is to be given."""
         return self.draw(begin_s, end_s, chunk_rng(seeds, index), carry)
-
-    @abstractmethod
-    def draw(self, begin_s: float, end_s: float, rng: Generator, carry: Carry = None) -> Drawn:
-        """Draw a chunk from a generator of its own."""
 
 
 @dataclass(frozen=True)
@@ -76,15 +70,15 @@ class Poisson(Stream):
 
     def draw(self, begin_s: float, end_s: float, rng: Generator, carry: Carry = None) -> Drawn:
         """Draw a chunk; nothing is carried."""
-        return Requests(*self._at(self.n_servers * self.rate_per_server, begin_s, end_s, rng)), {}
+        return Requests(*self.server_chunk(begin_s, end_s, rng, self.n_servers)), {}
 
-    def server_chunk(self, begin_s: float, end_s: float, rng: Generator) -> Arrivals:
-        """Draw for one server, where each request goes to one at random."""
-        # a Poisson stream split at random is as many independent ones: each server draws its own
-        return self._at(self.rate_per_server, begin_s, end_s, rng)
-
-    def _at(self, rate_per_s: float, begin_s: float, end_s: float, rng: Generator) -> Arrivals:
-        """Draw arrivals at the chunk's greatest rate, thin them, and give each its tokens."""
+    def server_chunk(
+        self, begin_s: float, end_s: float, rng: Generator, n_servers: int = 1
+    ) -> tuple[np.ndarray, np.ndarray]:
+        """Draw arrivals (s) and tokens of one server, where each request goes to one at random."""
+        # a Poisson stream split at random is as many independent ones: each server draws its own,
+        # at the chunk's greatest rate, and thins it
+        rate_per_s = n_servers * self.rate_per_server
         first, last = self._phase(begin_s), self._phase(end_s)
         peaks = np.floor(last / (2 * np.pi)) * 2 * np.pi >= first
         most = 1 + self.swing * (1.0 if peaks else max(np.cos(first), np.cos(last)))

@@ -36,15 +36,7 @@ def read_requests(path: Path | str) -> pd.DataFrame:
 
 
 def write_requests(path: Path | str, table: pd.DataFrame) -> None:
-    """Write a request table as CSV, whole or not at all.
-
-    Parameters
-    ----------
-    path : Path or str
-        CSV file.
-    table : pandas.DataFrame
-        Request table.
-    """
+    """Write a request table as CSV, whole or not at all."""
     with replacing(path) as temporary:
         table.to_csv(temporary, index=False)
 
@@ -80,19 +72,9 @@ def check_stream(table: pd.DataFrame) -> None:
 
 
 def read_azure(path: Path | str, day: str | None = None) -> tuple[pd.DataFrame, list[str]]:
-    """Read a request trace of Azure, or one day of it.
+    """Read a trace of Azure, or one day (``YYYY-MM-DD``) of it; with it notes to be said aloud.
 
-    Parameters
-    ----------
-    path : Path or str
-        CSV file, which may be compressed.
-    day : str, optional
-        ``YYYY-MM-DD`` on the file's own clock; by default all of it.
-
-    Returns
-    -------
-    tuple of pandas.DataFrame and list of str
-        Request table, seconds after its first request; and notes to be said aloud.
+    Second 0 is the first request.
     """
     path = Path(path)
     if day is not None and not re.fullmatch(r"\d{4}-\d{2}-\d{2}", day):
