@@ -204,7 +204,7 @@ BAD = {  # command: what its one line tells
     "generate model.json --requests none.csv -o t.csv": "none.csv: no such file",
     "generate model.json --requests zero.csv -o t.csv": "line 3, output_tokens",
     "generate model.json -o t.csv": "--requests",
-    f"{TRACE} --dt 0.3": "--dt 0.3 is no multiple",
+    f"{TRACE} --dt 0.3": "--dt 0.3",
     f"{TRACE} --dt nan": "--dt nan",
     f"{TRACE} --lead -1": "--lead -1",
     f"{TRACE} --idle-w nan": "--idle-w nan",

@@ -148,13 +148,6 @@ def test_a_replay_repeats_the_recording_with_one_mean_gap_between(folder):
     assert np.unique(chunk.session).size == 20
 
 
-def test_thinning_keeps_its_share_and_warping_the_order(folder):
-    arrival_s, _, _ = all_of(a_stream(folder, "replay", thin=0.3, speed=2.0), [0.0, 30000.0])
-    everything, _, _ = all_of(a_stream(folder, "replay"), [0.0, 60000.0])
-    assert arrival_s.size == pytest.approx(0.3 * everything.size, rel=0.05)
-    assert np.isin(arrival_s.round(4), (everything / 2).round(4)).mean() > 0.999
-
-
 def test_clients_keep_their_shares_and_days_and_come_again(folder):
     stream = a_stream(folder, "clients", rate_per_server=None)
     arrival_s, _, _ = all_of(stream, np.arange(0, 345601.0, 86400.0))

@@ -65,8 +65,11 @@ def validate_requests(table: pd.DataFrame, source: Path | str) -> pd.DataFrame:
 
 def check_stream(table: pd.DataFrame) -> None:
     """Refuse a table that nothing can be served from."""
-    if not {*REQUIRED} <= {*table} or table.empty:
-        raise InputError(f"requests: none, or a column is missing: give {','.join(REQUIRED)}")
+    for name in REQUIRED:
+        if name not in table:
+            raise InputError(f"requests: column {name} is missing: give {','.join(REQUIRED)}")
+    if table.empty:
+        raise InputError("requests: there is none: give one or more")
     if not np.isfinite(table["arrival_s"]).all() or table[[*TOKENS]].to_numpy().min() < 1:
         raise InputError("requests: an arrival that is no number, or tokens below 1: mend its row")
 
