@@ -209,6 +209,7 @@ BAD = {  # command: what its one line tells
     f"{TRACE} --lead -1": "--lead -1",
     f"{TRACE} --idle-w nan": "--idle-w nan",
     f"{TRACE} --seed -1": "--seed",
+    f"{TRACE} --draws 2 --as expected": "--draws: an expected reading",
     f"{TRACE} --as heat": "'--as': 'heat'",
     f"{TRACE} --colour red": "--colour",
     f"{GENERATE} -o no/t.csv": "no/t.csv: no folder no",

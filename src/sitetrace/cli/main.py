@@ -130,7 +130,7 @@ def show(model) -> None:
 @click.argument("model", type=FILE)
 @option("--requests", type=FILE, required=True, help="arrival_s,input_tokens,output_tokens.")
 @out("Ends in .csv, .parquet, .nc or .zarr.")
-@choice("--as", "power meter", "Mean power, or what the meter would print.", "reading")
+@choice("--as", "power expected meter", "Power, or the meter's mean or one reading.", "reading")
 @option("--dt", type=float, help="Step in seconds; by default the model's own.")
 @option("--lead", default=30.0, help="Seconds before.")
 @option("--tail", default=10.0, help="Seconds after.")
@@ -143,7 +143,6 @@ def generate(model, requests, out, reading, dt, lead, tail, draws, idle_w, seed)
     from sitetrace.measured.traces import ENDINGS, write_trace
     from sitetrace.power.load import load_warnings
     from sitetrace.power.modelfile import load_model
-    from sitetrace.power.timeline.model import TimelineModel
     from sitetrace.serving.calibration import failed_parts
     from sitetrace.serving.engine import simulate
 
@@ -153,11 +152,12 @@ def generate(model, requests, out, reading, dt, lead, tail, draws, idle_w, seed)
             raise InputError(f"{name} {value:g} is no sensible value: give 0 or more")
     if dt is not None and not 0 < dt < 1e7:
         raise InputError(f"--dt {dt:g} is no step: give a multiple of the model's step")
+    if reading == "expected" and draws > 1:
+        raise InputError("--draws: an expected reading is the mean of all draws: leave it out")
     fitted, rng = load_model(model), np.random.default_rng(seed)
     timeline = simulate(read_requests(requests), fitted.server, rng)
-    options = {"reading": reading} if isinstance(fitted, TimelineModel) else {}
-    span = (dt, lead, tail)
-    drawn = [fitted.draw(timeline, each, *span, idle_w, **options) for each in rng.spawn(draws)]
+    options = (dt, lead, tail, idle_w, reading)
+    drawn = [fitted.draw(timeline, each, *options) for each in rng.spawn(draws)]
     provenance = {
         "data": fitted.provenance["data"],
         "reading": reading,
