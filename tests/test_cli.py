@@ -16,7 +16,7 @@ import sitetrace
 from sitetrace.cli.main import cli
 from sitetrace.core.files import InputError
 from sitetrace.evaluate.metrics import SCORES
-from sitetrace.measured.traces import read_trace
+from sitetrace.measured.traces import read_trace, write_trace
 from sitetrace.testbed import write_dataset
 from sitetrace.workload.table import read_requests
 
@@ -88,6 +88,18 @@ def test_draws_are_columns_of_one_file(call, place, ending):
     assert provenance["data"] == "testbed"
     assert len(provenance["model_sha256"]) == 64
     assert np.median(traces[0].power_w[:8]) == pytest.approx(100.0, abs=2.0)
+
+
+@pytest.mark.parametrize("kind", ["testbed", "testbed_timeline"])
+@pytest.mark.parametrize("reading", ["power", "meter"])
+def test_a_seed_means_the_same_to_the_command_and_in_python(call, place, kind, reading):
+    path = sitetrace.shipped_model(kind)
+    given = ("--requests", "requests.csv", "-o", "t.csv", "--as", reading, "--seed", 3)
+    assert call("generate", path, *given)[0] == 0
+    model, requests = sitetrace.load_model(path), read_requests("requests.csv")
+    trace = model.generate(requests, rng=np.random.default_rng(3), reading=reading)
+    write_trace("python.csv", [trace], {})
+    assert Path("t.csv").read_bytes() == Path("python.csv").read_bytes()
 
 
 def test_load_outside_of_what_was_fitted_is_warned_of(call, place):

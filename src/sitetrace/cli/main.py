@@ -154,10 +154,12 @@ def generate(model, requests, out, reading, dt, lead, tail, draws, idle_w, seed)
         raise InputError(f"--dt {dt:g} is no step: give a multiple of the model's step")
     if reading == "expected" and draws > 1:
         raise InputError("--draws: an expected reading is the mean of all draws: leave it out")
-    fitted, rng = load_model(model), np.random.default_rng(seed)
-    timeline = simulate(read_requests(requests), fitted.server, rng)
-    options = (dt, lead, tail, idle_w, reading)
-    drawn = [fitted.draw(timeline, each, *options) for each in rng.spawn(draws)]
+    fitted, table, rng = load_model(model), read_requests(requests), np.random.default_rng(seed)
+    options = {"dt_s": dt, "lead_s": lead, "tail_s": tail, "idle_w": idle_w, "reading": reading}
+    drawn = [fitted.generate(table, rng=rng, **options)]
+    # the same timeline again, for whatever of it is random came first
+    timeline = simulate(table, fitted.server, np.random.default_rng(seed))
+    drawn += [fitted.draw(timeline, rng, **options) for _ in range(draws - 1)]
     provenance = {
         "data": fitted.provenance["data"],
         "reading": reading,
