@@ -43,7 +43,7 @@ PROVENANCE = {
 def fitted():
     """One small model of each kind."""
     tables = simulate_run(
-        Testbed(), poisson(2.0, 60.0, np.random.default_rng(1)), np.random.default_rng(2)
+        Testbed(), poisson(2.0, 60.0, np.random.default_rng(3)), np.random.default_rng(2)
     )
     configuration = Configuration("testbed-8b", "testbed", 1)
     run = Run("r", configuration, tables["requests"], tables["power"], DT, None, {}, "0")

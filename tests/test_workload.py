@@ -8,7 +8,8 @@ from hypothesis import strategies as st
 
 from sitetrace.core.files import InputError
 from sitetrace.core.types import MAX_SPAN_S
-from sitetrace.workload.streams import DAY_S, bursty, diurnal, poisson, replay, switching
+from sitetrace.workload.spec import check_traffic, open_stream
+from sitetrace.workload.streams import DAY_S, bursty, diurnal, poisson, replay, switching, whole
 from sitetrace.workload.table import read_requests, validate_requests, write_requests
 
 
@@ -36,13 +37,24 @@ def test_a_poisson_stream_counts_as_poisson(rate):
     assert abs(dispersion - 1) < 4 * np.sqrt(2 / 29)
 
 
-def test_a_day_is_least_at_its_begin_and_greatest_at_noon():
-    stream = diurnal(0.5, 0.8, DAY_S, rng(3))["arrival_s"]
-    for begin, end in ((0, 24), (0, 2), (5, 7), (11, 13), (17, 19)):
-        edges = np.array([begin, end]) * DAY_S / 24
-        swing = 0.8 * np.diff(np.sin(2 * np.pi * edges / DAY_S))[0] * DAY_S / (2 * np.pi)
-        expected = 0.5 * (edges[1] - edges[0] - swing)
-        assert near(stream.between(*edges).sum(), expected, expected)
+def test_a_day_is_greatest_at_its_peak_hour_as_in_a_scenario():
+    day = 0.5, 0.8, DAY_S
+    tables = diurnal(*day, rng(3)), diurnal(*day, rng(3), peak_hour=5.0, begin_hour=14.0)
+    for stream in (table["arrival_s"] for table in tables):  # both are greatest after 15 h
+        for begin, end in ((0, 24), (0, 2), (5, 7), (11, 13), (14, 16)):
+            edges = np.array([begin, end]) * DAY_S / 24
+            phase = 2 * np.pi * (edges / DAY_S - 15 / 24)
+            swing = 0.8 * np.diff(np.sin(phase))[0] * DAY_S / (2 * np.pi)
+            expected = 0.5 * (edges[1] - edges[0] + swing)
+            assert near(stream.between(*edges).sum(), expected, expected)
+
+
+def test_a_name_means_the_same_stream_in_a_scenario():
+    streams = {"cv": bursty(0.5, 3.0, DAY_S, rng(3)), "swing": diurnal(0.5, 0.8, DAY_S, rng(3))}
+    for section in ({"pattern": "bursty", "cv": 3.0}, {"pattern": "diurnal", "swing": 0.8}):
+        scenario = check_traffic({"rate_per_server": 0.5, **section})
+        same = whole(open_stream(scenario, 1, ".", 0.0), DAY_S, rng(3))
+        pd.testing.assert_frame_equal(same, streams[[*section][1]])
 
 
 def test_two_rates_take_turns():

@@ -22,7 +22,7 @@ SETTINGS = {"help_option_names": ["-h", "--help"], "max_content_width": 100, "sh
 TAKES = {
     "poisson": {"rate", "duration", "source"},
     "bursty": {"rate", "duration", "source", "cv"},
-    "diurnal": {"rate", "duration", "source", "swing"},
+    "diurnal": {"rate", "duration", "source", "swing", "peak_hour", "begin_hour"},
     "replay": {"source", "thin", "speed"},
     "fitted": {"source", "duration", "begin_hour"},
 }
@@ -39,11 +39,12 @@ def cli() -> None:
 @option("--rate", default=1.0, help="Requests a second.")
 @option("--duration", default=600.0, help="Seconds.")
 @option("--cv", default=2.0, help="bursty: of the gaps.")
-@option("--swing", default=0.5, help="diurnal: 0 to 1; least at second 0, greatest 12 h after it.")
+@option("--swing", default=0.5, help="diurnal: greatest rate less the mean, over the mean.")
+@option("--peak-hour", default=15.0, help="diurnal: hour of the day with the greatest rate.")
 @option("--from", "source", type=FILE, help="replay, fitted: requests; others: lengths.")
 @option("--thin", default=1.0, help="replay: share kept.")
 @option("--speed", default=1.0, help="replay: time-warp.")
-@option("--begin-hour", default=0.0, help="fitted: hour of the day at second 0 of both tables.")
+@option("--begin-hour", default=0.0, help="diurnal, fitted: hour of the day at second 0.")
 @SEED
 @out("Request table to be written.")
 @click.pass_context

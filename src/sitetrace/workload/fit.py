@@ -10,7 +10,7 @@ import pandas as pd
 
 from sitetrace.core.files import InputError
 from sitetrace.workload.spec import check_traffic, open_stream
-from sitetrace.workload.streams import DAY_S, check_duration
+from sitetrace.workload.streams import DAY_S, chunk_rng, whole
 from sitetrace.workload.table import TOKENS
 
 LEAST_REQUESTS = 20
@@ -109,12 +109,8 @@ def draw_traffic(
     pandas.DataFrame
         Request table.
     """
-    check_duration(duration_s)
     stream = open_stream(check_traffic(section), 1, ".", begin_hour)
-    drawn, _ = stream.chunk(0, 0.0, duration_s, np.random.SeedSequence(seed), None)
-    if not drawn.arrival_s.size:
-        raise InputError("no request arrives: give a longer duration")
-    return drawn.table().round({"arrival_s": 6})
+    return whole(stream, duration_s, chunk_rng(np.random.SeedSequence(seed), 0))
 
 
 def index_of_dispersion(arrival_s: np.ndarray, window_s: float) -> float:

@@ -109,6 +109,25 @@ class Bursty(Stream):
 
 
 @dataclass(frozen=True)
+class Switching(Stream):
+    """Poisson arrivals at two rates that take turns, the first one first, at random times."""
+
+    rates_per_s: tuple[float, float]
+    dwell_s: float  # mean time at a rate
+    lengths: Lengths
+
+    def draw(self, begin_s: float, end_s: float, rng: Generator, carry: Carry = None) -> Drawn:
+        """Draw a chunk; whose turn it is and mean stays to the next turn are carried."""
+        turn, left = (0, None) if carry is None else (carry["turn"], carry["left"])
+        turns_s, left = renew(1 / self.dwell_s, begin_s, end_s, left, gamma_gaps(1.0), rng)
+        arrival_s = _even(max(self.rates_per_s), begin_s, end_s, rng)
+        rate = np.take(self.rates_per_s, (turn + np.searchsorted(turns_s, arrival_s)) % 2)
+        arrival_s = arrival_s[rng.random(arrival_s.size) * max(self.rates_per_s) < rate]
+        carry = {"turn": (turn + turns_s.size) % 2, "left": left}
+        return Requests(arrival_s, self.lengths(arrival_s.size, rng)), carry
+
+
+@dataclass(frozen=True)
 class Replay(Stream):
     """A recorded table, again and again: after its last request one mean gap, then its first.
 
@@ -127,8 +146,8 @@ class Replay(Stream):
 
     @property
     def period_s(self) -> float:
-        """Seconds of the recording from one time round to the next."""
-        return float(self.after_s[-1] * self.after_s.size / (self.after_s.size - 1))
+        """Seconds of the recording from one time round to the next; of an instant one."""
+        return float(self.after_s[-1] * self.after_s.size / max(self.after_s.size - 1, 1)) or 1.0
 
     def draw(self, begin_s: float, end_s: float, rng: Generator, carry: Carry = None) -> Drawn:
         """Draw a chunk; nothing is carried."""
@@ -200,6 +219,16 @@ def _even(rate_per_s: float, begin_s: float, end_s: float, rng: Generator) -> np
 # Whole streams, as tables
 
 
+def whole(stream: Stream, duration_s: float, rng: Generator) -> pd.DataFrame:
+    """Draw a stream from second 0 on, as a request table."""
+    if not 0 < duration_s <= MAX_SPAN_S:
+        raise InputError(f"duration {duration_s:g} s: give 0 to {MAX_SPAN_S:g} s (31 days)")
+    drawn, _ = stream.draw(0.0, duration_s, rng)
+    if not drawn.arrival_s.size:
+        raise InputError("no request arrives: give a longer duration or a higher rate")
+    return drawn.table().round({"arrival_s": 6})
+
+
 def poisson(
     rate_per_s: float, duration_s: float, rng: Generator, like: Like = None
 ) -> pd.DataFrame:
@@ -215,23 +244,19 @@ def poisson(
     pandas.DataFrame
         Request table from second 0.
     """
-    return bursty(rate_per_s, 1.0, duration_s, rng, like)
+    return diurnal(rate_per_s, 0.0, duration_s, rng, like)
 
 
 def bursty(
     rate_per_s: float, cv: float, duration_s: float, rng: Generator, like: Like = None
 ) -> pd.DataFrame:
-    """Arrivals with gamma-distributed gaps.
+    """Arrivals with gamma-distributed gaps, in their steady state from the first second.
 
     Parameters
     ----------
-    rate_per_s : float
-        Requests a second.
-    cv : float
-        Coefficient of variation of the gaps: 1 is Poisson, above it bursts, below it evenness;
-        the burstiness of vLLM's client is ``1 / cv**2``.
-    duration_s : float
-        Seconds.
+    rate_per_s, cv, duration_s : float
+        Requests a second; coefficient of variation of the gaps: 1 is Poisson, above it bursts (the
+        burstiness of vLLM's client is ``1 / cv**2``); and seconds.
     rng : numpy.random.Generator
         Source of randomness.
     like : pandas.DataFrame, optional
@@ -245,45 +270,40 @@ def bursty(
     _check(rate_per_s, duration_s)
     if not 0.01 <= cv <= 100:
         raise InputError(f"cv {cv:g}: give 0.01 to 100")
-    shape = cv**-2.0
-    arrivals, last = [], 0.0
-    while last < duration_s:
-        count = int(1.1 * rate_per_s * (duration_s - last)) + 16
-        times = last + np.cumsum(rng.gamma(shape, 1 / (shape * rate_per_s), count))
-        arrivals.append(times)
-        last = times[-1]
-    arrival_s = np.concatenate(arrivals)
-    arrival_s = _some(arrival_s[arrival_s < duration_s])
-    table = lengths(arrival_s.size, rng, like)
-    table.insert(0, "arrival_s", np.round(arrival_s, 6))
-    return table
+    return whole(Bursty(rate_per_s, cv, open_lengths(like)), duration_s, rng)
 
 
 def diurnal(
-    rate_per_s: float, swing: float, duration_s: float, rng: Generator, like: Like = None
+    rate_per_s: float,
+    swing: float,
+    duration_s: float,
+    rng: Generator,
+    like: Like = None,
+    peak_hour: float = 15.0,
+    begin_hour: float = 0.0,
 ) -> pd.DataFrame:
-    """Poisson arrivals whose rate follows a day, least at second 0 and greatest 12 h after it.
+    """Poisson arrivals whose rate is a cosine of the hour of the day.
 
     Parameters
     ----------
-    rate_per_s : float
-        Mean requests a second.
-    swing : float
-        Amplitude of the rate relative to its mean, 0 to 1.
+    rate_per_s, swing : float
+        Mean requests a second; amplitude of the rate relative to its mean, 0 to 1.
     duration_s, rng, like : float, numpy.random.Generator, pandas.DataFrame
         As `bursty`.
+    peak_hour, begin_hour : float
+        Hours of the day: with the greatest rate, and of second 0.
 
     Returns
     -------
     pandas.DataFrame
         Request table from second 0.
     """
-    if not 0 <= swing <= 1:
-        raise InputError(f"swing {swing:g}: give 0 to 1")
-    most = poisson(rate_per_s * (1 + swing), duration_s, rng, like)
-    rate = 1 - swing * np.cos(2 * np.pi * most["arrival_s"].to_numpy() / DAY_S)
-    kept = rng.random(len(most)) * (1 + swing) < rate
-    return _some(most[kept]).reset_index(drop=True)
+    _check(rate_per_s, duration_s)
+    if not 0 <= swing <= 1 or not 0 <= peak_hour <= 24 or not -24 <= begin_hour <= 24:
+        why = "give a swing of 0 to 1, hours of the day"
+        raise InputError(f"swing {swing:g}, hours {peak_hour:g} and {begin_hour:g}: {why}")
+    stream = Poisson(1, rate_per_s, open_lengths(like), swing, peak_hour, begin_hour)
+    return whole(stream, duration_s, rng)
 
 
 def switching(
@@ -294,12 +314,8 @@ def switching(
         raise InputError(f"rates {rates_per_s} requests/s: give two rates, none below 0")
     if not LEAST_DWELL_S <= dwell_s < np.inf:
         raise InputError(f"dwell {dwell_s:g} s: give a time from {LEAST_DWELL_S:g} s")
-    greatest = max(rates_per_s)
-    most = poisson(greatest, duration_s, rng)
-    stays = rng.exponential(dwell_s, int(3 * duration_s / dwell_s) + 32)
-    turn = np.searchsorted(np.cumsum(stays), most["arrival_s"]) % 2
-    kept = rng.random(len(most)) * greatest < np.asarray(rates_per_s)[turn]
-    return _some(most[kept]).reset_index(drop=True)
+    _check(max(rates_per_s), duration_s)
+    return whole(Switching(rates_per_s, dwell_s, open_lengths(None)), duration_s, rng)
 
 
 def replay(requests: pd.DataFrame, thin: float, speed: float, rng: Generator) -> pd.DataFrame:
@@ -309,10 +325,8 @@ def replay(requests: pd.DataFrame, thin: float, speed: float, rng: Generator) ->
     ----------
     requests : pandas.DataFrame
         Request table.
-    thin : float
-        Share of requests kept, each on its own; above 0, at most 1.
-    speed : float
-        Factor by which time runs faster.
+    thin, speed : float
+        Share of requests kept, each on its own; and factor by which time runs faster.
     rng : numpy.random.Generator
         Source of randomness.
 
@@ -323,49 +337,21 @@ def replay(requests: pd.DataFrame, thin: float, speed: float, rng: Generator) ->
     """
     if not 0 < thin <= 1 or not 1e-3 <= speed <= 1e3:
         raise InputError(f"thin {thin:g}, speed {speed:g}: give a share up to 1 and 0.001 to 1000")
-    kept = requests[rng.random(len(requests)) < thin]
-    if kept.empty:
-        raise InputError(f"thin {thin:g} keeps none of {len(requests)} requests: give a larger one")
-    first = requests["arrival_s"].iloc[0]
-    after_s = (kept["arrival_s"] - first) / speed
-    if after_s.iloc[-1] > MAX_SPAN_S:
+    stream = Replay(requests, thin, speed)
+    if stream.after_s[-1] / speed > MAX_SPAN_S:
         raise InputError(f"speed {speed:g} makes the stream longer than 31 days: give a higher one")
-    table = kept[["input_tokens", "output_tokens"]].reset_index(drop=True)
-    table.insert(0, "arrival_s", (first + after_s).to_numpy())
-    return table
-
-
-def lengths(count: int, rng: Generator, like: Like = None) -> pd.DataFrame:
-    """Draw prompt and answer tokens: rows of a table, which keeps their correlation, or chats'."""
-    if like is not None:
-        rows = rng.integers(0, len(like), count)
-        return like[["input_tokens", "output_tokens"]].iloc[rows].reset_index(drop=True)
-    law = open_lengths(None)
-    prompt = rng.lognormal(np.log(law.input_median), law.input_sigma, count)
-    answer = rng.lognormal(np.log(law.output_median), law.output_sigma, count)
-    prompt, answer = np.clip(prompt, 1, law.input_limit), np.clip(answer, 1, law.output_limit)
-    tokens = {"input_tokens": prompt, "output_tokens": answer}
-    return pd.DataFrame(tokens).astype(np.int64)
-
-
-def check_duration(duration_s: float) -> None:
-    """Refuse streams of no time, or of more than a month."""
-    if not 0 < duration_s <= MAX_SPAN_S:
-        raise InputError(f"duration {duration_s:g} s: give 0 to {MAX_SPAN_S:g} s (31 days)")
+    # once round: between the last request and the first of the next time
+    end_s = (stream.after_s[-1] + stream.period_s) / 2 / speed
+    table = stream.draw(0.0, end_s, rng)[0].table()
+    if table.empty:
+        raise InputError(f"thin {thin:g} keeps none of {len(requests)} requests: give a larger one")
+    return table.assign(arrival_s=requests["arrival_s"].iloc[0] + table["arrival_s"])
 
 
 def _check(rate_per_s: float, duration_s: float) -> None:
     """Refuse rates that make no request, or more than the memory holds."""
-    check_duration(duration_s)
-    if not 0 < rate_per_s or not rate_per_s * duration_s <= MAX_REQUESTS:
+    if not rate_per_s > 0 or rate_per_s * duration_s > MAX_REQUESTS:
         raise InputError(
             f"rate {rate_per_s:g} requests/s over {duration_s:g} s: give a rate above 0 that makes "
             f"at most {MAX_REQUESTS:,} requests"
         )
-
-
-def _some(arrivals: np.ndarray | pd.DataFrame) -> np.ndarray | pd.DataFrame:
-    """Refuse a stream without requests."""
-    if not len(arrivals):
-        raise InputError("no request arrives: give a longer duration or a higher rate")
-    return arrivals
