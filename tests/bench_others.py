@@ -22,7 +22,7 @@ import numpy as np
 import pandas as pd
 
 from sitetrace.serving.engine import Server, simulate
-from sitetrace.workload.whole import poisson
+from sitetrace.workload.streams import poisson
 
 BLOCK_TOKENS = 16
 RATE_PER_S = 0.5

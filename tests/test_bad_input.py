@@ -12,6 +12,7 @@ from hypothesis import strategies as st
 from sitetrace.core.files import InputError
 from sitetrace.measured.ingestion import ingest
 from sitetrace.measured.rundir import read_run, write_run
+from sitetrace.workload.table import read_requests
 
 SAMPLES = Path(__file__).parent / "samples"
 POWER = "time_s,gpu,power_w\n" + "".join(
@@ -26,8 +27,12 @@ ENGINE = "time_s,running,waiting,prompt_tokens,generation_tokens,steps\n" + "".j
     f"{1000 + k},{int(k > 9)},0,{10 * k},{20 * k},{20 * k}\n" for k in range(30)
 )
 INFO = {"model": "example/model", "hardware": "A100", "tensor_parallel": 2}
-P, R, E, J = "power.csv", "requests.csv", "engine.csv", "run.json"
-GOOD = {P: POWER, R: REQUESTS, E: ENGINE, J: json.dumps(INFO)}
+GOOD = {
+    "power.csv": POWER,
+    "requests.csv": REQUESTS,
+    "engine.csv": ENGINE,
+    "run.json": json.dumps(INFO),
+}
 
 
 @pytest.fixture
@@ -42,65 +47,65 @@ def run(tmp_path):
 def line(text, number, new):
     """Return the text with one line (counted from 1) replaced."""
     lines = text.splitlines(keepends=True)
-    lines[number - 1] = new + "\n"
-    return "".join(lines)
+    return "".join([*lines[: number - 1], f"{new}\n", *lines[number:]])
 
 
-def drop(text, first, last):
-    """Return the text without the lines from first to last."""
-    lines = text.splitlines(keepends=True)
-    return "".join(lines[: first - 1] + lines[last:])
-
-
-AT_OWN_TIMES = "time_s,gpu,power_w\n" + "".join(f"{k / 8},{k % 2},90\n" for k in range(50))
-BAD = {
-    "power missing": (P, None, "no such file"),
-    "power empty": (P, "", "is empty"),
-    "power header only": (P, "time_s,power_w\n", "no rows"),
-    "power column missing": (P, POWER.replace("power_w", "watts"), "power_w is missing"),
-    "power column twice": (P, POWER.replace("gpu", "power_w"), "twice"),
-    "power text": (P, line(POWER, 9, "1000.75,1,[N/A]"), "line 9, power_w"),
-    "power row cut": (P, line(POWER, 9, "1000.75"), "line 9, power_w"),
-    "power row too long": (P, line(POWER, 9, "1000.75,1,90,4"), "power.csv"),
-    "power rows all too long": (P, POWER.replace(".5\n", ".5,1\n"), "name all columns"),
-    "power infinite": (P, line(POWER, 9, "1000.75,1,inf"), "line 9, power_w"),
-    "power below zero": (P, line(POWER, 9, "1000.75,1,-1"), "line 9, power_w: -1 is below zero"),
-    "power of a city": (P, line(POWER, 9, "1000.75,1,2e9"), "line 9, power_w"),
-    "power in kilowatts": (P, "time_s,power_w\n1,0.09\n2,0.4\n3,0.3\n", "kilowatts"),
-    "power of years": (P, line(POWER, 9, "9e9,1,90"), "days"),
-    "power unsorted": (P, line(POWER, 9, "1000.1,1,90"), "line 9, time_s.*sort"),
-    "power time doubled": (P, line(POWER, 9, "1000.50,1,90"), "line 9, time_s.*duplicates"),
-    "power with a hole": (P, POWER + "1100,0,90\n1100,1,90\n", "no sample for"),
-    "power of one sample": (P, drop(POWER, 4, 241), "fewer than two"),
-    "power GPU no number": (P, line(POWER, 9, "1000.75,GPU-1,90"), "line 9, gpu"),
-    "power GPUs at own times": (P, AT_OWN_TIMES, "most instants lack a GPU"),
-    "power bytes": (P, b"\xff\xfe\x00\x01time_s", "power.csv"),
-    "requests header only": (R, REQUESTS.splitlines()[0] + "\n", "no rows"),
-    "requests column missing": (R, REQUESTS.replace("output_", "out_"), "output_tokens is missing"),
-    "requests text": (R, line(REQUESTS, 3, "soon,5,5,0.1,1020"), "line 3, arrival_s"),
-    "requests zero output": (R, line(REQUESTS, 3, "1011,5,0,0.1,1020"), "line 3, output_tokens: 0"),
-    "requests half a token": (R, line(REQUESTS, 3, "1011,5.5,5,0.1,1020"), "line 3, input_tokens"),
-    "requests of a library": (R, line(REQUESTS, 3, "1011,5e9,5,0.1,1020"), "line 3, input_tokens"),
-    "requests end too soon": (R, line(REQUESTS, 3, "1011,5,5,0.1,1000"), "line 3, end_s"),
-    "requests negative ttft": (R, line(REQUESTS, 3, "1011,5,5,-1,1020"), "line 3, ttft_s"),
-    "requests elsewhere": (R, REQUESTS.splitlines()[0] + "\n5000,5,5,0.1,5001\n", "lie outside"),
-    "engine column missing": (E, ENGINE.replace("waiting", "queue"), "waiting is missing"),
-    "engine unsorted": (E, line(ENGINE, 5, "1000.5,0,0,0,0,0"), "line 5, time_s"),
-    "engine below zero": (E, line(ENGINE, 5, "1003,-1,0,0,0,0"), "line 5"),
-    "info missing": (J, None, "no such file"),
-    "info empty": (J, "", "no complete JSON"),
-    "info a list": (J, "[1, 2]", "no JSON object"),
-    "info no model": (J, json.dumps(INFO | {"model": None}), "field model"),
-    "info no GPUs": (J, json.dumps(INFO | {"tensor_parallel": 0}), "field tensor_parallel"),
-    "info too many GPUs": (J, json.dumps(INFO | {"tensor_parallel": 4}), "2 GPUs recorded"),
-    "info a number of 5000 digits": (J, '{"model": ' + "9" * 5000 + "}", "no complete JSON"),
-    "info a deep nest": (J, "[" * 100_000, "no complete JSON"),
+ALTERNATING = "time_s,gpu,power_w\n" + "".join(f"{k / 8},{k % 2},90\n" for k in range(50))
+P, R, E, J = "power.csv", "requests.csv", "engine.csv", "run.json"
+# of a file a line that another takes the place of, and what is said of it
+ROWS = {
+    (
+        P,
+        9,
+        "power_w",
+    ): "1000.75,1,[N/A] 1000.75,1,nan 1000.75,1, 1000.75 1000.75,1,inf 1000.75,1,2e9",
+    (P, 9, "power_w: -1 is below zero"): "1000.75,1,-1",
+    (P, 9, "time_s"): "inf,1,90",
+    (P, 9, "time_s.*sort"): "1000.1,1,90",
+    (P, 9, "time_s.*duplicates"): "1000.50,1,90",
+    (P, 9, "gpu"): "1000.75,GPU-1,90 1000.75,0.5,90",
+    (R, 3, "arrival_s"): "soon,5,5,0.1,1020 -inf,5,5,0.1,1020",
+    (R, 3, "arrival_s.*days"): "9e9,5,5,0.1,9e9",
+    (R, 3, "input_tokens"): "1011,nan,5,0.1,1020 1011,5.5,5,0.1,1020 1011,5e9,5,0.1,1020",
+    (R, 3, "output_tokens: 0"): "1011,5,0,0.1,1020",
+    (R, 3, "end_s"): "1011,5,5,0.1,1000",
+    (R, 3, "ttft_s"): "1011,5,5,-1,1020",
+    (E, 5, "time_s"): "1000.5,0,0,0,0,0",
+    (E, 5, ""): "1003,-1,0,0,0,0",
 }
+BAD = [
+    *((name, None, "no such file") for name in (P, J)),
+    *((name, "", "is empty") for name in (P, R, E)),
+    *((name, GOOD[name].splitlines()[0] + "\n", "no rows") for name in (P, R)),
+    (P, POWER.replace("power_w", "watts"), "power_w is missing"),
+    (R, REQUESTS.replace("output_", "out_"), "output_tokens is missing"),
+    (E, ENGINE.replace("waiting", "queue"), "waiting is missing"),
+    (P, POWER.replace("gpu", "power_w"), "twice"),
+    (P, line(POWER, 9, "1000.75,1,90,4"), "power.csv"),
+    (P, POWER.replace(".5\n", ".5,1\n"), "name all columns"),
+    (P, "time_s,power_w\n1,0.09\n2,0.4\n3,0.3\n", "kilowatts"),
+    (P, line(POWER, 9, "9e9,1,90"), "days"),
+    (P, POWER + "1100,0,90\n1100,1,90\n", "no sample for"),
+    (P, "time_s,gpu,power_w\n1,0,90\n1,1,90\n", "fewer than two"),
+    (P, ALTERNATING, "most instants lack a GPU"),
+    *(
+        (P, content, "power.csv")
+        for content in (b"\xff\xfe\x00\x01time_s", b"\x89PNG\r\n\x1a\n\x00")
+    ),
+    (R, REQUESTS.splitlines()[0] + "\n5000,5,5,0.1,5001\n", "lie outside"),
+    *((J, text, "no complete JSON") for text in ("", json.dumps(INFO)[:30], "[" * 100_000)),
+    (J, '{"model": ' + "9" * 5000 + "}", "no complete JSON"),
+    (J, "[1, 2]", "no JSON object"),
+    (J, json.dumps(INFO | {"model": None}), "field model"),
+    *((J, json.dumps(INFO | {"tensor_parallel": n}), "field tensor_parallel") for n in (0, 1.5)),
+    (J, json.dumps(INFO | {"tensor_parallel": 4}), "2 GPUs recorded"),
+]
+for (name, at, why), rows in ROWS.items():
+    BAD += [(name, line(GOOD[name], at, row), f"line {at}.*{why}") for row in rows.split()]
 
 
-@pytest.mark.parametrize("case", BAD)
-def test_a_damaged_run_is_refused_in_one_line(run, case):
-    name, content, why = BAD[case]
+@pytest.mark.parametrize(("name", "content", "why"), BAD, ids=[f"{it[0]}: {it[2]}" for it in BAD])
+def test_a_damaged_run_is_refused_in_one_line(run, name, content, why):
     (run / name).unlink()
     if isinstance(content, bytes):
         (run / name).write_bytes(content)
@@ -113,12 +118,12 @@ def test_a_damaged_run_is_refused_in_one_line(run, case):
     assert name in message or name == J and "power.csv" in message
 
 
-def test_a_file_in_place_of_a_folder_and_a_folder_in_place_of_a_file_are_refused(run):
-    for path in (run / P, run / "nothing"):
+def test_a_run_is_a_folder_of_files(run):
+    for path in (run / "power.csv", run / "nothing"):
         with pytest.raises(InputError, match="no such run directory"):
             read_run(path)
-    (run / R).unlink()
-    (run / R).mkdir()
+    (run / "requests.csv").unlink()
+    (run / "requests.csv").mkdir()
     with pytest.raises(InputError, match=r"requests.csv: not a readable CSV"):
         read_run(run)
 
@@ -139,24 +144,26 @@ def test_idle_gpus_of_the_node_are_left_out_and_said(run):
     assert "2 GPUs recorded" in found.notes[0]
 
 
-def test_what_cannot_be_read_again_or_has_no_place_is_never_written(run, tmp_path):
+def test_what_cannot_be_read_again_or_written_leaves_nothing(run, tmp_path):
     good, info = read_run(run), INFO | {"tensor_parallel": 1}
-    bad_power = good.samples.assign(power_w=-1.0)
     with pytest.raises(InputError, match=r"new/power.csv: line 2, power_w"):
-        write_run(tmp_path / "new", info, good.requests, bad_power)
-    for place in (run / P, run, run / P / "below"):
+        write_run(tmp_path / "new", info, good.requests, good.samples.assign(power_w=-1.0))
+    for place in (run / "power.csv", run, run / "power.csv" / "below"):
         with pytest.raises(InputError, match=str(place)):
             write_run(place, info, good.requests, good.samples)
     assert sorted(path.name for path in tmp_path.iterdir()) == ["run"]
-    assert (run / P).read_text() == POWER
+    assert (run / "power.csv").read_text() == POWER
 
 
 SMI = (SAMPLES / "nvidia_smi_units_in_header.csv").read_text()
 BAD_METERS = {
     "empty": ("", "is empty"),
+    "header only": (SMI.splitlines()[0] + "\n", "no rows"),
     "no power": (SMI.replace("power.draw", "fan.speed"), "no power column"),
     "no time": (SMI.replace("timestamp", "clock"), "timestamp is missing"),
     "text": (line(SMI, 6, "2025/06/15 11:06:41.000, much"), "line 6, power"),
+    "infinite": (line(SMI, 6, "2025/06/15 11:06:41.000, inf"), "line 6, power"),
+    "no time in a row": (line(SMI, 6, "yesterday, 70"), "line 6, time"),
     "month 13": (line(SMI, 6, "2025/13/15 11:06:41.000, 70"), "line 6, time"),
     "negative": (line(SMI, 6, "2025/06/15 11:06:41.000, -5"), "line 6, power_w"),
     "time doubled": (line(SMI, 6, "2025/06/15 11:06:40.750, 70"), "line 6, time_s"),
@@ -166,6 +173,7 @@ BAD_METERS = {
     "dcgmi without rows": ("1.5 #Entity   POWER\n1.5 ID   W\n", "no line of a GPU"),
     "dcgmi row cut": ("1.5 #Entity   POWER\n1750000000.0 GPU 0   70.1 5\n", "line 2"),
     "zeus in milliseconds": ("Time,0\n1750000000000,70\n1750000000100,70\n", "line 2, time"),
+    "bytes": (b"\xff\xfe\x00\x01", "smi.csv"),
 }
 
 
@@ -181,12 +189,15 @@ def test_a_damaged_power_recording_is_refused_in_one_line(tmp_path, case):
     assert [file.name for file in tmp_path.iterdir()] == ["smi.csv"]
 
 
-def test_missing_recordings_are_named(tmp_path):
-    names = {"power": "zeus.csv", "requests": "vllm_bench_serve.json", "engine": "vllm_metrics.csv"}
-    files = {kind: SAMPLES / name for kind, name in names.items()}
-    for kind in files:
-        with pytest.raises(InputError, match="nothing.csv"):
-            ingest(**files | {kind: tmp_path / "nothing.csv"}, info=INFO, out=tmp_path / "run")
+FILES = {"power": SAMPLES / "zeus.csv", "requests": SAMPLES / "vllm_bench_serve.json"}
+FILES |= {"engine": SAMPLES / "vllm_metrics.csv"}
+
+
+@pytest.mark.parametrize("kind", FILES)
+def test_missing_recordings_are_named(tmp_path, kind):
+    files = FILES | {kind: tmp_path / "nothing.csv"}
+    with pytest.raises(InputError, match="nothing.csv"):
+        ingest(**files, info=INFO, out=tmp_path / "run")
 
 
 CELL = st.sampled_from(
@@ -201,12 +212,20 @@ def damaged(draw, text):
     for _ in range(draw(st.integers(1, 3))):
         at = draw(st.integers(0, len(text)))
         end = min(len(text), at + draw(st.integers(0, 12)))
-        foreign = (draw(CELL), draw(st.text(max_size=4)), text[at:end] * 3)
-        text = text[:at] + draw(st.sampled_from([*(each + text[end:] for each in foreign), ""]))
+        how = draw(st.integers(0, 3))
+        if how == 0:
+            text = text[:at] + draw(CELL) + text[end:]
+        elif how == 1:
+            text = text[:at]
+        elif how == 2:
+            text = text[:at] + text[at:end] * 3 + text[end:]
+        else:
+            text = text[:at] + draw(st.text(max_size=4)) + text[end:]
     return text
 
 
-FUZZ = settings(max_examples=150, suppress_health_check=[HealthCheck.function_scoped_fixture])
+HEALTHY = [HealthCheck.function_scoped_fixture]
+FUZZ = settings(max_examples=150, deadline=None, suppress_health_check=HEALTHY)
 
 
 @FUZZ
@@ -218,19 +237,25 @@ def test_any_damage_to_a_run_is_read_or_refused(run, name, data):
         found = read_run(run)
         assert np.isfinite(found.samples.to_numpy()).all()
         assert (found.requests[["input_tokens", "output_tokens"]] >= 1).all().all()
-        assert found.requests["arrival_s"].is_monotonic_increasing
     except InputError as error:
         assert "\n" not in str(error)
     finally:
         (run / name).write_text(GOOD[name])
 
 
-METERS = ("nvidia_smi_units_in_cells.csv", "nvidia_smi_units_in_header.csv", "dcgmi_dmon.txt")
-FOREIGN = {
-    "power": [SAMPLES / name for name in (*METERS, "zeus.csv")],
-    "requests": [SAMPLES / "vllm_bench_serve.json"],
-    "engine": [SAMPLES / "vllm_metrics.csv"],
-}
+@FUZZ
+@given(text=damaged(REQUESTS))
+def test_any_damage_to_requests_is_read_or_refused(tmp_path, text):
+    path = tmp_path / "requests.csv"
+    path.write_bytes(text.encode("utf-8", "surrogatepass"))
+    try:
+        assert read_requests(path)["arrival_s"].is_monotonic_increasing
+    except InputError as error:
+        assert "\n" not in str(error)
+
+
+METERS = [*sorted(SAMPLES.glob("nvidia*.csv")), SAMPLES / "dcgmi_dmon.txt", FILES["power"]]
+FOREIGN = {kind: METERS if kind == "power" else [path] for kind, path in FILES.items()}
 
 
 @FUZZ
@@ -239,10 +264,9 @@ def test_any_damage_to_foreign_recordings_is_read_or_refused(tmp_path, which, da
     source = data.draw(st.sampled_from(FOREIGN[which]))
     broken = tmp_path / source.name
     broken.write_bytes(data.draw(damaged(source.read_text())).encode("utf-8", "surrogatepass"))
-    files = {kind: sources[0] for kind, sources in FOREIGN.items()} | {which: broken}
     out = tmp_path / "out"
     try:
-        ingest(**files, info=INFO | {"tensor_parallel": 1}, out=out)
+        ingest(**FILES | {which: broken}, info=INFO | {"tensor_parallel": 1}, out=out)
         assert read_run(out).samples["power_w"].min() >= 0
     except InputError as error:
         assert "\n" not in str(error)

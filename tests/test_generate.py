@@ -15,7 +15,7 @@ from sitetrace.core.types import LEAD_S, TAIL_S
 from sitetrace.power.load import load_warnings
 from sitetrace.serving.engine import Server, simulate
 from sitetrace.serving.surrogates import ConstantRate
-from sitetrace.workload.whole import poisson
+from sitetrace.workload.streams import poisson
 
 MODEL = sitetrace.load_model(sitetrace.shipped_model("testbed"))
 STEPS = sitetrace.load_model(sitetrace.shipped_model("testbed_timeline"))

@@ -20,7 +20,7 @@ from sitetrace.power.states.transitions import fit_transitions, walk
 from sitetrace.serving.activity import COLUMNS, activity_table
 from sitetrace.serving.engine import simulate
 from sitetrace.testbed import BAND_EDGES, Testbed
-from sitetrace.workload.whole import poisson
+from sitetrace.workload.streams import poisson
 
 SAMPLE = json.loads((Path(__file__).parent / "samples" / "gru_from_torch.json").read_text())
 

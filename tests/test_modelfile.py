@@ -22,7 +22,7 @@ from sitetrace.power.states.model import StatesModel
 from sitetrace.serving.activity import COLUMNS
 from sitetrace.serving.surrogates import ConstantRate, LogNormalTTFT
 from sitetrace.testbed import Testbed, simulate_run
-from sitetrace.workload.whole import poisson
+from sitetrace.workload.streams import poisson
 
 DT = Fraction(1, 4)
 KINDS = ("markov", "logit", "trees")
@@ -43,7 +43,7 @@ PROVENANCE = {
 def fitted():
     """One small model of each kind."""
     tables = simulate_run(
-        Testbed(), poisson(2.0, 60.0, np.random.default_rng(1)), np.random.default_rng(2)
+        Testbed(), poisson(2.0, 60.0, np.random.default_rng(3)), np.random.default_rng(2)
     )
     configuration = Configuration("testbed-8b", "testbed", 1)
     run = Run("r", configuration, tables["requests"], tables["power"], DT, None, {}, "0")

@@ -17,7 +17,7 @@ from sitetrace.power.states.mixture import fit_mixture
 from sitetrace.power.states.model import StatesModel
 from sitetrace.serving.activity import COLUMNS
 from sitetrace.testbed import EPOCH_S, STATES, Testbed, simulate_run
-from sitetrace.workload.whole import poisson
+from sitetrace.workload.streams import poisson
 
 DT = Fraction(1, 4)
 SEEDS = range(20)

@@ -16,7 +16,7 @@ from sitetrace.power.states.mixture import KINDS
 from sitetrace.serving.activity import activity_columns, activity_table
 from sitetrace.serving.engine import simulate
 from sitetrace.serving.surrogates import ConstantRate, LogNormalTTFT, none_running, surrogate_chunk
-from sitetrace.workload.whole import poisson
+from sitetrace.workload.streams import poisson
 
 BINS = 1200
 NAMES = {

@@ -1,7 +1,6 @@
 """Streams of any length come in chunks that leave no seam: rates, gaps, lengths and clients."""
 
 import json
-from types import SimpleNamespace
 
 import numpy as np
 import pandas as pd
@@ -10,29 +9,22 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from sitetrace.core.files import InputError
-from sitetrace.workload.clients import law_moments, read_rates
-from sitetrace.workload.lengths import LogNormalLengths, open_lengths
-from sitetrace.workload.spec import open_stream
+from sitetrace.workload.spec import check_traffic, open_stream
 
 SEED = np.random.SeedSequence(5, spawn_key=(2,))
-DEFAULTS = {
-    "rate_per_server": 0.5,
-    "cv": 3.0,
-    "swing": 0.6,
-    "peak_hour": 15.0,
-    "file": None,
-    "lengths": None,
-    "thin": 1.0,
-    "speed": 1.0,
-    "offset_h": 0.0,
+PATTERNS = {
+    "poisson": {"rate_per_server": 0.5},
+    "bursty": {"rate_per_server": 0.5, "cv": 2.0},
+    "diurnal": {"rate_per_server": 0.5, "swing": 0.6, "peak_hour": 15.0},
+    "replay": {"file": "requests.csv"},
+    "clients": {"file": "rates.csv", "lengths": "lengths.csv", "rate_per_server": 0.5},
 }
 
 
 @pytest.fixture(scope="module")
 def folder(tmp_path_factory):
     """A recording of 50 requests, and two clients over two days of ten-minute windows."""
-    folder = tmp_path_factory.mktemp("traffic")
-    rng = np.random.default_rng(1)
+    folder, rng = tmp_path_factory.mktemp("traffic"), np.random.default_rng(1)
     recording = {
         "arrival_s": 1000.0 + np.sort(rng.uniform(0, 300, 50)).round(3),
         "input_tokens": np.arange(1, 51),
@@ -40,12 +32,12 @@ def folder(tmp_path_factory):
         "session": np.arange(50) // 5,
     }
     pd.DataFrame(recording).to_csv(folder / "requests.csv", index=False)
-    windows = np.arange(288)
     rows = [
         (client, 600 * window, rate, cv, law, shape, 1 / rate / shape)
         for client, cv, law, shape in ((3, 2.0, "Gamma", 0.25), (7, 1.0, "Weibull", 1.0))
-        for window in windows[windows != 100]
+        for window in range(288)
         for rate in [(1.0 if client == 3 else 3.0) * (1 + window // 144)]
+        if window != 100
     ]
     columns = ["client", "window_start_s", "rate_rps", "cv", "pattern", "arg1", "arg2"]
     pd.DataFrame(rows, columns=columns).to_csv(folder / "rates.csv", index=False)
@@ -57,10 +49,8 @@ def folder(tmp_path_factory):
 
 
 def a_stream(folder, pattern, n_servers=4, **given):
-    files = {"replay": {"file": "requests.csv"}}
-    files["clients"] = {"file": "rates.csv", "lengths": "lengths.csv"}
-    traffic = {**DEFAULTS, **files.get(pattern, {}), "pattern": pattern, **given}
-    return open_stream(SimpleNamespace(**traffic), n_servers, folder, start_hour=0.0)
+    section = {"pattern": pattern, **PATTERNS.get(pattern, {}), **given}
+    return open_stream(check_traffic(section), n_servers, folder, start_hour=0.0)
 
 
 def all_of(stream, edges_s):
@@ -79,29 +69,27 @@ def all_of(stream, edges_s):
     return arrival_s, np.concatenate([chunk.tokens for chunk in chunks]), chunks
 
 
-PATTERNS = ("poisson", "bursty", "diurnal", "replay", "clients")
-
-
 @pytest.mark.parametrize("pattern", PATTERNS)
 def test_a_resumed_stream_gives_the_same_requests(folder, pattern):
-    stream = a_stream(folder, pattern, thin=0.5)
+    given = {"thin": 0.5} if pattern == "replay" else {}
     carry, carries, drawn = None, [], []
     for index in range(4):
         carries.append(json.dumps(carry))
-        requests, carry = stream.chunk(index, 500.0 * index, 500.0 * (index + 1), SEED, carry)
+        ends_s = 500.0 * index, 500.0 * (index + 1)
+        requests, carry = a_stream(folder, pattern, **given).chunk(index, *ends_s, SEED, carry)
         drawn.append(requests)
-    again = a_stream(folder, pattern, thin=0.5)
+    again = a_stream(folder, pattern, **given)
     requests, _ = again.chunk(2, 1000.0, 1500.0, SEED, json.loads(carries[2]))
     np.testing.assert_array_equal(requests.arrival_s, drawn[2].arrival_s)
     np.testing.assert_array_equal(requests.tokens, drawn[2].tokens)
-    other = np.random.SeedSequence(6)
-    assert stream.chunk(2, 1000.0, 1500.0, other, json.loads(carries[2]))[0].arrival_s.size
+    other = again.chunk(2, 1000.0, 1500.0, np.random.SeedSequence(6), json.loads(carries[2]))[0]
+    assert not np.array_equal(other.arrival_s, drawn[2].arrival_s)
     assert not np.array_equal(drawn[2].arrival_s[:5], drawn[1].arrival_s[:5] + 500)
 
 
 @pytest.mark.parametrize("pattern", ["poisson", "bursty", "diurnal", "clients"])
 def test_the_mean_rate_does_not_depend_on_the_chunks(folder, pattern):
-    stream = a_stream(folder, pattern, cv=2.0)
+    stream = a_stream(folder, pattern)
     for chunk_s in (700.0, 86400.0):
         arrival_s, _, _ = all_of(stream, np.append(np.arange(0, 172800.0, chunk_s), 172800.0))
         assert arrival_s.size / 172800 / 4 == pytest.approx(0.5, rel=0.03)
@@ -110,10 +98,8 @@ def test_the_mean_rate_does_not_depend_on_the_chunks(folder, pattern):
 @pytest.mark.parametrize("cv", [0.4, 1.0, 3.0])
 def test_gaps_of_a_bursty_stream_keep_their_spread_over_the_seams(folder, cv):
     stream = a_stream(folder, "bursty", cv=cv)
-    whole, _, _ = all_of(stream, [0.0, 60000.0])
-    pieces, _, _ = all_of(stream, np.arange(0, 60001.0, 25.0))
-    for arrival_s in (whole, pieces):
-        gaps_s = np.diff(arrival_s)
+    for edges_s in ([0.0, 60000.0], np.arange(0, 60001.0, 25.0)):
+        gaps_s = np.diff(all_of(stream, edges_s)[0])
         assert gaps_s.std() / gaps_s.mean() == pytest.approx(cv, rel=0.06)
 
 
@@ -134,33 +120,25 @@ def test_the_day_swings_about_its_peak(folder):
 @pytest.mark.parametrize("pattern", ["poisson", "diurnal"])
 def test_single_servers_streams_add_up_to_the_pools(folder, pattern):
     stream, rng = a_stream(folder, pattern, 50), np.random.default_rng(3)
-    alone = [stream.server_chunk(50000.0, 60000.0, rng)[0] for _ in range(50)]
-    pool, _, _ = all_of(stream, [50000.0, 60000.0])
-    counts = np.array([arrival_s.size for arrival_s in alone])
+    counts = np.array([stream.server_chunk(50e3, 60e3, rng)[0].size for _ in range(50)])
+    pool, _, _ = all_of(stream, [50e3, 60e3])
     assert counts.sum() == pytest.approx(pool.size, abs=6 * np.sqrt(pool.size))
     assert counts.var() / counts.mean() == pytest.approx(1, abs=0.6)
 
 
-@given(
-    st.lists(st.floats(0, 2000), min_size=1, max_size=12),
-    st.floats(0.1, 10),
-    st.floats(0, 3),
-)
+@given(st.lists(st.floats(0, 2000), min_size=1, max_size=12), st.floats(0.1, 10), st.floats(0, 3))
 @settings(max_examples=40, deadline=None)
 def test_no_request_of_a_replay_is_lost_or_doubled_at_a_seam(folder, inner_s, speed, offset_h):
     stream = a_stream(folder, "replay", speed=speed, offset_h=offset_h)
-    edges_s = np.unique([0.0, *inner_s, 2000.0])
-    arrival_s, tokens, _ = all_of(stream, edges_s)
+    arrival_s, tokens, _ = all_of(stream, np.unique([0.0, *inner_s, 2000.0]))
     whole_s, whole_tokens, _ = all_of(stream, [0.0, 2000.0])
     np.testing.assert_array_equal(tokens, whole_tokens)
     np.testing.assert_allclose(arrival_s, whole_s, atol=1e-6)
-    following = np.diff(tokens[:, 0]) % 50
-    assert np.all(following == 1)
+    assert np.all(np.diff(tokens[:, 0]) % 50 == 1)
 
 
 def test_a_replay_repeats_the_recording_with_one_mean_gap_between(folder):
-    stream = a_stream(folder, "replay")
-    table = pd.read_csv(folder / "requests.csv")
+    stream, table = a_stream(folder, "replay"), pd.read_csv(folder / "requests.csv")
     arrival_s, tokens, (chunk,) = all_of(stream, [0.0, 2 * stream.period_s])
     recorded_s = table["arrival_s"] - table["arrival_s"].iloc[0]
     np.testing.assert_allclose(arrival_s[:50], recorded_s)
@@ -170,19 +148,11 @@ def test_a_replay_repeats_the_recording_with_one_mean_gap_between(folder):
     assert np.unique(chunk.session).size == 20
 
 
-def test_thinning_keeps_its_share_and_warping_the_order(folder):
-    arrival_s, _, _ = all_of(a_stream(folder, "replay", thin=0.3, speed=2.0), [0.0, 30000.0])
-    everything, _, _ = all_of(a_stream(folder, "replay"), [0.0, 60000.0])
-    assert arrival_s.size == pytest.approx(0.3 * everything.size, rel=0.05)
-    assert np.isin(arrival_s.round(4), (everything / 2).round(4)).mean() > 0.999
-
-
 def test_clients_keep_their_shares_and_days_and_come_again(folder):
     stream = a_stream(folder, "clients", rate_per_server=None)
     arrival_s, _, _ = all_of(stream, np.arange(0, 345601.0, 86400.0))
     by_day = np.histogram(arrival_s, bins=86400.0 * np.arange(5))[0] / 86400
     np.testing.assert_allclose(by_day, [4, 8, 4, 8], rtol=0.03)
-    assert stream.filled == 1
     lost = (arrival_s >= 60000) & (arrival_s < 60600)  # holds what the window before it held
     assert lost.sum() == pytest.approx(2400, rel=0.15)
     scaled = a_stream(folder, "clients", rate_per_server=0.1, offset_h=24.0)
@@ -191,39 +161,27 @@ def test_clients_keep_their_shares_and_days_and_come_again(folder):
 
 
 def test_lengths_of_clients_have_the_percentiles_and_mean_of_their_summaries(folder):
-    _, tokens, _ = all_of(a_stream(folder, "clients", 40), [0.0, 20000.0])
-    assert tokens.shape[0] > 100_000
+    stream = a_stream(folder, "clients", 40, rate_per_server=None)
+    _, tokens, _ = all_of(stream, [0.0, 25000.0])
     np.testing.assert_allclose(tokens.mean(axis=0), [150, 40], rtol=0.02)
     for percent, expected in ((50, [100, 30]), (90, [300, 80]), (99, [900, 200])):
         np.testing.assert_allclose(np.percentile(tokens, percent, axis=0), expected, rtol=0.04)
     assert abs(np.corrcoef(tokens.T)[0, 1]) < 0.02
-
-
-def test_clients_without_summaries_borrow_the_lengths_of_the_others(folder):
-    stream = a_stream(folder, "clients")
+    # the second client has no summary: it borrows
     assert (stream.lengths.row[0] == 0).all() and (stream.lengths.row[1] == -1).all()
     drawn = stream.lengths.draw(np.ones(20000, dtype=int), 5, np.random.default_rng(1))
     assert drawn[:, 0].mean() == pytest.approx(150, rel=0.05)
 
 
-def test_gamma_and_weibull_parameters_are_shape_and_scale(folder):
-    rates = read_rates(folder / "rates.csv")
-    law = law_moments(rates)
-    np.testing.assert_allclose(law["rate_rps"], rates["rate_rps"])
-    np.testing.assert_allclose(law["cv"], rates["cv"])
-
-
-def test_fitted_lengths_have_their_medians_spreads_and_correlation():
+@pytest.mark.parametrize("correlation", [0.0, -0.6])
+def test_fitted_lengths_have_their_medians_spreads_and_correlation(folder, correlation):
     law = {"input_median": 500.0, "input_sigma": 0.8, "output_median": 90.0, "output_sigma": 0.5}
-    limits = {"input_limit": 10**6, "output_limit": 10**6}
-    for correlation in (0.0, -0.6):
-        drawn = open_lengths({**law, **limits, "correlation": correlation}, ".")(
-            100_000, np.random.default_rng(2)
-        )
-        logarithm = np.log(drawn)
-        np.testing.assert_allclose(np.median(drawn, axis=0), [500, 90], rtol=0.02)
-        np.testing.assert_allclose(logarithm.std(axis=0), [0.8, 0.5], rtol=0.02)
-        assert np.corrcoef(logarithm.T)[0, 1] == pytest.approx(correlation, abs=0.015)
+    law |= {"input_limit": 10**6, "output_limit": 10**6, "correlation": correlation}
+    drawn = a_stream(folder, "poisson", lengths=law).lengths(100_000, np.random.default_rng(2))
+    logarithm = np.log(drawn)
+    np.testing.assert_allclose(np.median(drawn, axis=0), [500, 90], rtol=0.02)
+    np.testing.assert_allclose(logarithm.std(axis=0), [0.8, 0.5], rtol=0.02)
+    assert np.corrcoef(logarithm.T)[0, 1] == pytest.approx(correlation, abs=0.015)
 
 
 def test_lengths_drawn_from_a_table_stay_together(folder):
@@ -231,43 +189,40 @@ def test_lengths_drawn_from_a_table_stay_together(folder):
     assert np.all(tokens[:, 1] - tokens[:, 0] == 50) and np.unique(tokens[:, 0]).size == 50
 
 
-@pytest.mark.parametrize(
-    ("name", "text", "said"),
-    [
-        ("rates.csv", "client,window_start_s\n1,0\n", "rates.csv: column rate_rps is missing"),
-        (
-            "rates.csv",
-            "client,window_start_s,rate_rps,cv,pattern,arg1,arg2\n1,0,1,1,Pareto,1,1\n",
-            "line 2: not one row a client",
-        ),
-        (
-            "lengths.csv",
-            "client,window_start_s,field,mean_tokens,p50,p90,p99\n3,0,input_tokens,9,8,7,6\n",
-            "line 2: not a mean and rising",
-        ),
-    ],
-)
-def test_bad_recordings_of_clients_get_one_line(folder, tmp_path, name, text, said):
+RATES = "client,window_start_s,rate_rps,cv,pattern,arg1,arg2\n"
+LENGTHS = "client,window_start_s,field,mean_tokens,p50,p90,p99\n"
+BAD = [
+    ("clients", "rates.csv", "client,window_start_s\n1,0\n", "column rate_rps is missing"),
+    ("clients", "rates.csv", RATES.replace("pattern", "x") + "1,0,1,1,1,1,1\n", "column pattern"),
+    ("clients", "rates.csv", RATES + "1,0,1,1,Pareto,1,1\n", "line 2: not one row a client"),
+    ("clients", "lengths.csv", LENGTHS + "3,0,input_tokens,9,8,7,6\n", "line 2: not a mean"),
+    ("replay", "requests.csv", "0,1,1\n1e-9,1,1\n", "more than 1000: give"),
+    ("replay", "requests.csv", "0,1,1\n0,1,1\n", "all requests arrive at once"),
+]
+
+
+@pytest.mark.parametrize(("pattern", "name", "text", "said"), BAD)
+def test_bad_recordings_get_one_line(folder, tmp_path, pattern, name, text, said):
     for file in ("rates.csv", "lengths.csv"):
         (tmp_path / file).write_text((folder / file).read_text())
-    (tmp_path / name).write_text(text)
-    with pytest.raises(InputError, match=said) as raised:
-        a_stream(tmp_path, "clients")
+    head = "arrival_s,input_tokens,output_tokens\n" if pattern == "replay" else ""
+    (tmp_path / name).write_text(head + text)
+    with pytest.raises(InputError, match=f"{name}: .*{said}") as raised:
+        a_stream(tmp_path, pattern)
     assert "\n" not in str(raised.value)
 
 
-def test_a_recording_without_end_of_requests_is_refused(folder, tmp_path):
-    (tmp_path / "requests.csv").write_text(
-        "arrival_s,input_tokens,output_tokens\n0,1,1\n1e-9,1,1\n"
-    )
-    with pytest.raises(InputError, match="requests a second and server are more than 1000: give"):
-        a_stream(tmp_path, "replay")
-
-
-def test_bad_traffic_gets_one_line(folder):
-    with pytest.raises(InputError, match="pattern 'steady' is unknown"):
-        a_stream(folder, "steady")
-    with pytest.raises(InputError, match="unknown field 'median'"):
-        open_lengths({"median": 3}, ".")
-    with pytest.raises(InputError, match="correlation = 2 is out of range"):
-        LogNormalLengths(correlation=2)
+@pytest.mark.parametrize(
+    ("given", "said"),
+    [
+        ({"pattern": "steady"}, "traffic.pattern: 'steady' is no pattern"),
+        ({"lengths": {"median": 3}}, "traffic.lengths.median: no such key"),
+        ({"lengths": {"correlation": 2}}, "traffic.lengths.correlation: 2 is above 1"),
+        ({"rate_per_server": 1e4}, "traffic.rate_per_server: 10000.0 is above 1000"),
+        ({"cv": 2.0}, "belongs to bursty"),
+    ],
+)
+def test_bad_traffic_gets_one_line(given, said):
+    with pytest.raises(InputError, match=said) as raised:
+        check_traffic({"pattern": "poisson", "rate_per_server": 1.0, **given})
+    assert "\n" not in str(raised.value)

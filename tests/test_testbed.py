@@ -12,7 +12,7 @@ from sitetrace.measured.rundir import read_run
 from sitetrace.serving.activity import activity_table
 from sitetrace.serving.engine import simulate
 from sitetrace.testbed import EFFECTS, EPOCH_S, STATES, Testbed, simulate_run, true_states
-from sitetrace.workload.whole import poisson
+from sitetrace.workload.streams import poisson
 
 PLAIN = Testbed()
 EXACT = Testbed(sigma_w=(0.0,) * 5)

@@ -1,4 +1,4 @@
-"""Streams have the rates, gaps and lengths asked for, within four standard errors."""
+"""Whole streams have the rates, gaps and lengths asked for, within four standard errors."""
 
 import numpy as np
 import pandas as pd
@@ -8,9 +8,9 @@ from hypothesis import strategies as st
 
 from sitetrace.core.files import InputError
 from sitetrace.core.types import MAX_SPAN_S
-from sitetrace.workload.lengths import LogNormalLengths
+from sitetrace.workload.spec import check_traffic, open_stream
+from sitetrace.workload.streams import DAY_S, bursty, diurnal, poisson, replay, switching, whole
 from sitetrace.workload.table import read_requests, validate_requests, write_requests
-from sitetrace.workload.whole import DAY_S, bursty, diurnal, lengths, poisson, replay, switching
 
 
 def rng(seed=1):
@@ -37,25 +37,24 @@ def test_a_poisson_stream_counts_as_poisson(rate):
     assert abs(dispersion - 1) < 4 * np.sqrt(2 / 29)
 
 
-@pytest.mark.parametrize("cv", [0.3, 1.0, 2.0, 3.0])
-def test_gaps_have_the_rate_and_the_spread_asked_for(cv):
-    gaps = np.diff(bursty(5.0, cv, 8000.0, rng(2))["arrival_s"])
-    assert near(gaps.mean(), 0.2, (0.2 * cv) ** 2 / gaps.size)
-    # the kurtosis of gamma gaps sets how well their variance is known
-    relative = np.sqrt((2 + 6 * cv**2) / gaps.size)
-    assert abs(gaps.var() / (0.2 * cv) ** 2 - 1) < 4 * relative
+def test_a_day_is_greatest_at_its_peak_hour_as_in_a_scenario():
+    day = 0.5, 0.8, DAY_S
+    tables = diurnal(*day, rng(3)), diurnal(*day, rng(3), peak_hour=5.0, begin_hour=14.0)
+    for stream in (table["arrival_s"] for table in tables):  # both are greatest after 15 h
+        for begin, end in ((0, 24), (0, 2), (5, 7), (11, 13), (14, 16)):
+            edges = np.array([begin, end]) * DAY_S / 24
+            phase = 2 * np.pi * (edges / DAY_S - 15 / 24)
+            swing = 0.8 * np.diff(np.sin(phase))[0] * DAY_S / (2 * np.pi)
+            expected = 0.5 * (edges[1] - edges[0] + swing)
+            assert near(stream.between(*edges).sum(), expected, expected)
 
 
-def test_a_day_is_least_at_its_begin_and_greatest_at_noon():
-    stream = diurnal(0.5, 0.8, DAY_S, rng(3))["arrival_s"]
-    assert near(len(stream), 0.5 * DAY_S, 0.5 * DAY_S)
-    hours = DAY_S / 24
-    for begin, end in ((0, 2), (5, 7), (11, 13), (17, 19)):
-        edges = np.array([begin, end]) * hours
-        phase = 2 * np.pi * edges / DAY_S
-        swing = 0.8 * np.diff(np.sin(phase))[0] * DAY_S / (2 * np.pi)
-        expected = 0.5 * (2 * hours - swing)
-        assert near(stream.between(*edges).sum(), expected, expected)
+def test_a_name_means_the_same_stream_in_a_scenario():
+    streams = {"cv": bursty(0.5, 3.0, DAY_S, rng(3)), "swing": diurnal(0.5, 0.8, DAY_S, rng(3))}
+    for section in ({"pattern": "bursty", "cv": 3.0}, {"pattern": "diurnal", "swing": 0.8}):
+        scenario = check_traffic({"rate_per_server": 0.5, **section})
+        same = whole(open_stream(scenario, 1, ".", 0.0), DAY_S, rng(3))
+        pd.testing.assert_frame_equal(same, streams[[*section][1]])
 
 
 def test_two_rates_take_turns():
@@ -68,71 +67,54 @@ def test_two_rates_take_turns():
     assert near(len(even), 4000, 4000)
 
 
-def test_default_lengths_are_those_of_chats():
-    drawn = lengths(20_000, rng())
-    assert drawn["input_tokens"].between(1, LogNormalLengths.input_limit).all()
-    assert drawn["output_tokens"].between(1, LogNormalLengths.output_limit).all()
+def test_lengths_are_those_of_chats_or_of_a_table():
+    drawn = poisson(20.0, 1000.0, rng())
+    assert drawn["input_tokens"].between(1, 4000).all()
+    assert drawn["output_tokens"].between(1, 1000).all()
     assert drawn["input_tokens"].median() == pytest.approx(180, rel=0.05)
     assert drawn["output_tokens"].median() == pytest.approx(130, rel=0.05)
-
-
-def test_lengths_drawn_from_a_table_keep_their_correlation():
-    drawn = poisson(5.0, 100.0, rng(), like=table_with_correlation())
-    assert (drawn["output_tokens"] == 2 * drawn["input_tokens"] + 7).all()
-    assert drawn["input_tokens"].nunique() > 100
+    like = poisson(5.0, 100.0, rng(), like=table_with_correlation())
+    assert (like["output_tokens"] == 2 * like["input_tokens"] + 7).all()
+    assert like["input_tokens"].nunique() > 100
 
 
 def test_a_replay_is_the_recording_unless_thinned_or_warped():
     table = table_with_correlation()
     pd.testing.assert_frame_equal(replay(table, 1.0, 1.0, rng()), table)
-    fast = replay(table, 1.0, 4.0, rng())
-    assert fast["arrival_s"].to_numpy() == pytest.approx(table["arrival_s"].to_numpy() / 4)
+    late = table.assign(arrival_s=table["arrival_s"] + 1.7e9)
+    fast = replay(late, 1.0, 4.0, rng())["arrival_s"].to_numpy()
+    assert fast[0] == 1.7e9
+    assert fast - 1.7e9 == pytest.approx(table["arrival_s"].to_numpy() / 4)
     thin = replay(table, 0.3, 1.0, rng())
     assert near(len(thin), 600, 2000 * 0.3 * 0.7)
     assert set(thin["input_tokens"]) <= set(table["input_tokens"])
+    at_once = table.iloc[:3].assign(arrival_s=5.0)
+    for few in (at_once, table.iloc[:1]):
+        pd.testing.assert_frame_equal(replay(few, 1.0, 1.0, rng()), few)
 
 
-def test_a_warped_replay_keeps_its_first_arrival():
-    table = table_with_correlation().assign(arrival_s=lambda t: t["arrival_s"] + 1.7e9)
-    assert replay(table, 1.0, 2.0, rng())["arrival_s"].iloc[0] == 1.7e9
+FEW = table_with_correlation(3)
+LONG = FEW.assign(arrival_s=[0.0, 1.0, MAX_SPAN_S])
+BAD = [
+    *((poisson, rate, 10.0) for rate in (0.0, -1.0, np.nan, np.inf, 1e9)),
+    *((poisson, 1.0, duration_s) for duration_s in (0.0, np.nan)),
+    *((poisson, 1e-3, 1e9), (poisson, 1e-6, 1.0)),
+    *((bursty, 1.0, cv, 10.0) for cv in (0.0, np.nan)),
+    *((diurnal, 1.0, swing, 10.0) for swing in (1.1, np.nan)),
+    *((switching, (1.0, 2.0), dwell_s, 10.0) for dwell_s in (0.0, 1e-300, np.nan)),
+    *((switching, rates, 5.0, 10.0) for rates in ((-1.0, 2.0), (1.0, np.nan))),
+    *((replay, FEW, thin, 1.0) for thin in (1e-9, 1.1, np.nan)),
+    *((replay, FEW, 1.0, speed) for speed in (0.0, np.nan)),
+    (replay, LONG, 1.0, 0.5),
+]
 
 
-BAD = {
-    "no rate": lambda: poisson(0.0, 10.0, rng()),
-    "rate below zero": lambda: poisson(-1.0, 10.0, rng()),
-    "rate NaN": lambda: poisson(np.nan, 10.0, rng()),
-    "rate infinite": lambda: poisson(np.inf, 10.0, rng()),
-    "rate of a planet": lambda: poisson(1e9, 10.0, rng()),
-    "no duration": lambda: poisson(1.0, 0.0, rng()),
-    "duration NaN": lambda: poisson(1.0, np.nan, rng()),
-    "duration of years": lambda: poisson(1e-3, 1e9, rng()),
-    "duration too short": lambda: poisson(1e-6, 1.0, rng()),
-    "no spread": lambda: bursty(1.0, 0.0, 10.0, rng()),
-    "spread NaN": lambda: bursty(1.0, np.nan, 10.0, rng()),
-    "swing above one": lambda: diurnal(1.0, 1.1, 10.0, rng()),
-    "swing NaN": lambda: diurnal(1.0, np.nan, 10.0, rng()),
-    "no dwell": lambda: switching((1.0, 2.0), 0.0, 10.0, rng()),
-    "dwell of an instant": lambda: switching((1.0, 2.0), 1e-300, 10.0, rng()),
-    "dwell NaN": lambda: switching((1.0, 2.0), np.nan, 10.0, rng()),
-    "one rate below zero": lambda: switching((-1.0, 2.0), 5.0, 10.0, rng()),
-    "one rate NaN": lambda: switching((1.0, np.nan), 5.0, 10.0, rng()),
-    "nothing kept": lambda: replay(table_with_correlation(3), 1e-9, 1.0, rng()),
-    "share above one": lambda: replay(table_with_correlation(3), 1.1, 1.0, rng()),
-    "share NaN": lambda: replay(table_with_correlation(3), np.nan, 1.0, rng()),
-    "speed zero": lambda: replay(table_with_correlation(3), 1.0, 0.0, rng()),
-    "speed NaN": lambda: replay(table_with_correlation(3), 1.0, np.nan, rng()),
-    "replay of years": lambda: replay(
-        table_with_correlation(3).assign(arrival_s=[0.0, 1.0, MAX_SPAN_S]), 1.0, 0.5, rng()
-    ),
-}
-
-
-@pytest.mark.parametrize("name", BAD)
-def test_absurd_values_are_refused_in_one_line(name):
-    with pytest.raises(InputError) as told:
-        BAD[name]()
+@pytest.mark.parametrize("case", BAD, ids=lambda case: case[0].__name__)
+def test_absurd_values_are_refused_in_one_line(case):
+    drawn, *values = case
+    with pytest.raises(InputError, match=": ") as told:
+        drawn(*values, rng())
     assert "\n" not in str(told.value)
-    assert ": " in str(told.value)
 
 
 def test_a_written_stream_reads_as_it_was(tmp_path):

@@ -21,7 +21,7 @@ from sitetrace.meter import Meter, remembered
 from sitetrace.power.timeline.surface import Surface
 from sitetrace.serving.activity import activity_table
 from sitetrace.serving.engine import Server, simulate
-from sitetrace.workload.whole import bursty, poisson
+from sitetrace.workload.streams import bursty, poisson
 
 __all__ = ["run"]
 

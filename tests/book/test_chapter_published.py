@@ -8,7 +8,7 @@ from sitebook.ledger.records import write_records
 from sitetrace import load_model, shipped_model
 from sitetrace.core.registry import read_paper_table
 from sitetrace.serving.engine import simulate
-from sitetrace.workload.whole import poisson
+from sitetrace.workload.streams import poisson
 
 CONFIG = "llama-3-70b_H100_tp4"
 ENGINE = load_model(shipped_model("llama-3.1-70b_h100_cut"))

@@ -32,7 +32,7 @@ from sitetrace.evaluate.metrics import (
 from sitetrace.power.modelfile import load_model
 from sitetrace.power.states.model import StatesModel
 from sitetrace.power.timeline.model import TimelineModel
-from sitetrace.workload.whole import poisson
+from sitetrace.workload.streams import poisson
 
 TIMELINE, LATER = "timeline", "powertrace_v1"
 MEAN_POWER = "timeline, mean power"

@@ -17,7 +17,7 @@ from sitetrace.power.published import OLDER, STATES, configurations, paper_model
 from sitetrace.power.states.chains import active_distribution
 from sitetrace.power.states.model import StatesModel
 from sitetrace.serving.engine import simulate
-from sitetrace.workload.whole import poisson
+from sitetrace.workload.streams import poisson
 
 # the paper's campaign: requests a second, each for ten minutes
 RATES_PER_S = (0.125, 0.25, 0.5, 1.0, 2.0, 4.0)

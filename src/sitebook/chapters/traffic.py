@@ -9,8 +9,8 @@ from scipy.stats import ks_2samp, spearmanr
 from sitebook.ledger.records import record
 from sitetrace.core.registry import dataset_path
 from sitetrace.workload.fit import draw_traffic, fit_traffic, index_of_dispersion
+from sitetrace.workload.streams import replay, switching
 from sitetrace.workload.table import read_azure
-from sitetrace.workload.whole import replay, switching
 
 HOUR_S, PART_S = 3600.0, 600.0
 SCALES_S = (1.0, 2.0, 5.0, 10.0, 30.0, 60.0, 120.0, 300.0)

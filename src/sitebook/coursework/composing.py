@@ -6,7 +6,7 @@ import numpy as np
 
 from sitebook.coursework.exercise import Exercise, recording, shipped
 from sitetrace.serving.engine import Server, simulate
-from sitetrace.workload.whole import replay
+from sitetrace.workload.streams import replay
 
 SPEED = 2.0
 

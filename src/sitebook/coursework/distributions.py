@@ -9,7 +9,7 @@ from sitebook.coursework.exercise import Exercise, busy_power, power, stretches
 from sitetrace import testbed
 from sitetrace.evaluate.metrics import acf, ks_distance
 from sitetrace.power.states.mixture import MIN_STRETCH, fit_mixture
-from sitetrace.workload.whole import poisson
+from sitetrace.workload.streams import poisson
 
 PHI, STATE, N_STATES = 0.8, 2, 4
 

@@ -11,7 +11,7 @@ from sitebook.coursework.exercise import Exercise
 from sitetrace import testbed
 from sitetrace.serving.activity import activity_table
 from sitetrace.serving.engine import simulate
-from sitetrace.workload.whole import poisson
+from sitetrace.workload.streams import poisson
 
 STATE = 2
 

@@ -3,23 +3,22 @@
 from __future__ import annotations
 
 from pathlib import Path
-from types import SimpleNamespace
 from typing import NamedTuple
 
 import numpy as np
 import pandas as pd
+from scipy.special import gamma as gamma_function
 
 from sitetrace.core.registry import dataset_path
 from sitetrace.workload.clients import (
     LENGTH_WINDOW_S,
     WINDOW_S,
     Clients,
-    law_moments,
+    open_clients,
     read_lengths,
     read_rates,
 )
 from sitetrace.workload.fit import index_of_dispersion
-from sitetrace.workload.spec import open_stream
 from sitetrace.workload.streams import DAY_S, HOUR_S
 
 CLOSE = 0.05
@@ -34,9 +33,7 @@ class ClientRecording(NamedTuple):
 
     def stream(self, rate_per_s: float | None, offset_h: float = 0.0) -> Clients:
         """Open its stream at a mean rate."""
-        names = {"file": self.rates, "lengths": self.lengths, "offset_h": offset_h}
-        traffic = SimpleNamespace(pattern="clients", rate_per_server=rate_per_s, **names)
-        return open_stream(traffic, 1, Path(), start_hour=0.0)
+        return open_clients(self.rates, self.lengths, rate_per_s, offset_h * HOUR_S)
 
 
 def client_recordings(dataset: str, folder: Path | str) -> list[ClientRecording]:
@@ -69,6 +66,17 @@ def _write_known_clients(recording: ClientRecording) -> None:
     columns = ["client", "window_start_s", "field", "mean_tokens", "p50", "p90", "p99"]
     pd.concat(rates).to_csv(recording.rates, index=False)
     pd.DataFrame(lengths, columns=columns).to_csv(recording.lengths, index=False)
+
+
+def law_moments(rates: pd.DataFrame) -> pd.DataFrame:
+    """Rate (one over the mean gap) and coefficient of variation of the law of each row of rates."""
+    shape, scale = rates["arg1"], rates["arg2"]
+    gamma = rates["pattern"] == "Gamma"
+    mean_s = scale * np.where(gamma, shape, gamma_function(1 + 1 / shape))
+    spread = gamma_function(1 + 2 / shape) / gamma_function(1 + 1 / shape) ** 2 - 1
+    return pd.DataFrame(
+        {"rate_rps": 1 / mean_s, "cv": np.where(gamma, shape**-0.5, np.sqrt(spread))}
+    )
 
 
 def fitted_laws(recording: ClientRecording) -> pd.DataFrame:

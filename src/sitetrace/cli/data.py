@@ -2,56 +2,82 @@
 
 from __future__ import annotations
 
-import click
+from pathlib import Path
 
-from sitetrace.cli.options import FILE, SEED, say
+import click
+from click import option
+
 from sitetrace.core.files import InputError, read_json
 
+FILE = click.Path(path_type=Path)
+SEED = option("--seed", type=click.IntRange(0), default=0)
 
-@click.command(epilog="Example: sitetrace ingest --power smi.csv --vllm result.json -o my-run")
-@click.option("--power", type=FILE, help="nvidia-smi, DCGM or Zeus recording.")
-@click.option("--vllm", type=FILE, help="JSON of vllm bench serve --save-detailed.")
-@click.option("--engine", type=FILE, help="Samples of vLLM's metrics (CSV).")
-@click.option("--model", help="Model; by default the one named in the JSON.")
-@click.option("--hardware", default="unknown", help="GPU type, such as A100.")
-@click.option("--tensor-parallel", type=click.IntRange(1), help="By default all recorded GPUs.")
-@click.option("--utc-offset", help="Zone of local wall times, such as -7 or +05:30; else found.")
-@click.option("--azure", type=FILE, help="Instead: a request trace of Azure, 2023 or 2024.")
-@click.option("--day", help="Of --azure, as 2024-05-16; by default all of it.")
-@click.option("-o", "--out", type=FILE, required=True, help="Run directory, or request table.")
-def ingest(
-    power, vllm, engine, model, hardware, tensor_parallel, utc_offset, azure, day, out
-) -> None:
+
+def out(what: str = "File to be written."):
+    """Option for what is written."""
+    return option("-o", "--out", type=FILE, required=True, help=what)
+
+
+def choice(name: str, names: str, what: str = "", *called: str):
+    """Option with one of several names, the first by default."""
+    kind = click.Choice(names.split())
+    return option(name, *called, type=kind, default=kind.choices[0], help=what or None)
+
+
+def example(arguments: str) -> dict[str, str]:
+    """Last line of a verb's help."""
+    return {"epilog": f"Example: sitetrace {arguments}"}
+
+
+def say(lines: list[str] | tuple[str, ...]) -> None:
+    """Print notes on standard error."""
+    for line in lines:
+        click.echo(f"note: {line}", err=True)
+
+
+@click.command(**example("ingest --power smi.csv --vllm result.json -o my-run"))
+@option("--power", type=FILE, help="nvidia-smi, DCGM or Zeus recording.")
+@option("--vllm", type=FILE, help="JSON of vllm bench serve --save-detailed.")
+@option("--engine", type=FILE, help="Samples of vLLM's metrics (CSV).")
+@option("--model", help="Model; by default the one named in the JSON.")
+@option("--hardware", help="GPU type, such as A100; else unknown.")
+@option("--tensor-parallel", type=click.IntRange(1), help="By default all recorded GPUs.")
+@option("--utc-offset", help="Zone of local wall times, such as -7 or +05:30; else found.")
+@option("--azure", type=FILE, help="Instead: a request trace of Azure, 2023 or 2024.")
+@option("--day", help="Of --azure, as 2024-05-16; by default all of it.")
+@out("Run directory, or request table.")
+def ingest(azure, day, out, **given) -> None:
     """Turn recordings of other tools into a run directory, a trace of Azure into requests."""
     from sitetrace.measured import ingestion
     from sitetrace.workload.table import read_azure, write_requests
 
+    given = {name: value for name, value in given.items() if value is not None}
     if azure is not None:
-        if power or vllm or engine:
-            raise InputError("--azure: a trace of requests alone: leave the other files out")
+        for name in given:
+            option = f"--{name}".replace("_", "-")
+            raise InputError(f"--azure: a trace of requests alone: leave {option} out")
         table, notes = read_azure(azure, day)
         say(notes)
         write_requests(out, table)
         click.echo(f"wrote {len(table)} requests to {out}")
         return
-    if power is None or vllm is None or day is not None:
+    if not {"power", "vllm"} <= {*given} or day is not None:
         raise InputError("ingest: give --power and --vllm, or --azure (and --day)")
-    named = read_json(vllm).get("model_id")
-    named = named if isinstance(named, str) else "unknown"
-    info = {"model": model or named, "hardware": hardware}
-    if tensor_parallel:
-        info["tensor_parallel"] = tensor_parallel
-    offset_s = None if utc_offset is None else ingestion.parse_utc_offset(utc_offset)
-    say(ingestion.ingest(power, vllm, engine, info=info, utc_offset_s=offset_s, out=out))
+    files = given.pop("power"), given.pop("vllm"), given.pop("engine", None)
+    named = read_json(files[1]).get("model_id")
+    zone = given.pop("utc_offset", None)
+    offset_s = None if zone is None else ingestion.parse_utc_offset(zone)
+    usual = {"model": named if isinstance(named, str) else "unknown", "hardware": "unknown"}
+    say(ingestion.ingest(*files, info=usual | given, utc_offset_s=offset_s, out=out))
     click.echo(f"wrote {out}")
 
 
-@click.group(epilog="Example: sitetrace data testbed -o testbed --seed 1")
+@click.group(**example("data testbed -o testbed --seed 1"))
 def data() -> None:
     """List, fetch and verify public data; write the simulated testbed."""
 
 
-@data.command("list", epilog="Example: sitetrace data list")
+@data.command("list", **example("data list"))
 def data_list() -> None:
     """List the registry: what there is, where from, under which licence."""
     from sitetrace.core.registry import describe, read_paper_table
@@ -61,43 +87,32 @@ def data_list() -> None:
     click.echo("\nThe paper's configurations, for sitetrace data model: " + ", ".join(names))
 
 
-@data.command("model", epilog="Example: sitetrace data model llama-3-70b_H100_tp4 -o model.json")
+@data.command("model", **example("data model llama-3-70b_H100_tp4 -o model.json"))
 @click.argument("config")
-@click.option("-o", "--out", type=FILE, required=True, help="Model file to be written.")
-@click.option(
-    "--states",
-    type=click.Choice(["coupled", "independent"]),
-    default="coupled",
-    help="coupled: to the active count, by a rule of sitetrace and not of the paper.",
-)
-@click.option("--emissions", type=click.Choice(["gaussian", "ar1"]), default="gaussian")
-@click.option(
-    "--serving",
-    type=click.Choice(["constant_rate", "log_normal_ttft"]),
-    default="constant_rate",
-    help="Which of the paper's two surrogates.",
-)
-def data_model(config, out, states, emissions, serving) -> None:
+@out("Model file to be written.")
+@choice("--states", "coupled independent", "coupled: to the active count, by a rule of our own.")
+@choice("--emissions", "gaussian ar1")
+@choice("--serving", "constant_rate log_normal_ttft", "Which of the paper's two surrogates.")
+def data_model(config, out, **chosen) -> None:
     """Make a model of one of the paper's configurations from its published numbers."""
     from sitetrace.power.modelfile import save_model
     from sitetrace.power.published import paper_model
 
-    model = paper_model(config, states=states, emissions=emissions, serving=serving)
+    model = paper_model(config, **chosen)
     save_model(model, out)
     click.echo(f"wrote {out}: {model.provenance['rule']}")
 
 
-@data.command("fetch", epilog="Example: sitetrace data fetch azure-2023")
+@data.command("fetch", **example("data fetch azure-2023"))
 @click.argument("names", nargs=-1)
-@click.option("--base-url", help="Fetch from this place instead of the registry's.")
+@option("--base-url", help="Fetch from this place instead of the registry's.")
 def data_fetch(names, base_url) -> None:
     """Fetch data sets (all by default), resume and verify."""
     from sitetrace.core.registry import registry
     from sitetrace.measured.fetching import fetch
 
     for name in names or registry():
-        for line in fetch(name, base_url):
-            click.echo(line)
+        click.echo("\n".join(fetch(name, base_url)))
 
 
 @data.command("verify", epilog="Example: SITETRACE_DATA=mirror sitetrace data verify")
@@ -108,12 +123,11 @@ def data_verify(names) -> None:
     from sitetrace.measured.fetching import verify
 
     for name in names or registry():
-        for line in verify(name):
-            click.echo(line)
+        click.echo("\n".join(verify(name)))
 
 
-@data.command("testbed", epilog="Example: sitetrace data testbed -o testbed --seed 1")
-@click.option("-o", "--out", type=FILE, required=True, help="Folder to be made.")
+@data.command("testbed", **example("data testbed -o testbed --seed 1"))
+@out("Folder to be made.")
 @SEED
 def data_testbed(out, seed) -> None:
     """Write runs of a simulated server in the measured form."""

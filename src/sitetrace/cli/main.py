@@ -7,136 +7,118 @@ import sys
 
 import click
 import numpy as np
+from click import option
 
 from sitetrace import __version__
-from sitetrace.cli.data import data, ingest
-from sitetrace.cli.options import FILE, SEED, START, STOP, say
+from sitetrace.cli.data import FILE, SEED, choice, data, example, ingest, out, say
 from sitetrace.cli.site import export, report, site
 from sitetrace.core.files import InputError
 from sitetrace.workload.table import read_requests
 
+START = option("--from", "start", type=float, help="Seconds after the first request.")
+STOP = option("--to", "stop", type=float, help="Seconds after the first request.")
+SETTINGS = {"help_option_names": ["-h", "--help"], "max_content_width": 100, "show_default": True}
+# options that each pattern of requests takes
+TAKES = {
+    "poisson": {"rate", "duration", "source"},
+    "bursty": {"rate", "duration", "source", "cv"},
+    "diurnal": {"rate", "duration", "source", "swing", "peak_hour", "begin_hour"},
+    "replay": {"source", "thin", "speed"},
+    "fitted": {"source", "duration", "begin_hour"},
+}
 
-@click.group(
-    context_settings={
-        "help_option_names": ["-h", "--help"],
-        "max_content_width": 100,
-        "show_default": True,
-    },
-    epilog="Example: sitetrace generate model.json --requests requests.csv -o trace.csv",
-)
+
+@click.group(context_settings=SETTINGS, **example("fit runs/poisson_r4 -o model.json"))
 @click.version_option(__version__)
 def cli() -> None:
     """Power of LLM inference serving: from requests to servers."""
 
 
-@cli.command(
-    epilog="Example: sitetrace workload bursty --rate 2.5 --cv 2 --duration 300 -o requests.csv"
-)
-@click.argument("pattern", type=click.Choice(["poisson", "bursty", "diurnal", "replay", "fitted"]))
-@click.option("--rate", default=1.0, help="Requests a second.")
-@click.option("--duration", default=600.0, help="Seconds.")
-@click.option("--cv", default=2.0, help="bursty: of the gaps.")
-@click.option(
-    "--swing",
-    default=0.5,
-    help="diurnal: 0 to 1; the rate is least at second 0, greatest 12 h after it.",
-)
-@click.option("--from", "source", type=FILE, help="replay, fitted: requests; others: lengths.")
-@click.option("--thin", default=1.0, help="replay: share kept.")
-@click.option("--speed", default=1.0, help="replay: time-warp.")
-@click.option(
-    "--begin-hour",
-    default=0.0,
-    help="fitted: hour of the day at second 0 of both tables; of epoch seconds hours ahead of UTC.",
-)
+@cli.command(**example("workload bursty --rate 2.5 --cv 2 --duration 300 -o requests.csv"))
+@click.argument("pattern", type=click.Choice([*TAKES]))
+@option("--rate", default=1.0, help="Requests a second.")
+@option("--duration", default=600.0, help="Seconds.")
+@option("--cv", default=2.0, help="bursty: of the gaps.")
+@option("--swing", default=0.5, help="diurnal: greatest rate less the mean, over the mean.")
+@option("--peak-hour", default=15.0, help="diurnal: hour of the day with the greatest rate.")
+@option("--from", "source", type=FILE, help="replay, fitted: requests; others: lengths.")
+@option("--thin", default=1.0, help="replay: share kept.")
+@option("--speed", default=1.0, help="replay: time-warp.")
+@option("--begin-hour", default=0.0, help="diurnal, fitted: hour of the day at second 0.")
 @SEED
-@click.option("-o", "--out", type=FILE, required=True, help="Request table to be written.")
-def workload(
-    pattern, rate, duration, cv, swing, source, thin, speed, begin_hour, seed, out
-) -> None:
+@out("Request table to be written.")
+@click.pass_context
+def workload(context, pattern, seed, out, **given) -> None:
     """Write a stream of requests."""
-    from sitetrace.workload import whole as streams
+    from sitetrace.workload import streams
     from sitetrace.workload.fit import draw_traffic, fit_traffic
     from sitetrace.workload.table import write_requests
 
-    rng = np.random.default_rng(seed)
-    given = None if source is None else read_requests(source)
-    if given is None and pattern in ("replay", "fitted"):
+    for name in [name for name in given if name not in TAKES[pattern]]:
+        if context.get_parameter_source(name).name == "COMMANDLINE":
+            raise InputError(f"--{name.replace('_', '-')}: {pattern} has none: leave it out")
+    given = {name: value for name, value in given.items() if name in TAKES[pattern]}
+    source = given.pop("source")
+    table = None if source is None else read_requests(source)
+    if table is None and pattern in ("replay", "fitted"):
         raise InputError(f"--from is missing: {pattern} needs a request table")
+    rng = np.random.default_rng(seed)
     if pattern == "fitted":
+        begin_hour = given["begin_hour"]
         try:
-            section = fit_traffic(given, begin_hour=begin_hour)
+            section = fit_traffic(table, begin_hour=begin_hour)
         except InputError as error:
             raise InputError(f"{source}: {error}") from None
         if "peak_hour" in section:
             say([f"{source}: second 0 is taken as hour {begin_hour:g} of the day (--begin-hour)"])
         click.echo(f"traffic: {json.dumps(section)}")
-        table = draw_traffic(section, duration, seed, begin_hour)
+        table = draw_traffic(section, given["duration"], seed, begin_hour)
     elif pattern == "replay":
-        table = streams.replay(given, thin, speed, rng)
-    elif pattern == "bursty":
-        table = streams.bursty(rate, cv, duration, rng, given)
-    elif pattern == "diurnal":
-        table = streams.diurnal(rate, swing, duration, rng, given)
+        table = streams.replay(table, **given, rng=rng)
     else:
-        table = streams.poisson(rate, duration, rng, given)
+        span = {"rate_per_s": given.pop("rate"), "duration_s": given.pop("duration")}
+        table = getattr(streams, pattern)(**span, **given, rng=rng, like=table)
     write_requests(out, table)
     click.echo(f"wrote {len(table)} requests to {out}")
 
 
-@cli.command(epilog="Example: sitetrace fit runs/poisson_r4 -o model.json --kind timeline")
+@cli.command(**example("fit runs/poisson_r4 -o model.json --kind timeline"))
 @click.argument("runs", type=FILE, nargs=-1, required=True)
-@click.option("-o", "--out", type=FILE, required=True, help="Model file to be written.")
-@click.option(
-    "--kind",
-    type=click.Choice(["auto", "timeline", "states"]),
-    default="auto",
-    help="auto: the better one in cross-validation within the runs; states: the paper's way.",
-)
-@click.option(
-    "--transitions",
-    type=click.Choice(["auto", "markov", "logit", "trees", "bigru"]),
-    default="auto",
-    help="For states. bigru: the paper's net; needs pip install 'sitetrace[torch]'.",
-)
-@click.option("--checkpoint", type=FILE, help="bigru: training goes on from here if killed.")
-@click.option("--states", type=click.IntRange(2, 40), help="For states: how many; else chosen.")
+@out("Model file to be written.")
+@choice("--kind", "auto timeline states", "auto: the better within the runs; states: the paper's.")
+@choice("--transitions", "auto markov logit trees bigru", "For states; bigru needs torch.")
+@option("--checkpoint", type=FILE, help="bigru: training goes on from here if killed.")
+@option("--states", "n_states", type=click.IntRange(2, 40), help="For states; else chosen.")
 @START
 @STOP
 @SEED
-def fit(runs, out, kind, transitions, checkpoint, states, start, stop, seed) -> None:
+def fit(runs, out, transitions, start, stop, **options) -> None:
     """Fit a power model on one or several runs of a configuration."""
+    from sitetrace.core.files import check_place
     from sitetrace.measured.rundir import read_run
     from sitetrace.power.fitting import fit as fit_model
     from sitetrace.power.modelfile import described, save_model, weights_path
     from sitetrace.serving.calibration import misfit_lines
 
-    # a fit takes long: a place that is not there is said before it
-    if not out.parent.is_dir():
-        raise InputError(f"{out}: no folder {out.parent}: make it first")
-    if out.is_dir():
-        raise InputError(f"{out}: a folder of that name is in the way: name a file")
+    # a fit takes long: a place that cannot hold the model is said before it
+    check_place(out, (out.suffix,))
     if transitions == "bigru":
-        weights_path(out)  # a name that leaves no place for the weights is said before the fit
+        weights_path(out)
     loaded = [read_run(path) for path in runs]
     for run in loaded:
         say(run.notes)
-    options = {"kind": kind, "transitions": transitions, "n_states": states}
-    options |= {"checkpoint": checkpoint, "start_s": start, "stop_s": stop}
-    model = fit_model(loaded, seed=seed, **options)
+    model = fit_model(loaded, transitions=transitions, start_s=start, stop_s=stop, **options)
     save_model(model, out)
     before_w, idle_w = loaded[0].idle_before_load_w(), model.idle.mean_w
     if start is not None and before_w and idle_w > 1.1 * before_w:
         say([f"idle power of {idle_w:.1f} W, the least after --from, but {before_w:.1f} W before "
               "load: take all of the recording, or --to alone, where idle counts"])  # fmt: skip
-    if "kind_because" in model.provenance:
-        click.echo(model.provenance["kind_because"])
-    for line in misfit_lines(model.provenance):
-        click.echo(line)
-    click.echo(f"wrote {out}: {described(model)}")
+    why = [model.provenance["kind_because"]] if "kind_because" in model.provenance else []
+    told = [*why, *misfit_lines(model.provenance), f"wrote {out}: {described(model)}"]
+    click.echo("\n".join(told))
 
 
-@cli.command(epilog="Example: sitetrace show model.json")
+@cli.command(**example("show model.json"))
 @click.argument("model", type=FILE)
 def show(model) -> None:
     """Describe a model file."""
@@ -145,24 +127,16 @@ def show(model) -> None:
     click.echo(summary(load_model(model)))
 
 
-@cli.command(
-    epilog="Example: sitetrace generate model.json --requests requests.csv -o trace.csv --seed 1"
-)
+@cli.command(**example("generate model.json --requests requests.csv -o trace.csv --seed 1"))
 @click.argument("model", type=FILE)
-@click.option("--requests", type=FILE, required=True, help="arrival_s,input_tokens,output_tokens.")
-@click.option("-o", "--out", type=FILE, required=True, help="Ends in .csv, .parquet, .nc or .zarr.")
-@click.option(
-    "--as",
-    "reading",
-    type=click.Choice(["power", "meter"]),
-    default="power",
-    help="Mean power, or what the meter would print; the kind states has only what was printed.",
-)
-@click.option("--dt", type=float, help="Step in seconds; by default the model's own.")
-@click.option("--lead", default=30.0, help="Seconds before.")
-@click.option("--tail", default=10.0, help="Seconds after.")
-@click.option("--draws", type=click.IntRange(1, 1000), default=1)
-@click.option("--idle-w", type=float, help="Idle power of the board, where it differs.")
+@option("--requests", type=FILE, required=True, help="arrival_s,input_tokens,output_tokens.")
+@out("Ends in .csv, .parquet, .nc or .zarr.")
+@choice("--as", "power expected meter", "Power, or the meter's mean or one reading.", "reading")
+@option("--dt", type=float, help="Step in seconds; by default the model's own.")
+@option("--lead", default=30.0, help="Seconds before.")
+@option("--tail", default=10.0, help="Seconds after.")
+@option("--draws", type=click.IntRange(1, 1000), default=1)
+@option("--idle-w", type=float, help="Idle power of the board, where it differs.")
 @SEED
 def generate(model, requests, out, reading, dt, lead, tail, draws, idle_w, seed) -> None:
     """Generate power for a stream of requests."""
@@ -170,7 +144,6 @@ def generate(model, requests, out, reading, dt, lead, tail, draws, idle_w, seed)
     from sitetrace.measured.traces import ENDINGS, write_trace
     from sitetrace.power.load import load_warnings
     from sitetrace.power.modelfile import load_model
-    from sitetrace.power.timeline.model import TimelineModel
     from sitetrace.serving.calibration import failed_parts
     from sitetrace.serving.engine import simulate
 
@@ -180,14 +153,14 @@ def generate(model, requests, out, reading, dt, lead, tail, draws, idle_w, seed)
             raise InputError(f"{name} {value:g} is no sensible value: give 0 or more")
     if dt is not None and not 0 < dt < 1e7:
         raise InputError(f"--dt {dt:g} is no step: give a multiple of the model's step")
-    fitted = load_model(model)
-    table = read_requests(requests)
-    rng = np.random.default_rng(seed)
-    timeline = simulate(table, fitted.server, rng)
-    options = {"reading": reading} if isinstance(fitted, TimelineModel) else {}
-    drawn = [
-        fitted.draw(timeline, each, dt, lead, tail, idle_w, **options) for each in rng.spawn(draws)
-    ]
+    if reading == "expected" and draws > 1:
+        raise InputError("--draws: an expected reading is the mean of all draws: leave it out")
+    fitted, table, rng = load_model(model), read_requests(requests), np.random.default_rng(seed)
+    options = {"dt_s": dt, "lead_s": lead, "tail_s": tail, "idle_w": idle_w, "reading": reading}
+    drawn = [fitted.generate(table, rng=rng, **options)]
+    # the same timeline again, for whatever of it is random came first
+    timeline = simulate(table, fitted.server, np.random.default_rng(seed))
+    drawn += [fitted.draw(timeline, rng, **options) for _ in range(draws - 1)]
     provenance = {
         "data": fitted.provenance["data"],
         "reading": reading,
@@ -203,39 +176,35 @@ def generate(model, requests, out, reading, dt, lead, tail, draws, idle_w, seed)
     warned = [f"the fit of {model} failed: {'; '.join(failed)}"] if failed else []
     for line in warned + load_warnings(fitted.fitted, timeline):
         click.echo(f"warning: {line}", err=True)
-    click.echo(_described(drawn, timeline))
+    click.echo(_described(drawn, timeline.requests))
 
 
-def _described(traces, timeline) -> str:
+def _described(traces, requests) -> str:
     """Mean, peak, P99, energy and what the requests met."""
     power_w = np.concatenate([trace.power_w for trace in traces])
-    requests = timeline.requests
-    ttft_s = requests["first_token_s"] - requests["arrival_s"]
-    decoding_s = requests["end_s"] - requests["first_token_s"]
-    several = requests["output_tokens"] > 1
-    tpot_s = decoding_s[several] / (requests["output_tokens"][several] - 1)
-    wait_s = requests["start_s"] - requests["arrival_s"]
     energy_kwh = np.mean([trace.energy_j for trace in traces]) / 3.6e6
-    tpot = f"{tpot_s.median() * 1e3:.1f} ms" if several.any() else "none"
+    first_s, tokens = requests["first_token_s"], requests["output_tokens"]
+    ttft_s = first_s - requests["arrival_s"]
+    wait_s = (requests["start_s"] - requests["arrival_s"]).max()
+    tpot_s = ((requests["end_s"] - first_s) / (tokens - 1))[tokens > 1].median()
+    tpot = f"{tpot_s * 1e3:.1f} ms" if tpot_s == tpot_s else "none"
     return (
         f"power   mean {power_w.mean():.1f} W, peak {power_w.max():.1f} W, "
         f"P99 {np.percentile(power_w, 99):.1f} W, energy {energy_kwh:.4g} kWh\n"
         f"serving TTFT at the engine median {ttft_s.median() * 1e3:.0f} ms, "
-        f"P99 {ttft_s.quantile(0.99):.2f} s, TPOT median {tpot}, longest wait {wait_s.max():.2f} s"
+        f"P99 {ttft_s.quantile(0.99):.2f} s, TPOT median {tpot}, longest wait {wait_s:.2f} s"
     )
 
 
-@cli.command(
-    epilog="Example: sitetrace evaluate --measured runs/poisson_r2p5 --generated trace.csv --json"
-)
-@click.option("--measured", type=FILE, required=True, help="Run directory or power.csv.")
-@click.option("--requests", type=FILE, help="Request table, where --measured is a power file.")
-@click.option("--generated", type=FILE, multiple=True, required=True, help="One file or several.")
+@cli.command(**example("evaluate --measured runs/poisson_r2p5 --generated trace.csv --json"))
+@option("--measured", type=FILE, required=True, help="Run directory or power.csv.")
+@option("--requests", type=FILE, help="Request table, where --measured is a power file.")
+@option("--generated", type=FILE, multiple=True, required=True, help="One file or several.")
 @click.argument("more", type=FILE, nargs=-1)
 @START
 @STOP
-@click.option("--json", "as_json", is_flag=True, help="Print one JSON object.")
-@click.option("--plot", type=FILE, help="Also draw both traces (PNG).")
+@option("--json", "as_json", is_flag=True, help="Print one JSON object.")
+@option("--plot", type=FILE, help="Also draw both traces (PNG).")
 def evaluate(measured, requests, generated, more, start, stop, as_json, plot) -> None:
     """Judge generated traces against a measured run."""
     from sitetrace.evaluate.judge import evaluate as judge
@@ -252,14 +221,9 @@ def evaluate(measured, requests, generated, more, start, stop, as_json, plot) ->
     files = [read_trace(path) for path in (*generated, *more)]
     draws = [trace for traces, _ in files for trace in traces]
     ends = [attributes["busy_end_s"] for _, attributes in files if "busy_end_s" in attributes]
-    result = judge(
-        recording,
-        draws,
-        requests=None if requests is None else read_requests(requests),
-        start_s=start,
-        stop_s=stop,
-        busy_end_s=max(ends) if ends else None,
-    )
+    table = None if requests is None else read_requests(requests)
+    options = {"requests": table, "start_s": start, "stop_s": stop}
+    result = judge(recording, draws, busy_end_s=max(ends, default=None), **options)
     if plot is not None:
         from sitetrace.evaluate.figure import save_comparison
 

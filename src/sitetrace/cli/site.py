@@ -3,36 +3,21 @@
 from __future__ import annotations
 
 import sys
-from collections.abc import Iterator
 from contextlib import contextmanager
-from pathlib import Path
-from typing import TYPE_CHECKING
 
 import click
+from click import option
 
-from sitetrace.cli.options import FILE, say
+from sitetrace.cli.data import FILE, example, out, say
 from sitetrace.core.files import InputError
 from sitetrace.planning.exports import FORMATS
 
-if TYPE_CHECKING:
-    import xarray as xr
-
-    from sitetrace.site.scenario import Scenario
-
 SERVERS_PER_RACK, RACKS_PER_ROW = 4, 6
-# keys of a scenario that are made of an option
-OPTIONS = {
-    ("hours",): "--hours",
-    ("seed",): "--seed",
-    ("step_s",): "--step",
-    ("topology",): "--servers",
-    ("fleet", 0, "model"): "--model",
-    ("traffic", "rate_per_server"): "--rate",
-}
+ALONE = {"is_flag": True, "is_eager": True, "expose_value": False}
+OPTION_OF = {"topology": "servers", "rate_per_server": "rate", "step_s": "step"}  # of a key
 
 
-def _print_keys(context: click.Context, option: click.Parameter, wanted: bool) -> None:
-    """Print all keys of a scenario file and exit."""
+def _print_keys(context, option, wanted) -> None:
     if wanted:
         from sitetrace.core.settings import key_tables
         from sitetrace.site.scenario import Scenario
@@ -41,26 +26,19 @@ def _print_keys(context: click.Context, option: click.Parameter, wanted: bool) -
         context.exit()
 
 
-@click.command(epilog="Example: sitetrace site scenario.yaml -o site.zarr --workers 2")
+@click.command(**example("site scenario.yaml -o site.zarr --workers 2"))
 @click.argument("scenario", type=FILE, required=False)
-@click.option("-o", "--out", type=FILE, required=True, help="Ends in .zarr, .parquet or .nc.")
-@click.option("--workers", type=click.IntRange(1, 1024), help="On this machine.  [default: 1]")
-@click.option("--cluster", help="Address of a Dask scheduler, such as tcp://127.0.0.1:8786.")
-@click.option("--resume", is_flag=True, help="Go on with a run that was killed.")
-@click.option("--model", help="Without a scenario: model file, or name of a shipped model.")
-@click.option("--servers", type=click.IntRange(1, 100_000), help="Without a scenario: how many.")
-@click.option("--rate", type=float, help="Without a scenario: requests a second and server.")
-@click.option("--hours", type=float, help="Without a scenario: duration.  [default: 24]")
-@click.option("--seed", type=click.IntRange(0), help="Without a scenario.  [default: 0]")
-@click.option("--step", type=float, help="Without a scenario: seconds.  [default: 0.25]")
-@click.option(
-    "--keys",
-    is_flag=True,
-    is_eager=True,
-    expose_value=False,
-    callback=_print_keys,
-    help="Print all keys of a scenario file and exit.",
-)
+@out("Ends in .zarr, .parquet or .nc.")
+@option("--workers", type=click.IntRange(1, 1024), help="On this machine.  [default: 1]")
+@option("--cluster", help="Address of a Dask scheduler, such as tcp://127.0.0.1:8786.")
+@option("--resume", is_flag=True, help="Go on with a run that was killed.")
+@option("--model", help="Without a scenario: model file, or name of a shipped model.")
+@option("--servers", type=click.IntRange(1, 100_000), help="Without a scenario: how many.")
+@option("--rate", type=float, help="Without a scenario: requests a second and server.")
+@option("--hours", type=float, help="Without a scenario: duration.  [default: 24]")
+@option("--seed", type=click.IntRange(0), help="Without a scenario.  [default: 0]")
+@option("--step", type=float, help="Without a scenario: seconds.  [default: 0.25]")
+@option("--keys", callback=_print_keys, help="Print all keys of a scenario and exit.", **ALONE)
 def site(scenario, out, workers, cluster, resume, **given) -> None:
     """Simulate a site: servers, racks, rows and all, from a scenario file or a model and a rate.
 
@@ -78,10 +56,9 @@ def site(scenario, out, workers, cluster, resume, **given) -> None:
     checked = _of_options(given) if scenario is None else read_scenario(scenario)
     from sitetrace.site.simulate import simulate_site  # takes its time: not before all is checked
 
+    how = {"workers": workers or 1, "cluster": cluster, "resume": resume, "progress": True}
     try:
-        result = simulate_site(
-            checked, out, workers=workers or 1, cluster=cluster, resume=resume, progress=True
-        )
+        result = simulate_site(checked, out, **how)
     except KeyboardInterrupt:
         click.echo("interrupted: the same command with --resume goes on", err=True)
         sys.exit(130)
@@ -90,7 +67,7 @@ def site(scenario, out, workers, cluster, resume, **given) -> None:
     click.echo(f"wrote {out}")
 
 
-def _of_options(given: dict) -> Scenario:
+def _of_options(given):
     """Make a scenario of one model and a rate."""
     from sitetrace.core.settings import Fault
     from sitetrace.site.scenario import check_scenario
@@ -104,13 +81,12 @@ def _of_options(given: dict) -> Scenario:
         "fleet": [{"name": "all", "model": given["model"]}],
         "traffic": {"pattern": "poisson", "rate_per_server": given["rate"]},
     }
-    named = {"hours": "hours", "seed": "seed", "step": "step_s"}
-    content |= {key: given[name] for name, key in named.items() if given[name] is not None}
+    own = {"hours": given["hours"], "seed": given["seed"], "step_s": given["step"]}
     try:
-        return check_scenario(content)
+        return check_scenario(content | {key: own[key] for key in own if own[key] is not None})
     except Fault as fault:
-        option = OPTIONS.get(fault.keys, "options")
-        raise InputError(f"{option}: {fault}") from None
+        key = fault.keys[-1] if fault.keys else "options"
+        raise InputError(f"--{OPTION_OF.get(key, key)}: {fault}") from None
 
 
 def topology_of(servers: int) -> dict[str, int]:
@@ -121,22 +97,18 @@ def topology_of(servers: int) -> dict[str, int]:
     return {"rows": racks // per_row, "racks_per_row": per_row, "servers_per_rack": per_rack}
 
 
-def _summary(result: xr.Dataset, hours: float) -> str:
+def _summary(result, hours) -> str:
     """Power of facility, site and GPUs, else of all units that are kept; and the requests."""
-    power, levels = result["power_w"], result["level"].to_numpy()
-    wholes = [name for name in ("facility", "site", "gpu") if name in levels]
-    if wholes:
-        series = {name: power.sel(unit=name).to_numpy() for name in wholes}
-    else:
-        level = next(name for name in ("row", "rack", "server") if name in levels)
-        series = {f"{level}s": power[:, levels == level].sum("unit").to_numpy()}
-    lines = []
-    for name, power_w in series.items():
+    power, levels, lines = result["power_w"], result["level"].to_numpy(), []
+    wholes = [level for level in ("facility", "site", "gpu") if level in levels]
+    parts = [level for level in ("row", "rack", "server") if level in levels]
+    for level in wholes or parts[:1]:
+        power_w = power[:, levels == level].sum("unit").to_numpy()
         mean_w, peak_w = float(power_w.mean()), float(power_w.max())
-        par = peak_w / mean_w
         lines.append(
-            f"{name:9}mean {mean_w / 1e3:.2f} kW, peak {peak_w / 1e3:.2f} kW, PAR {par:.3f}, "
-            f"load factor {1 / par:.3f}, energy {mean_w * hours / 1e6:.4g} MWh"
+            f"{level if wholes else f'{level}s':9}mean {mean_w / 1e3:.2f} kW, peak "
+            f"{peak_w / 1e3:.2f} kW, PAR {peak_w / mean_w:.3f}, load factor {mean_w / peak_w:.3f}, "
+            f"energy {mean_w * hours / 1e6:.4g} MWh"
         )
     told = result.attrs
     lines.append(
@@ -146,21 +118,13 @@ def _summary(result: xr.Dataset, hours: float) -> str:
     return "\n".join(lines)
 
 
-@click.command(epilog="Example: sitetrace export site.zarr --format csv15 -o site-15min.csv")
+@click.command(**example("export site.zarr --format csv15 -o site-15min.csv"))
 @click.argument("site", type=FILE)
-@click.option("--format", "form", type=click.Choice(FORMATS), required=True)
-@click.option("-o", "--out", type=FILE, required=True, help="File; for opendss, pypsa a folder.")
-@click.option(
-    "--unit",
-    "units",
-    multiple=True,
-    default=["facility"],
-    help="Unit of the dataset, such as site or row-0; pandapower and pypsa take several.",
-)
-@click.option("--step", type=click.IntRange(1), default=900, help="Seconds an interval.")
-@click.option(
-    "--power-factor", default=0.98, help="Assumed, lagging, constant; for opendss and pandapower."
-)
+@option("--format", "form", type=click.Choice(FORMATS), required=True)
+@out("File; for opendss, pypsa a folder.")
+@option("--unit", "units", multiple=True, default=["facility"], help="Such as site or row-0.")
+@option("--step", type=click.IntRange(1), default=900, help="Seconds an interval.")
+@option("--power-factor", default=0.98, help="Assumed, lagging; for opendss and pandapower.")
 def export(site, form, out, units, step, power_factor) -> None:
     """Write a site's power for a utility or a grid tool."""
     from sitetrace.planning.exports import export as write
@@ -171,14 +135,10 @@ def export(site, form, out, units, step, power_factor) -> None:
     click.echo(told)
 
 
-@click.command(epilog="Example: sitetrace report site.zarr -o report.html")
+@click.command(**example("report site.zarr -o report.html"))
 @click.argument("site", type=FILE)
-@click.option("-o", "--out", type=FILE, required=True, help="HTML page to be written.")
-@click.option(
-    "--power-factor",
-    default=0.9,
-    help="For the transformer's rating: the 15-minute peak over this.",
-)
+@out("HTML page to be written.")
+@option("--power-factor", default=0.9, help="Of the transformer: the 15-minute peak over this.")
 def report(site, out, power_factor) -> None:
     """Write one self-contained page on a site: numbers, figures, assumptions, provenance."""
     from sitetrace.planning.report import write_report
@@ -189,7 +149,7 @@ def report(site, out, power_factor) -> None:
 
 
 @contextmanager
-def _opened(path: Path) -> Iterator[xr.Dataset]:
+def _opened(path):
     """Open a site; say in one line where its values, read when they are used, are damaged."""
     from sitetrace.site.store import read_site
 
@@ -197,6 +157,5 @@ def _opened(path: Path) -> Iterator[xr.Dataset]:
         try:
             yield dataset
         except (OSError, RuntimeError) as error:
-            raise InputError(f"{path}: damaged ({error}): make it anew with sitetrace site") from (
-                error
-            )
+            why = f"{path}: damaged ({error}): make it anew with sitetrace site"
+            raise InputError(why) from error

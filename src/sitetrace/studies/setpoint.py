@@ -21,7 +21,7 @@ from sitetrace.control.clock import RULES, ClockRule
 from sitetrace.control.row import Outcome
 from sitetrace.control.signals import Actuator, Orders, Telemetry, View
 from sitetrace.power.timeline.model import TimelineModel
-from sitetrace.workload.whole import switching
+from sitetrace.workload.streams import switching
 
 PLACES, LOWEST_CLOCK = 51, 0.5  # of a lever
 LATENCY_S = 1.0  # of all levers but the clock

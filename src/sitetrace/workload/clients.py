@@ -9,31 +9,19 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import pandas as pd
-from scipy.special import gamma as gamma_function
-from scipy.special import ndtri
+from numpy.random import Generator
+from scipy.special import gamma, ndtri
 
 from sitetrace.core.files import InputError, read_table, read_text_table, refuse_row
-from sitetrace.workload.streams import (
-    DAY_S,
-    HOUR_S,
-    Carry,
-    Gaps,
-    Requests,
-    Seed,
-    Stream,
-    chunk_rng,
-    gamma_gaps,
-    renew,
-    within,
-)
+from sitetrace.workload.streams import Carry, Drawn, Gaps, Requests, Stream, gamma_gaps, renew
 from sitetrace.workload.table import MAX_TOKENS, TOKENS
 
 WINDOW_S = 600.0
-LENGTH_WINDOW_S = 6 * HOUR_S
+LENGTH_WINDOW_S = 36 * WINDOW_S
+WINDOWS_A_DAY = 144
 QUANTILES = 1024
 STEEPEST = 3.0
 STEEPNESS_HALVINGS = 18
@@ -41,37 +29,18 @@ STEEPNESS_HALVINGS = 18
 
 @dataclass(frozen=True)
 class Clients(Stream):
-    """The sum of many clients' streams; after its last day the recording begins anew.
+    """The sum of many clients' streams; after its last day the recording begins anew."""
 
-    Each client is a renewal process whose clock runs with its rate: the law of the gaps is that
-    of the window in which they are drawn (shape from the recording, mean one over the rate), so
-    that the expected count of each window is the recorded one and a burst may go over its end.
+    # Each client is a renewal process whose clock runs with its rate: the expected count of each
+    # window is the recorded one, and a burst may go over its end.
 
-    Parameters
-    ----------
-    rates : numpy.ndarray
-        Requests a second, shape (clients, windows).
-    shapes : numpy.ndarray
-        Shapes of the laws, negative for Weibull, shape (clients, windows).
-    lengths : LengthLaws
-        Token lengths.
-    offset_s : float
-        Where in the recording second 0 lies.
-    filled : int
-        Windows that the recording lacks; they hold what the last one before them held.
-    """
-
-    rates: np.ndarray
-    shapes: np.ndarray
+    rates: np.ndarray  # requests a second, shape (clients, windows)
+    shapes: np.ndarray  # of the laws, negative for Weibull, shape (clients, windows)
     lengths: LengthLaws
-    offset_s: float = 0.0
-    filled: int = 0
+    offset_s: float = 0.0  # where in the recording second 0 lies
 
-    def chunk(
-        self, index: int, begin_s: float, end_s: float, seed_sequence: Seed, carry: Carry | None
-    ) -> tuple[Requests, Carry]:
-        """Return the requests of a chunk; each client's mean gaps to its next one are carried."""
-        rng = chunk_rng(seed_sequence, index)
+    def draw(self, begin_s: float, end_s: float, rng: Generator, carry: Carry = None) -> Drawn:
+        """Draw a chunk; each client's mean gaps to its next request are carried."""
         left = [None] * len(self.rates) if carry is None else list(carry["left"])
         first = int(np.floor((begin_s + self.offset_s) / WINDOW_S))
         edges = np.arange(first, np.ceil((end_s + self.offset_s) / WINDOW_S) + 1) * WINDOW_S
@@ -85,24 +54,24 @@ class Clients(Stream):
         return Requests(arrivals, tokens), {"left": left}
 
     def _window(
-        self, window: int, begin_s: float, end_s: float, left: list, rng: np.random.Generator
+        self, window: int, begin_s: float, end_s: float, left: list, rng: Generator
     ) -> tuple[np.ndarray, np.ndarray]:
         """Draw what falls into (part of) a window; move `left` on."""
         arrivals, client = [np.empty(0)], [np.empty(0, dtype=np.intp)]
         for place in np.flatnonzero(self.rates[:, window]):
             rate, shape = self.rates[place, window], self.shapes[place, window]
             gaps = gamma_gaps(shape**-0.5) if shape > 0 else _weibull_gaps(-shape)
-            times, left[place] = renew((end_s - begin_s) * rate, left[place], gaps, rng)
-            arrivals.append(begin_s + times / rate)
-            client.append(np.full(times.size, place))
-        arrival_s = within(np.concatenate(arrivals), begin_s, end_s)
+            times_s, left[place] = renew(rate, begin_s, end_s, left[place], gaps, rng)
+            arrivals.append(times_s)
+            client.append(np.full(times_s.size, place))
+        arrival_s = np.concatenate(arrivals)
         order = np.argsort(arrival_s, kind="stable")
         return arrival_s[order], self.lengths.draw(np.concatenate(client)[order], window, rng)
 
 
 def _weibull_gaps(shape: float) -> Gaps:
     """Return what draws Weibull gaps of mean 1."""
-    mean = gamma_function(1 + 1 / shape)
+    mean = gamma(1 + 1 / shape)
     return lambda count, rng: rng.weibull(shape, count) / mean
 
 
@@ -114,59 +83,52 @@ class LengthLaws:
     row: np.ndarray  # summary of a client in a window, -1: it borrows, shape (clients, windows)
     donors: np.ndarray  # cumulated shares of those with a summary, shape (windows, clients)
 
-    def draw(self, client: np.ndarray, window: int, rng: np.random.Generator) -> np.ndarray:
+    def draw(self, client: np.ndarray, window: int, rng: Generator) -> np.ndarray:
         """Draw the tokens of requests of a window, shape (n, 2), given the client of each."""
         row = self.row[client, window]
-        # a client without a summary borrows: each of its requests has the lengths of a client that
-        # has one, drawn by the number of requests
+        # without a summary a client borrows, for each request from one drawn by their requests
         borrows = np.flatnonzero(row < 0)
         donor = np.searchsorted(self.donors[window], rng.random(borrows.size), side="right")
         row[borrows] = self.row[donor, window]
         chances = rng.integers(0, QUANTILES, (2, client.size), dtype=np.uint16)
-        tokens = np.empty((client.size, 2), dtype=np.int64)
-        for field, chance in enumerate(chances):
-            tokens[:, field] = self.quantiles[row, field, chance]
-        return tokens
+        return self.quantiles[row[:, None], [0, 1], chances.T].astype(np.int64)
 
 
-def open_clients(traffic: Any, n_servers: int, folder: Path) -> Clients:
-    """Open a stream of clients: rates and lengths are read from files of a traffic section.
-
-    Where it names a `rate_per_server`, all rates are scaled so that the recording's mean is that.
-    """
-    table = read_rates(folder / traffic.file)
-    days = int(table["window_start_s"].max() // DAY_S) + 1
+def open_clients(
+    rates_file: Path, lengths_file: Path, rate_per_s: float | None, offset_s: float
+) -> Clients:
+    """Read rates and lengths; a `rate_per_s` scales all rates so that their mean sum is that."""
+    table = read_rates(rates_file)
     clients, place = np.unique(table["client"], return_inverse=True)
     window = (table["window_start_s"] / WINDOW_S).astype(int).to_numpy()
-    rates, shapes = np.zeros((2, clients.size, int(days * DAY_S / WINDOW_S)))
+    days = window.max() // WINDOWS_A_DAY + 1
+    rates, shapes = np.zeros((2, clients.size, days * WINDOWS_A_DAY))
     rates[place, window] = table["rate_rps"]
     shapes[place, window] = table["arg1"] * np.where(table["pattern"] == "Gamma", 1.0, -1.0)
+    # a window that the recording lacks holds what the last one before it held, else the first
     lost = ~rates.any(axis=0)
-    # the windows before the first one that is there hold what it holds
     source = np.maximum.accumulate(np.where(lost, int(np.argmin(lost)), np.arange(lost.size)))
     rates, shapes = rates[:, source], shapes[:, source]
-    lengths = _length_laws(folder / traffic.lengths, clients, rates)
-    if traffic.rate_per_server is not None:
-        rates = rates * (n_servers * traffic.rate_per_server / rates.sum(axis=0).mean())
-    return Clients(rates, shapes, lengths, traffic.offset_h * HOUR_S, int(lost.sum()))
+    lengths = _length_laws(lengths_file, clients, rates)
+    if rate_per_s is not None:
+        rates = rates * (rate_per_s / rates.sum(axis=0).mean())
+    return Clients(rates, shapes, lengths, offset_s)
 
 
 def _length_laws(path: Path, clients: np.ndarray, rates: np.ndarray) -> LengthLaws:
     """Find for each client and window of rates the nearest summary in time."""
-    summaries = read_lengths(path)
     keys = ["client", "window_start_s"]
-    sides = [summaries[summaries["field"] == name].sort_values(keys) for name in TOKENS]
+    summaries = read_lengths(path).sort_values(keys)
+    sides = [summaries[summaries["field"] == name] for name in TOKENS]
     if not np.array_equal(sides[0][keys], sides[1][keys]):
         raise InputError(f"{path}: not every window has input_tokens and output_tokens once")
-    quantiles = np.stack([_quantiles(side) for side in sides], axis=1)
-    known = sides[0].reset_index(drop=True)
     windows = np.arange(rates.shape[1]) * WINDOW_S + WINDOW_S / 2
+    middle = sides[0]["window_start_s"].to_numpy() + LENGTH_WINDOW_S / 2
     row = np.full(rates.shape, -1)
     for place, client in enumerate(clients):
-        own = np.flatnonzero(known["client"] == client)
+        own = np.flatnonzero(sides[0]["client"] == client)
         if own.size:
-            middle = known["window_start_s"].to_numpy()[own] + LENGTH_WINDOW_S / 2
-            row[place] = own[np.abs(windows[:, None] - middle).argmin(axis=1)]
+            row[place] = own[np.abs(windows[:, None] - middle[own]).argmin(axis=1)]
     has = row[:, 0] >= 0
     if not has.any():
         raise InputError(f"{path}: none of the clients of the rates is in it: give their lengths")
@@ -175,13 +137,13 @@ def _length_laws(path: Path, clients: np.ndarray, rates: np.ndarray) -> LengthLa
     share = np.where(share.sum(axis=0) > 0, share, share.sum(axis=1, keepdims=True))
     donors = np.cumsum(share / share.sum(axis=0), axis=0).T
     donors[:, np.flatnonzero(has)[-1] :] = 1.0
-    return LengthLaws(quantiles, row, donors)
+    return LengthLaws(np.stack([_quantiles(side) for side in sides], axis=1), row, donors)
 
 
 def _quantiles(summaries: pd.DataFrame) -> np.ndarray:
     """Return token counts at equally likely quantiles, for one field; shape (rows, 1024)."""
-    # the logarithm is a broken line over a normal variable, with knots at P50, P90 and P99; the
-    # piece below P50 is as steep as the mean asks
+    # the logarithm is a line over a normal variable, broken at P50, P90 and P99; the piece below
+    # P50 is as steep as the mean asks
     z = ndtri((np.arange(QUANTILES) + 0.5) / QUANTILES)
     low, high = -z[: QUANTILES // 2], z[QUANTILES // 2 :]
     p50, p90, p99 = (np.log(summaries[[name]].to_numpy()) for name in ("p50", "p90", "p99"))
@@ -200,12 +162,11 @@ def _quantiles(summaries: pd.DataFrame) -> np.ndarray:
 
 def read_rates(path: Path | str) -> pd.DataFrame:
     """Read rates, and the laws of the gaps, by client and window."""
-    names = ("client", "window_start_s", "rate_rps", "cv", "arg1", "arg2")
-    table = read_table(path, names)
-    table["pattern"] = _column(path, "pattern")
-    bad = (table[["rate_rps", "cv", "arg1", "arg2"]] <= 0).any(axis=1)
-    bad |= ~table["pattern"].isin(["Gamma", "Weibull"]) | (table["window_start_s"] % WINDOW_S != 0)
-    bad |= (table["window_start_s"] < 0) | table.duplicated(["client", "window_start_s"])
+    numbers = ["rate_rps", "cv", "arg1", "arg2"]
+    table = _read(path, ("client", "window_start_s", *numbers), "pattern")
+    bad = (table[numbers] <= 0).any(axis=1) | (table["window_start_s"] % WINDOW_S != 0)
+    bad |= ~table["pattern"].isin(["Gamma", "Weibull"]) | (table["window_start_s"] < 0)
+    bad |= table.duplicated(["client", "window_start_s"])
     why = f"not one row a client and window of {WINDOW_S:g} s with numbers above 0 and Gamma or"
     refuse_row(path, bad, f"{why} Weibull: mend or remove it")
     return table
@@ -213,32 +174,20 @@ def read_rates(path: Path | str) -> pd.DataFrame:
 
 def read_lengths(path: Path | str) -> pd.DataFrame:
     """Read summaries of token lengths by client and window."""
-    table = read_table(path, ("client", "window_start_s", "mean_tokens", "p50", "p90", "p99"))
-    table["field"] = _column(path, "field")
+    names = ("client", "window_start_s", "mean_tokens", "p50", "p90", "p99")
+    table = _read(path, names, "field")
     tokens = table["field"].isin(TOKENS)
-    rising = (table["p50"] <= table["p90"]) & (table["p90"] <= table["p99"])
-    bad = tokens & ~(rising & (table["p50"] > 0) & (table["p99"] <= MAX_TOKENS))
-    bad |= tokens & (table["mean_tokens"] <= 0)
-    refuse_row(path, bad, "not a mean and rising percentiles above 0: mend or remove it")
+    good = (table["p50"] <= table["p90"]) & (table["p90"] <= table["p99"]) & (table["p50"] > 0)
+    good &= (table["p99"] <= MAX_TOKENS) & (table["mean_tokens"] > 0)
+    refuse_row(path, tokens & ~good, "not a mean and rising percentiles above 0: mend or remove it")
     if set(table["field"][tokens]) != set(TOKENS):
         raise InputError(f"{path}: input_tokens or output_tokens are missing in column field")
     return table[tokens].reset_index(drop=True)
 
 
-def _column(path: Path | str, name: str) -> pd.Series:
-    """Return a column that holds names."""
-    table = read_text_table(path)
-    if name not in table.columns:
-        raise InputError(f"{path}: column {name} is missing: export it again")
-    return table[name]
-
-
-def law_moments(rates: pd.DataFrame) -> pd.DataFrame:
-    """Rate (one over the mean gap) and coefficient of variation of the law of each row of rates."""
-    shape, scale = rates["arg1"], rates["arg2"]
-    gamma = rates["pattern"] == "Gamma"
-    mean_s = scale * np.where(gamma, shape, gamma_function(1 + 1 / shape))
-    spread = gamma_function(1 + 2 / shape) / gamma_function(1 + 1 / shape) ** 2 - 1
-    return pd.DataFrame(
-        {"rate_rps": 1 / mean_s, "cv": np.where(gamma, shape**-0.5, np.sqrt(spread))}
-    )
+def _read(path: Path | str, numbers: tuple[str, ...], text: str) -> pd.DataFrame:
+    """Read columns of numbers, and one of names."""
+    table, texts = read_table(path, numbers), read_text_table(path)
+    if text not in texts:
+        raise InputError(f"{path}: column {text} is missing: export it again")
+    return table.assign(**{text: texts[text]})

@@ -2,17 +2,16 @@
 
 from __future__ import annotations
 
-from pathlib import Path
-from types import SimpleNamespace
+import json
 from typing import Any
 
 import numpy as np
 import pandas as pd
 
 from sitetrace.core.files import InputError
-from sitetrace.workload.spec import open_stream
-from sitetrace.workload.streams import DAY_S
-from sitetrace.workload.whole import check_duration
+from sitetrace.workload.spec import check_traffic, open_stream
+from sitetrace.workload.streams import DAY_S, chunk_rng, whole
+from sitetrace.workload.table import TOKENS
 
 LEAST_REQUESTS = 20
 LEAST_CV, MOST_CV = 0.05, 50.0
@@ -28,74 +27,78 @@ def fit_traffic(
     """Fit arrivals and token lengths; the result is the traffic section of a scenario.
 
     Two days and more: a rate that swings with the hour (first harmonic of whole days). Shorter
-    ones: gamma gaps. One number cannot say how a stream bunches at all scales: by default it is
-    that of the gaps, which bursts of a second rule; with `scale_s` it makes the index of dispersion
-    of counts in such windows right (which tends to the squared variation of the gaps), and the gaps
-    more uneven than they were where the rate wanders slowly. Lengths are log-normal, correlated,
-    cut at the greatest ones seen.
+    ones: gamma gaps. Lengths are log-normal, correlated, cut at the greatest ones seen.
 
     Parameters
     ----------
     requests : pandas.DataFrame
         Request table.
     n_servers : int
-        Servers that the stream is meant for; the rate is divided among them.
+        Servers that share the rate.
     scale_s : float, optional
-        Seconds of the windows that the burstiness is fitted to; by default to the gaps.
+        Seconds of windows whose counts get the right index of dispersion; by default the gaps get
+        their variation, which bursts of a second rule: no one number says it at all scales.
     begin_hour : float
-        Hour of the day at second 0 of the table, which the table does not know:
-        `read_azure` says it, for epoch seconds it is the zone's hours ahead of UTC.
+        Hour of the day at second 0: `read_azure` says it; of epoch seconds hours ahead of UTC.
 
     Returns
     -------
     dict
-        ``pattern``, ``rate_per_server``, ``cv`` or ``swing`` and ``peak_hour`` (of the day, as far
-        as `begin_hour` is), and ``lengths``, fields of `LogNormalLengths`.
-
-    Raises
-    ------
-    InputError
-        If there are too few requests or windows, or the hour is out of range.
+        ``pattern``, ``rate_per_server``, ``cv`` or ``swing`` and ``peak_hour``, and ``lengths``,
+        fields of `LogNormalLengths`.
     """
     arrival_s = requests["arrival_s"].to_numpy()
     if arrival_s.size < LEAST_REQUESTS or arrival_s[-1] == arrival_s[0]:
-        raise InputError(
-            f"{arrival_s.size} requests are too few to fit: give {LEAST_REQUESTS} that do not "
-            "arrive at once"
-        )
+        raise InputError(f"{arrival_s.size} requests are too few to fit: give {LEAST_REQUESTS} "
+                         "that do not arrive at once")  # fmt: skip
     if not -24 <= begin_hour <= 24:
         raise InputError(f"begin_hour {begin_hour:g}: give an hour of the day, -24 to 24")
-    gaps_s = np.diff(arrival_s)
+    gaps_s, span_s = np.diff(arrival_s), arrival_s[-1] - arrival_s[0]
     fitted = {"pattern": "bursty", "rate_per_server": 1 / gaps_s.mean() / n_servers}
-    days = int((arrival_s[-1] - arrival_s[0] + gaps_s.mean()) // DAY_S)
+    days = int((span_s + gaps_s.mean()) // DAY_S)
     if days >= 2:
-        fitted |= {"pattern": "diurnal"} | _day(arrival_s, days, begin_hour)
-    elif scale_s is None:
-        fitted["cv"] = gaps_s.std() / gaps_s.mean()
-    else:
-        dispersion = index_of_dispersion(arrival_s, scale_s) if scale_s > 0 else np.nan
-        if np.isnan(dispersion):
+        if scale_s is not None:
             raise InputError(
-                f"scale_s {scale_s:g} s: {LEAST_WINDOWS} windows have to fit between the first "
-                f"request and the last, {arrival_s[-1] - arrival_s[0]:g} s: give shorter ones"
+                f"scale_s: a day's swing, fitted to {days} days, has none: leave it out"
             )
-        fitted["cv"] = np.sqrt(dispersion)
-    if "cv" in fitted:
-        fitted["cv"] = float(np.clip(fitted["cv"], LEAST_CV, MOST_CV))
-    return _plain(fitted | {"lengths": _lengths(requests)})
+        whole = arrival_s[arrival_s < arrival_s[0] + days * DAY_S]
+        harmonic = 2 * np.exp(2j * np.pi * whole / DAY_S).mean()
+        hour = (np.angle(harmonic) / (2 * np.pi) * 24 + begin_hour) % 24
+        fitted |= {"pattern": "diurnal", "swing": min(1.0, float(np.abs(harmonic)))}
+        fitted["peak_hour"] = float(hour)
+    else:
+        cv = gaps_s.std() / gaps_s.mean()
+        if scale_s is not None:
+            cv = np.sqrt(index_of_dispersion(arrival_s, scale_s)) if scale_s > 0 else np.nan
+        if np.isnan(cv):
+            raise InputError(f"scale_s {scale_s:g} s: give so short windows that {LEAST_WINDOWS} "
+                             f"fit between first request and last, {span_s:g} s")  # fmt: skip
+        fitted["cv"] = float(np.clip(cv, LEAST_CV, MOST_CV))
+    logarithm, lengths = np.log(requests[[*TOKENS]]), {}
+    for column in TOKENS:
+        side = column.removesuffix("_tokens")
+        lengths[f"{side}_median"] = float(np.exp(logarithm[column].mean()))
+        lengths[f"{side}_sigma"] = float(logarithm[column].std(ddof=0))
+        lengths[f"{side}_limit"] = int(requests[column].max())
+    constant = logarithm.nunique().min() == 1
+    together = 0.0 if constant else logarithm.corr().iloc[0, 1]
+    lengths["correlation"] = float(np.clip(together, -1, 1))
+    # six digits, as plain numbers that YAML can write
+    text = json.dumps(fitted | {"lengths": lengths})
+    return json.loads(text, parse_float=lambda number: float(f"{float(number):.6g}"))
 
 
 def draw_traffic(
     section: dict[str, Any], duration_s: float, seed: int, begin_hour: float = 0.0
 ) -> pd.DataFrame:
-    """Draw requests of one server from a fitted section.
+    """Draw requests of one server from a traffic section.
 
     Parameters
     ----------
     section : dict
-        From `fit_traffic`.
+        From `fit_traffic`, or any traffic section of a scenario.
     duration_s : float
-        Seconds from second 0.
+        Seconds.
     seed : int
         Seed of the stream.
     begin_hour : float
@@ -105,19 +108,9 @@ def draw_traffic(
     -------
     pandas.DataFrame
         Request table.
-
-    Raises
-    ------
-    InputError
-        If the duration is no sensible one, or nothing arrives in it.
     """
-    check_duration(duration_s)
-    stream = open_stream(SimpleNamespace(**section), 1, Path(), begin_hour)
-    drawn, _ = stream.chunk(0, 0.0, duration_s, np.random.SeedSequence(seed), None)
-    if not drawn.arrival_s.size:
-        raise InputError("no request arrives: give a longer duration")
-    columns = {"arrival_s": drawn.arrival_s.round(6), "input_tokens": drawn.tokens[:, 0]}
-    return pd.DataFrame(columns | {"output_tokens": drawn.tokens[:, 1]})
+    stream = open_stream(check_traffic(section), 1, ".", begin_hour)
+    return whole(stream, duration_s, chunk_rng(np.random.SeedSequence(seed), 0))
 
 
 def index_of_dispersion(arrival_s: np.ndarray, window_s: float) -> float:
@@ -128,33 +121,3 @@ def index_of_dispersion(arrival_s: np.ndarray, window_s: float) -> float:
     ends_s = arrival_s[0] + window_s * np.arange(windows + 1)
     counts = np.diff(np.searchsorted(arrival_s, ends_s))
     return float(counts.var(ddof=1) / counts.mean())
-
-
-def _day(arrival_s: np.ndarray, days: int, begin_hour: float) -> dict[str, float]:
-    """First harmonic of the arrivals of whole days."""
-    whole = arrival_s[arrival_s < arrival_s[0] + days * DAY_S]
-    harmonic = 2 * np.exp(2j * np.pi * whole / DAY_S).mean()
-    hour = (np.angle(harmonic) / (2 * np.pi) * 24 + begin_hour) % 24
-    return {"swing": min(1.0, float(np.abs(harmonic))), "peak_hour": float(hour)}
-
-
-def _lengths(requests: pd.DataFrame) -> dict[str, float]:
-    """Fields of `LogNormalLengths`: moments of the logarithms, and the greatest lengths."""
-    tokens = requests[["input_tokens", "output_tokens"]]
-    logarithm = np.log(tokens)
-    found = {}
-    for side in ("input", "output"):
-        column = f"{side}_tokens"
-        found[f"{side}_median"] = float(np.exp(logarithm[column].mean()))
-        found[f"{side}_sigma"] = float(logarithm[column].std(ddof=0))
-        found[f"{side}_limit"] = int(tokens[column].max())
-    constant = tokens.nunique().min() == 1
-    together = 0.0 if constant else logarithm.corr().iloc[0, 1]
-    return found | {"correlation": float(np.clip(together, -1, 1))}
-
-
-def _plain(value: Any) -> Any:
-    """Keep six digits, as plain numbers that YAML can write."""
-    if isinstance(value, dict):
-        return {name: _plain(inner) for name, inner in value.items()}
-    return float(f"{value:.6g}") if isinstance(value, float) else value

@@ -3,93 +3,63 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass, fields
+from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
+from typing import Annotated
 
 import numpy as np
-from numba import njit
+import pandas as pd
+from pydantic import Field
 
-from sitetrace.core.files import InputError
-from sitetrace.workload.table import MAX_TOKENS, read_requests
+from sitetrace.core.settings import Number, Part
+from sitetrace.workload.table import MAX_TOKENS, TOKENS, read_requests
 
 QUANTILES = 2**16
 # draws input and output tokens of so many requests, int64, shape (n, 2)
 Lengths = Callable[[int, np.random.Generator], np.ndarray]
+Tokens = Annotated[Number, Field(ge=1, le=MAX_TOKENS)]
+Sigma = Annotated[Number, Field(ge=0, le=10, description="spread of its logarithm")]
 
 
-@dataclass(frozen=True)
-class LogNormalLengths:
-    """Log-normal token counts, cut at limits; the defaults are near shared chats.
+class LogNormalLengths(Part):
+    """Log-normal token lengths, as `sitetrace.workload.fit_traffic` finds them."""
 
-    Parameters
-    ----------
-    input_median, output_median : float
-        Tokens.
-    input_sigma, output_sigma : float
-        Standard deviations of the natural logarithm.
-    correlation : float
-        Of the two logarithms.
-    input_limit, output_limit : float
-        Greatest counts.
-
-    Raises
-    ------
-    InputError
-        If a field is out of its range.
-    """
-
-    input_median: float = 180
-    output_median: float = 130
-    input_sigma: float = 1.1
-    output_sigma: float = 0.9
-    correlation: float = 0.0
-    input_limit: float = 4000
-    output_limit: float = 1000
-
-    def __post_init__(self) -> None:
-        """Refuse what no request has."""
-        for field in fields(self):
-            value = getattr(self, field.name)
-            low, high = 1.0, float(MAX_TOKENS)
-            if field.name.endswith("sigma"):
-                low, high = 0.0, 10.0
-            elif field.name == "correlation":
-                low, high = -1.0, 1.0
-            if not low <= value <= high:
-                raise InputError(
-                    f"lengths: {field.name} = {value!r} is out of range: give {low:g} to {high:g}"
-                )
+    input_median: Tokens = Field(180.0, description="median prompt, tokens")
+    input_sigma: Sigma = 1.1
+    input_limit: Tokens = Field(4000.0, description="longest prompt, tokens")
+    output_median: Tokens = Field(130.0, description="median answer, tokens")
+    output_sigma: Sigma = 0.9
+    output_limit: Tokens = Field(1000.0, description="longest answer, tokens")
+    correlation: Number = Field(0.0, ge=-1, le=1, description="of the two logarithms")
 
     def __call__(self, count: int, rng: np.random.Generator) -> np.ndarray:
-        """Draw token counts."""
-        tokens = np.empty((count, 2), dtype=np.int64)
+        """Draw token counts, shape (count, 2)."""
         if self.correlation:
             prompt, answer = rng.standard_normal((2, count), dtype=np.float32)
             answer = self.correlation * prompt + np.sqrt(1 - self.correlation**2) * answer
-            tokens[:, 0], tokens[:, 1] = self._at(prompt, answer)
-        else:
-            chances = rng.integers(0, QUANTILES, (2, count), dtype=np.uint16)
-            _look_up(*self._quantiles, chances, tokens)
+            return np.stack(self._at(prompt, answer), axis=1)
+        chances = rng.integers(0, QUANTILES, (2, count), dtype=np.uint16)
+        tokens = np.empty((count, 2), dtype=np.int64)
+        for side, quantiles in enumerate(self._quantiles):  # no chance is clipped, but it is quick
+            tokens[:, side] = quantiles.take(chances[side], mode="clip")
         return tokens
 
     @cached_property
-    def _quantiles(self) -> tuple[np.ndarray, np.ndarray]:
+    def _quantiles(self) -> list[np.ndarray]:
         """Token counts at as many equally likely quantiles as 16 bits tell apart."""
         from scipy.special import ndtri
 
         z = ndtri((np.arange(QUANTILES) + 0.5) / QUANTILES)
         # short numbers stay in the nearest memory
-        return tuple(table.astype(np.min_scalar_type(table[-1])) for table in self._at(z, z))
+        return [table.astype(np.min_scalar_type(table[-1])) for table in self._at(z, z)]
 
     def _at(self, prompt: np.ndarray, answer: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
         """Turn standard normal numbers into input and output tokens."""
         prompt = self.input_median * np.exp(self.input_sigma * prompt)
         answer = self.output_median * np.exp(self.output_sigma * answer)
-        return (
-            np.clip(prompt, 1, self.input_limit).astype(np.int64),
-            np.clip(answer, 1, self.output_limit).astype(np.int64),
-        )
+        prompt, answer = np.clip(prompt, 1, self.input_limit), np.clip(answer, 1, self.output_limit)
+        return prompt.astype(np.int64), answer.astype(np.int64)
 
 
 @dataclass(frozen=True)
@@ -99,32 +69,16 @@ class RowLengths:
     tokens: np.ndarray
 
     def __call__(self, count: int, rng: np.random.Generator) -> np.ndarray:
-        """Draw token counts."""
-        rows = rng.integers(0, len(self.tokens), count, dtype=np.int32)
-        return self.tokens.take(rows, axis=0)
+        """Draw token counts, shape (count, 2)."""
+        return self.tokens.take(rng.integers(0, len(self.tokens), count, dtype=np.int32), axis=0)
 
 
-def open_lengths(given: object, folder: Path | str) -> Lengths:
-    """Return what draws token counts for a stream.
-
-    Given nothing it is the default law; a file: rows of that request table; else fields of the law.
-    """
-    if given is None:
-        return LogNormalLengths()
-    if isinstance(given, str | Path):
-        table = read_requests(Path(folder) / given)
-        return RowLengths(table[["input_tokens", "output_tokens"]].to_numpy())
-    named = given if isinstance(given, dict) else vars(given)
-    known = {field.name for field in fields(LogNormalLengths)}
-    unknown = sorted(set(named) - known)
-    if unknown:
-        raise InputError(f"lengths: unknown field {unknown[0]!r}: known are {', '.join(known)}")
-    return LogNormalLengths(**{name: value for name, value in named.items() if value is not None})
-
-
-@njit(cache=True, nogil=True)
-def _look_up(prompts, answers, chances, tokens):
-    """Take the quantiles that chance has named."""
-    for i in range(len(tokens)):
-        tokens[i, 0] = prompts[chances[0, i]]
-        tokens[i, 1] = answers[chances[1, i]]
+def open_lengths(
+    given: LogNormalLengths | pd.DataFrame | str | None, folder: Path | str = "."
+) -> Lengths:
+    """Return what draws token counts: a law, rows of a request table or its file, else chats'."""
+    if isinstance(given, str):
+        given = read_requests(Path(folder) / given)
+    if isinstance(given, pd.DataFrame):
+        return RowLengths(given[[*TOKENS]].to_numpy())
+    return given or LogNormalLengths()

@@ -5,83 +5,72 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
-from pydantic import Discriminator, Field, Tag
+from pydantic import Discriminator, Field, Tag, ValidationError
 
 from sitetrace.core.files import InputError
-from sitetrace.core.settings import Number, Part, Text
+from sitetrace.core.settings import Number, Part, Text, dotted, first_fault
 from sitetrace.workload.clients import open_clients
-from sitetrace.workload.lengths import LogNormalLengths as Law
-from sitetrace.workload.lengths import open_lengths
+from sitetrace.workload.lengths import LogNormalLengths, open_lengths
 from sitetrace.workload.streams import HOUR_S, MAX_RATE, Bursty, Poisson, Replay, Stream
-from sitetrace.workload.table import MAX_TOKENS, read_requests
+from sitetrace.workload.table import read_requests
 
 MAX_HOURS = 24 * 366
-Rate = Annotated[Number, Field(gt=0, le=MAX_RATE)]
-Tokens = Annotated[Number, Field(ge=1, le=MAX_TOKENS)]
-Sigma = Annotated[Number, Field(ge=0, le=10)]
-Offset = Annotated[Number, Field(ge=0, le=MAX_HOURS)]
-Routing = Literal["random", "round_robin", "least_loaded", "session"]
 RATE = "mean requests a second and server of the pool"
-OFFSET = "hours into the recording at second 0"
+SCALED = f"{RATE}, to which the whole stream is scaled; else as recorded"
 LENGTHS = (
     "request table (CSV) whose rows are drawn for token lengths, or a mapping with the numbers of "
     "a log-normal law; else those of shared chats"
 )
 ROUTING = "how requests reach the servers: random, round_robin, least_loaded or session"
-
-
-class LengthLaw(Part):
-    """Log-normal token lengths, as `sitetrace.workload.fit_traffic` finds them."""
-
-    input_median: Tokens = Field(Law.input_median, description="median prompt, tokens")
-    input_sigma: Sigma = Field(Law.input_sigma, description="spread of its logarithm")
-    input_limit: Tokens = Field(Law.input_limit, description="longest prompt, tokens")
-    output_median: Tokens = Field(Law.output_median, description="median answer, tokens")
-    output_sigma: Sigma = Field(Law.output_sigma, description="spread of its logarithm")
-    output_limit: Tokens = Field(Law.output_limit, description="longest answer, tokens")
-    correlation: Number = Field(0.0, ge=-1, le=1, description="of the two logarithms")
+OFFSET = "hours into the recording at second 0"
 
 
 def _length_form(value: Any) -> str:
-    return "LengthLaw" if isinstance(value, dict | LengthLaw) else "file"
+    return "LogNormalLengths" if isinstance(value, dict | LogNormalLengths) else "file"
 
 
 GivenLengths = Annotated[
-    Annotated[LengthLaw, Tag("LengthLaw")] | Annotated[Text, Tag("file")],
+    Annotated[LogNormalLengths, Tag("LogNormalLengths")] | Annotated[Text, Tag("file")],
     Discriminator(_length_form),
 ]
+Rate = Annotated[Number, Field(gt=0, le=MAX_RATE)]
+PoolRate = Annotated[Rate, Field(description=RATE)]
+PoolLengths = Annotated[GivenLengths | None, Field(description=LENGTHS)]
+Offset = Annotated[Number, Field(ge=0, le=MAX_HOURS, description=OFFSET)]
+Routes = Literal["random", "round_robin", "least_loaded", "session"]
+Routing = Annotated[Routes, Field(description=ROUTING)]
 
 
 class PoissonTraffic(Part):
     """Arrivals at a constant rate, independent of each other."""
 
     pattern: Literal["poisson"] = Field("poisson", description="poisson")
-    rate_per_server: Rate = Field(description=RATE)
-    lengths: GivenLengths | None = Field(None, description=LENGTHS)
-    routing: Routing = Field("random", description=ROUTING)
+    rate_per_server: PoolRate
+    lengths: PoolLengths = None
+    routing: Routing = "random"
 
 
 class BurstyTraffic(Part):
     """Arrivals of the pool with gamma-distributed gaps."""
 
     pattern: Literal["bursty"] = Field("bursty", description="bursty")
-    rate_per_server: Rate = Field(description=RATE)
+    rate_per_server: PoolRate
     cv: Number = Field(
         2.0, gt=0, le=100, description="coefficient of variation of the pool's gaps; 1 is Poisson"
     )
-    lengths: GivenLengths | None = Field(None, description=LENGTHS)
-    routing: Routing = Field("random", description=ROUTING)
+    lengths: PoolLengths = None
+    routing: Routing = "random"
 
 
 class DiurnalTraffic(Part):
     """Poisson arrivals whose rate is a cosine of the hour of day."""
 
     pattern: Literal["diurnal"] = Field("diurnal", description="diurnal")
-    rate_per_server: Rate = Field(description=RATE)
+    rate_per_server: PoolRate
     swing: Number = Field(0.5, ge=0, le=1, description="greatest rate less the mean, over the mean")
     peak_hour: Number = Field(15.0, ge=0, le=24, description="local hour of day of the maximum")
-    lengths: GivenLengths | None = Field(None, description=LENGTHS)
-    routing: Routing = Field("random", description=ROUTING)
+    lengths: PoolLengths = None
+    routing: Routing = "random"
 
 
 class ReplayTraffic(Part):
@@ -91,8 +80,8 @@ class ReplayTraffic(Part):
     file: Text = Field(description="CSV with arrival_s,input_tokens,output_tokens[,session]")
     thin: Number = Field(1.0, gt=0, le=1, description="share of requests kept")
     speed: Number = Field(1.0, gt=0, le=1000, description="time-warp: 2 replays twice as fast")
-    offset_h: Offset = Field(0.0, description=OFFSET)
-    routing: Routing = Field("random", description=ROUTING)
+    offset_h: Offset = 0.0
+    routing: Routing = "random"
 
 
 class ClientsTraffic(Part):
@@ -101,11 +90,9 @@ class ClientsTraffic(Part):
     pattern: Literal["clients"] = Field("clients", description="clients")
     file: Text = Field(description="CSV of rates by client and window, in ServeGen's form")
     lengths: Text = Field(description="CSV of token-length summaries by client")
-    rate_per_server: Rate | None = Field(
-        None, description=f"{RATE}, to which the whole stream is scaled; else as recorded"
-    )
-    offset_h: Offset = Field(0.0, description=OFFSET)
-    routing: Routing = Field("random", description=ROUTING)
+    rate_per_server: Rate | None = Field(None, description=SCALED)
+    offset_h: Offset = 0.0
+    routing: Routing = "random"
 
 
 Traffic = Annotated[
@@ -114,48 +101,41 @@ Traffic = Annotated[
 ]
 
 
-def open_stream(traffic: Any, n_servers: int, folder: Path | str, start_hour: float) -> Stream:
-    """Open the stream of requests that a pool of servers gets.
+class _Section(Part):
+    """A section that stands alone."""
 
-    `traffic` has the keys of its pattern; `start_hour` is the hour of the day at second 0.
-    """
+    traffic: Traffic = Field(description="traffic")
+
+
+def check_traffic(section: dict[str, Any]) -> Traffic:
+    """Check a traffic section that stands in no scenario."""
+    try:
+        return _Section(traffic=section).traffic
+    except ValidationError as error:
+        keys, why = first_fault(error, _Section)
+        raise InputError(f"{dotted(keys)}: {why}") from None
+
+
+def open_stream(traffic: Traffic, n_servers: int, folder: Path | str, start_hour: float) -> Stream:
+    """Open the stream of requests of a pool of servers; second 0 is at an hour of the day."""
     folder = Path(folder)
-    if traffic.pattern == "replay":
-        return _open_replay(traffic, n_servers, folder)
-    if traffic.pattern == "clients":
-        return open_clients(traffic, n_servers, folder)
+    if isinstance(traffic, ReplayTraffic | ClientsTraffic):
+        path, offset_s = folder / traffic.file, traffic.offset_h * HOUR_S
+    if isinstance(traffic, ClientsTraffic):
+        rate_per_s = traffic.rate_per_server and n_servers * traffic.rate_per_server
+        return open_clients(path, folder / traffic.lengths, rate_per_s, offset_s)
+    if isinstance(traffic, ReplayTraffic):
+        stream = Replay(read_requests(path), traffic.thin, traffic.speed, offset_s)
+        if not stream.after_s[-1]:
+            raise InputError(f"{path}: all requests arrive at once: give a longer one")
+        rate = traffic.thin * traffic.speed * stream.after_s.size / stream.period_s / n_servers
+        if rate > MAX_RATE:
+            raise InputError(f"{path}: {rate:.3g} requests a second and server are more than "
+                             f"{MAX_RATE}: give a longer recording or a lower speed")  # fmt: skip
+        return stream
     lengths = open_lengths(traffic.lengths, folder)
-    if traffic.pattern == "bursty":
+    if isinstance(traffic, BurstyTraffic):
         return Bursty(n_servers * traffic.rate_per_server, traffic.cv, lengths)
-    if traffic.pattern == "diurnal":
-        day = (traffic.swing, traffic.peak_hour, start_hour)
-        return Poisson(n_servers, traffic.rate_per_server, lengths, *day)
-    if traffic.pattern == "poisson":
-        return Poisson(n_servers, traffic.rate_per_server, lengths)
-    raise InputError(
-        f"traffic: pattern {traffic.pattern!r} is unknown: "
-        "give poisson, bursty, diurnal, replay or clients"
-    )
-
-
-def _open_replay(traffic: Any, n_servers: int, folder: Path) -> Replay:
-    """Read a recorded stream of requests, which has to last some time."""
-    table = read_requests(folder / traffic.file)
-    arrival_s = table["arrival_s"].to_numpy()
-    if arrival_s[0] == arrival_s[-1]:
-        raise InputError(f"{folder / traffic.file}: all requests arrive at once: give a longer one")
-    stream = Replay(
-        arrival_s - arrival_s[0],
-        table[["input_tokens", "output_tokens"]].to_numpy(),
-        table["session"].to_numpy() if "session" in table else None,
-        traffic.thin,
-        traffic.speed,
-        traffic.offset_h * HOUR_S,
-    )
-    rate = traffic.thin * traffic.speed * arrival_s.size / stream.period_s / n_servers
-    if rate > MAX_RATE:
-        raise InputError(
-            f"{folder / traffic.file}: {rate:.3g} requests a second and server are more than "
-            f"{MAX_RATE}: give a longer recording or a lower speed"
-        )
-    return stream
+    diurnal = isinstance(traffic, DiurnalTraffic)
+    day = (traffic.swing, traffic.peak_hour, start_hour) if diurnal else ()
+    return Poisson(n_servers, traffic.rate_per_server, lengths, *day)

@@ -1,23 +1,34 @@
-"""Streams of requests, chunk by chunk and without end: Poisson, bursty, replayed."""
+"""Streams of requests: Poisson, bursty, switching, replayed; in chunks without end, or whole.
+
+A stream's `chunk` gives its requests with ``begin_s <= arrival_s < end_s``, in order. Chunks follow
+each other; each has a number and is told what the one before returned to be carried (None for the
+first). The same seeds give the same stream, wherever it is taken up again.
+"""
 
 from __future__ import annotations
 
-from abc import ABC, abstractmethod
 from collections.abc import Callable
 from dataclasses import dataclass
+from functools import cached_property
 from typing import Any, NamedTuple
 
 import numpy as np
-from numba import njit
+import pandas as pd
+from numpy.random import Generator, SeedSequence
 
-from sitetrace.workload.lengths import Lengths
+from sitetrace.core.files import InputError
+from sitetrace.core.types import MAX_SPAN_S
+from sitetrace.workload.lengths import Lengths, open_lengths
+from sitetrace.workload.table import TOKENS
 
 MAX_RATE = 1000
+MAX_REQUESTS = 50_000_000
+LEAST_DWELL_S = 0.1
+Like = pd.DataFrame | None
 HOUR_S, DAY_S = 3600.0, 86400.0
 RESIDUAL_DRAWS = 512
-Seed = np.random.SeedSequence
-Carry = dict[str, Any]
-Gaps = Callable[[int, np.random.Generator], np.ndarray]
+Carry = dict[str, Any] | None
+Gaps = Callable[[int, Generator], np.ndarray]
 
 
 class Requests(NamedTuple):
@@ -27,87 +38,51 @@ class Requests(NamedTuple):
     tokens: np.ndarray
     session: np.ndarray | None = None
 
+    def table(self) -> pd.DataFrame:
+        """Return them as a request table."""
+        columns = {"arrival_s": self.arrival_s} | dict(zip(TOKENS, self.tokens.T, strict=True))
+        return pd.DataFrame(columns | ({} if self.session is None else {"session": self.session}))
 
-class Stream(ABC):
-    """What every pattern offers: its requests, chunk after chunk."""
 
-    @abstractmethod
+Drawn = tuple[Requests, Carry]
+
+
+class Stream:
+    """What every pattern offers, that says how to `draw` a chunk from a generator of its own."""
+
     def chunk(
-        self, index: int, begin_s: float, end_s: float, seed_sequence: Seed, carry: Carry | None
-    ) -> tuple[Requests, Carry]:
-        """Return the requests with ``begin_s <= arrival_s < end_s``.
-
-        Parameters
-        ----------
-        index : int
-            Number of the chunk.
-        begin_s, end_s : float
-            Its ends, seconds of the simulation; it begins where the one before ended.
-        seed_sequence : numpy.random.SeedSequence
-            Seed of the stream, the same for all chunks.
-        carry : dict or None
-            What the chunk before returned; None for the first.
-
-        Returns
-        -------
-        tuple of Requests and dict
-            The requests, and what the next chunk is to be given.
-        """
+        self, index: int, begin_s: float, end_s: float, seeds: SeedSequence, carry: Carry
+    ) -> Drawn:
+        """Return the requests of a chunk, and what the next one is to be given."""
+        return self.draw(begin_s, end_s, chunk_rng(seeds, index), carry)
 
 
 @dataclass(frozen=True)
 class Poisson(Stream):
-    """Independent arrivals at a rate that is constant or swings with the hour of the day.
-
-    Parameters
-    ----------
-    n_servers : int
-        Servers of the pool.
-    rate_per_server : float
-        Mean requests a second a server.
-    lengths : callable
-        Draws tokens, see `sitetrace.workload.lengths.open_lengths`.
-    swing : float
-        Amplitude of the rate relative to its mean, 0 to 1.
-    peak_hour : float
-        Hour of the day with the greatest rate.
-    start_hour : float
-        Hour of the day of second 0.
-    """
+    """Independent arrivals at a rate that is constant or swings with the hour of the day."""
 
     n_servers: int
     rate_per_server: float
     lengths: Lengths
-    swing: float = 0.0
-    peak_hour: float = 0.0
-    start_hour: float = 0.0
+    swing: float = 0.0  # amplitude of the rate relative to its mean
+    peak_hour: float = 0.0  # hour of the day with the greatest rate
+    start_hour: float = 0.0  # hour of the day of second 0
 
-    def chunk(
-        self, index: int, begin_s: float, end_s: float, seed_sequence: Seed, carry: Carry | None
-    ) -> tuple[Requests, Carry]:
-        """Return the requests of a chunk; nothing has to be carried."""
-        rate_per_s = self.n_servers * self.rate_per_server
-        return Requests(
-            *self._draw(rate_per_s, begin_s, end_s, chunk_rng(seed_sequence, index))
-        ), {}
+    def draw(self, begin_s: float, end_s: float, rng: Generator, carry: Carry = None) -> Drawn:
+        """Draw a chunk; nothing is carried."""
+        return Requests(*self.server_chunk(begin_s, end_s, rng, self.n_servers)), {}
 
     def server_chunk(
-        self, begin_s: float, end_s: float, rng: np.random.Generator
+        self, begin_s: float, end_s: float, rng: Generator, n_servers: int = 1
     ) -> tuple[np.ndarray, np.ndarray]:
-        """Return arrivals (s) and tokens of one server when each request goes to one at random."""
-        # A Poisson stream split at random is as many independent ones: each server draws its own.
-        return self._draw(self.rate_per_server, begin_s, end_s, rng)
-
-    def _draw(
-        self, rate_per_s: float, begin_s: float, end_s: float, rng: np.random.Generator
-    ) -> tuple[np.ndarray, np.ndarray]:
-        """Draw arrivals at the chunk's greatest rate, thin them, and give each its tokens."""
+        """Draw arrivals (s) and tokens of one server, where each request goes to one at random."""
+        # a Poisson stream split at random is as many independent ones: each server draws its own,
+        # at the chunk's greatest rate, and thins it
+        rate_per_s = n_servers * self.rate_per_server
         first, last = self._phase(begin_s), self._phase(end_s)
         peaks = np.floor(last / (2 * np.pi)) * 2 * np.pi >= first
         most = 1 + self.swing * (1.0 if peaks else max(np.cos(first), np.cos(last)))
-        # the partial sums of exponential gaps, over all of them, are sorted uniform numbers
-        gaps = rng.standard_exponential(rng.poisson(rate_per_s * most * (end_s - begin_s)) + 1)
-        arrival_s = _summed(gaps, begin_s, end_s)
+        arrival_s = _even(rate_per_s * most, begin_s, end_s, rng)
         if self.swing:
             rate = 1 + self.swing * np.cos(self._phase(arrival_s))
             arrival_s = arrival_s[rng.random(arrival_s.size) * most < rate]
@@ -120,79 +95,74 @@ class Poisson(Stream):
 
 @dataclass(frozen=True)
 class Bursty(Stream):
-    """Arrivals of a pool with gamma-distributed gaps, which go on from chunk to chunk.
-
-    Parameters
-    ----------
-    rate_per_s : float
-        Mean requests a second of the pool.
-    cv : float
-        Coefficient of variation of the gaps.
-    lengths : callable
-        Draws tokens.
-    """
+    """Arrivals of a pool with gamma-distributed gaps, which go on from chunk to chunk."""
 
     rate_per_s: float
-    cv: float
+    cv: float  # coefficient of variation of the gaps
     lengths: Lengths
 
-    def chunk(
-        self, index: int, begin_s: float, end_s: float, seed_sequence: Seed, carry: Carry | None
-    ) -> tuple[Requests, Carry]:
-        """Return the requests of a chunk; the time to the next one is carried."""
-        rng = chunk_rng(seed_sequence, index)
-        left = None if carry is None else carry["left"]
-        times, left = renew((end_s - begin_s) * self.rate_per_s, left, gamma_gaps(self.cv), rng)
-        arrival_s = within(begin_s + times / self.rate_per_s, begin_s, end_s)
+    def draw(self, begin_s: float, end_s: float, rng: Generator, carry: Carry = None) -> Drawn:
+        """Draw a chunk; the mean gaps to the next request are carried."""
+        left, gaps = carry and carry["left"], gamma_gaps(self.cv)
+        arrival_s, left = renew(self.rate_per_s, begin_s, end_s, left, gaps, rng)
         return Requests(arrival_s, self.lengths(arrival_s.size, rng)), {"left": left}
+
+
+@dataclass(frozen=True)
+class Switching(Stream):
+    """Poisson arrivals at two rates that take turns, the first one first, at random times."""
+
+    rates_per_s: tuple[float, float]
+    dwell_s: float  # mean time at a rate
+    lengths: Lengths
+
+    def draw(self, begin_s: float, end_s: float, rng: Generator, carry: Carry = None) -> Drawn:
+        """Draw a chunk; whose turn it is and mean stays to the next turn are carried."""
+        turn, left = (0, None) if carry is None else (carry["turn"], carry["left"])
+        turns_s, left = renew(1 / self.dwell_s, begin_s, end_s, left, gamma_gaps(1.0), rng)
+        arrival_s = _even(max(self.rates_per_s), begin_s, end_s, rng)
+        rate = np.take(self.rates_per_s, (turn + np.searchsorted(turns_s, arrival_s)) % 2)
+        arrival_s = arrival_s[rng.random(arrival_s.size) * max(self.rates_per_s) < rate]
+        carry = {"turn": (turn + turns_s.size) % 2, "left": left}
+        return Requests(arrival_s, self.lengths(arrival_s.size, rng)), carry
 
 
 @dataclass(frozen=True)
 class Replay(Stream):
     """A recorded table, again and again: after its last request one mean gap, then its first.
 
-    Parameters
-    ----------
-    after_s : numpy.ndarray
-        Arrivals after the first, seconds, sorted, shape (rows,).
-    tokens : numpy.ndarray
-        Input and output tokens, int64, shape (rows, 2).
-    session : numpy.ndarray or None
-        Sessions, int64, shape (rows,); each time round they are new ones.
-    thin : float
-        Share of requests kept, each on its own, anew each time round.
-    speed : float
-        Factor by which the recording runs faster.
-    offset_s : float
-        Where in the recording second 0 lies, seconds of the recording.
+    Its sessions, if it has them, are new ones each time round.
     """
 
-    after_s: np.ndarray
-    tokens: np.ndarray
-    session: np.ndarray | None = None
-    thin: float = 1.0
+    recorded: pd.DataFrame  # request table, sorted
+    thin: float = 1.0  # share of requests kept, each on its own, anew each time round
     speed: float = 1.0
-    offset_s: float = 0.0
+    offset_s: float = 0.0  # where in the recording second 0 lies, seconds of the recording
+
+    @cached_property
+    def after_s(self) -> np.ndarray:
+        """Arrivals after the first, seconds of the recording, shape (rows,)."""
+        return self.recorded["arrival_s"].to_numpy() - self.recorded["arrival_s"].iloc[0]
 
     @property
     def period_s(self) -> float:
-        """Seconds of the recording from one time round to the next."""
-        return float(self.after_s[-1] * self.after_s.size / (self.after_s.size - 1))
+        """Seconds of the recording from one time round to the next; of an instant one."""
+        return float(self.after_s[-1] * self.after_s.size / max(self.after_s.size - 1, 1)) or 1.0
 
-    def chunk(
-        self, index: int, begin_s: float, end_s: float, seed_sequence: Seed, carry: Carry | None
-    ) -> tuple[Requests, Carry]:
-        """Return the requests of a chunk; nothing has to be carried."""
+    def draw(self, begin_s: float, end_s: float, rng: Generator, carry: Carry = None) -> Drawn:
+        """Draw a chunk; nothing is carried."""
         number = np.arange(self._before(begin_s), self._before(end_s))
         if self.thin < 1:
-            number = number[chunk_rng(seed_sequence, index).random(number.size) < self.thin]
+            number = number[rng.random(number.size) < self.thin]
         times_round, row = np.divmod(number, self.after_s.size)
         recorded_s = times_round * self.period_s + self.after_s[row]
         arrival_s = within((recorded_s - self.offset_s) / self.speed, begin_s, end_s)
+        tokens = np.stack([self.recorded[name].to_numpy()[row] for name in TOKENS], axis=1)
         session = None
-        if self.session is not None:
-            session = self.session[row] + times_round * (int(self.session.max()) + 1)
-        return Requests(arrival_s, self.tokens.take(row, axis=0), session), {}
+        if "session" in self.recorded:
+            session = self.recorded["session"].to_numpy()
+            session = session[row] + times_round * (int(session.max()) + 1)
+        return Requests(arrival_s, tokens, session), {}
 
     def _before(self, time_s: float) -> int:
         """Count the requests of all times round before a time, so that no seam loses one."""
@@ -200,30 +170,30 @@ class Replay(Stream):
         return int(round_s[0]) * self.after_s.size + int(np.searchsorted(self.after_s, round_s[1]))
 
 
-def chunk_rng(seed: Seed, index: int) -> np.random.Generator:
+def chunk_rng(seeds: SeedSequence, index: int) -> Generator:
     """Return the generator of a chunk, whatever chunks were drawn before."""
-    return np.random.default_rng(Seed(seed.entropy, spawn_key=(*seed.spawn_key, index)))
+    return np.random.default_rng(SeedSequence(seeds.entropy, spawn_key=(*seeds.spawn_key, index)))
 
 
 def renew(
-    length: float, left: float | None, gaps: Gaps, rng: np.random.Generator
+    rate: float, begin_s: float, end_s: float, left: float | None, gaps: Gaps, rng: Generator
 ) -> tuple[np.ndarray, float]:
-    """Draw a stretch of a renewal process: its events, and from its end to the next one.
+    """Draw a stretch of a renewal process: its events, and mean gaps from its end to the next one.
 
-    Time is in mean gaps; `left` goes from its begin to the first event, None is the steady state.
+    `left` are the mean gaps from its begin to the first event, None is the steady state.
     """
     if left is None:  # a long gap is met more often than a short one, anywhere in it
         met = gaps(RESIDUAL_DRAWS, rng).cumsum()
         at = rng.random() * met[-1]
         left = float(met[np.searchsorted(met, at)] - at)
-    times = [np.array([left])]
+    length, times = (end_s - begin_s) * rate, [np.array([left])]
     while times[-1][-1] < length:
         togo = length - times[-1][-1]
         drawn = gaps(int(togo + 4 * np.sqrt(togo)) + 16, rng)
         times.append(times[-1][-1] + np.cumsum(drawn))
     events = np.concatenate(times)
     count = int(np.searchsorted(events, length))
-    return events[:count], float(events[count] - length)
+    return within(begin_s + events[:count] / rate, begin_s, end_s), float(events[count] - length)
 
 
 def gamma_gaps(cv: float) -> Gaps:
@@ -237,17 +207,151 @@ def within(arrival_s: np.ndarray, begin_s: float, end_s: float) -> np.ndarray:
     return np.minimum(np.maximum(arrival_s, begin_s), np.nextafter(end_s, begin_s))
 
 
-@njit(cache=True, nogil=True)
-def _summed(gaps, begin_s, end_s):
-    """Put gaps one after the other so that all of them fill a stretch of time."""
-    total = 0.0
-    for i in range(gaps.size):
-        total += gaps[i]
-    each = (end_s - begin_s) / total
-    arrival_s = np.empty(gaps.size - 1)
-    # as `within`
-    last_s, now = np.nextafter(end_s, begin_s), 0.0
-    for i in range(arrival_s.size):
-        now += gaps[i]
-        arrival_s[i] = min(begin_s + now * each, last_s)
-    return arrival_s
+def _even(rate_per_s: float, begin_s: float, end_s: float, rng: Generator) -> np.ndarray:
+    """Draw arrivals at a constant rate, shape (n,)."""
+    # the partial sums of exponential gaps, over all of them, are sorted uniform numbers
+    gaps = rng.standard_exponential(rng.poisson(rate_per_s * (end_s - begin_s)) + 1)
+    reached = np.cumsum(gaps)
+    each_s = (end_s - begin_s) / reached[-1]
+    return within(begin_s + reached[:-1] * each_s, begin_s, end_s)
+
+
+# Whole streams, as tables
+
+
+def whole(stream: Stream, duration_s: float, rng: Generator) -> pd.DataFrame:
+    """Draw a stream from second 0 on, as a request table."""
+    if not 0 < duration_s <= MAX_SPAN_S:
+        raise InputError(f"duration {duration_s:g} s: give 0 to {MAX_SPAN_S:g} s (31 days)")
+    drawn, _ = stream.draw(0.0, duration_s, rng)
+    if not drawn.arrival_s.size:
+        raise InputError("no request arrives: give a longer duration or a higher rate")
+    return drawn.table().round({"arrival_s": 6})
+
+
+def poisson(
+    rate_per_s: float, duration_s: float, rng: Generator, like: Like = None
+) -> pd.DataFrame:
+    """Poisson arrivals at a constant rate.
+
+    Parameters
+    ----------
+    rate_per_s, duration_s, rng, like : float, float, numpy.random.Generator, pandas.DataFrame
+        As `bursty`.
+
+    Returns
+    -------
+    pandas.DataFrame
+        Request table from second 0.
+    """
+    return diurnal(rate_per_s, 0.0, duration_s, rng, like)
+
+
+def bursty(
+    rate_per_s: float, cv: float, duration_s: float, rng: Generator, like: Like = None
+) -> pd.DataFrame:
+    """Arrivals with gamma-distributed gaps, in their steady state from the first second.
+
+    Parameters
+    ----------
+    rate_per_s, cv, duration_s : float
+        Requests a second; coefficient of variation of the gaps: 1 is Poisson, above it bursts (the
+        burstiness of vLLM's client is ``1 / cv**2``); and seconds.
+    rng : numpy.random.Generator
+        Source of randomness.
+    like : pandas.DataFrame, optional
+        Request table whose rows give the token lengths; by default those of shared chats.
+
+    Returns
+    -------
+    pandas.DataFrame
+        Request table from second 0.
+    """
+    _check(rate_per_s, duration_s)
+    if not 0.01 <= cv <= 100:
+        raise InputError(f"cv {cv:g}: give 0.01 to 100")
+    return whole(Bursty(rate_per_s, cv, open_lengths(like)), duration_s, rng)
+
+
+def diurnal(
+    rate_per_s: float,
+    swing: float,
+    duration_s: float,
+    rng: Generator,
+    like: Like = None,
+    peak_hour: float = 15.0,
+    begin_hour: float = 0.0,
+) -> pd.DataFrame:
+    """Poisson arrivals whose rate is a cosine of the hour of the day.
+
+    Parameters
+    ----------
+    rate_per_s, swing : float
+        Mean requests a second; amplitude of the rate relative to its mean, 0 to 1.
+    duration_s, rng, like : float, numpy.random.Generator, pandas.DataFrame
+        As `bursty`.
+    peak_hour, begin_hour : float
+        Hours of the day: with the greatest rate, and of second 0.
+
+    Returns
+    -------
+    pandas.DataFrame
+        Request table from second 0.
+    """
+    _check(rate_per_s, duration_s)
+    if not 0 <= swing <= 1 or not 0 <= peak_hour <= 24 or not -24 <= begin_hour <= 24:
+        why = "give a swing of 0 to 1, hours of the day"
+        raise InputError(f"swing {swing:g}, hours {peak_hour:g} and {begin_hour:g}: {why}")
+    stream = Poisson(1, rate_per_s, open_lengths(like), swing, peak_hour, begin_hour)
+    return whole(stream, duration_s, rng)
+
+
+def switching(
+    rates_per_s: tuple[float, float], dwell_s: float, duration_s: float, rng: Generator
+) -> pd.DataFrame:
+    """Markov-modulated Poisson arrivals: two rates take turns, each for ``dwell_s`` in the mean."""
+    if not min(rates_per_s) >= 0 or np.isnan(rates_per_s).any():
+        raise InputError(f"rates {rates_per_s} requests/s: give two rates, none below 0")
+    if not LEAST_DWELL_S <= dwell_s < np.inf:
+        raise InputError(f"dwell {dwell_s:g} s: give a time from {LEAST_DWELL_S:g} s")
+    _check(max(rates_per_s), duration_s)
+    return whole(Switching(rates_per_s, dwell_s, open_lengths(None)), duration_s, rng)
+
+
+def replay(requests: pd.DataFrame, thin: float, speed: float, rng: Generator) -> pd.DataFrame:
+    """Replay a recorded stream, thinned and warped in time.
+
+    Parameters
+    ----------
+    requests : pandas.DataFrame
+        Request table.
+    thin, speed : float
+        Share of requests kept, each on its own; and factor by which time runs faster.
+    rng : numpy.random.Generator
+        Source of randomness.
+
+    Returns
+    -------
+    pandas.DataFrame
+        Request table that begins when the recorded one does.
+    """
+    if not 0 < thin <= 1 or not 1e-3 <= speed <= 1e3:
+        raise InputError(f"thin {thin:g}, speed {speed:g}: give a share up to 1 and 0.001 to 1000")
+    stream = Replay(requests, thin, speed)
+    if stream.after_s[-1] / speed > MAX_SPAN_S:
+        raise InputError(f"speed {speed:g} makes the stream longer than 31 days: give a higher one")
+    # once round: between the last request and the first of the next time
+    end_s = (stream.after_s[-1] + stream.period_s) / 2 / speed
+    table = stream.draw(0.0, end_s, rng)[0].table()
+    if table.empty:
+        raise InputError(f"thin {thin:g} keeps none of {len(requests)} requests: give a larger one")
+    return table.assign(arrival_s=requests["arrival_s"].iloc[0] + table["arrival_s"])
+
+
+def _check(rate_per_s: float, duration_s: float) -> None:
+    """Refuse rates that make no request, or more than the memory holds."""
+    if not rate_per_s > 0 or rate_per_s * duration_s > MAX_REQUESTS:
+        raise InputError(
+            f"rate {rate_per_s:g} requests/s over {duration_s:g} s: give a rate above 0 that makes "
+            f"at most {MAX_REQUESTS:,} requests"
+        )

@@ -14,110 +14,70 @@ from sitetrace.core.types import MAX_SPAN_S
 MAX_TOKENS = 10_000_000
 TOKENS = ("input_tokens", "output_tokens")
 REQUIRED = ("arrival_s", *TOKENS)
-COLUMNS = ["TIMESTAMP", "ContextTokens", "GeneratedTokens"]
+OPTIONAL = ("ttft_s", "end_s", "session")
+AZURE = ["TIMESTAMP", "ContextTokens", "GeneratedTokens"]
 PIECE_ROWS = 1_000_000
 
 
 def read_requests(path: Path | str) -> pd.DataFrame:
     """Read and check a request table.
 
-    Columns: ``arrival_s,input_tokens,output_tokens[,ttft_s][,end_s][,session]``.
-
     Parameters
     ----------
     path : Path or str
-        CSV file.
+        CSV file: ``arrival_s,input_tokens,output_tokens[,ttft_s][,end_s][,session]``.
 
     Returns
     -------
     pandas.DataFrame
         Sorted by arrival.
-
-    Raises
-    ------
-    InputError
-        As `read_table` and `validate_requests`.
     """
-    return validate_requests(read_table(path, REQUIRED, ("ttft_s", "end_s", "session")), path)
+    return validate_requests(read_table(path, REQUIRED, OPTIONAL), path)
 
 
 def write_requests(path: Path | str, table: pd.DataFrame) -> None:
-    """Write a request table, whole or not at all.
-
-    Parameters
-    ----------
-    path : Path or str
-        CSV file.
-    table : pandas.DataFrame
-        Request table.
-    """
+    """Write a request table as CSV, whole or not at all."""
     with replacing(path) as temporary:
         table.to_csv(temporary, index=False)
 
 
 def validate_requests(table: pd.DataFrame, source: Path | str) -> pd.DataFrame:
-    """Check a request table and return it sorted by arrival, token counts as integers.
-
-    Equal arrivals keep their order; `source` is its name in messages.
-    """
+    """Check a table and return it sorted by arrival, equal arrivals in their order."""
     path, arrival_s = Path(source), table["arrival_s"]
     span_s = arrival_s.max() - arrival_s.min()
     if span_s > MAX_SPAN_S:  # refused before any memory is taken for it
         odd_s = (arrival_s - arrival_s.median()).abs()
-        why = f"makes the table span {span_s / 86400:.3g} days, more than {MAX_SPAN_S / 86400:g}"
-        why += ": mend that time or split the table"
+        why = f"makes the table span {span_s / 86400:.3g} days: mend it or split the table"
         refuse_row(path, odd_s == odd_s.max(), why, arrival_s)
-    for name in TOKENS:
+    limits = dict.fromkeys(TOKENS, (1, MAX_TOKENS)) | {"session": (0, 2**53)}
+    whole = {name: limits[name] for name in limits if name in table}
+    for name, (least, most) in whole.items():
         values = table[name]
-        bad = (values < 1) | (values > MAX_TOKENS) | (values != np.floor(values))
-        why = f"is no whole number of tokens from 1 to {MAX_TOKENS}: mend or remove that request"
-        refuse_row(path, bad, why, values)
-    for name in [name for name in ("ttft_s", "end_s") if name in table]:
+        bad = (values < least) | (values > most) | (values != np.floor(values))
+        refuse_row(path, bad, f"is no whole number from {least} to {most}: mend that row", values)
+    for name in table.columns.intersection(["ttft_s", "end_s"]):
         lasting_s = table[name] - (0.0 if name == "ttft_s" else arrival_s)
         bad = (lasting_s < 0) | (lasting_s > MAX_SPAN_S)
-        why = "lies before the arrival or absurdly late: mend or remove that request"
-        refuse_row(path, bad, why, table[name])
-    if "session" in table:
-        values = table["session"]
-        bad = (values < 0) | (values > 2**53) | (values != np.floor(values))
-        refuse_row(path, bad, "is no whole number: number the sessions from 0", values)
+        refuse_row(path, bad, "is before the arrival or absurdly late: mend that row", table[name])
     table = table.sort_values("arrival_s", kind="stable", ignore_index=True)
-    whole = {*TOKENS, "session"} & set(table.columns)
     return table.astype(dict.fromkeys(whole, np.int64))
 
 
 def check_stream(table: pd.DataFrame) -> None:
     """Refuse a table that nothing can be served from."""
-    missing = [name for name in REQUIRED if name not in table]
-    if missing:
-        raise InputError(f"requests: column {missing[0]} is missing: give {','.join(REQUIRED)}")
+    for name in REQUIRED:
+        if name not in table:
+            raise InputError(f"requests: column {name} is missing: give {','.join(REQUIRED)}")
     if table.empty:
         raise InputError("requests: there is none: give one or more")
-    arrival_s, *tokens = (table[name].to_numpy() for name in REQUIRED)
-    if not np.isfinite(arrival_s).all() or not all(each.min() >= 1 for each in tokens):
+    if not np.isfinite(table["arrival_s"]).all() or table[[*TOKENS]].to_numpy().min() < 1:
         raise InputError("requests: an arrival that is no number, or tokens below 1: mend its row")
 
 
 def read_azure(path: Path | str, day: str | None = None) -> tuple[pd.DataFrame, list[str]]:
-    """Read a request trace of Azure, or one day of it.
+    """Read a trace of Azure, or one day (``YYYY-MM-DD``) of it; with it notes to be said aloud.
 
-    Parameters
-    ----------
-    path : Path or str
-        CSV file, which may be compressed.
-    day : str, optional
-        ``YYYY-MM-DD`` on the file's own clock; by default all of it.
-
-    Returns
-    -------
-    tuple of pandas.DataFrame and list of str
-        Request table, seconds after its first request as the paper counts them; and what was left
-        out or is to be known, to be said aloud.
-
-    Raises
-    ------
-    InputError
-        If the file is missing or no such trace, or has no request on that day.
+    Second 0 is the first request.
     """
     path = Path(path)
     if day is not None and not re.fullmatch(r"\d{4}-\d{2}-\d{2}", day):
@@ -126,34 +86,24 @@ def read_azure(path: Path | str, day: str | None = None) -> tuple[pd.DataFrame, 
     options = {"dtype": str, "keep_default_na": False, "chunksize": PIECE_ROWS}
     with reading_csv(path, "fetch it again"), pd.read_csv(path, **options) as reader:
         for piece in reader:
-            missing = [name for name in COLUMNS if name not in piece.columns]
-            if missing:
-                raise InputError(f"{path}: no column {missing[0]}: not one of Azure's traces")
+            if not {*AZURE} <= {*piece}:
+                raise InputError(f"{path}: no columns {','.join(AZURE)}: not one of Azure's traces")
             wanted = slice(None) if day is None else piece["TIMESTAMP"].str.startswith(day)
-            pieces.append(piece.loc[wanted, COLUMNS])
+            pieces.append(piece.loc[wanted, AZURE])
     rows = pd.concat(pieces)
     if rows.empty:
         raise InputError(f"{path}: no request{'' if day is None else f' on {day}'}: give another")
-    return _as_requests(path, rows)
-
-
-def _as_requests(path: Path, rows: pd.DataFrame) -> tuple[pd.DataFrame, list[str]]:
-    """Turn texts into times and numbers; the index is the row of the file."""
     times = pd.to_datetime(rows["TIMESTAMP"], format="ISO8601", utc=True, errors="coerce")
-    tokens = rows[COLUMNS[1:]].apply(pd.to_numeric, errors="coerce")
-    bad = times.isna() | tokens.isna().any(axis=1)
-    if bad.any():
-        at = rows.index[bad][0]
-        raise InputError(
-            f"{path}: line {at + 2}: no time and two numbers in {','.join(rows.loc[at])[:60]!r}: "
-            "mend or remove it"
-        )
+    tokens = rows[AZURE[1:]].apply(pd.to_numeric, errors="coerce")
+    bad = rows.index[times.isna() | tokens.isna().any(axis=1)]
+    if bad.size:
+        text = ",".join(rows.loc[bad[0]])[:60]
+        raise InputError(f"{path}: line {bad[0] + 2}: no time and two numbers in {text!r}: mend it")
     empty = (tokens < 1).any(axis=1)
-    times, tokens = times[~empty], tokens[~empty]
-    if times.empty:
+    if empty.all():
         raise InputError(f"{path}: no request has tokens: give another file")
-    first = times.min()
-    table = tokens.set_axis(TOKENS, axis=1)
+    times, first = times[~empty], times[~empty].min()
+    table = tokens[~empty].set_axis(TOKENS, axis=1)
     table.insert(0, "arrival_s", (times - first).dt.total_seconds().to_numpy())
     hour = (first - first.normalize()) / pd.Timedelta(hours=1)
     notes = [f"{path.name}: second 0 is {first.isoformat()}, hour {hour:.4f} of the day"]
