@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 from pathlib import Path
-from typing import Annotated, NamedTuple
+from typing import Annotated
 
 import numpy as np
 from pydantic import Field, model_validator
@@ -61,14 +61,6 @@ class Pool(Part):
         return self
 
 
-class Filled(NamedTuple):
-    """A pool, its traffic (else that of the top), and the numbers of the servers that it got."""
-
-    pool: Pool
-    traffic: Traffic
-    servers: np.ndarray
-
-
 def fill(topology: Topology, fleet: tuple[Pool, ...]) -> np.ndarray:
     """Give each server the place of its pool: rows first, then counts in order, then the rest."""
     of = np.full((topology.rows, topology.racks_per_row * topology.servers_per_rack), -1)
@@ -85,24 +77,20 @@ def fill(topology: Topology, fleet: tuple[Pool, ...]) -> np.ndarray:
             of[row] = place
     of = of.ravel()
     for place, pool in enumerate(fleet):
+        if pool.rows is not None:
+            continue
         free = np.flatnonzero(of < 0)
-        if pool.servers is not None:
-            if pool.servers > free.size:
-                raise Fault(("fleet", place, "servers"), f"{pool.servers} servers, but {free.size} "
-                            f"are left: give at most {free.size} or a larger topology")  # fmt: skip
-            of[free[: pool.servers]] = place
-        elif pool.rows is None:
-            if place < len(fleet) - 1:
-                text = "only the last pool takes the rest: give rows or servers"
-                raise Fault(("fleet", place), text)
-            if not free.size:
-                text = "no server is left for this pool: remove it or give others fewer"
-                raise Fault(("fleet", place), text)
-            of[free] = place
+        wanted = free.size if pool.servers is None else pool.servers
+        if pool.servers is None and place < len(fleet) - 1:
+            raise Fault(("fleet", place), "only the last pool takes the rest: give rows or servers")
+        if wanted > free.size or not free.size:
+            text = f"{free.size} servers are left for it: give others fewer, or a larger topology"
+            raise Fault(("fleet", place), text)
+        of[free[:wanted]] = place
     left = int((of < 0).sum())
     if left:
-        raise Fault(("fleet",), f"{left} of {of.size} servers have no pool: let the last pool "
-                    "leave out rows and servers")  # fmt: skip
+        text = f"{left} of {of.size} servers have no pool: let the last leave out rows and servers"
+        raise Fault(("fleet",), text)
     return of
 
 
@@ -111,7 +99,7 @@ def resolve_model(name: str, folder: Path | str) -> Path:
     for path in (Path(folder) / name, data_dir() / "models" / f"{name}.json"):
         if os.path.isfile(path):  # false for whatever is no name of a file
             return path
-    shipped = [path.stem for path in sorted((data_dir() / "models").glob("*.json"))]
-    beside = [path.name for path in sorted(Path(folder).glob("*.json"))]
+    known = [path.name for path in sorted(Path(folder).glob("*.json"))]
+    known += [path.stem for path in sorted((data_dir() / "models").glob("*.json"))]
     raise InputError(f"{name[:40]}: no such file beside the scenario and no shipped model: "
-                     f"{nearest(name, beside + shipped)}")  # fmt: skip
+                     f"{nearest(name, known)}")  # fmt: skip
