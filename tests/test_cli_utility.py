@@ -1,30 +1,10 @@
 """The commands export and report: one line for bad input, nothing half-written."""
 
 import shutil
-import sys
 
 import pandas as pd
 import pytest
 from synthetic_site import in_file, site_dataset
-
-from sitetrace.cli.main import main
-
-
-@pytest.fixture
-def call(monkeypatch, capsys):
-    """Run the command in this process: exit code, stdout, stderr."""
-
-    def run(*arguments):
-        monkeypatch.setattr(sys, "argv", ["sitetrace", *map(str, arguments)])
-        capsys.readouterr()
-        try:
-            main()
-            code = 0
-        except SystemExit as end:
-            code = end.code or 0
-        return code, *capsys.readouterr()
-
-    return run
 
 
 @pytest.fixture(scope="module")
@@ -52,11 +32,11 @@ BAD = [
     (("export", "other.zarr"), "other.zarr"),
     (("export", "SITE", "--unit", "hall"), "unit 'hall' is not kept"),
     (("export", "SITE", "--step", "100000"), "shorter than one interval"),
-    (("export", "SITE", "-o", "full"), "a folder of that name is in the way"),
+    (("export", "SITE", "-o", "full"), "full: is there already"),
     (("export", "SITE", "--format", "pypsa", "-o", "full"), "is there already"),
     (("export", "SITE", "--format", "opendss", "-o", "text.zarr"), "is there already"),
     (("export", "SITE", "-o", "no/such/place.csv"), "no folder no/such"),
-    (("report", "SITE", "-o", "full"), "a folder of that name is in the way"),
+    (("report", "SITE", "-o", "full"), "full: is there already"),
     (("report", "other.zarr"), "other.zarr"),
     (("report", "damaged.zarr"), "damaged.zarr: damaged"),
     (("export", "damaged.zarr"), "damaged.zarr: damaged"),

@@ -56,71 +56,57 @@ class Part(BaseModel):
         return given
 
 
-class _Loader(yaml.SafeLoader):
-    """Plain YAML: times stay text, since only their owner knows what a time must say."""
-
-    yaml_implicit_resolvers = {
-        first: [(tag, form) for tag, form in known if not tag.endswith(":timestamp")]
-        for first, known in yaml.SafeLoader.yaml_implicit_resolvers.items()
-    }
-
-    def compose_node(self, parent, index):
-        """Refuse aliases, with which few bytes could fill the memory."""
-        if self.check_event(yaml.AliasEvent):
-            mark = self.peek_event().start_mark
-            raise yaml.MarkedYAMLError("an alias (*)", None, "write it out", mark)
-        return super().compose_node(parent, index)
-
-
 def read_yaml(path: Path | str) -> tuple[dict, dict[Keys, int]]:
     """Read a mapping from a YAML file; with it the line of each key, and of each item of a list."""
     lines: dict[Keys, int] = {}
     try:
         with Path(path).open("rb") as file:
-            content = file.read(MAX_BYTES + 1)
-        if len(content) > MAX_BYTES:
+            text = file.read(MAX_BYTES + 1).decode("utf-8-sig")
+        if len(text) > MAX_BYTES:
             raise InputError(f"{path}: more than {MAX_BYTES} bytes: no scenario is that long")
-        loader = _Loader(content.decode("utf-8-sig"))
-        node = loader.get_single_node()
+        node = yaml.compose(text, yaml.SafeLoader)
         if not isinstance(node, yaml.MappingNode):
             raise InputError(f"{path}: line 1: holds no mapping: write keys such as hours: 24")
-        _note_lines(path, node, (), lines)
-        return loader.construct_document(node), lines
+        _note_lines(path, node, (), lines, set())
+        return yaml.safe_load(text), lines
+    except InputError:
+        raise
     except OSError as error:
         raise InputError(f"{path}: cannot be read ({error.strerror}): check the path") from None
-    except yaml.MarkedYAMLError as error:
-        mark = error.problem_mark or error.context_mark
-        reason = " ".join(f"{error.context or 'no YAML'}, {error.problem}".split())
-        mend = "check indents (spaces, no tabs), colons, quotes and brackets"
-        raise InputError(f"{path}: line {mark.line + 1}: {reason}: {mend}") from None
     except (yaml.YAMLError, ValueError, RecursionError) as error:
-        if isinstance(error, InputError):
-            raise
-        reason = " ".join(str(error).split())[:80]
-        mend = "write text, numbers and lists in UTF-8"
-        raise InputError(f"{path}: no plain YAML ({reason}): {mend}") from None
+        mark = getattr(error, "problem_mark", None)
+        line = "" if mark is None else f" line {mark.line + 1}:"
+        reason = " ".join(str(error if mark is None else error.problem).split())[:120]
+        raise InputError(
+            f"{path}:{line} no plain YAML ({reason}): check that it is UTF-8, and its indents "
+            "(spaces, no tabs), colons, quotes and brackets"
+        ) from None
 
 
-def _note_lines(path: Path | str, node: yaml.Node, keys: Keys, lines: dict[Keys, int]) -> None:
-    """Walk through a document; refuse keys that stand twice and numbers that mislead."""
-    if isinstance(node, yaml.SequenceNode):
-        for place, item in enumerate(node.value):
-            lines[*keys, place] = item.start_mark.line + 1
-            _note_lines(path, item, (*keys, place), lines)
-    elif isinstance(node, yaml.MappingNode):
+def _note_lines(path: Path | str, node: yaml.Node, keys: Keys, lines: dict, seen: set) -> None:
+    """Walk through a document; refuse aliases, keys that stand twice, numbers that mislead."""
+    fault = "an alias (*): write it out" if node in seen else ""
+    seen.add(node)
+    if isinstance(node, yaml.ScalarNode) and node.tag.endswith((":int", ":float")):
+        if re.search(r":|^[-+]?0[0-9_]|^.{61}", node.value):  # 24:00 is to base 60, 010 to base 8
+            fault = f"{node.value[:40]} is to base 60 or 8, or too long: write a plain number"
+    if fault:
+        raise InputError(f"{place_of(path, lines, keys)}: {fault}")
+    inner = list(enumerate(node.value)) if isinstance(node, yaml.SequenceNode) else []
+    if isinstance(node, yaml.MappingNode):
         for name, item in node.value:
             line, place = name.start_mark.line + 1, (*keys, name.value)
             if not isinstance(name, yaml.ScalarNode) or not name.tag.endswith(":str"):
                 raise InputError(f"{path}: line {line}: a key that is no name: write name: value")
             if place in lines:
-                text = f"stands there twice (line {lines[place]}): remove one"
-                raise InputError(f"{path}: line {line}, key {dotted(place)}: {text}")
+                fault = f"stands there twice (line {lines[place]}): remove one"
+                raise InputError(f"{path}: line {line}, key {dotted(place)}: {fault}")
             lines[place] = line
-            _note_lines(path, item, place, lines)
-    elif node.tag.endswith((":int", ":float")):
-        if re.search(r":|^[-+]?0[0-9_]|^.{61}", node.value):  # 24:00 is to base 60, 010 to base 8
-            text = f"{node.value[:40]} is to base 60 or 8, or too long: write a plain number"
-            raise InputError(f"{place_of(path, lines, keys)}: {text}")
+            inner.append((name.value, item))
+    for key, item in inner:
+        if item not in seen:
+            lines.setdefault((*keys, key), item.start_mark.line + 1)
+        _note_lines(path, item, (*keys, key), lines, seen)
 
 
 def place_of(path: Path | str, lines: dict[Keys, int], keys: Keys) -> str:

@@ -5,16 +5,7 @@ import lazy_loader
 __getattr__, __dir__, __all__ = lazy_loader.attach(
     __name__,
     submod_attrs={
-        "series": [
-            "resample",
-            "par",
-            "load_factor",
-            "coincidence_factor",
-            "ramps",
-            "load_duration",
-            "Intervals",
-            "intervals",
-        ],
+        "series": ["resample", "load_duration", "intervals"],
         "exports": ["export"],
         "report": ["write_report"],
     },
