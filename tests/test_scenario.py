@@ -14,8 +14,7 @@ from sitetrace.cli.site import topology_of
 from sitetrace.core.files import InputError
 from sitetrace.core.registry import shipped_model
 from sitetrace.core.settings import MAX_BYTES, Fault, key_tables
-from sitetrace.site.fleet import resolve_model
-from sitetrace.site.scenario import Scenario, check_scenario, read_scenario
+from sitetrace.site.scenario import Scenario, check_scenario, read_scenario, resolve_model
 
 # each line names its key
 SOUND = """\

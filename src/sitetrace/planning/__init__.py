@@ -5,7 +5,7 @@ import lazy_loader
 __getattr__, __dir__, __all__ = lazy_loader.attach(
     __name__,
     submod_attrs={
-        "series": ["resample", "load_duration", "intervals"],
+        "series": ["resample", "intervals"],
         "exports": ["export"],
         "report": ["write_report"],
     },

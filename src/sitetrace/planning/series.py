@@ -37,13 +37,9 @@ def resample(power_w: np.ndarray, dt_s: float, step_s: float) -> np.ndarray:
         Shape (n * dt_s / step_s,) or (..., units).
     """
     exact = Fraction(step_s).limit_denominator(1000) / Fraction(dt_s).limit_denominator(1000)
-    if exact.denominator != 1 or exact < 1:
-        raise InputError(f"step {step_s:g} s: no whole multiple of the series' {dt_s:g} s")
-    if len(power_w) % int(exact) or not len(power_w):
-        raise InputError(
-            f"{len(power_w)} samples of {dt_s:g} s: no whole number of steps of {step_s:g} s: cut "
-            "the series or take a finer step"
-        )
+    if exact.denominator != 1 or exact < 1 or len(power_w) % int(exact) or not len(power_w):
+        text = f"{len(power_w)} samples of {dt_s:g} s are no whole number of steps of {step_s:g} s"
+        raise InputError(f"{text}: cut the series or take another step")
     if exact == 1:
         return np.asarray(power_w)
     # float32 sums over long steps would lose energy
@@ -85,29 +81,21 @@ def ramps(power_w: np.ndarray, dt_s: float, step_s: float) -> np.ndarray:
 
 def ramp_summary(ramps_w: np.ndarray) -> dict[str, float]:
     """Greatest and usual ramps; a fall counts as a rise of 0 and a rise as a fall of 0."""
-    if not len(ramps_w):
-        ramps_w = np.zeros(1)
-    rises, falls = np.maximum(ramps_w, 0.0), np.maximum(-ramps_w, 0.0)
-    percentiles = {"p50": (ramps_w, 50), "abs_p95": (np.abs(ramps_w), 95)}
-    percentiles |= {"abs_p99": (np.abs(ramps_w), 99), "up_p95": (rises, 95)}
-    percentiles |= {"down_p95": (falls, 95)}
-    greatest = {"up": float(rises.max()), "down": 0.0 - float(falls.max())}  # 0.0 rather than -0.0
-    return greatest | {name: float(np.percentile(*of)) for name, of in percentiles.items()}
+    ramps_w = ramps_w if len(ramps_w) else np.zeros(1)
+    rises, falls, sizes = np.maximum(ramps_w, 0.0), np.maximum(-ramps_w, 0.0), np.abs(ramps_w)
+    return {
+        "up": float(rises.max()),
+        "down": 0.0 - float(falls.max()),  # negative, and 0.0 rather than -0.0
+        "p50": float(np.percentile(ramps_w, 50)),
+        "abs_p95": float(np.percentile(sizes, 95)),
+        "abs_p99": float(np.percentile(sizes, 99)),
+        "up_p95": float(np.percentile(rises, 95)),
+        "down_p95": float(np.percentile(falls, 95)),
+    }
 
 
 def load_duration(power_w: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """Load duration curve: during which share of the time a power is reached or exceeded.
-
-    Parameters
-    ----------
-    power_w : numpy.ndarray
-        Watts at equal steps, shape (n,).
-
-    Returns
-    -------
-    tuple of numpy.ndarray
-        Shares of the time, ascending to 1, and the watts, descending, shape (n,) each.
-    """
+    """Shares of the time, ascending to 1, and the watts that are reached or exceeded in them."""
     return np.arange(1, len(power_w) + 1) / len(power_w), np.sort(power_w)[::-1]
 
 
@@ -197,18 +185,16 @@ def intervals(site: xr.Dataset, unit: str = "facility", step_s: int = 900) -> In
         ``begin`` (local time), ``power_w`` (means) and ``energy_milliwh`` of whole intervals from
         the first sample on; ``left_out_s`` at the end fill none.
     """
-    names = [str(name) for name in site["unit"].values]
+    names = site["unit"].values.tolist()
     if unit not in names:
-        few = ", ".join(names[:6]) + (", ..." if len(names) > 6 else "")
-        raise InputError(f"unit {unit!r} is not kept in this dataset: choose one of {few}")
+        few = ", ".join(names[:6])
+        raise InputError(f"unit {unit!r} is not kept in this dataset: there are {few} ...")
     gap_ns = round(step_of(site) * 1e9)
     each, odd = divmod(step_s * 1_000_000_000, gap_ns)
     if odd or not each:
         whole_s = math.lcm(gap_ns, 1_000_000_000) / 1e9
-        raise InputError(
-            f"--step {step_s}: no multiple of the dataset's {gap_ns / 1e9:g} s: give {whole_s:g} "
-            "or a multiple, or simulate with another step_s in keep"
-        )
+        text = f"--step {step_s}: no multiple of the dataset's {gap_ns / 1e9:g} s"
+        raise InputError(f"{text}: give {whole_s:g} or a multiple, or keep another step_s")
     times = site["time"].values.astype("datetime64[ns]")
     used = times.size // each * each
     if not used:

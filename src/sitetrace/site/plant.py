@@ -14,8 +14,7 @@ from sitetrace.power.modelfile import load_model
 from sitetrace.power.states.model import StatesModel
 from sitetrace.power.timeline.model import TimelineModel
 from sitetrace.site.facility import Pue, greatest_pue, non_gpu_law
-from sitetrace.site.fleet import Topology
-from sitetrace.site.scenario import Scenario, exact
+from sitetrace.site.scenario import Scenario, Topology, exact
 from sitetrace.workload.spec import open_stream
 from sitetrace.workload.streams import Stream
 
@@ -96,23 +95,21 @@ class Plant:
 
 def make_plant(scenario: Scenario) -> Plant:
     """Load what a scenario names and put it in its place."""
-    topology, dt = scenario.topology, exact(scenario.step_s)
-    pools = tuple(_opened(scenario, place) for place in range(len(scenario.fleet)))
+    topology, dt, of = scenario.topology, exact(scenario.step_s), scenario.pool_of
+    pools = [_opened(scenario, i, np.flatnonzero(of == i)) for i in range(len(scenario.fleet))]
     boards = [pool.model.configuration for pool in pools]
+    laws = [non_gpu_law(scenario.non_gpu, board.tensor_parallel) for board in boards]
+    (per_gpu_w,) = {slope for _, slope in laws}  # sums over racks and rows know no other
     gpu_w = [device(board.hardware)["tdp_w"] * board.tensor_parallel for board in boards]
-    base_w, slopes = zip(
-        *(non_gpu_law(scenario.non_gpu, board.tensor_parallel) for board in boards), strict=True
-    )
-    (per_gpu_w,) = set(slopes)  # sums over racks and rows know no other
-    of, racks = scenario.pool_of, np.arange(topology.rows * topology.racks_per_row)
+    racks = np.arange(topology.rows * topology.racks_per_row)
     return Plant(
-        pools=pools,
+        pools=tuple(pools),
         topology=topology,
         pool_of=of,
         rack_of=np.repeat(racks, topology.servers_per_rack),
         row_of=racks // topology.racks_per_row,
         nameplate_gpu_w=np.array(gpu_w, dtype=float)[of],
-        base_w=np.array(base_w)[of],
+        base_w=np.array([base_w for base_w, _ in laws])[of],
         per_gpu_w=per_gpu_w,
         seed=scenario.seed,
         dt=dt,
@@ -124,28 +121,28 @@ def make_plant(scenario: Scenario) -> Plant:
     )
 
 
-def _opened(scenario: Scenario, place: int) -> ServerPool:
+def _opened(scenario: Scenario, place: int, servers: np.ndarray) -> ServerPool:
     """Load the model of a pool and open its stream of requests."""
-    pool, dt = scenario.fleet[place], exact(scenario.step_s)
-    traffic, servers = pool.traffic or scenario.traffic, np.flatnonzero(scenario.pool_of == place)
+    pool, idle_w = scenario.fleet[place], scenario.fleet[place].idle_w
     with scenario.blaming("fleet", place, "model"):
         model = load_model(scenario.model_files[place])
-    top = () if pool.traffic is None else ("fleet", place)
+    traffic, top = (
+        pool.traffic or scenario.traffic,
+        () if pool.traffic is None else ("fleet", place),
+    )
     with scenario.blaming(*top, "traffic"):
         stream = open_stream(traffic, servers.size, scenario.folder, scenario.start_hour)
-    every = dt / model.dt
+    every = exact(scenario.step_s) / model.dt
     with scenario.blaming("step_s"):
         if every.denominator != 1:
-            raise InputError(
-                f"pool {pool.name}: step_s {float(dt):g} is no multiple of its model's step of "
-                f"{float(model.dt):g} s: give {float(model.dt):g} or a multiple"
-            )
+            text = f"pool {pool.name}: step_s {scenario.step_s:g} is no multiple of its model's"
+            raise InputError(f"{text} {float(model.dt):g} s: give that or a multiple")
     with scenario.blaming("fleet", place, "idle_w"):
-        if pool.idle_w is not None and isinstance(model, TimelineModel):
-            model = model.on_board(pool.idle_w)
-        elif pool.idle_w is not None:
-            model.rebase(np.zeros(0), pool.idle_w)  # done when drawn; what is wrong is said now
-    return ServerPool(pool.name, model, pool.idle_w, servers, stream, traffic.routing, int(every))
+        if idle_w is not None and isinstance(model, TimelineModel):
+            model = model.on_board(idle_w)
+        elif idle_w is not None:
+            model.rebase(np.zeros(0), idle_w)  # done when drawn; what is wrong is said now
+    return ServerPool(pool.name, model, idle_w, servers, stream, traffic.routing, int(every))
 
 
 def unit_table(plant: Plant, entry: Kept, pue: Pue) -> pd.DataFrame:

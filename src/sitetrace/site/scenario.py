@@ -1,7 +1,8 @@
-"""A scenario: what stands where, what arrives, what is kept."""
+"""A scenario: what stands where, which model runs on it, what arrives, what is kept."""
 
 from __future__ import annotations
 
+import os
 from collections.abc import Iterator
 from contextlib import contextmanager
 from datetime import datetime
@@ -11,34 +12,58 @@ from pathlib import Path
 from typing import Annotated, Any, Literal
 
 import numpy as np
-from pydantic import (
-    AwareDatetime,
-    BeforeValidator,
-    Discriminator,
-    Field,
-    PrivateAttr,
-    Tag,
-    ValidationError,
-    model_validator,
-)
+import pydantic
+from pydantic import Discriminator, Field, PrivateAttr, Tag, model_validator
 
+from sitetrace.core import settings
 from sitetrace.core.files import InputError
-from sitetrace.core.settings import (
-    Count,
-    Fault,
-    Keys,
-    Number,
-    Part,
-    Text,
-    first_fault,
-    place_of,
-    read_yaml,
-)
+from sitetrace.core.registry import data_dir
+from sitetrace.core.settings import Count, Fault, Keys, Number, Part, Text
 from sitetrace.site.facility import ConstantWatts, LinearWatts, PueFile, PueFunction, PueNumber
-from sitetrace.site.fleet import Pool, Topology, fill, resolve_model
 from sitetrace.workload.spec import MAX_HOURS, Traffic
 
+MAX_SERVERS = 100_000
+Many = Annotated[Count, Field(ge=1, le=MAX_SERVERS)]
+Index = Annotated[Count, Field(ge=0, le=MAX_SERVERS - 1)]
 Step = Annotated[Number, Field(ge=0.01, le=3600)]
+
+
+class Topology(Part):
+    """Rows of racks of servers, all alike."""
+
+    rows: Many = Field(description="rows of the site")
+    racks_per_row: Many = Field(description="racks of a row")
+    servers_per_rack: Many = Field(description="servers of a rack")
+
+    @model_validator(mode="after")
+    def _is_a_site(self) -> Topology:
+        n_servers = self.rows * self.racks_per_row * self.servers_per_rack
+        if n_servers > MAX_SERVERS:
+            raise Fault((), f"{n_servers} servers are more than {MAX_SERVERS}: split the site")
+        return self
+
+
+class Pool(Part):
+    """Servers that run one model and share one stream of requests."""
+
+    name: Text = Field(description="name of the pool")
+    model: Text = Field(description="model file beside the scenario, or name of a shipped model")
+    rows: Annotated[tuple[Index, ...], Field(min_length=1)] | None = Field(
+        None, description="list of whole rows, from 0"
+    )
+    servers: Many | None = Field(
+        None, description="how many of the servers that no pool has by rows, filled in order"
+    )
+    idle_w: Annotated[Number, Field(gt=0, le=100_000)] | None = Field(
+        None, description="idle watts of a server's GPUs, where the board's differ from the model's"
+    )
+    traffic: Traffic | None = Field(None, description="traffic of this pool; else that of the top")
+
+    @model_validator(mode="after")
+    def _says_once_where(self) -> Pool:
+        if self.rows is not None and self.servers is not None:
+            raise Fault(("servers",), "the pool has rows already: leave one of the two out")
+        return self
 
 
 class Keep(Part):
@@ -113,7 +138,7 @@ class Scenario(Part):
     name: Text = Field("site", description="free text")
     seed: Count = Field(0, ge=0, le=2**63 - 1, description="same seed, same result")
     hours: Number = Field(24.0, gt=0, le=MAX_HOURS, description="duration; whole steps")
-    start: Annotated[AwareDatetime, BeforeValidator(_wall_clock)] = Field(
+    start: Annotated[pydantic.AwareDatetime, pydantic.BeforeValidator(_wall_clock)] = Field(
         datetime.fromisoformat("2001-01-01T00:00:00+00:00"),
         description="wall clock of second 0 with its UTC offset; else a nominal day",
     )
@@ -136,8 +161,8 @@ class Scenario(Part):
         "others are groups of it; else site, rows and racks each second",
     )
     _folder: Path = PrivateAttr(Path())
-    _source: tuple | None = PrivateAttr(None)  # its file and the lines of its keys, if it has one
-    _pool_of: tuple[int, ...] = PrivateAttr()  # of each server
+    _source: tuple = PrivateAttr(())  # its file and the lines of its keys, if it has one
+    _pool_of: tuple[int, ...] = PrivateAttr(())  # of each server
 
     @model_validator(mode="after")
     def _fits_together(self) -> Scenario:
@@ -170,7 +195,7 @@ class Scenario(Part):
     @property
     def n_servers(self) -> int:
         """Servers of the whole site."""
-        return self.topology.n_servers
+        return len(self._pool_of)
 
     @property
     def n_steps(self) -> int:
@@ -190,13 +215,8 @@ class Scenario(Part):
     @cached_property
     def model_files(self) -> tuple[Path, ...]:
         """The file of each pool's model."""
-        found = []
-        for place, pool in enumerate(self.fleet):
-            try:
-                found.append(resolve_model(pool.model, self.folder))
-            except InputError as error:
-                raise Fault(("fleet", place, "model"), str(error)) from None
-        return tuple(found)
+        named = [(pool.model, ("fleet", place, "model")) for place, pool in enumerate(self.fleet)]
+        return tuple(resolve_model(name, self.folder, keys) for name, keys in named)
 
     @property
     def pool_of(self) -> np.ndarray:
@@ -217,7 +237,7 @@ class Scenario(Part):
         try:
             yield
         except InputError as error:
-            where = f"{place_of(*self._source, keys)}: " if self._source else ""
+            where = f"{settings.place_of(*self._source, keys)}: " if self._source else ""
             raise InputError(f"{where}{error}") from None
 
     def to_json(self) -> str:
@@ -238,11 +258,11 @@ def read_scenario(path: Path | str) -> Scenario:
     Scenario
         Checked.
     """
-    content, lines = read_yaml(path)
+    content, lines = settings.read_yaml(path)
     try:
         scenario = check_scenario(content, Path(path).parent)
     except Fault as fault:
-        raise InputError(f"{place_of(path, lines, fault.keys)}: {fault}") from None
+        raise InputError(f"{settings.place_of(path, lines, fault.keys)}: {fault}") from None
     scenario._source = (path, lines)
     return scenario
 
@@ -251,12 +271,11 @@ def check_scenario(content: dict, folder: Path | str = ".") -> Scenario:
     """Make a scenario of a mapping and see that its files are there; a `Fault` has the keys."""
     try:
         scenario = Scenario.model_validate(content)
-    except ValidationError as error:
-        raise Fault(*first_fault(error, content)) from None
+    except pydantic.ValidationError as error:
+        raise Fault(*settings.first_fault(error, content)) from None
     scenario._folder = Path(folder)
-    models = [
-        (("fleet", i, "model"), file.resolve()) for i, file in enumerate(scenario.model_files)
-    ]
+    files = [file.resolve() for file in scenario.model_files]
+    models = [(("fleet", place, "model"), file) for place, file in enumerate(files)]
     for keys, name in [*models, *scenario.named_files()]:
         try:
             (scenario.folder / name).open("rb").close()
@@ -265,3 +284,47 @@ def check_scenario(content: dict, folder: Path | str = ".") -> Scenario:
             text = f"{str(name)[:80]}: cannot be read ({reason})"
             raise Fault(keys, f"{text}: check the path from {folder}") from None
     return scenario
+
+
+def fill(topology: Topology, fleet: tuple[Pool, ...]) -> np.ndarray:
+    """Give each server the place of its pool: rows first, then counts in order, then the rest."""
+    of = np.full((topology.rows, topology.racks_per_row * topology.servers_per_rack), -1)
+    names = [pool.name for pool in fleet]
+    for place, pool in enumerate(fleet):
+        if pool.name in names[:place]:
+            raise Fault(("fleet", place, "name"), f"{pool.name[:40]!r} is taken: name it otherwise")
+        for item, row in enumerate(pool.rows or ()):
+            keys = ("fleet", place, "rows", item)
+            if row >= topology.rows:
+                raise Fault(keys, f"row {row} is not there: give 0 to {topology.rows - 1}")
+            if of[row, 0] >= 0:
+                raise Fault(keys, f"row {row} is {names[of[row, 0]][:40]}'s already: leave it out")
+            of[row] = place
+    of = of.ravel()
+    for place, pool in enumerate(fleet):
+        if pool.rows is not None:
+            continue
+        free = np.flatnonzero(of < 0)
+        wanted = free.size if pool.servers is None else pool.servers
+        if pool.servers is None and place < len(fleet) - 1:
+            raise Fault(("fleet", place), "only the last pool takes the rest: give rows or servers")
+        if wanted > free.size or not free.size:
+            text = f"{free.size} servers are left for it: give others fewer, or a larger topology"
+            raise Fault(("fleet", place), text)
+        of[free[:wanted]] = place
+    left = int((of < 0).sum())
+    if left:
+        text = f"{left} of {of.size} servers have no pool: let the last leave out rows and servers"
+        raise Fault(("fleet",), text)
+    return of
+
+
+def resolve_model(name: str, folder: Path | str, keys: Keys = ()) -> Path:
+    """Find a model file: a path from the scenario's folder, else the name of a shipped model."""
+    for path in (Path(folder) / name, data_dir() / "models" / f"{name}.json"):
+        if os.path.isfile(path):  # false for whatever is no name of a file
+            return path
+    known = [path.name for path in sorted(Path(folder).glob("*.json"))]
+    known += [path.stem for path in sorted((data_dir() / "models").glob("*.json"))]
+    text = f"{name[:40]}: no such file beside the scenario and no shipped model"
+    raise Fault(keys, f"{text}: {settings.nearest(name, known)}")

@@ -18,10 +18,9 @@ from sitetrace.core.files import InputError, digest_of
 from sitetrace.power.timeline.stream import ANSWER_TOKENS, LONGEST_WAIT, PROMPT_TOKENS, SERVED
 from sitetrace.site.dispatch import Stretch, work
 from sitetrace.site.facility import Pue, pue_series, resolve_pue
-from sitetrace.site.fleet import resolve_model
 from sitetrace.site.plant import Plant, make_plant, unit_table
 from sitetrace.site.racks import State, begin
-from sitetrace.site.scenario import Scenario, read_scenario
+from sitetrace.site.scenario import Scenario, read_scenario, resolve_model
 from sitetrace.site.store import (
     check_out,
     coordinates,

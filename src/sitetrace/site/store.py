@@ -40,14 +40,12 @@ def read_site(path: Path | str, group: str | None = None) -> xr.Dataset:
     >>> import tempfile
     >>> import sitetrace
     >>> from sitetrace.site.scenario import check_scenario
-    >>> content = {"hours": 0.1, "traffic": {"pattern": "poisson", "rate_per_server": 0.5}}
+    >>> content = {"hours": 0.1, "chunk_s": 360, "fleet": [{"name": "all", "model": "testbed"}]}
     >>> content["topology"] = {"rows": 1, "racks_per_row": 1, "servers_per_rack": 2}
-    >>> content["fleet"] = [{"name": "all", "model": "testbed_timeline"}]
-    >>> scenario = check_scenario(content | {"chunk_s": 360})
+    >>> content["traffic"] = {"pattern": "poisson", "rate_per_server": 0.5}
     >>> with tempfile.TemporaryDirectory() as folder:
-    ...     written = sitetrace.simulate_site(scenario, f"{folder}/site.zarr")
-    ...     site = sitetrace.read_site(f"{folder}/site.zarr").load()
-    >>> site["power_w"].sel(unit="facility").size
+    ...     sitetrace.simulate_site(check_scenario(content), f"{folder}/site.zarr").close()
+    ...     sitetrace.read_site(f"{folder}/site.zarr")["power_w"].sel(unit="facility").size
     360
     """
     path, dataset = Path(path), None
@@ -90,10 +88,9 @@ def _opened(path: Path, group: str | None) -> xr.Dataset:
 def check_out(out: Path | str, n_values: int, n_groups: int) -> Path:
     """Refuse a place or form that cannot hold a site."""
     out = check_place(out, ENDINGS)
-    if out.suffix != ".zarr" and n_groups > 1:
-        raise InputError(f"{out}: {out.suffix} holds one step: leave one entry in keep, or .zarr")
-    if out.suffix != ".zarr" and n_values > MOST_VALUES:
-        raise InputError(f"{out}: {n_values:,} values are too many: use .zarr, or keep less")
+    if out.suffix != ".zarr" and (n_groups > 1 or n_values > MOST_VALUES):
+        text = f"{out.suffix} holds one step and {MOST_VALUES:,} values: keep less, or use .zarr"
+        raise InputError(f"{out}: {text}")
     return out
 
 
@@ -106,15 +103,13 @@ def coordinates(units: pd.DataFrame, n_bins: int, step_s: float, start: str) -> 
         "servers": {"long_name": "servers inside"},
         "nameplate_w": {"units": "W", "long_name": "power with all GPUs at thermal design power"},
     }
-    coords = {
-        name: ("unit", units[name].to_numpy(dtype="U8" if name == "level" else None), about)
-        for name, about in told.items()
-    }
     clock = {"units": f"microseconds since {start}", "standard_name": "time"}
     clock |= {"long_name": "begin of bin", "calendar": "proleptic_gregorian"}
-    ticks = np.arange(n_bins, dtype=np.int64) * round(step_s * 1e6)
-    coords = {"time": ("time", ticks, clock), "unit": units.index.to_numpy(dtype="U20")} | coords
-    return xr.Dataset(coords=coords)
+    time = ("time", np.arange(n_bins, dtype=np.int64) * round(step_s * 1e6), clock)
+    level = units["level"].to_numpy(dtype="U8")
+    along = {name: ("unit", units[name].to_numpy(), told[name]) for name in units}
+    along |= {"level": ("unit", level, told["level"])}
+    return xr.Dataset(coords={"time": time, "unit": units.index.to_numpy(dtype="U20"), **along})
 
 
 def create(folder: Path, group: str | None, empty: xr.Dataset, chunk: int) -> None:
