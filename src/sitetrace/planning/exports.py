@@ -96,6 +96,12 @@ def free_place(out: Path | str, folder: bool) -> Path:
     return out
 
 
+def rendered(template: str, **given: object) -> str:
+    """Fill a template of this folder; nothing that is given can break its mark-up."""
+    text = (files("sitetrace.planning") / template).read_text("utf-8")
+    return Environment(autoescape=True, trim_blocks=True).from_string(text).render(given)
+
+
 def write_csv15(path: Path, part: Intervals) -> None:
     """Write interval energy as CSV, units in the column names, provenance in ``<name>.json``."""
     energy_kwh = part.energy_milliwh / MILLIWATTHOURS
@@ -130,23 +136,19 @@ def write_greenbutton(path: Path, part: Intervals) -> None:
         days.setdefault(begin.date(), []).append(reading)
     title, end = str(part.provenance.get("title", "site")), starts[-1] + part.step_s
     named = "".join(letter if letter.isprintable() else " " for letter in title)
-    text = (files("sitetrace.planning") / "greenbutton.xml").read_text("utf-8")
-    feed = (
-        Environment(autoescape=True, trim_blocks=True)
-        .from_string(text)
-        .render(
-            part=part,
-            name_of=lambda place: f"urn:uuid:{uuid.uuid5(root, place)}",
-            title=f"{named}: {part.unit} (simulated)",
-            updated=pd.Timestamp(end, unit="s").strftime("%Y-%m-%dT%H:%M:%SZ"),
-            offset_s=int(part.begin[0].utcoffset().total_seconds()),
-            days=days.values(),
-            begin=starts[0],
-            end=end,
-            total_wh=round(int(energy.sum()) / 1e3),
-            highest=starts[int(np.argmax(part.power_w))],
-            peak_w=round(part.power_w.max()),
-        )
+    feed = rendered(
+        "greenbutton.xml",
+        part=part,
+        name_of=lambda place: f"urn:uuid:{uuid.uuid5(root, place)}",
+        title=f"{named}: {part.unit} (simulated)",
+        updated=pd.Timestamp(end, unit="s").strftime("%Y-%m-%dT%H:%M:%SZ"),
+        offset_s=int(part.begin[0].utcoffset().total_seconds()),
+        days=days.values(),
+        begin=starts[0],
+        end=end,
+        total_wh=round(int(energy.sum()) / 1e3),
+        highest=starts[int(np.argmax(part.power_w))],
+        peak_w=round(part.power_w.max()),
     )
     with replacing(path) as temporary:
         temporary.write_text(feed.lstrip(), "utf-8")
@@ -185,23 +187,10 @@ def write_pypsa(path: Path, parts: list[Intervals]) -> None:
 
 
 def write_opendss(path: Path | str, part: Intervals, power_factor: float) -> None:
-    """Write a folder with a load shape in kW and the lines of OpenDSS that read it.
-
-    The load itself is commented out, as bus and voltage are the feeder's.
-    """
-    peak_kw, count = part.power_w.max() / 1e3, len(part.begin)
-    # in daily mode value i is taken at hour i times the interval, the first not at 0: ours is the
-    # mean from hour i - 1 intervals on, the same stretch of time
-    lines = (
-        f"! {part.unit}, simulated: mean kW of {part.step_s} s, first interval begins "
-        f"{part.begin[0].isoformat()}\n"
-        "! OpenDSS counts a step before it solves: value 1 stands at the END of interval 1\n"
-        f"New LoadShape.site npts={count} sInterval={part.step_s} csvfile=site.csv UseActual=yes\n"
-        f"! New Load.site bus1=<bus> phases=3 kV=<kV> kW={peak_kw:.6f} pf={power_factor:g} "
-        "daily=site\n"
-        f"! Set mode=daily stepsize={part.step_s}s number={count}\n"
-    )
+    """Write a folder with a load shape in kW and the lines of OpenDSS that read it."""
+    given = {"count": len(part.begin), "begin": part.begin[0].isoformat(), "part": part}
+    given |= {"peak_kw": part.power_w.max() / 1e3, "power_factor": power_factor}
     with replacing(path) as temporary:
         temporary.mkdir()
         np.savetxt(temporary / "site.csv", part.power_w / 1e3, "%.6f")
-        (temporary / "site.dss").write_text(lines, "utf-8")
+        (temporary / "site.dss").write_text(rendered("opendss.dss", **given) + "\n", "utf-8")

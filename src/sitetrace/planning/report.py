@@ -5,20 +5,18 @@ from __future__ import annotations
 import base64
 import io
 import json
-from importlib.resources import files
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 import matplotlib as mpl
 import numpy as np
-from jinja2 import Environment
 from matplotlib.figure import Figure
 from matplotlib.ticker import MultipleLocator, NullFormatter
 
 from sitetrace.core.files import InputError, replacing
 from sitetrace.core.style import BAND, GENERATED, MARKERS, MEASURED, OTHER, PAPER, PLAIN
 from sitetrace.planning import series as planning
-from sitetrace.planning.exports import free_place
+from sitetrace.planning.exports import free_place, rendered
 from sitetrace.planning.series import Intervals, intervals, load_duration
 
 if TYPE_CHECKING:
@@ -64,36 +62,40 @@ def compose(site: xr.Dataset, power_factor: float) -> str:
     finest, widest = (series[STEPS[step]] for step in (min(fits), max(fits)))
     level, parts_w, peaks_w = _parts(site, widest.step_s, dt_s)
     scenario, models = (_json(site.attrs.get(name)) for name in ("scenario", "models"))
-    given = {"attributes": site.attrs, "models": models, "scenario": scenario, "level": level}
-    given |= {"table": as_table(scenario), "power_factor": power_factor, "count": len(peaks_w)}
+    given = {"attributes": site.attrs, "models": models, "scenario": scenario}
+    given |= {"table": as_table(scenario), "level": level, "power_factor": power_factor}
     if level:
         total_w = float(site["power_w"].sel(unit="site").max())
         given["coincidence"] = planning.coincidence_factor(total_w, peaks_w)
+        given["count"] = len(peaks_w)
     if "nameplate_w" in site.coords:
         given["plate_w"] = float(site["nameplate_w"].sel(unit="facility"))
+    # hours after the first day's midnight at the beginning of each interval, and at the end
+    first = widest.begin[0]
+    before_h = (first - first.normalize()).total_seconds() / 3600
+    clock_h = before_h + np.arange(len(widest.begin) + 1) * widest.step_s / 3600
+    changes_w = {name: np.diff(part.power_w) for name, part in series.items()}
     with mpl.rc_context(LOOK):
-        figures = _figures(series, finest, widest, level, parts_w)
-    text = (files("sitetrace.planning") / "report.html").read_text("utf-8")
-    return (
-        Environment(autoescape=True, trim_blocks=True)
-        .from_string(text)
-        .render(
-            given,
-            begin=finest.begin[0].isoformat(),
-            hours=bins * dt_s / 3600,
-            dt_s=dt_s,
-            fine=STEPS[finest.step_s],
-            wide=STEPS[widest.step_s],
-            peak_w=planning.peak_w(widest.power_w),
-            fine_peak_w=planning.peak_w(finest.power_w),
-            mean_w=planning.mean_w(finest.power_w),
-            par=planning.par(widest.power_w),
-            load_factor=planning.load_factor(widest.power_w),
-            rated_va=planning.transformer_va(planning.peak_w(widest.power_w), power_factor),
-            yearly_wh=planning.energy_per_year_wh(finest.power_w),
-            ramps={name: planning.ramp_summary(np.diff(s.power_w)) for name, s in series.items()},
-            figures=figures,
-        )
+        given["profile"] = _profile(clock_h, finest, widest)
+        given["durations"] = _durations(finest, widest)
+        given["ramp_sizes"] = _ramp_sizes(changes_w)
+        given["heat_map"] = _heat_map(clock_h, parts_w) if level else ""
+    return rendered(
+        "report.html",
+        **given,
+        begin=finest.begin[0].isoformat(),
+        hours=bins * dt_s / 3600,
+        dt_s=dt_s,
+        fine=STEPS[finest.step_s],
+        wide=STEPS[widest.step_s],
+        peak_w=planning.peak_w(widest.power_w),
+        fine_peak_w=planning.peak_w(finest.power_w),
+        mean_w=planning.mean_w(finest.power_w),
+        par=planning.par(widest.power_w),
+        load_factor=planning.load_factor(widest.power_w),
+        rated_va=planning.transformer_va(planning.peak_w(widest.power_w), power_factor),
+        yearly_wh=planning.energy_per_year_wh(finest.power_w),
+        ramps={name: planning.ramp_summary(ramps_w) for name, ramps_w in changes_w.items()},
     )
 
 
@@ -138,32 +140,7 @@ def _json(text: object) -> dict:
 # Figures, drawn without a screen and the same bytes each time
 
 
-def _figures(
-    series: dict[str, Intervals],
-    finest: Intervals,
-    widest: Intervals,
-    level: str,
-    parts_w: np.ndarray,
-) -> dict[str, str]:
-    """Draw the figures; each by what it shows in words, for those who do not see it."""
-    # hours after the first day's midnight at the beginning of each interval, and at the end
-    first, (fine, *_, wide) = widest.begin[0], [*series, *series]
-    before_h = (first - first.normalize()).total_seconds() / 3600
-    clock_h = before_h + np.arange(len(widest.begin) + 1) * widest.step_s / 3600
-    drawn = {
-        f"Power of the facility: means over {wide} (line) and the least and greatest mean over "
-        f"{fine} within each (band).": _profile(clock_h, finest, widest),
-        "Load duration: the power that is reached or exceeded during a share of the time.":
-            _durations({fine: finest.power_w, wide: widest.power_w}),
-        "Ramps: how often the facility's power changes by more than so much from one mean to the "
-        "next.": _ramp_sizes({name: np.diff(part.power_w) for name, part in series.items()}),
-    }  # fmt: skip
-    if level:
-        drawn[f"IT power of each {level}, means over {wide}."] = _heat_map(clock_h, parts_w)
-    return {caption: _uri(figure) for caption, figure in drawn.items()}
-
-
-def _profile(clock_h: np.ndarray, finest: Intervals, widest: Intervals) -> Figure:
+def _profile(clock_h: np.ndarray, finest: Intervals, widest: Intervals) -> str:
     """Power over the time, means over intervals in the band of the samples within."""
     figure, axes = _figure(3.4, "hours after midnight, local time", "power [kW]")
     each = widest.step_s // finest.step_s
@@ -176,21 +153,22 @@ def _profile(clock_h: np.ndarray, finest: Intervals, widest: Intervals) -> Figur
     _mark_hours(axes, clock_h)
     axes.set_ylim(bottom=0)
     axes.legend(loc="lower right", ncols=2)
-    return figure
+    return _uri(figure)
 
 
-def _durations(series: dict[str, np.ndarray]) -> Figure:
+def _durations(*parts: Intervals) -> str:
     """Load duration curves."""
     figure, axes = _figure(3.2, "share of the time [%]", "power reached or exceeded [kW]")
+    series = {STEPS[part.step_s]: part.power_w for part in parts}
     for (name, power_w), colour in zip(series.items(), COLOURS, strict=False):
         share, sorted_w = load_duration(power_w)
         chosen = np.unique(np.linspace(0, len(share) - 1, POINTS).astype(int))
         axes.plot(100 * share[chosen], sorted_w[chosen] / 1e3, color=colour, label=name)
     axes.legend()
-    return figure
+    return _uri(figure)
 
 
-def _ramp_sizes(ramps_w: dict[str, np.ndarray]) -> Figure:
+def _ramp_sizes(ramps_w: dict[str, np.ndarray]) -> str:
     """How often a change of power from one mean to the next is exceeded."""
     what = "change from one mean to the next, up or down [kW]"
     figure, axes = _figure(3.2, what, "exceeded in [%] of steps")
@@ -206,10 +184,10 @@ def _ramp_sizes(ramps_w: dict[str, np.ndarray]) -> Figure:
         axis.set_major_formatter("{x:g}")
         axis.set_minor_formatter(NullFormatter())
     axes.legend(title="means over")
-    return figure
+    return _uri(figure)
 
 
-def _heat_map(clock_h: np.ndarray, rack_w: np.ndarray) -> Figure:
+def _heat_map(clock_h: np.ndarray, rack_w: np.ndarray) -> str:
     """Power of each rack over the time."""
     with mpl.rc_context({"axes.grid": False}):
         rows = "rack, counted through the rows"
@@ -219,7 +197,7 @@ def _heat_map(clock_h: np.ndarray, rack_w: np.ndarray) -> Figure:
         image = axes.imshow(rack_w.T / 1e3, **look)
         _mark_hours(axes, clock_h)
         figure.colorbar(image, ax=axes, label="IT power [kW]")
-    return figure
+    return _uri(figure)
 
 
 def _figure(height: float, x: str, y: str) -> tuple:
