@@ -158,6 +158,15 @@ def test_a_last_part_of_an_interval_is_left_out_and_told(tmp_path):
     assert len(pd.read_csv(tmp_path / "site.csv")) == 4
 
 
+@pytest.mark.parametrize("hours", [5.5, 0.25, 0])
+def test_the_clocks_grid_is_that_of_local_time(hours):
+    """The first hour begins at local midnight, whatever the offset from UTC."""
+    site = site_dataset(7200, hours=hours)
+    assert not intervals(site, step_s=3600).notes
+    late = site.isel(time=slice(1800, 5400))
+    assert "off the clock's grid" in intervals(late, step_s=3600).notes[0]
+
+
 def test_the_mean_of_an_interval_is_that_of_its_samples(site):
     part = intervals(site, "rack-1-2", 300)
     samples = site.power_w.sel(unit="rack-1-2").values.astype(float)

@@ -162,7 +162,7 @@ class Intervals:
         first, lines = self.begin[0], []
         if self.left_out_s:
             lines.append(f"the last {self.left_out_s:g} s fill no interval and are left out")
-        if first.timestamp() % self.step_s:
+        if (first.timestamp() + first.utcoffset().total_seconds()) % self.step_s:
             lines.append(f"intervals begin at {first.isoformat()}, off the clock's grid")
         return lines
 
