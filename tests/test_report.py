@@ -53,6 +53,16 @@ def test_numbers_are_those_of_the_dataset(site, page):
     assert f"{coincidence:.3f}" in page
 
 
+def test_the_whole_and_its_parts_peak_in_the_same_time():
+    """Also where the highest power of all stands after the last whole interval."""
+    site = site_dataset(2 * 900 + 100)
+    site["power_w"][-50:] *= 2
+    racks_w = site.power_w.values[:, [n.startswith("rack") for n in site.unit.values]]
+    factor = site.power_w.sel(unit="site").values.max() / racks_w.max(axis=0).astype(float).sum()
+    assert f">{factor:.3f}</td>" in compose(site, 0.9)
+    assert factor <= 1
+
+
 def test_steps_coarser_than_the_data_are_left_out():
     page = compose(site_dataset(7200, 60.0), 1.0)
     assert "means over 1 min</td>" in page

@@ -446,6 +446,16 @@ def test_places_that_cannot_hold_it_are_refused(tmp_path):
         sitetrace.simulate_site(scenario(), tmp_path / "site.zarr", workers=0)
 
 
+@pytest.mark.parametrize("name", ["other.nc", "other.zarr"])
+def test_a_file_that_is_refused_is_closed(tmp_path, monkeypatch, name):
+    dataset, closed = xr.Dataset({"power_w": ("time", [1.0, 2.0])}), []
+    dataset.to_netcdf(tmp_path / name) if name.endswith("nc") else dataset.to_zarr(tmp_path / name)
+    monkeypatch.setattr(xr.Dataset, "close", lambda self: closed.append(self))
+    with pytest.raises(InputError, match="no site .*dimensions"):
+        sitetrace.read_site(tmp_path / name)
+    assert closed
+
+
 def test_a_step_finer_than_the_model_is_refused(tmp_path):
     fleet = [{"name": "slow", "model": "qwen3-30b-a3b_h100_cut"}]
     with pytest.raises(InputError, match="pool slow: step_s 0.25 is no multiple.*1 s"):

@@ -108,10 +108,9 @@ def _parts(site: xr.Dataset, step_s: int, dt_s: float) -> tuple[str, np.ndarray,
     each, peaks, means = round(step_s / dt_s), [], []
     # piece by piece, so that memory does not grow with the time
     for power_w in planning.blocks(site, level, step_s):
-        power_w = power_w[: len(power_w) // each * each]
-        if len(power_w):
-            peaks.append(power_w.max(axis=0))
-            means.append(planning.resample(power_w, dt_s, step_s))
+        peaks.append(power_w.max(axis=0))
+        if len(power_w) >= each:
+            means.append(planning.resample(power_w[: len(power_w) // each * each], dt_s, step_s))
     return level, np.concatenate(means), np.max(peaks, axis=0)
 
 
