@@ -75,6 +75,14 @@ def test_a_scenario_file_is_simulated_and_summed_up(call, place, simulated):
     assert wrote == "wrote site.zarr"
 
 
+def test_a_model_whose_fit_failed_is_warned_of_once(call, place, simulated, monkeypatch):
+    monkeypatch.setattr("sitetrace.serving.calibration.failed_parts", lambda provenance: ["steps"])
+    pools = "  - {name: one, model: own.json, servers: 1}\n  - name: all"
+    (place / "site.yaml").write_text(SOUND.replace("  - name: all", pools))
+    code, _, err = call("site", "site.yaml", "-o", "site.zarr")
+    assert (code, err) == (0, "warning: the fit of own.json failed: steps\n")
+
+
 def test_where_no_site_is_kept_its_parts_are_summed(call, place, simulated):
     simulated["answer"] = result(["row", "row", "rack"], [[1000, 2000, 9], [2000, 3000, 9]])
     out = call("site", "site.yaml", "-o", "site.zarr")[1]
