@@ -96,7 +96,7 @@ ODD = [
     ("name", "x" * 301, "", "at most 300"),
     ("hours", "24:00", "", "to base 60 or 8"),
     ("hours", "1e1", "", "valid number"),
-    ("hours", "9" * 5000, "", "plain number"),
+    ("hours", "9" * 500, "", "plain number"),
     ("hours", "-.inf", "", "finite number"),
     ("hours", "0.00001", "", "0.036 s are no multiple of 0.25 s"),
     ("seed", "010", "", "to base 60 or 8"),
@@ -124,7 +124,7 @@ ODD = [
     ("fleet[1].servers", "192", "fleet[2]", "0 servers are left"),
     ("fleet[2].model", "testbed\n    servers: 2", "fleet", "183 of 240 servers have no pool"),
     ("fleet[1].traffic.file", "recuests.csv", "", "cannot be read (No such file"),
-    ("fleet[1].traffic.file", '"a\\0b"', "", "no name of a file"),
+    ("fleet[1].traffic.file", '"a\\0b"', "", "null byte"),
     ("fleet[1].traffic.routing", "sticky", "", "there are random, round_robin"),
     ("fleet[0].traffic.pattern", "diurnel", "", "did you mean diurnal?"),
     ("fleet[0].traffic.pattern", "poisson", "fleet[0].traffic.swing", "no such key here"),
@@ -145,7 +145,7 @@ ODD = [
 # what is no YAML that we read, and the line that is blamed
 TORN = [
     ("chunk_s", "3600\n1: 2", "line 55: a key that is no name"),
-    ("chunk_s", "3600\n? [a]\n: 2", "line 55: a key that is no name"),
+    ("chunk_s", "3600\n? [a]\n: 2", "line 55: no plain YAML (found unhashable key)"),
     ("chunk_s", "*own", "line 54: no plain YAML (found undefined alias"),
     ("chunk_s", "!!python/name:os.system", "line 54: "),
     ("chunk_s", "[1, 2", "line 54: "),
@@ -303,7 +303,7 @@ def test_a_file_that_is_no_scenario_is_refused(fault_of, name):
 
 def test_a_pool_without_any_traffic_is_named(fault_of):
     said = fault_of(without("traffic"))
-    assert "key fleet[2].traffic: is missing, here and at the top: give one" in said
+    assert "key fleet[2].traffic: is missing, here and at the top: give it" in said
 
 
 def test_only_the_last_pool_takes_the_rest(fault_of):

@@ -23,8 +23,8 @@ Count = Annotated[int, Field(strict=True)]
 Text = Annotated[str, Field(strict=True, min_length=1, max_length=300)]
 
 # words of JSON's schema, and pydantic's of Python's types, as a reader of YAML knows them
-KINDS = {"mapping": "mapping", "number": "number", "integer": "whole number", "string": "text"}
-KINDS |= {"time": "time", "name": "name"}
+KINDS = {"mapping": "mapping", "number": "number", "integer": "whole number", "string": "text",
+         "time": "time", "name": "name"}  # fmt: skip
 WORDS = {"$ref": "mapping", "enum": "name", "const": "name", "format": "time"}
 TYPES = {"model_type": "mapping", "model_attributes_type": "mapping", "tuple_type": "list"}
 HEAD = "| key | what | value | if left out |\n| --- | --- | --- | --- |"
@@ -58,19 +58,10 @@ class Part(BaseModel):
 
 def read_yaml(path: Path | str) -> tuple[dict, dict[Keys, int]]:
     """Read a mapping from a YAML file; with it the line of each key, and of each item of a list."""
-    lines: dict[Keys, int] = {}
     try:
         with Path(path).open("rb") as file:
             text = file.read(MAX_BYTES + 1).decode("utf-8-sig")
-        if len(text) > MAX_BYTES:
-            raise InputError(f"{path}: more than {MAX_BYTES} bytes: no scenario is that long")
-        node = yaml.compose(text, yaml.SafeLoader)
-        if not isinstance(node, yaml.MappingNode):
-            raise InputError(f"{path}: line 1: holds no mapping: write keys such as hours: 24")
-        _note_lines(path, node, (), lines, set())
-        return yaml.safe_load(text), lines
-    except InputError:
-        raise
+        node, content = yaml.compose(text, yaml.SafeLoader), yaml.safe_load(text)
     except OSError as error:
         raise InputError(f"{path}: cannot be read ({error.strerror}): check the path") from None
     except (yaml.YAMLError, ValueError, RecursionError) as error:
@@ -81,6 +72,13 @@ def read_yaml(path: Path | str) -> tuple[dict, dict[Keys, int]]:
             f"{path}:{line} no plain YAML ({reason}): check that it is UTF-8, and its indents "
             "(spaces, no tabs), colons, quotes and brackets"
         ) from None
+    if len(text) > MAX_BYTES:
+        raise InputError(f"{path}: more than {MAX_BYTES} bytes: no scenario is that long")
+    if not isinstance(content, dict):
+        raise InputError(f"{path}: line 1: holds no mapping: write keys such as hours: 24")
+    lines: dict[Keys, int] = {}
+    _note_lines(path, node, (), lines, set())
+    return content, lines
 
 
 def _note_lines(path: Path | str, node: yaml.Node, keys: Keys, lines: dict, seen: set) -> None:
@@ -100,7 +98,7 @@ def _note_lines(path: Path | str, node: yaml.Node, keys: Keys, lines: dict, seen
                 raise InputError(f"{path}: line {line}: a key that is no name: write name: value")
             if place in lines:
                 fault = f"stands there twice (line {lines[place]}): remove one"
-                raise InputError(f"{path}: line {line}, key {dotted(place)}: {fault}")
+                raise InputError(f"{place_of(path, {place: line}, place)}: {fault}")
             lines[place] = line
             inner.append((name.value, item))
     for key, item in inner:
@@ -113,13 +111,9 @@ def place_of(path: Path | str, lines: dict[Keys, int], keys: Keys) -> str:
     """Name file, line and key of a setting; of one left out the line of what it belongs to."""
     above = [keys[:depth] for depth in range(len(keys), 0, -1)]
     line = next((lines[place] for place in above if place in lines), 1)
-    return f"{path}: line {line}" + (f", key {dotted(keys)}" if keys else "")
-
-
-def dotted(keys: Keys) -> str:
-    """Write keys as in ``fleet[0].traffic.swing``."""
     text = "".join(f"[{key}]" if isinstance(key, int) else f".{key}" for key in keys)
-    return " ".join(text.removeprefix(".").split())[:120]
+    dotted = " ".join(text.removeprefix(".").split())[:120]
+    return f"{path}: line {line}" + (f", key {dotted}" if keys else "")
 
 
 def nearest(name: object, known: Iterable[str]) -> str:

@@ -67,10 +67,9 @@ def export(
     out = free_place(out, folder=form in FOLDERS)
     parts = [intervals(site, unit, step_s) for unit in units]
     first = parts[0]
-    if form == "csv15":
-        write_csv15(out, first)
-    elif form == "greenbutton":
-        write_greenbutton(out, first)
+    of_one = {"csv15": write_csv15, "greenbutton": write_greenbutton}
+    if form in of_one:
+        of_one[form](out, first)
     elif form == "opendss":
         write_opendss(out, first, power_factor)
     elif form == "pandapower":
@@ -78,12 +77,9 @@ def export(
     else:
         write_pypsa(out, parts)
     total_kwh = sum(int(part.energy_milliwh.sum()) for part in parts) / MILLIWATTHOURS
-    told = (
-        f"wrote {out}: {', '.join(units)}, {len(first.begin)} intervals of {step_s} s from "
-        f"{first.begin[0].isoformat()}, {total_kwh:.6g} kWh; times name the beginning of an "
-        "interval"
-    )
-    return [told, *first.notes]
+    told = f"wrote {out}: {', '.join(units)}, {len(first.begin)} intervals of {step_s} s from "
+    told += f"{first.begin[0].isoformat()}, {total_kwh:.6g} kWh; times name the beginning of an "
+    return [f"{told}interval", *first.notes]
 
 
 def free_place(out: Path | str, folder: bool) -> Path:

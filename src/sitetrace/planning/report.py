@@ -80,20 +80,18 @@ def compose(site: xr.Dataset, power_factor: float) -> str:
         given["durations"] = _durations(finest, widest)
         given["ramp_sizes"] = _ramp_sizes(changes_w)
         given["heat_map"] = _heat_map(clock_h, parts_w) if level else ""
+    given |= {"fine": STEPS[finest.step_s], "wide": STEPS[widest.step_s], "dt_s": dt_s}
+    given |= {"begin": finest.begin[0].isoformat(), "hours": bins * dt_s / 3600}
+    peak_w = planning.peak_w(widest.power_w)
     return rendered(
         "report.html",
         **given,
-        begin=finest.begin[0].isoformat(),
-        hours=bins * dt_s / 3600,
-        dt_s=dt_s,
-        fine=STEPS[finest.step_s],
-        wide=STEPS[widest.step_s],
-        peak_w=planning.peak_w(widest.power_w),
+        peak_w=peak_w,
         fine_peak_w=planning.peak_w(finest.power_w),
         mean_w=planning.mean_w(finest.power_w),
         par=planning.par(widest.power_w),
         load_factor=planning.load_factor(widest.power_w),
-        rated_va=planning.transformer_va(planning.peak_w(widest.power_w), power_factor),
+        rated_va=planning.transformer_va(peak_w, power_factor),
         yearly_wh=planning.energy_per_year_wh(finest.power_w),
         ramps={name: planning.ramp_summary(ramps_w) for name, ramps_w in changes_w.items()},
     )

@@ -22,20 +22,7 @@ BLOCK_VALUES = 4_000_000
 
 
 def resample(power_w: np.ndarray, dt_s: float, step_s: float) -> np.ndarray:
-    """Mean power over longer steps, which keeps the energy.
-
-    Parameters
-    ----------
-    power_w : numpy.ndarray
-        Mean power of each step, watts, shape (n,) or (n, units).
-    dt_s, step_s : float
-        Step, and step wanted, seconds: a whole multiple of which the series has a whole number.
-
-    Returns
-    -------
-    numpy.ndarray
-        Shape (n * dt_s / step_s,) or (..., units).
-    """
+    """Mean power over longer steps, which keeps the energy; of shape (n,) or (n, units)."""
     exact = Fraction(step_s).limit_denominator(1000) / Fraction(dt_s).limit_denominator(1000)
     if exact.denominator != 1 or exact < 1 or len(power_w) % int(exact) or not len(power_w):
         text = f"{len(power_w)} samples of {dt_s:g} s are no whole number of steps of {step_s:g} s"
@@ -124,10 +111,7 @@ def power_at(site: xr.Dataset, level: str) -> np.ndarray:
 
 
 def blocks(site: xr.Dataset, level: str, whole_s: float = 0.0) -> Iterator[np.ndarray]:
-    """Read the watts of a level piece by piece, for sites that do not fit into memory.
-
-    Each piece but perhaps the last is a whole number of `whole_s` long; 0: of any length.
-    """
+    """Read the watts of a level piece by piece; each but the last is whole steps of `whole_s`."""
     units = np.flatnonzero(site["level"].values == level)
     if not units.size:
         held = ", ".join(dict.fromkeys(site["level"].values))
@@ -168,23 +152,7 @@ class Intervals:
 
 
 def intervals(site: xr.Dataset, unit: str = "facility", step_s: int = 900) -> Intervals:
-    """Take a unit's mean power over equal intervals, which keeps its energy.
-
-    Parameters
-    ----------
-    site : xarray.Dataset
-        Result of `sitetrace.simulate_site`, or any dataset with ``power_w(time, unit)``.
-    unit : str
-        Name of the unit.
-    step_s : int
-        Length of an interval, seconds; a multiple of the dataset's step.
-
-    Returns
-    -------
-    Intervals
-        ``begin`` (local time), ``power_w`` (means) and ``energy_milliwh`` of whole intervals from
-        the first sample on; ``left_out_s`` at the end fill none.
-    """
+    """Take a unit's mean power over whole intervals from the first sample on."""
     names = site["unit"].values.tolist()
     if unit not in names:
         few = ", ".join(names[:6])

@@ -2,9 +2,8 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, NamedTuple
 
 import numpy as np
 from pydantic import Field, model_validator
@@ -61,8 +60,7 @@ class PueFunction(Part):
         return self
 
 
-@dataclass(frozen=True)
-class PueSteps:
+class PueSteps(NamedTuple):
     """PUE that holds from one time to the next, the first from second 0 or before."""
 
     time_s: np.ndarray
@@ -79,8 +77,7 @@ def resolve_pue(pue: float | PueFile | PueFunction, folder: Path | str) -> Pue:
     path = Path(folder) / pue.file
     table = read_table(path, ("time_s", "pue"))
     time_s, values = table["time_s"].to_numpy(), table["pue"].to_numpy()
-    late = (time_s > 0) & (np.arange(time_s.size) == 0)
-    refuse_row(path, late, "is late: second 0 needs a value", table["time_s"])
+    refuse_row(path, time_s[:1] > 0, "is late: second 0 needs a value", table["time_s"])
     backward = np.diff(time_s, prepend=-np.inf) <= 0
     refuse_row(path, backward, "is not after the line above: sort", table["time_s"])
     refuse_row(path, (values < 1) | (values > 5), "is no PUE: give 1 to 5", table["pue"])

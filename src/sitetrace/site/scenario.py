@@ -167,8 +167,8 @@ class Scenario(Part):
     @model_validator(mode="after")
     def _fits_together(self) -> Scenario:
         step, chunk, span = exact(self.step_s), exact(self.chunk_s), span_s(self.hours)
-        multiples = [("step_s", step, Fraction(1, 1_000_000)), ("hours", span, step)]
-        multiples = [((key,), *of) for key, *of in [*multiples, ("chunk_s", chunk, step)]]
+        multiples = [(("step_s",), step, Fraction(1, 1_000_000))]
+        multiples += [(("hours",), span, step), (("chunk_s",), chunk, step)]
         for place, entry in enumerate(self.keep):
             kept, keys = exact(entry.step_s), ("keep", place, "step_s")
             multiples += [(keys, kept, step), (keys, chunk, kept), (keys, span, kept)]
@@ -181,9 +181,8 @@ class Scenario(Part):
                 text = f"{float(length):.12g} s are no multiple of {float(of):g} s"
                 raise Fault(keys, f"{text}: change one of the two")
         for place, pool in enumerate(self.fleet):
-            if pool.traffic is None and self.traffic is None:
-                text = "is missing, here and at the top: give one"
-                raise Fault(("fleet", place, "traffic"), text)
+            if (pool.traffic or self.traffic) is None:
+                raise Fault(("fleet", place, "traffic"), "is missing, here and at the top: give it")
         self._pool_of = tuple(fill(self.topology, self.fleet).tolist())
         return self
 
@@ -274,14 +273,12 @@ def check_scenario(content: dict, folder: Path | str = ".") -> Scenario:
     except pydantic.ValidationError as error:
         raise Fault(*settings.first_fault(error, content)) from None
     scenario._folder = Path(folder)
-    files = [file.resolve() for file in scenario.model_files]
-    models = [(("fleet", place, "model"), file) for place, file in enumerate(files)]
-    for keys, name in [*models, *scenario.named_files()]:
+    files = [(("fleet", i, "model"), each.resolve()) for i, each in enumerate(scenario.model_files)]
+    for keys, name in [*files, *scenario.named_files()]:
         try:
             (scenario.folder / name).open("rb").close()
         except (OSError, ValueError) as error:  # ValueError: a NUL in the name
-            reason = getattr(error, "strerror", None) or "no name of a file"
-            text = f"{str(name)[:80]}: cannot be read ({reason})"
+            text = f"{str(name)[:80]}: cannot be read ({getattr(error, 'strerror', error)})"
             raise Fault(keys, f"{text}: check the path from {folder}") from None
     return scenario
 
@@ -312,9 +309,8 @@ def fill(topology: Topology, fleet: tuple[Pool, ...]) -> np.ndarray:
             text = f"{free.size} servers are left for it: give others fewer, or a larger topology"
             raise Fault(("fleet", place), text)
         of[free[:wanted]] = place
-    left = int((of < 0).sum())
-    if left:
-        text = f"{left} of {of.size} servers have no pool: let the last leave out rows and servers"
+    if (of < 0).any():
+        text = f"{(of < 0).sum()} of {of.size} servers have no pool: let the last take the rest"
         raise Fault(("fleet",), text)
     return of
 

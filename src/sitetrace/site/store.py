@@ -113,27 +113,22 @@ def coordinates(units: pd.DataFrame, n_bins: int, step_s: float, start: str) -> 
 
 
 def create(folder: Path, group: str | None, empty: xr.Dataset, chunk: int) -> None:
-    """Make the arrays of a Zarr folder or a group in it, still without power.
-
-    One file holds `chunk` bins, a stretch of time, so that stretches are written independently.
-    """
+    """Make the arrays of a Zarr folder or group, still without power; a file holds `chunk` bins."""
     import zarr
     from numcodecs import Blosc
 
     empty.to_zarr(folder, group=group, mode="a", zarr_format=2, consolidated=False)
-    shape = (empty.sizes["time"], empty.sizes["unit"])
+    about = {"_ARRAY_DIMENSIONS": ["time", "unit"], "units": "W"}
+    about |= {"long_name": "mean power of the bin"}
+    about |= {"coordinates": "level row rack servers nameplate_w"}
+    shape = empty.sizes["time"], empty.sizes["unit"]
     zarr.open_group(folder, path=group, mode="r+").create_array(
         "power_w",
         shape=shape,
         chunks=(min(chunk, shape[0]), min(shape[1], UNITS_AT_ONCE)),
         dtype="f8",
         compressors=Blosc(cname="lz4", clevel=1, shuffle=Blosc.SHUFFLE),
-        attributes={
-            "_ARRAY_DIMENSIONS": ["time", "unit"],
-            "units": "W",
-            "long_name": "mean power of the bin",
-            "coordinates": "level row rack servers nameplate_w",
-        },
+        attributes=about,
     )
 
 
