@@ -125,12 +125,6 @@ def test_interval_csv_states_local_times_units_and_running_total(site, tmp_path)
     assert about["what"] == "simulated, not metered"
 
 
-def test_a_last_part_of_an_interval_is_left_out_and_told(tmp_path):
-    told = export(site_dataset(4000), "csv15", tmp_path / "site.csv")
-    assert told[1] == "the last 400 s fill no interval and are left out"
-    assert len(pd.read_csv(tmp_path / "site.csv")) == 4
-
-
 @pytest.mark.parametrize("hours", [5.5, 0.25, 0])
 def test_the_clocks_grid_is_that_of_local_time(hours):
     """The first hour begins at local midnight, whatever the offset from UTC."""
@@ -138,13 +132,6 @@ def test_the_clocks_grid_is_that_of_local_time(hours):
     assert not intervals(site, step_s=3600).notes
     late = site.isel(time=slice(1800, 5400))
     assert "off the clock's grid" in intervals(late, step_s=3600).notes[0]
-
-
-def test_the_mean_of_an_interval_is_that_of_its_samples(site):
-    part = intervals(site, "rack-1-2", 300)
-    samples = site.power_w.sel(unit="rack-1-2").values.astype(float)
-    assert part.power_w == pytest.approx(samples.reshape(-1, 300).mean(axis=1), rel=1e-9)
-    assert part.begin[1].timestamp() - part.begin[0].timestamp() == 300
 
 
 def test_pandapower_reads_active_and_reactive_power_of_several_loads(site, tmp_path):
@@ -251,15 +238,11 @@ def test_the_same_site_gives_the_same_bytes_and_another_unit_other_names(site, t
         ({"step_s": 86_400 * 2}, "shorter than one interval"),
         ({"power_factor": 1.2}, "--power-factor 1.2"),
         ({"form": "excel"}, "use one of csv15"),
+        ({"step_s": 7, "site": site_dataset(70, 2.0)}, "no multiple of the dataset's 2 s"),
     ],
 )
 def test_what_does_not_fit_is_named(change, said, site, tmp_path):
-    given = {"form": "csv15", "units": ["facility"]} | change
+    given = {"site": site, "form": "csv15", "units": ["facility"]} | change
     with pytest.raises(InputError, match=said):
-        export(site, out=tmp_path / "x", **given)
+        export(out=tmp_path / "x", **given)
     assert not list(tmp_path.iterdir())
-
-
-def test_a_step_that_does_not_divide_is_refused():
-    with pytest.raises(InputError, match="no multiple of the dataset's 0.7 s"):
-        intervals(site_dataset(7000, 0.7), step_s=900)

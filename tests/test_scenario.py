@@ -78,11 +78,7 @@ KEYS = [line.partition(" # ")[2] for line in LINES]
 MAPPINGS = [key for key, line in zip(KEYS, LINES, strict=True) if re.search(r": # ", line)]
 
 
-def is_number(key):
-    return bool(re.search(r": -?[\d.]+ #", LINES[KEYS.index(key)]))
-
-
-NUMBERS = [key for key in KEYS if is_number(key)]
+NUMBERS = [key for key, line in zip(KEYS, LINES, strict=True) if re.search(r": -?[\d.]+ #", line)]
 REQUIRED = [
     "topology", "topology.rows", "topology.servers_per_rack", "fleet", "fleet[0].model",
     "fleet[2].model", "fleet[0].traffic.pattern", "fleet[1].traffic.file", "traffic.pattern",
@@ -93,47 +89,32 @@ REQUIRED = [
 ODD = [
     ("name", "2026", "", "valid string"),
     ("name", '""', "", "at least 1"),
-    ("name", "x" * 301, "", "at most 300"),
     ("hours", "24:00", "", "to base 60 or 8"),
-    ("hours", "1e1", "", "valid number"),
     ("hours", "9" * 500, "", "plain number"),
-    ("hours", "-.inf", "", "finite number"),
     ("hours", "0.00001", "", "0.036 s are no multiple of 0.25 s"),
     ("seed", "010", "", "to base 60 or 8"),
     ("topology.rows", "2.5", "", "valid integer"),
     ("start", "2026-07-01T00:00:00", "", "UTC offset"),
-    ("start", "5", "", "no time"),
     ("start", "1066-10-14T09:00:00+00:00", "", "of 1970"),
-    ("start", "2026-07-01T00:00:00+02:00:30", "", "UTC offset"),
     ("step_s", "0.7", "hours", "no multiple of 0.7 s"),
     ("step_s", "0.0333333333", "", "1e-06 s"),
-    ("chunk_s", "1800.1", "", "no multiple of 0.25 s"),
     ("topology.rows", "90000", "topology", "more than 100000"),
     ("fleet[0].name", "rest", "fleet[2].name", "is taken"),
     ("fleet[0].model", "owm.json", "", "did you mean own.json?"),
-    ("fleet[0].model", ".", "", "no such file"),
     ("fleet[0].model", '"a\\0b"', "", "no such file"),
-    ("fleet[2].model", "testbed_timelime", "", "did you mean testbed_timeline?"),
     ("fleet[0].rows", "[2, 10]", "fleet[0].rows[1]", "give 0 to 9"),
     ("fleet[0].rows", "[2, 2]", "fleet[0].rows[1]", "chat's already"),
-    ("fleet[0].rows", "['1']", "fleet[0].rows[0]", "valid integer"),
-    ("fleet[0].rows", "2", "", "a list"),
-    ("fleet[0].rows", "[]", "", "at least 1"),
     ("fleet[0].rows", "[1]\n    servers: 3", "fleet[0].servers", "has rows already"),
     ("fleet[1].servers", "193", "fleet[1]", "192 servers are left"),
-    ("fleet[1].servers", "192", "fleet[2]", "0 servers are left"),
-    ("fleet[2].model", "testbed\n    servers: 2", "fleet", "183 of 240 servers have no pool"),
     ("fleet[1].traffic.file", "recuests.csv", "", "cannot be read (No such file"),
     ("fleet[1].traffic.file", '"a\\0b"', "", "null byte"),
     ("fleet[1].traffic.routing", "sticky", "", "there are random, round_robin"),
     ("fleet[0].traffic.pattern", "diurnel", "", "did you mean diurnal?"),
     ("fleet[0].traffic.pattern", "poisson", "fleet[0].traffic.swing", "no such key here"),
-    ("traffic.pattern", "[bursty]", "", "did you mean bursty?"),
     ("traffic.pattern", "clients\n  file: requests.csv", "traffic.cv", "no such key here"),
     ("keep[0].levels", "[site, hall]", "keep[0].levels[1]", "there are site, row, rack, server"),
     ("keep[0].levels", "[site, row, site]", "", "twice"),
     ("keep[0].levels", "site", "", "a list"),
-    ("keep[0].step_s", "0.3", "", "no multiple of 0.25 s"),
     ("keep[0].step_s", "7", "", "3600 s are no multiple of 7 s"),
     ("keep[1].step_s", "0.25\n  - {levels: [row], step_s: 0.25}", "keep[2].step_s", "an entry"),
     ("pue.idle", "1.1", "", "give 1.2 or more"),
@@ -148,8 +129,6 @@ TORN = [
     ("chunk_s", "3600\n? [a]\n: 2", "line 55: no plain YAML (found unhashable key)"),
     ("chunk_s", "*own", "line 54: no plain YAML (found undefined alias"),
     ("chunk_s", "!!python/name:os.system", "line 54: "),
-    ("chunk_s", "[1, 2", "line 54: "),
-    ("chunk_s", "'3600", "line 54: "),
     ("seed", "1\n\thours: 2", "line 3: "),
     ("seed", "1\n   hours: 2", "line 3: "),
     ("seed", "1\n---", "line 3: "),
@@ -164,13 +143,9 @@ MINIMAL = {
 }
 WHOLES = {
     "empty": (b"", "no mapping"),
-    "blank": (b" \n\n", "no mapping"),
-    "list": (b"- name: a\n", "line 1: holds no mapping"),
     "Latin-1": ("name: Köln\n".encode("latin-1"), "UTF-8"),
-    "UTF-16": (SOUND.encode("utf-16"), "UTF-8"),
     "control": (b"name: a\x00b\n", "no plain YAML"),
     "bomb": (b"a: &a [x]\nb: &b [*a, *a]\nc: [*b, *b]\n", "line 2, key b[0]: an alias"),
-    "itself": (b"a: &a [*a]\n", "line 1, key a[0]: an alias"),
     "deep": (b"a: " + b"[" * 2_000, "no plain YAML"),
     "huge": (b"#" * (MAX_BYTES + 1), "no scenario is that long"),
     "JSON cut": (b'{"hours": 24, "topology": {"rows": 1', "line 1"),
@@ -301,14 +276,13 @@ def test_a_file_that_is_no_scenario_is_refused(fault_of, name):
     assert expected in fault_of(content)
 
 
-def test_a_pool_without_any_traffic_is_named(fault_of):
-    said = fault_of(without("traffic"))
-    assert "key fleet[2].traffic: is missing, here and at the top: give it" in said
-
-
-def test_only_the_last_pool_takes_the_rest(fault_of):
-    said = fault_of(without("fleet[0].rows"))
-    assert "key fleet[0]: only the last pool takes the rest: give rows or servers" in said
+@pytest.mark.parametrize(
+    ("key", "said"),
+    [("traffic", "key fleet[2].traffic: is missing, here and at the top"),
+     ("fleet[0].rows", "key fleet[0]: only the last pool takes the rest: give rows or servers")],
+)  # fmt: skip
+def test_a_pool_without_traffic_or_servers_is_named(fault_of, key, said):
+    assert said in fault_of(without(key))
 
 
 @pytest.mark.parametrize(
@@ -351,21 +325,10 @@ def test_a_part_of_an_hour_is_whole_steps_to_the_microsecond(hours):
 
 
 numbers = st.floats(0.001, 1, allow_subnormal=False)
-names_of_files = st.text(min_size=1)
-
-
-def pattern(name, needed, **optional):
-    optional = {key: numbers for key in optional.pop("numbers", ())} | optional
-    return st.fixed_dictionaries({"pattern": st.just(name)} | needed, optional=optional)
-
-
 rate = {"rate_per_server": numbers}
 traffics = st.one_of(
-    pattern("poisson", rate),
-    pattern("bursty", rate, numbers=["cv"], lengths=names_of_files),
-    pattern("diurnal", rate, numbers=["swing", "peak_hour"]),
-    pattern("replay", {"file": names_of_files}, numbers=["thin", "speed", "offset_h"]),
-    pattern("clients", {"file": names_of_files, "lengths": names_of_files}, **rate),
+    st.fixed_dictionaries({"pattern": st.just("bursty"), **rate}, optional={"cv": numbers}),
+    st.fixed_dictionaries({"pattern": st.just("replay"), "file": st.text(min_size=1)}),
 )
 zones = st.integers(-12 * 60, 14 * 60).map(lambda m: timezone(timedelta(minutes=m)))
 

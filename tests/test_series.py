@@ -58,13 +58,6 @@ def test_load_duration_counts_the_time_above_a_power(power_w, level_w):
     assert share[-1] == 1.0
 
 
-def test_servers_that_peak_in_turn_have_the_coincidence_of_their_number():
-    turns_w = np.eye(5)
-    assert series.coincidence_factor(1.0, turns_w.max(axis=0)) == pytest.approx(1 / 5)
-    together_w = np.tile([0.0, 1.0, 2.0], (5, 1)).T
-    assert series.coincidence_factor(10.0, together_w.max(axis=0)) == 1.0
-
-
 def test_float32_sums_lose_no_energy_over_long_steps():
     power_w = np.full(86_400 * 4, 1234.567, dtype=np.float32)
     assert series.resample(power_w, 0.25, 86_400)[0] == pytest.approx(np.float32(1234.567))
