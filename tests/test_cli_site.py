@@ -8,7 +8,6 @@ import numpy as np
 import pytest
 import xarray as xr
 
-from sitetrace.core.files import InputError
 from sitetrace.core.registry import shipped_model
 
 SOUND = """\
@@ -75,6 +74,14 @@ def test_a_scenario_file_is_simulated_and_summed_up(call, place, simulated):
     assert wrote == "wrote site.zarr"
 
 
+def test_a_model_whose_fit_failed_is_warned_of_once(call, place, simulated, monkeypatch):
+    monkeypatch.setattr("sitetrace.serving.calibration.failed_parts", lambda provenance: ["steps"])
+    pools = "  - {name: one, model: own.json, servers: 1}\n  - name: all"
+    (place / "site.yaml").write_text(SOUND.replace("  - name: all", pools))
+    code, _, err = call("site", "site.yaml", "-o", "site.zarr")
+    assert (code, err) == (0, "warning: the fit of own.json failed: steps\n")
+
+
 def test_where_no_site_is_kept_its_parts_are_summed(call, place, simulated):
     simulated["answer"] = result(["row", "row", "rack"], [[1000, 2000, 9], [2000, 3000, 9]])
     out = call("site", "site.yaml", "-o", "site.zarr")[1]
@@ -106,7 +113,7 @@ def test_what_ends_the_simulation_is_one_line(call, place, simulated, answer, en
 
 
 BAD = {
-    "no.yaml": "no.yaml: no such file",
+    "no.yaml": "no.yaml: cannot be read",
     ".": "cannot be read",
     "bad.yaml": "line 1, key hour: no such key here: did you",
     "site.yaml --seed 1": "--seed: site.yaml says it",
@@ -116,13 +123,13 @@ BAD = {
     "": "--model is missing: give a scenario file, or --model",
     "--model own.json --servers 20": "--rate is missing",
     f"{MADE} --servers 0": "--servers",
-    f"{MADE} --rate 0": "--rate: 0.0 is not above 0: give above 0, up to",
-    f"{MADE} --rate nan": "--rate: nan is no finite number",
-    f"{MADE} --hours 0.00001": "--hours: 0.036 s are no whole number",
-    f"{MADE} --hours -1": "--hours: -1.0 is not above 0",
-    f"{MADE} --step 0.7": "--hours: 86400 s are no whole number of steps",
-    f"{MADE} --step 0.0001": "--step: 0.0001 is below 0.01",
-    f"{MADE} --seed 9223372036854775808": "--seed: 9223372036854775808 is above",
+    f"{MADE} --rate 0": "--rate: 0.0: should be greater than 0",
+    f"{MADE} --rate nan": "--rate: nan",
+    f"{MADE} --hours 0.00001": "--hours: 0.036 s are no multiple",
+    f"{MADE} --hours -1": "--hours: -1.0",
+    f"{MADE} --step 0.7": "--hours: 86400 s are no multiple of 0.7 s",
+    f"{MADE} --step 0.0001": "--step: 0.0001",
+    f"{MADE} --seed 9223372036854775808": "--seed: 9223372036854775808",
     f"{MADE} --model n.json": "--model: n.json: no such file",
 }
 

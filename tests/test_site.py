@@ -442,6 +442,15 @@ def test_places_that_cannot_hold_it_are_refused(tmp_path):
         sitetrace.simulate_site(scenario(), tmp_path / "site.zarr", workers=0)
 
 
+def test_a_file_that_is_refused_is_closed(tmp_path, monkeypatch):
+    xr.Dataset({"power_w": ("time", [1.0, 2.0])}).to_netcdf(tmp_path / "other.nc")
+    closed, close = [], xr.Dataset.close
+    monkeypatch.setattr(xr.Dataset, "close", lambda self: closed.append(close(self)))
+    with pytest.raises(InputError, match="no site .*dimensions"):
+        sitetrace.read_site(tmp_path / "other.nc")
+    assert closed
+
+
 def test_a_step_finer_than_the_model_is_refused(tmp_path):
     fleet = [{"name": "slow", "model": "qwen3-30b-a3b_h100_cut"}]
     with pytest.raises(InputError, match="pool slow: step_s 0.25 is no multiple.*1 s"):

@@ -85,8 +85,8 @@ def test_moments_piece_by_piece_are_those_of_the_whole(site, servers_w, monkeypa
     found = hierarchy.moments(site, 500.0)
     assert found.mean_w == pytest.approx(servers_w.mean(axis=0) - 500.0)
     assert found.covariance_w2 == pytest.approx(np.cov(servers_w.T, ddof=0), rel=1e-4, abs=1.0)
-    assert found.cov_of_sum() == pytest.approx(series.cov((servers_w - 500.0).sum(axis=1)))
-    assert series.peaks_of(site, "server") == pytest.approx(servers_w.max(axis=0), rel=1e-6)
+    assert found.cov_of_sum() == pytest.approx(hierarchy.cov((servers_w - 500.0).sum(axis=1)))
+    assert hierarchy.peaks_of(site, "server") == pytest.approx(servers_w.max(axis=0), rel=1e-6)
 
 
 def test_the_papers_curve_is_that_of_two_parts_and_not_a_power_law():

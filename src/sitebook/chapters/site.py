@@ -18,7 +18,6 @@ from sitetrace.planning.series import (
     coincidence_factor,
     load_duration,
     mean_w,
-    paper_diversity,
     par,
     peak_w,
     power_at,
@@ -79,7 +78,7 @@ def diversity(scene: Scene) -> dict[str, float]:
     total_w = 1e3 * whole["par_1s"] * whole["mean_kw"]
     coincidence = coincidence_factor(total_w, peaks_w)
     found = {"coincidence": coincidence, "diversity": 1 / coincidence}
-    return found | {"paper": paper_diversity(total_w, peaks_w)}
+    return found | {"paper": hierarchy.paper_diversity(total_w, peaks_w)}
 
 
 def synthetic(setup: Setup, seed: int, folder: Path) -> pd.DataFrame:

@@ -11,6 +11,7 @@ import pandas as pd
 
 from sitebook.ledger.claims import claims
 from sitebook.ledger.records import record
+from sitebook.sites.hierarchy import paper_diversity, peaks_of
 from sitebook.sites.setups import (
     PUE,
     Setup,
@@ -20,13 +21,7 @@ from sitebook.sites.setups import (
     simulated,
 )
 from sitetrace.core.registry import default_non_gpu, read_paper_table
-from sitetrace.planning.series import (
-    coincidence_factor,
-    paper_diversity,
-    peak_w,
-    peaks_of,
-    power_at,
-)
+from sitetrace.planning.series import coincidence_factor, peak_w, power_at
 from sitetrace.studies.sizing import RAMP_STEPS_S, over_seeds, sizing_numbers
 
 KEEP = ({"levels": ["site", "server"], "step_s": 1},)

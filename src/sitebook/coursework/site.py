@@ -8,8 +8,9 @@ import numpy as np
 
 from sitebook.coursework.exercise import Exercise
 from sitebook.coursework.sites import site_day
+from sitebook.sites.hierarchy import cov
 from sitebook.sites.setups import GPUS, NON_GPU_W
-from sitetrace.planning.series import cov, load_factor, par, power_at, resample
+from sitetrace.planning.series import load_factor, par, power_at, resample
 
 QUARTER_S = 900.0
 

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 import pandas as pd
 
-from sitetrace.planning.series import blocks, par, peak_w, resample, step_of
+from sitetrace.planning.series import blocks, mean_w, par, peak_w, resample, step_of
 
 if TYPE_CHECKING:
     import xarray as xr
@@ -16,6 +16,22 @@ if TYPE_CHECKING:
 LEVELS = ("server", "rack", "row", "site")
 FINE_S, QUARTER_S = 1.0, 900.0
 COLUMNS = ("mean_kw", "sd_kw", "cov", "par_1s", "par_15min")
+
+
+def cov(power_w: np.ndarray) -> float:
+    """Coefficient of variation: standard deviation over mean."""
+    mean = mean_w(power_w)
+    return float(np.std(power_w, dtype=np.float64)) / mean if mean else np.nan
+
+
+def paper_diversity(total_peak_w: float, part_peaks_w: np.ndarray) -> float:
+    """Diversity factor as arXiv:2603.18383 has it: never above the coincidence factor."""
+    return float(total_peak_w / (len(part_peaks_w) * np.max(part_peaks_w)))
+
+
+def peaks_of(site: xr.Dataset, level: str) -> np.ndarray:
+    """Find the peak of each unit of a level."""
+    return np.max([block.max(axis=0) for block in blocks(site, level)], axis=0)
 
 
 @dataclass(frozen=True)

@@ -19,8 +19,7 @@ from sitetrace.core.types import cut_run
 from sitetrace.planning.series import resample
 from sitetrace.power.modelfile import load_model, save_model
 from sitetrace.power.published import paper_model
-from sitetrace.site.fleet import resolve_model
-from sitetrace.site.scenario import Scenario, check_scenario
+from sitetrace.site.scenario import Scenario, check_scenario, resolve_model
 from sitetrace.workload.spec import open_stream
 
 if TYPE_CHECKING:

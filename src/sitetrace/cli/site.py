@@ -54,7 +54,10 @@ def site(scenario, out, workers, cluster, resume, **given) -> None:
     if scenario is not None and told:
         raise InputError(f"{told[0]}: {scenario} says it: change it there or leave the file out")
     checked = _of_options(given) if scenario is None else read_scenario(scenario)
-    from sitetrace.site.simulate import simulate_site  # takes its time: not before all is checked
+    # they take their time: not before all is checked
+    from sitetrace.power.modelfile import load_model
+    from sitetrace.serving.calibration import failed_parts
+    from sitetrace.site.simulate import simulate_site
 
     how = {"workers": workers or 1, "cluster": cluster, "resume": resume, "progress": True}
     try:
@@ -62,6 +65,10 @@ def site(scenario, out, workers, cluster, resume, **given) -> None:
     except KeyboardInterrupt:
         click.echo("interrupted: the same command with --resume goes on", err=True)
         sys.exit(130)
+    for file in dict.fromkeys(checked.model_files):
+        failed = "; ".join(failed_parts(load_model(file).provenance))
+        if failed:
+            click.echo(f"warning: the fit of {file} failed: {failed}", err=True)
     with result:
         click.echo(_summary(result, checked.hours))
     click.echo(f"wrote {out}")

@@ -4,18 +4,5 @@ import lazy_loader
 
 __getattr__, __dir__, __all__ = lazy_loader.attach(
     __name__,
-    submod_attrs={
-        "series": [
-            "resample",
-            "par",
-            "load_factor",
-            "coincidence_factor",
-            "ramps",
-            "load_duration",
-            "Intervals",
-            "intervals",
-        ],
-        "exports": ["export"],
-        "report": ["write_report"],
-    },
+    submod_attrs={"exports": ["export"], "report": ["write_report"]},
 )

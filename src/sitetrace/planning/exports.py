@@ -1,18 +1,20 @@
-"""A site's power for grid tools: interval CSV, OpenDSS, pandapower, PyPSA."""
+"""A site's power for grid tools: interval CSV, Green Button, OpenDSS, pandapower, PyPSA."""
 
 from __future__ import annotations
 
 import json
 import math
+import uuid
 from collections.abc import Iterable
+from importlib.resources import files
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 import numpy as np
 import pandas as pd
+from jinja2 import Environment
 
 from sitetrace.core.files import InputError, replacing
-from sitetrace.planning.greenbutton import write_greenbutton
 from sitetrace.planning.series import Intervals, intervals
 
 if TYPE_CHECKING:
@@ -22,6 +24,7 @@ FORMATS = ("csv15", "greenbutton", "opendss", "pandapower", "pypsa")
 FOLDERS = ("opendss", "pypsa")
 SEVERAL_UNITS = ("pandapower", "pypsa")
 MILLIWATTHOURS = 1_000_000  # in a kWh: energy is written to the milliwatt-hour
+MOST_MILLIWH = 2**47 - 1  # of an interval of Green Button
 
 
 def export(
@@ -45,47 +48,38 @@ def export(
     units : iterable of str
         Units of the dataset: one, or several for pandapower and pypsa.
     step_s : int
-        Length of an interval.
+        Length of an interval, seconds.
     power_factor : float
-        Lagging power factor, assumed constant; for the reactive power of opendss and pandapower.
+        Lagging, assumed constant; for the reactive power of opendss and pandapower.
 
     Returns
     -------
     list of str
         What was written, with its convention of time, and what was left out.
-
-    Raises
-    ------
-    InputError
-        If a unit is missing, the step does not fit or the place cannot be written.
     """
-    units = list(units)
+    units = list(dict.fromkeys(units))
+    if form not in FORMATS:
+        raise InputError(f"--format {form}: unknown: use one of {', '.join(FORMATS)}")
     if len(units) > 1 and form not in SEVERAL_UNITS:
         raise InputError(f"--unit {units[1]}: {form} holds one unit: give one --unit a file")
     if not 0 < power_factor <= 1:
         raise InputError(f"--power-factor {power_factor:g}: give a number above 0 and up to 1")
     out = free_place(out, folder=form in FOLDERS)
-    parts = [intervals(site, unit, step_s) for unit in dict.fromkeys(units)]
+    parts = [intervals(site, unit, step_s) for unit in units]
     first = parts[0]
-    if form == "csv15":
-        write_csv15(out, first)
-    elif form == "greenbutton":
-        write_greenbutton(out, first)
+    of_one = {"csv15": write_csv15, "greenbutton": write_greenbutton}
+    if form in of_one:
+        of_one[form](out, first)
     elif form == "opendss":
         write_opendss(out, first, power_factor)
     elif form == "pandapower":
         write_pandapower(out, parts, power_factor)
-    elif form == "pypsa":
-        write_pypsa(out, parts)
     else:
-        raise InputError(f"--format {form}: unknown: use one of {', '.join(FORMATS)}")
+        write_pypsa(out, parts)
     total_kwh = sum(int(part.energy_milliwh.sum()) for part in parts) / MILLIWATTHOURS
-    told = (
-        f"wrote {out}: {', '.join(part.unit for part in parts)}, {len(first.begin)} intervals of "
-        f"{step_s} s from {first.begin[0].isoformat()}, {total_kwh:.6g} kWh; times name the "
-        "beginning of an interval"
-    )
-    return [told, *first.notes]
+    told = f"wrote {out}: {', '.join(units)}, {len(first.begin)} intervals of {step_s} s from "
+    told += f"{first.begin[0].isoformat()}, {total_kwh:.6g} kWh; times name the beginning of an "
+    return [f"{told}interval", *first.notes]
 
 
 def free_place(out: Path | str, folder: bool) -> Path:
@@ -93,24 +87,23 @@ def free_place(out: Path | str, folder: bool) -> Path:
     out = Path(out)
     if not out.parent.is_dir():
         raise InputError(f"{out}: no folder {out.parent}: make it first")
-    if folder and out.exists() and (not out.is_dir() or any(out.iterdir())):
-        raise InputError(f"{out}: is there already: name a new folder or remove it")
-    if not folder and out.is_dir():
-        raise InputError(f"{out}: a folder of that name is in the way: name a file")
+    if out.is_dir() and (not folder or any(out.iterdir())) or folder and out.is_file():
+        raise InputError(f"{out}: is there already: name another place or remove it")
     return out
+
+
+def rendered(template: str, **given: object) -> str:
+    """Fill a template of this folder; nothing that is given can break its mark-up."""
+    text = (files("sitetrace.planning") / template).read_text("utf-8")
+    return Environment(autoescape=True, trim_blocks=True).from_string(text).render(given)
 
 
 def write_csv15(path: Path, part: Intervals) -> None:
     """Write interval energy as CSV, units in the column names, provenance in ``<name>.json``."""
-    energy = part.energy_milliwh
-    table = pd.DataFrame(
-        {
-            "interval_beginning": [begin.isoformat() for begin in part.begin],
-            "power_mean_kw": [f"{watts / 1e3:.6f}" for watts in part.power_w],
-            "energy_kwh": [f"{each / MILLIWATTHOURS:.6f}" for each in energy],
-            "cumulative_kwh": [f"{each / MILLIWATTHOURS:.6f}" for each in np.cumsum(energy)],
-        }
-    )
+    energy_kwh = part.energy_milliwh / MILLIWATTHOURS
+    table = {"power_mean_kw": part.power_w / 1e3, "energy_kwh": energy_kwh}
+    table["cumulative_kwh"] = part.energy_milliwh.cumsum() / MILLIWATTHOURS
+    begin = pd.Index([begin.isoformat() for begin in part.begin], name="interval_beginning")
     about = {
         "unit": part.unit,
         "interval_s": part.step_s,
@@ -121,9 +114,40 @@ def write_csv15(path: Path, part: Intervals) -> None:
         **part.provenance,
     }
     with replacing(path) as temporary:
-        table.to_csv(temporary, index=False)
+        pd.DataFrame(table, begin).to_csv(temporary, float_format="%.6f")
         with replacing(path.with_name(path.name + ".json")) as beside:
             beside.write_text(json.dumps(about, indent=1, default=str) + "\n", encoding="utf-8")
+
+
+def write_greenbutton(path: Path, part: Intervals) -> None:
+    """Write the Atom feed of the ESPI standard (NAESB REQ.21): energy in whole milliwatt-hours."""
+    energy, starts = part.energy_milliwh, [int(begin.timestamp()) for begin in part.begin]
+    if energy.max() > MOST_MILLIWH:
+        raise InputError(f"{path}: {part.unit} is above the range of Green Button: export a part")
+    # named by what made it, so that the same site gives the same bytes
+    made_by = [part.provenance.get(name) for name in ("scenario", "models", "seed", "step_s")]
+    root = uuid.uuid5(uuid.NAMESPACE_URL, repr([*made_by, part.unit, part.begin[0], part.step_s]))
+    days: dict = {}
+    for begin, *reading in zip(part.begin, starts, energy, strict=True):
+        days.setdefault(begin.date(), []).append(reading)
+    title, end = str(part.provenance.get("title", "site")), starts[-1] + part.step_s
+    named = "".join(letter if letter.isprintable() else " " for letter in title)
+    feed = rendered(
+        "greenbutton.xml",
+        part=part,
+        name_of=lambda place: f"urn:uuid:{uuid.uuid5(root, place)}",
+        title=f"{named}: {part.unit} (simulated)",
+        updated=pd.Timestamp(end, unit="s").strftime("%Y-%m-%dT%H:%M:%SZ"),
+        offset_s=int(part.begin[0].utcoffset().total_seconds()),
+        days=days.values(),
+        begin=starts[0],
+        end=end,
+        total_wh=round(int(energy.sum()) / 1e3),
+        highest=starts[int(np.argmax(part.power_w))],
+        peak_w=round(part.power_w.max()),
+    )
+    with replacing(path) as temporary:
+        temporary.write_text(feed.lstrip(), "utf-8")
 
 
 def write_pandapower(path: Path, parts: list[Intervals], power_factor: float) -> None:
@@ -159,29 +183,10 @@ def write_pypsa(path: Path, parts: list[Intervals]) -> None:
 
 
 def write_opendss(path: Path | str, part: Intervals, power_factor: float) -> None:
-    """Write a folder with a load shape in kW and the lines of OpenDSS that read it.
-
-    The load itself is commented out, as bus and voltage are the feeder's.
-    """
-    peak_kw = part.power_w.max() / 1e3
-    # in daily mode value i is taken at hour i times the interval, the first not at 0: ours is the
-    # mean from hour i - 1 intervals on, the same stretch of time
-    lines = (
-        f"! {part.unit}, simulated: mean kW of {part.step_s} s, first interval begins "
-        f"{part.begin[0].isoformat()}\n"
-        "! OpenDSS counts a step before it solves: value 1 stands at the END of interval 1\n"
-        f"New LoadShape.site npts={len(part.begin)} sInterval={part.step_s} csvfile=site.csv "
-        "UseActual=yes\n"
-        f"! New Load.site bus1=<bus> phases=3 kV=<kV> kW={peak_kw:.6f} pf={power_factor:g} "
-        "daily=site\n"
-        f"! Set mode=daily stepsize={part.step_s}s number={len(part.begin)}\n"
-    )
+    """Write a folder with a load shape in kW and the lines of OpenDSS that read it."""
+    given = {"count": len(part.begin), "begin": part.begin[0].isoformat(), "part": part}
+    given |= {"peak_kw": part.power_w.max() / 1e3, "power_factor": power_factor}
     with replacing(path) as temporary:
         temporary.mkdir()
-        shape = temporary / "site.csv"
-        shape.write_text("".join(f"{watts / 1e3:.6f}\n" for watts in part.power_w), "utf-8")
-        (temporary / "site.dss").write_text(lines, "utf-8")
-        # OpenDSS takes a shorter file without a word and goes on with fewer points
-        held = len(shape.read_text("utf-8").split())
-        if held != len(part.begin):
-            raise InputError(f"{path}: holds {held} of {len(part.begin)} values: write it again")
+        np.savetxt(temporary / "site.csv", part.power_w / 1e3, "%.6f")
+        (temporary / "site.dss").write_text(rendered("opendss.dss", **given) + "\n", "utf-8")

@@ -2,38 +2,30 @@
 
 from __future__ import annotations
 
+import base64
+import io
 import json
-import math
 from pathlib import Path
-from typing import TYPE_CHECKING, NamedTuple
+from typing import TYPE_CHECKING
 
+import matplotlib as mpl
 import numpy as np
+from matplotlib.figure import Figure
+from matplotlib.ticker import MultipleLocator, NullFormatter
 
 from sitetrace.core.files import InputError, replacing
+from sitetrace.core.style import BAND, GENERATED, MARKERS, MEASURED, OTHER, PAPER, PLAIN
 from sitetrace.planning import series as planning
-from sitetrace.planning.exports import free_place
-from sitetrace.planning.series import Intervals, intervals
+from sitetrace.planning.exports import free_place, rendered
+from sitetrace.planning.series import Intervals, intervals, load_duration
 
 if TYPE_CHECKING:
     import xarray as xr
 
-SOURCES = {
-    "measured": "Power comes from models fitted on measured runs of single servers. The site as a "
-    "whole was simulated, never measured.",
-    "testbed": "Power comes from models fitted on the testbed, a server that is itself simulated. "
-    "The numbers show the method and claim nothing about hardware.",
-    "paper": "Power comes from models made of the numbers published with arXiv:2603.18383. The "
-    "site was simulated, never measured.",
-}
 STEPS = {1: "1 s", 60: "1 min", 300: "5 min", 900: "15 min"}
-
-
-class Parts(NamedTuple):
-    """What the report keeps of the racks (or rows) of a site."""
-
-    level: str
-    mean_w: np.ndarray  # of each interval, shape (intervals, parts)
-    peak_w: np.ndarray  # greatest sample of each part
+COLOURS = (MEASURED, GENERATED, PAPER, OTHER)
+POINTS = 600
+LOOK = PLAIN | {"font.size": 11, "svg.hashsalt": "sitetrace"}
 
 
 def write_report(site: xr.Dataset, out: Path | str, power_factor: float = 0.9) -> None:
@@ -42,16 +34,11 @@ def write_report(site: xr.Dataset, out: Path | str, power_factor: float = 0.9) -
     Parameters
     ----------
     site : xarray.Dataset
-        Result of `sitetrace.simulate_site`, with the unit ``facility``.
+        Result of `sitetrace.simulate_site`, with the unit ``facility``, of two intervals at least.
     out : Path or str
         The page.
     power_factor : float
         For the transformer's rating: the greatest interval mean over this.
-
-    Raises
-    ------
-    InputError
-        If the dataset is shorter than two intervals, or the place cannot be written.
     """
     if not 0 < power_factor <= 1:
         raise InputError(f"--power-factor {power_factor:g}: give a number above 0 and up to 1")
@@ -62,39 +49,8 @@ def write_report(site: xr.Dataset, out: Path | str, power_factor: float = 0.9) -
 
 
 def compose(site: xr.Dataset, power_factor: float) -> str:
-    """Compose the page."""
-    from importlib.resources import files
-
-    from jinja2 import Environment, StrictUndefined
-
-    series, dt_s = by_step(site)
-    environment = Environment(autoescape=True, undefined=StrictUndefined, trim_blocks=True)
-    text = (files("sitetrace.planning") / "report.html").read_text("utf-8")
-    scenario, data = _json(site.attrs.get("scenario")), str(site.attrs.get("data", "unstated"))
-    parts = _parts(site, max(series), dt_s)
-    begin = series[min(series)].begin[0].isoformat()
-    unstated = f"What the models were fitted on is not stated ({data})."
-    return environment.from_string(text).render(
-        title=str(site.attrs.get("title", "Site")),
-        data=data,
-        source=SOURCES.get(data, unstated),
-        span=f"from {begin} on for {site.sizes['time'] * dt_s / 3600:g} hours, kept in steps of "
-        f"{dt_s:g} s (fixed offset from UTC)",
-        words=in_words(scenario),
-        table=as_table(scenario),
-        numbers=headline(site, series, parts, power_factor),
-        ramps=_ramp_rows(series),
-        figures=_figures(series, parts),
-        provenance=_provenance(site),
-    )
-
-
-def by_step(site: xr.Dataset) -> tuple[dict[int, Intervals], float]:
-    """Average the facility's power over each step of `STEPS` that fits twice; and its own step."""
-    bins = site.sizes["time"]
-    if bins < 2:
-        raise InputError("time: fewer than two values: simulate a longer time")
-    dt_s = planning.step_of(site)
+    """Compose the page; its words stand in ``report.html``."""
+    bins, dt_s = site.sizes["time"], planning.step_of(site)
     fits = [step for step in STEPS if (step / dt_s).is_integer() and step * 2 <= bins * dt_s]
     if not fits:
         known = ", ".join(f"{step:g}" for step in STEPS)
@@ -102,193 +58,71 @@ def by_step(site: xr.Dataset) -> tuple[dict[int, Intervals], float]:
             f"the dataset ({bins} steps of {dt_s:g} s) has no two whole steps of {known} s: "
             "simulate a longer time, or keep a step that divides one of them"
         )
-    return {step: intervals(site, "facility", step) for step in fits}, dt_s
-
-
-def headline(
-    site: xr.Dataset, series: dict[int, Intervals], parts: Parts | None, power_factor: float
-) -> list[tuple[str, str, str]]:
-    """Compute the numbers of sizing and interconnection: name, value with unit, remark."""
-    finest, widest = min(series), max(series)
-    fine_w, wide_w = series[finest].power_w, series[widest].power_w
-    peak_w = planning.peak_w(wide_w)
-    over = f"means over {STEPS[widest]}"
-    rows = [
-        ("Peak", _kw(peak_w), over),
-        ("Peak", _kw(planning.peak_w(fine_w)), f"means over {STEPS[finest]}"),
-        ("Mean", _kw(planning.mean_w(fine_w)), "facility, cooling included"),
-        ("Peak-to-average ratio", f"{planning.par(wide_w):.3f}", over),
-        ("Load factor", f"{planning.load_factor(wide_w):.3f}", over),
-    ]
-    if "nameplate_w" in site.coords:
-        plate_w = float(site["nameplate_w"].sel(unit="facility"))
-        share = f"the peak of {over} is {100 * peak_w / plate_w:.0f}% of it"
-        rows.append(("Nameplate", _kw(plate_w), share))
-    if parts is not None:
+    series = {STEPS[step]: intervals(site, "facility", step) for step in fits}
+    finest, widest = (series[STEPS[step]] for step in (min(fits), max(fits)))
+    level, parts_w, peaks_w = _parts(site, widest.step_s, dt_s)
+    scenario, models = (_json(site.attrs.get(name)) for name in ("scenario", "models"))
+    given = {"attributes": site.attrs, "models": models, "scenario": scenario}
+    given |= {"table": as_table(scenario), "level": level, "power_factor": power_factor}
+    if level:
         total_w = float(site["power_w"].sel(unit="site").max())
-        factor = planning.coincidence_factor(total_w, parts.peak_w)
-        what = f"IT peak over the sum of the {len(parts.peak_w)} {parts.level}s' own peaks"
-        rows.append(("Coincidence factor", f"{factor:.3f}", what))
-        rows.append(("Diversity factor", f"{1.0 / factor:.3f}", "its reciprocal"))
-    rated_va = planning.transformer_va(peak_w, power_factor)
-    rows.append(("Transformer", f"{rated_va / 1e3:,.1f} kVA", f"peak over {power_factor:g}"))
-    yearly_wh = planning.energy_per_year_wh(fine_w)
-    rows.append(("Energy a year", f"{yearly_wh / 1e6:,.1f} MWh", "if all days are as this time"))
-    return rows
-
-
-def _kw(watts: float) -> str:
-    return f"{watts / 1e3:,.1f} kW"
-
-
-def _ramp_rows(series: dict[int, Intervals]) -> list[tuple[str, ...]]:
-    """Greatest and usual changes of power by step."""
-    rows = []
-    for step, part in series.items():
-        found = planning.ramp_summary(np.diff(part.power_w))
-        greatest = (f"{found[name] / 1e3:+,.2f}" for name in ("up", "down"))
-        usual = (f"{found[name] / 1e3:,.2f}" for name in ("abs_p95", "abs_p99"))
-        rows.append((STEPS[step], *greatest, *usual))
-    return rows
-
-
-def _parts(site: xr.Dataset, step_s: int, dt_s: float) -> Parts | None:
-    """Read racks (or rows) piece by piece, so that memory does not grow with the time."""
-    levels = [str(level) for level in site["level"].values] if "level" in site.coords else []
-    level = next((name for name in ("rack", "row") if levels.count(name) > 1), None)
-    if level is None or "site" not in site["unit"].values:
-        return None
-    each = round(step_s / dt_s)
-    whole = site.isel(time=slice(site.sizes["time"] // each * each))
-    peaks, means = [], []
-    for power_w in planning.blocks(whole, level, step_s):
-        peaks.append(power_w.max(axis=0))
-        means.append(planning.resample(power_w, dt_s, step_s))
-    return Parts(level, np.concatenate(means), np.max(peaks, axis=0))
-
-
-def _figures(series: dict[int, Intervals], parts: Parts | None) -> list[dict[str, str]]:
-    """Draw the figures, with what they show in words for those who do not see them."""
-    from sitetrace.planning import figures as draw
-
-    finest, widest = series[min(series)], series[max(series)]
-    fine, wide = STEPS[finest.step_s], STEPS[widest.step_s]
-    each = widest.step_s // finest.step_s
-    inside = finest.power_w[: len(widest.power_w) * each].reshape(-1, each)
+        given["coincidence"] = planning.coincidence_factor(total_w, peaks_w)
+        given["count"] = len(peaks_w)
+    if "nameplate_w" in site.coords:
+        given["plate_w"] = float(site["nameplate_w"].sel(unit="facility"))
     # hours after the first day's midnight at the beginning of each interval, and at the end
     first = widest.begin[0]
     before_h = (first - first.normalize()).total_seconds() / 3600
     clock_h = before_h + np.arange(len(widest.begin) + 1) * widest.step_s / 3600
-    named = {STEPS[step]: part.power_w for step, part in series.items()}
-    uris = [
-        draw.profile(clock_h, widest.power_w, inside.min(axis=1), inside.max(axis=1)),
-        draw.durations({name: named[name] for name in (fine, wide)}),
-        draw.ramp_sizes({name: np.diff(power_w) for name, power_w in named.items()}),
-    ]
-    captions = [
-        f"Power of the facility: means over {wide} (line) and the least and greatest mean over "
-        f"{fine} within each (band).",
-        "Load duration: the power that is reached or exceeded during a share of the time.",
-        "Ramps: how often the facility's power changes by more than so much from one mean to the "
-        "next.",
-    ]
-    if parts is not None:
-        uris.append(draw.heat_map(clock_h, parts.mean_w))
-        captions.append(f"IT power of each {parts.level}, means over {wide}.")
-    return [{"uri": uri, "caption": caption} for uri, caption in zip(uris, captions, strict=True)]
-
-
-def in_words(scenario: dict) -> list[str]:
-    """Tell the assumptions that rule the numbers, one sentence each."""
-    lines = []
-    shape = scenario.get("topology") or {}
-    counts = [shape.get(name) for name in ("rows", "racks_per_row", "servers_per_rack")]
-    if all(isinstance(count, int) for count in counts):
-        where = "rows {}, racks a row {}, servers a rack {}.".format(*counts)
-        lines.append(f"{math.prod(counts)} servers: {where}")
-    pools = scenario.get("fleet") or []
-    for pool in pools:
-        where = "all servers" if len(pools) == 1 else "the rest of the servers"
-        if pool.get("rows") is not None:
-            where = "rows " + ", ".join(map(str, pool["rows"]))
-        elif pool.get("servers") is not None:
-            where = f"{pool['servers']} servers"
-        lines.append(f"Pool {pool.get('name')}: model {pool.get('model')} on {where}.")
-        if pool.get("traffic"):
-            lines.append(f"Pool {pool.get('name')}, traffic: {_traffic(pool['traffic'])}.")
-    if scenario.get("traffic"):
-        lines.append(f"Traffic: {_traffic(scenario['traffic'])}.")
-    lines.append(_non_gpu(scenario.get("non_gpu")))
-    lines.append(_pue(scenario.get("pue")))
-    return lines
-
-
-def _traffic(traffic: dict) -> str:
-    told = [str(traffic.get("pattern", "of unstated pattern"))]
-    if traffic.get("rate_per_server") is not None:
-        told.append(f"{traffic['rate_per_server']:g} requests a second a server on average")
-    if traffic.get("file"):
-        told.append(f"from {traffic['file']}")
-    told.append(f"requests reach servers by rule {traffic.get('routing') or 'random'!r}")
-    return ", ".join(told)
-
-
-def _non_gpu(non_gpu: dict | None) -> str:
-    given = {name: value for name, value in (non_gpu or {}).items() if value is not None}
-    if "constant_w" in given:
-        return f"Each server draws {given['constant_w']:g} W beside its GPUs, constant."
-    if "base_w" in given:
-        more = f"{given.get('per_gpu_w', 0):g} W for each watt of its GPUs"
-        return f"Beside its GPUs each server draws {given['base_w']:g} W and {more}."
-    return (
-        "Power of a server beside its GPUs: the fit to wall-plug recordings of other servers, "
-        "scaled by the number of GPUs."
+    changes_w = {name: np.diff(part.power_w) for name, part in series.items()}
+    with mpl.rc_context(LOOK):
+        given["profile"] = _profile(clock_h, finest, widest)
+        given["durations"] = _durations(finest, widest)
+        given["ramp_sizes"] = _ramp_sizes(changes_w)
+        given["heat_map"] = _heat_map(clock_h, parts_w) if level else ""
+    given |= {"fine": STEPS[finest.step_s], "wide": STEPS[widest.step_s], "dt_s": dt_s}
+    given |= {"begin": finest.begin[0].isoformat(), "hours": bins * dt_s / 3600}
+    peak_w = planning.peak_w(widest.power_w)
+    return rendered(
+        "report.html",
+        **given,
+        peak_w=peak_w,
+        fine_peak_w=planning.peak_w(finest.power_w),
+        mean_w=planning.mean_w(finest.power_w),
+        par=planning.par(widest.power_w),
+        load_factor=planning.load_factor(widest.power_w),
+        rated_va=planning.transformer_va(peak_w, power_factor),
+        yearly_wh=planning.energy_per_year_wh(finest.power_w),
+        ramps={name: planning.ramp_summary(ramps_w) for name, ramps_w in changes_w.items()},
     )
 
 
-def _pue(pue: object) -> str:
-    if isinstance(pue, int | float):
-        return f"The facility draws {pue:g} times the IT power (PUE), constant."
-    if isinstance(pue, dict):
-        given = {name: value for name, value in pue.items() if value is not None}
-        if "file" in given:
-            return f"The facility draws a PUE times the IT power that is read from {given['file']}."
-        if "full" in given:
-            words = f"PUE {given['full']:g} at full load and {given.get('idle', 0):g} at idle"
-            if "temperature" in given:
-                words += ", more when it is hot outside"
-            return f"The facility's overhead follows the load: {words}."
-    return "The PUE is not stated."
+def _parts(site: xr.Dataset, step_s: int, dt_s: float) -> tuple[str, np.ndarray, np.ndarray]:
+    """Racks (or rows): name of the level, means over steps, peaks; no name where none is kept."""
+    levels = [str(level) for level in site["level"].values] if "level" in site.coords else []
+    level = next((name for name in ("rack", "row") if levels.count(name) > 1), "")
+    if not level or "site" not in site["unit"].values:
+        return "", np.zeros(0), np.zeros(0)
+    each, peaks, means = round(step_s / dt_s), [], []
+    # piece by piece, so that memory does not grow with the time
+    for power_w in planning.blocks(site, level, step_s):
+        peaks.append(power_w.max(axis=0))
+        if len(power_w) >= each:
+            means.append(planning.resample(power_w[: len(power_w) // each * each], dt_s, step_s))
+    return level, np.concatenate(means), np.max(peaks, axis=0)
 
 
-def as_table(scenario: dict) -> list[tuple[str, str]]:
+def as_table(value: object, name: str = "") -> list[tuple[str, str]]:
     """Flatten a scenario to one row a value."""
-    rows = []
-
-    def walk(name: str, value: object) -> None:
-        if isinstance(value, dict):
-            for key, inner in value.items():
-                walk(f"{name}.{key}" if name else str(key), inner)
-        elif isinstance(value, list) and any(isinstance(inner, dict) for inner in value):
-            for number, inner in enumerate(value, start=1):
-                walk(f"{name} {number}", inner)
-        elif value is not None:
-            text = value if isinstance(value, str) else json.dumps(value)
-            rows.append((name, text))
-
-    walk("", scenario)
-    return rows
-
-
-def _provenance(site: xr.Dataset) -> list[tuple[str, str]]:
-    """List the attributes that say what made the data, models one row each."""
-    shown = {"title", "scenario", "models"}
-    rows = [(str(name), str(site.attrs[name])) for name in sorted(set(site.attrs) - shown)]
-    for pool, model in _json(site.attrs.get("models")).items():
-        if isinstance(model, dict):
-            model = ", ".join(f"{name} {value}" for name, value in model.items())
-        rows.append((f"model of pool {pool}", str(model)))
-    return rows
+    if isinstance(value, dict):
+        inner = [(f"{name}.{key}".strip("."), each) for key, each in value.items()]
+    elif isinstance(value, list) and any(isinstance(each, dict) for each in value):
+        inner = [(f"{name} {number}", each) for number, each in enumerate(value, start=1)]
+    elif value is None:
+        return []
+    else:
+        return [(name, value if isinstance(value, str) else json.dumps(value))]
+    return [row for key, each in inner for row in as_table(each, key)]
 
 
 def _json(text: object) -> dict:
@@ -298,3 +132,85 @@ def _json(text: object) -> dict:
     except ValueError:
         return {}
     return held if isinstance(held, dict) else {}
+
+
+# Figures, drawn without a screen and the same bytes each time
+
+
+def _profile(clock_h: np.ndarray, finest: Intervals, widest: Intervals) -> str:
+    """Power over the time, means over intervals in the band of the samples within."""
+    figure, axes = _figure(3.4, "hours after midnight, local time", "power [kW]")
+    each = widest.step_s // finest.step_s
+    inside = finest.power_w[: len(widest.power_w) * each].reshape(-1, each)
+    sides = inside.min(axis=1), inside.max(axis=1)
+    band_kw = [np.append(watts, watts[-1]) / 1e3 for watts in sides]
+    mean_kw = widest.power_w / 1e3
+    axes.fill_between(clock_h, *band_kw, step="post", color=BAND, label="samples")
+    axes.stairs(mean_kw, clock_h, baseline=None, color=GENERATED, label="interval means")
+    _mark_hours(axes, clock_h)
+    axes.set_ylim(bottom=0)
+    axes.legend(loc="lower right", ncols=2)
+    return _uri(figure)
+
+
+def _durations(*parts: Intervals) -> str:
+    """Load duration curves."""
+    figure, axes = _figure(3.2, "share of the time [%]", "power reached or exceeded [kW]")
+    series = {STEPS[part.step_s]: part.power_w for part in parts}
+    for (name, power_w), colour in zip(series.items(), COLOURS, strict=False):
+        share, sorted_w = load_duration(power_w)
+        chosen = np.unique(np.linspace(0, len(share) - 1, POINTS).astype(int))
+        axes.plot(100 * share[chosen], sorted_w[chosen] / 1e3, color=colour, label=name)
+    axes.legend()
+    return _uri(figure)
+
+
+def _ramp_sizes(ramps_w: dict[str, np.ndarray]) -> str:
+    """How often a change of power from one mean to the next is exceeded."""
+    what = "change from one mean to the next, up or down [kW]"
+    figure, axes = _figure(3.2, what, "exceeded in [%] of steps")
+    for (name, ramps), colour, marker in zip(ramps_w.items(), COLOURS, MARKERS, strict=False):
+        share, size_w = load_duration(np.abs(ramps))
+        chosen = np.unique(np.geomspace(1, len(share), 60).astype(int)) - 1
+        kw = size_w[chosen] / 1e3
+        axes.loglog(kw, 100 * share[chosen], color=colour, label=name)
+        axes.loglog(kw[::8], 100 * share[chosen][::8], marker, color=colour, markersize=4)
+    greatest_kw = max(1e-3, max(np.abs(ramps).max() for ramps in ramps_w.values()) / 1e3)
+    axes.set_xlim(greatest_kw / 100, greatest_kw * 1.3)
+    for axis in (axes.xaxis, axes.yaxis):
+        axis.set_major_formatter("{x:g}")
+        axis.set_minor_formatter(NullFormatter())
+    axes.legend(title="means over")
+    return _uri(figure)
+
+
+def _heat_map(clock_h: np.ndarray, rack_w: np.ndarray) -> str:
+    """Power of each rack over the time."""
+    with mpl.rc_context({"axes.grid": False}):
+        rows = "rack, counted through the rows"
+        figure, axes = _figure(3.6, "hours after midnight, local time", rows)
+        ends = (clock_h[0], clock_h[-1], rack_w.shape[1] - 0.5, -0.5)
+        look = {"aspect": "auto", "cmap": "cividis", "interpolation": "nearest", "extent": ends}
+        image = axes.imshow(rack_w.T / 1e3, **look)
+        _mark_hours(axes, clock_h)
+        figure.colorbar(image, ax=axes, label="IT power [kW]")
+    return _uri(figure)
+
+
+def _figure(height: float, x: str, y: str) -> tuple:
+    figure = Figure(figsize=(5.6, height), layout="constrained")
+    return figure, figure.subplots(subplot_kw={"xlabel": x, "ylabel": y})
+
+
+def _mark_hours(axes: mpl.axes.Axes, clock_h: np.ndarray) -> None:
+    """Mark every fourth hour of a day."""
+    axes.set_xlim(clock_h[0], clock_h[-1])
+    if 8 <= clock_h[-1] - clock_h[0] <= 30:
+        axes.xaxis.set_major_locator(MultipleLocator(4))
+
+
+def _uri(figure: Figure) -> str:
+    """Write a figure as SVG without its date, as a data URI."""
+    held = io.BytesIO()
+    figure.savefig(held, format="svg", metadata={"Date": None})
+    return "data:image/svg+xml;base64," + base64.b64encode(held.getvalue()).decode()

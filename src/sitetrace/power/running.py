@@ -186,8 +186,6 @@ class RunningStates:
     ) -> None:
         self.models, self.clock_s, self._idle_w = list(models), begin_s, idle_w
         self.dt_s = float(models[0].dt)
-        if idle_w is not None:
-            models[0].rebase(np.zeros(0), idle_w)  # what is wrong is said now
         self._by_steps = isinstance(models[0].server, Server)
         self._laws = np.repeat(models[0].server.law, len(models)) if self._by_steps else None
         most = models[0].server.max_num_seqs if self._by_steps else 0
@@ -283,9 +281,9 @@ class RunningStates:
 def start(
     models: Sequence[Any], begin_s: float = 0.0, idle_w: float | None = None
 ) -> Running | RunningStates:
-    """Let servers of one kind run, from idle; of boards with another idle power if told."""
+    """Let servers of one kind run, from idle; idle watts of another board are for `states` alone."""
     if hasattr(models[0], "surface"):
-        return Running([m if idle_w is None else m.on_board(idle_w) for m in models], begin_s)
+        return Running(models, begin_s)
     return RunningStates(models, begin_s, idle_w)
 
 

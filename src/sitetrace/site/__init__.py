@@ -5,7 +5,7 @@ import lazy_loader
 __getattr__, __dir__, __all__ = lazy_loader.attach(
     __name__,
     submod_attrs={
-        "scenario": ["Scenario", "read_scenario"],
+        "scenario": ["read_scenario"],
         "simulate": ["simulate_site"],
         "store": ["read_site"],
     },

@@ -2,18 +2,16 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, NamedTuple
 
 import numpy as np
 from pydantic import Field, model_validator
 
-from sitetrace.core.files import InputError, read_table
+from sitetrace.core.files import read_table, refuse_row
 from sitetrace.core.registry import default_non_gpu
 from sitetrace.core.settings import Fault, Number, Part, Text
 
-PUE_LIMITS = (1.0, 5.0)
 PueNumber = Annotated[Number, Field(ge=1, le=5)]
 Watts = Annotated[Number, Field(ge=0, le=100_000)]
 
@@ -62,8 +60,7 @@ class PueFunction(Part):
         return self
 
 
-@dataclass(frozen=True)
-class PueSteps:
+class PueSteps(NamedTuple):
     """PUE that holds from one time to the next, the first from second 0 or before."""
 
     time_s: np.ndarray
@@ -73,41 +70,24 @@ class PueSteps:
 Pue = float | PueSteps | PueFunction
 
 
-def read_pue(path: Path | str) -> PueSteps:
-    """Read a PUE series: ``time_s,pue``, seconds after second 0 of the simulation."""
-    table = read_table(path, ("time_s", "pue"))
-    time_s, pue = table["time_s"].to_numpy(), table["pue"].to_numpy()
-    if time_s[0] > 0:
-        raise InputError(f"{path}: line 2, time_s: begins at {time_s[0]:g}: second 0 needs a value")
-    backward = np.flatnonzero(np.diff(time_s) <= 0)
-    if backward.size:
-        raise InputError(f"{path}: line {backward[0] + 3}, time_s: not after the line above: sort")
-    low, high = PUE_LIMITS
-    bad = np.flatnonzero((pue < low) | (pue > high))
-    if bad.size:
-        found = f"line {bad[0] + 2}, pue: {pue[bad[0]]:g} is no PUE"
-        raise InputError(f"{path}: {found}: give {low:g} to {high:g}")
-    return PueSteps(time_s, pue)
-
-
 def resolve_pue(pue: float | PueFile | PueFunction, folder: Path | str) -> Pue:
-    """Read the PUE's file, where a scenario names one."""
-    return read_pue(Path(folder) / pue.file) if isinstance(pue, PueFile) else pue
-
-
-def outdoor_c(temperature: Temperature, hour: np.ndarray) -> np.ndarray:
-    """Outdoor temperature, degrees Celsius, by hours since some local midnight."""
-    phase = 2 * np.pi * (np.asarray(hour) - temperature.hottest_hour) / 24.0
-    return temperature.mean_c + temperature.swing_c * np.cos(phase)
+    """Read the PUE's file, ``time_s,pue`` in seconds after second 0, where a scenario names one."""
+    if not isinstance(pue, PueFile):
+        return pue
+    path = Path(folder) / pue.file
+    table = read_table(path, ("time_s", "pue"))
+    time_s, values = table["time_s"].to_numpy(), table["pue"].to_numpy()
+    refuse_row(path, time_s[:1] > 0, "is late: second 0 needs a value", table["time_s"])
+    backward = np.diff(time_s, prepend=-np.inf) <= 0
+    refuse_row(path, backward, "is not after the line above: sort", table["time_s"])
+    refuse_row(path, (values < 1) | (values > 5), "is no PUE: give 1 to 5", table["pue"])
+    return PueSteps(time_s, values)
 
 
 def pue_series(
     pue: Pue, time_s: np.ndarray, load_share: np.ndarray, start_hour: float = 0.0
 ) -> np.ndarray:
-    """Facility power over IT power in bins that begin at `time_s`; shares of nameplate load.
-
-    `simulate.site_power_w` multiplies a site's watts by it.
-    """
+    """Facility power over IT power in bins that begin at `time_s`; shares of nameplate load."""
     time_s, share = np.asarray(time_s, dtype=float), np.asarray(load_share, dtype=float)
     if isinstance(pue, PueSteps):
         return pue.pue[np.searchsorted(pue.time_s, time_s, side="right") - 1]
@@ -115,9 +95,11 @@ def pue_series(
         return np.full(share.shape, float(pue))
     # a fixed part of cooling and distribution is spread over less IT power when the load is low
     values = pue.idle + (pue.full - pue.idle) * np.clip(share, 0.0, 1.0)
-    if pue.temperature is not None:
-        warm_c = outdoor_c(pue.temperature, start_hour + time_s / 3600) - pue.temperature.above_c
-        values = values + pue.temperature.per_c * np.maximum(warm_c, 0.0)
+    outdoor = pue.temperature
+    if outdoor is not None:
+        phase = 2 * np.pi * (start_hour + time_s / 3600 - outdoor.hottest_hour) / 24.0
+        outdoor_c = outdoor.mean_c + outdoor.swing_c * np.cos(phase)
+        values = values + outdoor.per_c * np.maximum(outdoor_c - outdoor.above_c, 0.0)
     return values
 
 
@@ -125,13 +107,9 @@ def greatest_pue(pue: Pue) -> float:
     """Bound that no value of `pue_series` exceeds: for the facility's nameplate."""
     if isinstance(pue, PueSteps):
         return float(pue.pue.max())
-    if not isinstance(pue, PueFunction):
-        return float(pue)
-    outdoor = pue.temperature
-    if outdoor is None:
-        return pue.idle
-    warm_c = outdoor.mean_c + outdoor.swing_c - outdoor.above_c
-    return pue.idle + outdoor.per_c * max(warm_c, 0.0)
+    outdoor = getattr(pue, "temperature", None)
+    hottest_hour = 0.0 if outdoor is None else outdoor.hottest_hour
+    return float(pue_series(pue, np.zeros(1), np.zeros(1), hottest_hour)[0])
 
 
 def non_gpu_law(given: ConstantWatts | LinearWatts | None, gpus: int) -> tuple[float, float]:

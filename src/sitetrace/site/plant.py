@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from fractions import Fraction
-from itertools import pairwise
 
 import numpy as np
 import pandas as pd
@@ -12,12 +11,10 @@ import pandas as pd
 from sitetrace.core.files import InputError
 from sitetrace.core.registry import device
 from sitetrace.power.modelfile import load_model
-from sitetrace.power.running import start
 from sitetrace.power.states.model import StatesModel
 from sitetrace.power.timeline.model import TimelineModel
 from sitetrace.site.facility import Pue, greatest_pue, non_gpu_law
-from sitetrace.site.fleet import Topology, resolve_model
-from sitetrace.site.scenario import Scenario, exact
+from sitetrace.site.scenario import Scenario, Topology, exact
 from sitetrace.workload.spec import open_stream
 from sitetrace.workload.streams import Stream
 
@@ -78,12 +75,11 @@ class Plant:
 
     def blocks(self) -> list[tuple[int, int]]:
         """Cut the racks into blocks within a row: first rack, and the one after the last."""
-        most = -(-self.row_of.size // MOST_BLOCKS)
-        edges = np.flatnonzero(np.diff(self.row_of, prepend=-1, append=-1)).tolist()
+        most, per_row = -(-self.row_of.size // MOST_BLOCKS), self.topology.racks_per_row
         return [
-            (begin, min(begin + most, end))
-            for first, end in pairwise(edges)
-            for begin in range(first, end, most)
+            (first + at, first + min(at + most, per_row))
+            for first in range(0, self.row_of.size, per_row)
+            for at in range(0, per_row, most)
         ]
 
     @property
@@ -98,63 +94,60 @@ class Plant:
 
     def servers_in(self, block: tuple[int, int]) -> range:
         """List the servers of a block."""
-        first, end = np.searchsorted(self.rack_of, block)
-        return range(int(first), int(end))
+        per_rack = self.topology.servers_per_rack
+        return range(block[0] * per_rack, block[1] * per_rack)
 
 
 def make_plant(scenario: Scenario) -> Plant:
     """Load what a scenario names and put it in its place."""
-    topology, dt = scenario.topology, exact(scenario.step_s)
-    pool_of, (base_w, gpu_w) = np.zeros(scenario.n_servers, int), np.zeros((2, scenario.n_servers))
-    slopes, pools = set(), []
-    for place, (pool, traffic, servers) in enumerate(scenario.pools()):
-        with scenario.blaming("fleet", place, "model"):
-            model = load_model(resolve_model(pool.model, scenario.folder))
-        board = model.configuration
-        base_w[servers], slope = non_gpu_law(scenario.non_gpu, board.tensor_parallel)
-        slopes.add(slope)
-        top = () if pool.traffic is None else ("fleet", place)
-        with scenario.blaming(*top, "traffic"):
-            stream = open_stream(traffic, servers.size, scenario.folder, scenario.start_hour)
-        every = dt / model.dt
-        if every.denominator != 1:
-            with scenario.blaming("step_s"):
-                raise InputError(
-                    f"pool {pool.name}: step_s {float(dt):g} is no multiple of its model's step of "
-                    f"{float(model.dt):g} s: give {float(model.dt):g} or a multiple"
-                )
-        with scenario.blaming("fleet", place, "idle_w"):
-            if pool.idle_w is not None:
-                start([model], idle_w=pool.idle_w)  # what is wrong is said now
-        own = (pool.name, model, pool.idle_w, servers, stream, traffic.routing, int(every))
-        pools.append(ServerPool(*own))
-        pool_of[servers] = place
-        gpu_w[servers] = device(board.hardware)["tdp_w"] * board.tensor_parallel
-    (per_gpu_w,) = slopes  # sums over racks and rows know no other
+    topology, dt, of = scenario.topology, exact(scenario.step_s), scenario.pool_of
+    pools = [_opened(scenario, i, np.flatnonzero(of == i)) for i in range(len(scenario.fleet))]
+    boards = [pool.model.configuration for pool in pools]
+    laws = [non_gpu_law(scenario.non_gpu, board.tensor_parallel) for board in boards]
+    (per_gpu_w,) = {slope for _, slope in laws}  # sums over racks and rows know no other
+    gpu_w = [device(board.hardware)["tdp_w"] * board.tensor_parallel for board in boards]
     racks = np.arange(topology.rows * topology.racks_per_row)
-    keep = tuple(
-        Kept(
-            entry.group if place else None,
-            entry.levels,
-            entry.step_s,
-            int(exact(entry.step_s) / dt),
-        )
-        for place, entry in enumerate(scenario.keep)
-    )
     return Plant(
         pools=tuple(pools),
         topology=topology,
-        pool_of=pool_of,
+        pool_of=of,
         rack_of=np.repeat(racks, topology.servers_per_rack),
         row_of=racks // topology.racks_per_row,
-        nameplate_gpu_w=gpu_w,
-        base_w=base_w,
+        nameplate_gpu_w=np.array(gpu_w, dtype=float)[of],
+        base_w=np.array([base_w for base_w, _ in laws])[of],
         per_gpu_w=per_gpu_w,
         seed=scenario.seed,
         dt=dt,
         chunk=int(exact(scenario.chunk_s) / dt),
-        keep=keep,
+        keep=tuple(
+            Kept(each.group if i else None, each.levels, each.step_s, int(exact(each.step_s) / dt))
+            for i, each in enumerate(scenario.keep)
+        ),
     )
+
+
+def _opened(scenario: Scenario, place: int, servers: np.ndarray) -> ServerPool:
+    """Load the model of a pool and open its stream of requests."""
+    pool, idle_w = scenario.fleet[place], scenario.fleet[place].idle_w
+    with scenario.blaming("fleet", place, "model"):
+        model = load_model(scenario.model_files[place])
+    traffic, top = (
+        pool.traffic or scenario.traffic,
+        () if pool.traffic is None else ("fleet", place),
+    )
+    with scenario.blaming(*top, "traffic"):
+        stream = open_stream(traffic, servers.size, scenario.folder, scenario.start_hour)
+    every = exact(scenario.step_s) / model.dt
+    with scenario.blaming("step_s"):
+        if every.denominator != 1:
+            text = f"pool {pool.name}: step_s {scenario.step_s:g} is no multiple of its model's"
+            raise InputError(f"{text} {float(model.dt):g} s: give that or a multiple")
+    with scenario.blaming("fleet", place, "idle_w"):
+        if idle_w is not None and isinstance(model, TimelineModel):
+            model = model.on_board(idle_w)
+        elif idle_w is not None:
+            model.rebase(np.zeros(0), idle_w)  # done when drawn; what is wrong is said now
+    return ServerPool(pool.name, model, idle_w, servers, stream, traffic.routing, int(every))
 
 
 def unit_table(plant: Plant, entry: Kept, pue: Pue) -> pd.DataFrame:
@@ -162,20 +155,18 @@ def unit_table(plant: Plant, entry: Kept, pue: Pue) -> pd.DataFrame:
     gpu_w = plant.nameplate_gpu_w
     it_w = plant.base_w + (1.0 + plant.per_gpu_w) * gpu_w
     shape = plant.topology.rows, plant.topology.racks_per_row, plant.topology.servers_per_rack
-    row, rack, place = np.unravel_index(np.arange(it_w.size), shape)
-    servers = pd.DataFrame({"row": row, "rack": rack, "place": place, "nameplate_w": it_w})
     units = []
     if "site" in entry.levels:
-        facility_w = greatest_pue(pue) * it_w.sum()
-        totals = {"facility": facility_w, "site": it_w.sum(), "gpu": gpu_w.sum()}
+        totals = {
+            "facility": greatest_pue(pue) * it_w.sum(),
+            "site": it_w.sum(),
+            "gpu": gpu_w.sum(),
+        }
         units += [(name, name, -1, -1, it_w.size, watts) for name, watts in totals.items()]
     for depth, level in enumerate(("row", "rack", "server"), start=1):
-        if level in entry.levels:
-            groups = servers.groupby(["row", "rack", "place"][:depth])["nameplate_w"]
-            for *at, size, watts in (
-                groups.agg(["size", "sum"]).reset_index().itertuples(index=False)
-            ):
-                name = "-".join(map(str, (level, *at)))
-                units.append((name, level, *(*at, -1)[:2], size, watts))
+        watts = it_w.reshape(*shape[:depth], -1)
+        for at in np.ndindex(*shape[:depth]) if level in entry.levels else ():
+            name = "-".join(map(str, (level, *at)))
+            units.append((name, level, *(*at, -1)[:2], watts[at].size, watts[at].sum()))
     columns = ["unit", "level", "row", "rack", "servers", "nameplate_w"]
     return pd.DataFrame(units, columns=columns).set_index("unit")

@@ -18,7 +18,6 @@ from tqdm import tqdm
 from sitetrace import __version__
 from sitetrace.core.files import InputError, digest_of
 from sitetrace.site.facility import Pue, pue_series, resolve_pue
-from sitetrace.site.fleet import resolve_model
 from sitetrace.site.plant import Plant, make_plant, unit_table
 from sitetrace.site.racks import (
     FAR,
@@ -176,11 +175,11 @@ def _attributes(scenario: Scenario, plant: Plant) -> dict:
     models = {
         pool.name: {
             "file": given.model,
-            "sha256": digest_of([resolve_model(given.model, scenario.folder)]),
+            "sha256": digest_of([file]),
             "configuration": pool.model.configuration.name,
             "data": pool.model.provenance["data"],
         }
-        for pool, given in zip(plant.pools, scenario.fleet, strict=True)
+        for pool, given, file in zip(plant.pools, scenario.fleet, scenario.model_files, strict=True)
     }
     files = {name: digest_of([scenario.folder / name]) for _, name in scenario.named_files()}
     told = {
