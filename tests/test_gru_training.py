@@ -12,9 +12,15 @@ import sitetrace
 from sitetrace.cli.main import main
 from sitetrace.core.files import InputError
 from sitetrace.power.states import gru_training
-from sitetrace.power.states.bigru import BiGRU, gradient_along, states_along
+from sitetrace.power.states.bigru import (
+    BiGRU,
+    both_ways,
+    gradient_along,
+    hold_out,
+    states_along,
+    train,
+)
 from sitetrace.power.states.fit import cross_validate
-from sitetrace.power.states.gru_training import both_ways, hold_out, train
 from sitetrace.power.states.labels import TrainingBins, unbroken
 from sitetrace.power.states.transitions import fit_transitions, walk
 from sitetrace.serving.activity import COLUMNS, activity_table

@@ -11,7 +11,7 @@ from sitetrace.cli.main import cli
 from sitetrace.core.files import InputError
 from sitetrace.power.modelfile import described, load_model, save_model, summary
 from sitetrace.power.published import configurations, paper_model, surrogate
-from sitetrace.power.states.chains import Coupled, Independent, active_distribution
+from sitetrace.power.states.transitions import Coupled, Independent, active_distribution
 from sitetrace.workload.whole import poisson
 
 CONFIG = "llama-3-70b_H100_tp4"

@@ -10,11 +10,11 @@ import pytest
 import sitetrace
 from sitetrace.core.types import Configuration, Run
 from sitetrace.power.idle import fit_idle
-from sitetrace.power.states.chains import LEVELS, Markov
 from sitetrace.power.states.fit import fit_parts
 from sitetrace.power.states.labels import Labels, label, prepare, usable
 from sitetrace.power.states.mixture import fit_mixture
 from sitetrace.power.states.model import StatesModel
+from sitetrace.power.states.transitions import LEVELS, Markov
 from sitetrace.serving.activity import COLUMNS
 from sitetrace.testbed import EPOCH_S, STATES, Testbed, simulate_run
 from sitetrace.workload.whole import poisson

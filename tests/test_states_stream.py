@@ -11,8 +11,8 @@ import sitetrace
 from sitetrace.core.files import InputError
 from sitetrace.power.published import paper_model
 from sitetrace.power.states import stream as states_stream
-from sitetrace.power.states.chains import Coupled, Independent
 from sitetrace.power.states.mixture import KINDS
+from sitetrace.power.states.transitions import Coupled, Independent
 from sitetrace.serving.activity import activity_columns, activity_table
 from sitetrace.serving.engine import simulate
 from sitetrace.serving.surrogates import ConstantRate, LogNormalTTFT, none_running, surrogate_chunk

@@ -4,9 +4,14 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from sitetrace.power.states.chains import walk_matrix
 from sitetrace.power.states.labels import TrainingBins, window_features
-from sitetrace.power.states.transitions import KINDS, fit_transitions, log_likelihood, walk
+from sitetrace.power.states.transitions import (
+    KINDS,
+    fit_transitions,
+    log_likelihood,
+    walk,
+    walk_matrix,
+)
 from sitetrace.serving.activity import COLUMNS, PAPER_COLUMNS
 
 STICKY = np.array([[0.0, 0.5, 0.5, 0.0], [0.0, 0.9, 0.08, 0.02], [0.0, 0.1, 0.8, 0.1],

@@ -14,8 +14,8 @@ from sitetrace.core.registry import read_paper_table
 from sitetrace.core.types import Timeline
 from sitetrace.evaluate.metrics import acf_lags, acf_r2
 from sitetrace.power.published import OLDER, STATES, configurations, paper_model, surrogate
-from sitetrace.power.states.chains import active_distribution
 from sitetrace.power.states.model import StatesModel
+from sitetrace.power.states.transitions import active_distribution
 from sitetrace.serving.engine import simulate
 from sitetrace.workload.whole import poisson
 

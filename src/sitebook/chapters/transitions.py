@@ -16,11 +16,10 @@ from sitetrace.core.registry import read_paper_table, shipped_model
 from sitetrace.evaluate.judge import evaluate
 from sitetrace.power.fitting import as_metered
 from sitetrace.power.modelfile import load_model
-from sitetrace.power.states.chains import Independent
 from sitetrace.power.states.fit import fit_parts
 from sitetrace.power.states.labels import Labels
 from sitetrace.power.states.model import StatesModel
-from sitetrace.power.states.transitions import KINDS
+from sitetrace.power.states.transitions import KINDS, Independent
 
 LEAST_LIKELY = 1e-12
 BLOCK_S = 5.0
@@ -121,7 +120,7 @@ def free_runs(
         traces = as_metered(model, run, draws, np.random.default_rng(seed))
         result = evaluate(run, traces, start_s=part.start_s, stop_s=part.stop_s)["native"]
         whole, busy = result["whole"], result["busy"]
-        drawn = model.draw_states(frame, np.random.default_rng(seed))
+        drawn = model.draw_states(frame, np.random.default_rng(seed).random(len(frame)))
         rows.append(
             {"candidate": name}
             | {key: whole[key] for key in ("energy_error_pct", "ks", "acf_r2")}

@@ -85,7 +85,7 @@ def decompose(
             if source == "oracle":
                 states = known
             elif source == "predicted":
-                states = model.draw_states(frame, rng)
+                states = model.draw_states(frame, rng.random(len(frame)))
             else:
                 states = draw_independent(shares[source], rng)
             for kind in EMISSIONS:

@@ -40,18 +40,17 @@ class Idle:
     band_w: float
     hold_s: float
 
-    def sample(self, quiet_for_s: np.ndarray, rng: np.random.Generator) -> np.ndarray:
-        """Draw idle watts, given the seconds since the last work (infinite before the first)."""
-        # a quantile is taken as it is, so that the meter's steps keep their exact values
-        return self._around(rng.choice(self.deviation_w, size=quiet_for_s.size), quiet_for_s)
-
     def power_w(self, quiet_for_s: np.ndarray, uniform: np.ndarray) -> np.ndarray:
-        """Turn numbers from 0 to 1 into idle watts, distributed as by `sample`."""
+        """Turn numbers from 0 to 1 into idle watts, given the seconds since the last work."""
+        # a quantile is taken as it is, so that the meter's steps keep their exact values
         place = (uniform * self.deviation_w.size).astype(np.int64)
         return self._around(self.deviation_w[place], quiet_for_s)
 
-    def _around(self, spread_w: np.ndarray, quiet_for_s: np.ndarray) -> np.ndarray:
-        """Idle power of a given spread, with what is left of the load."""
+    def expected_w(self, quiet_for_s: np.ndarray) -> np.ndarray:
+        """Mean idle watts, given the seconds since the last work (infinite before the first)."""
+        return self._around(self.deviation_w.mean(), quiet_for_s)
+
+    def _around(self, spread_w: np.ndarray | float, quiet_for_s: np.ndarray) -> np.ndarray:
         return self.mean_w + spread_w + self.active_w * np.exp(-quiet_for_s / DECAY_S)
 
 

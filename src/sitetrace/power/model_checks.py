@@ -11,12 +11,11 @@ import pandas as pd
 from sitetrace.measured.rundir import MAX_POWER_W
 from sitetrace.power.idle import Idle
 from sitetrace.power.states.bigru import BiGRU
-from sitetrace.power.states.chains import Coupled, Independent
 from sitetrace.power.states.labels import window_features
 from sitetrace.power.states.mixture import KINDS, PHI_MAX, Emissions, Mixture
 from sitetrace.power.states.model import StatesModel
-from sitetrace.power.states.transitions import Logit, Markov, Transitions, Trees
-from sitetrace.power.states.trees import WINDOW
+from sitetrace.power.states.transitions import Coupled, Independent, Logit, Markov
+from sitetrace.power.states.trees import WINDOW, Trees
 from sitetrace.power.timeline.model import TimelineModel
 from sitetrace.serving.activity import COLUMNS
 from sitetrace.serving.calibration import misfit_lines
@@ -110,7 +109,7 @@ def _check_server(server: Server | ConstantRate | LogNormalTTFT) -> None:
         _demand(1 <= server.max_active <= MOST_SEQUENCES, "server: max_active is absurd")
 
 
-def _check_idle(idle: Idle | None, transitions: Transitions | None) -> None:
+def _check_idle(idle: Idle | None, transitions: object) -> None:
     if idle is None:
         never = isinstance(transitions, Coupled | Independent)
         _demand(never, "idle: is missing, and the transitions lead there")
@@ -147,7 +146,7 @@ def _check_emissions(emissions: Emissions, k: int) -> None:
     _watts(emissions.quantile_w, (k, grid), "emissions: quantile_w")
 
 
-def _check_transitions(transitions: Transitions, n: int) -> None:
+def _check_transitions(transitions: object, n: int) -> None:
     if isinstance(transitions, Markov):
         _check_markov(transitions, n)
     elif isinstance(transitions, Coupled | Independent):

@@ -21,10 +21,10 @@ from sitetrace.meter import Meter, PowerNoise
 from sitetrace.power.idle import Idle
 from sitetrace.power.model_checks import check_model
 from sitetrace.power.states.bigru import WEIGHTS, BiGRU
-from sitetrace.power.states.chains import Coupled, Independent
 from sitetrace.power.states.mixture import Emissions, Mixture
 from sitetrace.power.states.model import StatesModel
-from sitetrace.power.states.transitions import Logit, Markov, Trees
+from sitetrace.power.states.transitions import Coupled, Independent, Logit, Markov
+from sitetrace.power.states.trees import Trees
 from sitetrace.power.timeline.model import TimelineModel
 from sitetrace.power.timeline.surface import Surface
 from sitetrace.serving.calibration import misfit_lines

@@ -15,9 +15,9 @@ import pandas as pd
 from sitetrace.core.files import InputError, digest_of
 from sitetrace.core.registry import data_dir, device, read_paper_table
 from sitetrace.core.types import Configuration
-from sitetrace.power.states.chains import Coupled, Independent
 from sitetrace.power.states.mixture import Emissions, published_mixture
 from sitetrace.power.states.model import StatesModel
+from sitetrace.power.states.transitions import Coupled, Independent
 from sitetrace.serving.surrogates import ConstantRate, LogNormalTTFT
 
 STATES = ("coupled", "independent")

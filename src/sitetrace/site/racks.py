@@ -11,7 +11,7 @@ from typing import NamedTuple
 import numpy as np
 
 from sitetrace.core.files import InputError
-from sitetrace.power.states import stream as states_stream
+from sitetrace.power.states import model as states
 from sitetrace.power.states.model import StatesModel
 from sitetrace.power.timeline.model import TimelineModel
 from sitetrace.power.timeline.stream import (
@@ -107,7 +107,7 @@ def begin(model: TimelineModel | StatesModel) -> State:
         return engine | {"power": np.zeros(STATE_SIZE)}
     if not isinstance(model.server, Server):
         engine = none_running() | {"tally": np.zeros(4)}
-    return engine | states_stream.begin(model)
+    return engine | states.begin(model)
 
 
 def advance(
@@ -136,7 +136,7 @@ def advance(
         return gpu_w, after._asdict() | {"power": power}
     segments, ends_s, served = _serve(model.server, state, requests, span_s, rng)
     events = (requests[0], ends_s)
-    gpu_w, kept = states_stream.work(model, state, segments, events, span_s[0], n_bins, rng)
+    gpu_w, kept = states.advance(model, state, segments, events, span_s[0], n_bins, rng)
     if pool.idle_w is not None:
         gpu_w = model.rebase(gpu_w, pool.idle_w)
     return gpu_w, served | kept

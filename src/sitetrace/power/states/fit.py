@@ -14,6 +14,7 @@ from sitetrace.core.types import LEAST_SAMPLES, Run
 from sitetrace.evaluate.metrics import scores
 from sitetrace.power.idle import Idle
 from sitetrace.power.load import longest_requests
+from sitetrace.power.states.bigru import fit_bigru
 from sitetrace.power.states.labels import (
     TrainingBins,
     idle_of,
@@ -31,11 +32,19 @@ from sitetrace.power.states.mixture import (
     fit_mixture,
 )
 from sitetrace.power.states.model import StatesModel
-from sitetrace.power.states.transitions import KINDS, Transitions, fit_transitions, log_likelihood
+from sitetrace.power.states.transitions import (
+    KINDS,
+    Separable,
+    fit_logit,
+    fit_markov,
+    log_likelihood,
+)
+from sitetrace.power.states.trees import Trees, fit_trees
+from sitetrace.serving.activity import COLUMNS, PAPER_COLUMNS
 from sitetrace.serving.calibration import calibrate
 
-FOLDS = 4
-DRAWS = 5
+FITS = {"markov": fit_markov, "logit": fit_logit, "trees": fit_trees, "bigru": fit_bigru}
+FOLDS, DRAWS = 4, 5
 # numbers of states that are tried
 CANDIDATES = tuple(range(8, 17))
 # what counts as one unit of loss: the aims for KS, 1 - ACF R2 and energy
@@ -113,13 +122,15 @@ def fit_parts(
     emissions: str,
     columns: tuple[str, ...] | None,
     keep: np.ndarray,
-    **net: Any,  # noqa: ANN401
-) -> tuple[Transitions, Emissions]:
-    """Fit transitions and emissions on the kept samples."""
+    **net: Any,
+) -> tuple[Separable | Trees, Emissions]:
+    """Fit transitions and emissions on the kept samples; `net` goes to `fit_bigru`."""
     labels = label(frame, idle, mixture)
     taught = (labels.previous, labels.state, labels.use & keep, mixture.n_states + 1)
     steps = TrainingBins(frame, *taught, unbroken(frame, keep))
-    transitions = fit_transitions(kind, steps, columns, **net)
+    # all columns, but for the net the paper's two
+    columns = columns or (PAPER_COLUMNS if kind == "bigru" else COLUMNS)
+    transitions = FITS[kind](steps, columns, **net)
     return transitions, fit_emissions(emissions, stretches(frame, labels, keep), mixture)
 
 
@@ -156,7 +167,7 @@ def cross_validate(
         for draw in range(DRAWS):
             rng = np.random.default_rng([seed, fold, draw])
             start = int(labels.previous[span[0]])
-            states = model.draw_states(frame.iloc[span], rng, start)
+            states = model.draw_states(frame.iloc[span], rng.random(span.size), start)
             generated[draw, span] = model.draw_power(states, frame.iloc[span], rng)
         told = labels.use[span]
         likelihood += told.sum() * log_likelihood(

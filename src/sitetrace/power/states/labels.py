@@ -95,7 +95,7 @@ def stretches(
     frame: pd.DataFrame, labels: Labels, keep: np.ndarray
 ) -> list[tuple[np.ndarray, np.ndarray]]:
     """Cut kept samples above idle where idle, a hole or a new recording comes between."""
-    # Gives the mixture's states (idle left out, so from 0) and the watts of each stretch.
+    # gives the mixture's states (from 0: none is idle) and the watts of each stretch
     working = (labels.state > 0) & keep
     cuts = np.flatnonzero(np.diff(working) | frame["fresh"].to_numpy()[1:]) + 1
     power_w = frame["power_w"].to_numpy()

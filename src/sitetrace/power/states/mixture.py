@@ -60,11 +60,6 @@ class Emissions:
     phi: np.ndarray
     quantile_w: np.ndarray
 
-    def sample(self, states: np.ndarray, mixture: Mixture, rng: np.random.Generator) -> np.ndarray:
-        """Draw watts for a sequence of states."""
-        draw = rng.random if self.kind == "empirical" else rng.standard_normal
-        return self.power_of(states, mixture, draw(states.size))[0]
-
     def power_of(
         self, states: np.ndarray, mixture: Mixture, noise: np.ndarray, last: float = np.nan
     ) -> tuple[np.ndarray, float]:
@@ -74,12 +69,25 @@ class Emissions:
         if states.size == 0:
             return np.empty(0), last
         if self.kind == "empirical":
-            power_w = _draw_quantiles(states, self.quantile_w, noise)
+            # each state's distribution inverted, linear between its quantiles
+            place = noise * (self.quantile_w.shape[1] - 1)
+            low = place.astype(int)
+            below, above = self.quantile_w[states, low], self.quantile_w[states, low + 1]
+            power_w = below + (place - low) * (above - below)
             return power_w, power_w[-1]
-        memory = self.kind != "gaussian"
-        phi = np.where(memory & (self.phi >= PHI_THRESHOLD), self.phi, 0.0)
+        phi = np.zeros(self.phi.size) if self.kind == "gaussian" else self.memory()
         law = _autoregressive if self.kind == "ar1" else _own_deviation
         return law(states, mixture.mean_w, mixture.sigma_w, phi, noise, last)
+
+    def memory(self) -> np.ndarray:
+        """Autocorrelation of each state as it is drawn: none below the threshold."""
+        return np.where(self.phi >= PHI_THRESHOLD, self.phi, 0.0)
+
+    def mean_w(self, mixture: Mixture) -> np.ndarray:
+        """Mean power of each state, watts."""
+        if self.kind != "empirical":
+            return mixture.mean_w
+        return (self.quantile_w[:, 1:] + self.quantile_w[:, :-1]).mean(axis=1) / 2
 
 
 def fit_mixture(power_w: np.ndarray, n_states: int, seed: int) -> Mixture:
@@ -131,7 +139,7 @@ def fit_emissions(
     return Emissions(kind, phi, quantile_w)
 
 
-def _gaussian_mixture(power_w: np.ndarray, n_states: int, seed: int):  # noqa: ANN202
+def _gaussian_mixture(power_w: np.ndarray, n_states: int, seed: int):
     """Fit with the settings of the paper's repository (powertrace-sim, ``gmm_bigru_v1``)."""
     from sklearn.mixture import GaussianMixture
 
@@ -139,14 +147,6 @@ def _gaussian_mixture(power_w: np.ndarray, n_states: int, seed: int):  # noqa: A
         n_states, n_init=10, max_iter=300, reg_covar=1e-6, random_state=seed, covariance_type="full"
     )
     return model.fit(np.asarray(power_w, dtype=float)[:, None])
-
-
-def _draw_quantiles(states: np.ndarray, quantile_w: np.ndarray, u: np.ndarray) -> np.ndarray:
-    """Invert each state's empirical distribution, linear between its quantiles."""
-    place = u * (quantile_w.shape[1] - 1)
-    low = place.astype(int)
-    below, above = quantile_w[states, low], quantile_w[states, low + 1]
-    return below + (place - low) * (above - below)
 
 
 @numba.njit(cache=True, nogil=True)

@@ -192,7 +192,7 @@ class TimelineModel:
         """Draw what the meter prints at the end of each bin, watts."""
         times_s = start_s + np.arange(1, n_bins + 1) * float(self.dt)
         drawn, busy = drawn_w(timeline, self.surface, self.meter, self.residual, times_s, rng)
-        quiet = self.idle.sample(np.full(n_bins, np.inf), rng)
+        quiet = self.idle.mean_w + rng.choice(self.idle.deviation_w, size=n_bins)
         # the afterglow decays in this kind's own time, not in that of `Idle`
         since_s = since_work_s(timeline, times_s - self.meter.lag_s)
         quiet += self.idle.active_w * np.exp(-since_s / self.decay_s)
