@@ -30,39 +30,36 @@ RULES = {
     "independent": "states drawn from the mixture's weights in every bin, whatever is served",
 }
 OLDER = "older fit"
+TTFT = ("alpha", "beta", "s0", "gamma", "delta")
 
 
 def configurations() -> pd.DataFrame:
     """List the paper's configurations, and what power their nameplate allows."""
     table = read_paper_table("configurations").set_index("config")
     main = set(read_paper_table("run_summary")["config"])
-    table["main"] = [name in main for name in table.index]
     tdp_w = table["gpu"].map(lambda gpu: device(gpu)["tdp_w"])
-    table["nameplate_w"] = tdp_w * table["tensor_parallel"]
     states = read_paper_table("mixtures")
     share_w = (states["weight"] * states["mean_w"]).groupby(states["config"]).sum()
-    return table.assign(mixture_mean_w=share_w)
+    return table.assign(
+        main=[name in main for name in table.index],
+        nameplate_w=tdp_w * table["tensor_parallel"],
+        mixture_mean_w=share_w,
+    )
 
 
 def surrogate(config: str, kind: str) -> ConstantRate | LogNormalTTFT:
     """One of the paper's two serving surrogates with the constants of a configuration."""
     _known(kind, SERVING, "serving")
     table = read_paper_table("serving_surrogate").set_index("config")
-    if config not in table.index:
-        raise InputError(
-            f"{config}: no constants of serving are published for it: take another configuration, "
-            f"such as {table.index[0]}"
-        )
+    lacks = f"{config}: no constants of serving are published for it: take another configuration"
+    _published(config in table.index, lacks)
     row = table.loc[config]
     if kind == "constant_rate":
         return ConstantRate(float(row["lambda_prefill_tok_s"]), float(row["lambda_decode_tok_s"]))
-    if row.isna().any():
-        raise InputError(
-            f"{config}: no log-normal TTFT is published for it: take serving constant_rate"
-        )
-    names = ("alpha", "beta", "s0", "gamma", "delta", "tpot_mean_ms", "tpot_sd_ms")
-    *ttft, mean_ms, sd_ms = (float(row[name]) for name in names)
-    return LogNormalTTFT(*ttft, mean_ms / 1e3, sd_ms / 1e3, int(row["max_active"]))
+    lacks = f"{config}: no log-normal TTFT is published for it: take serving constant_rate"
+    _published(not row.isna().any(), lacks)
+    tpot_s = (row[f"tpot_{name}_ms"] / 1e3 for name in ("mean", "sd"))
+    return LogNormalTTFT(*map(float, (*row[list(TTFT)], *tpot_s)), int(row["max_active"]))
 
 
 def paper_model(
@@ -79,8 +76,7 @@ def paper_model(
     config : str
         Name of a configuration, such as ``llama-3-70b_H100_tp4``.
     states : str
-        ``coupled`` (to the active count by `states.chains.Coupled`, a rule of sitetrace and not of
-        the paper) or ``independent``.
+        ``coupled`` (to the active count, a rule of sitetrace) or ``independent``.
     emissions : str
         ``gaussian`` or ``ar1``.
     serving : str
@@ -89,14 +85,12 @@ def paper_model(
     Returns
     -------
     StatesModel
-        Its mixture holds idle among the states, as the paper's does, so that it has no idle of
-        its own and cannot be re-based to another board.
+        It holds idle among its states, as the paper's does, and cannot be re-based.
 
     Raises
     ------
     InputError
-        If the configuration is unknown, or a number that is needed is not published or comes from
-        an earlier campaign.
+        If the configuration is unknown, or a number is not published or of an earlier campaign.
 
     Examples
     --------
@@ -107,21 +101,17 @@ def paper_model(
     """
     from sitetrace import __version__
 
-    table = configurations()
+    table, rows = configurations(), read_paper_table("mixtures")
     _known(config, table.index, "configuration")
     _known(states, STATES, "states")
     _known(emissions, EMISSIONS, "emissions")
-    row, rows = table.loc[config], read_paper_table("mixtures")
-    server = surrogate(config, serving)
-    mixture = published_mixture(rows, config)
-    if states == "coupled" and row["source"].startswith(OLDER):
-        raise InputError(
-            f"{config}: its counts of active requests come from an earlier campaign and do not "
-            "compare: take states independent"
-        )
-    phi = rows.loc[rows["config"] == config, "phi"].to_numpy()
-    if emissions == "ar1" and np.isnan(phi).any():
-        raise InputError(f"{config}: no phi is published for it: take emissions gaussian")
+    row, phi = table.loc[config], rows.loc[rows["config"] == config, "phi"].to_numpy()
+    server, mixture = surrogate(config, serving), published_mixture(rows, config)
+    older = states == "coupled" and row["source"].startswith(OLDER)
+    lacks = "its active requests were counted in an earlier campaign: take states independent"
+    _published(not older, f"{config}: {lacks}")
+    known = emissions != "ar1" or not np.isnan(phi).any()
+    _published(known, f"{config}: no phi is published for it: take emissions gaussian")
     transitions = Independent(mixture.weight)
     if states == "coupled":
         moments = (float(row["active_mean"]), float(row["active_std"]))
@@ -150,5 +140,10 @@ def paper_model(
 
 
 def _known(word: str, words: tuple[str, ...] | pd.Index, what: str) -> None:
-    if word not in words:
-        raise InputError(f"{word!r}: no such {what} of the paper: there are {', '.join(words)}")
+    known = ", ".join(words)
+    _published(word in words, f"{word!r}: no such {what} of the paper: there are {known}")
+
+
+def _published(sound: bool, lacks: str) -> None:
+    if not sound:
+        raise InputError(lacks)

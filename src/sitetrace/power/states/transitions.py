@@ -115,7 +115,7 @@ class Logit(Separable):
         features = bin_features(table, self.columns)
         weight = self.weight / self.scale
         intercept = self.intercept - weight @ self.center
-        now, before = np.ascontiguousarray(weight.T).reshape(WINDOW, len(features), -1)
+        now, before = np.ascontiguousarray(weight.T).reshape(WINDOW, len(features), intercept.size)
         chance = _weigh(features, now, before, intercept)
         factor = np.exp(self.lag - self.lag.max(axis=1, keepdims=True))
         return chance.T, factor[None], np.zeros(chance.shape[1], dtype=np.int64)
