@@ -69,7 +69,7 @@ BAD = {
     "power cell empty": (P, line(POWER, 9, "1000.75,1,"), "line 9, power_w"),
     "power row cut": (P, line(POWER, 9, "1000.75"), "line 9, power_w"),
     "power row too long": (P, line(POWER, 9, "1000.75,1,90,4"), "power.csv"),
-    "power rows all too long": (P, POWER.replace(".5\n", ".5,1\n"), "more fields"),
+    "power rows all too long": (P, POWER.replace(".5\n", ".5,1\n"), "name all columns"),
     "power infinite": (P, line(POWER, 9, "1000.75,1,inf"), "line 9, power_w"),
     "power below zero": (P, line(POWER, 9, "1000.75,1,-1"), "line 9, power_w: -1 is below zero"),
     "power of a city": (P, line(POWER, 9, "1000.75,1,2e9"), "line 9, power_w"),

@@ -1,6 +1,7 @@
 """A trace comes back from each format as it went in; damage gets one line."""
 
 import json
+import os
 from fractions import Fraction
 
 import numpy as np
@@ -103,6 +104,26 @@ def test_a_full_disk_leaves_the_old_trace(tmp_path, ending, monkeypatch):
     read, provenance = read_trace(path)
     assert len(read) == 1
     assert provenance["seed"] == 3
+
+
+@pytest.mark.parametrize("renamed_before", [0, 1])
+def test_a_kill_never_leaves_a_csv_beside_attributes_of_another(
+    tmp_path, monkeypatch, renamed_before
+):
+    path, rename, renamed = tmp_path / "trace.csv", os.replace, []
+    write_trace(path, draws(), PROVENANCE)
+
+    def killed(source, target):
+        if len(renamed) == renamed_before:
+            raise KeyboardInterrupt
+        renamed.append(target)
+        rename(source, target)
+
+    monkeypatch.setattr(os, "replace", killed)
+    with pytest.raises(KeyboardInterrupt):
+        write_trace(path, draws(bins=50), PROVENANCE | {"seed": 4})
+    read, provenance = read_trace(path)
+    assert (read[0].power_w.size, provenance) == ((200, 50)[renamed_before], {})
 
 
 @pytest.mark.parametrize("ending", [".csv", ".parquet", ".nc"])

@@ -7,19 +7,35 @@ import json
 import os
 import tempfile
 import warnings
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pandas as pd
 
 # one of these lies in each Zarr folder
 ZARR_MARKS = (".zgroup", "zarr.json")
+PARSER = (pd.errors.ParserError, pd.errors.ParserWarning)
 
 
 class InputError(ValueError):
     """Bad input: one line that names the file, row or field, and the mend."""
+
+
+def require(ok: object, where: object, what: str, mend: str) -> None:
+    """Raise ``where: what: mend`` unless it is so (an array or column: of all its elements)."""
+    if not (np.all(ok) if isinstance(ok, np.ndarray | pd.Series) else ok):
+        raise InputError(f"{where}: {what}: {mend}")
+
+
+def named(kind: str, name: object, known: Collection[Any]) -> Any:
+    """Look up a name in a mapping, or return it if it stands in a list; else say what there is."""
+    if name not in known:
+        there = ", ".join(map(str, known)) or "none"
+        raise InputError(f"{str(name)[:40]}: no such {kind}: there are {there}")
+    return known[name] if isinstance(known, Mapping) else name
 
 
 @contextmanager
@@ -38,23 +54,32 @@ def replacing(path: Path | str, parents: bool = False) -> Iterator[Path]:
                 os.rename(path, Path(folder) / "old")
             os.replace(temporary, path)
     except OSError as error:
-        raise InputError(f"{path}: cannot be written ({error.strerror}): name another place") from (
-            error
-        )
+        why = f"{path}: cannot be written ({error.strerror}): name another place"
+        raise InputError(why) from error
 
 
-def check_place(path: Path | str, endings: tuple[str, ...]) -> Path:
-    """Refuse a place that cannot hold what is to be written; ``.zarr`` is a folder."""
+def check_place(
+    path: Path | str,
+    endings: tuple[str, ...] = (),
+    folder: bool | None = None,
+    parents: bool = False,
+) -> Path:
+    """Refuse a place where what is to be written would fail or run over something else.
+
+    A folder (by default what ends in ``.zarr``) must be new or empty, but may replace a Zarr.
+    """
     path = Path(path)
-    if path.suffix not in endings:
-        raise InputError(f"{path}: unknown ending {path.suffix!r}: use one of {' '.join(endings)}")
-    if not path.parent.is_dir():
-        raise InputError(f"{path}: no folder {path.parent}: make it first")
-    alien = os.path.exists(path) and os.path.isdir(path) != (path.suffix == ".zarr")
-    if os.path.isdir(path) and not any((path / name).exists() for name in ZARR_MARKS):
-        alien |= any(path.iterdir())
-    if alien:
-        raise InputError(f"{path}: a folder or file of that name is in the way: name another")
+    folder = path.suffix == ".zarr" if folder is None else folder
+    known = not endings or path.suffix in endings
+    require(known, path, f"unknown ending {path.suffix!r}", f"use one of {' '.join(endings)}")
+    require(parents or path.parent.is_dir(), path, f"no folder {path.parent}", "make it first")
+    free = not os.path.exists(path)
+    if os.path.isdir(path) and folder:
+        zarr = path.suffix == ".zarr" and any((path / name).exists() for name in ZARR_MARKS)
+        free = zarr or not any(path.iterdir())
+    elif os.path.isfile(path):
+        free = not folder
+    require(free, path, "a folder or file of that name is in the way", "name another")
     return path
 
 
@@ -67,7 +92,7 @@ def reading_csv(path: Path | str, mend: str) -> Iterator[None]:
         raise InputError(f"{path}: no such file: check the path") from None
     except pd.errors.EmptyDataError:
         raise InputError(f"{path}: the file is empty: {mend}") from None
-    except (OSError, EOFError, UnicodeDecodeError, pd.errors.ParserError) as error:
+    except (OSError, EOFError, UnicodeDecodeError, *PARSER) as error:
         reason = " ".join(str(error).split())
         raise InputError(f"{path}: not a readable CSV file ({reason}): {mend}") from None
 
@@ -76,18 +101,13 @@ def read_text_table(path: Path | str) -> pd.DataFrame:
     """Read a CSV file as text, every cell as it stands there."""
     path = Path(path)
     # Rows longer than the header would otherwise lose their ends with a mere warning.
-    with reading_csv(path, "export it again"), warnings.catch_warnings():
+    mend = "name all columns in the first line, or export it again"
+    with reading_csv(path, mend), warnings.catch_warnings():
         warnings.simplefilter("error", pd.errors.ParserWarning)
-        try:
-            table = pd.read_csv(
-                path, dtype=str, keep_default_na=False, skipinitialspace=True, index_col=False
-            )
-        except pd.errors.ParserWarning:
-            raise InputError(
-                f"{path}: rows have more fields than the header names: name all columns"
-            ) from None
-    if table.empty:
-        raise InputError(f"{path}: no rows below the header: the file needs at least one")
+        table = pd.read_csv(
+            path, dtype=str, keep_default_na=False, skipinitialspace=True, index_col=False
+        )
+    require(len(table), path, "no rows below the header", "the file needs at least one")
     return table
 
 
@@ -95,25 +115,18 @@ def read_table(
     path: Path | str, required: tuple[str, ...], optional: tuple[str, ...] = ()
 ) -> pd.DataFrame:
     """Read the numeric columns of a CSV file, refusing whatever is not a finite number."""
-    path = Path(path)
     table = read_text_table(path)
-    missing = [name for name in required if name not in table.columns]
-    if missing:
-        raise InputError(
-            f"{path}: column {missing[0]} is missing: the first line must name {','.join(required)}"
-        )
-    names = [*required, *(name for name in optional if name in table.columns)]
-    # pandas calls the second column of one name "name.1".
-    twice = [name for name in names if f"{name}.1" in table.columns]
-    if twice:
-        raise InputError(f"{path}: column {twice[0]} stands there twice: rename one of them")
-    columns = {}
+    names = [*required, *(name for name in optional if name in table)]
     for name in names:
-        columns[name] = pd.to_numeric(table[name], errors="coerce").to_numpy(dtype=float)
-        bad = ~np.isfinite(columns[name])
+        mend = f"the first line must name {','.join(required)}"
+        require(name in table, path, f"column {name} is missing", mend)
+        # pandas calls the second column of one name "name.1"
+        require(f"{name}.1" not in table, path, f"column {name} stands there twice", "rename one")
+    numbers = table[names].apply(pd.to_numeric, errors="coerce").astype(float)
+    for name in names:
         why = "is not a finite number: mend or remove that row"
-        refuse_row(path, bad, why, table[name])
-    return pd.DataFrame(columns)
+        refuse_row(path, ~np.isfinite(numbers[name]), why, table[name])
+    return numbers
 
 
 def refuse_row(
@@ -124,13 +137,13 @@ def refuse_row(
     The index of `values` is the row below the header; `why` says what is wrong, and the mend.
     """
     rows = np.flatnonzero(bad)
-    if rows.size and values is None:
+    if rows.size == 0:
+        return
+    if values is None:
         raise InputError(f"{path}: line {rows[0] + 2}: {why}")
-    if rows.size:
-        line, value = values.index[rows[0]] + 2, values.iloc[rows[0]]
-        number = pd.api.types.is_numeric_dtype(values)
-        shown = f"{value:g}" if number else repr(str(value)[:40])
-        raise InputError(f"{path}: line {line}, {values.name}: {shown} {why}")
+    line, value = values.index[rows[0]] + 2, values.iloc[rows[0]]
+    shown = f"{value:.12g}" if pd.api.types.is_numeric_dtype(values) else repr(str(value)[:40])
+    raise InputError(f"{path}: line {line}, {values.name}: {shown} {why}")
 
 
 def read_json(path: Path | str) -> dict:
@@ -143,8 +156,7 @@ def read_json(path: Path | str) -> dict:
         raise InputError(f"{path}: cannot be read ({error.strerror}): check the path") from None
     except (ValueError, RecursionError) as error:  # no UTF-8, no JSON, or absurd numbers
         raise InputError(f"{path}: no complete JSON ({error}): write it anew") from None
-    if not isinstance(content, dict):
-        raise InputError(f"{path}: holds no JSON object: write it anew")
+    require(isinstance(content, dict), path, "holds no JSON object", "write it anew")
     return content
 
 

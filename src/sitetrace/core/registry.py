@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pandas as pd
 
-from sitetrace.core.files import InputError, read_json
+from sitetrace.core.files import InputError, named, read_json, require
 
 SIDES = ("low", "high")
 
@@ -20,12 +20,12 @@ def data_dir() -> Path:
 
 def mirror() -> Path | None:
     """Folder of the local mirror of measured data, named by ``SITETRACE_DATA``."""
-    named = os.environ.get("SITETRACE_DATA")
-    if not named:
+    folder = os.environ.get("SITETRACE_DATA")
+    if not folder:
         return None
-    if not Path(named).is_dir():
-        raise InputError(f"SITETRACE_DATA: {named}: no such folder: name the mirror or unset it")
-    return Path(named)
+    where = f"SITETRACE_DATA: {folder}"
+    require(Path(folder).is_dir(), where, "no such folder", "name the mirror or unset it")
+    return Path(folder)
 
 
 def cache_dir() -> Path:
@@ -42,10 +42,7 @@ def registry() -> dict[str, dict]:
 
 def registry_entry(name: str) -> dict:
     """Look up what the registry says of a data set."""
-    known = registry()
-    if name not in known:
-        raise InputError(f"{name}: no such data set: sitetrace data list names all")
-    return known[name]
+    return named("data set", name, registry())
 
 
 def holds(root: Path, entry: dict) -> bool:
@@ -56,12 +53,10 @@ def holds(root: Path, entry: dict) -> bool:
 def dataset_path(name: str) -> Path:
     """Folder of a data set, in the mirror or among what was fetched."""
     entry = registry_entry(name)
-    folder = entry["folder"]
-    local = mirror()
-    if local is not None and holds(local, entry):
-        return local / folder
-    if holds(cache_dir(), entry):
-        return cache_dir() / folder
+    for place in (mirror, cache_dir):
+        root = place()
+        if root is not None and holds(root, entry):
+            return root / entry["folder"]
     raise InputError(f"{name}: not at hand: sitetrace data fetch {name}, or set SITETRACE_DATA")
 
 
@@ -78,47 +73,43 @@ def describe() -> list[str]:
 
 
 def shipped_model(name: str) -> Path:
-    """Path of a fitted model that the project ships.
+    """Path of a fitted model that the project ships, for `sitetrace.load_model`.
 
     Parameters
     ----------
     name : str
-        ``testbed`` or the name of a split.
+        Such as ``testbed_timeline``, or the name of a split.
 
     Returns
     -------
     Path
-        For `sitetrace.load_model`.
+        The model file.
 
     Raises
     ------
     InputError
-        If none of that name is shipped.
+        If none of that name is shipped; it names those that are.
     """
-    return _held("models", name, ".json", "no shipped model of that name")
+    return named("shipped model", name, _files("models", ".json"))
 
 
 def read_paper_table(name: str) -> pd.DataFrame:
     """Read a table of parameters and scores that the paper's repository publishes."""
-    return pd.read_csv(_held("paper", name, ".csv", "no such table of the paper"))
+    return pd.read_csv(named("table of the paper", name, _files("paper", ".csv")))
 
 
-def _held(folder: str, name: str, ending: str, otherwise: str) -> Path:
-    """Path of a file among our data; if there is none, the error names those beside it."""
-    path = data_dir() / folder / f"{name}{ending}"
-    if not path.is_file():
-        known = ", ".join(sorted(file.stem for file in path.parent.glob(f"*{ending}")))
-        raise InputError(f"{name}: {otherwise}: there are {known}")
-    return path
+def _files(folder: str, ending: str) -> dict[str, Path]:
+    return {path.stem: path for path in sorted((data_dir() / folder).glob(f"*{ending}"))}
 
 
 def device(hardware: str) -> dict:
     """Datasheet of a GPU type by its short or full name: TDP, memory, bandwidth, peak rate."""
     devices = read_json(data_dir() / "devices.json")["devices"]
-    for name, entry in devices.items():
-        if hardware in (name, entry["device"]):
-            return entry
-    raise InputError(f"hardware {hardware!r} is not in devices.json: it holds {', '.join(devices)}")
+    return named(
+        "GPU in devices.json",
+        hardware,
+        devices | {entry["device"]: entry for entry in devices.values()},
+    )
 
 
 def default_non_gpu(gpus: int, side: str | None = None) -> tuple[float, float]:
@@ -126,11 +117,8 @@ def default_non_gpu(gpus: int, side: str | None = None) -> tuple[float, float]:
 
     The watts are of all its GPUs together; a `side` is an end of the band instead of its middle.
     """
-    if gpus < 1:
-        raise InputError(f"gpus: {gpus}: a server has at least one")
-    if side is not None and side not in SIDES:
-        raise InputError(f"side={side!r}: say 'low', 'high' or None")
+    require(gpus >= 1, "gpus", gpus, "a server has at least one")
     fitted = read_json(data_dir() / "nodes.json")
     # The fitted nodes have eight GPUs; the constant part is scaled by their number.
-    line = fitted if side is None else fitted[side]
+    line = fitted if side is None else fitted[named("side of the band", side, SIDES)]
     return gpus * line["base_w_per_gpu"], line["per_gpu_w"]

@@ -10,22 +10,13 @@ from fractions import Fraction
 import numpy as np
 import pandas as pd
 
-from sitetrace.core.files import InputError
+from sitetrace.core.files import require
 
 MAX_SPAN_S = 31 * 86400.0
 LEAD_S, TAIL_S = 30.0, 10.0
 LEAST_SAMPLES = 60
 LEAST_IDLE_SAMPLES = 8
-SEGMENT_COLUMNS = (
-    "start_s",
-    "end_s",
-    "steps",
-    "batch",
-    "context",
-    "prefill_tokens",
-    "decode_tokens",
-)
-HELD_BYTES = 2**24
+SEGMENT_COLUMNS = tuple("start_s end_s steps batch context prefill_tokens decode_tokens".split())
 
 
 @dataclass(frozen=True)
@@ -34,10 +25,8 @@ class Configuration:
 
     Parameters
     ----------
-    model : str
-        Name of the language model, such as ``Qwen/Qwen3-8B``.
-    hardware : str
-        GPU type, such as ``A100``.
+    model, hardware : str
+        Such as ``Qwen/Qwen3-8B`` and ``A100``.
     tensor_parallel : int
         GPUs that serve the model together.
     """
@@ -54,9 +43,7 @@ class Configuration:
 
 @dataclass(frozen=True)
 class PowerTrace:
-    """Mean power of equidistant bins on an exact clock.
-
-    Sample ``i`` covers ``[start_s + i*dt, start_s + (i+1)*dt)``.
+    """Mean power of equidistant bins: sample ``i`` is of ``[start_s + i*dt, start_s + (i+1)*dt)``.
 
     Parameters
     ----------
@@ -65,7 +52,7 @@ class PowerTrace:
     dt : fractions.Fraction
         Step in seconds; exact, so that long traces do not drift.
     power_w : numpy.ndarray
-        Mean power of each bin, watts, shape (n,).
+        Shape (n,).
     """
 
     start_s: float
@@ -91,13 +78,9 @@ class PowerTrace:
     def resample(self, dt: Fraction) -> PowerTrace:
         """Return the trace at a coarser step, by mean, so that energy is kept."""
         ratio = dt / self.dt
-        if ratio.denominator != 1 or ratio < 1 or self.power_w.size % int(ratio):
-            raise InputError(
-                f"a trace of {self.power_w.size} bins of {self.dt_s:g} s has no whole bins of "
-                f"{float(dt):g} s: take a multiple of the step that divides the length"
-            )
-        if ratio == 1:
-            return self
+        whole = ratio.denominator == 1 and ratio >= 1 and self.power_w.size % int(ratio) == 0
+        what = f"no whole bins of {float(dt):g} s in {self.power_w.size} of {self.dt_s:g} s"
+        require(whole, "trace", what, "take a multiple of the step that divides the length")
         return PowerTrace(self.start_s, dt, self.power_w.reshape(-1, int(ratio)).mean(axis=1))
 
 
@@ -115,19 +98,16 @@ def trace_clock(
 
     It is a whole number of its own steps (`dt_s`, else the model's) long.
     """
-    sound = dt_s is None or 0 < dt_s <= MAX_SPAN_S
-    step = Fraction(str(dt_s)) if sound and dt_s is not None else dt
-    if not sound or (step / dt).denominator != 1:
-        raise InputError(
-            f"--dt {dt_s:g} is no multiple of the model's step of {float(dt):g} s: "
-            f"give {float(dt):g}, {float(2 * dt):g} or another multiple"
-        )
+    step = dt
+    if dt_s is not None:
+        step = Fraction(str(dt_s)) if 0 < dt_s <= MAX_SPAN_S else Fraction(0)
+        mend = f"give {float(dt):g}, {float(2 * dt):g} or another multiple"
+        what = f"no multiple of the model's step of {float(dt):g} s"
+        require(step > 0 and (step / dt).denominator == 1, f"--dt {dt_s:g}", what, mend)
     start_s = span_s[0] - lead_s
     length_s = span_s[1] + tail_s - start_s
-    if not 0 < length_s <= 2 * MAX_SPAN_S:
-        raise InputError(
-            f"the trace would span {length_s / 86400:.3g} days: mend the arrivals, --lead or --tail"
-        )
+    what = f"would span {length_s / 86400:.3g} days"
+    require(0 < length_s <= 2 * MAX_SPAN_S, "trace", what, "mend the arrivals, --lead or --tail")
     return start_s, step, math.ceil(length_s / float(step)) * int(step / dt)
 
 
@@ -171,18 +151,15 @@ class Run:
     notes: tuple[str, ...] = ()
 
     def busy_span(self) -> tuple[float, float, str] | None:
-        """First arrival, last token (epoch s) and what tells the latter, ``end_s`` or ``engine``.
-
-        None where nothing tells it.
-        """
+        """First arrival, last token (epoch s) and what tells the latter; None if nothing does."""
         if self.requests is None:
             return None
-        first = float(self.requests["arrival_s"].iloc[0])
+        first_s = float(self.requests["arrival_s"].iloc[0])
         if "end_s" in self.requests:
-            return first, float(self.requests["end_s"].max()), "end_s"
+            return first_s, float(self.requests["end_s"].max()), "end_s"
         if self.engine is not None and (self.engine["running"] > 0).any():
-            running = self.engine.loc[self.engine["running"] > 0, "time_s"]
-            return first, float(running.iloc[-1]), "engine"
+            working = self.engine[self.engine["running"] > 0]
+            return first_s, float(working["time_s"].iloc[-1]), "engine"
         return None
 
     def idle_before_load_w(self) -> float | None:
@@ -213,32 +190,27 @@ def cut_run(run: Run, start_s: float | None, stop_s: float | None) -> Run:
     """
     if start_s is None and stop_s is None:
         return run
-    first = float(run.requests["arrival_s"].iloc[0])
-    begin = -np.inf if start_s is None else first + start_s
-    end = np.inf if stop_s is None else first + stop_s
-    requests = run.requests[run.requests["arrival_s"] < end].reset_index(drop=True)
+    first_s = float(run.requests["arrival_s"].iloc[0])
+    begin_s = -np.inf if start_s is None else first_s + start_s
+    end_s = np.inf if stop_s is None else first_s + stop_s
+    requests = run.requests[run.requests["arrival_s"] < end_s].reset_index(drop=True)
+    require(len(requests), f"run {run.name}", f"no request before {stop_s} s", "widen --to")
     if "ttft_s" in requests:
-        answered = requests["arrival_s"] + requests["ttft_s"]
-        inside = (requests["arrival_s"] >= begin) & (answered < end)
-        requests["ttft_s"] = requests["ttft_s"].where(inside)
+        answered_s = requests["arrival_s"] + requests["ttft_s"]
+        seen = (requests["arrival_s"] >= begin_s) & (answered_s < end_s)
+        requests["ttft_s"] = requests["ttft_s"].where(seen)
     if "end_s" in requests:
-        requests["end_s"] = requests["end_s"].where(requests["end_s"].between(begin, end))
-    engine = run.engine
-    if engine is not None:
-        engine = engine[engine["time_s"].between(begin, end)].reset_index(drop=True)
-    inside = run.samples["time_s"].between(begin, end)
-    samples = run.samples[inside].reset_index(drop=True)
-    published = run.published
-    if published is not None:
-        published = published[inside.to_numpy()].reset_index(drop=True)
-    if requests.empty:
-        raise InputError(f"run {run.name}: no request before {stop_s} s: widen --to")
-    if len(samples) < LEAST_SAMPLES:
-        raise InputError(
-            f"run {run.name}: {len(samples)} power samples from {start_s} to {stop_s} s after the "
-            f"first request, fewer than {LEAST_SAMPLES}: widen --from/--to"
-        )
-    return replace(run, requests=requests, engine=engine, samples=samples, published=published)
+        requests["end_s"] = requests["end_s"].where(requests["end_s"].between(begin_s, end_s))
+    inside = run.samples["time_s"].between(begin_s, end_s).to_numpy()
+    kept = {"samples": run.samples[inside].reset_index(drop=True), "requests": requests}
+    if run.engine is not None:
+        seen = run.engine["time_s"].between(begin_s, end_s)
+        kept["engine"] = run.engine[seen].reset_index(drop=True)
+    if run.published is not None:
+        kept["published"] = run.published[inside].reset_index(drop=True)
+    what = f"{inside.sum()} power samples from {start_s} to {stop_s} s, below {LEAST_SAMPLES}"
+    require(inside.sum() >= LEAST_SAMPLES, f"run {run.name}", what, "widen --from/--to")
+    return replace(run, **kept)
 
 
 @dataclass
@@ -248,9 +220,8 @@ class Timeline:
     Parameters
     ----------
     requests : pandas.DataFrame
-        ``arrival_s``, ``start_s`` (first admitted), ``first_token_s``, ``end_s`` (seconds),
-        ``input_tokens``, ``output_tokens``; rows as in the requests given; NaN where it has not
-        happened yet.
+        Rows as given: ``arrival_s``, ``start_s`` (first admitted), ``first_token_s``, ``end_s``
+        (NaN where not yet), ``input_tokens``, ``output_tokens``.
     segments : pandas.DataFrame
         Disjoint stretches of work in time order, gaps where the engine is idle: ``start_s``,
         ``end_s``, ``steps``, ``batch`` (sequences decoding), ``context`` (their tokens, summed
@@ -285,8 +256,6 @@ def running_count(timeline: Timeline, times_s: np.ndarray) -> np.ndarray:
 
 
 def hold_memory() -> None:
-    """Let glibc keep memory that is given back, for which it must have seen a large block go.
-
-    Else each trace, and each stretch of each server of a site, asks for the same pages again.
-    """
-    np.empty(HELD_BYTES, dtype=np.uint8)
+    """Let glibc keep memory that is given back, for which it must have seen a large block go."""
+    # else each trace, and each stretch of each server of a site, asks for the same pages again
+    np.empty(2**24, dtype=np.uint8)

@@ -10,7 +10,15 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 
-from sitetrace.core.files import InputError, check_place, read_json, read_table, replacing
+from sitetrace.core.files import (
+    InputError,
+    check_place,
+    read_json,
+    read_table,
+    reading_csv,
+    replacing,
+    require,
+)
 from sitetrace.core.types import PowerTrace, parse_step
 
 ENDINGS = (".csv", ".parquet", ".nc", ".zarr")
@@ -28,39 +36,38 @@ def write_trace(path: Path | str, traces: list[PowerTrace], provenance: dict) ->
         Independent draws on one clock; columns ``power_w`` or ``power_w_0, power_w_1, ...``.
     provenance : dict
         What the trace came from: flat, JSON-able.
-
-    Raises
-    ------
-    InputError
-        If the ending is unknown or the place cannot be written.
     """
     import xarray as xr
 
-    path = check_place(path, ENDINGS)
-    step = f"{traces[0].dt.numerator}/{traces[0].dt.denominator}"
-    attributes = {"units": "W", "dt_s": step, "start_s": traces[0].start_s, **provenance}
+    path, first = check_place(path, ENDINGS), traces[0]
+    step = f"{first.dt.numerator}/{first.dt.denominator}"
+    attributes = {"units": "W", "dt_s": step, "start_s": first.start_s, **provenance}
     names = ["power_w"] if len(traces) == 1 else [f"power_w_{i}" for i in range(len(traces))]
-    columns = {
+    draws = {
         name: ("time_s", trace.power_w, {"units": "W"})
         for name, trace in zip(names, traces, strict=True)
     }
-    time = ("time_s", traces[0].time_s, {"units": "s", "long_name": "begin of bin"})
-    dataset = xr.Dataset(columns, {"time_s": time}, attributes)
+    time = ("time_s", first.time_s, {"units": "s", "long_name": "begin of bin"})
+    dataset = xr.Dataset(draws, {"time_s": time}, attributes)
+    if path.suffix in (".csv", ".parquet"):
+        table = dataset.to_dataframe().reset_index()
+        table.attrs = attributes
+    if path.suffix == ".csv":
+        beside = _beside(path)
+        with replacing(beside) as written, replacing(path) as temporary:
+            written.write_text(json.dumps(attributes, indent=1) + "\n", encoding="utf-8")
+            table["time_s"] = table["time_s"].map("{:.6f}".format)
+            table.to_csv(temporary, index=False, float_format="%.3f")
+            # a kill may leave a CSV without its attributes, never with those of another
+            beside.unlink(missing_ok=True)
+        return
     with replacing(path) as temporary:
         if path.suffix == ".nc":
             dataset.to_netcdf(temporary)
         elif path.suffix == ".zarr":
             dataset.to_zarr(temporary, consolidated=False)
-        elif path.suffix == ".parquet":
-            table = dataset.to_dataframe().reset_index()
-            table.attrs = attributes
-            table.to_parquet(temporary, index=False)
         else:
-            table = dataset.to_dataframe().reset_index()
-            table["time_s"] = table["time_s"].map("{:.6f}".format)
-            table.to_csv(temporary, index=False, float_format="%.3f")
-            with replacing(_provenance_path(path)) as beside:
-                beside.write_text(json.dumps(attributes, indent=1) + "\n", encoding="utf-8")
+            table.to_parquet(temporary, index=False)
 
 
 def read_trace(path: Path | str) -> tuple[list[PowerTrace], dict]:
@@ -83,81 +90,58 @@ def read_trace(path: Path | str) -> tuple[list[PowerTrace], dict]:
     InputError
         If the file is none, or its times are not equidistant.
     """
-    path = Path(path)
-    if path.suffix not in ENDINGS:
-        raise InputError(f"{path}: unknown ending {path.suffix!r}: use one of {' '.join(ENDINGS)}")
-    if not os.path.exists(path):
-        raise InputError(f"{path}: no such file: check the path")
-    table, attributes = _read_csv(path) if path.suffix == ".csv" else _read_binary(path)
-    columns = [name for name in table if name.startswith("power_w")]
+    path, again = Path(path), "write it anew"
+    what = f"unknown ending {path.suffix!r}"
+    require(path.suffix in ENDINGS, path, what, f"use one of {' '.join(ENDINGS)}")
+    require(os.path.exists(path), path, "no such file", "check the path")
+    table, attributes = _read(path)
     # zarr keeps columns in the order of their names, where power_w_10 comes before power_w_2
+    columns = [name for name in table if name.startswith("power_w")]
     columns.sort(key=lambda name: (len(name), name))
-    if not columns or "time_s" not in table:
-        raise InputError(f"{path}: needs the columns time_s and power_w: write it with generate")
+    require(columns and "time_s" in table, path, "no columns time_s and power_w", again)
     try:
-        powers = table[columns].to_numpy(dtype=float).T
-        times = table["time_s"].to_numpy(dtype=float)
-    except (TypeError, ValueError):
-        raise InputError(f"{path}: time_s or power_w are no numbers: write it anew") from None
-    if not np.isfinite(powers).all() or (powers < 0).any():
-        raise InputError(f"{path}: power_w holds values that are no power: write it anew")
-    dt = _step(path, times, attributes)
-    start_s = attributes.get("start_s", times[0])  # as stated, where that is the begin of the times
-    if not isinstance(start_s, int | float) or not abs(start_s - times[0]) <= 0.1 * float(dt):
-        raise InputError(f"{path}: start_s {start_s!r} is not where time_s begins: write it anew")
-    return [PowerTrace(float(start_s), dt, row) for row in powers], attributes
+        power_w = table[columns].to_numpy(dtype=float).T
+        times_s = table["time_s"].to_numpy(dtype=float)
+        dt = parse_step(attributes["dt_s"]) if "dt_s" in attributes else None
+    except (TypeError, ValueError) as error:
+        raise InputError(f"{path}: values that are no numbers ({error}): {again}") from None
+    require(np.isfinite(power_w) & (power_w >= 0), path, "power_w holds what is no power", again)
+    require(times_s.size > 1, path, "fewer than two rows", "a trace needs more")
+    require(np.isfinite(times_s), path, "time_s holds what is no time", again)
+    if dt is None:
+        dt = Fraction(float(np.median(np.diff(times_s)))).limit_denominator(1000)
+    expected_s = times_s[0] + np.arange(times_s.size) * float(dt)
+    equidistant = dt > 0 and np.abs(expected_s - times_s).max() <= 0.1 * float(dt)
+    require(equidistant, path, "time_s is not equidistant", f"give a row each {float(dt):g} s")
+    start_s = attributes.get("start_s", times_s[0])
+    sound = isinstance(start_s, int | float) and abs(start_s - times_s[0]) <= 0.1 * float(dt)
+    require(sound, path, f"start_s {start_s!r} is not where time_s begins", again)
+    return [PowerTrace(float(start_s), dt, row) for row in power_w], attributes
 
 
-def _provenance_path(path: Path) -> Path:
+def _beside(path: Path) -> Path:
     """CSV has no attributes, so they lie beside it."""
     return path.with_name(path.name + ".json")
 
 
-def _read_csv(path: Path) -> tuple[pd.DataFrame, dict]:
-    """Read a trace as text; its attributes lie beside it."""
-    beside = _provenance_path(path)
-    try:
-        with path.open(encoding="utf-8") as file:
-            header = file.readline().strip().split(",")
-    except (OSError, UnicodeDecodeError):
-        raise InputError(f"{path}: not a text file: write it with generate") from None
-    columns = tuple(name for name in header if name.startswith("power_w")) or ("power_w",)
-    return read_table(path, ("time_s", *columns)), read_json(beside) if beside.exists() else {}
-
-
-def _read_binary(path: Path) -> tuple[pd.DataFrame, dict]:
-    """Read a trace that holds its attributes itself."""
-    import xarray as xr
-
+def _read(path: Path) -> tuple[pd.DataFrame, dict]:
+    """Columns and attributes of a file."""
+    if path.suffix == ".csv":
+        with reading_csv(path, "write it anew"):
+            names = pd.read_csv(path, nrows=0, skipinitialspace=True).columns
+        columns = tuple(name for name in names if name.startswith("power_w")) or ("power_w",)
+        attributes = read_json(_beside(path)) if _beside(path).exists() else {}
+        return read_table(path, ("time_s", *columns)), attributes
     try:
         if path.suffix == ".parquet":
             table = pd.read_parquet(path)
             return table, dict(table.attrs)
-        options = {"engine": "netcdf4"}
-        if path.suffix == ".zarr":
-            options = {"engine": "zarr", "consolidated": False}
+        import xarray as xr
+
+        options = {"engine": "zarr", "consolidated": False}
+        options = options if path.suffix == ".zarr" else {"engine": "netcdf4"}
         with xr.open_dataset(path, **options) as dataset:
             return dataset.to_dataframe().reset_index(), dict(dataset.attrs)
     except Exception as error:  # each library has errors of its own for a damaged file
         reason = " ".join(str(error).split())[:120]
         raise InputError(f"{path}: not readable as {path.suffix[1:]} ({reason})") from None
-
-
-def _step(path: Path, times: np.ndarray, attributes: dict) -> Fraction:
-    """Exact step: as stated, else from the times, which must then be equidistant."""
-    if times.size < 2:
-        raise InputError(f"{path}: fewer than two rows: a trace needs more")
-    try:
-        dt = parse_step(attributes["dt_s"]) if "dt_s" in attributes else None
-    except ValueError as error:
-        raise InputError(f"{path}: {error}: write it anew") from None
-    if not np.isfinite(times).all():
-        raise InputError(f"{path}: time_s holds values that are no times: write it anew")
-    if dt is None:
-        dt = Fraction(float(np.median(np.diff(times)))).limit_denominator(1000)
-    expected = times[0] + np.arange(times.size) * float(dt)
-    if dt <= 0 or np.abs(expected - times).max() > 0.1 * float(dt):
-        raise InputError(
-            f"{path}: time_s is not equidistant: a trace has one row for each {float(dt):g} s"
-        )
-    return dt
