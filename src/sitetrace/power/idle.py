@@ -17,27 +17,13 @@ QUANTILES, LONGEST_HOLD_S = 33, 1.0
 
 @dataclass(frozen=True)
 class Idle:
-    """Idle power, its narrow spread, and what is left of the load for some seconds.
+    """Idle power, its narrow spread, and what is left of the load for some seconds."""
 
-    Parameters
-    ----------
-    mean_w : float
-        Idle power before load (median), watts.
-    deviation_w : numpy.ndarray
-        Quantiles of the samples around `mean_w`, watts: the meter's quantum included.
-    active_w : float
-        Extra power just after work, watts; decays with a time constant of 5 s.
-    band_w : float
-        Samples up to this power count as idle, watts.
-    hold_s : float
-        Time after the last work from which the meter prints idle, seconds.
-    """
-
-    mean_w: float
-    deviation_w: np.ndarray
-    active_w: float
-    band_w: float
-    hold_s: float
+    mean_w: float  # before load (median)
+    deviation_w: np.ndarray  # quantiles of the samples around it: the meter's quantum included
+    active_w: float  # extra power just after work; decays with a time constant of `DECAY_S`
+    band_w: float  # samples up to this power count as idle
+    hold_s: float  # time after the last work from which the meter prints idle
 
     def power_w(self, quiet_for_s: np.ndarray, uniform: np.ndarray) -> np.ndarray:
         """Turn numbers from 0 to 1 into idle watts, given the seconds since the last work."""

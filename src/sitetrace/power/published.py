@@ -12,7 +12,7 @@ from fractions import Fraction
 import numpy as np
 import pandas as pd
 
-from sitetrace.core.files import InputError, digest_of
+from sitetrace.core.files import digest_of, named, require
 from sitetrace.core.registry import data_dir, device, read_paper_table
 from sitetrace.core.types import Configuration
 from sitetrace.power.states.mixture import Emissions, published_mixture
@@ -21,8 +21,7 @@ from sitetrace.power.states.transitions import Coupled, Independent
 from sitetrace.serving.surrogates import ConstantRate, LogNormalTTFT
 
 STATES = ("coupled", "independent")
-EMISSIONS = ("gaussian", "ar1")
-SERVING = ("constant_rate", "log_normal_ttft")
+EMISSIONS, SERVING = ("gaussian", "ar1"), ("constant_rate", "log_normal_ttft")
 TABLES = ("mixtures", "configurations", "serving_surrogate")
 RULES = {
     "coupled": "states by quantile coupling of the active count to the mixture's weights: a rule "
@@ -49,15 +48,15 @@ def configurations() -> pd.DataFrame:
 
 def surrogate(config: str, kind: str) -> ConstantRate | LogNormalTTFT:
     """One of the paper's two serving surrogates with the constants of a configuration."""
-    _known(kind, SERVING, "serving")
+    named("serving of the paper", kind, SERVING)
     table = read_paper_table("serving_surrogate").set_index("config")
-    lacks = f"{config}: no constants of serving are published for it: take another configuration"
-    _published(config in table.index, lacks)
+    lacks, mend = "no constants of serving are published for it", "take another configuration"
+    require(config in table.index, config, lacks, mend)
     row = table.loc[config]
     if kind == "constant_rate":
         return ConstantRate(float(row["lambda_prefill_tok_s"]), float(row["lambda_decode_tok_s"]))
-    lacks = f"{config}: no log-normal TTFT is published for it: take serving constant_rate"
-    _published(not row.isna().any(), lacks)
+    lacks, mend = "no log-normal TTFT is published for it", "take serving constant_rate"
+    require(not row.isna().any(), config, lacks, mend)
     tpot_s = (row[f"tpot_{name}_ms"] / 1e3 for name in ("mean", "sd"))
     return LogNormalTTFT(*map(float, (*row[list(TTFT)], *tpot_s)), int(row["max_active"]))
 
@@ -102,16 +101,16 @@ def paper_model(
     from sitetrace import __version__
 
     table, rows = configurations(), read_paper_table("mixtures")
-    _known(config, table.index, "configuration")
-    _known(states, STATES, "states")
-    _known(emissions, EMISSIONS, "emissions")
+    named("configuration of the paper", config, table.index)
+    named("states of the paper", states, STATES)
+    named("emissions of the paper", emissions, EMISSIONS)
     row, phi = table.loc[config], rows.loc[rows["config"] == config, "phi"].to_numpy()
     server, mixture = surrogate(config, serving), published_mixture(rows, config)
     older = states == "coupled" and row["source"].startswith(OLDER)
-    lacks = "its active requests were counted in an earlier campaign: take states independent"
-    _published(not older, f"{config}: {lacks}")
+    lacks = "its active requests were counted in an earlier campaign"
+    require(not older, config, lacks, "take states independent")
     known = emissions != "ar1" or not np.isnan(phi).any()
-    _published(known, f"{config}: no phi is published for it: take emissions gaussian")
+    require(known, config, "no phi is published for it", "take emissions gaussian")
     transitions = Independent(mixture.weight)
     if states == "coupled":
         moments = (float(row["active_mean"]), float(row["active_std"]))
@@ -137,13 +136,3 @@ def paper_model(
             "selection": {},
         },
     )
-
-
-def _known(word: str, words: tuple[str, ...] | pd.Index, what: str) -> None:
-    known = ", ".join(words)
-    _published(word in words, f"{word!r}: no such {what} of the paper: there are {known}")
-
-
-def _published(sound: bool, lacks: str) -> None:
-    if not sound:
-        raise InputError(lacks)

@@ -5,17 +5,17 @@ With s the logistic function, x the input and h the state before, each bin takes
     r = s(U_r x + c_r + W_r h + b_r)            z = s(U_z x + c_z + W_z h + b_z)
     n = tanh(U_n x + c_n + r (W_n h + b_n))     h' = (1 - z) n + z h
 
-in the layout of ``torch.nn.GRU``. torch spends its time between the small steps of such a series:
-compiled, they take a tenth of it. Training is that of arXiv:2603.18383: Adam, gradient norm clipped
-to 1, cross-entropy without class weights, each series one step of the optimiser, in order, from the
-zero state; the rate is halved after 20 epochs without a better validation loss, training stops
-after 50, and the best epoch is kept.
+in the layout of ``torch.nn.GRU``, which spends its time between such small steps: compiled, they
+take a tenth of it. Training is that of arXiv:2603.18383: Adam, gradient norm clipped to 1, mean
+cross-entropy, a step for each series; the rate is halved after 20 epochs without a better
+validation loss, training stops after 50, and the best epoch is kept.
 """
 
 from __future__ import annotations
 
 import hashlib
 import math
+import pickle
 from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
@@ -24,7 +24,7 @@ from typing import Any, ClassVar
 import numba
 import numpy as np
 
-from sitetrace.core.files import InputError, replacing
+from sitetrace.core.files import InputError, replacing, require
 from sitetrace.power.states.labels import Piece, TrainingBins
 from sitetrace.power.states.transitions import Factors, Separable, Table, whatever_was_before
 
@@ -44,9 +44,7 @@ Series = tuple[np.ndarray, np.ndarray]
 class BiGRU(Separable):
     """Bidirectional GRU over the activity of a whole series, and a softmax in each bin."""
 
-    # A state persists only as far as the activity makes it certain; and the net sees the schedule's
-    # future.
-
+    # a state persists only as far as activity makes it certain; the net sees the schedule's future
     reach: ClassVar[None] = None
 
     columns: tuple[str, ...]
@@ -142,14 +140,9 @@ def gradient_along(slope, hidden, gates, weight):
 
 
 def fit_bigru(
-    steps: TrainingBins,
-    columns: tuple[str, ...],
-    *,
-    record: dict | None = None,
-    **how: Any,
+    steps: TrainingBins, columns: tuple[str, ...], *, record: dict | None = None, **how: Any
 ) -> BiGRU:
-    """Train the net as the paper does, on all bins: idle is one of its states."""
-    # `record` is given the loss by epoch; `how` goes to `train`
+    """Train the net on all bins, idle one of its states; `record` is given the loss by epoch."""
     parts = hold_out(steps.pieces, how["seed"])
     features = steps.table[list(columns)].to_numpy(dtype=float)
     seen = np.concatenate([features[begin:end] for _, begin, end in parts[0]])
@@ -157,8 +150,7 @@ def fit_bigru(
     scaled = (features - center) / scale
     series = [[(scaled[b:e], steps.state[b:e]) for _, b, e in part] for part in parts]
     weights, history = train(*series, steps.n_states, **how)
-    if record is not None:
-        record.update(history)
+    (record if record is not None else {}).update(history)
     return BiGRU(columns, center, scale, **weights)
 
 
@@ -200,54 +192,45 @@ def train(
         gru = torch.nn.GRU(fitting[0][0].shape[1], hidden, bidirectional=True)
         net = torch.nn.ModuleList([gru, torch.nn.Linear(2 * hidden, n_states)])
     adam = torch.optim.Adam(net.parameters(), lr=RATE)
-    schedule = torch.optim.lr_scheduler.ReduceLROnPlateau(
-        adam, factor=0.5, patience=HALVE_AFTER, threshold=0.0
-    )
-    # nothing is drawn any more, so that training which was killed and goes on from its checkpoint
-    # ends in the same bytes
+    halving = {"factor": 0.5, "patience": HALVE_AFTER, "threshold": 0.0}
+    schedule = torch.optim.lr_scheduler.ReduceLROnPlateau(adam, **halving)
+    # nothing is drawn from here on: who goes on from a checkpoint ends in the same bytes
     parts = {"net": net, "adam": adam, "schedule": schedule}
-    told = {"setting": _digest(fitting, held_out, n_states, seed, hidden, epochs), "losses": []}
+    setting = pickle.dumps((fitting, held_out, n_states, seed, hidden, epochs))
+    kept = {"setting": hashlib.sha256(setting).hexdigest(), "losses": [], "best": {}}
     if checkpoint is not None and Path(checkpoint).is_file():
-        told = _restored(checkpoint, told["setting"], parts)
-    losses = told["losses"]
+        kept = _restored(checkpoint, kept["setting"], parts)
     series = [
         [(torch.from_numpy(x.astype("f4")), torch.from_numpy(y.astype("i8"))) for x, y in part]
         for part in (fitting, held_out)
     ]
-    threads = torch.get_num_threads()
+    losses, threads = kept["losses"], torch.get_num_threads()
     torch.set_num_threads(1)  # several would sum in another order
     try:
-        with tqdm(total=epochs, initial=len(losses), disable=None, leave=False) as bar:
-            while len(losses) < epochs and len(losses) - _best(losses) < STOP_AFTER:
-                taught, heard = (
-                    _epoch(net, part, step) for part, step in zip(series, (adam, None))
-                )
-                losses.append((taught, heard))
-                schedule.step(heard)
-                if _best(losses) == len(losses):
-                    told["best"] = {name: each.clone() for name, each in net.state_dict().items()}
-                bar.update()
-                bar.set_postfix_str(f"held out {heard:.3f} nats")
-                if checkpoint is not None and len(losses) % SAVE_EVERY == 0:
-                    _save(checkpoint, told, parts)
+        for _ in tqdm(range(len(losses), epochs), disable=None, leave=False):
+            if len(losses) - _best(losses) >= STOP_AFTER:
+                break
+            losses.append((_epoch(net, series[0], adam), _epoch(net, series[1], None)))
+            schedule.step(losses[-1][1])
+            if _best(losses) == len(losses):
+                kept["best"] = {name: each.clone() for name, each in net.state_dict().items()}
+            if checkpoint is not None and len(losses) % SAVE_EVERY == 0:
+                _save(checkpoint, kept, parts)
     finally:
         torch.set_num_threads(threads)
     if checkpoint is not None:
-        _save(checkpoint, told, parts)
-    best = {name: value.numpy() for name, value in told["best"].items()}
-    weights = {
-        name: np.stack([best[f"0.{part}_l0{way}"] for way in WAYS])
-        for name, part in zip(WEIGHTS, PARTS, strict=False)
-    }
-    weights |= {"head": best["1.weight"], "head_bias": best["1.bias"]}
+        _save(checkpoint, kept, parts)
+    best = {name: value.numpy() for name, value in kept["best"].items()}
+    weights = {"head": best["1.weight"], "head_bias": best["1.bias"]}
+    for name, part in zip(WEIGHTS, PARTS, strict=False):
+        weights[name] = np.stack([best[f"0.{part}_l0{way}"] for way in WAYS])
     taught, heard = map(list, zip(*losses, strict=True))
     return weights, {"best_epoch": _best(losses), "train_nats": taught, "held_out_nats": heard}
 
 
 def _epoch(net: Any, part: list[tuple[Any, Any]], adam: Any) -> float:
     """Cross-entropy of some series, mean over their bins; each a step of the optimiser, if any."""
-    torch = require_torch()
-    total, n_bins = 0.0, 0
+    torch, total = require_torch(), 0.0
     with torch.set_grad_enabled(adam is not None):
         for features, states in part:
             score = net[1](both_ways(net[0], features))
@@ -258,8 +241,7 @@ def _epoch(net: Any, part: list[tuple[Any, Any]], adam: Any) -> float:
                 torch.nn.utils.clip_grad_norm_(net.parameters(), CLIP_NORM)
                 adam.step()
             total += loss.item() * len(states)
-            n_bins += len(states)
-    return total / n_bins
+    return total / sum(len(states) for _, states in part)
 
 
 def _best(losses: list[tuple[float, float]]) -> int:
@@ -267,9 +249,9 @@ def _best(losses: list[tuple[float, float]]) -> int:
     return int(np.argmin([heard for _, heard in losses])) + 1 if losses else 0
 
 
-def _save(checkpoint: Path | str, told: dict, parts: dict[str, Any]) -> None:
-    content = told | {name: part.state_dict() for name, part in parts.items()}
+def _save(checkpoint: Path | str, kept: dict, parts: dict[str, Any]) -> None:
     with replacing(checkpoint) as temporary:
+        content = kept | {name: part.state_dict() for name, part in parts.items()}
         require_torch().save(content, temporary)
 
 
@@ -279,25 +261,13 @@ def _restored(checkpoint: Path | str, setting: str, parts: dict[str, Any]) -> di
         content = require_torch().load(checkpoint, weights_only=True)
         same = content["setting"] == setting
     except Exception as error:  # torch raises whatever its unpickler meets
-        why = type(error).__name__
-        raise InputError(f"{checkpoint}: no checkpoint ({why}): remove it") from None
-    if not same:
-        raise InputError(
-            f"{checkpoint}: checkpoint of a training on other data or settings: name another file "
-            "or remove it"
-        )
+        what = f"no checkpoint ({type(error).__name__})"
+        raise InputError(f"{checkpoint}: {what}: remove it") from None
+    what = "checkpoint of a training on other data or settings"
+    require(same, checkpoint, what, "name another file or remove it")
     for name, part in parts.items():
         part.load_state_dict(content.pop(name))
     return content
-
-
-def _digest(fitting: list[Series], held_out: list[Series], *settings: int) -> str:
-    """Digest of what a training depends on."""
-    total = hashlib.sha256(repr((settings, len(fitting))).encode())
-    for features, states in (*fitting, *held_out):
-        total.update(repr(features.shape).encode() + np.ascontiguousarray(features).tobytes())
-        total.update(states.astype(np.int64).tobytes())
-    return total.hexdigest()
 
 
 def both_ways(gru: Any, features: Any) -> Any:
@@ -320,18 +290,17 @@ def _recurrence() -> Any:
     class Recurrence(torch.autograd.Function):
         @staticmethod
         def forward(ctx, drive, weight, bias):
-            start = np.zeros(weight.shape[1], dtype=np.float32)
             arrays = [part.detach().numpy() for part in (drive, weight, bias)]
+            start = np.zeros_like(arrays[1][0])
             hidden, gates = map(torch.from_numpy, states_along(*arrays, start))
             ctx.save_for_backward(hidden, gates, weight)
             return hidden
 
         @staticmethod
         def backward(ctx, slope):
-            hidden, gates, weight = (part.detach() for part in ctx.saved_tensors)
-            arrays = (hidden.numpy(), gates.numpy(), weight.numpy())
-            found = gradient_along(slope.contiguous().numpy(), *arrays)
-            by_drive, by_pull = map(torch.from_numpy, found)
+            hidden = ctx.saved_tensors[0].detach()
+            arrays = (part.detach().numpy() for part in (slope.contiguous(), *ctx.saved_tensors))
+            by_drive, by_pull = map(torch.from_numpy, gradient_along(*arrays))
             before = torch.cat([torch.zeros_like(hidden[:1]), hidden[:-1]])
             return by_drive, by_pull.T @ before, by_pull.sum(0)
 
@@ -343,7 +312,6 @@ def require_torch() -> Any:
     try:
         import torch
     except ImportError:
-        raise InputError(
-            "transitions bigru: training needs torch: pip install 'sitetrace[torch]'"
-        ) from None
+        mend = "pip install 'sitetrace[torch]'"
+        raise InputError(f"transitions bigru: training needs torch: {mend}") from None
     return torch

@@ -50,13 +50,16 @@ def prepare(runs: list[Run], server: Server, dt: Fraction) -> pd.DataFrame:
     for number, run in enumerate(runs):
         times = run.samples["time_s"].to_numpy()
         part = activity_table(simulate(run.requests, server), times, float(dt))
-        part["power_w"] = run.samples["power_w"].to_numpy()
-        part["before_load"] = times < run.requests["arrival_s"].iloc[0]
-        part["recording"] = number
-        part["begins"] = np.diff(times, prepend=-np.inf) > (MAX_GAP_STEPS + 0.5) * float(dt)
-        part["fresh"] = part["begins"]
-        part.loc[: MAX_GAP_STEPS - 1, "fresh"] = True
-        parts.append(part)
+        begins = np.diff(times, prepend=-np.inf) > (MAX_GAP_STEPS + 0.5) * float(dt)
+        parts.append(
+            part.assign(
+                power_w=run.samples["power_w"].to_numpy(),
+                before_load=times < run.requests["arrival_s"].iloc[0],
+                recording=number,
+                begins=begins,
+                fresh=begins | (np.arange(times.size) < MAX_GAP_STEPS),
+            )
+        )
     return pd.concat(parts, ignore_index=True)
 
 
@@ -98,12 +101,10 @@ def stretches(
     # gives the mixture's states (from 0: none is idle) and the watts of each stretch
     working = (labels.state > 0) & keep
     cuts = np.flatnonzero(np.diff(working) | frame["fresh"].to_numpy()[1:]) + 1
-    power_w = frame["power_w"].to_numpy()
-    return [
-        (labels.state[rows] - 1, power_w[rows])
-        for rows in np.split(np.arange(len(frame)), cuts)
-        if working[rows].all()
+    parts = [
+        np.split(each, cuts) for each in (working, labels.state - 1, frame["power_w"].to_numpy())
     ]
+    return [(state, power_w) for works, state, power_w in zip(*parts, strict=True) if works[0]]
 
 
 def window_features(

@@ -36,41 +36,17 @@ DRAWS = 64
 
 @dataclass(frozen=True)
 class StatesModel:
-    """A fitted power model of one configuration, the paper's way.
-
-    Parameters
-    ----------
-    configuration : Configuration
-        Model, GPU type, tensor parallelism.
-    dt : fractions.Fraction
-        Step of the samples that it was fitted on, seconds.
-    server : Server, ConstantRate or LogNormalTTFT
-        How requests become work.
-    idle : Idle or None
-        The board's idle power; None where the mixture holds idle too.
-    mixture : Mixture
-        Power states above idle.
-    transitions : Markov, Logit, Trees, BiGRU, Coupled or Independent
-        Which state comes next.
-    emissions : Emissions
-        Power within a state.
-    power_range_w : tuple of float
-        Least and greatest power seen, watts; generated power stays within 5% of the range.
-    fitted : dict
-        Greatest values met while fitting: ``active``, ``input_tokens``, ``output_tokens``.
-    provenance : dict
-        Runs, digests, cut, seed, package version, selection tables.
-    """
+    """A fitted power model of one configuration, the paper's way."""
 
     configuration: Configuration
-    dt: Fraction
+    dt: Fraction  # step of the samples that it was fitted on, seconds
     server: Server | ConstantRate | LogNormalTTFT
-    idle: Idle | None
+    idle: Idle | None  # None where the mixture holds idle too
     mixture: Mixture
     transitions: Separable | Trees
     emissions: Emissions
-    power_range_w: tuple[float, float]
-    fitted: dict
+    power_range_w: tuple[float, float]  # generated power stays within 5% of the range seen
+    fitted: dict  # greatest values met while fitting
     provenance: dict
 
     def generate(

@@ -97,10 +97,8 @@ def _all_scores(features, forest):
     """Scores in every bin after every previous state, shape (bins, previous, states)."""
     n_states = forest[0].size
     score = np.empty((len(features), n_states, n_states))
-    for row in range(len(features)):
-        for previous in range(n_states):
-            for state in range(n_states):
-                score[row, previous, state] = _score(features[row], previous, state, forest)
+    for row, previous, state in np.ndindex(score.shape):
+        score[row, previous, state] = _score(features[row], previous, state, forest)
     return score
 
 
