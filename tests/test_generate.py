@@ -126,7 +126,7 @@ def test_work_draws_more_than_no_work():
 
 
 def test_another_way_of_serving_keeps_the_power_model():
-    other = MODEL.with_server(ConstantRate(4000.0, 60.0))
+    other = replace(MODEL, server=ConstantRate(4000.0, 60.0))
     assert other.mixture is MODEL.mixture
     trace = other.generate(requests(), rng=rng())
     assert trace.power_w.max() > 2 * MODEL.idle.mean_w
@@ -153,7 +153,7 @@ def test_leaving_what_was_fitted_is_said(stream, told):
 
 
 def test_more_load_than_the_server_takes_is_said():
-    small = MODEL.with_server(Server(max_num_seqs=2))
+    small = replace(MODEL, server=Server(max_num_seqs=2))
     assert any("exceeds what the server can take" in w for w in warnings_of(requests(8.0), small))
 
 

@@ -2,6 +2,7 @@
 
 import copy
 import json
+from dataclasses import replace
 from fractions import Fraction
 
 import numpy as np
@@ -103,7 +104,7 @@ def test_a_model_read_again_generates_the_same_power(tmp_path, kind):
     "server", [ConstantRate(4e3, 40.0), LogNormalTTFT(-5.0, 0.7, 0.3, -2.0, 0.1, 0.02, 0.004, 64)]
 )
 def test_the_papers_surrogates_are_kept_too(tmp_path, server):
-    save_model(MODELS["logit"].with_server(server), tmp_path / "model.json")
+    save_model(replace(MODELS["logit"], server=server), tmp_path / "model.json")
     assert load_model(tmp_path / "model.json").server == server
 
 

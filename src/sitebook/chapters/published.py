@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from functools import cache
 
 import numpy as np
@@ -113,8 +114,8 @@ def ways_of_serving(config: str, engine: StatesModel) -> dict[str, StatesModel]:
     base = paper_model(config)
     return {
         "constant rate": base,
-        "log-normal TTFT": base.with_server(surrogate(config, "log_normal_ttft")),
-        "engine": base.with_server(engine.server),
+        "log-normal TTFT": replace(base, server=surrogate(config, "log_normal_ttft")),
+        "engine": replace(base, server=engine.server),
     }
 
 

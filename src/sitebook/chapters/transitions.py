@@ -17,7 +17,7 @@ from sitetrace.evaluate.judge import evaluate
 from sitetrace.power.fitting import as_metered
 from sitetrace.power.modelfile import load_model
 from sitetrace.power.states.fit import fit_parts
-from sitetrace.power.states.labels import Labels
+from sitetrace.power.states.labels import TrainingBins
 from sitetrace.power.states.model import StatesModel
 from sitetrace.power.states.transitions import KINDS, Independent
 
@@ -46,7 +46,7 @@ def candidates(model: StatesModel, parts: Split) -> dict[str, StatesModel]:
 
 
 def told(
-    models: dict[str, StatesModel], frame: pd.DataFrame, labels: Labels, fitting: Labels
+    models: dict[str, StatesModel], frame: pd.DataFrame, labels: TrainingBins, fitting: TrainingBins
 ) -> pd.DataFrame:
     """Log-probability that each candidate gave to the state that came."""
     n = next(iter(models.values())).mixture.n_states + 1
@@ -76,7 +76,7 @@ def likelihoods(nats: pd.DataFrame, dt_s: float, rng: np.random.Generator) -> pd
 
 
 def calibration(
-    models: dict[str, StatesModel], frame: pd.DataFrame, labels: Labels
+    models: dict[str, StatesModel], frame: pd.DataFrame, labels: TrainingBins
 ) -> dict[str, tuple[np.ndarray, np.ndarray]]:
     """Hold the probability that the state stays against how often it did."""
     from sklearn.calibration import calibration_curve
@@ -92,7 +92,9 @@ def calibration(
     return found
 
 
-def levels(frame: pd.DataFrame, labels: Labels, n_states: int) -> list[tuple[str, np.ndarray]]:
+def levels(
+    frame: pd.DataFrame, labels: TrainingBins, n_states: int
+) -> list[tuple[str, np.ndarray]]:
     """Transition frequencies at low, middle and high activity."""
     active = frame["active"].to_numpy()
     edges = np.unique(np.quantile(active[labels.use], [0, 1 / 3, 2 / 3, 1]).astype(int))
@@ -108,7 +110,7 @@ def levels(frame: pd.DataFrame, labels: Labels, n_states: int) -> list[tuple[str
 
 
 def free_runs(
-    models: dict[str, StatesModel], part: Part, labels: Labels, draws: int, seed: int
+    models: dict[str, StatesModel], part: Part, labels: TrainingBins, draws: int, seed: int
 ) -> pd.DataFrame:
     """Score traces that each candidate draws for the judged requests."""
     run = open_run(part.run)

@@ -119,8 +119,8 @@ def fit(
         provenance,
         transitions,
         n_states,
-        emissions,
-        columns,
+        emissions=emissions,
+        columns=columns,
         seed=seed,
         checkpoint=checkpoint,
     )

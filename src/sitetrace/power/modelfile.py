@@ -7,6 +7,7 @@ of the same name, whose digest the JSON holds.
 from __future__ import annotations
 
 import hashlib
+import io
 import json
 import zipfile
 from dataclasses import asdict, fields
@@ -15,7 +16,7 @@ from typing import Any
 
 import numpy as np
 
-from sitetrace.core.files import InputError, read_json, replacing
+from sitetrace.core.files import InputError, read_json, replacing, require
 from sitetrace.core.types import Configuration, parse_step
 from sitetrace.measured.rundir import MAX_POWER_W
 from sitetrace.meter import Meter, PowerNoise
@@ -35,7 +36,6 @@ from sitetrace.serving.surrogates import ConstantRate, LogNormalTTFT
 from sitetrace.workload.table import MAX_TOKENS
 
 SCHEMA = 1
-MOST_BYTES = 50_000_000  # of the weights of a net
 SERVERS = {"engine": Server, "constant_rate": ConstantRate, "log_normal_ttft": LogNormalTTFT}
 TRANSITIONS = {"markov": Markov, "logit": Logit, "trees": Trees, "bigru": BiGRU}
 TRANSITIONS |= {"coupled": Coupled, "independent": Independent}
@@ -90,12 +90,7 @@ def save_model(model: StatesModel | TimelineModel, path: Path | str) -> None:
     model : StatesModel or TimelineModel
         The model.
     path : Path or str
-        File to be written; conventionally ``.json``.
-
-    Raises
-    ------
-    InputError
-        If the place cannot be written.
+        Conventionally ``.json``; an `InputError` says why it cannot be written.
     """
     kind = "timeline" if isinstance(model, TimelineModel) else "states"
     content = {"schema": SCHEMA, "kind": kind}
@@ -121,7 +116,7 @@ def save_model(model: StatesModel | TimelineModel, path: Path | str) -> None:
 
 
 def load_model(path: Path | str) -> StatesModel | TimelineModel:
-    """Read a model file.
+    """Read a model file; an `InputError` says what is missing, cut or absurd in it.
 
     Parameters
     ----------
@@ -133,11 +128,6 @@ def load_model(path: Path | str) -> StatesModel | TimelineModel:
     StatesModel or TimelineModel
         The model.
 
-    Raises
-    ------
-    InputError
-        If the file is cut, of another schema, lacks a field, or holds what no model can have.
-
     Examples
     --------
     >>> import sitetrace
@@ -147,21 +137,19 @@ def load_model(path: Path | str) -> StatesModel | TimelineModel:
     """
     content = read_json(path)
     schema, kind = content.get("schema"), content.get("kind")
-    if schema != SCHEMA:
-        raise InputError(
-            f"{path}: field schema is {schema!r}, this version reads {SCHEMA}: fit the model anew "
-            "or take the matching version of sitetrace"
-        )
-    if kind not in ("states", "timeline"):
-        raise InputError(f"{path}: field kind is {kind!r}: 'states' and 'timeline' are known")
+    mend = "fit the model anew or take the matching version of sitetrace"
+    require(
+        schema == SCHEMA, path, f"field schema is {schema!r}, this version reads {SCHEMA}", mend
+    )
+    known = kind in ("states", "timeline")
+    require(known, path, f"field kind is {kind!r}", "'states' and 'timeline' are known")
     beside = _weights(content.get("transitions"), path)
     try:
         model = _model(content, beside)
         summary(model)  # provenance must hold what is printed of it
-    except KeyError as error:
-        raise InputError(f"{path}: field {error} is missing: fit the model anew") from None
     except (TypeError, ValueError, ArithmeticError, AttributeError, LookupError) as error:
-        reason = _reason(error, 120)
+        lacks = f"field {error} is missing" if isinstance(error, KeyError) else f"{error}"
+        reason = " ".join(lacks.split())[:120]
         raise InputError(f"{path}: no sound model file ({reason}): fit the model anew") from None
     return model
 
@@ -169,8 +157,7 @@ def load_model(path: Path | str) -> StatesModel | TimelineModel:
 def weights_path(model: Path | str) -> Path:
     """Where the weights of a model lie: beside its file, with the ending ``.npz``."""
     path = Path(model)
-    if path.suffix == ".npz":
-        raise InputError(f"{path}: is where the weights of a net would lie: name it .json")
+    require(path.suffix != ".npz", path, "is where the weights of a net would lie", "name it .json")
     return path.with_suffix(".npz")
 
 
@@ -205,12 +192,11 @@ def summary(model: StatesModel | TimelineModel) -> str:
             lines.append(f"{title:15}{provenance[name]}")
     lines += misfit_lines(provenance)
     for name, rows in provenance["selection"].items():
-        if name == "meter":  # hundreds of rows
-            continue
-        lines.append(f"chosen by cross-validated free runs: {name}")
-        for row in rows:
-            short = {k: f"{v:.4g}" if isinstance(v, float) else v for k, v in row.items()}
-            lines.append("  " + "  ".join(f"{k}={v}" for k, v in short.items()))
+        if name != "meter":  # hundreds of rows
+            lines.append(f"chosen by cross-validated free runs: {name}")
+            for row in rows:
+                short = (f"{k}={v:.4g}" if type(v) is float else f"{k}={v}" for k, v in row.items())
+                lines.append("  " + "  ".join(short))
     return "\n".join(lines)
 
 
@@ -255,10 +241,6 @@ def _write(content: dict, path: Path | str) -> None:
         temporary.write_text(text + "\n", encoding="utf-8")
 
 
-def _kind(part: object, kinds: dict[str, type]) -> str:
-    return next(name for name, type_ in kinds.items() if type(part) is type_)
-
-
 def _model(content: dict, beside: dict[str, np.ndarray]) -> StatesModel | TimelineModel:
     """Make a model of what a file says and what lies beside it, and check it."""
     # what is read as it stands must be fit to be written again
@@ -288,9 +270,7 @@ def _model(content: dict, beside: dict[str, np.ndarray]) -> StatesModel | Timeli
             mean, spread = server.log_ttft(np.array([1.0, MAX_TOKENS]))
         _demand((np.abs(mean) < 50).all() and (spread < 50).all(), "server: absurd TTFT")
     if states:
-        model = StatesModel(**made)
-        _check_states(model, sizes["s"])
-        return model
+        return _checked(StatesModel(**made), sizes["s"])
     model = TimelineModel(**made, decay_s=float(content["decay_s"]))
     _check_range("decay_s", model.decay_s)
     _demand(isinstance(server, Server), "server: the kind timeline needs an engine")
@@ -299,7 +279,7 @@ def _model(content: dict, beside: dict[str, np.ndarray]) -> StatesModel | Timeli
     return model
 
 
-def _check_states(model: StatesModel, n_states: int) -> None:
+def _checked(model: StatesModel, n_states: int) -> StatesModel:
     """Demand shares that sum to one, and transitions that give probabilities and end."""
     transitions, emissions = model.transitions, model.emissions
     _demand(emissions.kind in KINDS, f"emissions: kind is none of {', '.join(KINDS)}")
@@ -316,13 +296,15 @@ def _check_states(model: StatesModel, n_states: int) -> None:
         _demand(sound, "weight does not sum to one over the states")
     if isinstance(transitions, Markov):
         _demand((np.diff(transitions.edges) > 0).all(), "transitions: edges do not ascend")
-        _demand(len(transitions.probability) == transitions.edges.size + 1, "probability: levels")
+        levels, sums = transitions.edges.size + 1, transitions.probability.sum(axis=2)
+        sound = len(sums) == levels and np.allclose(sums, 1)
+        _demand(sound, "transitions: probability does not sum to one in each level")
     if isinstance(transitions, Trees):
         _check_trees(transitions)
-    for amount in (0.0, 1.0):
-        chance = transitions.matrix({name: np.array([0.0, amount]) for name in COLUMNS})
-        sound = chance.shape[1:] == (n_states, n_states) and np.allclose(chance.sum(axis=2), 1)
-        _demand(sound, "transitions: probability of the states does not sum to one")
+    chance = transitions.matrix({name: np.array([0.0, 1.0]) for name in COLUMNS})
+    sound = chance.shape == (2, n_states, n_states) and np.allclose(chance.sum(axis=2), 1)
+    _demand(sound, "transitions: they give no probabilities")
+    return model
 
 
 def _check_trees(trees: Trees) -> None:
@@ -394,22 +376,14 @@ def _weights(transitions: Any, model: Path | str) -> dict[str, np.ndarray]:
     if not isinstance(transitions, dict) or transitions.get("kind") != "bigru":
         return {}
     sha256 = transitions.get("weights_sha256")
-    if not isinstance(sha256, str):
-        raise InputError(f"{model}: field 'weights_sha256' is missing: fit the model anew")
-    path, mend = weights_path(model), "copy it anew beside the model file, or fit the model anew"
+    require(isinstance(sha256, str), model, "field weights_sha256 is missing", "fit it anew")
+    path = weights_path(model)
     try:
-        same = hashlib.sha256(path.read_bytes()).hexdigest() == sha256
+        content = path.read_bytes()
+        same = hashlib.sha256(content).hexdigest() == sha256
         _demand(same, "not the weights that the model file names")
-        with zipfile.ZipFile(path) as file:
-            size = sum(entry.file_size for entry in file.infolist())
-        _demand(size <= MOST_BYTES, "too large for the weights of a net")
-        with np.load(path, allow_pickle=False) as file:
+        with np.load(io.BytesIO(content), allow_pickle=False) as file:
             return {name: file[name] for name in WEIGHTS}
     except (OSError, LookupError, ValueError, EOFError, MemoryError, zipfile.BadZipFile) as error:
-        why = _reason(error, 80)
-        raise InputError(f"{path}: weights missing or damaged ({why}): {mend}") from None
-
-
-def _reason(error: Exception, length: int) -> str:
-    """Put the words of an error on one line."""
-    return " ".join(str(error).split())[:length]
+        reason, mend = " ".join(str(error).split())[:80], "copy it anew beside the model file"
+        raise InputError(f"{path}: weights missing or damaged ({reason}): {mend}") from None

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from fractions import Fraction
-from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -44,17 +43,11 @@ KS_UNIT, ACF_UNIT, ENERGY_UNIT_PCT = 0.10, 0.05, 1.5
 
 
 def fit_states(
-    runs: list[Run],
-    provenance: dict,
-    transitions: str,
-    n_states: int | None,
-    emissions: str,
-    columns: tuple[str, ...] | None,
-    *,
-    seed: int,
-    checkpoint: Path | str | None,
+    runs: list[Run], provenance: dict, transitions: str, n_states: int | None, **how: Any
 ) -> StatesModel:
-    """Fit engine, idle power, states, transitions and emissions; options as `fitting.fit`."""
+    """Fit engine, idle power, states, transitions and emissions; `how` as `fitting.fit`."""
+    options = {name: how[name] for name in ("emissions", "columns", "seed")}
+    seed = how["seed"]
     server, calibrated = calibrate(runs)
     dt = runs[0].dt
     frame = labelled.prepare(runs, server, dt)
@@ -65,7 +58,6 @@ def fit_states(
     mend = "give a longer recording, or check that both clocks agree"
     require(working.sum() >= LEAST_SAMPLES, f"run {runs[0].name}", few, mend)
     selection: dict[str, list[dict]] = provenance["selection"]
-    options = {"emissions": emissions, "columns": columns, "seed": seed}
     if n_states is None:
         # the net would take too long: logit stands for it
         pilot = "logit" if transitions in ("auto", "bigru") else transitions
@@ -86,9 +78,9 @@ def fit_states(
     mixture = fit_mixture(power_w[working], n_states, seed)
     net, training = {}, {}
     if transitions == "bigru":
-        net = {"seed": seed, "checkpoint": checkpoint, "record": training}
-    everything = np.ones(len(frame), dtype=bool)
-    fitted = fit_parts(frame, idle, mixture, transitions, emissions, columns, everything, **net)
+        net = {"seed": seed, "checkpoint": how["checkpoint"], "record": training}
+    parts = (transitions, how["emissions"], how["columns"], np.ones(len(frame), dtype=bool))
+    fitted = fit_parts(frame, idle, mixture, *parts, **net)
     # what the fit has seen, so that generating can warn outside of it
     seen = {"active": int(frame["active"].max())} | longest_requests(runs)
     provenance = provenance | calibrated | ({"training": training} if training else {})
@@ -108,40 +100,32 @@ def fit_parts(
     **net: Any,
 ) -> tuple[Separable | Trees, Emissions]:
     """Fit transitions and emissions on the kept samples; `net` goes to `fit_bigru`."""
-    labels = labelled.label(frame, idle, mixture)
-    taught = (labels.previous, labels.state, labels.use & keep, mixture.n_states + 1)
-    steps = labelled.TrainingBins(frame, *taught, labelled.unbroken(frame, keep))
+    steps = labelled.label(frame, idle, mixture, keep)
     # all columns, but for the net the paper's two
     columns = columns or (PAPER_COLUMNS if kind == "bigru" else COLUMNS)
     transitions = FITS[kind](steps, columns, **net)
-    return transitions, fit_emissions(emissions, labelled.stretches(frame, labels, keep), mixture)
+    return transitions, fit_emissions(emissions, labelled.stretches(steps, keep), mixture)
 
 
 def cross_validate(
-    frame: pd.DataFrame,
-    idle: Idle,
-    dt: Fraction,
-    kind: str,
-    n_states: int,
-    *,
-    emissions: str,
-    columns: tuple[str, ...] | None,
-    seed: int,
+    frame: pd.DataFrame, idle: Idle, dt: Fraction, kind: str, n_states: int, **options: Any
 ) -> dict[str, float]:
-    """Score free runs over blocks of time that the fit did not see."""
+    """Score free runs over blocks of time that the fit did not see; options as `fitting.fit`."""
     # KS, ACF R2 and energy error, medians of the draws over whole recordings in which the samples
     # without load are the measured ones; nats a bin of the next state; and the loss, in units.
     loaded, working = labelled.usable(frame, idle)
     power_w = frame["power_w"].to_numpy()
     generated = np.tile(power_w, (DRAWS, 1))
     likelihood, n_bins = 0.0, 0
+    seed = options["seed"]
     net = {"seed": seed} if kind == "bigru" else {}
     for fold, block in enumerate(np.array_split(np.flatnonzero(loaded), FOLDS)):
         span = np.arange(block[0], block[-1] + 1)
         keep = np.ones(len(frame), dtype=bool)
         keep[span] = False
         mixture = fit_mixture(power_w[working & keep], n_states, seed)
-        parts = fit_parts(frame, idle, mixture, kind, emissions, columns, keep, **net)
+        how = (kind, options["emissions"], options["columns"], keep)
+        parts = fit_parts(frame, idle, mixture, *how, **net)
         labels = labelled.label(frame, idle, mixture)
         limits = (float(power_w[keep].min()), float(power_w[keep].max()))
         # a model that can draw, without what only a file needs

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from fractions import Fraction
+from typing import Any
 
 import numpy as np
 import pandas as pd
@@ -50,23 +51,11 @@ class StatesModel:
     provenance: dict
 
     def generate(
-        self,
-        requests: pd.DataFrame,
-        *,
-        rng: np.random.Generator,
-        dt_s: float | None = None,
-        lead_s: float = LEAD_S,
-        tail_s: float = TAIL_S,
-        idle_w: float | None = None,
-        reading: str = "power",
+        self, requests: pd.DataFrame, *, rng: np.random.Generator, **how: Any
     ) -> PowerTrace:
-        """Generate a power trace for a stream of requests, as `TimelineModel.generate` does.
-
-        ``expected`` is the mean over all draws; `rebase` says what another idle power means.
-        """
+        """Generate a power trace for a stream of requests, as `TimelineModel.generate` does."""
         check_stream(requests)
-        timeline = simulate(requests, self.server, rng)
-        return self.draw(timeline, rng, dt_s, lead_s, tail_s, idle_w, reading)
+        return self.draw(simulate(requests, self.server, rng), rng, **how)
 
     def draw(
         self,
@@ -78,7 +67,7 @@ class StatesModel:
         idle_w: float | None = None,
         reading: str = "power",
     ) -> PowerTrace:
-        """Draw one power trace for a simulated timeline; other arguments as `generate`."""
+        """Draw one power trace for a simulated timeline; ``expected`` is the mean of all draws."""
         if reading not in READINGS:
             raise InputError(f"reading {reading!r}: give {', '.join(READINGS)}")
         start_s, step, n_bins = trace_clock(span_of(timeline), self.dt, dt_s, lead_s, tail_s)
@@ -171,10 +160,6 @@ class StatesModel:
         load = np.clip((power_w - self.idle.mean_w) / (top - self.idle.mean_w), 0.0, 1.0)
         # the meter's noise around an idle power of nearly nothing must not fall below nothing
         return np.maximum(power_w + (idle_w - self.idle.mean_w) * (1.0 - load), 0.0)
-
-    def with_server(self, server: Server | ConstantRate | LogNormalTTFT) -> StatesModel:
-        """Put the same power behind another way of serving, such as a surrogate of the paper."""
-        return replace(self, server=server)
 
 
 def begin(model: StatesModel) -> dict[str, np.ndarray]:
