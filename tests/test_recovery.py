@@ -1,7 +1,7 @@
 """What a fit finds on the testbed is what was put in: states, transitions, energy."""
 
-from dataclasses import dataclass
 from fractions import Fraction
+from typing import NamedTuple
 
 import numpy as np
 import pandas as pd
@@ -39,8 +39,7 @@ def run_of(tables):
     return Run("served", configuration, *parts, info={"tensor_parallel": 1}, digest="0")
 
 
-@dataclass
-class Recovered:
+class Recovered(NamedTuple):
     """A fit behind the known server, and the truth beside it."""
 
     model: StatesModel

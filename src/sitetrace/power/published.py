@@ -10,10 +10,9 @@ from __future__ import annotations
 from fractions import Fraction
 
 import numpy as np
-import pandas as pd
 
 from sitetrace.core.files import digest_of, named, require
-from sitetrace.core.registry import data_dir, device, read_paper_table
+from sitetrace.core.registry import data_dir, read_paper_table
 from sitetrace.core.types import Configuration
 from sitetrace.power.states.mixture import Emissions, published_mixture
 from sitetrace.power.states.model import StatesModel
@@ -30,20 +29,6 @@ RULES = {
 }
 OLDER = "older fit"
 TTFT = ("alpha", "beta", "s0", "gamma", "delta")
-
-
-def configurations() -> pd.DataFrame:
-    """List the paper's configurations, and what power their nameplate allows."""
-    table = read_paper_table("configurations").set_index("config")
-    main = set(read_paper_table("run_summary")["config"])
-    tdp_w = table["gpu"].map(lambda gpu: device(gpu)["tdp_w"])
-    states = read_paper_table("mixtures")
-    share_w = (states["weight"] * states["mean_w"]).groupby(states["config"]).sum()
-    return table.assign(
-        main=[name in main for name in table.index],
-        nameplate_w=tdp_w * table["tensor_parallel"],
-        mixture_mean_w=share_w,
-    )
 
 
 def surrogate(config: str, kind: str) -> ConstantRate | LogNormalTTFT:
@@ -100,7 +85,8 @@ def paper_model(
     """
     from sitetrace import __version__
 
-    table, rows = configurations(), read_paper_table("mixtures")
+    table = read_paper_table("configurations").set_index("config")
+    rows = read_paper_table("mixtures")
     named("configuration of the paper", config, table.index)
     named("states of the paper", states, STATES)
     named("emissions of the paper", emissions, EMISSIONS)

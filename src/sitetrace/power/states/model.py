@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from sitetrace.core.files import InputError
+from sitetrace.core.files import require
 from sitetrace.core.types import (
     LEAD_S,
     TAIL_S,
@@ -29,10 +29,9 @@ from sitetrace.serving.surrogates import ConstantRate, LogNormalTTFT
 from sitetrace.workload.table import check_stream
 
 CLIP_SHARE = 0.05
+DRAWS = 64  # that stand for an expectation where transitions give no probabilities at once
 # what was printed is all that this kind has learnt, so that a meter's reading is its power
 READINGS = ("power", "expected", "meter")
-# draws that stand for an expectation where transitions give no probabilities at once
-DRAWS = 64
 
 
 @dataclass(frozen=True)
@@ -68,8 +67,9 @@ class StatesModel:
         reading: str = "power",
     ) -> PowerTrace:
         """Draw one power trace for a simulated timeline; ``expected`` is the mean of all draws."""
-        if reading not in READINGS:
-            raise InputError(f"reading {reading!r}: give {', '.join(READINGS)}")
+        require(
+            reading in READINGS, f"reading {reading!r}", "unknown", f"give {', '.join(READINGS)}"
+        )
         start_s, step, n_bins = trace_clock(span_of(timeline), self.dt, dt_s, lead_s, tail_s)
         table = activity_table(timeline, self.bin_ends(start_s, n_bins), float(self.dt))
         if reading == "expected":
@@ -86,11 +86,7 @@ class StatesModel:
 
     def quiet(self, quiet_for_s: np.ndarray) -> np.ndarray:
         """Which bins are idle for sure."""
-        return (
-            np.zeros(quiet_for_s.size, bool)
-            if self.idle is None
-            else quiet_for_s >= self.idle.hold_s
-        )
+        return quiet_for_s >= (np.nan if self.idle is None else self.idle.hold_s)
 
     def draw_states(self, table: Table, uniform: np.ndarray, start: int = 0) -> np.ndarray:
         """Turn numbers from 0 to 1 into states (0 is idle), `start` the one before the first."""
@@ -130,11 +126,8 @@ class StatesModel:
         """Mean watts of each bin over all draws; with trees over some draws."""
         n_bins, quiet_for_s = len(table), table["quiet_for_s"].to_numpy()
         if isinstance(self.transitions, Trees):
-            total_w = np.zeros(n_bins)
-            for _ in range(DRAWS):
-                states = self.draw_states(table, rng.random(n_bins))
-                total_w += self.draw_power(states, table, rng)
-            return total_w / DRAWS
+            draws = (self.draw_states(table, rng.random(n_bins)) for _ in range(DRAWS))
+            return sum(self.draw_power(states, table, rng) for states in draws) / DRAWS
         # the others' deviations have no mean, whatever the state before
         phi = self.emissions.memory() * (self.emissions.kind == "ar1")
         state_w = self.emissions.mean_w(self.mixture)
@@ -151,8 +144,7 @@ class StatesModel:
 
     def rebase(self, power_w: np.ndarray, idle_w: float) -> np.ndarray:
         """Carry power over to a board of another idle power, watts."""
-        if self.idle is None:
-            raise InputError("idle is one of this model's states: leave idle_w out")
+        require(self.idle is not None, "idle", "is one of this model's states", "leave idle_w out")
         top = max(self.power_range_w[1], self.idle.mean_w + 1.0)
         check_idle(idle_w, top)
         # the difference in full at idle, falling in a straight line to nothing at the greatest
@@ -164,20 +156,13 @@ class StatesModel:
 
 def begin(model: StatesModel) -> dict[str, np.ndarray]:
     """Begin with a server that is idle, and was never at work before."""
-    if model.transitions.reach is None:
-        raise InputError(
-            "a bidirectional net needs the whole day: sites take models with markov, logit, trees, "
-            "coupled or independent transitions"
-        )
-    return {
-        "segments": np.empty((0, 7)),
-        "arrivals_s": np.empty(0),
-        "ends_s": np.empty(0),
-        "activity": np.empty((len(ROW), 0)),
-        "worked_s": np.array([-np.inf]),
-        "state": np.array([0]),
-        "emitted": np.array([np.nan]),
-    }
+    mend = "sites take models with markov, logit, trees, coupled or independent transitions"
+    whole = model.transitions.reach is None
+    require(not whole, "transitions", "a bidirectional net needs the whole day", mend)
+    times = dict.fromkeys(("arrivals_s", "ends_s"), np.empty(0))
+    seen = {"segments": np.empty((0, 7)), "activity": np.empty((len(ROW), 0))}
+    last = {"worked_s": np.array([-np.inf]), "state": np.array([0]), "emitted": np.array([np.nan])}
+    return times | seen | last
 
 
 def advance(

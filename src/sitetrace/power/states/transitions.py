@@ -25,16 +25,11 @@ from sitetrace.power.states.labels import TrainingBins, bin_features, window_fea
 
 # training the net needs torch, an optional dependency: it is no candidate unless it is asked for
 KINDS = ("markov", "logit", "trees")
-LEVELS = 5
-# a variance above the mean by less than this share is the mean's: Poisson
-EXCESS = 1e-6
-# counts rarer than this stand for an interval of this length
-LEAST_SHARE = 1e-9
-PENALTY, WINDOW = 1.0, 2
-# score of a state that was never seen
-NEVER = -50.0
-# bins that are worked on while they are still in the nearest memory
-SLICE = 250
+LEVELS, PENALTY, WINDOW = 5, 1.0, 2
+EXCESS = 1e-6  # a variance above the mean by less than this share is the mean's: Poisson
+LEAST_SHARE = 1e-9  # counts rarer than this stand for an interval of this length
+NEVER = -50.0  # score of a state that was never seen
+SLICE = 250  # bins that are worked on while they are still in the nearest memory
 Table = Mapping[str, ArrayLike]  # activity by its columns
 # weight (bins or 1, states or 1), factor (levels, previous or 1, states or 1), level of each bin
 Factors = tuple[np.ndarray, np.ndarray, np.ndarray]
@@ -132,7 +127,9 @@ class Coupled(Separable):
     def factors(self, table: Table) -> Factors:
         """Shares by the active count, none for idle."""
         counts, place = np.unique(np.asarray(table["active"], float), return_inverse=True)
-        return whatever_was_before(_without_idle(self.shares(counts))[place], place.size)
+        return whatever_was_before(
+            np.insert(self.shares(counts), 0, 0.0, axis=1)[place], place.size
+        )
 
     def shares(self, counts: np.ndarray) -> np.ndarray:
         """Probability of each state given the active count, shape (counts, states)."""
@@ -156,7 +153,7 @@ class Independent(Separable):
 
     def factors(self, table: Table) -> Factors:
         """Weights that are the same in every bin, none for idle."""
-        return whatever_was_before(_without_idle(self.weight[None]), len(table["active"]))
+        return whatever_was_before(np.insert(self.weight, 0, 0.0)[None], len(table["active"]))
 
 
 def fit_markov(steps: TrainingBins, columns: tuple[str, ...]) -> Markov:
@@ -204,20 +201,12 @@ def active_distribution(mean: float, sd: float):
 
 
 def log_likelihood(
-    transitions: Separable,
-    table: Table,
-    previous: np.ndarray,
-    state: np.ndarray,
-    use: np.ndarray,
+    kind: Separable, table: Table, previous: np.ndarray, state: np.ndarray, use: np.ndarray
 ) -> float:
     """Mean ln P(state | previous state, activity) of observed states, nats a bin."""
-    matrix = transitions.matrix(table)
+    matrix = kind.matrix(table)
     chosen = matrix[np.arange(len(matrix)), previous, state][use]
     return float(np.log(np.maximum(chosen, 1e-12)).mean())
-
-
-def _without_idle(share: np.ndarray) -> np.ndarray:
-    return np.pad(share, ((0, 0), (1, 0)))
 
 
 @numba.njit(cache=True, nogil=True)
