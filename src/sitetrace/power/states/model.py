@@ -67,9 +67,8 @@ class StatesModel:
         reading: str = "power",
     ) -> PowerTrace:
         """Draw one power trace for a simulated timeline; ``expected`` is the mean of all draws."""
-        require(
-            reading in READINGS, f"reading {reading!r}", "unknown", f"give {', '.join(READINGS)}"
-        )
+        mend = f"give {', '.join(READINGS)}"
+        require(reading in READINGS, f"reading {reading!r}", "there is none such", mend)
         start_s, step, n_bins = trace_clock(span_of(timeline), self.dt, dt_s, lead_s, tail_s)
         table = activity_table(timeline, self.bin_ends(start_s, n_bins), float(self.dt))
         if reading == "expected":

@@ -127,9 +127,8 @@ class Coupled(Separable):
     def factors(self, table: Table) -> Factors:
         """Shares by the active count, none for idle."""
         counts, place = np.unique(np.asarray(table["active"], float), return_inverse=True)
-        return whatever_was_before(
-            np.insert(self.shares(counts), 0, 0.0, axis=1)[place], place.size
-        )
+        share = np.insert(self.shares(counts), 0, 0.0, axis=1)
+        return whatever_was_before(share[place], place.size)
 
     def shares(self, counts: np.ndarray) -> np.ndarray:
         """Probability of each state given the active count, shape (counts, states)."""
