@@ -1,7 +1,7 @@
 """The net's inference is torch's without torch, over a whole series; its weights lie in a file."""
 
+import hashlib
 import json
-import zipfile
 from dataclasses import replace
 from pathlib import Path
 
@@ -15,7 +15,7 @@ from sitetrace.core.files import InputError
 from sitetrace.power.modelfile import load_model, save_model, summary
 from sitetrace.power.states import bigru
 from sitetrace.power.states.bigru import WEIGHTS, BiGRU
-from sitetrace.power.states.transitions import log_likelihood, walk
+from sitetrace.power.states.transitions import log_likelihood
 from sitetrace.serving.activity import COLUMNS, PAPER_COLUMNS
 
 SAMPLE = json.loads((Path(__file__).parent / "samples" / "gru_from_torch.json").read_text())
@@ -78,10 +78,10 @@ def test_long_series_are_one_series(monkeypatch):
     table["quiet_for_s"] = 0.0
     quiet = rng.random(1000) < 0.1
     uniform = np.random.default_rng(5).random(len(table))
-    whole, path = net.matrix(table), walk(net, table, quiet, uniform, 0)
+    whole, path = net.matrix(table), net.path(table, quiet, uniform, 0)
     monkeypatch.setattr(bigru, "CHUNK", 97)
     assert net.matrix(table) == pytest.approx(whole, abs=1e-12)
-    assert (walk(net, table, quiet, uniform, 0) == path).all()
+    assert (net.path(table, quiet, uniform, 0) == path).all()
     assert (path[quiet] == 0).all()
 
 
@@ -89,7 +89,7 @@ def test_states_of_bins_are_drawn_independently_with_the_nets_probabilities():
     rng = np.random.default_rng(6)
     net, table = net_of(4, 4, rng), activity(20, rng)
     quiet = np.zeros(20, dtype=bool)
-    paths = np.array([walk(net, table, quiet, rng.random(len(table)), 0) for _ in range(4000)])
+    paths = np.array([net.path(table, quiet, rng.random(20), 0) for _ in range(4000)])
     share = net.matrix(table)[:, 0]
     for k in range(4):
         error = 4.5 * np.sqrt(share[:, k] * (1 - share[:, k]) / 4000) + 1e-9
@@ -100,8 +100,8 @@ def test_states_of_bins_are_drawn_independently_with_the_nets_probabilities():
 
 def test_an_empty_table_gives_an_empty_path():
     rng = np.random.default_rng(7)
-    net = net_of(4, 3, rng)
-    assert walk(net, activity(1, rng)[:0], np.zeros(0, dtype=bool), np.zeros(0), 0).size == 0
+    path = net_of(4, 3, rng).path(activity(1, rng)[:0], np.zeros(0, dtype=bool), np.zeros(0), 0)
+    assert path.size == 0
 
 
 @pytest.fixture
@@ -125,16 +125,15 @@ def refused(path, told):
         load_model(path)
     assert "\n" not in str(error.value)
     assert told in str(error.value), error.value
-    return str(error.value)
 
 
 def test_weights_that_are_cut_missing_or_of_another_net_are_refused(saved):
     beside = saved.with_suffix(".npz")
     whole = beside.read_bytes()
     beside.write_bytes(whole[: len(whole) // 2])
-    assert str(beside) in refused(saved, "not the weights that the model file names")
+    refused(saved, f"{beside}: weights missing or damaged (not the weights that the model file")
     beside.unlink()
-    assert str(beside) in refused(saved, "missing")
+    refused(saved, str(beside))
     rng = np.random.default_rng(9)
     save_model(replace(BASE, transitions=net_of(6, 10, rng)), saved.with_name("other.json"))
     saved.with_name("other.npz").rename(beside)
@@ -143,57 +142,49 @@ def test_weights_that_are_cut_missing_or_of_another_net_are_refused(saved):
     load_model(saved)
 
 
-def test_a_model_file_that_names_no_weights_is_refused(saved):
-    content = json.loads(saved.read_text())
-    del content["transitions"]["weights_sha256"]
-    saved.write_text(json.dumps(content))
-    refused(saved, "weights_sha256")
-
-
 def described_by(saved, arrays):
     """Put other arrays beside the model file, and their digest into it."""
-    import hashlib
-
+    beside = saved.with_suffix(".npz")
     if isinstance(arrays, dict):
-        np.savez(saved.with_suffix(".npz"), **arrays)
+        np.savez(beside, **arrays)
     else:
-        saved.with_suffix(".npz").write_bytes(arrays)
+        beside.write_bytes(arrays)
     content = json.loads(saved.read_text())
-    digest = hashlib.sha256(saved.with_suffix(".npz").read_bytes()).hexdigest()
-    content["transitions"]["weights_sha256"] = digest
+    content["transitions"]["weights_sha256"] = hashlib.sha256(beside.read_bytes()).hexdigest()
     saved.write_text(json.dumps(content))
 
 
 def test_weights_that_fit_no_net_are_refused_whatever_their_digest(saved):
     good = dict(np.load(saved.with_suffix(".npz")))
     for name in WEIGHTS:
-        described_by(saved, {key: value for key, value in good.items() if key != name})
-        refused(saved, name)
-        described_by(saved, good | {name: good[name][..., :-1]})
-        refused(saved, "shape")
-        described_by(saved, good | {name: np.full_like(good[name], np.nan)})
-        refused(saved, name)
-        described_by(saved, good | {name: good[name].astype(str)})
-        refused(saved, name)
+        for arrays, told in (
+            ({key: value for key, value in good.items() if key != name}, name),
+            (good | {name: good[name][..., :-1]}, "shape"),
+            (good | {name: np.full_like(good[name], np.nan)}, name),
+            (good | {name: good[name].astype(str)}, name),
+        ):
+            described_by(saved, arrays)
+            refused(saved, told)
     described_by(saved, b"no archive")
-    refused(saved, "cannot be read")
-    with zipfile.ZipFile(saved.with_suffix(".npz"), "w", zipfile.ZIP_DEFLATED) as file:
-        file.writestr("head.npy", bytes(60_000_000))
-    described_by(saved, saved.with_suffix(".npz").read_bytes())
-    refused(saved, "too large")
+    refused(saved, "damaged")
     described_by(saved, good)
     load_model(saved)
+    content = json.loads(saved.read_text())
+    del content["transitions"]["weights_sha256"]
+    saved.write_text(json.dumps(content))
+    refused(saved, "weights_sha256")
 
 
 def test_nothing_is_left_where_a_model_cannot_be_written(tmp_path):
     model = replace(BASE, transitions=net_of(6, 10, np.random.default_rng(1)))
-    with pytest.raises(InputError, match="cannot be written"):
-        save_model(model, tmp_path / "no" / "model.json")
-    with pytest.raises(InputError, match="name it .json"):
-        save_model(model, tmp_path / "model.npz")
     (tmp_path / "taken.json").mkdir()
-    with pytest.raises(InputError, match="cannot be written"):
-        save_model(model, tmp_path / "taken.json")
+    for place, told in (
+        ("no/model.json", "cannot be written"),
+        ("model.npz", "name it .json"),
+        ("taken.json", "cannot be written"),
+    ):
+        with pytest.raises(InputError, match=told):
+            save_model(model, tmp_path / place)
     assert [path.name for path in tmp_path.iterdir()] == ["taken.json"]
 
 

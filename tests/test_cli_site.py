@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 import xarray as xr
 
+from sitetrace.core.files import InputError
 from sitetrace.core.registry import shipped_model
 
 SOUND = """\

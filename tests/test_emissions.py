@@ -10,10 +10,10 @@ STATES = Mixture(np.array([100.0, 300.0]), np.array([4.0, 10.0]), np.array([0.5,
 N = 40_000
 
 
-def emissions(kind, phi):
-    grid = np.linspace(-2, 2, 33)
-    quantile_w = STATES.mean_w[:, None] + STATES.sigma_w[:, None] * grid
-    return Emissions(kind, np.asarray(phi), quantile_w)
+def drawn(kind, phi, states, seed):
+    quantile_w = STATES.mean_w[:, None] + STATES.sigma_w[:, None] * np.linspace(-2, 2, 33)
+    noise = np.random.default_rng(seed).standard_normal(states.size)
+    return Emissions(kind, np.asarray(phi), quantile_w).power_of(states, STATES, noise)[0]
 
 
 @pytest.mark.parametrize(
@@ -22,7 +22,7 @@ def emissions(kind, phi):
 )
 def test_samples_have_the_mean_and_spread_of_their_state(kind, phi):
     states = np.repeat([0, 1], N)
-    power_w = emissions(kind, phi).sample(states, STATES, np.random.default_rng(1))
+    power_w = drawn(kind, phi, states, 1)
     for k in (0, 1):
         part = power_w[states == k]
         # an AR(1) series has fewer independent samples
@@ -31,47 +31,39 @@ def test_samples_have_the_mean_and_spread_of_their_state(kind, phi):
         assert part.std() == pytest.approx(STATES.sigma_w[k], rel=0.05)
 
 
-def test_ar1_has_the_autocorrelation_that_was_fitted_and_below_the_threshold_none():
-    states = np.zeros(N, dtype=int)
-    for phi, seen in ((0.8, 0.8), (0.29, 0.0)):
-        power_w = emissions("ar1", [phi, 0.0]).sample(states, STATES, np.random.default_rng(2))
-        assert acf(power_w, 1)[0] == pytest.approx(seen, abs=0.03)
+@pytest.mark.parametrize(("phi", "seen"), [(0.8, 0.8), (0.29, 0.0)])
+def test_ar1_has_the_autocorrelation_that_was_fitted_and_below_the_threshold_none(phi, seen):
+    power_w = drawn("ar1", [phi, 0.0], np.zeros(N, dtype=int), 2)
+    assert acf(power_w, 1)[0] == pytest.approx(seen, abs=0.03)
 
 
 def test_fitting_recovers_phi_from_stretches_of_at_least_five():
     states = np.tile(np.repeat([0, 1], 50), 200)
-    power_w = emissions("ar1", [0.7, 0.4]).sample(states, STATES, np.random.default_rng(3))
-    fitted = fit_emissions("ar1", [(states, power_w)], STATES)
+    fitted = fit_emissions("ar1", [(states, drawn("ar1", [0.7, 0.4], states, 3))], STATES)
     # what carries over a change of state and the short stretches pull phi a little
     assert fitted.phi == pytest.approx([0.7, 0.4], abs=0.08)
     short = np.tile([0, 0, 0, 0, 1], 100)
     assert fit_emissions("ar1", [(short, STATES.mean_w[short] + 1)], STATES).phi[0] == 0
 
 
-def test_empirical_power_stays_within_what_was_seen():
-    states = np.repeat([0, 1], 500)
-    rng = np.random.default_rng(4)
+def test_empirical_power_stays_within_what_was_seen_and_without_samples_at_the_mean():
+    states, rng = np.repeat([0, 1], 500), np.random.default_rng(4)
     seen = STATES.mean_w[states] + rng.uniform(-5, 5, states.size)
     fitted = fit_emissions("empirical", [(states, seen)], STATES)
-    drawn = fitted.sample(states, STATES, rng)
+    power_w, _ = fitted.power_of(states, STATES, rng.random(states.size))
     for k in (0, 1):
-        assert seen[states == k].min() <= drawn[states == k].min()
-        assert drawn[states == k].max() <= seen[states == k].max()
-        assert drawn[states == k].mean() == pytest.approx(seen[states == k].mean(), abs=0.5)
-
-
-def test_a_state_without_samples_emits_its_mean():
+        part, own = power_w[states == k], seen[states == k]
+        assert own.min() <= part.min() <= part.max() <= own.max()
+        assert part.mean() == pytest.approx(own.mean(), abs=0.5)
+        assert fitted.mean_w(STATES)[k] == pytest.approx(own.mean(), abs=0.1)
     fitted = fit_emissions("empirical", [(np.zeros(9, dtype=int), np.full(9, 101.0))], STATES)
-    drawn = fitted.sample(np.array([1, 1]), STATES, np.random.default_rng(5))
-    assert (drawn == STATES.mean_w[1]).all()
+    power_w, _ = fitted.power_of(np.array([1, 1]), STATES, rng.random(2))
+    assert (power_w == STATES.mean_w[1]).all()
 
 
 def test_only_the_own_deviation_leaves_power_in_its_state_when_states_jump():
     states = np.random.default_rng(6).integers(0, 2, N)
-    dragged, own = (
-        emissions(kind, [0.9, 0.0]).sample(states, STATES, np.random.default_rng(7))
-        for kind in ("ar1", "ar1_deviation")
-    )
+    dragged, own = (drawn(kind, [0.9, 0.0], states, 7) for kind in ("ar1", "ar1_deviation"))
     for k in (0, 1):
         part = own[states == k]
         assert part.mean() == pytest.approx(STATES.mean_w[k], abs=1)

@@ -9,15 +9,20 @@ import pandas as pd
 import pytest
 
 import sitetrace
-from sitetrace.cli.main import main
 from sitetrace.core.files import InputError
-from sitetrace.power.states import gru_training
-from sitetrace.power.states.bigru import BiGRU, gradient_along, states_along
+from sitetrace.power.states import bigru
+from sitetrace.power.states.bigru import (
+    BiGRU,
+    both_ways,
+    fit_bigru,
+    gradient_along,
+    hold_out,
+    states_along,
+    train,
+)
 from sitetrace.power.states.fit import cross_validate
-from sitetrace.power.states.gru_training import both_ways, hold_out, train
-from sitetrace.power.states.labels import TrainingBins, unbroken
-from sitetrace.power.states.transitions import fit_transitions, walk
-from sitetrace.serving.activity import COLUMNS, activity_table
+from sitetrace.power.states.labels import TrainingBins, idle_of, prepare, unbroken
+from sitetrace.serving.activity import COLUMNS, PAPER_COLUMNS, activity_table
 from sitetrace.serving.engine import simulate
 from sitetrace.testbed import BAND_EDGES, Testbed
 from sitetrace.workload.streams import poisson
@@ -32,6 +37,10 @@ def series(n, seed):
     return features, (features[:, 0] > 0).astype(int) + (np.roll(features[:, 0], 1) > 0)
 
 
+def trained(seed=1, told=1, **options):
+    return train([series(70, told)], [series(40, 2)], 3, seed=seed, hidden=8, **options)
+
+
 def same(left, right):
     return left[1] == right[1] and all((left[0][k] == right[0][k]).all() for k in left[0])
 
@@ -42,16 +51,11 @@ def net_of(torch, hidden=64, n_states=7, seed=1):
 
 
 def arrays_of(gru, head):
-    def both(name):
-        return np.stack(
-            [getattr(gru, f"{name}_l0{way}").detach().numpy() for way in ("", "_reverse")]
-        )
-
-    return {
-        "input_weight": both("weight_ih"), "input_bias": both("bias_ih"),
-        "hidden_weight": both("weight_hh"), "hidden_bias": both("bias_hh"),
-        "head": head.weight.detach().numpy(), "head_bias": head.bias.detach().numpy(),
-    }  # fmt: skip
+    arrays = {"head": head.weight.detach().numpy(), "head_bias": head.bias.detach().numpy()}
+    for name, part in zip(bigru.WEIGHTS, bigru.PARTS, strict=False):
+        ways = (getattr(gru, f"{part}_l0{way}").detach().numpy() for way in bigru.WAYS)
+        arrays[name] = np.stack(list(ways))
+    return arrays
 
 
 def test_inference_without_torch_is_torchs(torch):
@@ -137,70 +141,66 @@ def test_the_best_epoch_is_kept_and_training_stops_fifty_later(torch):
     assert loss == pytest.approx(min(history["held_out_nats"]), abs=1e-5)
 
 
-def test_the_rate_is_halved_after_twenty_epochs_without_a_better_one(torch):
-    state = gru_training._State(torch, 2, 4, 2)
+def test_the_rate_is_halved_after_twenty_epochs_without_a_better_one(torch, tmp_path):
+    features, states = series(70, 1)
     rates = []
-    for _ in range(45):
-        state.schedule.step(1.0)
-        rates.append(state.adam.param_groups[0]["lr"])
-    assert rates[:21] == [1e-3] * 21
-    assert rates[21] == 5e-4
-    assert rates[-1] == 2.5e-4
+    for epochs in (22, 23, 43, 44):
+        options = {"hidden": 8, "epochs": epochs, "checkpoint": tmp_path / f"{epochs}.pt"}
+        # the state that judges is never taught, so that the first epoch stays the best
+        judged = (features, np.full(70, 3))
+        _, history = train([(features, states)], [judged], 4, seed=1, **options)
+        assert history["best_epoch"] == 1
+        kept = torch.load(options["checkpoint"], weights_only=True)
+        rates.append(kept["adam"]["param_groups"][0]["lr"])
+    assert rates == [5e-4, 5e-4, 2.5e-4, 2.5e-4]
 
 
 def test_the_same_seed_gives_the_same_bytes_and_leaves_torch_as_it_was(torch):
     torch.manual_seed(7)
-    before = torch.get_rng_state()
-    options = {"hidden": 8, "epochs": 12}
-    first, again = (train([series(70, 1)], [series(40, 2)], 3, seed=1, **options) for _ in "ab")
+    before, threads = torch.get_rng_state(), torch.get_num_threads()
+    first, again, other = (trained(seed, epochs=12) for seed in (1, 1, 2))
     assert same(first, again)
-    assert not same(first, train([series(70, 1)], [series(40, 2)], 3, seed=2, **options))
+    assert not same(first, other)
     assert (torch.get_rng_state() == before).all()
-    assert not torch.are_deterministic_algorithms_enabled()
+    assert torch.get_num_threads() == threads
 
 
 @pytest.mark.parametrize("killed_after", [3, 10, 27])
 def test_training_that_was_killed_ends_as_if_it_had_not_been(
     torch, tmp_path, monkeypatch, killed_after
 ):
-    def run(**options):
-        return train([series(70, 1)], [series(40, 2)], 3, seed=1, hidden=8, epochs=60, **options)
-
     class Killed(BaseException):
         pass
 
-    epoch, count = gru_training._State.epoch, []
+    clip, place = torch.nn.utils.clip_grad_norm_, tmp_path / "net.pt"
+    whole = trained(epochs=60)
+    for _ in "ab":
+        count = []
 
-    def until_killed(self, *parts):
-        if len(count) == killed_after:
-            raise Killed
-        count.append(1)
-        epoch(self, *parts)
+        def until_killed(*given):
+            if len(count) == killed_after:  # noqa: B023
+                raise Killed
+            count.append(1)  # noqa: B023
+            clip(*given)
 
-    whole = run()
-    monkeypatch.setattr(gru_training._State, "epoch", until_killed)
-    with pytest.raises(Killed):
-        run(checkpoint=tmp_path / "net.pt")
-    count.clear()
-    with pytest.raises(Killed):
-        run(checkpoint=tmp_path / "net.pt")
+        monkeypatch.setattr(torch.nn.utils, "clip_grad_norm_", until_killed)
+        with pytest.raises(Killed):
+            trained(epochs=60, checkpoint=place)
     monkeypatch.undo()
-    assert same(run(checkpoint=tmp_path / "net.pt"), whole)
-    assert same(run(checkpoint=tmp_path / "net.pt"), whole)
+    assert same(trained(epochs=60, checkpoint=place), whole)
+    assert same(trained(epochs=60, checkpoint=place), whole)
     assert [path.name for path in tmp_path.iterdir()] == ["net.pt"]
 
 
 def test_a_checkpoint_of_another_training_or_of_none_is_refused(torch, tmp_path):
     place = tmp_path / "net.pt"
-    options = {"hidden": 8, "epochs": 2, "checkpoint": place}
-    train([series(70, 1)], [series(40, 2)], 3, seed=1, **options)
-    with pytest.raises(InputError, match="another file or remove it"):
-        train([series(70, 1)], [series(40, 2)], 3, seed=2, **options)
-    with pytest.raises(InputError, match="another file or remove it"):
-        train([series(70, 3)], [series(40, 2)], 3, seed=1, **options)
+    trained(epochs=2, checkpoint=place)
+    for other in ({"seed": 2}, {"told": 3}):
+        with pytest.raises(InputError, match="another file or remove it"):
+            trained(epochs=2, checkpoint=place, **other)
     place.write_bytes(place.read_bytes()[:200])
     with pytest.raises(InputError, match="net.pt: no checkpoint"):
-        train([series(70, 1)], [series(40, 2)], 3, seed=1, **options)
+        trained(epochs=2, checkpoint=place)
 
 
 def test_bands_of_active_requests_are_recovered_on_requests_never_seen(torch):
@@ -216,10 +216,10 @@ def test_bands_of_active_requests_are_recovered_on_requests_never_seen(torch):
     state = np.where(active > 0, 1 + np.searchsorted(BAND_EDGES, active, side="right"), 0)
     pieces = tuple((i, 679 * i, 679 * (i + 1)) for i in range(3))
     steps = TrainingBins(table, np.zeros_like(state), state, state >= 0, 4, pieces)
-    net = fit_transitions("bigru", steps, seed=1, epochs=120)
+    net = fit_bigru(steps, PAPER_COLUMNS, seed=1, epochs=120)
     unseen = slice(3 * 679, 4 * 679)
     quiet = np.zeros(679, dtype=bool)
-    path = walk(net, table[unseen], quiet, np.random.default_rng(1).random(679), 0)
+    path = net.path(table[unseen], quiet, np.random.default_rng(1).random(679), 0)
     assert len(set(state[unseen])) == 4
     assert np.mean(path == state[unseen]) > 0.9
 
@@ -259,7 +259,7 @@ def test_where_torch_is_missing_the_mend_is_named(monkeypatch):
 
 
 def test_a_model_is_fitted_the_papers_way_and_says_how_its_loss_fell(torch, tmp_path, monkeypatch):
-    monkeypatch.setattr(gru_training, "STOP_AFTER", 1)
+    monkeypatch.setattr(bigru, "STOP_AFTER", 1)
     run = sitetrace.testbed.run("poisson", 1)
     model = sitetrace.fit([run], seed=1, transitions="bigru", n_states=3)
     training = model.provenance["training"]
@@ -274,29 +274,22 @@ def test_a_model_is_fitted_the_papers_way_and_says_how_its_loss_fell(torch, tmp_
 
 
 def test_the_net_can_be_cross_validated_too(torch, monkeypatch):
-    from sitetrace.power.idle import fit_idle
-    from sitetrace.power.states.labels import prepare
-
-    monkeypatch.setattr(gru_training, "STOP_AFTER", 1)
+    monkeypatch.setattr(bigru, "STOP_AFTER", 1)
     run = sitetrace.testbed.run("poisson", 1)
     frame = prepare([run], Testbed().server, run.dt)
-    power_w = frame["power_w"].to_numpy()
-    idle = fit_idle(power_w, frame["before_load"].to_numpy(), frame["quiet_for_s"].to_numpy())
     options = {"emissions": "gaussian", "columns": None, "seed": 1}
-    told = cross_validate(frame, idle, run.dt, "bigru", 4, **options)
+    told = cross_validate(frame, idle_of(frame), run.dt, "bigru", 4, **options)
     assert -np.log(5) - 1 < told["log_likelihood"] < 0
     assert set(COLUMNS) <= set(frame.columns)
 
 
-def test_the_command_takes_a_checkpoint_for_the_net_alone(monkeypatch, capsys, tmp_path):
+def test_the_command_takes_a_checkpoint_for_the_net_alone(call, tmp_path):
     sitetrace.testbed.write_dataset(tmp_path / "testbed", 1)
+    run = tmp_path / "testbed" / "poisson"
     for told, options in (
         ("--checkpoint", ["-o", tmp_path / "m.json", "--checkpoint", tmp_path / "c.pt"]),
         ("name it .json", ["-o", tmp_path / "m.npz", "--transitions", "bigru"]),
     ):
-        words = ["sitetrace", "fit", str(tmp_path / "testbed" / "poisson"), *map(str, options)]
-        monkeypatch.setattr(sys, "argv", words)
-        with pytest.raises(SystemExit) as end:
-            main()
-        assert end.value.code == 2
-        assert told in capsys.readouterr().err
+        code, _, err = call("fit", run, *options)
+        assert code == 2
+        assert told in err

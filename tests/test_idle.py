@@ -56,17 +56,19 @@ def test_drawn_values_are_values_that_the_meter_printed():
     power_w, before, quiet = recording(np.random.default_rng(5))
     idle = fit_idle(power_w, before, quiet)
     assert idle.deviation_w.size == QUANTILES
-    drawn = idle.sample(np.full(500, np.inf), np.random.default_rng(6))
-    printed = np.unique(np.round(power_w[before], 6))
-    assert np.isin(np.round(drawn, 6), printed).all()
+    uniform = np.random.default_rng(6).random(5000)
+    drawn = idle.power_w(np.full(5000, np.inf), uniform)
+    assert np.isin(np.round(drawn, 6), np.unique(np.round(power_w[before], 6))).all()
+    assert drawn.mean() == pytest.approx(idle.expected_w(np.inf), abs=0.03)
 
 
 @settings(max_examples=40, deadline=None)
 @given(extra_w=st.floats(0, 50), quiet=st.lists(st.floats(0, 1e6), min_size=1, max_size=50))
 def test_what_is_left_of_the_load_fades_with_its_time_constant(extra_w, quiet):
-    idle = Idle(80.0, np.zeros(1), extra_w, 90.0, 0.5)
-    drawn = idle.sample(np.array(quiet), np.random.default_rng(7))
-    assert drawn == pytest.approx(80.0 + extra_w * np.exp(-np.array(quiet) / 5.0))
+    idle, quiet = Idle(80.0, np.zeros(1), extra_w, 90.0, 0.5), np.array(quiet)
+    expected = pytest.approx(80.0 + extra_w * np.exp(-quiet / 5.0))
+    assert idle.power_w(quiet, np.full(quiet.size, 0.9)) == expected
+    assert idle.expected_w(quiet) == expected
 
 
 def test_samples_that_all_lie_before_load_still_give_an_idle_power():

@@ -1,7 +1,7 @@
 """What a fit finds on the testbed is what was put in: states, transitions, energy."""
 
-from dataclasses import dataclass
 from fractions import Fraction
+from typing import NamedTuple
 
 import numpy as np
 import pandas as pd
@@ -9,12 +9,11 @@ import pytest
 
 import sitetrace
 from sitetrace.core.types import Configuration, Run
-from sitetrace.power.idle import fit_idle
-from sitetrace.power.states.chains import LEVELS, Markov
 from sitetrace.power.states.fit import fit_parts
-from sitetrace.power.states.labels import Labels, label, prepare, usable
+from sitetrace.power.states.labels import TrainingBins, idle_of, label, prepare, usable
 from sitetrace.power.states.mixture import fit_mixture
 from sitetrace.power.states.model import StatesModel
+from sitetrace.power.states.transitions import LEVELS, Markov
 from sitetrace.serving.activity import COLUMNS
 from sitetrace.testbed import EPOCH_S, STATES, Testbed, simulate_run
 from sitetrace.workload.streams import poisson
@@ -40,13 +39,12 @@ def run_of(tables):
     return Run("served", configuration, *parts, info={"tensor_parallel": 1}, digest="0")
 
 
-@dataclass
-class Recovered:
+class Recovered(NamedTuple):
     """A fit behind the known server, and the truth beside it."""
 
     model: StatesModel
     markov: Markov
-    labels: Labels
+    labels: TrainingBins
     frame: pd.DataFrame
     true_state: np.ndarray
 
@@ -55,8 +53,7 @@ def recover(seed):
     tables = served([seed, 0], 2.5, TRAINING_S)
     run = run_of(tables)
     frame = prepare([run], TRUTH.server, DT)
-    power_w = frame["power_w"].to_numpy()
-    idle = fit_idle(power_w, frame["before_load"].to_numpy(), frame["quiet_for_s"].to_numpy())
+    power_w, idle = frame["power_w"].to_numpy(), idle_of(frame)
     _, working = usable(frame, idle)
     mixture = fit_mixture(power_w[working], len(STATES) - 1, seed)
     everything = np.ones(len(frame), dtype=bool)

@@ -9,6 +9,7 @@ import signal
 import subprocess
 import sys
 import time
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -323,7 +324,7 @@ def test_two_surrogates_share_a_load_that_is_too_much_for_one(tmp_path, routing,
     """Work of 14.5 s every 10 s, and little in between: in turn one server gets all the work."""
     model = load_model(sitetrace.shipped_model("testbed"))
     surrogate = LogNormalTTFT(np.log(4.5), 0.0, 0.0, -99.0, 0.0, 0.1, 0.0, 1)
-    save_model(model.with_server(surrogate), tmp_path / "own.json")
+    save_model(replace(model, server=surrogate), tmp_path / "own.json")
     (tmp_path / "requests.csv").write_text(
         "arrival_s,input_tokens,output_tokens\n0,10,100\n5,10,1\n"
     )

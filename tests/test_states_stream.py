@@ -1,4 +1,4 @@
-"""A server of kind `states`, drawn chunk by chunk, is the server drawn all at once."""
+"""A server of kind `states`, drawn in stretches of time, is the server drawn all at once."""
 
 from dataclasses import replace
 
@@ -10,9 +10,9 @@ from hypothesis import strategies as st
 import sitetrace
 from sitetrace.core.files import InputError
 from sitetrace.power.published import paper_model
-from sitetrace.power.states import stream as states_stream
-from sitetrace.power.states.chains import Coupled, Independent
 from sitetrace.power.states.mixture import KINDS
+from sitetrace.power.states.model import advance, begin
+from sitetrace.power.states.transitions import Coupled, Independent, Markov
 from sitetrace.serving.activity import activity_columns, activity_table
 from sitetrace.serving.engine import simulate
 from sitetrace.serving.surrogates import ConstantRate, LogNormalTTFT, none_running, surrogate_chunk
@@ -20,10 +20,12 @@ from sitetrace.workload.streams import poisson
 
 BINS = 1200
 NAMES = {
+    "bigru": "testbed_bigru",
     "logit": "testbed",
-    "markov": "qwen3-30b-a3b_h100_cut",
     "trees": "qwen3-8b_a100_from_r4",
 }
+ALL = ["logit", "markov", "trees", "coupled", "independent"]
+NOTHING = (np.empty((0, 7)), (np.empty(0), np.empty(0)))
 
 
 class Numbers:
@@ -41,32 +43,19 @@ class Numbers:
         return self.normal[self.at - n : self.at]
 
 
-class Queue:
-    """A generator that hands out the arrays it was given, one a call."""
-
-    def __init__(self, *arrays):
-        self.arrays = list(arrays)
-
-    def random(self, n):
-        return self.choice(None, n)
-
-    def standard_normal(self, n):
-        return self.choice(None, n)
-
-    def choice(self, _, size):
-        found = self.arrays.pop(0)
-        assert found.size == size
-        return found
-
-
 def model_of(transitions, emissions="gaussian", phi=0.7):
     model = sitetrace.load_model(sitetrace.shipped_model(NAMES.get(transitions, "testbed")))
-    if transitions not in NAMES:
-        weight = model.mixture.weight
-        kinds = {"coupled": Coupled(2.0, 2.0, weight), "independent": Independent(weight)}
-        model = replace(model, transitions=kinds[transitions], idle=None)
-    phi = np.where(np.arange(model.mixture.n_states) % 3, phi, 0.0)
-    return replace(model, emissions=replace(model.emissions, kind=emissions, phi=phi))
+    k, weight = model.mixture.n_states, model.mixture.weight
+    phi = np.where(np.arange(k) % 3, phi, 0.0)
+    model = replace(model, emissions=replace(model.emissions, kind=emissions, phi=phi))
+    if transitions == "markov":
+        chance = np.random.default_rng(1).dirichlet(np.full(k + 1, 0.3), (3, k + 1))
+        chance = 0.3 * chance + 0.7 * np.eye(k + 1)
+        return replace(model, transitions=Markov(np.array([1.5, 3.5]), "active", chance))
+    kinds = {"coupled": Coupled(2.0, 2.0, weight), "independent": Independent(weight)}
+    if transitions in kinds:
+        return replace(model, transitions=kinds[transitions], idle=None)
+    return model
 
 
 def timeline_of(model, seed=1, rate=0.3):
@@ -76,49 +65,37 @@ def timeline_of(model, seed=1, rate=0.3):
     return simulate(stream, model.server)
 
 
-def all_at_once(model, timeline, numbers):
-    """What `StatesModel.draw` makes of the same numbers: it draws noise for working bins alone."""
-    ends = float(model.dt) * np.arange(1, BINS + 1)
-    table = activity_table(timeline, ends, float(model.dt))
-    states = model.draw_states(table, Queue(numbers.uniform[0]))
-    empirical = model.emissions.kind == "empirical"
-    noise = numbers.uniform[1] if empirical else numbers.normal
-    queue = Queue(noise[states > 0])
-    if model.idle is not None:
-        spread = model.idle.deviation_w
-        queue = Queue(spread[(numbers.uniform[1] * spread.size).astype(int)], noise[states > 0])
-    return model.draw_power(states, table, queue)
-
-
 def in_chunks(model, timeline, numbers, cuts):
     segments = timeline.segments.to_numpy(dtype=float)
     times = [np.sort(timeline.requests[name].to_numpy()) for name in ("arrival_s", "end_s")]
-    carried, parts = states_stream.begin(model), []
+    carried, parts = begin(model), []
     for first, last in zip([0, *cuts], [*cuts, BINS], strict=True):
         low, high = float(first * model.dt), float(last * model.dt)
         begun = segments[(segments[:, 0] >= low) & (segments[:, 0] < high)]
         events = tuple(part[(part >= low) & (part < high)] for part in times)
-        power_w, carried = states_stream.work(
-            model, carried, begun, events, low, last - first, numbers
-        )
+        power_w, carried = advance(model, carried, begun, events, low, last - first, numbers)
         parts.append(power_w)
     return np.concatenate(parts)
 
 
 @pytest.mark.parametrize("emissions", KINDS)
-@pytest.mark.parametrize("transitions", ["markov", "logit", "trees", "coupled", "independent"])
-def test_one_chunk_is_the_trace_that_the_model_draws(transitions, emissions):
-    model = model_of(transitions, emissions)
+@pytest.mark.parametrize("transitions", ALL)
+def test_one_stretch_is_what_a_table_of_the_same_bins_and_numbers_gives(transitions, emissions):
+    model, numbers = model_of(transitions, emissions), Numbers(2)
     timeline = timeline_of(model)
-    power_w = in_chunks(model, timeline, Numbers(2), [])
-    assert power_w == pytest.approx(all_at_once(model, timeline, Numbers(2)), abs=1e-9)
+    table = activity_table(timeline, model.bin_ends(0.0, BINS), float(model.dt))
+    states = model.draw_states(table, numbers.uniform[0])
+    noise = numbers.uniform[1] if emissions == "empirical" else numbers.normal
+    given = (table["quiet_for_s"].to_numpy(), numbers.uniform[1], noise)
+    power_w = in_chunks(model, timeline, numbers, [])
+    assert power_w == pytest.approx(model.power_of(states, *given)[0], abs=1e-9)
     assert np.ptp(power_w) > 50.0
 
 
 @settings(max_examples=15, deadline=None)
 @given(
     cuts=st.lists(st.integers(1, BINS - 1), unique=True, min_size=1, max_size=8).map(sorted),
-    transitions=st.sampled_from(["markov", "logit", "trees", "coupled"]),
+    transitions=st.sampled_from(ALL),
     emissions=st.sampled_from(KINDS),
     seed=st.integers(0, 1000),
 )
@@ -132,10 +109,7 @@ def test_chunks_do_not_show(cuts, transitions, emissions, seed):
 def test_a_server_without_requests_idles_and_takes_as_many_numbers_as_a_busy_one():
     model = model_of("logit")
     idle, busy = np.random.default_rng(1), np.random.default_rng(1)
-    none = (np.empty(0), np.empty(0))
-    power_w, carried = states_stream.work(
-        model, states_stream.begin(model), np.empty((0, 7)), none, 0.0, BINS, idle
-    )
+    power_w, carried = advance(model, begin(model), *NOTHING, 0.0, BINS, idle)
     assert power_w == pytest.approx(model.idle.mean_w, abs=3.0)
     assert carried["state"] == 0
     in_chunks(model, timeline_of(model), busy, [])
@@ -144,19 +118,16 @@ def test_a_server_without_requests_idles_and_takes_as_many_numbers_as_a_busy_one
 
 def test_the_engine_may_work_over_the_edge_of_a_chunk_for_long():
     model = model_of("logit")
-    dt_s = float(model.dt)
     # one segment over three chunks of 100 bins, given to the first alone
     long = np.array([[10.0, 70.0, 3000, 1, 500.0, 0.0, 3000.0]])
-    carried, none, rng = states_stream.begin(model), np.empty((0, 7)), np.random.default_rng(1)
-    means = []
+    given = (long, (np.array([10.0]), np.array([70.0])))
+    carried, rng, means = begin(model), np.random.default_rng(1), []
     for chunk in range(4):
-        events = (np.array([10.0]), np.array([70.0])) if chunk == 0 else (np.empty(0), np.empty(0))
-        begun = long if chunk == 0 else none
-        power_w, carried = states_stream.work(
-            model, carried, begun, events, 100 * chunk * dt_s, 100, rng
-        )
+        begin_s = 100 * chunk * float(model.dt)
+        power_w, carried = advance(model, carried, *given, begin_s, 100, rng)
         means.append(power_w.mean())
         assert carried["activity"][0, -1] == (chunk < 2)
+        given = NOTHING
     assert means[1] > model.idle.mean_w + 30.0
     assert means[3] == pytest.approx(model.idle.mean_w, abs=2.0)
     assert carried["segments"].size == carried["ends_s"].size == 0
@@ -165,26 +136,63 @@ def test_the_engine_may_work_over_the_edge_of_a_chunk_for_long():
 def test_what_is_carried_over_can_be_stored_as_arrays(tmp_path):
     model = model_of("logit", "ar1")
     timeline = timeline_of(model)
-    carried = states_stream.begin(model)
     segments = timeline.segments.to_numpy(dtype=float)
     events = tuple(np.sort(timeline.requests[name].to_numpy()) for name in ("arrival_s", "end_s"))
-    _, carried = states_stream.work(model, carried, segments, events, 0.0, 500, Numbers(1))
+    _, carried = advance(model, begin(model), segments, events, 0.0, 500, Numbers(1))
     np.savez(tmp_path / "carried.npz", **carried)
     with np.load(tmp_path / "carried.npz") as stored:
         again = {name: stored[name] for name in stored.files}
-    after = [
-        states_stream.work(
-            model, kept, np.empty((0, 7)), (np.empty(0), np.empty(0)), 125.0, 200, Numbers(3)
-        )[0]
-        for kept in (carried, again)
-    ]
-    assert (after[0] == after[1]).all()
+    first, second = (
+        advance(model, kept, *NOTHING, 125.0, 200, Numbers(3))[0] for kept in (carried, again)
+    )
+    assert (first == second).all()
 
 
 def test_a_net_that_needs_the_whole_series_is_refused():
     with pytest.raises(InputError, match="whole day") as told:
-        states_stream.begin(sitetrace.load_model(sitetrace.shipped_model("testbed_bigru")))
+        begin(sitetrace.load_model(sitetrace.shipped_model("testbed_bigru")))
     assert "\n" not in str(told.value)
+
+
+@pytest.mark.parametrize(
+    ("transitions", "emissions"),
+    [("markov", "gaussian"), ("markov", "ar1"), ("logit", "ar1"), ("coupled", "ar1")]
+    + [("independent", "empirical"), ("bigru", "ar1_deviation")],
+)
+def test_the_expected_reading_is_the_mean_of_many_draws(transitions, emissions):
+    model = model_of(transitions, emissions, phi=0.9)
+    # what is clipped has another mean
+    model, draws, block = replace(model, power_range_w=(0.0, 1e5)), 300, 20
+    timeline = timeline_of(model)
+    told = model.draw(timeline, np.random.default_rng(1), None, 0.0, reading="expected")
+    rng = np.random.default_rng(2)
+    table = activity_table(timeline, model.bin_ends(told.start_s, 800), told.dt_s)
+    drawn = np.empty((draws, 800 // block))
+    for draw in range(draws):
+        power_w = model.draw_power(model.draw_states(table, rng.random(800)), table, rng)
+        drawn[draw] = power_w.reshape(-1, block).mean(axis=1)
+    error = drawn.std(axis=0, ddof=1) / np.sqrt(draws)
+    z = (drawn.mean(axis=0) - told.power_w[:800].reshape(-1, block).mean(axis=1)) / error
+    # 99.999% in each block; all together no further than chance alone
+    assert np.abs(z).max() < 4.4
+    assert 0.2 < np.mean(z**2) < 2.5
+
+
+def test_trees_give_the_mean_of_some_draws_as_expected_reading_and_a_board_counts():
+    model = model_of("trees")
+    timeline = timeline_of(model)
+    first, again = (
+        model.draw(timeline, np.random.default_rng(1), reading="expected").power_w for _ in "ab"
+    )
+    assert (first == again).all()
+    draw = model.draw(timeline, np.random.default_rng(1)).power_w
+    assert first.mean() == pytest.approx(draw.mean(), rel=0.05)
+    assert first[:100].std() < 0.3 * draw[:100].std()
+    how = {"reading": "expected", "idle_w": model.idle.mean_w + 20.0}
+    moved = model.draw(timeline, np.random.default_rng(1), **how)
+    assert moved.power_w[:50] - first[:50] == pytest.approx(20.0, abs=0.5)
+    with pytest.raises(InputError, match="reading 'watts'"):
+        model.draw(timeline, np.random.default_rng(1), reading="watts")
 
 
 SURROGATES = {
@@ -236,23 +244,20 @@ def test_a_surrogate_may_be_asked_in_chunks(cuts, kind, seed):
     assert max(longest_wait_s) == pytest.approx(waits_s.max(), abs=1e-9)
     assert ends == pytest.approx(np.sort(whole.requests["end_s"]), abs=1e-9)
     assert carried["times"].size == 0
-    times = [np.sort(requests["arrival_s"].to_numpy()), ends]
     bin_ends = 0.25 * np.arange(1, BINS + 1)
     expected = activity_table(whole, bin_ends, 0.25).to_numpy()
-    assert activity_columns(segments, times, bin_ends, 0.25).T == pytest.approx(expected, abs=1e-6)
+    found = activity_columns(segments, (np.sort(arrival_s), ends), bin_ends, 0.25)
+    assert found.T == pytest.approx(expected, abs=1e-6)
 
 
 def test_a_published_model_runs_in_chunks_on_its_surrogate():
     model = paper_model("llama-3-70b_A100_tp8")
     requests = poisson(0.5, 200.0, np.random.default_rng(1))
     tokens = requests[["input_tokens", "output_tokens"]].to_numpy()
-    events = requests["arrival_s"].to_numpy()
-    span_s, n_bins = (0.0, 300.0), round(300.0 / float(model.dt))
-    given = (events, tokens, span_s, none_running(), None)
-    segments, ends, *_ = surrogate_chunk(model.server, *given)
-    rng = np.random.default_rng(2)
-    power_w, _ = states_stream.work(
-        model, states_stream.begin(model), segments, (events, ends), 0.0, n_bins, rng
-    )
+    arrival_s, span_s = requests["arrival_s"].to_numpy(), (0.0, 300.0)
+    served = surrogate_chunk(model.server, arrival_s, tokens, span_s, none_running(), None)
+    rng, n_bins = np.random.default_rng(2), round(300.0 / float(model.dt))
+    given = (served[0], (arrival_s, served[1]), 0.0, n_bins)
+    power_w, _ = advance(model, begin(model), *given, rng)
     whole = model.draw(simulate(requests, model.server), rng, None, 0.0, 100.0)
     assert power_w.mean() == pytest.approx(whole.power_w.mean(), rel=0.05)

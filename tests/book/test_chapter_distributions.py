@@ -13,8 +13,8 @@ from sitebook.judging.splits import split
 from sitebook.looks import carryover, idle_ends, normality
 from sitetrace.core.registry import shipped_model
 from sitetrace.power.modelfile import load_model
-from sitetrace.power.states.chains import Independent
 from sitetrace.power.states.mixture import Emissions, Mixture
+from sitetrace.power.states.transitions import Independent
 
 # neighbours overlap, so that labels cut
 STATES = Mixture(np.array([300.0, 306.0, 312.0]), np.full(3, 4.0), np.array([0.3, 0.4, 0.3]))
@@ -58,7 +58,7 @@ def test_memory_within_a_state_is_found_only_where_there_is_some():
     far = Mixture(np.array([100.0, 300.0]), np.array([5.0, 5.0]), np.array([0.5, 0.5]))
     states = np.tile(np.repeat([0, 1], 40), 25)
     emissions = Emissions("ar1_deviation", np.array([0.8, 0.0]), EMPTY)
-    stretch = [(states, emissions.sample(states, far, rng))]
+    stretch = [(states, emissions.power_of(states, far, rng.standard_normal(states.size))[0])]
     found = normality.memory_by_state(stretch, far, rng)
     assert found["phi"][0] == pytest.approx(0.8, abs=0.1)
     assert found["phi"][0] > 3 * found["chance"][0]
@@ -74,7 +74,9 @@ def test_the_shift_by_ar1_is_the_simulated_one():
         shifts = carryover.published_shifts((stay,)).set_index("config")
         states = carryover.draw_states(mixture, stay, 200_000, rng)
         plain, own, dragged = (
-            Emissions(kind, emissions.phi, EMPTY).sample(states, mixture, rng).mean()
+            Emissions(kind, emissions.phi, EMPTY)
+            .power_of(states, mixture, rng.standard_normal(states.size))[0]
+            .mean()
             for kind in ("gaussian", "ar1_deviation", "ar1")
         )
         assert 100 * (dragged / plain - 1) == pytest.approx(shifts["shift_pct"][config], abs=1)
@@ -126,7 +128,7 @@ def test_bins_have_the_probability_that_many_paths_show(model, part):
     share = decomposition.bin_probabilities(model, frame)
     assert share.sum(axis=1) == pytest.approx(1)
     rng = np.random.default_rng(6)
-    paths = np.array([model.draw_states(frame, rng) for _ in range(400)])
+    paths = np.array([model.draw_states(frame, rng.random(300)) for _ in range(400)])
     seen = (paths[:, :, None] == np.arange(share.shape[1])).mean(axis=0)
     assert np.abs(seen - share).max() < 0.12
     single = np.array([decomposition.draw_independent(share, rng) for _ in range(400)])

@@ -1,6 +1,7 @@
 """Stored results of training: from the files named, made again where it is cheap, and sound."""
 
 import hashlib
+from dataclasses import replace
 
 import numpy as np
 import pandas as pd
@@ -79,7 +80,7 @@ def test_measured_recordings_are_those_named(measured):
 
 
 def test_what_arrives_and_starts_is_all_counted():
-    model = load_model(sitetrace.shipped_model("testbed")).with_server(Testbed().server)
+    model = replace(load_model(sitetrace.shipped_model("testbed")), server=Testbed().server)
     run = sitetrace.testbed.run("poisson", 100)
     table = labelled(model, [run, run]).table
     assert table["arriving"].sum() == 2 * len(run.requests)

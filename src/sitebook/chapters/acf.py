@@ -17,11 +17,10 @@ from sitetrace.evaluate.judge import evaluate
 from sitetrace.evaluate.metrics import acf, acf_lags
 from sitetrace.power.fitting import as_metered
 from sitetrace.power.modelfile import load_model
-from sitetrace.power.states.chains import Independent
 from sitetrace.power.states.fit import fit_parts
 from sitetrace.power.states.labels import prepare
 from sitetrace.power.states.model import StatesModel
-from sitetrace.power.states.transitions import KINDS
+from sitetrace.power.states.transitions import KINDS, Independent
 from sitetrace.serving.activity import COLUMNS, activity_table
 from sitetrace.serving.engine import simulate
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from functools import cache
 
 import numpy as np
@@ -10,12 +11,12 @@ import pandas as pd
 from sitebook.ledger.claims import claim
 from sitebook.ledger.records import record
 from sitetrace.core.files import InputError
-from sitetrace.core.registry import read_paper_table
+from sitetrace.core.registry import device, read_paper_table
 from sitetrace.core.types import Timeline
 from sitetrace.evaluate.metrics import acf_lags, acf_r2
-from sitetrace.power.published import OLDER, STATES, configurations, paper_model, surrogate
-from sitetrace.power.states.chains import active_distribution
+from sitetrace.power.published import OLDER, STATES, paper_model, surrogate
 from sitetrace.power.states.model import StatesModel
+from sitetrace.power.states.transitions import active_distribution
 from sitetrace.serving.engine import simulate
 from sitetrace.workload.streams import poisson
 
@@ -34,6 +35,20 @@ MARGINAL = ("acf_r2", "delta_energy_pct", "acf_r2_noprune", "delta_energy_pct_no
 
 
 @cache
+def configurations() -> pd.DataFrame:
+    """List the paper's configurations, and what power their nameplate allows."""
+    table = read_paper_table("configurations").set_index("config")
+    main = set(read_paper_table("run_summary")["config"])
+    tdp_w = table["gpu"].map(lambda gpu: device(gpu)["tdp_w"])
+    states = read_paper_table("mixtures")
+    share_w = (states["weight"] * states["mean_w"]).groupby(states["config"]).sum()
+    return table.assign(
+        main=[name in main for name in table.index],
+        nameplate_w=tdp_w * table["tensor_parallel"],
+        mixture_mean_w=share_w,
+    )
+
+
 def offers() -> pd.DataFrame:
     """List what can be made of each configuration of the paper."""
     rows = [
@@ -113,8 +128,8 @@ def ways_of_serving(config: str, engine: StatesModel) -> dict[str, StatesModel]:
     base = paper_model(config)
     return {
         "constant rate": base,
-        "log-normal TTFT": base.with_server(surrogate(config, "log_normal_ttft")),
-        "engine": base.with_server(engine.server),
+        "log-normal TTFT": replace(base, server=surrogate(config, "log_normal_ttft")),
+        "engine": replace(base, server=engine.server),
     }
 
 

@@ -4,11 +4,11 @@ from __future__ import annotations
 
 import pandas as pd
 
+from sitebook.chapters.published import configurations
 from sitebook.judging.comparison import runs_of
 from sitebook.ledger.claims import claims
 from sitebook.ledger.records import record
 from sitetrace.core.registry import device, read_paper_table
-from sitetrace.power.published import configurations
 
 KW_PER_MW = 1000.0
 # chapter that answers, what is claimed, and the claims that its numbers come from: a row * stands

@@ -16,11 +16,10 @@ from sitetrace.core.registry import read_paper_table, shipped_model
 from sitetrace.evaluate.judge import evaluate
 from sitetrace.power.fitting import as_metered
 from sitetrace.power.modelfile import load_model
-from sitetrace.power.states.chains import Independent
 from sitetrace.power.states.fit import fit_parts
-from sitetrace.power.states.labels import Labels
+from sitetrace.power.states.labels import TrainingBins
 from sitetrace.power.states.model import StatesModel
-from sitetrace.power.states.transitions import KINDS
+from sitetrace.power.states.transitions import KINDS, Independent
 
 LEAST_LIKELY = 1e-12
 BLOCK_S = 5.0
@@ -47,7 +46,7 @@ def candidates(model: StatesModel, parts: Split) -> dict[str, StatesModel]:
 
 
 def told(
-    models: dict[str, StatesModel], frame: pd.DataFrame, labels: Labels, fitting: Labels
+    models: dict[str, StatesModel], frame: pd.DataFrame, labels: TrainingBins, fitting: TrainingBins
 ) -> pd.DataFrame:
     """Log-probability that each candidate gave to the state that came."""
     n = next(iter(models.values())).mixture.n_states + 1
@@ -77,7 +76,7 @@ def likelihoods(nats: pd.DataFrame, dt_s: float, rng: np.random.Generator) -> pd
 
 
 def calibration(
-    models: dict[str, StatesModel], frame: pd.DataFrame, labels: Labels
+    models: dict[str, StatesModel], frame: pd.DataFrame, labels: TrainingBins
 ) -> dict[str, tuple[np.ndarray, np.ndarray]]:
     """Hold the probability that the state stays against how often it did."""
     from sklearn.calibration import calibration_curve
@@ -93,7 +92,9 @@ def calibration(
     return found
 
 
-def levels(frame: pd.DataFrame, labels: Labels, n_states: int) -> list[tuple[str, np.ndarray]]:
+def levels(
+    frame: pd.DataFrame, labels: TrainingBins, n_states: int
+) -> list[tuple[str, np.ndarray]]:
     """Transition frequencies at low, middle and high activity."""
     active = frame["active"].to_numpy()
     edges = np.unique(np.quantile(active[labels.use], [0, 1 / 3, 2 / 3, 1]).astype(int))
@@ -109,7 +110,7 @@ def levels(frame: pd.DataFrame, labels: Labels, n_states: int) -> list[tuple[str
 
 
 def free_runs(
-    models: dict[str, StatesModel], part: Part, labels: Labels, draws: int, seed: int
+    models: dict[str, StatesModel], part: Part, labels: TrainingBins, draws: int, seed: int
 ) -> pd.DataFrame:
     """Score traces that each candidate draws for the judged requests."""
     run = open_run(part.run)
@@ -121,7 +122,7 @@ def free_runs(
         traces = as_metered(model, run, draws, np.random.default_rng(seed))
         result = evaluate(run, traces, start_s=part.start_s, stop_s=part.stop_s)["native"]
         whole, busy = result["whole"], result["busy"]
-        drawn = model.draw_states(frame, np.random.default_rng(seed))
+        drawn = model.draw_states(frame, np.random.default_rng(seed).random(len(frame)))
         rows.append(
             {"candidate": name}
             | {key: whole[key] for key in ("energy_error_pct", "ks", "acf_r2")}

@@ -9,10 +9,8 @@ import numpy as np
 import pandas as pd
 
 from sitetrace.power.states.bigru import WEIGHTS, BiGRU
-from sitetrace.power.states.chains import Markov
-from sitetrace.power.states.logit import Logit
 from sitetrace.power.states.model import StatesModel
-from sitetrace.power.states.transitions import Transitions
+from sitetrace.power.states.transitions import Logit, Markov, Separable
 from sitetrace.power.states.trees import Trees
 from sitetrace.power.timeline.model import TimelineModel
 from sitetrace.serving.engine import simulate
@@ -35,7 +33,7 @@ def numbers(model: StatesModel | TimelineModel) -> int:
     return mixture + emissions.get(model.emissions.kind, n_states) + _learnt(model.transitions)
 
 
-def _learnt(transitions: Transitions) -> int:
+def _learnt(transitions: Separable | Trees) -> int:
     """Count the numbers of learnt transitions."""
     if isinstance(transitions, Markov):
         levels, before, n_states = transitions.probability.shape

@@ -18,7 +18,7 @@ from sitetrace.core.types import cut_run
 from sitetrace.evaluate.metrics import scores
 from sitetrace.power.fitting import fit
 from sitetrace.power.states.fit import cross_validate
-from sitetrace.power.states.labels import Labels, label, prepare, stretches
+from sitetrace.power.states.labels import TrainingBins, label, prepare, stretches
 from sitetrace.power.states.model import StatesModel
 
 SOURCES = ("oracle", "predicted", "forgetful", "marginal")
@@ -27,7 +27,7 @@ SCORES = ("ks", "acf_r2", "energy_error_pct", "energy_error_signed_pct")
 GRID = 4000
 
 
-def labelled(model: StatesModel, part: Part) -> tuple[pd.DataFrame, Labels]:
+def labelled(model: StatesModel, part: Part) -> tuple[pd.DataFrame, TrainingBins]:
     """Lay the recording of a part beside its simulated activity, and label it."""
     run = cut_run(open_run(part.run), part.start_s, part.stop_s)
     frame = prepare([run], model.server, model.dt)
@@ -85,7 +85,7 @@ def decompose(
             if source == "oracle":
                 states = known
             elif source == "predicted":
-                states = model.draw_states(frame, rng)
+                states = model.draw_states(frame, rng.random(len(frame)))
             else:
                 states = draw_independent(shares[source], rng)
             for kind in EMISSIONS:
@@ -114,7 +114,7 @@ def with_states(parts: Split, n_states: int, seed: int) -> StatesModel:
 def fitted_stretches(model: StatesModel, parts: Split) -> list[tuple[np.ndarray, np.ndarray]]:
     """Cut the fitting seconds into unbroken stretches of labelled power above idle."""
     frame, labels = labelled(model, parts.fit[0])
-    return stretches(frame, labels, np.ones(len(frame), dtype=bool))
+    return stretches(labels, np.ones(len(frame), dtype=bool))
 
 
 def emission_scores(model: StatesModel, parts: Split, counts: list[int], seed: int) -> pd.DataFrame:

@@ -83,9 +83,9 @@ def simulate(
         states = draw_states(mixture, stay, n_bins, rng)
         seed = int(rng.integers(2**31))
         drawn = {
-            kind: Emissions(kind, emissions.phi, emissions.quantile_w).sample(
-                states, mixture, np.random.default_rng(seed)
-            )
+            kind: Emissions(kind, emissions.phi, emissions.quantile_w).power_of(
+                states, mixture, np.random.default_rng(seed).standard_normal(n_bins)
+            )[0]
             for kind in KINDS
         }
         rows += [

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import numpy as np
 import pandas as pd
 
 from sitetrace.core.types import Run
 from sitetrace.power.states.bigru import BiGRU
-from sitetrace.power.states.labels import TrainingBins, label, prepare, unbroken
+from sitetrace.power.states.labels import TrainingBins, label, prepare
 from sitetrace.power.states.model import StatesModel
 from sitetrace.power.states.transitions import log_likelihood
 from sitetrace.serving.activity import COLUMNS
@@ -19,10 +21,7 @@ def labelled(model: StatesModel, runs: list[Run]) -> TrainingBins:
     frame = prepare(runs, model.server, model.dt)
     events = pd.concat([_events(run, model) for run in runs], ignore_index=True)
     labels = label(frame, model.idle, model.mixture)
-    pieces = unbroken(frame, np.ones(len(frame), dtype=bool))
-    n_states = model.mixture.n_states + 1
-    table = pd.concat([frame[list(COLUMNS)], events], axis=1)
-    return TrainingBins(table, labels.previous, labels.state, labels.use, n_states, pieces)
+    return replace(labels, table=pd.concat([frame[list(COLUMNS)], events], axis=1))
 
 
 def _events(run: Run, model: StatesModel) -> pd.DataFrame:

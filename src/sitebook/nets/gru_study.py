@@ -21,7 +21,7 @@ from sitetrace.core.registry import shipped_model
 from sitetrace.core.types import Run, cut_run
 from sitetrace.power.fitting import fit
 from sitetrace.power.modelfile import load_model
-from sitetrace.power.states.gru_training import fit_bigru, hold_out
+from sitetrace.power.states.bigru import fit_bigru, hold_out
 from sitetrace.power.states.model import StatesModel
 from sitetrace.serving.activity import PAPER_COLUMNS
 

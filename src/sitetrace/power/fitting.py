@@ -11,8 +11,8 @@ import pandas as pd
 from sitetrace.core.files import InputError
 from sitetrace.core.types import PowerTrace, Run, cut_run
 from sitetrace.evaluate.judge import evaluate
+from sitetrace.power.states.bigru import require_torch
 from sitetrace.power.states.fit import ACF_UNIT, ENERGY_UNIT_PCT, KS_UNIT, fit_states
-from sitetrace.power.states.gru_training import require_torch
 from sitetrace.power.states.model import StatesModel
 from sitetrace.power.timeline.fit import fit_timeline
 from sitetrace.power.timeline.model import TimelineModel

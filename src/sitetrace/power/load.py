@@ -7,8 +7,7 @@ import pandas as pd
 
 from sitetrace.core.types import Run, Timeline
 
-QUEUE_LIMIT_S = 10.0
-RATE_WINDOW_S = 30.0
+QUEUE_LIMIT_S, RATE_WINDOW_S = 10.0, 30.0
 # a model is trusted up to this multiple of what it was fitted on
 BEYOND = 1.25
 WORDS = {
@@ -29,14 +28,13 @@ def load_warnings(fitted: dict, timeline: Timeline) -> list[str]:
         "requests_per_s": busiest_rate(np.sort(requests["arrival_s"].to_numpy())),
     }
     for name, value in seen.items():
-        limit = fitted.get(name)
+        limit, what = fitted.get(name), WORDS.get(name, name.replace("_", " "))
         if limit is not None and value > BEYOND * limit:
-            what = WORDS.get(name, name.replace("_", " "))
             lines.append(f"up to {value:g} {what}, but the model was fitted on at most {limit:g}")
-    wait_s = (requests["start_s"] - requests["arrival_s"]).to_numpy()
-    if wait_s.max() > QUEUE_LIMIT_S:
+    wait_s = (requests["start_s"] - requests["arrival_s"]).max()
+    if wait_s > QUEUE_LIMIT_S:
         lines.append(
-            f"requests wait up to {wait_s.max():.0f} s: the load exceeds what the server can take"
+            f"requests wait up to {wait_s:.0f} s: the load exceeds what the server can take"
         )
     return lines
 

@@ -1,12 +1,13 @@
 """Model files: one self-contained JSON, the same bytes for the same fit; and models in words.
 
-Only the weights of a neural net lie beside it, in an ``.npz`` of the same name, whose digest the
-JSON holds. Fields are those of the dataclasses; `model_checks` says what they must hold.
+Fields are those of the dataclasses. Only the weights of a neural net lie beside it, in an ``.npz``
+of the same name, whose digest the JSON holds.
 """
 
 from __future__ import annotations
 
 import hashlib
+import io
 import json
 import zipfile
 from dataclasses import asdict, fields
@@ -15,34 +16,69 @@ from typing import Any
 
 import numpy as np
 
-from sitetrace.core.files import InputError, read_json, replacing
+from sitetrace.core.files import InputError, read_json, replacing, require
 from sitetrace.core.types import Configuration, parse_step
+from sitetrace.measured.rundir import MAX_POWER_W
 from sitetrace.meter import Meter, PowerNoise
 from sitetrace.power.idle import Idle
-from sitetrace.power.model_checks import check_model
 from sitetrace.power.states.bigru import WEIGHTS, BiGRU
-from sitetrace.power.states.chains import Coupled, Independent
-from sitetrace.power.states.mixture import Emissions, Mixture
+from sitetrace.power.states.labels import window_features
+from sitetrace.power.states.mixture import KINDS, PHI_MAX, Emissions, Mixture
 from sitetrace.power.states.model import StatesModel
-from sitetrace.power.states.transitions import Logit, Markov, Trees
+from sitetrace.power.states.transitions import Coupled, Independent, Logit, Markov
+from sitetrace.power.states.trees import WINDOW, Trees
 from sitetrace.power.timeline.model import TimelineModel
 from sitetrace.power.timeline.surface import Surface
+from sitetrace.serving.activity import COLUMNS
 from sitetrace.serving.calibration import misfit_lines
 from sitetrace.serving.engine import Server
 from sitetrace.serving.surrogates import ConstantRate, LogNormalTTFT
+from sitetrace.workload.table import MAX_TOKENS
 
 SCHEMA = 1
-# of the weights of a net
-MOST_BYTES = 50_000_000
 SERVERS = {"engine": Server, "constant_rate": ConstantRate, "log_normal_ttft": LogNormalTTFT}
-TIMELINE_PARTS = {"idle": Idle, "surface": Surface, "meter": Meter, "residual": PowerNoise}
-TRANSITIONS = {
-    "markov": Markov,
-    "logit": Logit,
-    "trees": Trees,
-    "bigru": BiGRU,
-    "coupled": Coupled,
-    "independent": Independent,
+TRANSITIONS = {"markov": Markov, "logit": Logit, "trees": Trees, "bigru": BiGRU}
+TRANSITIONS |= {"coupled": Coupled, "independent": Independent}
+# what the two kinds of model are made of, in the order of the file
+PARTS = {
+    "timeline": {"configuration": Configuration, "server": SERVERS, "idle": Idle}
+    | {"surface": Surface, "meter": Meter, "residual": PowerNoise},
+    "states": {"configuration": Configuration, "server": SERVERS, "idle": Idle}
+    | {"mixture": Mixture, "transitions": TRANSITIONS, "emissions": Emissions},
+}
+# Least and greatest value of a field: by its name, else by the unit that its name ends in, else up
+# to what no model needs.
+GREATEST, ABOVE_ZERO = 1e9, np.finfo(float).tiny
+RANGES = {
+    **dict.fromkeys(("tensor_parallel", "max_num_seqs", "max_active"), (1, 1e6)),
+    **dict.fromkeys(("window_s", "tpot_mean_s", "decay_s"), (ABOVE_ZERO, 60)),
+    **dict.fromkeys(("prefill_tok_s", "decode_tok_s"), (1 / 60, 1e12)),
+    "dt_s": (1e-3, 3600),
+    "lag_s": (-60, 60),
+    "deviation_w": (-MAX_POWER_W, MAX_POWER_W),
+    "sigma_w": (ABOVE_ZERO, MAX_POWER_W),
+    "scale_tokens": (ABOVE_ZERO, MAX_TOKENS),
+    "batch_scale": (ABOVE_ZERO, GREATEST),
+    "phi": (0, PHI_MAX),
+    "probability": (0, 1),
+    "active_mean": (ABOVE_ZERO, 1e6),
+    "active_sd": (0, 1e6),
+    "scale": (1e-9, GREATEST),
+}
+UNITS = {"_s": (0, 60), "_w": (0, MAX_POWER_W), "tokens": (0, 1e12)}
+# Sizes of arrays: k states of the mixture, s of these and idle, g and d as wide as h asks for in a
+# net; every other letter stands for what the first array says.
+SHAPES = {
+    Idle: {"deviation_w": "i"},
+    Mixture: {"mean_w": "k", "sigma_w": "k", "weight": "k"},
+    Emissions: {"phi": "k", "quantile_w": "kq"},
+    Markov: {"edges": "e", "probability": "lss"},
+    Logit: {"center": "f", "scale": "f", "weight": "sf", "intercept": "s", "lag": "ss"},
+    Trees: {"prior": "s", "roots": "rs", "feature": "n", "left": "n", "right": "n", "value": "n"},
+    BiGRU: {"center": "c", "scale": "c", "input_weight": "2gc", "input_bias": "2g"}
+    | {"hidden_weight": "2gh", "hidden_bias": "2g", "head": "sd", "head_bias": "s"},
+    Coupled: {"weight": "k"},
+    Independent: {"weight": "k"},
 }
 
 
@@ -54,33 +90,21 @@ def save_model(model: StatesModel | TimelineModel, path: Path | str) -> None:
     model : StatesModel or TimelineModel
         The model.
     path : Path or str
-        File to be written; conventionally ``.json``.
-
-    Raises
-    ------
-    InputError
-        If the place cannot be written.
+        Conventionally ``.json``; an `InputError` says why it cannot be written.
     """
-    content = {
-        "schema": SCHEMA,
-        "kind": "timeline" if isinstance(model, TimelineModel) else "states",
-        "configuration": asdict(model.configuration),
-        "dt_s": f"{model.dt.numerator}/{model.dt.denominator}",
-        "server": _tagged(model.server, SERVERS),
-    }
-    shared = {name: getattr(model, name) for name in ("power_range_w", "fitted", "provenance")}
-    if isinstance(model, TimelineModel):
-        parts = {name: asdict(getattr(model, name)) for name in TIMELINE_PARTS}
-        _write(content | parts | {"decay_s": model.decay_s} | shared, path)
-        return
-    content |= {
-        "idle": None if model.idle is None else asdict(model.idle),
-        "mixture": asdict(model.mixture),
-        "transitions": _tagged(model.transitions, TRANSITIONS),
-        "emissions": asdict(model.emissions),
-        **shared,
-    }
-    if not isinstance(model.transitions, BiGRU):
+    kind = "timeline" if isinstance(model, TimelineModel) else "states"
+    content = {"schema": SCHEMA, "kind": kind}
+    for name, types in PARTS[kind].items():
+        part = getattr(model, name)
+        content[name] = None if part is None else asdict(part)
+        if isinstance(types, dict):
+            content[name] = {"kind": _kind(part, types)} | content[name]
+        if name == "configuration":
+            content["dt_s"] = f"{model.dt.numerator}/{model.dt.denominator}"
+    for name in ("decay_s", "power_range_w", "fitted", "provenance"):
+        if hasattr(model, name):
+            content[name] = getattr(model, name)
+    if not isinstance(getattr(model, "transitions", None), BiGRU):
         _write(content, path)
         return
     arrays = {name: content["transitions"].pop(name) for name in WEIGHTS}
@@ -92,7 +116,7 @@ def save_model(model: StatesModel | TimelineModel, path: Path | str) -> None:
 
 
 def load_model(path: Path | str) -> StatesModel | TimelineModel:
-    """Read a model file.
+    """Read a model file; an `InputError` says what is missing, cut or absurd in it.
 
     Parameters
     ----------
@@ -104,11 +128,6 @@ def load_model(path: Path | str) -> StatesModel | TimelineModel:
     StatesModel or TimelineModel
         The model.
 
-    Raises
-    ------
-    InputError
-        If the file is cut, of another schema, or lacks a field.
-
     Examples
     --------
     >>> import sitetrace
@@ -117,46 +136,38 @@ def load_model(path: Path | str) -> StatesModel | TimelineModel:
     'testbed-8b testbed tp1'
     """
     content = read_json(path)
-    if content.get("schema") != SCHEMA:
-        raise InputError(
-            f"{path}: field schema is {content.get('schema')!r}, this version reads {SCHEMA}: fit "
-            "the model anew or take the matching version of sitetrace"
-        )
-    if content.get("kind") not in ("states", "timeline"):
-        raise InputError(
-            f"{path}: field kind is {content.get('kind')!r}: 'states' and 'timeline' are known"
-        )
+    schema, kind = content.get("schema"), content.get("kind")
+    mend = "fit the model anew or take the matching version of sitetrace"
+    require(
+        schema == SCHEMA, path, f"field schema is {schema!r}, this version reads {SCHEMA}", mend
+    )
+    known = kind in ("states", "timeline")
+    require(known, path, f"field kind is {kind!r}", "'states' and 'timeline' are known")
     beside = _weights(content.get("transitions"), path)
     try:
-        # what is read as it stands must be fit to be written again
-        for name in ("fitted", "provenance"):
-            json.dumps(content[name], allow_nan=False)
-        shared = {
-            "configuration": _build(Configuration, content["configuration"]),
-            "dt": parse_step(content["dt_s"]),
-            "server": _build_tagged(SERVERS, content["server"]),
-            "power_range_w": tuple(map(float, content["power_range_w"])),
-            "fitted": dict(content["fitted"]),
-            "provenance": dict(content["provenance"]),
-        }
-        if content["kind"] == "timeline":
-            parts = {name: _build(type_, content[name]) for name, type_ in TIMELINE_PARTS.items()}
-            model = TimelineModel(**shared, **parts, decay_s=float(content["decay_s"]))
-        else:
-            model = StatesModel(
-                **shared,
-                idle=None if content["idle"] is None else _build(Idle, content["idle"]),
-                mixture=_build(Mixture, content["mixture"]),
-                transitions=_build_tagged(TRANSITIONS, content["transitions"] | beside),
-                emissions=_build(Emissions, content["emissions"]),
-            )
-        check_model(model)
-    except KeyError as error:
-        raise InputError(f"{path}: field {error} is missing: fit the model anew") from None
+        model = _model(content, beside)
+        summary(model)  # provenance must hold what is printed of it
     except (TypeError, ValueError, ArithmeticError, AttributeError, LookupError) as error:
-        reason = _reason(error, 120)
+        lacks = f"field {error} is missing" if isinstance(error, KeyError) else f"{error}"
+        reason = " ".join(lacks.split())[:120]
         raise InputError(f"{path}: no sound model file ({reason}): fit the model anew") from None
     return model
+
+
+def weights_path(model: Path | str) -> Path:
+    """Where the weights of a model lie: beside its file, with the ending ``.npz``."""
+    path = Path(model)
+    require(path.suffix != ".npz", path, "is where the weights of a net would lie", "name it .json")
+    return path.with_suffix(".npz")
+
+
+def described(model: StatesModel | TimelineModel) -> str:
+    """Describe a model in half a line."""
+    if isinstance(model, TimelineModel):
+        step_ms = 1e3 * model.server.c0_s
+        return f"timeline of steps from {step_ms:.1f} ms, idle {model.idle.mean_w:.1f} W"
+    idle = "with idle" if model.idle is None else f"above idle {model.idle.mean_w:.1f} W"
+    return f"{model.mixture.n_states} states {idle}"
 
 
 def summary(model: StatesModel | TimelineModel) -> str:
@@ -181,41 +192,23 @@ def summary(model: StatesModel | TimelineModel) -> str:
             lines.append(f"{title:15}{provenance[name]}")
     lines += misfit_lines(provenance)
     for name, rows in provenance["selection"].items():
-        if name == "meter":  # hundreds of rows
-            continue
-        lines.append(f"chosen by cross-validated free runs: {name}")
-        for row in rows:
-            short = {k: f"{v:.4g}" if isinstance(v, float) else v for k, v in row.items()}
-            lines.append("  " + "  ".join(f"{k}={v}" for k, v in short.items()))
+        if name != "meter":  # hundreds of rows
+            lines.append(f"chosen by cross-validated free runs: {name}")
+            for row in rows:
+                short = (f"{k}={v:.4g}" if type(v) is float else f"{k}={v}" for k, v in row.items())
+                lines.append("  " + "  ".join(short))
     return "\n".join(lines)
-
-
-def described(model: StatesModel | TimelineModel) -> str:
-    """Describe a model in half a line."""
-    if isinstance(model, TimelineModel):
-        step_ms = 1e3 * model.server.c0_s
-        return f"timeline of steps from {step_ms:.1f} ms, idle {model.idle.mean_w:.1f} W"
-    idle = "with idle" if model.idle is None else f"above idle {model.idle.mean_w:.1f} W"
-    return f"{model.mixture.n_states} states {idle}"
-
-
-def weights_path(model: Path | str) -> Path:
-    """Where the weights of a model lie: beside its file, with the ending ``.npz``."""
-    path = Path(model)
-    if path.suffix == ".npz":
-        raise InputError(f"{path}: is where the weights of a net would lie: name it .json")
-    return path.with_suffix(".npz")
 
 
 def _states_lines(model: StatesModel) -> tuple[str, list[str]]:
     """Give the kind in words, and the table of states."""
-    kind = next(name for name, type_ in TRANSITIONS.items() if isinstance(model.transitions, type_))
+    kind = _kind(model.transitions, TRANSITIONS)
     above = "with" if model.idle is None else "above"
+    mixture = model.mixture
     words = (
-        f"states: {model.mixture.n_states} states {above} idle, {kind} transitions, "
+        f"states: {mixture.n_states} states {above} idle, {kind} transitions, "
         f"{model.emissions.kind} emissions"
     )
-    mixture = model.mixture
     columns = (mixture.mean_w, mixture.sigma_w, mixture.weight, model.emissions.phi)
     table = ["state  mean W  sigma W  weight   phi"]
     for k, row in enumerate(zip(*columns, strict=True), start=1):
@@ -248,69 +241,149 @@ def _write(content: dict, path: Path | str) -> None:
         temporary.write_text(text + "\n", encoding="utf-8")
 
 
-def _tagged(part: object, kinds: dict[str, type]) -> dict:
-    kind = next(name for name, type_ in kinds.items() if type(part) is type_)
-    return {"kind": kind, **asdict(part)}
+def _model(content: dict, beside: dict[str, np.ndarray]) -> StatesModel | TimelineModel:
+    """Make a model of what a file says and what lies beside it, and check it."""
+    # what is read as it stands must be fit to be written again
+    for name in ("fitted", "provenance"):
+        json.dumps(content[name], allow_nan=False)
+    sizes, states = {"2": 2}, content["kind"] == "states"
+    if states:
+        sizes["k"] = len(content["mixture"]["mean_w"])
+        sizes["s"] = sizes["k"] + 1
+        content = content | {"transitions": content["transitions"] | beside}
+    if beside:
+        sizes["h"] = beside["hidden_weight"].shape[-1]
+        sizes |= {"g": 3 * sizes["h"], "d": 2 * sizes["h"]}
+    parts = PARTS[content["kind"]].items()
+    made = {name: _part(types, content, name, sizes) for name, types in parts}
+    made |= {name: dict(content[name]) for name in ("fitted", "provenance")}
+    made["power_range_w"] = tuple(map(float, content["power_range_w"]))
+    made["dt"] = parse_step(content["dt_s"])
+    _check_range("dt_s", float(made["dt"]))
+    lowest, highest = made["power_range_w"]
+    _demand(0 <= lowest <= highest <= MAX_POWER_W, "power_range_w is no range of power")
+    for name, limit in made["fitted"].items():
+        _demand(type(limit) in (int, float) and limit >= 0, f"fitted.{name} is no number")
+    server = made["server"]
+    if isinstance(server, LogNormalTTFT):
+        with np.errstate(all="ignore"):
+            mean, spread = server.log_ttft(np.array([1.0, MAX_TOKENS]))
+        _demand((np.abs(mean) < 50).all() and (spread < 50).all(), "server: absurd TTFT")
+    if states:
+        return _checked(StatesModel(**made), sizes["s"])
+    model = TimelineModel(**made, decay_s=float(content["decay_s"]))
+    _check_range("decay_s", model.decay_s)
+    _demand(isinstance(server, Server), "server: the kind timeline needs an engine")
+    _demand(model.surface.idle_w == model.idle.mean_w, "surface: idle_w is not that of idle")
+    _demand(model.meter.dt_s == float(model.dt), "meter: dt_s is not the model's step")
+    return model
 
 
-def _build(type_: type, values: dict) -> Any:  # noqa: ANN401
-    """Make a dataclass, each field by its annotation: lists become arrays or tuples."""
+def _checked(model: StatesModel, n_states: int) -> StatesModel:
+    """Demand shares that sum to one, and transitions that give probabilities and end."""
+    transitions, emissions = model.transitions, model.emissions
+    _demand(emissions.kind in KINDS, f"emissions: kind is none of {', '.join(KINDS)}")
+    _demand(emissions.quantile_w.shape[1] >= 2, "emissions: quantile_w has no two quantiles")
+    shares = [model.mixture]
+    if isinstance(transitions, Coupled | Independent):
+        shares.append(transitions)
+    else:
+        _demand(model.idle is not None, "idle: is missing, and the transitions lead there")
+        columns = [transitions.column] if isinstance(transitions, Markov) else transitions.columns
+        _demand(columns and set(columns) <= set(COLUMNS), "columns are no activity columns")
+    for part in shares:
+        sound = (part.weight >= 0).all() and abs(part.weight.sum() - 1) < 1e-6
+        _demand(sound, "weight does not sum to one over the states")
+    if isinstance(transitions, Markov):
+        _demand((np.diff(transitions.edges) > 0).all(), "transitions: edges do not ascend")
+        levels, sums = transitions.edges.size + 1, transitions.probability.sum(axis=2)
+        sound = len(sums) == levels and np.allclose(sums, 1)
+        _demand(sound, "transitions: probability does not sum to one in each level")
+    if isinstance(transitions, Trees):
+        _check_trees(transitions)
+    chance = transitions.matrix({name: np.array([0.0, 1.0]) for name in COLUMNS})
+    sound = chance.shape == (2, n_states, n_states) and np.allclose(chance.sum(axis=2), 1)
+    _demand(sound, "transitions: they give no probabilities")
+    return model
+
+
+def _check_trees(trees: Trees) -> None:
+    """Children stand behind their parents, so that every walk ends in a leaf."""
+    whole = (trees.roots, trees.feature, trees.left, trees.right)
+    _demand(all(part.dtype.kind == "i" for part in whole), "transitions: a node is no whole number")
+    here, inner = np.arange(trees.value.size), trees.feature >= 0
+    _demand((trees.roots < here.size).all(), "transitions: a root is no node")
+    # the previous state comes after the features of the window
+    one_bin = dict.fromkeys(trees.columns, [0.0])
+    seen = window_features(one_bin, trees.columns, WINDOW).shape[1]
+    _demand((trees.feature <= seen).all(), "transitions: a feature is not there")
+    for below in (trees.left[inner], trees.right[inner]):
+        sound = (below > here[inner]) & (below < here.size)
+        _demand(sound.all(), "transitions: a branch does not lead on to a node")
+
+
+def _part(types: type | dict[str, type], content: dict, part: str, sizes: dict[str, int]) -> Any:
+    """Make a part of a model, each field checked by annotation, range and shape."""
+    values = content[part]
+    if isinstance(types, dict):
+        kind, known = values["kind"], ", ".join(types)
+        _demand(kind in types, f"{part}: kind {kind!r} is none of {known}")
+        types = types[kind]
+    elif part == "idle" and content["kind"] == "states" and values is None:
+        return None
     made = {}
-    for field in fields(type_):
-        value = values[field.name]
+    for field in fields(types):
+        name, value = field.name, values[field.name]
+        what = f"{part}: {name}"
         if field.type == "np.ndarray":
-            value = np.asarray(value)
-            if value.dtype.kind not in "if" or not np.isfinite(value).all():
-                raise ValueError(f"{field.name} holds something else than numbers")
+            value, shape = np.asarray(value), SHAPES[types][name]
+            _demand(value.size and value.ndim == len(shape), f"{what} is no list of such values")
+            for letter, size in zip(shape, value.shape, strict=True):
+                _demand(sizes.setdefault(letter, size) == size, f"{what} is not of the right shape")
         elif field.type.startswith("tuple"):
             value = tuple(value)
         elif field.type == "float":
             value = float(value)
-            if not np.isfinite(value):
-                raise ValueError(f"{field.name} is not finite")
-        elif field.type == "int" and type(value) is not int:
-            raise ValueError(f"{field.name} is no whole number")
-        elif field.type == "str" and not isinstance(value, str):
-            raise ValueError(f"{field.name} is no text")
-        made[field.name] = value
-    return type_(**made)
+        else:
+            type_ = {"int": int, "str": str}[field.type]
+            _demand(type(value) is type_, f"{what} is no whole number, or no text")
+        if not isinstance(value, str | tuple):
+            _check_range(what, value)
+        made[name] = value
+    return types(**made)
 
 
-def _build_tagged(kinds: dict[str, type], values: dict) -> Any:  # noqa: ANN401
-    if values["kind"] not in kinds:
-        raise ValueError(f"kind {values['kind']!r} is none of {', '.join(kinds)}")
-    return _build(kinds[values["kind"]], values)
+def _check_range(what: str, value: Any) -> None:
+    """Demand numbers in the range that a field's name or its unit says."""
+    name, numbers = what.split()[-1], np.asarray(value)
+    units = (limits for unit, limits in UNITS.items() if name.endswith(unit))
+    low, high = RANGES.get(name) or next(units, (-GREATEST, GREATEST))
+    sound = numbers.dtype.kind in "if" and (numbers >= low).all() and (numbers <= high).all()
+    _demand(sound, f"{what} is no number from {low:g} to {high:g}")
 
 
-def _weights(transitions: Any, model: Path | str) -> dict[str, np.ndarray]:  # noqa: ANN401
+def _kind(part: object, kinds: dict[str, type]) -> str:
+    return next(name for name, type_ in kinds.items() if type(part) is type_)
+
+
+def _demand(sound: bool, what: str) -> None:
+    if not sound:
+        raise ValueError(what)
+
+
+def _weights(transitions: Any, model: Path | str) -> dict[str, np.ndarray]:
     """Read the arrays of the file beside a model, if its transitions are a net."""
     if not isinstance(transitions, dict) or transitions.get("kind") != "bigru":
         return {}
     sha256 = transitions.get("weights_sha256")
-    if not isinstance(sha256, str):
-        raise InputError(f"{model}: field 'weights_sha256' is missing: fit the model anew")
-    path, mend = weights_path(model), "copy it anew beside the model file, or fit the model anew"
-    too_large = InputError(f"{path}: too large for the weights of a net: {mend}")
+    require(isinstance(sha256, str), model, "field weights_sha256 is missing", "fit it anew")
+    path = weights_path(model)
     try:
-        if path.stat().st_size > MOST_BYTES:
-            raise too_large
-        if hashlib.sha256(path.read_bytes()).hexdigest() != sha256:
-            raise InputError(f"{path}: not the weights that the model file names: {mend}")
-        with zipfile.ZipFile(path) as file:
-            if sum(entry.file_size for entry in file.infolist()) > MOST_BYTES:
-                raise too_large
-        with np.load(path, allow_pickle=False) as file:
+        content = path.read_bytes()
+        same = hashlib.sha256(content).hexdigest() == sha256
+        _demand(same, "not the weights that the model file names")
+        with np.load(io.BytesIO(content), allow_pickle=False) as file:
             return {name: file[name] for name in WEIGHTS}
-    except InputError:  # a ValueError too
-        raise
-    except FileNotFoundError:
-        raise InputError(f"{path}: the weights of the net are missing: {mend}") from None
-    except KeyError as error:
-        raise InputError(f"{path}: an array is missing ({_reason(error)}): {mend}") from None
-    except (OSError, ValueError, EOFError, MemoryError, zipfile.BadZipFile) as error:
-        raise InputError(f"{path}: cannot be read ({_reason(error)}): {mend}") from None
-
-
-def _reason(error: Exception, length: int = 80) -> str:
-    """Put the words of an error on one line."""
-    return " ".join(str(error).split())[:length]
+    except (OSError, LookupError, ValueError, EOFError, MemoryError, zipfile.BadZipFile) as error:
+        reason, mend = " ".join(str(error).split())[:80], "copy it anew beside the model file"
+        raise InputError(f"{path}: weights missing or damaged ({reason}): {mend}") from None

@@ -10,19 +10,17 @@ from __future__ import annotations
 from fractions import Fraction
 
 import numpy as np
-import pandas as pd
 
-from sitetrace.core.files import InputError, digest_of
-from sitetrace.core.registry import data_dir, device, read_paper_table
+from sitetrace.core.files import digest_of, named, require
+from sitetrace.core.registry import data_dir, read_paper_table
 from sitetrace.core.types import Configuration
-from sitetrace.power.states.chains import Coupled, Independent
 from sitetrace.power.states.mixture import Emissions, published_mixture
 from sitetrace.power.states.model import StatesModel
+from sitetrace.power.states.transitions import Coupled, Independent
 from sitetrace.serving.surrogates import ConstantRate, LogNormalTTFT
 
 STATES = ("coupled", "independent")
-EMISSIONS = ("gaussian", "ar1")
-SERVING = ("constant_rate", "log_normal_ttft")
+EMISSIONS, SERVING = ("gaussian", "ar1"), ("constant_rate", "log_normal_ttft")
 TABLES = ("mixtures", "configurations", "serving_surrogate")
 RULES = {
     "coupled": "states by quantile coupling of the active count to the mixture's weights: a rule "
@@ -30,39 +28,22 @@ RULES = {
     "independent": "states drawn from the mixture's weights in every bin, whatever is served",
 }
 OLDER = "older fit"
-
-
-def configurations() -> pd.DataFrame:
-    """List the paper's configurations, and what power their nameplate allows."""
-    table = read_paper_table("configurations").set_index("config")
-    main = set(read_paper_table("run_summary")["config"])
-    table["main"] = [name in main for name in table.index]
-    tdp_w = table["gpu"].map(lambda gpu: device(gpu)["tdp_w"])
-    table["nameplate_w"] = tdp_w * table["tensor_parallel"]
-    states = read_paper_table("mixtures")
-    share_w = (states["weight"] * states["mean_w"]).groupby(states["config"]).sum()
-    return table.assign(mixture_mean_w=share_w)
+TTFT = ("alpha", "beta", "s0", "gamma", "delta")
 
 
 def surrogate(config: str, kind: str) -> ConstantRate | LogNormalTTFT:
     """One of the paper's two serving surrogates with the constants of a configuration."""
-    _known(kind, SERVING, "serving")
+    named("serving of the paper", kind, SERVING)
     table = read_paper_table("serving_surrogate").set_index("config")
-    if config not in table.index:
-        raise InputError(
-            f"{config}: no constants of serving are published for it: take another configuration, "
-            f"such as {table.index[0]}"
-        )
+    lacks, mend = "no constants of serving are published for it", "take another configuration"
+    require(config in table.index, config, lacks, mend)
     row = table.loc[config]
     if kind == "constant_rate":
         return ConstantRate(float(row["lambda_prefill_tok_s"]), float(row["lambda_decode_tok_s"]))
-    if row.isna().any():
-        raise InputError(
-            f"{config}: no log-normal TTFT is published for it: take serving constant_rate"
-        )
-    names = ("alpha", "beta", "s0", "gamma", "delta", "tpot_mean_ms", "tpot_sd_ms")
-    *ttft, mean_ms, sd_ms = (float(row[name]) for name in names)
-    return LogNormalTTFT(*ttft, mean_ms / 1e3, sd_ms / 1e3, int(row["max_active"]))
+    lacks, mend = "no log-normal TTFT is published for it", "take serving constant_rate"
+    require(not row.isna().any(), config, lacks, mend)
+    tpot_s = (row[f"tpot_{name}_ms"] / 1e3 for name in ("mean", "sd"))
+    return LogNormalTTFT(*map(float, (*row[list(TTFT)], *tpot_s)), int(row["max_active"]))
 
 
 def paper_model(
@@ -79,8 +60,7 @@ def paper_model(
     config : str
         Name of a configuration, such as ``llama-3-70b_H100_tp4``.
     states : str
-        ``coupled`` (to the active count by `states.chains.Coupled`, a rule of sitetrace and not of
-        the paper) or ``independent``.
+        ``coupled`` (to the active count, a rule of sitetrace) or ``independent``.
     emissions : str
         ``gaussian`` or ``ar1``.
     serving : str
@@ -89,14 +69,12 @@ def paper_model(
     Returns
     -------
     StatesModel
-        Its mixture holds idle among the states, as the paper's does, so that it has no idle of
-        its own and cannot be re-based to another board.
+        It holds idle among its states, as the paper's does, and cannot be re-based.
 
     Raises
     ------
     InputError
-        If the configuration is unknown, or a number that is needed is not published or comes from
-        an earlier campaign.
+        If the configuration is unknown, or a number is not published or of an earlier campaign.
 
     Examples
     --------
@@ -107,21 +85,18 @@ def paper_model(
     """
     from sitetrace import __version__
 
-    table = configurations()
-    _known(config, table.index, "configuration")
-    _known(states, STATES, "states")
-    _known(emissions, EMISSIONS, "emissions")
-    row, rows = table.loc[config], read_paper_table("mixtures")
-    server = surrogate(config, serving)
-    mixture = published_mixture(rows, config)
-    if states == "coupled" and row["source"].startswith(OLDER):
-        raise InputError(
-            f"{config}: its counts of active requests come from an earlier campaign and do not "
-            "compare: take states independent"
-        )
-    phi = rows.loc[rows["config"] == config, "phi"].to_numpy()
-    if emissions == "ar1" and np.isnan(phi).any():
-        raise InputError(f"{config}: no phi is published for it: take emissions gaussian")
+    table = read_paper_table("configurations").set_index("config")
+    rows = read_paper_table("mixtures")
+    named("configuration of the paper", config, table.index)
+    named("states of the paper", states, STATES)
+    named("emissions of the paper", emissions, EMISSIONS)
+    row, phi = table.loc[config], rows.loc[rows["config"] == config, "phi"].to_numpy()
+    server, mixture = surrogate(config, serving), published_mixture(rows, config)
+    older = states == "coupled" and row["source"].startswith(OLDER)
+    lacks = "its active requests were counted in an earlier campaign"
+    require(not older, config, lacks, "take states independent")
+    known = emissions != "ar1" or not np.isnan(phi).any()
+    require(known, config, "no phi is published for it", "take emissions gaussian")
     transitions = Independent(mixture.weight)
     if states == "coupled":
         moments = (float(row["active_mean"]), float(row["active_std"]))
@@ -147,8 +122,3 @@ def paper_model(
             "selection": {},
         },
     )
-
-
-def _known(word: str, words: tuple[str, ...] | pd.Index, what: str) -> None:
-    if word not in words:
-        raise InputError(f"{word!r}: no such {what} of the paper: there are {', '.join(words)}")

@@ -13,7 +13,7 @@ import numpy as np
 from numba import njit
 
 from sitetrace.core.types import SEGMENT
-from sitetrace.power.states import stream as states
+from sitetrace.power.states import model as states
 from sitetrace.power.timeline import surface
 from sitetrace.power.timeline.surface import BOARD, POWER
 from sitetrace.serving import steps
@@ -215,7 +215,7 @@ class RunningStates:
         for s, (model, rng) in enumerate(zip(self.models, rngs, strict=True)):
             serve = self._serve_by_steps if self._by_steps else self._serve_by_surrogate
             segments, ends_s = serve(s, until_s, rng)
-            power_w[s], self._boards[s] = states.work(
+            power_w[s], self._boards[s] = states.advance(
                 model, self._boards[s], segments, (arrived_s[to == s], ends_s), self.clock_s,
                 n_bins, rng,
             )  # fmt: skip
@@ -281,7 +281,7 @@ class RunningStates:
 def start(
     models: Sequence[Any], begin_s: float = 0.0, idle_w: float | None = None
 ) -> Running | RunningStates:
-    """Let servers of one kind run, from idle; idle watts of another board are for `states` alone."""
+    """Let servers of one kind run, from idle; other idle watts are for the kind `states` alone."""
     if hasattr(models[0], "surface"):
         return Running(models, begin_s)
     return RunningStates(models, begin_s, idle_w)

@@ -1,36 +1,50 @@
-"""The paper's bidirectional GRU: the states it predicts without torch, and its recurrence.
+"""The paper's bidirectional GRU: it predicts without torch, and is trained with it.
 
 With s the logistic function, x the input and h the state before, each bin takes
 
     r = s(U_r x + c_r + W_r h + b_r)            z = s(U_z x + c_z + W_z h + b_z)
     n = tanh(U_n x + c_n + r (W_n h + b_n))     h' = (1 - z) n + z h
 
-in the layout of ``torch.nn.GRU``: the rows of r, z and n one below the other. torch spends its time
-between the small steps of such a series: compiled, they take a tenth of it.
+in the layout of ``torch.nn.GRU``, which spends its time between such small steps: compiled, they
+take a tenth of it. Training is that of arXiv:2603.18383: Adam, gradient norm clipped to 1, mean
+cross-entropy, a step for each series; the rate is halved after 20 epochs without a better
+validation loss, training stops after 50, and the best epoch is kept.
 """
 
 from __future__ import annotations
 
+import hashlib
 import math
+import pickle
 from dataclasses import dataclass
-from typing import ClassVar
+from functools import cache
+from pathlib import Path
+from typing import Any, ClassVar
 
 import numba
 import numpy as np
-import pandas as pd
 
-# bins that are worked on at once
-CHUNK = 8192
+from sitetrace.core.files import InputError, replacing, require
+from sitetrace.power.states.labels import Piece, TrainingBins
+from sitetrace.power.states.transitions import Factors, Separable, Table, whatever_was_before
+
+CHUNK = 8192  # bins that are worked on at once
 WEIGHTS = ("input_weight", "input_bias", "hidden_weight", "hidden_bias", "head", "head_bias")
+HIDDEN, MOST_EPOCHS, SAVE_EVERY = 64, 1000, 10
+RATE, CLIP_NORM, HALVE_AFTER, STOP_AFTER = 1e-3, 1.0, 20, 50
+VALIDATION_SHARE, LAST_SHARE = 0.15, 0.2
+SCALE_FLOOR = 1e-6
+# torch's names of the two directions, and of what each has, in the order of `WEIGHTS`
+WAYS, PARTS = ("", "_reverse"), ("weight_ih", "bias_ih", "weight_hh", "bias_hh")
+# standardised features, shape (bins, columns), and states of an unbroken series
+Series = tuple[np.ndarray, np.ndarray]
 
 
 @dataclass(frozen=True)
-class BiGRU:
+class BiGRU(Separable):
     """Bidirectional GRU over the activity of a whole series, and a softmax in each bin."""
 
-    # Its probabilities do not depend on the state before, so that a state persists only as far as
-    # the activity makes it certain; and it sees the schedule's future.
-
+    # a state persists only as far as activity makes it certain; the net sees the schedule's future
     reach: ClassVar[None] = None
 
     columns: tuple[str, ...]
@@ -45,14 +59,12 @@ class BiGRU:
     head: np.ndarray
     head_bias: np.ndarray
 
-    def matrix(self, table: pd.DataFrame) -> np.ndarray:
-        """Probabilities of the states in each bin, the same after every state (a view)."""
-        from scipy.special import softmax
-
-        scaled = (table[list(self.columns)].to_numpy(dtype=float) - self.center) / self.scale
-        share = softmax(self.logits(scaled), axis=1)
-        n_bins, n_states = share.shape
-        return np.broadcast_to(share[:, None, :], (n_bins, n_states, n_states))
+    def factors(self, table: Table) -> Factors:
+        """Shares of the states in each bin."""
+        seen = np.column_stack([np.asarray(table[name], float) for name in self.columns])
+        score = self.logits((seen - self.center) / self.scale)
+        share = np.exp(score - score.max(axis=1, keepdims=True))
+        return whatever_was_before(share, len(share))
 
     def logits(self, scaled: np.ndarray) -> np.ndarray:
         """Scores of the states in each bin, given standardised columns of a whole series."""
@@ -74,7 +86,7 @@ class BiGRU:
 
 
 @numba.njit(cache=True)
-def states_along(drive, weight, bias, start):  # noqa: ANN001, ANN201
+def states_along(drive, weight, bias, start):
     """Follow the states along a series of one direction: states, and gates for the gradient."""
     # `drive` is U x + c, shape (bins, 3 hidden); `weight` and `bias` are W and b; gates are r, z, n
     # and W_n h + b_n side by side.
@@ -82,8 +94,7 @@ def states_along(drive, weight, bias, start):  # noqa: ANN001, ANN201
     columns = weight.T.copy()
     hidden = np.empty((n_bins, size), dtype=drive.dtype)
     gates = np.empty((n_bins, 4 * size), dtype=drive.dtype)
-    before = start
-    one = drive.dtype.type(1)
+    before, one = start, drive.dtype.type(1)
     for i in range(n_bins):
         pull = bias.copy()
         for j in range(size):
@@ -95,16 +106,14 @@ def states_along(drive, weight, bias, start):  # noqa: ANN001, ANN201
             inner = pull[2 * size + j]
             n = math.tanh(drive[i, 2 * size + j] + r * inner)
             hidden[i, j] = (one - z) * n + z * before[j]
-            gates[i, j] = r
-            gates[i, size + j] = z
-            gates[i, 2 * size + j] = n
-            gates[i, 3 * size + j] = inner
+            gates[i, j], gates[i, size + j] = r, z
+            gates[i, 2 * size + j], gates[i, 3 * size + j] = n, inner
         before = hidden[i]
     return hidden, gates
 
 
 @numba.njit(cache=True)
-def gradient_along(slope, hidden, gates, weight):  # noqa: ANN001, ANN201
+def gradient_along(slope, hidden, gates, weight):
     """Carry a loss's gradient by each state back through a series that began at the zero state."""
     # Gives the gradients by U x + c and by W h + b of each bin, shape (bins, 3 hidden) each.
     n_bins, size = hidden.shape
@@ -119,14 +128,190 @@ def gradient_along(slope, hidden, gates, weight):  # noqa: ANN001, ANN201
             before = hidden[i - 1, j] if i > 0 else hidden.dtype.type(0)
             total = slope[i, j] + carried[j]
             by_n = total * (one - z) * (one - n * n)
-            by_r = by_n * inner * r * (one - r)
+            by_drive[i, j] = by_pull[i, j] = by_n * inner * r * (one - r)
             by_z = total * (before - n) * z * (one - z)
-            by_drive[i, j] = by_pull[i, j] = by_r
             by_drive[i, size + j] = by_pull[i, size + j] = by_z
-            by_drive[i, 2 * size + j] = by_n
-            by_pull[i, 2 * size + j] = by_n * r
+            by_drive[i, 2 * size + j], by_pull[i, 2 * size + j] = by_n, by_n * r
             carried[j] = total * z
         for k in range(3 * size):
             for j in range(size):
                 carried[j] += by_pull[i, k] * weight[k, j]
     return by_drive, by_pull
+
+
+def fit_bigru(
+    steps: TrainingBins, columns: tuple[str, ...], *, record: dict | None = None, **how: Any
+) -> BiGRU:
+    """Train the net on all bins, idle one of its states; `record` is given the loss by epoch."""
+    parts = hold_out(steps.pieces, how["seed"])
+    features = steps.table[list(columns)].to_numpy(dtype=float)
+    seen = np.concatenate([features[begin:end] for _, begin, end in parts[0]])
+    center, scale = seen.mean(axis=0), np.maximum(seen.std(axis=0), SCALE_FLOOR)
+    scaled = (features - center) / scale
+    series = [[(scaled[b:e], steps.state[b:e]) for _, b, e in part] for part in parts]
+    weights, history = train(*series, steps.n_states, **how)
+    (record if record is not None else {}).update(history)
+    return BiGRU(columns, center, scale, **weights)
+
+
+def hold_out(pieces: tuple[Piece, ...], seed: int) -> tuple[list[Piece], list[Piece]]:
+    """Split unbroken stretches into those that teach and those that validate."""
+    # Of several recordings the last 15% of a permutation validate, of a single one its last fifth.
+    recordings = sorted({recording for recording, _, _ in pieces})
+    if len(recordings) > 1:
+        order = np.random.default_rng(seed).permutation(recordings)
+        last = set(order[-max(1, int(VALIDATION_SHARE * len(order))) :].tolist())
+        fitting = [piece for piece in pieces if piece[0] not in last]
+        return fitting, [piece for piece in pieces if piece[0] in last]
+    fitting, validation = [], []
+    left = int((1 - LAST_SHARE) * sum(end - begin for _, begin, end in pieces))
+    for recording, begin, end in pieces:
+        cut = min(begin + left, end)
+        left -= cut - begin
+        fitting += [(recording, begin, cut)] * (cut > begin)
+        validation += [(recording, cut, end)] * (end > cut)
+    return fitting, validation
+
+
+def train(
+    fitting: list[Series],
+    held_out: list[Series],
+    n_states: int,
+    *,
+    seed: int,
+    hidden: int = HIDDEN,
+    epochs: int = MOST_EPOCHS,
+    checkpoint: Path | str | None = None,
+) -> tuple[dict[str, np.ndarray], dict]:
+    """Train a net until its validation loss no longer falls: its weights, and loss by epoch."""
+    from tqdm import tqdm
+
+    torch = require_torch()
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(seed)
+        gru = torch.nn.GRU(fitting[0][0].shape[1], hidden, bidirectional=True)
+        net = torch.nn.ModuleList([gru, torch.nn.Linear(2 * hidden, n_states)])
+    adam = torch.optim.Adam(net.parameters(), lr=RATE)
+    halving = {"factor": 0.5, "patience": HALVE_AFTER, "threshold": 0.0}
+    schedule = torch.optim.lr_scheduler.ReduceLROnPlateau(adam, **halving)
+    # nothing is drawn from here on: who goes on from a checkpoint ends in the same bytes
+    parts = {"net": net, "adam": adam, "schedule": schedule}
+    setting = pickle.dumps((fitting, held_out, n_states, seed, hidden, epochs))
+    kept = {"setting": hashlib.sha256(setting).hexdigest(), "losses": [], "best": {}}
+    if checkpoint is not None and Path(checkpoint).is_file():
+        kept = _restored(checkpoint, kept["setting"], parts)
+    series = [
+        [(torch.from_numpy(x.astype("f4")), torch.from_numpy(y.astype("i8"))) for x, y in part]
+        for part in (fitting, held_out)
+    ]
+    losses, threads = kept["losses"], torch.get_num_threads()
+    torch.set_num_threads(1)  # several would sum in another order
+    try:
+        for _ in tqdm(range(len(losses), epochs), disable=None, leave=False):
+            if len(losses) - _best(losses) >= STOP_AFTER:
+                break
+            losses.append((_epoch(net, series[0], adam), _epoch(net, series[1], None)))
+            schedule.step(losses[-1][1])
+            if _best(losses) == len(losses):
+                kept["best"] = {name: each.clone() for name, each in net.state_dict().items()}
+            if checkpoint is not None and len(losses) % SAVE_EVERY == 0:
+                _save(checkpoint, kept, parts)
+    finally:
+        torch.set_num_threads(threads)
+    if checkpoint is not None:
+        _save(checkpoint, kept, parts)
+    best = {name: value.numpy() for name, value in kept["best"].items()}
+    weights = {"head": best["1.weight"], "head_bias": best["1.bias"]}
+    for name, part in zip(WEIGHTS, PARTS, strict=False):
+        weights[name] = np.stack([best[f"0.{part}_l0{way}"] for way in WAYS])
+    taught, heard = map(list, zip(*losses, strict=True))
+    return weights, {"best_epoch": _best(losses), "train_nats": taught, "held_out_nats": heard}
+
+
+def _epoch(net: Any, part: list[tuple[Any, Any]], adam: Any) -> float:
+    """Cross-entropy of some series, mean over their bins; each a step of the optimiser, if any."""
+    torch, total = require_torch(), 0.0
+    with torch.set_grad_enabled(adam is not None):
+        for features, states in part:
+            score = net[1](both_ways(net[0], features))
+            loss = torch.nn.functional.cross_entropy(score, states)
+            if adam is not None:
+                adam.zero_grad()
+                loss.backward()
+                torch.nn.utils.clip_grad_norm_(net.parameters(), CLIP_NORM)
+                adam.step()
+            total += loss.item() * len(states)
+    return total / sum(len(states) for _, states in part)
+
+
+def _best(losses: list[tuple[float, float]]) -> int:
+    """Which epoch (from 1) had the least validation loss; 0 before the first."""
+    return int(np.argmin([heard for _, heard in losses])) + 1 if losses else 0
+
+
+def _save(checkpoint: Path | str, kept: dict, parts: dict[str, Any]) -> None:
+    with replacing(checkpoint) as temporary:
+        content = kept | {name: part.state_dict() for name, part in parts.items()}
+        require_torch().save(content, temporary)
+
+
+def _restored(checkpoint: Path | str, setting: str, parts: dict[str, Any]) -> dict:
+    """Go on from a checkpoint of the same training."""
+    try:
+        content = require_torch().load(checkpoint, weights_only=True)
+        same = content["setting"] == setting
+    except Exception as error:  # torch raises whatever its unpickler meets
+        what = f"no checkpoint ({type(error).__name__})"
+        raise InputError(f"{checkpoint}: {what}: remove it") from None
+    what = "checkpoint of a training on other data or settings"
+    require(same, checkpoint, what, "name another file or remove it")
+    for name, part in parts.items():
+        part.load_state_dict(content.pop(name))
+    return content
+
+
+def both_ways(gru: Any, features: Any) -> Any:
+    """States of both directions side by side, as ``gru(features)[0]`` gives them."""
+    torch, parts = require_torch(), []
+    for way in WAYS:
+        weight_i, bias_i, weight_h, bias_h = (getattr(gru, f"{part}_l0{way}") for part in PARTS)
+        series = features.flip(0) if way else features
+        drive = torch.nn.functional.linear(series, weight_i, bias_i)
+        states = _recurrence().apply(drive, weight_h, bias_h)
+        parts.append(states.flip(0) if way else states)
+    return torch.cat(parts, dim=1)
+
+
+@cache
+def _recurrence() -> Any:
+    """Make the recurrence known to torch's differentiation."""
+    torch = require_torch()
+
+    class Recurrence(torch.autograd.Function):
+        @staticmethod
+        def forward(ctx, drive, weight, bias):
+            arrays = [part.detach().numpy() for part in (drive, weight, bias)]
+            start = np.zeros_like(arrays[1][0])
+            hidden, gates = map(torch.from_numpy, states_along(*arrays, start))
+            ctx.save_for_backward(hidden, gates, weight)
+            return hidden
+
+        @staticmethod
+        def backward(ctx, slope):
+            hidden = ctx.saved_tensors[0].detach()
+            arrays = (part.detach().numpy() for part in (slope.contiguous(), *ctx.saved_tensors))
+            by_drive, by_pull = map(torch.from_numpy, gradient_along(*arrays))
+            before = torch.cat([torch.zeros_like(hidden[:1]), hidden[:-1]])
+            return by_drive, by_pull.T @ before, by_pull.sum(0)
+
+    return Recurrence
+
+
+def require_torch() -> Any:
+    """Import torch, or say how to get it."""
+    try:
+        import torch
+    except ImportError:
+        mend = "pip install 'sitetrace[torch]'"
+        raise InputError(f"transitions bigru: training needs torch: {mend}") from None
+    return torch

@@ -3,26 +3,18 @@
 from __future__ import annotations
 
 from fractions import Fraction
-from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pandas as pd
 
-from sitetrace.core.files import InputError
+from sitetrace.core.files import require
 from sitetrace.core.types import LEAST_SAMPLES, Run
 from sitetrace.evaluate.metrics import scores
 from sitetrace.power.idle import Idle
 from sitetrace.power.load import longest_requests
-from sitetrace.power.states.labels import (
-    TrainingBins,
-    idle_of,
-    label,
-    prepare,
-    stretches,
-    unbroken,
-    usable,
-)
+from sitetrace.power.states import labels as labelled
+from sitetrace.power.states.bigru import fit_bigru
 from sitetrace.power.states.mixture import (
     Emissions,
     Mixture,
@@ -31,11 +23,19 @@ from sitetrace.power.states.mixture import (
     fit_mixture,
 )
 from sitetrace.power.states.model import StatesModel
-from sitetrace.power.states.transitions import KINDS, Transitions, fit_transitions, log_likelihood
+from sitetrace.power.states.transitions import (
+    KINDS,
+    Separable,
+    fit_logit,
+    fit_markov,
+    log_likelihood,
+)
+from sitetrace.power.states.trees import Trees, fit_trees
+from sitetrace.serving.activity import COLUMNS, PAPER_COLUMNS
 from sitetrace.serving.calibration import calibrate
 
-FOLDS = 4
-DRAWS = 5
+FITS = {"markov": fit_markov, "logit": fit_logit, "trees": fit_trees, "bigru": fit_bigru}
+FOLDS, DRAWS = 4, 5
 # numbers of states that are tried
 CANDIDATES = tuple(range(8, 17))
 # what counts as one unit of loss: the aims for KS, 1 - ACF R2 and energy
@@ -43,43 +43,34 @@ KS_UNIT, ACF_UNIT, ENERGY_UNIT_PCT = 0.10, 0.05, 1.5
 
 
 def fit_states(
-    runs: list[Run],
-    provenance: dict,
-    transitions: str,
-    n_states: int | None,
-    emissions: str,
-    columns: tuple[str, ...] | None,
-    *,
-    seed: int,
-    checkpoint: Path | str | None,
+    runs: list[Run], provenance: dict, transitions: str, n_states: int | None, **how: Any
 ) -> StatesModel:
-    """Fit engine, idle power, states, transitions and emissions; options as `fitting.fit`."""
-    server, told = calibrate(runs)
+    """Fit engine, idle power, states, transitions and emissions; `how` as `fitting.fit`."""
+    options = {name: how[name] for name in ("emissions", "columns", "seed")}
+    seed = how["seed"]
+    server, calibrated = calibrate(runs)
     dt = runs[0].dt
-    frame = prepare(runs, server, dt)
-    idle = idle_of(frame)
-    _, working = usable(frame, idle)
+    frame = labelled.prepare(runs, server, dt)
+    idle = labelled.idle_of(frame)
+    _, working = labelled.usable(frame, idle)
     power_w = frame["power_w"].to_numpy()
-    if working.sum() < LEAST_SAMPLES:
-        raise InputError(
-            f"run {runs[0].name}: {working.sum()} samples above idle while requests run, fewer "
-            f"than {LEAST_SAMPLES}: give a longer recording, or check that both clocks agree"
-        )
+    few = f"{working.sum()} samples above idle while requests run, fewer than {LEAST_SAMPLES}"
+    mend = "give a longer recording, or check that both clocks agree"
+    require(working.sum() >= LEAST_SAMPLES, f"run {runs[0].name}", few, mend)
     selection: dict[str, list[dict]] = provenance["selection"]
-    options = {"emissions": emissions, "columns": columns, "seed": seed}
     if n_states is None:
         # the net would take too long: logit stands for it
         pilot = "logit" if transitions in ("auto", "bigru") else transitions
-        rows = [
-            {"n_states": k, **cross_validate(frame, idle, dt, pilot, k, **options)}
-            for k in CANDIDATES
-        ]
         bic = bic_curve(power_w[working], CANDIDATES, seed)["bic"]
-        selection["n_states"] = [row | {"bic": value} for row, value in zip(rows, bic, strict=True)]
+        rows = [
+            {"n_states": k} | cross_validate(frame, idle, dt, pilot, k, **options) | {"bic": value}
+            for k, value in zip(CANDIDATES, bic, strict=True)
+        ]
+        selection["n_states"] = rows
         n_states = min(rows, key=lambda row: row["ks"])["n_states"]
     if transitions == "auto":
         rows = [
-            {"kind": kind, **cross_validate(frame, idle, dt, kind, n_states, **options)}
+            {"kind": kind} | cross_validate(frame, idle, dt, kind, n_states, **options)
             for kind in KINDS
         ]
         selection["transitions"] = rows
@@ -87,22 +78,15 @@ def fit_states(
     mixture = fit_mixture(power_w[working], n_states, seed)
     net, training = {}, {}
     if transitions == "bigru":
-        net = {"seed": seed, "checkpoint": checkpoint, "record": training}
-    everything = np.ones(len(frame), dtype=bool)
-    fitted = fit_parts(frame, idle, mixture, transitions, emissions, columns, everything, **net)
-    return StatesModel(
-        configuration=runs[0].configuration,
-        dt=dt,
-        server=server,
-        idle=idle,
-        mixture=mixture,
-        transitions=fitted[0],
-        emissions=fitted[1],
-        power_range_w=(float(power_w.min()), float(power_w.max())),
-        # what the fit has seen, so that generating can warn outside of it
-        fitted={"active": int(frame["active"].max())} | longest_requests(runs),
-        provenance=provenance | told | ({"training": training} if training else {}),
-    )
+        net = {"seed": seed, "checkpoint": how["checkpoint"], "record": training}
+    parts = (transitions, how["emissions"], how["columns"], np.ones(len(frame), dtype=bool))
+    fitted = fit_parts(frame, idle, mixture, *parts, **net)
+    # what the fit has seen, so that generating can warn outside of it
+    seen = {"active": int(frame["active"].max())} | longest_requests(runs)
+    provenance = provenance | calibrated | ({"training": training} if training else {})
+    limits = (float(power_w.min()), float(power_w.max()))
+    configuration = runs[0].configuration
+    return StatesModel(configuration, dt, server, idle, mixture, *fitted, limits, seen, provenance)
 
 
 def fit_parts(
@@ -113,66 +97,50 @@ def fit_parts(
     emissions: str,
     columns: tuple[str, ...] | None,
     keep: np.ndarray,
-    **net: Any,  # noqa: ANN401
-) -> tuple[Transitions, Emissions]:
-    """Fit transitions and emissions on the kept samples."""
-    labels = label(frame, idle, mixture)
-    taught = (labels.previous, labels.state, labels.use & keep, mixture.n_states + 1)
-    steps = TrainingBins(frame, *taught, unbroken(frame, keep))
-    transitions = fit_transitions(kind, steps, columns, **net)
-    return transitions, fit_emissions(emissions, stretches(frame, labels, keep), mixture)
+    **net: Any,
+) -> tuple[Separable | Trees, Emissions]:
+    """Fit transitions and emissions on the kept samples; `net` goes to `fit_bigru`."""
+    steps = labelled.label(frame, idle, mixture, keep)
+    # all columns, but for the net the paper's two
+    columns = columns or (PAPER_COLUMNS if kind == "bigru" else COLUMNS)
+    transitions = FITS[kind](steps, columns, **net)
+    return transitions, fit_emissions(emissions, labelled.stretches(steps, keep), mixture)
 
 
 def cross_validate(
-    frame: pd.DataFrame,
-    idle: Idle,
-    dt: Fraction,
-    kind: str,
-    n_states: int,
-    *,
-    emissions: str,
-    columns: tuple[str, ...] | None,
-    seed: int,
+    frame: pd.DataFrame, idle: Idle, dt: Fraction, kind: str, n_states: int, **options: Any
 ) -> dict[str, float]:
-    """Score free runs over blocks of time that the fit did not see."""
+    """Score free runs over blocks of time that the fit did not see; options as `fitting.fit`."""
     # KS, ACF R2 and energy error, medians of the draws over whole recordings in which the samples
     # without load are the measured ones; nats a bin of the next state; and the loss, in units.
-    loaded, working = usable(frame, idle)
+    loaded, working = labelled.usable(frame, idle)
     power_w = frame["power_w"].to_numpy()
-    rows = np.flatnonzero(loaded)
     generated = np.tile(power_w, (DRAWS, 1))
     likelihood, n_bins = 0.0, 0
+    seed = options["seed"]
     net = {"seed": seed} if kind == "bigru" else {}
-    for fold, block in enumerate(np.array_split(rows, FOLDS)):
+    for fold, block in enumerate(np.array_split(np.flatnonzero(loaded), FOLDS)):
         span = np.arange(block[0], block[-1] + 1)
         keep = np.ones(len(frame), dtype=bool)
         keep[span] = False
         mixture = fit_mixture(power_w[working & keep], n_states, seed)
-        parts = fit_parts(frame, idle, mixture, kind, emissions, columns, keep, **net)
-        labels = label(frame, idle, mixture)
+        how = (kind, options["emissions"], options["columns"], keep)
+        parts = fit_parts(frame, idle, mixture, *how, **net)
+        labels = labelled.label(frame, idle, mixture)
         limits = (float(power_w[keep].min()), float(power_w[keep].max()))
         # a model that can draw, without what only a file needs
         model = StatesModel(None, dt, None, idle, mixture, *parts, limits, {}, {})
+        unseen, before = frame.iloc[span], labels.previous[span]
         for draw in range(DRAWS):
             rng = np.random.default_rng([seed, fold, draw])
-            start = int(labels.previous[span[0]])
-            states = model.draw_states(frame.iloc[span], rng, start)
-            generated[draw, span] = model.draw_power(states, frame.iloc[span], rng)
-        told = labels.use[span]
-        likelihood += told.sum() * log_likelihood(
-            parts[0], frame.iloc[span], labels.previous[span], labels.state[span], told
-        )
-        n_bins += told.sum()
+            states = model.draw_states(unseen, rng.random(span.size), int(before[0]))
+            generated[draw, span] = model.draw_power(states, unseen, rng)
+        judged = (before, labels.state[span], labels.use[span])
+        likelihood += judged[2].sum() * log_likelihood(parts[0], unseen, *judged)
+        n_bins += judged[2].sum()
     drawn = [scores(power_w, draw, float(dt)) for draw in generated]
-    ks, acf_r2, energy = (
-        float(np.median([score[name] for score in drawn]))
-        for name in ("ks", "acf_r2", "energy_error_pct")
-    )
-    loss = ks / KS_UNIT + (1 - acf_r2) / ACF_UNIT + energy / ENERGY_UNIT_PCT
-    return {
-        "ks": ks,
-        "acf_r2": acf_r2,
-        "energy_error_pct": energy,
-        "log_likelihood": float(likelihood / n_bins),
-        "loss": loss,
-    }
+    names = ("ks", "acf_r2", "energy_error_pct")
+    found = {name: float(np.median([score[name] for score in drawn])) for name in names}
+    loss = found["ks"] / KS_UNIT + (1 - found["acf_r2"]) / ACF_UNIT
+    loss += found["energy_error_pct"] / ENERGY_UNIT_PCT
+    return found | {"log_likelihood": float(likelihood / n_bins), "loss": loss}

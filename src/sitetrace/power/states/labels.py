@@ -22,24 +22,15 @@ Piece = tuple[int, int, int]
 
 
 @dataclass(frozen=True)
-class Labels:
-    """State of each sample and of the one before (0 is idle), and which samples teach."""
-
-    state: np.ndarray
-    previous: np.ndarray
-    use: np.ndarray
-
-
-@dataclass(frozen=True)
 class TrainingBins:
     """What transitions learn from: activity and states of successive bins, run below run."""
 
     table: pd.DataFrame
-    previous: np.ndarray
+    previous: np.ndarray  # state of the sample before; 0 is idle
     state: np.ndarray
-    use: np.ndarray
+    use: np.ndarray  # which samples teach
     n_states: int  # with idle
-    pieces: tuple[Piece, ...]  # that a fit may see
+    pieces: tuple[Piece, ...]  # unbroken, that a fit may see
 
 
 def prepare(runs: list[Run], server: Server, dt: Fraction) -> pd.DataFrame:
@@ -50,13 +41,16 @@ def prepare(runs: list[Run], server: Server, dt: Fraction) -> pd.DataFrame:
     for number, run in enumerate(runs):
         times = run.samples["time_s"].to_numpy()
         part = activity_table(simulate(run.requests, server), times, float(dt))
-        part["power_w"] = run.samples["power_w"].to_numpy()
-        part["before_load"] = times < run.requests["arrival_s"].iloc[0]
-        part["recording"] = number
-        part["begins"] = np.diff(times, prepend=-np.inf) > (MAX_GAP_STEPS + 0.5) * float(dt)
-        part["fresh"] = part["begins"]
-        part.loc[: MAX_GAP_STEPS - 1, "fresh"] = True
-        parts.append(part)
+        begins = np.diff(times, prepend=-np.inf) > (MAX_GAP_STEPS + 0.5) * float(dt)
+        parts.append(
+            part.assign(
+                power_w=run.samples["power_w"].to_numpy(),
+                before_load=times < run.requests["arrival_s"].iloc[0],
+                recording=number,
+                begins=begins,
+                fresh=begins | (np.arange(times.size) < MAX_GAP_STEPS),
+            )
+        )
     return pd.concat(parts, ignore_index=True)
 
 
@@ -73,12 +67,16 @@ def usable(frame: pd.DataFrame, idle: Idle) -> tuple[np.ndarray, np.ndarray]:
     return loaded, loaded & (frame["power_w"].to_numpy() > idle.band_w)
 
 
-def label(frame: pd.DataFrame, idle: Idle, mixture: Mixture) -> Labels:
-    """Label prepared samples: 0 where idle, else the mixture's states from 1."""
+def label(
+    frame: pd.DataFrame, idle: Idle, mixture: Mixture, keep: np.ndarray | None = None
+) -> TrainingBins:
+    """Label prepared samples: 0 where idle, else the states of the mixture from 1."""
     loaded, working = usable(frame, idle)
+    keep = np.ones(len(frame), dtype=bool) if keep is None else keep
     state = np.where(working, mixture.label(frame["power_w"].to_numpy()) + 1, 0)
-    previous = np.r_[0, state[:-1]]
-    return Labels(state, previous, loaded & ~frame["fresh"].to_numpy())
+    use = loaded & keep & ~frame["fresh"].to_numpy()
+    pieces = unbroken(frame, keep)
+    return TrainingBins(frame, np.r_[0, state[:-1]], state, use, mixture.n_states + 1, pieces)
 
 
 def unbroken(frame: pd.DataFrame, keep: np.ndarray) -> tuple[Piece, ...]:
@@ -91,19 +89,14 @@ def unbroken(frame: pd.DataFrame, keep: np.ndarray) -> tuple[Piece, ...]:
     return tuple(piece for piece in found if keep[piece[1]])
 
 
-def stretches(
-    frame: pd.DataFrame, labels: Labels, keep: np.ndarray
-) -> list[tuple[np.ndarray, np.ndarray]]:
+def stretches(labels: TrainingBins, keep: np.ndarray) -> list[tuple[np.ndarray, np.ndarray]]:
     """Cut kept samples above idle where idle, a hole or a new recording comes between."""
-    # Gives the mixture's states (idle left out, so from 0) and the watts of each stretch.
-    working = (labels.state > 0) & keep
+    # gives the mixture's states (from 0: none is idle) and the watts of each stretch
+    frame, working = labels.table, (labels.state > 0) & keep
     cuts = np.flatnonzero(np.diff(working) | frame["fresh"].to_numpy()[1:]) + 1
-    power_w = frame["power_w"].to_numpy()
-    return [
-        (labels.state[rows] - 1, power_w[rows])
-        for rows in np.split(np.arange(len(frame)), cuts)
-        if working[rows].all()
-    ]
+    columns = (working, labels.state - 1, frame["power_w"].to_numpy())
+    parts = zip(*(np.split(column, cuts) for column in columns), strict=True)
+    return [(state, power_w) for works, state, power_w in parts if works[0]]
 
 
 def window_features(

@@ -18,15 +18,9 @@ QUANTILES = 33
 
 @dataclass(frozen=True)
 class Mixture:
-    """Gaussian mixture of power, states in order of their mean (0 is the lowest).
+    """Gaussian mixture of power, states in order of their mean (0 is the lowest)."""
 
-    Parameters
-    ----------
-    mean_w, sigma_w, weight : numpy.ndarray
-        Mean and standard deviation in watts and weight of each state, shape (K,).
-    """
-
-    mean_w: np.ndarray
+    mean_w: np.ndarray  # all of shape (K,)
     sigma_w: np.ndarray
     weight: np.ndarray
 
@@ -44,26 +38,11 @@ class Mixture:
 
 @dataclass(frozen=True)
 class Emissions:
-    """How power is drawn within each state.
+    """How power is drawn within each state."""
 
-    Parameters
-    ----------
-    kind : str
-        One of `KINDS`.
-    phi : numpy.ndarray
-        Lag-one autocorrelation within each state, shape (K,); used by the two AR(1) only.
-    quantile_w : numpy.ndarray
-        Quantiles of the power of each state, watts, shape (K, 33); used by ``empirical`` only.
-    """
-
-    kind: str
-    phi: np.ndarray
-    quantile_w: np.ndarray
-
-    def sample(self, states: np.ndarray, mixture: Mixture, rng: np.random.Generator) -> np.ndarray:
-        """Draw watts for a sequence of states."""
-        draw = rng.random if self.kind == "empirical" else rng.standard_normal
-        return self.power_of(states, mixture, draw(states.size))[0]
+    kind: str  # one of `KINDS`
+    phi: np.ndarray  # lag-one autocorrelation within each state, shape (K,), for the two AR(1)
+    quantile_w: np.ndarray  # of the power of each state, shape (K, 33), for ``empirical``
 
     def power_of(
         self, states: np.ndarray, mixture: Mixture, noise: np.ndarray, last: float = np.nan
@@ -71,15 +50,24 @@ class Emissions:
         """Turn random numbers into the watts of states, and what the next bin goes on from."""
         # Noise is standard normal, for ``empirical`` from 0 to 1; a state of -1 is none. `last` is
         # the power of the bin before, for ``ar1_deviation`` its deviation; NaN if there was none.
-        if states.size == 0:
-            return np.empty(0), last
-        if self.kind == "empirical":
-            power_w = _draw_quantiles(states, self.quantile_w, noise)
-            return power_w, power_w[-1]
-        memory = self.kind != "gaussian"
-        phi = np.where(memory & (self.phi >= PHI_THRESHOLD), self.phi, 0.0)
-        law = _autoregressive if self.kind == "ar1" else _own_deviation
-        return law(states, mixture.mean_w, mixture.sigma_w, phi, noise, last)
+        if self.kind != "empirical":
+            law = _autoregressive if self.kind == "ar1" else _own_deviation
+            return law(states, mixture.mean_w, mixture.sigma_w, self.memory(), noise, last)
+        # each state's distribution inverted, linear between its quantiles
+        place = noise * (self.quantile_w.shape[1] - 1)
+        low = place.astype(int)
+        below, above = self.quantile_w[states, low], self.quantile_w[states, low + 1]
+        return below + (place - low) * (above - below), last
+
+    def memory(self) -> np.ndarray:
+        """Autocorrelation of each state as it is drawn: none below the threshold."""
+        return self.phi * ((self.phi >= PHI_THRESHOLD) & self.kind.startswith("ar1"))
+
+    def mean_w(self, mixture: Mixture) -> np.ndarray:
+        """Mean power of each state, watts."""
+        if self.kind != "empirical":
+            return mixture.mean_w
+        return (self.quantile_w[:, 1:] + self.quantile_w[:, :-1]).mean(axis=1) / 2
 
 
 def fit_mixture(power_w: np.ndarray, n_states: int, seed: int) -> Mixture:
@@ -102,8 +90,7 @@ def published_mixture(table: pd.DataFrame, config: str) -> Mixture:
     rows = table[table["config"] == config].sort_values("state")
     if rows.empty:
         raise KeyError(f"no mixture of {config}: the table holds {sorted(set(table['config']))}")
-    mean_w, sigma_w, weight = (rows[name].to_numpy() for name in ("mean_w", "sigma_w", "weight"))
-    return Mixture(mean_w, sigma_w, weight)
+    return Mixture(*(rows[name].to_numpy() for name in ("mean_w", "sigma_w", "weight")))
 
 
 def fit_emissions(
@@ -124,56 +111,42 @@ def fit_emissions(
                 upper[k] += residual[:-1] @ residual[1:]
                 lower[k] += residual @ residual
     phi = np.clip(np.divide(upper, lower, out=np.zeros_like(upper), where=lower > 0), 0, PHI_MAX)
-    grid = np.linspace(0, 1, QUANTILES)
     # a state that no sample was given to stands at its mean
     filled = [pool or [mean] for pool, mean in zip(pools, mixture.mean_w[:, None], strict=True)]
-    quantile_w = np.array([np.quantile(np.concatenate(pool), grid) for pool in filled])
-    return Emissions(kind, phi, quantile_w)
+    grid = np.linspace(0, 1, QUANTILES)
+    return Emissions(kind, phi, np.array([np.quantile(np.concatenate(p), grid) for p in filled]))
 
 
-def _gaussian_mixture(power_w: np.ndarray, n_states: int, seed: int):  # noqa: ANN202
+def _gaussian_mixture(power_w: np.ndarray, n_states: int, seed: int):
     """Fit with the settings of the paper's repository (powertrace-sim, ``gmm_bigru_v1``)."""
     from sklearn.mixture import GaussianMixture
 
-    model = GaussianMixture(
-        n_states, n_init=10, max_iter=300, reg_covar=1e-6, random_state=seed, covariance_type="full"
-    )
-    return model.fit(np.asarray(power_w, dtype=float)[:, None])
-
-
-def _draw_quantiles(states: np.ndarray, quantile_w: np.ndarray, u: np.ndarray) -> np.ndarray:
-    """Invert each state's empirical distribution, linear between its quantiles."""
-    place = u * (quantile_w.shape[1] - 1)
-    low = place.astype(int)
-    below, above = quantile_w[states, low], quantile_w[states, low + 1]
-    return below + (place - low) * (above - below)
+    options = {"n_init": 10, "max_iter": 300, "reg_covar": 1e-6, "random_state": seed}
+    return GaussianMixture(n_states, **options).fit(np.asarray(power_w, dtype=float)[:, None])
 
 
 @numba.njit(cache=True, nogil=True)
 def _autoregressive(states, mean_w, sigma_w, phi, noise, last_w):
     """Draw the paper's AR(1): the power before is pulled towards the present state's mean."""
-    # After a change of state it drags the level of the old state along. A state of -1 is none.
+    # after a change of state it drags the level of the old state along
     power_w, scale_w = np.zeros(noise.size), sigma_w * np.sqrt(1 - phi**2)
     for i in range(noise.size):
         k = states[i]
-        if k < 0:
-            continue
-        if np.isnan(last_w):
-            last_w = mean_w[k]
-        last_w = mean_w[k] + phi[k] * (last_w - mean_w[k]) + scale_w[k] * noise[i]
-        power_w[i] = last_w
+        if k >= 0:
+            before_w = mean_w[k] if np.isnan(last_w) else last_w
+            last_w = mean_w[k] + phi[k] * (before_w - mean_w[k]) + scale_w[k] * noise[i]
+            power_w[i] = last_w
     return power_w, last_w
 
 
 @numba.njit(cache=True, nogil=True)
 def _own_deviation(states, mean_w, sigma_w, phi, noise, last):
     """Draw an AR(1) of the deviation from the own state, in its standard deviations."""
-    # It keeps each state's mean and spread, however often states change.
+    # it keeps each state's mean and spread, however often states change
     power_w, fresh = np.zeros(noise.size), np.sqrt(1 - phi**2)
     for i in range(noise.size):
         k = states[i]
-        if k < 0:
-            continue
-        last = noise[i] if np.isnan(last) else noise[i] * fresh[k] + phi[k] * last
-        power_w[i] = mean_w[k] + sigma_w[k] * last
+        if k >= 0:
+            last = noise[i] if np.isnan(last) else noise[i] * fresh[k] + phi[k] * last
+            power_w[i] = mean_w[k] + sigma_w[k] * last
     return power_w, last

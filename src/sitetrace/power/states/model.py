@@ -2,15 +2,17 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from fractions import Fraction
+from typing import Any
 
 import numpy as np
 import pandas as pd
 
-from sitetrace.core.files import InputError
+from sitetrace.core.files import require
 from sitetrace.core.types import (
     LEAD_S,
+    SEGMENT,
     TAIL_S,
     Configuration,
     PowerTrace,
@@ -20,72 +22,118 @@ from sitetrace.core.types import (
 )
 from sitetrace.power.idle import Idle, check_idle
 from sitetrace.power.states.mixture import Emissions, Mixture
-from sitetrace.power.states.transitions import Transitions, walk
-from sitetrace.serving.activity import activity_table
+from sitetrace.power.states.transitions import Separable, Table
+from sitetrace.power.states.trees import Trees
+from sitetrace.serving.activity import ROW, activity_columns, activity_table
 from sitetrace.serving.engine import Server, simulate
 from sitetrace.serving.surrogates import ConstantRate, LogNormalTTFT
 from sitetrace.workload.table import check_stream
 
 CLIP_SHARE = 0.05
+DRAWS = 64  # that stand for an expectation where transitions give no probabilities at once
+# what was printed is all that this kind has learnt, so that a meter's reading is its power
+READINGS = ("power", "expected", "meter")
 
 
 @dataclass(frozen=True)
 class StatesModel:
-    """A fitted power model of one configuration, the paper's way.
-
-    Parameters
-    ----------
-    configuration : Configuration
-        Model, GPU type, tensor parallelism.
-    dt : fractions.Fraction
-        Step of the samples that it was fitted on, seconds.
-    server : Server, ConstantRate or LogNormalTTFT
-        How requests become work.
-    idle : Idle or None
-        The board's idle power; None where the mixture holds idle too.
-    mixture : Mixture
-        Power states above idle.
-    transitions : Markov, Logit, Trees, BiGRU, Coupled or Independent
-        Which state comes next.
-    emissions : Emissions
-        Power within a state.
-    power_range_w : tuple of float
-        Least and greatest power seen, watts; generated power stays within 5% of the range.
-    fitted : dict
-        Greatest values met while fitting: ``active``, ``input_tokens``, ``output_tokens``.
-    provenance : dict
-        Runs, digests, cut, seed, package version, selection tables.
-    """
+    """A fitted power model of one configuration, the paper's way."""
 
     configuration: Configuration
-    dt: Fraction
+    dt: Fraction  # step of the samples that it was fitted on, seconds
     server: Server | ConstantRate | LogNormalTTFT
-    idle: Idle | None
+    idle: Idle | None  # None where the mixture holds idle too
     mixture: Mixture
-    transitions: Transitions
+    transitions: Separable | Trees
     emissions: Emissions
-    power_range_w: tuple[float, float]
-    fitted: dict
+    power_range_w: tuple[float, float]  # generated power stays within 5% of the range seen
+    fitted: dict  # greatest values met while fitting
     provenance: dict
 
-    def draw_states(
-        self, table: pd.DataFrame, rng: np.random.Generator, start: int = 0
-    ) -> np.ndarray:
-        """Draw the state of each bin (0 is idle) from its activity, going on from a state."""
-        quiet = np.zeros(len(table), dtype=bool)
-        if self.idle is not None:
-            quiet = table["quiet_for_s"].to_numpy() >= self.idle.hold_s
-        return walk(self.transitions, table, quiet, rng.random(len(table)), start)
+    def generate(
+        self, requests: pd.DataFrame, *, rng: np.random.Generator, **how: Any
+    ) -> PowerTrace:
+        """Generate a power trace for a stream of requests, as `TimelineModel.generate` does."""
+        check_stream(requests)
+        return self.draw(simulate(requests, self.server, rng), rng, **how)
 
-    def draw_power(
-        self, states: np.ndarray, table: pd.DataFrame, rng: np.random.Generator
-    ) -> np.ndarray:
+    def draw(
+        self,
+        timeline: Timeline,
+        rng: np.random.Generator,
+        dt_s: float | None = None,
+        lead_s: float = LEAD_S,
+        tail_s: float = TAIL_S,
+        idle_w: float | None = None,
+        reading: str = "power",
+    ) -> PowerTrace:
+        """Draw one power trace for a simulated timeline; ``expected`` is the mean of all draws."""
+        mend = f"give {', '.join(READINGS)}"
+        require(reading in READINGS, f"reading {reading!r}", "there is none such", mend)
+        start_s, step, n_bins = trace_clock(span_of(timeline), self.dt, dt_s, lead_s, tail_s)
+        table = activity_table(timeline, self.bin_ends(start_s, n_bins), float(self.dt))
+        if reading == "expected":
+            power_w = self.expected_w(table, rng)
+        else:
+            power_w = self.draw_power(self.draw_states(table, rng.random(n_bins)), table, rng)
+        if idle_w is not None:
+            power_w = self.rebase(power_w, idle_w)
+        return PowerTrace(start_s, self.dt, power_w).resample(step)
+
+    def bin_ends(self, begin_s: float, n_bins: int) -> np.ndarray:
+        """Lay the model's bins from a second on: their ends."""
+        return begin_s + np.arange(1, n_bins + 1) * self.dt.numerator / self.dt.denominator
+
+    def quiet(self, quiet_for_s: np.ndarray) -> np.ndarray:
+        """Which bins are idle for sure."""
+        return quiet_for_s >= (np.nan if self.idle is None else self.idle.hold_s)
+
+    def draw_states(self, table: Table, uniform: np.ndarray, start: int = 0) -> np.ndarray:
+        """Turn numbers from 0 to 1 into states (0 is idle), `start` the one before the first."""
+        # before the bins of the numbers the table may hold earlier ones
+        quiet_for_s = np.asarray(table["quiet_for_s"])
+        quiet = self.quiet(quiet_for_s[quiet_for_s.size - uniform.size :])
+        return self.transitions.path(table, quiet, uniform, start)
+
+    def draw_power(self, states: np.ndarray, table: Table, rng: np.random.Generator) -> np.ndarray:
         """Draw the watts of each bin given its state, on the board that the model was fitted on."""
-        power_w = np.zeros(states.size)
+        # random numbers are drawn for the bins that need them alone
+        place, noise, working = np.zeros(states.size), np.zeros(states.size), states > 0
         if self.idle is not None:
-            power_w = self.idle.sample(table["quiet_for_s"].to_numpy(), rng)
-        working = states > 0
-        power_w[working] = self.emissions.sample(states[working] - 1, self.mixture, rng)
+            spread = self.idle.deviation_w.size
+            place = (rng.integers(spread, size=states.size) + 0.5) / spread
+        draw = rng.random if self.emissions.kind == "empirical" else rng.standard_normal
+        noise[working] = draw(working.sum())
+        return self.power_of(states, np.asarray(table["quiet_for_s"]), place, noise)[0]
+
+    def power_of(
+        self,
+        states: np.ndarray,
+        quiet_for_s: np.ndarray,
+        uniform: np.ndarray,
+        noise: np.ndarray,
+        last: float = np.nan,
+    ) -> tuple[np.ndarray, float]:
+        """Turn random numbers, two a bin, into watts, and what the next bin goes on from."""
+        power_w, last = self.emissions.power_of(states - 1, self.mixture, noise, last)
+        idle = np.flatnonzero(states == 0)
+        power_w[idle] = 0.0
+        if self.idle is not None:
+            power_w[idle] = self.idle.power_w(quiet_for_s[idle], uniform[idle])
+        return self.within_range(power_w), last
+
+    def expected_w(self, table: pd.DataFrame, rng: np.random.Generator) -> np.ndarray:
+        """Mean watts of each bin over all draws; with trees over some draws."""
+        n_bins, quiet_for_s = len(table), table["quiet_for_s"].to_numpy()
+        if isinstance(self.transitions, Trees):
+            draws = (self.draw_states(table, rng.random(n_bins)) for _ in range(DRAWS))
+            return sum(self.draw_power(states, table, rng) for states in draws) / DRAWS
+        # the others' deviations have no mean, whatever the state before
+        phi = self.emissions.memory() * (self.emissions.kind == "ar1")
+        state_w = self.emissions.mean_w(self.mixture)
+        power_w, idle = self.transitions.expected_w(table, self.quiet(quiet_for_s), state_w, phi)
+        if self.idle is not None:
+            power_w += idle * self.idle.expected_w(quiet_for_s)
         return self.within_range(power_w)
 
     def within_range(self, power_w: np.ndarray) -> np.ndarray:
@@ -96,8 +144,7 @@ class StatesModel:
 
     def rebase(self, power_w: np.ndarray, idle_w: float) -> np.ndarray:
         """Carry power over to a board of another idle power, watts."""
-        if self.idle is None:
-            raise InputError("idle is one of this model's states: leave idle_w out")
+        require(self.idle is not None, "idle", "is one of this model's states", "leave idle_w out")
         top = max(self.power_range_w[1], self.idle.mean_w + 1.0)
         check_idle(idle_w, top)
         # the difference in full at idle, falling in a straight line to nothing at the greatest
@@ -106,43 +153,50 @@ class StatesModel:
         # the meter's noise around an idle power of nearly nothing must not fall below nothing
         return np.maximum(power_w + (idle_w - self.idle.mean_w) * (1.0 - load), 0.0)
 
-    def generate(
-        self,
-        requests: pd.DataFrame,
-        *,
-        rng: np.random.Generator,
-        dt_s: float | None = None,
-        lead_s: float = LEAD_S,
-        tail_s: float = TAIL_S,
-        idle_w: float | None = None,
-    ) -> PowerTrace:
-        """Generate a power trace for a stream of requests, as `TimelineModel.generate` does.
 
-        Mean power of the bins only; `rebase` says what another idle power means.
-        """
-        check_stream(requests)
-        timeline = simulate(requests, self.server, rng)
-        return self.draw(timeline, rng, dt_s, lead_s, tail_s, idle_w)
+def begin(model: StatesModel) -> dict[str, np.ndarray]:
+    """Begin with a server that is idle, and was never at work before."""
+    mend = "sites take models with markov, logit, trees, coupled or independent transitions"
+    whole = model.transitions.reach is None
+    require(not whole, "transitions", "a bidirectional net needs the whole day", mend)
+    times = dict.fromkeys(("arrivals_s", "ends_s"), np.empty(0))
+    seen = {"segments": np.empty(0, SEGMENT), "activity": np.empty((len(ROW), 0))}
+    last = {"worked_s": np.array([-np.inf]), "state": np.array([0]), "emitted": np.array([np.nan])}
+    return times | seen | last
 
-    def draw(
-        self,
-        timeline: Timeline,
-        rng: np.random.Generator,
-        dt_s: float | None = None,
-        lead_s: float = LEAD_S,
-        tail_s: float = TAIL_S,
-        idle_w: float | None = None,
-    ) -> PowerTrace:
-        """Draw one power trace for a simulated timeline; other arguments as `generate`."""
-        start_s, step, n_bins = trace_clock(span_of(timeline), self.dt, dt_s, lead_s, tail_s)
-        ticks = np.arange(1, n_bins + 1, dtype=np.int64) * self.dt.numerator
-        ends = start_s + ticks / self.dt.denominator
-        table = activity_table(timeline, ends, float(self.dt))
-        power_w = self.draw_power(self.draw_states(table, rng), table, rng)
-        if idle_w is not None:
-            power_w = self.rebase(power_w, idle_w)
-        return PowerTrace(start_s, self.dt, power_w).resample(step)
 
-    def with_server(self, server: Server | ConstantRate | LogNormalTTFT) -> StatesModel:
-        """Put the same power behind another way of serving, such as a surrogate of the paper."""
-        return replace(self, server=server)
+def advance(
+    model: StatesModel,
+    carried: dict[str, np.ndarray],
+    segments: np.ndarray,
+    events: tuple[np.ndarray, np.ndarray],
+    begin_s: float,
+    n_bins: int,
+    rng: np.random.Generator,
+) -> tuple[np.ndarray, dict[str, np.ndarray]]:
+    """Draw the watts of a server's bins in a stretch of time, and what the next goes on from."""
+    # Segments (as in `Timeline`) begin in the stretch; arrivals and ends of requests ascend, later
+    # ones are kept for later. It takes three random numbers a bin, whatever happens.
+    uniform = rng.random((2, n_bins))
+    noise = uniform[1] if model.emissions.kind == "empirical" else rng.standard_normal(n_bins)
+    ends = model.bin_ends(begin_s, n_bins)
+    segments = np.concatenate([carried["segments"], segments])
+    arrivals_s = np.concatenate([carried["arrivals_s"], events[0]])
+    ends_s = np.concatenate([carried["ends_s"], events[1]])
+    worked_s, dt_s = float(carried["worked_s"][0]), float(model.dt)
+    before = (carried["activity"], worked_s)
+    seen = activity_columns(segments, (arrivals_s, ends_s), ends, dt_s, *before)
+    table = dict(zip(ROW, seen, strict=True))
+    states = model.draw_states(table, uniform[0], int(carried["state"][0]))
+    given = (seen[-1, -n_bins:], uniform[1], noise, float(carried["emitted"][0]))
+    power_w, emitted = model.power_of(states, *given)
+    begun = np.searchsorted(segments["start_s"], ends[-1], side="left")
+    return power_w, {
+        "segments": segments[segments["end_s"] > ends[-1]],
+        "arrivals_s": arrivals_s[arrivals_s > ends[-1]],
+        "ends_s": ends_s[ends_s > ends[-1]],
+        "activity": seen[:, -max(model.transitions.reach, 1) :].copy(),
+        "worked_s": np.array([segments["end_s"][begun - 1] if begun else worked_s]),
+        "state": states[-1:].copy(),
+        "emitted": np.array([float(emitted)]),
+    }

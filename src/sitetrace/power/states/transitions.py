@@ -1,71 +1,292 @@
-"""Which power state comes next: P(state | previous state, activity), four ways to learn it.
+"""Which power state comes next: P(state | previous state, activity).
 
-State 0 is idle; the mixture's states follow from 1. Every kind has a method ``matrix(table)``:
-probabilities of shape (bins, previous state, state), and says its ``reach``: how many bins before a
-bin it looks at; None if at the whole series. `walk` goes from state to state, so that a state
-persists as it did in the measured runs; Markov, logit and trees have a compiled ``path`` for it,
-which works out the probabilities after the state that is there alone.
+State 0 is idle; the mixture's states follow from 1. All kinds but the trees have one form,
+
+    P(k | j, bin) ~ weight[bin, k] factor[level(bin), j, k],
+
+and so one matrix, one compiled walk and one mean over all walks. A Markov chain has no weights; a
+logit has one level; the others have weights alone, since no state before matters to them. The
+weights of the paper's classifier are not published: `Coupled` and `Independent` need nothing but
+its mixtures. The coupling is a rule of sitetrace and not of arXiv:2603.18383, independent draws are
+what the paper's repository calls marginal.
 """
 
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import Any
+from dataclasses import dataclass
+from typing import ClassVar
 
+import numba
 import numpy as np
-import pandas as pd
 from numpy.typing import ArrayLike
 
-from sitetrace.power.states.bigru import BiGRU
-from sitetrace.power.states.chains import Coupled, Independent, Markov, fit_markov, walk_matrix
-from sitetrace.power.states.gru_training import fit_bigru
-from sitetrace.power.states.labels import TrainingBins
-from sitetrace.power.states.logit import Logit, fit_logit
-from sitetrace.power.states.trees import Trees, fit_trees
-from sitetrace.serving.activity import COLUMNS, PAPER_COLUMNS
+from sitetrace.power.states.labels import TrainingBins, bin_features, window_features
 
 # training the net needs torch, an optional dependency: it is no candidate unless it is asked for
 KINDS = ("markov", "logit", "trees")
-FITS = {"markov": fit_markov, "logit": fit_logit, "trees": fit_trees, "bigru": fit_bigru}
-# the last two are not learnt: see `sitetrace.power.states.chains`
-Transitions = Markov | Logit | Trees | BiGRU | Coupled | Independent
+LEVELS, PENALTY, WINDOW = 5, 1.0, 2
+EXCESS = 1e-6  # a variance above the mean by less than this share is the mean's: Poisson
+LEAST_SHARE = 1e-9  # counts rarer than this stand for an interval of this length
+NEVER = -50.0  # score of a state that was never seen
+SLICE = 250  # bins that are worked on while they are still in the nearest memory
+Table = Mapping[str, ArrayLike]  # activity by its columns
+# weight (bins or 1, states or 1), factor (levels, previous or 1, states or 1), level of each bin
+Factors = tuple[np.ndarray, np.ndarray, np.ndarray]
 
 
-def fit_transitions(
-    kind: str,
-    steps: TrainingBins,
-    columns: tuple[str, ...] | None = None,
-    **net: Any,  # noqa: ANN401
-) -> Transitions:
-    """Learn transitions driven by activity columns: all, but for the net the paper's two."""
-    if columns is None:
-        columns = PAPER_COLUMNS if kind == "bigru" else COLUMNS
-    return FITS[kind](steps, columns, **net)
+class Separable:
+    """Transitions of the one form; `factors` says which."""
+
+    # how many bins before a bin it looks at; None if at the whole series
+    reach: ClassVar[int | None] = 0
+
+    def factors(self, table: Table) -> Factors:
+        """Weight, factor and level of each bin."""
+        raise NotImplementedError
+
+    def matrix(self, table: Table) -> np.ndarray:
+        """Transition probabilities, shape (bins, previous, states); a view where none matters."""
+        weight, factor, level = self.factors(table)
+        share = weight[:, None, :] * factor[level]
+        share = share / share.sum(axis=2, keepdims=True)
+        return np.broadcast_to(share, (level.size, share.shape[2], share.shape[2]))
+
+    def path(self, table: Table, quiet: np.ndarray, uniform: np.ndarray, start: int) -> np.ndarray:
+        """Turn numbers from 0 to 1 into states; the table may begin with earlier bins."""
+        return _walk(*self._laid_out(table, quiet.size), quiet, uniform, start)
+
+    def expected_w(
+        self, table: Table, quiet: np.ndarray, state_w: np.ndarray, phi: np.ndarray
+    ) -> tuple[np.ndarray, np.ndarray]:
+        """Mean watts of the mixture's states over all walks from idle, and how likely idle is."""
+        # idle emits nothing here, and hands on what was emitted before it
+        laid_out = self._laid_out(table, quiet.size)
+        return _mean_walk(*laid_out, quiet, np.r_[0.0, state_w], np.r_[1.0, phi])
+
+    def _laid_out(self, table: Table, n_bins: int) -> Factors:
+        """Lay the factors out as compiled passes take them: weight of shape (states, bins or 1)."""
+        weight, factor, level = self.factors(table)
+        n_states = max(weight.shape[1], factor.shape[2])
+        weight = np.ascontiguousarray(np.broadcast_to(weight, (len(weight), n_states)).T)
+        factor = np.ascontiguousarray(np.broadcast_to(factor, (len(factor), n_states, n_states)))
+        return weight, factor, level[level.size - n_bins :]
 
 
-def walk(
-    transitions: Transitions,
-    table: Mapping[str, ArrayLike],
-    quiet: np.ndarray,
-    uniform: np.ndarray,
-    start: int,
-) -> np.ndarray:
-    """Turn numbers from 0 to 1 into states; before their bins the table may hold earlier ones."""
-    if isinstance(transitions, Markov | Logit | Trees):
-        return transitions.path(table, quiet, uniform, start)
-    table = pd.DataFrame(table)
-    matrix = transitions.matrix(table)[len(table) - quiet.size :]
-    return walk_matrix(matrix, quiet, uniform, start)
+def whatever_was_before(weight: np.ndarray, n_bins: int) -> Factors:
+    """Factors of transitions that are the same after every state."""
+    return weight, np.ones((1, 1, 1)), np.zeros(n_bins, dtype=np.int64)
+
+
+@dataclass(frozen=True)
+class Markov(Separable):
+    """Markov chain with one transition matrix for each level of activity."""
+
+    edges: np.ndarray  # limits of the levels, shape (levels - 1,)
+    column: str  # of activity, that chooses the level
+    probability: np.ndarray  # shape (levels, previous, states)
+
+    def factors(self, table: Table) -> Factors:
+        """No weights; the matrix of the bin's level."""
+        level = np.searchsorted(self.edges, np.asarray(table[self.column], float), side="right")
+        return np.ones((1, 1)), self.probability, level
+
+
+@dataclass(frozen=True)
+class Logit(Separable):
+    """Multinomial logit of activity (this bin and the one before) and the previous state."""
+
+    reach: ClassVar[int] = WINDOW - 1
+
+    columns: tuple[str, ...]
+    center: np.ndarray  # standardisation of the features, as `scale`
+    scale: np.ndarray
+    weight: np.ndarray  # of the features, shape (states, features)
+    intercept: np.ndarray
+    lag: np.ndarray  # score of a state by the one before, shape (previous, states)
+
+    def factors(self, table: Table) -> Factors:
+        """Weights by activity, one factor by the state before."""
+        features = bin_features(table, self.columns)
+        weight = self.weight / self.scale
+        intercept = self.intercept - weight @ self.center
+        now, before = np.ascontiguousarray(weight.T).reshape(WINDOW, len(features), intercept.size)
+        chance = _weigh(features, now, before, intercept)
+        factor = np.exp(self.lag - self.lag.max(axis=1, keepdims=True))
+        return chance.T, factor[None], np.zeros(chance.shape[1], dtype=np.int64)
+
+
+@dataclass(frozen=True)
+class Coupled(Separable):
+    """States in the order of the active count: the busier the server, the higher the state."""
+
+    active_mean: float
+    active_sd: float
+    weight: np.ndarray  # of each state of the mixture, lowest mean power first
+
+    def factors(self, table: Table) -> Factors:
+        """Shares by the active count, none for idle."""
+        counts, place = np.unique(np.asarray(table["active"], float), return_inverse=True)
+        share = np.insert(self.shares(counts), 0, 0.0, axis=1)
+        return whatever_was_before(share[place], place.size)
+
+    def shares(self, counts: np.ndarray) -> np.ndarray:
+        """Probability of each state given the active count, shape (counts, states)."""
+        # The interval from F(A - 1) to F(A) of a count A, F its distribution function, is laid over
+        # the cumulated weights: a state's probability is its share of it. When A follows the
+        # assumed distribution, every state gets its weight.
+        distribution = active_distribution(self.active_mean, self.active_sd)
+        high = np.maximum(distribution.cdf(counts), LEAST_SHARE)
+        low = np.minimum(distribution.cdf(counts - 1), high - LEAST_SHARE)
+        edges = np.r_[0.0, np.cumsum(self.weight) / self.weight.sum()]
+        overlap = np.minimum(high[:, None], edges[1:]) - np.maximum(low[:, None], edges[:-1])
+        overlap = np.maximum(overlap, 0.0)
+        return overlap / overlap.sum(axis=1, keepdims=True)
+
+
+@dataclass(frozen=True)
+class Independent(Separable):
+    """States drawn from the mixture's weights in every bin, whatever the server does."""
+
+    weight: np.ndarray
+
+    def factors(self, table: Table) -> Factors:
+        """Weights that are the same in every bin, none for idle."""
+        return whatever_was_before(np.insert(self.weight, 0, 0.0)[None], len(table["active"]))
+
+
+def fit_markov(steps: TrainingBins, columns: tuple[str, ...]) -> Markov:
+    """Count transitions by level of activity: fifths of decode tokens, else of the first column."""
+    column = "decode_tokens" if "decode_tokens" in columns else columns[0]
+    drive = steps.table[column].to_numpy()[steps.use]
+    edges = np.unique(np.quantile(drive, np.linspace(0, 1, LEVELS + 1)[1:-1]))
+    level = np.searchsorted(edges, drive, side="right")
+    counts = np.zeros((edges.size + 1, steps.n_states, steps.n_states))
+    np.add.at(counts, (level, steps.previous[steps.use], steps.state[steps.use]), 1.0)
+    # a row seldom seen leans on the level's state frequencies, these on those of all levels
+    overall = counts.sum(axis=(0, 1)) / counts.sum()
+    by_level = counts.sum(axis=1, keepdims=True) + overall
+    counts += by_level / by_level.sum(axis=2, keepdims=True)
+    return Markov(edges, column, counts / counts.sum(axis=2, keepdims=True))
+
+
+def fit_logit(steps: TrainingBins, columns: tuple[str, ...]) -> Logit:
+    """Fit the logit, lightly regularised."""
+    from sklearn.linear_model import LogisticRegression
+
+    features = window_features(steps.table, columns, WINDOW)[steps.use]
+    center, scale = features.mean(axis=0), features.std(axis=0)
+    scale = np.where(scale > 1e-9, scale, 1.0)
+    before = np.eye(steps.n_states)[steps.previous[steps.use]]
+    design = np.column_stack([(features - center) / scale, before])
+    model = LogisticRegression(C=PENALTY, max_iter=5000).fit(design, steps.state[steps.use])
+    coefficients = np.zeros((steps.n_states, design.shape[1]))
+    intercept = np.full(steps.n_states, NEVER)
+    rows, offsets = model.coef_, model.intercept_
+    if model.classes_.size == 2:  # scikit-learn keeps one row for two classes
+        rows, offsets = np.vstack([-rows, rows]) / 2, np.r_[-offsets, offsets] / 2
+    coefficients[model.classes_], intercept[model.classes_] = rows, offsets
+    weight, lag = np.split(coefficients, [features.shape[1]], axis=1)
+    return Logit(columns, center, scale, weight, intercept, lag.T)
+
+
+def active_distribution(mean: float, sd: float):
+    """Negative binomial of a known mean and standard deviation; Poisson if that is no wider."""
+    from scipy.stats import nbinom, poisson
+
+    if sd**2 <= mean * (1 + EXCESS):
+        return poisson(mean)
+    return nbinom(mean**2 / (sd**2 - mean), mean / sd**2)
 
 
 def log_likelihood(
-    transitions: Transitions,
-    table: pd.DataFrame,
-    previous: np.ndarray,
-    state: np.ndarray,
-    use: np.ndarray,
+    kind: Separable, table: Table, previous: np.ndarray, state: np.ndarray, use: np.ndarray
 ) -> float:
     """Mean ln P(state | previous state, activity) of observed states, nats a bin."""
-    matrix = transitions.matrix(table)
-    chosen = matrix[np.arange(len(table)), previous, state][use]
+    matrix = kind.matrix(table)
+    chosen = matrix[np.arange(len(matrix)), previous, state][use]
     return float(np.log(np.maximum(chosen, 1e-12)).mean())
+
+
+@numba.njit(cache=True, nogil=True)
+def _walk(weight, factor, level, quiet, uniform, start):
+    """Draw one state after the other; bins that are quiet are idle."""
+    path = np.empty(quiet.size, dtype=np.int64)
+    state, n_states, earlier = start, len(weight), weight.shape[1] - quiet.size
+    for i in range(quiet.size):
+        row, at, state = factor[level[i], state], max(earlier + i, 0), 0
+        if not quiet[i]:
+            total = 0.0
+            for k in range(n_states):
+                total += weight[k, at] * row[k]
+            target, total = uniform[i] * total, 0.0
+            for k in range(n_states - 1):
+                total += weight[k, at] * row[k]
+                state += total <= target
+        path[i] = state
+    return path
+
+
+@numba.njit(cache=True, nogil=True)
+def _mean_walk(weight, factor, level, quiet, state_w, phi):
+    """Mean over all walks of the watts that are emitted, and of being idle, in each bin."""
+    # What a state emits goes on to the next with its phi, as in the paper's AR(1); `emitted` is its
+    # mean times the probability of the state. A walk that never emitted begins at a state's mean.
+    n_states, earlier = len(weight), weight.shape[1] - quiet.size
+    power_w, idle = np.empty(quiet.size), np.empty(quiet.size)
+    share, emitted, never = np.zeros(n_states), np.zeros(n_states), 1.0
+    share[0] = 1.0
+    for i in range(quiet.size):
+        came, brought, at = np.zeros(n_states), np.zeros(n_states), max(earlier + i, 0)
+        if quiet[i]:
+            came[0], brought[0] = 1.0, emitted.sum()
+        for j in range(0 if quiet[i] else n_states):
+            chance = weight[:, at] * factor[level[i], j]
+            chance /= chance.sum()
+            came += share[j] * chance
+            brought += emitted[j] * chance
+            if j == 0:
+                brought += never * chance * state_w
+                never *= chance[0]
+        share, emitted = came, came * state_w * (1.0 - phi) + brought * phi
+        power_w[i], idle[i] = emitted[1:].sum(), share[0]
+    return power_w, idle
+
+
+@numba.njit(cache=True, nogil=True)
+def _weigh(features, now, before, intercept):
+    """Weigh states by a logit of each bin and the one before, the likeliest by 1."""
+    # features of shape (features, bins); nothing is known before the first bin, a slice of its own
+    n_bins, n_states, first = features.shape[1], intercept.size, 0
+    chance = np.empty((n_states, n_bins))
+    while first < n_bins:
+        size = min(SLICE, n_bins - first) if first else 1
+        top = np.full(size, -np.inf)
+        for k in range(n_states):
+            score = chance[k, first : first + size]
+            score[:] = intercept[k]
+            for f in range(len(features)):
+                here, earlier = features[f, first:], features[f, max(first - 1, 0) :]
+                w, w_before = now[f, k], before[f, k]
+                for i in range(size):
+                    score[i] += here[i] * w + earlier[i] * w_before
+            for i in range(size):
+                top[i] = score[i] if score[i] > top[i] else top[i]
+        for k in range(n_states):
+            score = chance[k, first : first + size]
+            for i in range(size):
+                score[i] = _exponential(score[i] - top[i])
+        first += size
+    return chance
+
+
+@numba.njit(cache=True, nogil=True)
+def _exponential(x):
+    """Exponential of a number from minus infinity to 0, right within 1e-13."""
+    # unlike the library's it is compiled for several numbers at once: exp(x / 256), then its power
+    x = (x if x > -40.0 else -40.0) * (1 / 256)
+    high = 1 / 24 + x * (1 / 120) + x * x * (1 / 720 + x * (1 / 5040))
+    power = 1.0 + x + x * x * (1 / 2 + x * (1 / 6) + x * x * high)
+    for _ in range(8):
+        power *= power
+    return power

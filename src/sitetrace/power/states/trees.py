@@ -2,21 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import ClassVar
 
 import numba
 import numpy as np
-import pandas as pd
-from numpy.typing import ArrayLike
 
 from sitetrace.power.states.labels import TrainingBins, window_features
+from sitetrace.power.states.transitions import Table
 
-ROUNDS = 40
-DEPTH = 2
-RATE = 0.1
-WINDOW = 4
+ROUNDS, DEPTH, RATE, WINDOW = 40, 2, 0.1, 4
 
 
 @dataclass(frozen=True)
@@ -35,24 +30,21 @@ class Trees:
     right: np.ndarray
     value: np.ndarray
 
-    def matrix(self, table: pd.DataFrame) -> np.ndarray:
-        """Transition probabilities of each bin."""
+    def matrix(self, table: Table) -> np.ndarray:
+        """Transition probabilities, shape (bins, previous, states)."""
         from scipy.special import softmax
 
         features = window_features(table, self.columns, WINDOW).astype(np.float32)
         return softmax(_all_scores(features, self._forest), axis=-1)
 
-    def path(
-        self, table: Mapping[str, ArrayLike], quiet: np.ndarray, uniform: np.ndarray, start: int
-    ) -> np.ndarray:
-        """Draw a sequence of states, as by `matrix`."""
+    def path(self, table: Table, quiet: np.ndarray, uniform: np.ndarray, start: int) -> np.ndarray:
+        """Turn numbers from 0 to 1 into states, as `Separable.path`."""
         features = window_features(table, self.columns, WINDOW).astype(np.float32)
         features = features[len(features) - quiet.size :]
         return _walk_trees(features, self._forest, quiet, uniform, start)
 
     @property
     def _forest(self) -> tuple[np.ndarray, ...]:
-        """All numbers, as the compiled passes take them."""
         return self.prior, self.roots, self.feature, self.left, self.right, self.value
 
 
@@ -86,7 +78,7 @@ def fit_trees(steps: TrainingBins, columns: tuple[str, ...]) -> Trees:
 
 
 @numba.njit(cache=True, nogil=True)
-def _score(seen, previous, state, forest):  # noqa: ANN001, ANN202
+def _score(seen, previous, state, forest):
     """Sum of leaf values of one state in one bin after a previous state (the last feature)."""
     prior, roots, feature, left, right, value = forest
     total = prior[state]
@@ -101,19 +93,17 @@ def _score(seen, previous, state, forest):  # noqa: ANN001, ANN202
 
 
 @numba.njit(cache=True, nogil=True)
-def _all_scores(features, forest):  # noqa: ANN001, ANN202
+def _all_scores(features, forest):
     """Scores in every bin after every previous state, shape (bins, previous, states)."""
     n_states = forest[0].size
     score = np.empty((len(features), n_states, n_states))
-    for row in range(len(features)):
-        for previous in range(n_states):
-            for state in range(n_states):
-                score[row, previous, state] = _score(features[row], previous, state, forest)
+    for row, previous, state in np.ndindex(score.shape):
+        score[row, previous, state] = _score(features[row], previous, state, forest)
     return score
 
 
 @numba.njit(cache=True, nogil=True)
-def _walk_trees(features, forest, quiet, uniform, start):  # noqa: ANN001, ANN202
+def _walk_trees(features, forest, quiet, uniform, start):
     """Draw one state after the other, with the scores after the state that is there alone."""
     path, score = np.empty(quiet.size, dtype=np.int64), np.empty(forest[0].size)
     state = start
