@@ -87,7 +87,7 @@ def test_requests_end_when_the_engine_says(seed, rate, length_s, kv_tokens, max_
 
 @pytest.mark.parametrize("surrogate", [ConstantRate(900.0, 40.0), DECODE])
 def test_a_surrogate_serves_in_stretches_as_in_one_piece(surrogate):
-    model = load_model(sitetrace.shipped_model("testbed")).with_server(surrogate)
+    model = replace(load_model(sitetrace.shipped_model("testbed")), server=surrogate)
     requests = sitetrace.workload.poisson(0.4, 300.0, np.random.default_rng(1))
     told = simulate(requests, surrogate, np.random.default_rng(2)).requests
     edges_s = [900.0] if surrogate is DECODE else np.arange(60.0, 901.0, 60.0)

@@ -215,11 +215,11 @@ def test_bad_recordings_get_one_line(folder, tmp_path, pattern, name, text, said
 @pytest.mark.parametrize(
     ("given", "said"),
     [
-        ({"pattern": "steady"}, "traffic.pattern: 'steady' is no pattern"),
+        ({"pattern": "steady"}, "traffic.pattern: .steady. is not known"),
         ({"lengths": {"median": 3}}, "traffic.lengths.median: no such key"),
-        ({"lengths": {"correlation": 2}}, "traffic.lengths.correlation: 2 is above 1"),
-        ({"rate_per_server": 1e4}, "traffic.rate_per_server: 10000.0 is above 1000"),
-        ({"cv": 2.0}, "belongs to bursty"),
+        ({"lengths": {"correlation": 2}}, "traffic.lengths.correlation: 2"),
+        ({"rate_per_server": 1e4}, "traffic.rate_per_server: 10000"),
+        ({"cv": 2.0}, "traffic.cv: no such key"),
     ],
 )
 def test_bad_traffic_gets_one_line(given, said):

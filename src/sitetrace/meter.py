@@ -36,34 +36,18 @@ def mean_over(
 
 @dataclass(frozen=True)
 class Meter:
-    """A power meter that is read at intervals, as nvidia-smi is.
+    """A power meter that is read at intervals, as nvidia-smi is."""
 
-    Parameters
-    ----------
-    dt_s : float
-        Distance of samples.
-    window_s : float
-        Time over which a sample averages.
-    lag_s : float
-        Age of the window's end when the sample is printed.
-    update_s : float
-        Distance of the meter's own renewals: between two of them it prints the same, so a reading
-        may be older than `lag_s` by up to as much.
-    jitter_s : float
-        Standard deviation of the sample times around their grid; cut at a quarter step.
-    noise_w : float
-        Standard deviation of the noise of a sample.
-    quantum_w : float
-        Step of the printed values; 0 for none.
-    """
-
-    dt_s: float = 0.25
-    window_s: float = 0.25
-    lag_s: float = 0.0
+    dt_s: float = 0.25  # distance of samples
+    window_s: float = 0.25  # time over which a sample averages
+    lag_s: float = 0.0  # age of the window's end when the sample is printed
+    # distance of the meter's own renewals: between two of them it prints the same, so a reading may
+    # be older than `lag_s` by up to as much
     update_s: float = 0.0
+    # standard deviation of the sample times around their grid; cut at a quarter step
     jitter_s: float = 0.0
-    noise_w: float = 0.0
-    quantum_w: float = 0.01
+    noise_w: float = 0.0  # standard deviation of the noise of a sample
+    quantum_w: float = 0.01  # step of the printed values; 0 for none
 
     def read(self, trace: PowerTrace, rng: np.random.Generator) -> pd.DataFrame:
         """Read a trace of true power: ``time_s``, ``power_w`` from one step after its begin on."""

@@ -121,8 +121,8 @@ def fit(
         provenance |= {"selection": {"kind": table}, "kind_because": because}
     if kind == "timeline":
         return fit_timeline(runs, provenance)
-    how = (transitions, n_states, emissions, columns)
-    return fit_states(runs, provenance, *how, seed=seed, checkpoint=checkpoint)
+    how = {"emissions": emissions, "columns": columns, "seed": seed, "checkpoint": checkpoint}
+    return fit_states(runs, provenance, transitions, n_states, **how)
 
 
 def _check_runs(runs: list[Run], kind: str) -> None:

@@ -8,7 +8,7 @@ from typing import Annotated, Any, Literal
 from pydantic import Discriminator, Field, Tag, ValidationError
 
 from sitetrace.core.files import InputError
-from sitetrace.core.settings import Number, Part, Text, dotted, first_fault
+from sitetrace.core.settings import Number, Part, Text, first_fault
 from sitetrace.workload.clients import open_clients
 from sitetrace.workload.lengths import LogNormalLengths, open_lengths
 from sitetrace.workload.streams import HOUR_S, MAX_RATE, Bursty, Poisson, Replay, Stream
@@ -109,11 +109,12 @@ class _Section(Part):
 
 def check_traffic(section: dict[str, Any]) -> Traffic:
     """Check a traffic section that stands in no scenario."""
+    content = {"traffic": section}
     try:
-        return _Section(traffic=section).traffic
+        return _Section(**content).traffic
     except ValidationError as error:
-        keys, why = first_fault(error, _Section)
-        raise InputError(f"{dotted(keys)}: {why}") from None
+        keys, why = first_fault(error, content)
+        raise InputError(f"{'.'.join(map(str, keys))}: {why}") from None
 
 
 def open_stream(traffic: Traffic, n_servers: int, folder: Path | str, start_hour: float) -> Stream:
