@@ -148,6 +148,19 @@ def test_what_is_carried_over_can_be_stored_as_arrays(tmp_path):
     assert (first == second).all()
 
 
+@pytest.mark.parametrize("transitions", ["logit", "coupled", "bigru"])
+def test_a_trace_is_one_stretch_of_the_running_server(transitions):
+    model = model_of(transitions, "ar1")
+    timeline = timeline_of(model)
+    trace = model.draw(timeline, np.random.default_rng(4))
+    rng, n_bins = np.random.default_rng(4), trace.power_w.size
+    uniform, noise = rng.random((2, n_bins)), rng.standard_normal(n_bins)
+    table = activity_table(timeline, model.bin_ends(trace.start_s, n_bins), float(model.dt))
+    states = model.draw_states(table, uniform[0])
+    power_w, _ = model.power_of(states, table["quiet_for_s"].to_numpy(), uniform[1], noise)
+    assert (trace.power_w == power_w).all()
+
+
 def test_a_net_that_needs_the_whole_series_is_refused():
     with pytest.raises(InputError, match="whole day") as told:
         begin(sitetrace.load_model(sitetrace.shipped_model("testbed_bigru")))
