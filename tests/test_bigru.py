@@ -85,19 +85,6 @@ def test_long_series_are_one_series(monkeypatch):
     assert (path[quiet] == 0).all()
 
 
-def test_states_of_bins_are_drawn_independently_with_the_nets_probabilities():
-    rng = np.random.default_rng(6)
-    net, table = net_of(4, 4, rng), activity(20, rng)
-    quiet = np.zeros(20, dtype=bool)
-    paths = np.array([net.path(table, quiet, rng.random(20), 0) for _ in range(4000)])
-    share = net.matrix(table)[:, 0]
-    for k in range(4):
-        error = 4.5 * np.sqrt(share[:, k] * (1 - share[:, k]) / 4000) + 1e-9
-        assert (np.abs((paths == k).mean(axis=0) - share[:, k]) < error).all()
-    both = np.mean((paths[:, :-1] == 1) & (paths[:, 1:] == 1), axis=0)
-    assert both == pytest.approx(share[:-1, 1] * share[1:, 1], abs=0.04)
-
-
 def test_an_empty_table_gives_an_empty_path():
     rng = np.random.default_rng(7)
     path = net_of(4, 3, rng).path(activity(1, rng)[:0], np.zeros(0, dtype=bool), np.zeros(0), 0)

@@ -15,7 +15,7 @@ from sitetrace.core.files import InputError
 from sitetrace.power import running
 from sitetrace.serving.engine import simulate
 from sitetrace.serving.steps import as_requests
-from sitetrace.workload.whole import poisson
+from sitetrace.workload.streams import poisson
 
 MODEL = load_model(shipped_model("testbed_timeline"))
 SECONDS, TICK_S = 160.0, 1.0

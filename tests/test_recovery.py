@@ -13,7 +13,7 @@ from sitetrace.power.states.fit import fit_parts
 from sitetrace.power.states.labels import TrainingBins, idle_of, label, prepare, usable
 from sitetrace.power.states.mixture import fit_mixture
 from sitetrace.power.states.model import StatesModel
-from sitetrace.power.states.transitions import LEVELS, Markov
+from sitetrace.power.states.transitions import Markov
 from sitetrace.serving.activity import COLUMNS
 from sitetrace.testbed import EPOCH_S, STATES, Testbed, simulate_run
 from sitetrace.workload.streams import poisson
@@ -92,21 +92,6 @@ def test_samples_are_labelled_with_their_true_state(recovered):
     for found in recovered:
         use = found.labels.use
         assert np.mean(found.labels.state[use] == found.true_state[use]) > 0.98
-
-
-def test_transitions_of_the_true_states_are_found(recovered):
-    # within 4 binomial standard errors, and what one borrowed count in each level's row can move
-    for found in recovered:
-        previous = np.r_[0, found.true_state[:-1]]
-        matrix = found.markov.matrix(found.frame)
-        for k in range(len(STATES)):
-            here = found.labels.use & (previous == k)
-            if here.sum() == 0:
-                continue
-            counted = np.bincount(found.true_state[here], minlength=len(STATES)) / here.sum()
-            error = 4 * np.sqrt(counted * (1 - counted) / here.sum())
-            error += LEVELS / (here.sum() + LEVELS)
-            assert (np.abs(matrix[here, k].mean(axis=0) - counted) < error).all()
 
 
 def transition_errors(found, seed):

@@ -9,13 +9,13 @@ from hypothesis import strategies as st
 
 import sitetrace
 from sitetrace.core.files import InputError
-from sitetrace.power.published import paper_model
+from sitetrace.core.types import SEGMENT
 from sitetrace.power.states.mixture import KINDS
 from sitetrace.power.states.model import advance, begin
 from sitetrace.power.states.transitions import Coupled, Independent, Markov
-from sitetrace.serving.activity import activity_columns, activity_table
+from sitetrace.serving.activity import activity_table, as_segments
 from sitetrace.serving.engine import simulate
-from sitetrace.serving.surrogates import ConstantRate, LogNormalTTFT, none_running, surrogate_chunk
+from sitetrace.serving.surrogates import ConstantRate, LogNormalTTFT
 from sitetrace.workload.streams import poisson
 
 BINS = 1200
@@ -25,7 +25,7 @@ NAMES = {
     "trees": "qwen3-8b_a100_from_r4",
 }
 ALL = ["logit", "markov", "trees", "coupled", "independent"]
-NOTHING = (np.empty((0, 7)), (np.empty(0), np.empty(0)))
+NOTHING = (np.empty(0, SEGMENT), (np.empty(0), np.empty(0)))
 
 
 class Numbers:
@@ -66,12 +66,12 @@ def timeline_of(model, seed=1, rate=0.3):
 
 
 def in_chunks(model, timeline, numbers, cuts):
-    segments = timeline.segments.to_numpy(dtype=float)
+    segments = as_segments(timeline.segments)
     times = [np.sort(timeline.requests[name].to_numpy()) for name in ("arrival_s", "end_s")]
     carried, parts = begin(model), []
     for first, last in zip([0, *cuts], [*cuts, BINS], strict=True):
         low, high = float(first * model.dt), float(last * model.dt)
-        begun = segments[(segments[:, 0] >= low) & (segments[:, 0] < high)]
+        begun = segments[(segments["start_s"] >= low) & (segments["start_s"] < high)]
         events = tuple(part[(part >= low) & (part < high)] for part in times)
         power_w, carried = advance(model, carried, begun, events, low, last - first, numbers)
         parts.append(power_w)
@@ -119,7 +119,7 @@ def test_a_server_without_requests_idles_and_takes_as_many_numbers_as_a_busy_one
 def test_the_engine_may_work_over_the_edge_of_a_chunk_for_long():
     model = model_of("logit")
     # one segment over three chunks of 100 bins, given to the first alone
-    long = np.array([[10.0, 70.0, 3000, 1, 500.0, 0.0, 3000.0]])
+    long = np.array([(10.0, 70.0, 3000, 1, 500.0, 0.0, 3000.0)], SEGMENT)
     given = (long, (np.array([10.0]), np.array([70.0])))
     carried, rng, means = begin(model), np.random.default_rng(1), []
     for chunk in range(4):
@@ -136,7 +136,7 @@ def test_the_engine_may_work_over_the_edge_of_a_chunk_for_long():
 def test_what_is_carried_over_can_be_stored_as_arrays(tmp_path):
     model = model_of("logit", "ar1")
     timeline = timeline_of(model)
-    segments = timeline.segments.to_numpy(dtype=float)
+    segments = as_segments(timeline.segments)
     events = tuple(np.sort(timeline.requests[name].to_numpy()) for name in ("arrival_s", "end_s"))
     _, carried = advance(model, begin(model), segments, events, 0.0, 500, Numbers(1))
     np.savez(tmp_path / "carried.npz", **carried)
@@ -146,6 +146,19 @@ def test_what_is_carried_over_can_be_stored_as_arrays(tmp_path):
         advance(model, kept, *NOTHING, 125.0, 200, Numbers(3))[0] for kept in (carried, again)
     )
     assert (first == second).all()
+
+
+@pytest.mark.parametrize("transitions", ["logit", "coupled", "bigru"])
+def test_a_trace_is_one_stretch_of_the_running_server(transitions):
+    model = model_of(transitions, "ar1")
+    timeline = timeline_of(model)
+    trace = model.draw(timeline, np.random.default_rng(4))
+    rng, n_bins = np.random.default_rng(4), trace.power_w.size
+    uniform, noise = rng.random((2, n_bins)), rng.standard_normal(n_bins)
+    table = activity_table(timeline, model.bin_ends(trace.start_s, n_bins), float(model.dt))
+    states = model.draw_states(table, uniform[0])
+    power_w, _ = model.power_of(states, table["quiet_for_s"].to_numpy(), uniform[1], noise)
+    assert (trace.power_w == power_w).all()
 
 
 def test_a_net_that_needs_the_whole_series_is_refused():
@@ -166,11 +179,12 @@ def test_the_expected_reading_is_the_mean_of_many_draws(transitions, emissions):
     timeline = timeline_of(model)
     told = model.draw(timeline, np.random.default_rng(1), None, 0.0, reading="expected")
     rng = np.random.default_rng(2)
-    table = activity_table(timeline, model.bin_ends(told.start_s, 800), told.dt_s)
+    bins = told.power_w.size  # all of them: a net looks ahead
+    table = activity_table(timeline, model.bin_ends(told.start_s, bins), told.dt_s)
     drawn = np.empty((draws, 800 // block))
     for draw in range(draws):
-        power_w = model.draw_power(model.draw_states(table, rng.random(800)), table, rng)
-        drawn[draw] = power_w.reshape(-1, block).mean(axis=1)
+        power_w = model.draw_power(model.draw_states(table, rng.random(bins)), table, rng)
+        drawn[draw] = power_w[:800].reshape(-1, block).mean(axis=1)
     error = drawn.std(axis=0, ddof=1) / np.sqrt(draws)
     z = (drawn.mean(axis=0) - told.power_w[:800].reshape(-1, block).mean(axis=1)) / error
     # 99.999% in each block; all together no further than chance alone
@@ -215,49 +229,3 @@ class InPairs:
         self.calls += 1
         self.served += n if self.calls % 2 == 0 else 0
         return mean + sd * drawn
-
-
-@settings(max_examples=15, deadline=None)
-@given(
-    cuts=st.lists(st.integers(1, BINS - 1), unique=True, max_size=6).map(sorted),
-    kind=st.sampled_from(sorted(SURROGATES)),
-    seed=st.integers(0, 1000),
-)
-def test_a_surrogate_may_be_asked_in_chunks(cuts, kind, seed):
-    requests = poisson(0.8, 250.0, np.random.default_rng(seed))
-    whole = simulate(requests, SURROGATES[kind], InPairs(seed))
-    arrival_s = requests["arrival_s"].to_numpy()
-    tokens = requests[["input_tokens", "output_tokens"]].to_numpy()
-    edges = [0.0, *(0.25 * np.array(cuts)), 3600.0]
-    carried, rng, parts = none_running(), InPairs(seed), []
-    for low, high in zip(edges[:-1], edges[1:], strict=True):
-        new = (arrival_s >= low) & (arrival_s < high)
-        *part, carried = surrogate_chunk(
-            SURROGATES[kind], arrival_s[new], tokens[new], (low, high), carried, rng
-        )
-        assert part[0][:, :2].min(initial=low) >= low
-        assert part[0][:, :2].max(initial=high) <= high
-        parts.append(part)
-    *tables, longest_wait_s = zip(*parts, strict=True)
-    segments, ends = (np.concatenate(each) for each in tables)
-    waits_s = whole.requests["start_s"] - whole.requests["arrival_s"]
-    assert max(longest_wait_s) == pytest.approx(waits_s.max(), abs=1e-9)
-    assert ends == pytest.approx(np.sort(whole.requests["end_s"]), abs=1e-9)
-    assert carried["times"].size == 0
-    bin_ends = 0.25 * np.arange(1, BINS + 1)
-    expected = activity_table(whole, bin_ends, 0.25).to_numpy()
-    found = activity_columns(segments, (np.sort(arrival_s), ends), bin_ends, 0.25)
-    assert found.T == pytest.approx(expected, abs=1e-6)
-
-
-def test_a_published_model_runs_in_chunks_on_its_surrogate():
-    model = paper_model("llama-3-70b_A100_tp8")
-    requests = poisson(0.5, 200.0, np.random.default_rng(1))
-    tokens = requests[["input_tokens", "output_tokens"]].to_numpy()
-    arrival_s, span_s = requests["arrival_s"].to_numpy(), (0.0, 300.0)
-    served = surrogate_chunk(model.server, arrival_s, tokens, span_s, none_running(), None)
-    rng, n_bins = np.random.default_rng(2), round(300.0 / float(model.dt))
-    given = (served[0], (arrival_s, served[1]), 0.0, n_bins)
-    power_w, _ = advance(model, begin(model), *given, rng)
-    whole = model.draw(simulate(requests, model.server), rng, None, 0.0, 100.0)
-    assert power_w.mean() == pytest.approx(whole.power_w.mean(), rel=0.05)

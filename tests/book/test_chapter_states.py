@@ -31,6 +31,7 @@ def loaded_frame(power_w, active=None):
             "before_load": False,
             "fresh": False,
             "begins": np.arange(size) == 0,
+            "recording": 0,
         }
     )
 

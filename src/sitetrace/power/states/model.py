@@ -24,7 +24,7 @@ from sitetrace.power.idle import Idle, check_idle
 from sitetrace.power.states.mixture import Emissions, Mixture
 from sitetrace.power.states.transitions import Separable, Table
 from sitetrace.power.states.trees import Trees
-from sitetrace.serving.activity import ROW, activity_columns, activity_table
+from sitetrace.serving.activity import ROW, activity_columns, activity_table, as_segments
 from sitetrace.serving.engine import Server, simulate
 from sitetrace.serving.surrogates import ConstantRate, LogNormalTTFT
 from sitetrace.workload.table import check_stream
@@ -71,11 +71,13 @@ class StatesModel:
         mend = f"give {', '.join(READINGS)}"
         require(reading in READINGS, f"reading {reading!r}", "there is none such", mend)
         start_s, step, n_bins = trace_clock(span_of(timeline), self.dt, dt_s, lead_s, tail_s)
-        table = activity_table(timeline, self.bin_ends(start_s, n_bins), float(self.dt))
         if reading == "expected":
+            table = activity_table(timeline, self.bin_ends(start_s, n_bins), float(self.dt))
             power_w = self.expected_w(table, rng)
         else:
-            power_w = self.draw_power(self.draw_states(table, rng.random(n_bins)), table, rng)
+            segments, requests = as_segments(timeline.segments), timeline.requests
+            events = tuple(np.sort(requests[name].to_numpy()) for name in ("arrival_s", "end_s"))
+            power_w, _ = advance(self, switched_on(), segments, events, start_s, n_bins, rng)
         if idle_w is not None:
             power_w = self.rebase(power_w, idle_w)
         return PowerTrace(start_s, self.dt, power_w).resample(step)
@@ -159,6 +161,11 @@ def begin(model: StatesModel) -> dict[str, np.ndarray]:
     mend = "sites take models with markov, logit, trees, coupled or independent transitions"
     whole = model.transitions.reach is None
     require(not whole, "transitions", "a bidirectional net needs the whole day", mend)
+    return switched_on()
+
+
+def switched_on() -> dict[str, np.ndarray]:
+    """Carry nothing from before."""
     times = dict.fromkeys(("arrivals_s", "ends_s"), np.empty(0))
     seen = {"segments": np.empty(0, SEGMENT), "activity": np.empty((len(ROW), 0))}
     last = {"worked_s": np.array([-np.inf]), "state": np.array([0]), "emitted": np.array([np.nan])}
@@ -195,7 +202,7 @@ def advance(
         "segments": segments[segments["end_s"] > ends[-1]],
         "arrivals_s": arrivals_s[arrivals_s > ends[-1]],
         "ends_s": ends_s[ends_s > ends[-1]],
-        "activity": seen[:, -max(model.transitions.reach, 1) :].copy(),
+        "activity": seen[:, -max(model.transitions.reach or 0, 1) :].copy(),
         "worked_s": np.array([segments["end_s"][begun - 1] if begun else worked_s]),
         "state": states[-1:].copy(),
         "emitted": np.array([float(emitted)]),
