@@ -125,7 +125,7 @@ BAD = {
     "--model own.json --servers 20": "--rate is missing",
     f"{MADE} --servers 0": "--servers",
     f"{MADE} --rate 0": "--rate: 0.0: should be greater than 0",
-    f"{MADE} --rate nan": "--rate: nan",
+    f"{MADE} --rate nan": "--rate: NaN",
     f"{MADE} --hours 0.00001": "--hours: 0.036 s are no multiple",
     f"{MADE} --hours -1": "--hours: -1.0",
     f"{MADE} --step 0.7": "--hours: 86400 s are no multiple of 0.7 s",
