@@ -100,7 +100,7 @@ class Plant:
 
 def make_plant(scenario: Scenario) -> Plant:
     """Load what a scenario names and put it in its place."""
-    topology, dt, of = scenario.topology, exact(scenario.step_s), scenario.pool_of
+    topology, dt, of = scenario.topology, exact(scenario.step_s), scenario.pool_of()
     pools = [_opened(scenario, i, np.flatnonzero(of == i)) for i in range(len(scenario.fleet))]
     boards = [pool.model.configuration for pool in pools]
     laws = [non_gpu_law(scenario.non_gpu, board.tensor_parallel) for board in boards]
