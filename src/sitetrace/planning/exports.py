@@ -14,7 +14,7 @@ import numpy as np
 import pandas as pd
 from jinja2 import Environment
 
-from sitetrace.core.files import InputError, replacing
+from sitetrace.core.files import check_place, named, replacing, require
 from sitetrace.planning.series import Intervals, intervals
 
 if TYPE_CHECKING:
@@ -58,38 +58,35 @@ def export(
         What was written, with its convention of time, and what was left out.
     """
     units = list(dict.fromkeys(units))
-    if form not in FORMATS:
-        raise InputError(f"--format {form}: unknown: use one of {', '.join(FORMATS)}")
-    if len(units) > 1 and form not in SEVERAL_UNITS:
-        raise InputError(f"--unit {units[1]}: {form} holds one unit: give one --unit a file")
-    if not 0 < power_factor <= 1:
-        raise InputError(f"--power-factor {power_factor:g}: give a number above 0 and up to 1")
-    out = free_place(out, folder=form in FOLDERS)
+    named("format", form, FORMATS)
+    several = len(units) == 1 or form in SEVERAL_UNITS
+    require(several, f"--unit {units[-1]}", f"{form} holds one unit", "give one --unit a file")
+    check_power_factor(power_factor)
+    out = check_place(out, folder=form in FOLDERS)
+    # a folder would take the place of a site
+    require(out.suffix != ".zarr", out, "the ending of a site", "name another place")
     parts = [intervals(site, unit, step_s) for unit in units]
     first = parts[0]
-    of_one = {"csv15": write_csv15, "greenbutton": write_greenbutton}
-    if form in of_one:
-        of_one[form](out, first)
+    if form == "csv15":
+        _write_csv15(out, first)
+    elif form == "greenbutton":
+        _write_greenbutton(out, first)
     elif form == "opendss":
         write_opendss(out, first, power_factor)
     elif form == "pandapower":
-        write_pandapower(out, parts, power_factor)
+        _write_pandapower(out, parts, power_factor)
     else:
-        write_pypsa(out, parts)
+        _write_pypsa(out, parts)
     total_kwh = sum(int(part.energy_milliwh.sum()) for part in parts) / MILLIWATTHOURS
     told = f"wrote {out}: {', '.join(units)}, {len(first.begin)} intervals of {step_s} s from "
     told += f"{first.begin[0].isoformat()}, {total_kwh:.6g} kWh; times name the beginning of an "
     return [f"{told}interval", *first.notes]
 
 
-def free_place(out: Path | str, folder: bool) -> Path:
-    """Refuse a place where the export, a file or a folder, would run over something else."""
-    out = Path(out)
-    if not out.parent.is_dir():
-        raise InputError(f"{out}: no folder {out.parent}: make it first")
-    if out.is_dir() and (not folder or any(out.iterdir())) or folder and out.is_file():
-        raise InputError(f"{out}: is there already: name another place or remove it")
-    return out
+def check_power_factor(power_factor: float) -> None:
+    """Refuse what no load can have."""
+    where = f"--power-factor {power_factor:g}"
+    require(0 < power_factor <= 1, where, "no such load", "give a number above 0 and up to 1")
 
 
 def rendered(template: str, **given: object) -> str:
@@ -98,7 +95,7 @@ def rendered(template: str, **given: object) -> str:
     return Environment(autoescape=True, trim_blocks=True).from_string(text).render(given)
 
 
-def write_csv15(path: Path, part: Intervals) -> None:
+def _write_csv15(path: Path, part: Intervals) -> None:
     """Write interval energy as CSV, units in the column names, provenance in ``<name>.json``."""
     energy_kwh = part.energy_milliwh / MILLIWATTHOURS
     table = {"power_mean_kw": part.power_w / 1e3, "energy_kwh": energy_kwh}
@@ -111,19 +108,18 @@ def write_csv15(path: Path, part: Intervals) -> None:
         "cumulative_kwh": "from the first interval to the end of this one",
         "left_out_s": part.left_out_s,
         "what": "simulated, not metered",
-        **part.provenance,
-    }
+    } | part.provenance
     with replacing(path) as temporary:
         pd.DataFrame(table, begin).to_csv(temporary, float_format="%.6f")
         with replacing(path.with_name(path.name + ".json")) as beside:
             beside.write_text(json.dumps(about, indent=1, default=str) + "\n", encoding="utf-8")
 
 
-def write_greenbutton(path: Path, part: Intervals) -> None:
+def _write_greenbutton(path: Path, part: Intervals) -> None:
     """Write the Atom feed of the ESPI standard (NAESB REQ.21): energy in whole milliwatt-hours."""
     energy, starts = part.energy_milliwh, [int(begin.timestamp()) for begin in part.begin]
-    if energy.max() > MOST_MILLIWH:
-        raise InputError(f"{path}: {part.unit} is above the range of Green Button: export a part")
+    small = energy.max() <= MOST_MILLIWH
+    require(small, path, f"{part.unit} is above the range of Green Button", "export a part")
     # named by what made it, so that the same site gives the same bytes
     made_by = [part.provenance.get(name) for name in ("scenario", "models", "seed", "step_s")]
     root = uuid.uuid5(uuid.NAMESPACE_URL, repr([*made_by, part.unit, part.begin[0], part.step_s]))
@@ -150,20 +146,19 @@ def write_greenbutton(path: Path, part: Intervals) -> None:
         temporary.write_text(feed.lstrip(), "utf-8")
 
 
-def write_pandapower(path: Path, parts: list[Intervals], power_factor: float) -> None:
+def _write_pandapower(path: Path, parts: list[Intervals], power_factor: float) -> None:
     """Write what pandapower's ``DFData`` takes: one row a time step, columns in MW and Mvar."""
     # DFData(pd.read_csv(path, index_col=0)) makes the data source; a ConstControl with
     # profile_name="facility_p_mw" puts its values into a load's p_mw
-    reactive = math.tan(math.acos(power_factor))
-    columns = {}
+    table = pd.DataFrame()
     for part in parts:
-        columns[f"{part.unit}_p_mw"] = part.power_w / 1e6
-        columns[f"{part.unit}_q_mvar"] = part.power_w / 1e6 * reactive
+        table[f"{part.unit}_p_mw"] = part.power_w / 1e6
+        table[f"{part.unit}_q_mvar"] = part.power_w / 1e6 * math.tan(math.acos(power_factor))
     with replacing(path) as temporary:
-        pd.DataFrame(columns).to_csv(temporary, float_format="%.9f")
+        table.to_csv(temporary, float_format="%.9f")
 
 
-def write_pypsa(path: Path, parts: list[Intervals]) -> None:
+def _write_pypsa(path: Path, parts: list[Intervals]) -> None:
     """Write a folder that PyPSA's ``Network.import_from_csv_folder`` reads: loads on one bus."""
     # snapshots have no zone there: they are in UTC, the beginning of each interval
     snapshots = parts[0].begin.tz_convert("UTC").strftime("%Y-%m-%d %H:%M:%S")
