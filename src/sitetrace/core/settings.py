@@ -94,15 +94,12 @@ def _note_lines(path: Path | str, node: yaml.Node, keys: Keys, lines: dict, seen
         what = f"{node.value[:40]} is to base 60 or 8, or too long"
         require(not odd, here, what, "write a plain number")
     inner = list(enumerate(node.value)) if isinstance(node, yaml.SequenceNode) else []
-    if isinstance(node, yaml.MappingNode):
-        for name, item in node.value:
-            line, place = name.start_mark.line + 1, (*keys, name.value)
-            is_name = isinstance(name, yaml.ScalarNode) and name.tag.endswith(":str")
-            require(is_name, f"{path}: line {line}", "a key that is no name", "write name: value")
-            twice = f"stands there twice (line {lines.get(place)})"
-            require(place not in lines, place_of(path, {place: line}, place), twice, "remove one")
-            lines[place] = line
-            inner.append((name.value, item))
+    for name, item in node.value if isinstance(node, yaml.MappingNode) else ():
+        line, place = name.start_mark.line + 1, (*keys, name.value)
+        twice = f"stands there twice (line {lines.get(place)})"
+        require(place not in lines, place_of(path, {place: line}, place), twice, "remove one")
+        lines[place] = line
+        inner.append((name.value, item))
     for key, item in inner:
         if item not in seen:
             lines.setdefault((*keys, key), item.start_mark.line + 1)

@@ -20,9 +20,9 @@ from sitetrace.planning.series import Intervals, intervals
 if TYPE_CHECKING:
     import xarray as xr
 
-FORMATS = ("csv15", "greenbutton", "opendss", "pandapower", "pypsa")
 FOLDERS = ("opendss", "pypsa")
 SEVERAL_UNITS = ("pandapower", "pypsa")
+Parts = list[Intervals]  # one, or one a unit
 MILLIWATTHOURS = 1_000_000  # in a kWh: energy is written to the milliwatt-hour
 MOST_MILLIWH = 2**47 - 1  # of an interval of Green Button
 
@@ -44,7 +44,7 @@ def export(
     form : str
         One of ``FORMATS``.
     out : Path or str
-        File (csv15, greenbutton, pandapower) or folder (opendss, pypsa) to be written.
+        File (csv15, greenbutton, pandapower) or folder (opendss, pypsa).
     units : iterable of str
         Units of the dataset: one, or several for pandapower and pypsa.
     step_s : int
@@ -58,7 +58,7 @@ def export(
         What was written, with its convention of time, and what was left out.
     """
     units = list(dict.fromkeys(units))
-    named("format", form, FORMATS)
+    named("format", form, WRITERS)
     several = len(units) == 1 or form in SEVERAL_UNITS
     require(several, f"--unit {units[-1]}", f"{form} holds one unit", "give one --unit a file")
     check_power_factor(power_factor)
@@ -66,21 +66,12 @@ def export(
     # a folder would take the place of a site
     require(out.suffix != ".zarr", out, "the ending of a site", "name another place")
     parts = [intervals(site, unit, step_s) for unit in units]
-    first = parts[0]
-    if form == "csv15":
-        _write_csv15(out, first)
-    elif form == "greenbutton":
-        _write_greenbutton(out, first)
-    elif form == "opendss":
-        write_opendss(out, first, power_factor)
-    elif form == "pandapower":
-        _write_pandapower(out, parts, power_factor)
-    else:
-        _write_pypsa(out, parts)
+    WRITERS[form](out, parts, power_factor)
     total_kwh = sum(int(part.energy_milliwh.sum()) for part in parts) / MILLIWATTHOURS
-    told = f"wrote {out}: {', '.join(units)}, {len(first.begin)} intervals of {step_s} s from "
-    told += f"{first.begin[0].isoformat()}, {total_kwh:.6g} kWh; times name the beginning of an "
-    return [f"{told}interval", *first.notes]
+    begin = parts[0].begin
+    told = f"wrote {out}: {', '.join(units)}, {len(begin)} intervals of {step_s} s from "
+    told += f"{begin[0].isoformat()}, {total_kwh:.6g} kWh; times name the beginning of an interval"
+    return [told, *parts[0].notes]
 
 
 def check_power_factor(power_factor: float) -> None:
@@ -95,12 +86,13 @@ def rendered(template: str, **given: object) -> str:
     return Environment(autoescape=True, trim_blocks=True).from_string(text).render(given)
 
 
-def _write_csv15(path: Path, part: Intervals) -> None:
+def _write_csv15(path: Path, parts: Parts, _: float) -> None:
     """Write interval energy as CSV, units in the column names, provenance in ``<name>.json``."""
-    energy_kwh = part.energy_milliwh / MILLIWATTHOURS
-    table = {"power_mean_kw": part.power_w / 1e3, "energy_kwh": energy_kwh}
-    table["cumulative_kwh"] = part.energy_milliwh.cumsum() / MILLIWATTHOURS
+    (part,) = parts
     begin = pd.Index([begin.isoformat() for begin in part.begin], name="interval_beginning")
+    table = pd.DataFrame({"power_mean_kw": part.power_w / 1e3}, begin)
+    table["energy_kwh"] = part.energy_milliwh / MILLIWATTHOURS
+    table["cumulative_kwh"] = part.energy_milliwh.cumsum() / MILLIWATTHOURS
     about = {
         "unit": part.unit,
         "interval_s": part.step_s,
@@ -110,13 +102,14 @@ def _write_csv15(path: Path, part: Intervals) -> None:
         "what": "simulated, not metered",
     } | part.provenance
     with replacing(path) as temporary:
-        pd.DataFrame(table, begin).to_csv(temporary, float_format="%.6f")
+        table.to_csv(temporary, float_format="%.6f")
         with replacing(path.with_name(path.name + ".json")) as beside:
             beside.write_text(json.dumps(about, indent=1, default=str) + "\n", encoding="utf-8")
 
 
-def _write_greenbutton(path: Path, part: Intervals) -> None:
+def _write_greenbutton(path: Path, parts: Parts, _: float) -> None:
     """Write the Atom feed of the ESPI standard (NAESB REQ.21): energy in whole milliwatt-hours."""
+    (part,) = parts
     energy, starts = part.energy_milliwh, [int(begin.timestamp()) for begin in part.begin]
     small = energy.max() <= MOST_MILLIWH
     require(small, path, f"{part.unit} is above the range of Green Button", "export a part")
@@ -127,12 +120,12 @@ def _write_greenbutton(path: Path, part: Intervals) -> None:
     for begin, *reading in zip(part.begin, starts, energy, strict=True):
         days.setdefault(begin.date(), []).append(reading)
     title, end = str(part.provenance.get("title", "site")), starts[-1] + part.step_s
-    named = "".join(letter if letter.isprintable() else " " for letter in title)
+    plain = "".join(letter if letter.isprintable() else " " for letter in title)
     feed = rendered(
         "greenbutton.xml",
         part=part,
         name_of=lambda place: f"urn:uuid:{uuid.uuid5(root, place)}",
-        title=f"{named}: {part.unit} (simulated)",
+        title=f"{plain}: {part.unit} (simulated)",
         updated=pd.Timestamp(end, unit="s").strftime("%Y-%m-%dT%H:%M:%SZ"),
         offset_s=int(part.begin[0].utcoffset().total_seconds()),
         days=days.values(),
@@ -146,7 +139,7 @@ def _write_greenbutton(path: Path, part: Intervals) -> None:
         temporary.write_text(feed.lstrip(), "utf-8")
 
 
-def _write_pandapower(path: Path, parts: list[Intervals], power_factor: float) -> None:
+def _write_pandapower(path: Path, parts: Parts, power_factor: float) -> None:
     """Write what pandapower's ``DFData`` takes: one row a time step, columns in MW and Mvar."""
     # DFData(pd.read_csv(path, index_col=0)) makes the data source; a ConstControl with
     # profile_name="facility_p_mw" puts its values into a load's p_mw
@@ -158,7 +151,7 @@ def _write_pandapower(path: Path, parts: list[Intervals], power_factor: float) -
         table.to_csv(temporary, float_format="%.9f")
 
 
-def _write_pypsa(path: Path, parts: list[Intervals]) -> None:
+def _write_pypsa(path: Path, parts: Parts, _: float) -> None:
     """Write a folder that PyPSA's ``Network.import_from_csv_folder`` reads: loads on one bus."""
     # snapshots have no zone there: they are in UTC, the beginning of each interval
     snapshots = parts[0].begin.tz_convert("UTC").strftime("%Y-%m-%d %H:%M:%S")
@@ -177,11 +170,22 @@ def _write_pypsa(path: Path, parts: list[Intervals]) -> None:
             table.to_csv(temporary / f"{name}.csv", index=name == "snapshots", float_format="%.9f")
 
 
-def write_opendss(path: Path | str, part: Intervals, power_factor: float) -> None:
+def write_opendss(path: Path | str, parts: Parts, power_factor: float) -> None:
     """Write a folder with a load shape in kW and the lines of OpenDSS that read it."""
+    (part,) = parts
     given = {"count": len(part.begin), "begin": part.begin[0].isoformat(), "part": part}
     given |= {"peak_kw": part.power_w.max() / 1e3, "power_factor": power_factor}
     with replacing(path) as temporary:
         temporary.mkdir()
         np.savetxt(temporary / "site.csv", part.power_w / 1e3, "%.6f")
         (temporary / "site.dss").write_text(rendered("opendss.dss", **given) + "\n", "utf-8")
+
+
+WRITERS = {
+    "csv15": _write_csv15,
+    "greenbutton": _write_greenbutton,
+    "opendss": write_opendss,
+    "pandapower": _write_pandapower,
+    "pypsa": _write_pypsa,
+}
+FORMATS = tuple(WRITERS)

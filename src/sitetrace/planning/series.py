@@ -70,30 +70,16 @@ def ramp_summary(ramps_w: np.ndarray) -> dict[str, float]:
     """Greatest and usual ramps; a fall counts as a rise of 0 and a rise as a fall of 0."""
     ramps_w = ramps_w if len(ramps_w) else np.zeros(1)
     rises, falls, sizes = np.maximum(ramps_w, 0.0), np.maximum(-ramps_w, 0.0), np.abs(ramps_w)
-    return {
-        "up": float(rises.max()),
-        "down": 0.0 - float(falls.max()),  # negative, and 0.0 rather than -0.0
-        "p50": float(np.percentile(ramps_w, 50)),
-        "abs_p95": float(np.percentile(sizes, 95)),
-        "abs_p99": float(np.percentile(sizes, 99)),
-        "up_p95": float(np.percentile(rises, 95)),
-        "down_p95": float(np.percentile(falls, 95)),
-    }
+    # down is negative, and 0.0 rather than -0.0
+    summary = {"up": float(rises.max()), "down": 0.0 - float(falls.max())}
+    parts = {"p50": (ramps_w, 50), "abs_p95": (sizes, 95), "abs_p99": (sizes, 99)}
+    parts |= {"up_p95": (rises, 95), "down_p95": (falls, 95)}
+    return summary | {name: float(np.percentile(*part)) for name, part in parts.items()}
 
 
 def load_duration(power_w: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     """Shares of the time, ascending to 1, and the watts that are reached or exceeded in them."""
     return np.arange(1, len(power_w) + 1) / len(power_w), np.sort(power_w)[::-1]
-
-
-def transformer_va(peak: float, power_factor: float = POWER_FACTOR) -> float:
-    """Apparent power, volt-amperes, that a transformer must carry at a peak in watts."""
-    return peak / power_factor
-
-
-def energy_per_year_wh(power_w: np.ndarray) -> float:
-    """Energy of a year of 8760 hours of such days."""
-    return mean_w(power_w) * 8760.0
 
 
 def step_of(site: xr.Dataset) -> float:

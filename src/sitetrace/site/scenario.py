@@ -27,6 +27,7 @@ Many = Annotated[Count, Field(ge=1, le=MAX_SERVERS)]
 Index = Annotated[Count, Field(ge=0, le=MAX_SERVERS - 1)]
 Rows = Annotated[tuple[Index, ...], Field(min_length=1)]
 Level = Literal["site", "row", "rack", "server"]
+LEVELS = "list of site, row, rack, server; site keeps facility and gpu too"
 Levels = Annotated[tuple[Level, ...], Field(min_length=1)]
 Idle = Annotated[Number, Field(gt=0, le=100_000)]
 Step = Annotated[Number, Field(ge=0.01, le=3600)]
@@ -64,9 +65,7 @@ class Pool(Part):
 class Keep(Part):
     """What is stored: levels, at a step."""
 
-    levels: Levels = Field(
-        description="list of site, row, rack, server; site keeps facility and gpu too"
-    )
+    levels: Levels = Field(description=LEVELS)
     step_s: Step = Field(description="step of what is stored, seconds; means, so energy is kept")
 
     @property
@@ -112,16 +111,10 @@ def _told_by(key: str, other: str) -> Discriminator:
     return Discriminator(form)
 
 
-GivenPue = Annotated[
-    Annotated[PueNumber, Tag("number")]
-    | Annotated[PueFile, Tag("key")]
-    | Annotated[PueFunction, Tag("keys")],
-    _told_by("file", "number"),
-]
-GivenNonGpu = Annotated[
-    Annotated[ConstantWatts, Tag("key")] | Annotated[LinearWatts, Tag("keys")],
-    _told_by("constant_w", "keys"),
-]
+Line = Annotated[ConstantWatts, Tag("key")] | Annotated[LinearWatts, Tag("keys")]
+GivenNonGpu = Annotated[Line, _told_by("constant_w", "keys")]
+Mapping = Annotated[PueFile, Tag("key")] | Annotated[PueFunction, Tag("keys")]
+GivenPue = Annotated[Annotated[PueNumber, Tag("number")] | Mapping, _told_by("file", "number")]
 
 
 class Scenario(Part):

@@ -51,10 +51,17 @@ def read_site(path: Path | str, group: str | None = None) -> xr.Dataset:
     1400.0
     """
     path, dataset = Path(path), xr.Dataset()
-    there = path.suffix in ENDINGS and path.exists()
-    require(there, path, f"no such file, or none of {' '.join(ENDINGS)}", "check the path")
+    there = path.suffix in ENDINGS and path.exists() and (path.suffix == ".zarr" or not group)
+    require(there, path, f"no such file or group, or none of {' '.join(ENDINGS)}", "check the path")
     try:
-        dataset = _opened(path, group)
+        if path.suffix == ".zarr":
+            dataset = xr.open_zarr(path, group=group, chunks=None, consolidated=False)
+        elif path.suffix == ".nc":
+            dataset = xr.open_dataset(path)
+            for name, value in dataset.attrs.items():  # NetCDF gives numbers as those of numpy
+                dataset.attrs[name] = value.item() if isinstance(value, np.generic) else value
+        else:
+            dataset = _of_table(pd.read_parquet(path))
         if dataset["power_w"].dims != ("time", "unit"):
             raise ValueError("power_w has other dimensions than time and unit")
     except (OSError, ValueError, KeyError, TypeError) as error:
@@ -65,17 +72,7 @@ def read_site(path: Path | str, group: str | None = None) -> xr.Dataset:
     return dataset
 
 
-def _opened(path: Path, group: str | None) -> xr.Dataset:
-    if path.suffix == ".zarr":
-        return xr.open_zarr(path, group=group, chunks=None, consolidated=False)
-    if group is not None:
-        raise ValueError("only .zarr has groups")
-    if path.suffix == ".nc":
-        dataset = xr.open_dataset(path)
-        for name, value in dataset.attrs.items():  # NetCDF gives numbers back as those of numpy
-            dataset.attrs[name] = value.item() if isinstance(value, np.generic) else value
-        return dataset
-    table = pd.read_parquet(path)
+def _of_table(table: pd.DataFrame) -> xr.Dataset:
     units = pd.DataFrame.from_dict(json.loads(table.attrs.pop("units")), orient="index")
     along = {name: ("unit", units.loc[table.columns, name].to_numpy()) for name in units}
     coords = {"time": table.index.to_numpy(), "unit": table.columns.to_numpy(dtype="U20"), **along}
@@ -109,11 +106,11 @@ def create(folder: Path, group: str | None, empty: xr.Dataset, chunk: int) -> No
     empty.to_zarr(folder, group=group, mode="a", zarr_format=2, consolidated=False)
     about = {"_ARRAY_DIMENSIONS": ["time", "unit"], "units": "W"}
     about |= {"long_name": "mean power of the bin", "coordinates": " ".join(TOLD)}
-    shape = empty.sizes["time"], empty.sizes["unit"]
+    bins, units = empty.sizes["time"], empty.sizes["unit"]
     zarr.open_group(folder, path=group, mode="r+").create_array(
         "power_w",
-        shape=shape,
-        chunks=(min(chunk, shape[0]), min(shape[1], UNITS_AT_ONCE)),
+        shape=(bins, units),
+        chunks=(min(chunk, bins), min(units, UNITS_AT_ONCE)),
         dtype="f8",
         compressors=Blosc(cname="lz4", clevel=1, shuffle=Blosc.SHUFFLE),
         attributes=about,
@@ -136,10 +133,9 @@ def finish(store: Path, groups: list[str | None], attributes: dict, out: Path) -
                 dataset.to_netcdf(temporary)
                 return
             table = dataset["power_w"].to_pandas()
-            units = (
-                dataset["unit"].to_dataframe().drop(columns="unit")
-            )  # Parquet has no coordinates
-            table.attrs = {**dataset.attrs, "units": units.to_json(orient="index")}
+            # Parquet has no coordinates
+            units = dataset["unit"].to_dataframe().drop(columns="unit").to_json(orient="index")
+            table.attrs = {**dataset.attrs, "units": units}
             table.to_parquet(temporary)
 
 
