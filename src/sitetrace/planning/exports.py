@@ -58,7 +58,7 @@ def export(
         What was written, with its convention of time, and what was left out.
     """
     units = list(dict.fromkeys(units))
-    named("format", form, WRITERS)
+    named("format", form, FORMATS)
     several = len(units) == 1 or form in SEVERAL_UNITS
     require(several, f"--unit {units[-1]}", f"{form} holds one unit", "give one --unit a file")
     check_power_factor(power_factor)
@@ -66,7 +66,7 @@ def export(
     # a folder would take the place of a site
     require(out.suffix != ".zarr", out, "the ending of a site", "name another place")
     parts = [intervals(site, unit, step_s) for unit in units]
-    WRITERS[form](out, parts, power_factor)
+    FORMATS[form](out, parts, power_factor)
     total_kwh = sum(int(part.energy_milliwh.sum()) for part in parts) / MILLIWATTHOURS
     begin = parts[0].begin
     told = f"wrote {out}: {', '.join(units)}, {len(begin)} intervals of {step_s} s from "
@@ -181,11 +181,10 @@ def write_opendss(path: Path | str, parts: Parts, power_factor: float) -> None:
         (temporary / "site.dss").write_text(rendered("opendss.dss", **given) + "\n", "utf-8")
 
 
-WRITERS = {
+FORMATS = {
     "csv15": _write_csv15,
     "greenbutton": _write_greenbutton,
     "opendss": write_opendss,
     "pandapower": _write_pandapower,
     "pypsa": _write_pypsa,
 }
-FORMATS = tuple(WRITERS)
