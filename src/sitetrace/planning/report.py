@@ -135,7 +135,6 @@ def _profile(clock_h: np.ndarray, finest: Intervals, widest: Intervals) -> str:
 
 
 def _durations(*parts: Intervals) -> str:
-    """Load duration curves."""
     figure, axes = _figure(3.2, "share of the time [%]", "power reached or exceeded [kW]")
     series = {STEPS[part.step_s]: part.power_w for part in parts}
     for (name, power_w), colour in zip(series.items(), COLOURS, strict=False):
@@ -166,7 +165,6 @@ def _ramp_sizes(ramps_w: dict[str, np.ndarray]) -> str:
 
 
 def _heat_map(clock_h: np.ndarray, rack_w: np.ndarray) -> str:
-    """Power of each rack over the time."""
     with mpl.rc_context({"axes.grid": False}):
         rows = "rack, counted through the rows"
         figure, axes = _figure(3.6, "hours after midnight, local time", rows)

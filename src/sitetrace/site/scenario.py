@@ -55,12 +55,6 @@ class Pool(Part):
     )
     traffic: Traffic | None = Field(None, description="traffic of this pool; else that of the top")
 
-    @model_validator(mode="after")
-    def _says_once_where(self) -> Self:
-        once = self.rows is None or self.servers is None
-        demand(once, ("servers",), "the pool has rows already: leave one of the two out")
-        return self
-
 
 class Keep(Part):
     """What is stored: levels, at a step."""
@@ -153,8 +147,8 @@ class Scenario(Part):
         many = self.n_servers > MAX_SERVERS
         demand(not many, ("topology",), f"more than {MAX_SERVERS} servers: split the site")
         step, chunk, span = exact(self.step_s), exact(self.chunk_s), span_s(self.hours)
-        multiples = [(("step_s",), step, Fraction(1, 1_000_000))]
-        multiples += [(("hours",), span, step), (("chunk_s",), chunk, step)]
+        multiples = [(("step_s",), step, Fraction(1, 1_000_000)), (("hours",), span, step)]
+        multiples += [(("chunk_s",), chunk, step)]
         for place, entry in enumerate(self.keep):
             kept, keys = exact(entry.step_s), ("keep", place, "step_s")
             multiples += [(keys, kept, step), (keys, chunk, kept), (keys, span, kept)]
@@ -165,9 +159,6 @@ class Scenario(Part):
         for keys, length, of in multiples:
             text = f"{float(length):.12g} s are no multiple of {float(of):g} s: change one"
             demand(length and length % of == 0, keys, text)
-        for place, pool in enumerate(self.fleet):
-            keys, traffic = ("fleet", place, "traffic"), pool.traffic or self.traffic
-            demand(traffic, keys, "is missing, here and at the top: give it")
         self.pool_of()
         return self
 
@@ -209,7 +200,10 @@ class Scenario(Part):
         for place, pool in sorted(enumerate(self.fleet), key=lambda each: each[1].rows is None):
             keys, free, asked = ("fleet", place), np.flatnonzero(of < 0), pool.servers
             if pool.rows is not None:
+                demand(not asked, (*keys, "servers"), "the pool has rows already: leave one out")
                 free, asked = free[np.isin(free // per_row, pool.rows)], per_row * len(pool.rows)
+            text = "is missing, here and at the top: give it"
+            demand(pool.traffic or self.traffic, (*keys, "traffic"), text)
             taken = pool.name in names[:place]
             demand(not taken, (*keys, "name"), f"{pool.name[:40]!r} is taken: change it")
             known = asked or place == len(names) - 1
