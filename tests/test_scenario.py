@@ -186,7 +186,6 @@ def test_a_sound_scenario_says_what_it_says(place):
     assert (scenario.n_servers, scenario.n_steps) == (240, 345_600)
     assert (scenario.start_hour, scenario.utc_offset_h) == (0.5, 2.0)
     assert scenario.folder == place
-    assert [entry.group for entry in scenario.keep] == ["1s", "0.25s"]
     pool_of = scenario.pool_of()
     assert np.bincount(pool_of).tolist() == [48, 7, 185]
     # row by row, and whole rows are taken first

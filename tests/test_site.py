@@ -1,7 +1,6 @@
 """A site: energy is conserved, memory and workers leave no trace, a killed run goes on."""
 
 import hashlib
-import itertools
 import os
 import shutil
 import signal
@@ -27,7 +26,7 @@ from sitetrace.site.scenario import check_scenario
 HEADER = "arrival_s,input_tokens,output_tokens"
 
 
-def scenario(**changes):
+def scenario(folder=".", **changes):
     content = {
         "seed": 3,
         "hours": 0.1,
@@ -43,7 +42,7 @@ def scenario(**changes):
             {"levels": ["rack", "server"], "step_s": 20},
         ],
     }
-    return check_scenario(content | changes)
+    return check_scenario(content | changes, folder)
 
 
 def digest(folder):
@@ -54,8 +53,15 @@ def digest(folder):
     return total.hexdigest()
 
 
-def simulate(path, **changes):
-    return sitetrace.simulate_site(scenario(**changes), path)
+def simulate(path, folder=".", workers=1, resume=False, **changes):
+    made = scenario(folder, **changes)
+    return sitetrace.simulate_site(made, path, workers=workers, resume=resume)
+
+
+@pytest.fixture(autouse=True)
+def always_checkpoint(monkeypatch):
+    """A checkpoint after each stretch."""
+    monkeypatch.setattr(site_module, "CHECKPOINT_EVERY_S", -1.0)
 
 
 def of_level(dataset, level):
@@ -65,7 +71,7 @@ def of_level(dataset, level):
 @pytest.fixture(scope="module")
 def made(tmp_path_factory):
     path = tmp_path_factory.mktemp("site") / "site.zarr"
-    sitetrace.simulate_site(scenario(), path)
+    simulate(path)
     return path
 
 
@@ -120,9 +126,9 @@ def test_energy_is_conserved(tmp_path_factory, topology, rate, step_s, pattern, 
     traffic = {"pattern": pattern, "rate_per_server": rate, "routing": routing}
     levels = {"levels": ["site", "row", "rack", "server"]}
     kept = [levels | {"step_s": 0.5}, levels | {"step_s": step_s * 2}]
-    made = scenario(hours=0.01, chunk_s=12, topology=topology, traffic=traffic, keep=kept, pue=1.3)
+    given = {"topology": topology, "traffic": traffic, "keep": kept, "pue": 1.3}
     path = tmp_path_factory.mktemp("energy") / "site.zarr"
-    fine = sitetrace.simulate_site(made, path)
+    fine = simulate(path, hours=0.01, chunk_s=12, **given)
     coarse = sitetrace.read_site(path, f"{2 * step_s:g}s")
     energy_j = fine["power_w"].sum("time").to_numpy() * 0.5
     coarse_j = coarse["power_w"].sum("time").to_numpy() * 2 * step_s
@@ -135,7 +141,7 @@ def test_energy_is_conserved(tmp_path_factory, topology, rate, step_s, pattern, 
 
 def test_workers_leave_no_trace(made, tmp_path):
     for workers in (2, 5):
-        sitetrace.simulate_site(scenario(), tmp_path / f"{workers}.zarr", workers=workers)
+        simulate(tmp_path / f"{workers}.zarr", workers=workers)
         assert digest(tmp_path / f"{workers}.zarr") == digest(made)
 
 
@@ -153,13 +159,6 @@ def test_servers_are_strangers_and_another_seed_is_another_day(made, tmp_path):
     assert (other_w != power_w).mean() > 0.99
 
 
-@pytest.fixture
-def always_checkpoint(monkeypatch):
-    """A checkpoint after each stretch."""
-    monkeypatch.setattr(site_module, "CHECKPOINT_EVERY_S", -1.0)
-
-
-@pytest.mark.usefixtures("always_checkpoint")
 @pytest.mark.parametrize(
     ("pattern", "routing"),
     [("poisson", "random"), ("bursty", "session"), ("poisson", "least_loaded")],
@@ -167,8 +166,8 @@ def always_checkpoint(monkeypatch):
 @pytest.mark.parametrize("model", ["testbed_timeline", "testbed"])
 def test_cut_short_and_resumed_is_the_same(tmp_path, monkeypatch, pattern, routing, model):
     traffic = {"pattern": pattern, "rate_per_server": 1.0, "routing": routing}
-    made = scenario(traffic=traffic, fleet=[{"name": "all", "model": model}])
-    sitetrace.simulate_site(made, tmp_path / "whole.zarr")
+    made = {"traffic": traffic, "fleet": [{"name": "all", "model": model}]}
+    simulate(tmp_path / "whole.zarr", **made)
     summed = site_module.site_power_w
     for cuts in (1, 3):
 
@@ -179,14 +178,13 @@ def test_cut_short_and_resumed_is_the_same(tmp_path, monkeypatch, pattern, routi
 
         monkeypatch.setattr(site_module, "site_power_w", cut)
         with pytest.raises(KeyboardInterrupt):
-            sitetrace.simulate_site(made, tmp_path / "cut.zarr", workers=2, resume=cuts > 1)
+            simulate(tmp_path / "cut.zarr", workers=2, resume=cuts > 1, **made)
     monkeypatch.setattr(site_module, "site_power_w", summed)
     with pytest.raises(InputError, match="cut short.*--resume"):
-        sitetrace.simulate_site(made, tmp_path / "cut.zarr")
+        simulate(tmp_path / "cut.zarr", **made)
     with pytest.raises(InputError, match="another scenario"):
-        other = made.model_copy(update={"seed": 5})
-        sitetrace.simulate_site(other, tmp_path / "cut.zarr", resume=True)
-    sitetrace.simulate_site(made, tmp_path / "cut.zarr", resume=True)
+        simulate(tmp_path / "cut.zarr", resume=True, **made, seed=5)
+    simulate(tmp_path / "cut.zarr", resume=True, **made)
     assert digest(tmp_path / "cut.zarr") == digest(tmp_path / "whole.zarr")
     assert sorted(path.name for path in tmp_path.iterdir()) == ["cut.zarr", "whole.zarr"]
 
@@ -207,9 +205,7 @@ def test_a_killed_process_can_be_resumed(tmp_path):
     out = ["-o", str(part.with_suffix(""))]
     command = [sys.executable, "-c", code, "site", str(site_yaml), *out]
     with subprocess.Popen(command, stderr=subprocess.DEVNULL) as process:
-        for _ in itertools.count():
-            if (part / "checkpoint.npz").exists() or process.poll() is not None:
-                break
+        while not (part / "checkpoint.npz").exists() and process.poll() is None:
             time.sleep(0.01)
         os.kill(process.pid, signal.SIGKILL)
     assert part.exists()
@@ -218,7 +214,6 @@ def test_a_killed_process_can_be_resumed(tmp_path):
     assert digest(part.with_suffix("")) == digest(tmp_path / "whole.zarr")
 
 
-@pytest.mark.usefixtures("always_checkpoint")
 def test_a_full_disk_is_said_and_nothing_is_lost(tmp_path, monkeypatch, made):
     write = site_module.write_checkpoint
 
@@ -231,11 +226,10 @@ def test_a_full_disk_is_said_and_nothing_is_lost(tmp_path, monkeypatch, made):
     with pytest.raises(InputError, match="no space left.*--resume"):
         simulate(tmp_path / "site.zarr")
     monkeypatch.setattr(site_module, "write_checkpoint", write)
-    sitetrace.simulate_site(scenario(), tmp_path / "site.zarr", resume=True)
+    simulate(tmp_path / "site.zarr", resume=True)
     assert digest(tmp_path / "site.zarr") == digest(made)
 
 
-@pytest.mark.usefixtures("always_checkpoint")
 @pytest.mark.parametrize("renamed", [False, True])
 def test_cut_short_at_the_very_end_and_resumed_is_the_same(tmp_path, monkeypatch, made, renamed):
     def end(store, *given):
@@ -246,11 +240,10 @@ def test_cut_short_at_the_very_end_and_resumed_is_the_same(tmp_path, monkeypatch
     with monkeypatch.context() as patch, pytest.raises(KeyboardInterrupt):
         patch.setattr(site_module, "finish", end)
         simulate(tmp_path / "site.zarr")
-    sitetrace.simulate_site(scenario(), tmp_path / "site.zarr", resume=True)
+    simulate(tmp_path / "site.zarr", resume=True)
     assert digest(tmp_path / "site.zarr") == digest(made)
 
 
-@pytest.mark.usefixtures("always_checkpoint")
 @pytest.mark.parametrize("content", [b"", b"PK\x03\x04 cut"])
 def test_a_damaged_checkpoint_is_said(tmp_path, monkeypatch, content):
     monkeypatch.setattr(site_module, "finish", lambda *given: 1 / 0)
@@ -258,15 +251,14 @@ def test_a_damaged_checkpoint_is_said(tmp_path, monkeypatch, content):
         simulate(tmp_path / "site.zarr")
     (tmp_path / "site.zarr.part" / "checkpoint.npz").write_bytes(content)
     with pytest.raises(InputError, match="checkpoint.npz: damaged .*: remove its folder"):
-        sitetrace.simulate_site(scenario(), tmp_path / "site.zarr", resume=True)
+        simulate(tmp_path / "site.zarr", resume=True)
 
 
 @pytest.mark.parametrize("routing", ["random", "round_robin", "least_loaded", "session"])
 def test_a_recording_is_replayed_over_and_over(tmp_path, routing):
     (tmp_path / "requests.csv").write_text(f"{HEADER}\n0,10,20\n1,30,40\n")
     pattern = {"pattern": "replay", "file": "requests.csv", "speed": 2, "routing": routing}
-    content = scenario().model_dump() | {"traffic": pattern}
-    made = sitetrace.simulate_site(check_scenario(content, tmp_path), tmp_path / "site.zarr")
+    made = simulate(tmp_path / "site.zarr", tmp_path, traffic=pattern)
     assert made.attrs["requests"] == 720
     assert (made.attrs["input_tokens"], made.attrs["output_tokens"]) == (14_400, 21_600)
 
@@ -280,33 +272,27 @@ def test_two_surrogates_share_a_load_that_is_too_much_for_one(tmp_path, routing,
     surrogate = LogNormalTTFT(np.log(4.5), 0.0, 0.0, -99.0, 0.0, 0.1, 0.0, 1)
     save_model(replace(model, server=surrogate), tmp_path / "own.json")
     (tmp_path / "requests.csv").write_text(f"{HEADER}\n0,10,100\n5,10,1\n")
-    content = scenario().model_dump() | {
-        "topology": {"rows": 1, "racks_per_row": 1, "servers_per_rack": 2},
-        "fleet": [{"name": "all", "model": "own.json"}],
-        "traffic": {"pattern": "replay", "file": "requests.csv", "routing": routing},
-    }
-    made = sitetrace.simulate_site(check_scenario(content, tmp_path), tmp_path / "site.zarr")
+    two = {"topology": {"rows": 1, "racks_per_row": 1, "servers_per_rack": 2}}
+    two["fleet"] = [{"name": "all", "model": "own.json"}]
+    two["traffic"] = {"pattern": "replay", "file": "requests.csv", "routing": routing}
+    made = simulate(tmp_path / "site.zarr", tmp_path, **two)
     assert bounds[0] <= made.attrs["longest_wait_s"] <= bounds[1]
 
 
-@pytest.mark.usefixtures("always_checkpoint")
 def test_a_run_on_other_requests_is_not_resumed(tmp_path, monkeypatch):
     monkeypatch.setattr(site_module, "finish", lambda *given: 1 / 0)
     (tmp_path / "lengths.csv").write_text(f"{HEADER}\n0,10,20\n")
     pattern = {"pattern": "poisson", "rate_per_server": 1, "lengths": "lengths.csv"}
-    content = scenario().model_dump() | {"traffic": pattern}
     with pytest.raises(ZeroDivisionError):
-        sitetrace.simulate_site(check_scenario(content, tmp_path), tmp_path / "site.zarr")
+        simulate(tmp_path / "site.zarr", tmp_path, traffic=pattern)
     (tmp_path / "lengths.csv").write_text(f"{HEADER}\n0,10,21\n")
     with pytest.raises(InputError, match="of another scenario"):
-        made = check_scenario(content, tmp_path)
-        sitetrace.simulate_site(made, tmp_path / "site.zarr", resume=True)
+        simulate(tmp_path / "site.zarr", tmp_path, resume=True, traffic=pattern)
 
 
 @pytest.mark.parametrize("ending", [".nc", ".parquet"])
 def test_small_sites_fit_in_other_forms(tmp_path, made, ending):
-    kept = scenario().model_copy(update={"keep": scenario().keep[:1]})
-    dataset = sitetrace.simulate_site(kept, tmp_path / f"site{ending}")
+    dataset = simulate(tmp_path / f"site{ending}", keep=scenario().model_dump()["keep"][:1])
     first = sitetrace.read_site(made)
     for name in ("power_w", "time", "nameplate_w", "level"):
         np.testing.assert_array_equal(dataset[name], first[name])
@@ -316,44 +302,40 @@ def test_small_sites_fit_in_other_forms(tmp_path, made, ending):
 
 
 @pytest.mark.parametrize(
-    ("fleet", "said"),
+    ("model", "said"),
     [
-        ({"model": "testbed_bigru"}, "needs the whole day"),
-        ({"model": "qwen3-30b-a3b_h100_cut"}, "pool all: step_s 0.25 is no multiple.*1 s"),
+        ("testbed_bigru", "needs the whole day"),
+        ("qwen3-30b-a3b_h100_cut", "pool all: step_s 0.25 is no multiple.*1 s"),
     ],
 )
-def test_bad_input_leaves_nothing_behind(tmp_path, fleet, said):
+def test_bad_input_leaves_nothing_behind(tmp_path, model, said):
     with pytest.raises(InputError, match=said):
-        simulate(tmp_path / "site.zarr", fleet=[{"name": "all"} | fleet])
+        simulate(tmp_path / "site.zarr", fleet=[{"name": "all", "model": model}])
     assert not list(tmp_path.iterdir())
 
 
 @pytest.mark.parametrize(
-    ("changed", "said"),
+    ("old", "new", "said"),
     [
-        ({"model: own.json": "model: bad.json"}, "line 3, key fleet[0].model: "),
-        ({"model: own.json": "model: own.json, idle_w: 9000"}, "line 3, key fleet[0].idle_w: "),
-        ({"model: own.json": "model: testbed, idle_w: 9000"}, "line 3, key fleet[0].idle_w: "),
-        ({"pattern: poisson, rate_per_server: 1": "pattern: replay, file: bad.json"},
-         "line 4, key traffic: "),
-        ({"pue: 1.2": "pue: {file: bad.json}"}, "line 5, key pue: "),
-        ({"pue: 1.2": "step_s: 0.1\npue: 1.2"}, "line 5, key step_s: "),
+        ("own.json", "bad.json", "line 3, key fleet[0].model: "),
+        ("own.json", "own.json, idle_w: 9000", "line 3, key fleet[0].idle_w: "),
+        ("own.json", "testbed, idle_w: 9000", "line 3, key fleet[0].idle_w: "),
+        ("poisson, rate_per_server: 1", "replay, file: bad.json", "line 4, key traffic: "),
+        ("pue: 1.2", "pue: {file: bad.json}", "line 5, key pue: "),
+        ("pue: 1.2", "step_s: 0.1", "line 5, key step_s: "),
     ],
-)  # fmt: skip
-def test_what_a_scenario_names_is_blamed_on_its_line(tmp_path, changed, said):
+)
+def test_what_a_scenario_names_is_blamed_on_its_line(tmp_path, old, new, said):
     text = (
         "hours: 1\ntopology: {rows: 1, racks_per_row: 1, servers_per_rack: 1}\n"
         "fleet: [{name: all, model: own.json}]\n"
         "traffic: {pattern: poisson, rate_per_server: 1}\npue: 1.2\n"
     )
-    for old, new in changed.items():
-        text = text.replace(old, new)
-    (tmp_path / "site.yaml").write_text(text)
+    (tmp_path / "site.yaml").write_text(text.replace(old, new))
     (tmp_path / "bad.json").write_text("{")
     shutil.copy(sitetrace.shipped_model("testbed_timeline"), tmp_path / "own.json")
     with pytest.raises(InputError) as caught:
-        made = sitetrace.read_scenario(tmp_path / "site.yaml")
-        sitetrace.simulate_site(made, tmp_path / "site.zarr")
+        sitetrace.simulate_site(tmp_path / "site.yaml", tmp_path / "site.zarr")
     assert str(caught.value).startswith(f"{tmp_path / 'site.yaml'}: {said}")
     assert not list(tmp_path.glob("site.zarr*"))
 
@@ -362,9 +344,9 @@ def test_what_a_scenario_names_is_blamed_on_its_line(tmp_path, changed, said):
 def test_a_request_that_no_server_can_hold_is_refused(tmp_path, model):
     lengths = {"input_median": 400_000, "input_sigma": 0, "input_limit": 400_000}
     pattern = {"pattern": "poisson", "rate_per_server": 0.1, "lengths": lengths}
-    made = scenario(traffic=pattern, fleet=[{"name": "all", "model": model}])
+    fleet = [{"name": "all", "model": model}]
     with pytest.raises(InputError, match="pool all: .*tokens of KV cache"):
-        sitetrace.simulate_site(made, tmp_path / "site.zarr")
+        simulate(tmp_path / "site.zarr", traffic=pattern, fleet=fleet)
 
 
 def test_places_that_cannot_hold_it_are_refused(tmp_path):
@@ -381,23 +363,16 @@ def test_places_that_cannot_hold_it_are_refused(tmp_path):
     for name, said in refused.items():
         with pytest.raises(InputError, match=said):
             simulate(tmp_path / name)
-    for name, said in {"file.zarr": "no site", "nothing.zarr": "no such file"}.items():
+    xr.Dataset({"power_w": ("time", [1.0, 2.0])}).to_netcdf(tmp_path / "other.nc")
+    refused = {"file.zarr": "no site", "nothing.zarr": "no such file", "other.nc": "dimensions"}
+    for name, said in refused.items():
         with pytest.raises(InputError, match=said):
             sitetrace.read_site(tmp_path / name)
     with pytest.raises(InputError, match="workers"):
-        sitetrace.simulate_site(scenario(), tmp_path / "site.zarr", workers=0)
+        simulate(tmp_path / "site.zarr", workers=0)
     (tmp_path / "site.zarr.part").write_text("")
     with pytest.raises(InputError, match="site.zarr.part: cannot be written .*: name another"):
-        sitetrace.simulate_site(scenario(), tmp_path / "site.zarr", resume=True)
-
-
-def test_a_file_that_is_refused_is_closed(tmp_path, monkeypatch):
-    xr.Dataset({"power_w": ("time", [1.0, 2.0])}).to_netcdf(tmp_path / "other.nc")
-    closed, close = [], xr.Dataset.close
-    monkeypatch.setattr(xr.Dataset, "close", lambda self: closed.append(close(self)))
-    with pytest.raises(InputError, match="no site .*dimensions"):
-        sitetrace.read_site(tmp_path / "other.nc")
-    assert closed
+        simulate(tmp_path / "site.zarr", resume=True)
 
 
 def test_pools_differ_and_idle_belongs_to_the_board(tmp_path):
@@ -406,8 +381,8 @@ def test_pools_differ_and_idle_belongs_to_the_board(tmp_path):
         {"name": "two", "model": "testbed_timeline", "idle_w": 120.0},
     ]
     quiet = {"pattern": "poisson", "rate_per_server": 1e-6}
-    made = scenario(fleet=fleet, traffic=quiet, non_gpu={"constant_w": 0}, pue=1.0)
-    dataset = sitetrace.simulate_site(made, tmp_path / "site.zarr")
+    bare = {"traffic": quiet, "non_gpu": {"constant_w": 0}, "pue": 1.0}
+    dataset = simulate(tmp_path / "site.zarr", fleet=fleet, **bare)
     rows_w = of_level(dataset, "row").mean(axis=0)
     model = load_model(sitetrace.shipped_model("testbed_timeline"))
     np.testing.assert_allclose(rows_w, [4 * model.idle.mean_w, 4 * 120.0], rtol=0.01)

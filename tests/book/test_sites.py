@@ -110,7 +110,7 @@ def test_power_gets_smoother_from_server_to_site(site, servers_w):
 
 
 def test_a_level_that_was_not_kept_is_named(site):
-    with pytest.raises(InputError, match="level rack"):
+    with pytest.raises(InputError, match="rack: no such level"):
         series.power_at(site.isel(unit=site["level"] == "server"), "rack")
     assert series.step_of(site) == 1.0
 

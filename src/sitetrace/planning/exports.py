@@ -66,7 +66,11 @@ def export(
     # a folder would take the place of a site
     require(out.suffix != ".zarr", out, "the ending of a site", "name another place")
     parts = [intervals(site, unit, step_s) for unit in units]
-    FORMATS[form](out, parts, power_factor)
+    with replacing(out) as temporary:
+        FORMATS[form](temporary, parts, power_factor)
+        if form == "csv15":
+            with replacing(out.with_name(f"{out.name}.json")) as beside:
+                beside.write_text(_provenance(parts[0]), "utf-8")
     total_kwh = sum(int(part.energy_milliwh.sum()) for part in parts) / MILLIWATTHOURS
     begin = parts[0].begin
     told = f"wrote {out}: {', '.join(units)}, {len(begin)} intervals of {step_s} s from "
@@ -87,12 +91,16 @@ def rendered(template: str, **given: object) -> str:
 
 
 def _write_csv15(path: Path, parts: Parts, _: float) -> None:
-    """Write interval energy as CSV, units in the column names, provenance in ``<name>.json``."""
+    """Write interval energy as CSV, units in the column names."""
     (part,) = parts
     begin = pd.Index([begin.isoformat() for begin in part.begin], name="interval_beginning")
     table = pd.DataFrame({"power_mean_kw": part.power_w / 1e3}, begin)
     table["energy_kwh"] = part.energy_milliwh / MILLIWATTHOURS
     table["cumulative_kwh"] = part.energy_milliwh.cumsum() / MILLIWATTHOURS
+    table.to_csv(path, float_format="%.6f")
+
+
+def _provenance(part: Intervals) -> str:
     about = {
         "unit": part.unit,
         "interval_s": part.step_s,
@@ -100,11 +108,8 @@ def _write_csv15(path: Path, parts: Parts, _: float) -> None:
         "cumulative_kwh": "from the first interval to the end of this one",
         "left_out_s": part.left_out_s,
         "what": "simulated, not metered",
-    } | part.provenance
-    with replacing(path) as temporary:
-        table.to_csv(temporary, float_format="%.6f")
-        with replacing(path.with_name(path.name + ".json")) as beside:
-            beside.write_text(json.dumps(about, indent=1, default=str) + "\n", encoding="utf-8")
+    }
+    return json.dumps(about | part.provenance, indent=1, default=str) + "\n"
 
 
 def _write_greenbutton(path: Path, parts: Parts, _: float) -> None:
@@ -112,7 +117,7 @@ def _write_greenbutton(path: Path, parts: Parts, _: float) -> None:
     (part,) = parts
     energy, starts = part.energy_milliwh, [int(begin.timestamp()) for begin in part.begin]
     small = energy.max() <= MOST_MILLIWH
-    require(small, path, f"{part.unit} is above the range of Green Button", "export a part")
+    require(small, part.unit, "above the range of Green Button", "export a part of it")
     # named by what made it, so that the same site gives the same bytes
     made_by = [part.provenance.get(name) for name in ("scenario", "models", "seed", "step_s")]
     root = uuid.uuid5(uuid.NAMESPACE_URL, repr([*made_by, part.unit, part.begin[0], part.step_s]))
@@ -135,8 +140,7 @@ def _write_greenbutton(path: Path, parts: Parts, _: float) -> None:
         highest=starts[int(np.argmax(part.power_w))],
         peak_w=round(part.power_w.max()),
     )
-    with replacing(path) as temporary:
-        temporary.write_text(feed.lstrip(), "utf-8")
+    path.write_text(feed.lstrip(), "utf-8")
 
 
 def _write_pandapower(path: Path, parts: Parts, power_factor: float) -> None:
@@ -147,8 +151,7 @@ def _write_pandapower(path: Path, parts: Parts, power_factor: float) -> None:
     for part in parts:
         table[f"{part.unit}_p_mw"] = part.power_w / 1e6
         table[f"{part.unit}_q_mvar"] = part.power_w / 1e6 * math.tan(math.acos(power_factor))
-    with replacing(path) as temporary:
-        table.to_csv(temporary, float_format="%.9f")
+    table.to_csv(path, float_format="%.9f")
 
 
 def _write_pypsa(path: Path, parts: Parts, _: float) -> None:
@@ -163,22 +166,20 @@ def _write_pypsa(path: Path, parts: Parts, _: float) -> None:
         "loads": pd.DataFrame({"name": list(power_mw), "bus": "site"}),
         "loads-p_set": pd.DataFrame({"snapshot": snapshots, **power_mw}),
     }
-    with replacing(path) as temporary:
-        temporary.mkdir()
-        for name, table in files.items():
-            # PyPSA takes the first column of snapshots.csv for a mere number of the row
-            table.to_csv(temporary / f"{name}.csv", index=name == "snapshots", float_format="%.9f")
+    path.mkdir()
+    for name, table in files.items():
+        # PyPSA takes the first column of snapshots.csv for a mere number of the row
+        table.to_csv(path / f"{name}.csv", index=name == "snapshots", float_format="%.9f")
 
 
-def write_opendss(path: Path | str, parts: Parts, power_factor: float) -> None:
+def write_opendss(path: Path, parts: Parts, power_factor: float) -> None:
     """Write a folder with a load shape in kW and the lines of OpenDSS that read it."""
     (part,) = parts
     given = {"count": len(part.begin), "begin": part.begin[0].isoformat(), "part": part}
     given |= {"peak_kw": part.power_w.max() / 1e3, "power_factor": power_factor}
-    with replacing(path) as temporary:
-        temporary.mkdir()
-        np.savetxt(temporary / "site.csv", part.power_w / 1e3, "%.6f")
-        (temporary / "site.dss").write_text(rendered("opendss.dss", **given) + "\n", "utf-8")
+    path.mkdir()
+    np.savetxt(path / "site.csv", part.power_w / 1e3, "%.6f")
+    (path / "site.dss").write_text(rendered("opendss.dss", **given) + "\n", "utf-8")
 
 
 FORMATS = {

@@ -43,7 +43,7 @@ class ServerPool:
 class Kept:
     """What is stored at one step, of so many bins of the simulation."""
 
-    group: str | None  # in the Zarr folder; None is its root
+    group: str | None  # in the Zarr folder, such as 0.25s; None is its root
     levels: tuple[str, ...]
     step_s: float
     every: int
@@ -102,6 +102,10 @@ def make_plant(scenario: Scenario) -> Plant:
     laws = [non_gpu_law(scenario.non_gpu, board.tensor_parallel) for board in boards]
     (per_gpu_w,) = {slope for _, slope in laws}  # sums over racks and rows know no other
     gpu_w = [device(board.hardware)["tdp_w"] * board.tensor_parallel for board in boards]
+    keep = []
+    for each in scenario.keep:
+        group = f"{each.step_s:.15g}s" if keep else None
+        keep.append(Kept(group, each.levels, each.step_s, int(exact(each.step_s) / dt)))
     racks = np.arange(topology.rows * topology.racks_per_row)
     return Plant(
         pools=tuple(pools),
@@ -115,10 +119,7 @@ def make_plant(scenario: Scenario) -> Plant:
         seed=scenario.seed,
         dt=dt,
         chunk=int(exact(scenario.chunk_s) / dt),
-        keep=tuple(
-            Kept(each.group if i else None, each.levels, each.step_s, int(exact(each.step_s) / dt))
-            for i, each in enumerate(scenario.keep)
-        ),
+        keep=tuple(keep),
     )
 
 

@@ -62,11 +62,6 @@ class Keep(Part):
     levels: Levels = Field(description=LEVELS)
     step_s: Step = Field(description="step of what is stored, seconds; means, so energy is kept")
 
-    @property
-    def group(self) -> str:
-        """Name of the Zarr group, such as ``0.25s`` (the first entry is the root instead)."""
-        return f"{self.step_s:.15g}s"
-
 
 def exact(number: float) -> Fraction:
     """Take a number as it is written, so that 0.1 is a tenth."""
@@ -154,7 +149,7 @@ class Scenario(Part):
             multiples += [(keys, kept, step), (keys, chunk, kept), (keys, span, kept)]
             once = len(set(entry.levels)) == len(entry.levels)
             demand(once, (*keys[:2], "levels"), "one stands there twice: remove it")
-            known = place and entry.group in [other.group for other in self.keep[1:place]]
+            known = place and entry.step_s in [other.step_s for other in self.keep[1:place]]
             demand(not known, keys, f"{entry.step_s:g} has an entry already: add the levels to it")
         for keys, length, of in multiples:
             text = f"{float(length):.12g} s are no multiple of {float(of):g} s: change one"
