@@ -229,13 +229,10 @@ class RunningStates:
     ) -> tuple[np.ndarray, np.ndarray]:
         """Let one server's engine work: segments, and the times at which requests ended."""
         engine = self._work.engine[s]
-        parts, page = [], np.empty(3 * engine["known"] + PAGE, SEGMENT)
-        while not parts or len(parts[-1]) == len(page):
-            n = steps.advance(until_s, self._laws, self._work, s, page)
-            parts.append(page[:n].copy())
+        segments = steps.all_segments(until_s, self._laws, self._work, s)
         engine["clock_s"] = max(engine["clock_s"], until_s)
         ends_s = self._work.requests["end_s"][s, : engine["known"]]
-        return np.concatenate(parts), np.sort(ends_s[~np.isnan(ends_s)])
+        return segments, np.sort(ends_s[~np.isnan(ends_s)])
 
     def _serve_by_surrogate(
         self, s: int, until_s: float, rng: np.random.Generator

@@ -14,6 +14,8 @@ from typing import NamedTuple
 import numpy as np
 from numba import njit
 
+from sitetrace.core.types import SEGMENT
+
 # from this scale on all sequences of a batch count alike; finite, so that a model file can hold it
 LINEAR = 1e6
 # coefficients in seconds and the scale of the batch; most sequences at once, most tokens of a step,
@@ -118,6 +120,16 @@ def changed(state: State, s: int, most_sequences: int) -> State:
         return state
     rows = (np.pad(each, ((0, 0), (0, more))) for each in (state.running, state.preempted))
     return State(state.engine, state.requests, *rows)
+
+
+def all_segments(until_s: float, laws: np.ndarray, state: State, s: int) -> np.ndarray:
+    """Let server s work as `advance` does, however many segments it takes."""
+    # each request still to come makes some three
+    parts, room = [], 256 + 3 * int(state.engine["known"][s] - state.engine["following"][s])
+    while not parts or len(parts[-1]) == room:
+        page = np.empty(room, SEGMENT)
+        parts.append(page[: advance(until_s, laws, state, s, page)])
+    return parts[0] if len(parts) == 1 else np.concatenate(parts)
 
 
 @compiled
