@@ -9,6 +9,7 @@ records of the dtype `sitetrace.core.types.SEGMENT`.
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from typing import NamedTuple
 
 import numpy as np
@@ -16,31 +17,32 @@ from numba import njit
 
 from sitetrace.core.types import SEGMENT
 
+
+def record(floats: str, counts: str = "") -> np.dtype:
+    """Name the fields of records that compiled code reads."""
+    return np.dtype([(n, float) for n in floats.split()] + [(n, np.int64) for n in counts.split()])
+
+
 # from this scale on all sequences of a batch count alike; finite, so that a model file can hold it
 LINEAR = 1e6
-# coefficients in seconds and the scale of the batch; most sequences at once, most tokens of a step,
-# tokens that the KV cache holds
-LAW = np.dtype(
-    [(name, float) for name in ("c0_s", "c1_s", "c2_s", "c3_s", "c4_s", "batch_scale")]
-    + [(name, np.int64) for name in ("max_num_seqs", "max_num_batched_tokens", "kv_tokens")]
+# coefficients and the scale of the batch; limits of sequences, tokens of a step, and the KV cache
+LAW = record(
+    "c0_s c1_s c2_s c3_s c4_s batch_scale", "max_num_seqs max_num_batched_tokens kv_tokens"
 )
 # A request; `row` is its number for who sent it, a time that has not come is NaN. While it decodes,
 # `finish` tells the engine's step after which it has all its tokens, and else is -1; `computed` (in
 # the KV cache) and `generated` tokens are kept while it does not.
-REQUEST = np.dtype(
-    [("arrival_s", float), ("start_s", float), ("first_token_s", float), ("end_s", float)]
-    + [(name, np.int64) for name in ("row", "input_tokens", "output_tokens")]
-    + [(name, np.int64) for name in ("computed", "generated", "finish")]
+REQUEST = record(
+    "arrival_s start_s first_token_s end_s",
+    "row input_tokens output_tokens computed generated finish",
 )
 # An engine: its clock; begin of the leap under way, its first step, by how much each further one
 # lasts longer, and the steps done of it; steps done in all, and that after which a request ends
 # next; tokens in the KV cache; how many requests are known, are running, were pre-empted, have
 # ended; the row of the first that was not yet admitted; 1 if the last one running still prefills.
-ENGINE = np.dtype(
-    [(name, float) for name in ("clock_s", "leap_start_s", "leap_first_s", "leap_slope_s")]
-    + [(name, np.int64) for name in ("leap_steps", "steps", "next_end", "kv_tokens")]
-    + [(name, np.int64) for name in ("known", "running", "preempted", "ended", "following")]
-    + [("prefilling", np.int64)]
+ENGINE = record(
+    "clock_s leap_start_s leap_first_s leap_slope_s",
+    "leap_steps steps next_end kv_tokens known running preempted ended following prefilling",
 )
 NEVER = 2**62
 # Nothing here makes an array: without counts of who holds one, it takes a quarter of the time.
@@ -54,10 +56,6 @@ class State(NamedTuple):
     requests: np.ndarray  # shape (servers, room)
     running: np.ndarray  # rows in order of admission, shape (servers, most sequences)
     preempted: np.ndarray  # rows of those that lost their tokens, the first to return at the end
-
-
-# how many of each are in use
-PARTS = {"requests": "known", "running": "running", "preempted": "preempted"}
 
 
 def idle_state(n_servers: int, most_sequences: int, clock_s: float = 0.0, room: int = 16) -> State:
@@ -95,21 +93,24 @@ def with_requests(state: State, new: np.ndarray, server: np.ndarray) -> State:
 
 def packed(state: State) -> dict[str, np.ndarray]:
     """Lay a state out in flat arrays, as a checkpoint stores it."""
-    told = {"engine": state.engine}
-    for name, count in PARTS.items():
-        here = np.arange(getattr(state, name).shape[1]) < state.engine[count][:, None]
-        told[name] = getattr(state, name)[here]
-    return told
+    parts = {name: rows[here] for name, rows, here in _parts(state, state.engine)}
+    return {"engine": state.engine} | parts
 
 
 def unpacked(told: dict[str, np.ndarray], most_sequences: int) -> State:
     """Make a state of its own of flat arrays."""
     engine = told["engine"].copy()
     state = idle_state(len(engine), most_sequences, room=max(int(engine["known"].max()), 1))
-    for name, count in PARTS.items():
-        here = np.arange(getattr(state, name).shape[1]) < engine[count][:, None]
-        getattr(state, name)[here] = told[name]
+    for name, rows, here in _parts(state, engine):
+        rows[here] = told[name]
     return state._replace(engine=engine)
+
+
+def _parts(state: State, engine: np.ndarray) -> Iterator[tuple[str, np.ndarray, np.ndarray]]:
+    """Tell which places of each array are in use."""
+    for name in ("requests", "running", "preempted"):
+        rows, used = getattr(state, name), engine["known" if name == "requests" else name]
+        yield name, rows, np.arange(rows.shape[1]) < used[:, None]
 
 
 def changed(state: State, s: int, most_sequences: int) -> State:
@@ -130,12 +131,6 @@ def all_segments(until_s: float, laws: np.ndarray, state: State, s: int) -> np.n
         page = np.empty(room, SEGMENT)
         parts.append(page[: advance(until_s, laws, state, s, page)])
     return parts[0] if len(parts) == 1 else np.concatenate(parts)
-
-
-@compiled
-def evict(law, state, s):
-    """Take the tokens of all that run; they wait before all others, in their order."""
-    _make_room(law, state.engine[s], state.requests[s], state.running[s], state.preempted[s])
 
 
 @compiled
@@ -224,7 +219,7 @@ def _steps_until(start_s, first_s, slope_s, done, time_s):
 @compiled
 def advance(until_s, laws, state, s, segments):
     """Let server s work until the first step boundary at or after a time, or until idle."""
-    # Returns the number of segments written. If that is all that there is room for, call again.
+    # Returns the number of segments written; if that is all that there is room for, call again.
     law, engine, requests = laws[s], state.engine[s], state.requests[s]
     running, preempted = state.running[s], state.preempted[s]
     n = 0
@@ -233,8 +228,7 @@ def advance(until_s, laws, state, s, segments):
             if engine.following == engine.known or requests[engine.following].arrival_s >= until_s:
                 break
             engine.clock_s = max(engine.clock_s, requests[engine.following].arrival_s)
-        batch, used = engine.running, engine.kv_tokens
-        head = _head(engine, requests, preempted)
+        batch, used, head = engine.running, engine.kv_tokens, _head(engine, requests, preempted)
         # a leap: all who run decode, and nobody who waits could be admitted
         leap = batch > 0 and not engine.prefilling and used + batch <= law.kv_tokens
         if leap and head >= 0 and batch < law.max_num_seqs:
@@ -266,8 +260,7 @@ def _head(engine, requests, preempted):
 def _write(segment, start_s, end_s, steps, batch, context, prefill):
     """Describe what was done: each sequence of the batch got a token in each step."""
     segment.start_s, segment.end_s, segment.steps, segment.batch = start_s, end_s, steps, batch
-    segment.context, segment.prefill_tokens = context, prefill
-    segment.decode_tokens = batch * steps
+    segment.context, segment.prefill_tokens, segment.decode_tokens = context, prefill, batch * steps
 
 
 @compiled
@@ -304,10 +297,9 @@ def _leap(until_s, law, engine, requests, head, segment):
 def _step(law, engine, requests, running, preempted, segment):
     """Do one step, running sequences first, then the queue."""
     clock_s, budget = engine.clock_s, law.max_num_batched_tokens
-    any_preempted = _make_room(law, engine, requests, running, preempted)
-    batch, used, prefill, pairs = engine.running - engine.prefilling, engine.kv_tokens, 0, 0.0
-    context = used + batch
-    used += batch
+    any_preempted = make_room(law, engine, requests, running, preempted)
+    batch, prefill, pairs = engine.running - engine.prefilling, 0, 0.0
+    used = context = engine.kv_tokens + batch
     budget -= batch
     if engine.prefilling:
         request = requests[running[batch]]
@@ -355,13 +347,12 @@ def _step(law, engine, requests, running, preempted, segment):
 
 
 @compiled
-def _make_room(law, engine, requests, running, preempted):
+def make_room(law, engine, requests, running, preempted):
     """Take the tokens of the last ones running while the KV cache is too small for a step."""
     # The sequences get their room one after the other; the last of all is taken from first.
-    budget, before = law.max_num_batched_tokens, engine.running
-    if engine.kv_tokens + budget <= law.kv_tokens:
+    budget, before, used, served = law.max_num_batched_tokens, engine.running, engine.kv_tokens, 0
+    if used + budget <= law.kv_tokens:
         return False
-    used, served = engine.kv_tokens, 0
     while served < engine.running:
         request, chunk = requests[running[served]], 1
         if request.finish < 0:

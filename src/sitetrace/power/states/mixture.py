@@ -20,7 +20,8 @@ QUANTILES = 33
 class Mixture:
     """Gaussian mixture of power, states in order of their mean (0 is the lowest)."""
 
-    mean_w: np.ndarray  # all of shape (K,)
+    # all of shape (K,)
+    mean_w: np.ndarray
     sigma_w: np.ndarray
     weight: np.ndarray
 

@@ -39,16 +39,16 @@ READINGS = ("power", "expected", "meter")
 class StatesModel:
     """A fitted power model of one configuration, the paper's way."""
 
-    configuration: Configuration
+    configuration: Configuration  # model, GPU type, tensor parallelism
     dt: Fraction  # step of the samples that it was fitted on, seconds
-    server: Server | ConstantRate | LogNormalTTFT
+    server: Server | ConstantRate | LogNormalTTFT  # how requests become work
     idle: Idle | None  # None where the mixture holds idle too
-    mixture: Mixture
-    transitions: Separable | Trees
-    emissions: Emissions
+    mixture: Mixture  # power states above idle
+    transitions: Separable | Trees  # which state comes next
+    emissions: Emissions  # power within a state
     power_range_w: tuple[float, float]  # generated power stays within 5% of the range seen
     fitted: dict  # greatest values met while fitting
-    provenance: dict
+    provenance: dict  # runs, digests, cut, seed, package version, selection tables
 
     def generate(
         self, requests: pd.DataFrame, *, rng: np.random.Generator, **how: Any

@@ -15,7 +15,7 @@ import pandas as pd
 from sitetrace.core.types import Timeline
 from sitetrace.serving.activity import amount_in_bins, as_segments
 from sitetrace.serving.engine import counted
-from sitetrace.serving.steps import LINEAR, compiled
+from sitetrace.serving.steps import LINEAR, compiled, record
 
 # time constant of warming up and cooling down, and how long prefill may stay above the limit
 WARM_S, LIMIT_S = 20.0, 0.5
@@ -25,20 +25,15 @@ LIMITLESS_W = 1e6
 SMALL, FAINT = 0.1, 1e-9
 # Power of a server: its `Surface`; of its board idle watts, extra power just after work with the
 # time constant of its decay, standard deviation of noise without and at work, autocorrelation.
-POWER = np.dtype(
-    [(name, float) for name in ("idle_w", "decode_w", "per_sequence_w", "prefill_w")]
-    + [(name, float) for name in ("scale_tokens", "warm_w", "batch_scale", "limit_w")]
-    + [(name, float) for name in ("warm_idle_w", "board_w", "after_w", "after_s")]
-    + [(name, float) for name in ("idle_sd_w", "work_sd_w", "phi")]
+POWER = record(
+    "idle_w decode_w per_sequence_w prefill_w scale_tokens warm_w batch_scale limit_w warm_idle_w "
+    "board_w after_w after_s idle_sd_w work_sd_w phi"
 )
 # A board between stretches of time, all zeros when cold: how warm the last work has left it, 0 to
 # 1; end of that work; energy drawn above its limit and not yet made up for; in the last bin noise
 # in standard deviations, one of these, extra power after work, warmth by the share of work; 1 once
 # there was a bin; the segment that reaches over the edge of the last bin, and its watts above idle.
-BOARD = np.dtype(
-    [(name, float) for name in ("warm", "until_s", "stored_j", "noise", "sd_w", "glow_w", "heat")]
-    + [(name, float) for name in ("begun", "open_start_s", "open_end_s", "open_w")]
-)
+BOARD = record("warm until_s stored_j noise sd_w glow_w heat begun open_start_s open_end_s open_w")
 
 
 @dataclass(frozen=True)
