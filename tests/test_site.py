@@ -478,3 +478,16 @@ def test_a_site_without_a_file_as_the_first_command(tmp_path):
     assert result.exit_code == 0
     assert "PAR" in result.output
     assert sitetrace.read_site(tmp_path / "site.zarr")["servers"].sel(unit="site") == 5
+
+
+def test_noise_is_drawn_for_what_is_kept_and_told(tmp_path):
+    """The sum of servers has the same mean and spread, whether or not they are kept."""
+    told = {}
+    for levels in (["site", "rack"], ["site", "rack", "server"]):
+        made = scenario(keep=[{"levels": levels, "step_s": 0.25}], hours=0.5)
+        dataset = sitetrace.simulate_site(made, tmp_path / f"{len(levels)}.zarr")
+        told[dataset.attrs["noise"]] = of_level(dataset, "rack")
+    racks, servers = told.values()
+    assert [name.rpartition(" draw a ")[2] for name in told] == ["rack and model", "server"]
+    np.testing.assert_allclose(racks.mean(axis=0), servers.mean(axis=0), rtol=0.005)
+    np.testing.assert_allclose(racks.std(axis=0), servers.std(axis=0), rtol=0.03)

@@ -146,7 +146,7 @@ def _advance(
     index: int,
     routed: dict[int, Requests],
 ) -> np.ndarray:
-    """Let the servers of a pool in a rack work: GPU power of each by the model's bins."""
+    """Let a team work: GPU power by the bins of its model, of each server or summed."""
     pool = plant.pools[number]
     rngs = [_rng(plant, SERVER_KEY, int(at), index - WARM_UP) for at in servers]
     given = []
@@ -160,8 +160,10 @@ def _advance(
     check_fits(tokens, getattr(pool.model.server, "kv_tokens", np.inf), f"pool {pool.name}")
     to = np.repeat(np.arange(len(servers)), [len(arrival) for arrival, _ in given])
     n_bins = int(round((span_s[1] - span_s[0]) / running.dt_s))
-    noise = running.noise(rngs, n_bins, False)
-    return running.advance(span_s[1], as_requests(arrival_s, tokens), to, noise)
+    # what is not kept need not be drawn one by one: noises of independent servers add up
+    together = not plant.keeps_servers
+    noise = running.noise(rngs, n_bins, together)
+    return running.advance(span_s[1], as_requests(arrival_s, tokens), to, noise, together)
 
 
 def _tally(before: np.ndarray, running: Running | RunningStates) -> np.ndarray:

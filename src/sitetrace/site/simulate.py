@@ -170,6 +170,7 @@ def _attributes(scenario: Scenario, plant: Plant) -> dict:
         }
         for pool, given, file in zip(plant.pools, scenario.fleet, scenario.model_files, strict=True)
     }
+    drawn_for = "server" if plant.keeps_servers else "rack and model"
     files = {name: digest_of([scenario.folder / name]) for _, name in scenario.named_files()}
     told = {
         "Conventions": "CF-1.11",
@@ -179,6 +180,7 @@ def _attributes(scenario: Scenario, plant: Plant) -> dict:
         "models": json.dumps(models),
         "seed": scenario.seed,
         "utc_offset_h": scenario.utc_offset_h,
+        "noise": f"of models of kind timeline one draw a {drawn_for}",
         "sitetrace": __version__,
     }
     return told | ({"files": json.dumps(files)} if files else {})
