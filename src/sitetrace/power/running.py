@@ -11,6 +11,7 @@ from typing import Any
 
 import numpy as np
 from numba import njit
+from numpy.random import Generator
 
 from sitetrace.core.types import SEGMENT
 from sitetrace.power.states import model as states
@@ -122,7 +123,7 @@ class Running:
         requests: np.ndarray,
         to: np.ndarray,
         normals: np.ndarray = NO_NOISE,
-        together: bool = False,
+        edges: np.ndarray | None = None,
     ) -> np.ndarray:
         """Work on until a time, and tell the mean watts of the bins up to it.
 
@@ -136,26 +137,28 @@ class Running:
             Server of each request.
         normals : numpy.ndarray
             As of `noise`; none for the mean.
-        together : bool
-            Sum all servers, of one model, with one draw of noise for all.
+        edges : numpy.ndarray, optional
+            Servers ``edges[g]`` to ``edges[g + 1]``, of one model, are summed, with one draw of
+            noise for all of them; by default each stands alone.
 
         Returns
         -------
         numpy.ndarray
-            Watts, shape (servers, bins), or (1, bins) if `together`.
+            Watts, shape (sums, bins).
         """
         n_bins = int(round((until_s - self.clock_s) / self.dt_s))
         self._work = steps.with_requests(self._work, requests, to)
-        power_w = np.zeros((1 if together else len(self.models), n_bins))
+        edges = np.arange(len(self.models) + 1) if edges is None else edges
+        power_w = np.zeros((len(edges) - 1, n_bins))
         clock = (self.clock_s, self.dt_s, until_s)
         servers = (self._laws, self._powers, self._work, self._boards)
-        _advance(clock, servers, np.empty(PAGE, SEGMENT), normals, together, power_w)
+        _advance(clock, servers, np.empty(PAGE, SEGMENT), normals, edges, power_w)
         self.clock_s = until_s
         return power_w
 
-    def noise(self, rngs: Sequence[np.random.Generator], n_bins: int, together: bool) -> np.ndarray:
-        """Draw what `advance` takes, from one source a server, or the first for all `together`."""
-        rngs = rngs[:1] if together else rngs
+    def noise(self, rngs: Sequence[Generator], n_bins: int, edges: np.ndarray) -> np.ndarray:
+        """Draw what `advance` takes, of sources of the servers the first of each sum."""
+        rngs = [rngs[first] for first in edges[:-1]]
         return np.stack([rng.standard_normal(n_bins, dtype=np.float32) for rng in rngs])
 
     def fates(self) -> tuple[np.ndarray, np.ndarray]:
@@ -194,8 +197,8 @@ class RunningStates:
         self._ended: list[tuple[np.ndarray, np.ndarray]] = []
 
     def noise(
-        self, rngs: Sequence[np.random.Generator], n_bins: int, together: bool
-    ) -> Sequence[np.random.Generator]:
+        self, rngs: Sequence[Generator], n_bins: int, edges: np.ndarray
+    ) -> Sequence[Generator]:
         """Give the sources of the random numbers that `advance` takes, one a server."""
         return rngs
 
@@ -204,8 +207,8 @@ class RunningStates:
         until_s: float,
         requests: np.ndarray,
         to: np.ndarray,
-        rngs: Sequence[np.random.Generator],
-        together: bool = False,
+        rngs: Sequence[Generator],
+        edges: np.ndarray | None = None,
     ) -> np.ndarray:
         """Work on until a time, and tell the watts of the bins up to it, as `Running` does."""
         n_bins = int(round((until_s - self.clock_s) / self.dt_s))
@@ -220,16 +223,16 @@ class RunningStates:
             if self._idle_w is not None:
                 power_w[s] = model.rebase(power_w[s], self._idle_w)
         self.clock_s = until_s
-        return power_w.sum(axis=0, keepdims=True) if together else power_w
+        return power_w if edges is None else np.add.reduceat(power_w, edges[:-1], axis=0)
 
-    def _serve_by_steps(self, s: int, until_s: float, rng: np.random.Generator) -> np.ndarray:
+    def _serve_by_steps(self, s: int, until_s: float, rng: Generator) -> np.ndarray:
         """Let one server's engine work: its segments."""
         segments, engine = steps.all_segments(until_s, self._laws, self._work, s), self._work.engine
         engine["clock_s"][s] = max(engine["clock_s"][s], until_s)
         self._ended.append(steps.take_ended(self._work))
         return segments
 
-    def _serve_by_surrogate(self, s: int, until_s: float, rng: np.random.Generator) -> np.ndarray:
+    def _serve_by_surrogate(self, s: int, until_s: float, rng: Generator) -> np.ndarray:
         """Tell the same of a surrogate, which knows the fate of a request when it comes."""
         engine = self._work.engine[s]
         known = self._work.requests[s, : engine["known"]]
@@ -297,36 +300,34 @@ def power_of(segments, power, begin_s, dt_s, normals):
 
 
 @njit(cache=True, nogil=True, error_model="numpy")
-def _advance(clock, servers, page, normals, together, total_w):
-    """Let each server work through slice after slice of bins, and tell their power."""
+def _advance(clock, servers, page, normals, edges, total_w):
+    """Let each server work through slice after slice of bins, and tell the power of their sums."""
     (begin_s, dt_s, until_s), (laws, powers, work, boards) = clock, servers
-    n_bins, above_w = total_w.shape[1], np.empty(len(page))
+    n_bins, above_w, alone = total_w.shape[1], np.empty(len(page)), len(total_w) == len(laws)
     bins_of_slice, settled = np.empty((3, SLICE)), np.empty((4, SLICE))
     for first in range(0, n_bins, SLICE):
         size = min(SLICE, n_bins - first)
         here_s, inside = begin_s + first * dt_s, slice(first, first + size)
         end_s = until_s if first + size == n_bins else here_s + size * dt_s
-        bins, before = bins_of_slice[:, :size], 0.0
-        mean_w, sd_w, variance, covariance = settled[:, :size]
-        surface.clear(variance, covariance)
-        for s in range(len(laws)):
-            power, board, n = powers[s], boards[s], len(page)
-            surface.begin_bins(here_s, dt_s, board, bins)
-            while n == len(page):
-                n = steps.advance(end_s, laws, work, s, page)
-                surface.lay(page, n, power, board, here_s, dt_s, bins, above_w)
-            surface.settle(power, board, dt_s, bins, mean_w, sd_w)
-            if together:
+        bins, (mean_w, sd_w, variance, covariance) = bins_of_slice[:, :size], settled[:, :size]
+        for g in range(len(total_w)):
+            sum_w, before, lead = total_w[g, inside], 0.0, edges[g]
+            surface.clear(variance, covariance)
+            for s in range(lead, edges[g + 1]):
+                power, board, n = powers[s], boards[s], len(page)
+                surface.begin_bins(here_s, dt_s, board, bins)
+                while n == len(page):
+                    n = steps.advance(end_s, laws, work, s, page)
+                    surface.lay(page, n, power, board, here_s, dt_s, bins, above_w)
+                surface.settle(power, board, dt_s, bins, mean_w, sd_w)
+                if normals.size > 0 and alone:
+                    surface.add_noise(power.phi, normals[g, inside], mean_w, sd_w, board, sum_w)
+                    continue
+                surface.add_mean(mean_w, sum_w)
                 before += board.sd_w * board.sd_w
                 surface.gather_noise(sd_w, board, variance, covariance)
-                surface.add_mean(mean_w, total_w[0, inside])
-            elif normals.size == 0:
-                surface.add_mean(mean_w, total_w[s, inside])
-            else:
-                of_server = normals[s, inside], mean_w, sd_w, board, total_w[s, inside]
-                surface.add_noise(power.phi, *of_server)
-        if together:
-            spread = normals[0, inside], variance, covariance, before, boards[0]
-            surface.add_shared_noise(powers[0].phi, *spread, total_w[0, inside])
+            if normals.size > 0 and not alone:
+                spread = normals[g, inside], variance, covariance, before
+                surface.add_shared_noise(powers[lead].phi, *spread, boards[lead], sum_w)
     for s in range(len(laws)):
         work.engine[s].clock_s = max(work.engine[s].clock_s, until_s)

@@ -147,7 +147,7 @@ def _opened(part: Path, scenario: Scenario, plant: Plant, units: list, resume: b
             same = all(former.attrs.get(name) == value for name, value in attributes.items())
         require(same, part, "is of another scenario, model, file or version", "remove it")
         return read_checkpoint(part / CHECKPOINT)
-    fresh = begin(plant, (0, plant.row_of.size))
+    fresh = begin(plant)
     if part.exists():
         shutil.rmtree(part)
     part.mkdir()
