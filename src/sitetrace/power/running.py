@@ -165,6 +165,10 @@ class Running:
         """Take out the requests that have ended since this was asked last: records, and servers."""
         return steps.take_ended(self._work)
 
+    def tally(self) -> np.ndarray:
+        """Count instead: requests, their tokens of prompt and answer, and the longest wait."""
+        return steps.count_ended(self._work)
+
     def unfinished(self) -> np.ndarray:
         """Look at the requests that have not ended: records."""
         return steps.packed(self._work)["requests"]
@@ -249,6 +253,12 @@ class RunningStates:
         """Take out the requests that have ended since this was asked last: records, and servers."""
         (ended, server), self._ended = zip(*self._ended, strict=True), []
         return np.concatenate(ended), np.concatenate(server)
+
+    def tally(self) -> np.ndarray:
+        """Count instead, as `Running` does."""
+        ended, _ = self.fates()
+        counts = [ended.size, ended["input_tokens"].sum(), ended["output_tokens"].sum()]
+        return np.array([*counts, (ended["start_s"] - ended["arrival_s"]).max(initial=0.0)])
 
     def state(self) -> dict[str, np.ndarray]:
         """Tell what a checkpoint stores."""

@@ -68,12 +68,18 @@ def idle_state(n_servers: int, most_sequences: int, clock_s: float = 0.0, room: 
 
 def as_requests(arrival_s: np.ndarray, tokens: np.ndarray, first_row: int = 0) -> np.ndarray:
     """Lay new requests out as an engine holds them."""
-    new = np.zeros(len(arrival_s), REQUEST)
-    new["arrival_s"], new["row"] = arrival_s, np.arange(first_row, first_row + len(arrival_s))
-    new["input_tokens"], new["output_tokens"] = tokens[:, 0], tokens[:, 1]
-    new["start_s"] = new["first_token_s"] = new["end_s"] = np.nan
-    new["finish"] = -1
+    new = np.empty(len(arrival_s), REQUEST)
+    _fill(new, arrival_s, tokens, first_row)
     return new
+
+
+@compiled
+def _fill(new, arrival_s, tokens, first_row):
+    for i in range(len(new)):
+        new[i].arrival_s, new[i].row = arrival_s[i], first_row + i
+        new[i].start_s = new[i].first_token_s = new[i].end_s = np.nan
+        new[i].input_tokens, new[i].output_tokens = tokens[i, 0], tokens[i, 1]
+        new[i].computed, new[i].generated, new[i].finish = 0, 0, -1
 
 
 def with_requests(state: State, new: np.ndarray, server: np.ndarray) -> State:
@@ -146,14 +152,20 @@ def take_ended(state: State) -> tuple[np.ndarray, np.ndarray]:
     """Take out the requests that have ended: records, and the server of each."""
     counts = state.engine["ended"].copy()
     ended = np.empty(counts.sum(), REQUEST)
-    if len(ended):
-        _compact(state, np.empty(state.requests.shape[1], np.int64), ended)
+    _compact(state, np.empty(state.requests.shape[1], np.int64), ended, np.zeros(4))
     return ended, np.repeat(np.arange(len(counts)), counts)
 
 
+def count_ended(state: State) -> np.ndarray:
+    """Take out the requests that have ended: how many, tokens, and the longest wait, shape (4,)."""
+    tally, none = np.zeros(4), np.empty(0, REQUEST)
+    _compact(state, np.empty(state.requests.shape[1], np.int64), none, tally)
+    return tally
+
+
 @compiled
-def _compact(state, place, ended):
-    """Close the gaps of those that have ended."""
+def _compact(state, place, ended, tally):
+    """Count those that have ended, list them where there is room, and close their gaps."""
     n = 0
     for s in range(len(state.engine)):
         engine, requests = state.engine[s], state.requests[s]
@@ -161,13 +173,19 @@ def _compact(state, place, ended):
             continue
         kept = admitted = 0
         for row in range(engine.known):
-            if np.isnan(requests[row].end_s):
+            request = requests[row]
+            if np.isnan(request.end_s):
                 place[row] = kept
-                requests[kept] = requests[row]
+                requests[kept] = request
                 kept += 1
                 admitted += row < engine.following
-            else:
-                ended[n] = requests[row]
+                continue
+            tally[0] += 1.0
+            tally[1] += request.input_tokens
+            tally[2] += request.output_tokens
+            tally[3] = max(tally[3], request.start_s - request.arrival_s)
+            if n < len(ended):
+                ended[n] = request
                 n += 1
         for i in range(engine.running):
             state.running[s, i] = place[state.running[s, i]]

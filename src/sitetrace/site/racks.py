@@ -82,7 +82,8 @@ def work_block(
             rack_w[plant.rack_of[lead] - block[0]] += row_w
             if plant.keeps_servers:
                 servers_w[lead] = row_w
-        tally = _tally(state["tally"], running)
+        served, before = running.tally(), state["tally"]
+        tally = np.append((before + served)[:3], max(before[3], served[3]))
         after.append(running.state() | {"tally": tally})
     base_w = np.bincount(plant.rack_of, plant.base_w)[slice(*block)]
     by_server = [(servers_w[at], plant.base_w[at]) for at in sorted(servers_w)]
@@ -98,7 +99,7 @@ def warm_block(
     for (pool, servers), state in zip(teams(plant, block), states, strict=True):
         running = _started(plant, pool, servers).resumed(state)
         _advance(plant, running, pool, servers, (-WARM_UP_S, 0.0), WARM_UP, routed)
-        running.fates()
+        running.tally()
         after.append(running.state() | {"tally": state["tally"]})
     return after
 
@@ -165,14 +166,6 @@ def _advance(
     noise = running.noise(rngs, int(round((span_s[1] - span_s[0]) / running.dt_s)), edges)
     power_w = running.advance(span_s[1], as_requests(arrival_s, tokens), to, noise, edges)
     return power_w, servers[edges[:-1]]
-
-
-def _tally(before: np.ndarray, running: Running | RunningStates) -> np.ndarray:
-    """Count what was served since this was asked last."""
-    ended, _ = running.fates()
-    counts = [ended.size, ended["input_tokens"].sum(), ended["output_tokens"].sum(), 0.0]
-    wait_s = (ended["start_s"] - ended["arrival_s"]).max(initial=0.0)
-    return np.append((before + counts)[:3], max(before[3], wait_s))
 
 
 def _kept(plant: Plant, level: str, units: object) -> Series:
