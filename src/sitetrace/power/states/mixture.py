@@ -1,19 +1,15 @@
 """States as a Gaussian mixture of power, and the power drawn within them."""
 
-from __future__ import annotations
-
 from dataclasses import dataclass
 
 import numba
 import numpy as np
 import pandas as pd
 
-MIN_VARIANCE = 1e-12
-# how power is drawn within a state
-KINDS = ("gaussian", "ar1", "ar1_deviation", "empirical")
+KINDS = ("gaussian", "ar1", "ar1_deviation", "empirical")  # how power is drawn within a state
+MIN_VARIANCE, QUANTILES = 1e-12, 33
 # a state of less autocorrelation draws independently; one is learnt from runs of five samples up
 PHI_THRESHOLD, PHI_MAX, MIN_STRETCH = 0.3, 0.99, 5
-QUANTILES = 33
 
 
 @dataclass(frozen=True)
@@ -97,8 +93,8 @@ def fit_emissions(
     kind: str, stretches: list[tuple[np.ndarray, np.ndarray]], mixture: Mixture
 ) -> Emissions:
     """Learn the power within states from unbroken stretches of labels and watts."""
-    # phi_k = sum r_t r_(t+1) / sum r_t^2, r = p - mean_k, over the maximal runs of state k of at
-    # least five samples, as in the paper's repository (``gmm_bigru_v1``)
+    # phi_k = sum r_t r_(t+1) / sum r_t^2, r = p - mean_k, over runs of at least five samples of state
+    # k, as in the paper's repository (``gmm_bigru_v1``)
     upper, lower = np.zeros(mixture.n_states), np.zeros(mixture.n_states)
     pools: list[list[np.ndarray]] = [[] for _ in range(mixture.n_states)]
     for labels, power_w in stretches:
@@ -118,17 +114,16 @@ def fit_emissions(
 
 
 def _gaussian_mixture(power_w: np.ndarray, n_states: int, seed: int):
-    """Fit with the settings of the paper's repository (powertrace-sim, ``gmm_bigru_v1``)."""
     from sklearn.mixture import GaussianMixture
 
+    # the settings of the paper's repository (powertrace-sim, ``gmm_bigru_v1``)
     options = {"n_init": 10, "max_iter": 300, "reg_covar": 1e-6, "random_state": seed}
     return GaussianMixture(n_states, **options).fit(np.asarray(power_w, dtype=float)[:, None])
 
 
 @numba.njit(cache=True, nogil=True)
 def _autoregressive(states, mean_w, sigma_w, phi, noise, last_w):
-    """Draw the paper's AR(1): the power before is pulled towards the present state's mean."""
-    # after a change of state it drags the level of the old state along
+    # the paper's AR(1): after a change of state it drags the level of the old state along
     power_w, scale_w = np.zeros(noise.size), sigma_w * np.sqrt(1 - phi**2)
     for i in range(noise.size):
         k = states[i]
@@ -141,8 +136,7 @@ def _autoregressive(states, mean_w, sigma_w, phi, noise, last_w):
 
 @numba.njit(cache=True, nogil=True)
 def _own_deviation(states, mean_w, sigma_w, phi, noise, last):
-    """Draw an AR(1) of the deviation from the own state, in its standard deviations."""
-    # it keeps each state's mean and spread, however often states change
+    # an AR(1) of the deviation in the state's own spread, however often states change
     power_w, fresh = np.zeros(noise.size), np.sqrt(1 - phi**2)
     for i in range(noise.size):
         k = states[i]

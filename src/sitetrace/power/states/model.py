@@ -1,7 +1,5 @@
 """The model of kind `states`: activity gives each bin its state, the state its power."""
 
-from __future__ import annotations
-
 from dataclasses import dataclass
 from fractions import Fraction
 from typing import Any
@@ -9,21 +7,12 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
+from sitetrace.core import types
 from sitetrace.core.files import require
-from sitetrace.core.types import (
-    LEAD_S,
-    SEGMENT,
-    TAIL_S,
-    Configuration,
-    PowerTrace,
-    Timeline,
-    span_of,
-    trace_clock,
-)
+from sitetrace.core.types import SEGMENT, Configuration, PowerTrace, Timeline
 from sitetrace.power.idle import Idle, check_idle
 from sitetrace.power.states.mixture import Emissions, Mixture
-from sitetrace.power.states.transitions import Separable, Table
-from sitetrace.power.states.trees import Trees
+from sitetrace.power.states.transitions import Separable, Table, Trees
 from sitetrace.serving.activity import ROW, activity_columns, activity_table, as_segments
 from sitetrace.serving.engine import Server, simulate
 from sitetrace.serving.surrogates import ConstantRate, LogNormalTTFT
@@ -62,15 +51,17 @@ class StatesModel:
         timeline: Timeline,
         rng: np.random.Generator,
         dt_s: float | None = None,
-        lead_s: float = LEAD_S,
-        tail_s: float = TAIL_S,
+        lead_s: float = types.LEAD_S,
+        tail_s: float = types.TAIL_S,
         idle_w: float | None = None,
         reading: str = "power",
     ) -> PowerTrace:
         """Draw one power trace for a simulated timeline; ``expected`` is the mean of all draws."""
         mend = f"give {', '.join(READINGS)}"
         require(reading in READINGS, f"reading {reading!r}", "there is none such", mend)
-        start_s, step, n_bins = trace_clock(span_of(timeline), self.dt, dt_s, lead_s, tail_s)
+        start_s, step, n_bins = types.trace_clock(
+            types.span_of(timeline), self.dt, dt_s, lead_s, tail_s
+        )
         if reading == "expected":
             table = activity_table(timeline, self.bin_ends(start_s, n_bins), float(self.dt))
             power_w = self.expected_w(table, rng)
