@@ -43,7 +43,7 @@ def surrogate(config: str, kind: str) -> ConstantRate | LogNormalTTFT:
 
 
 def paper_model(
-    config: str, *, states="coupled", emissions="gaussian", serving="constant_rate"
+    config: str, *, states: str = "coupled", emissions: str = "gaussian", serving: str = SERVING[0]
 ) -> StatesModel:
     """Make a model of one of the paper's configurations from its published numbers.
 
@@ -61,7 +61,7 @@ def paper_model(
     Returns
     -------
     StatesModel
-        It holds idle among its states, as the paper's does; an `InputError` says what is unpublished.
+        It holds idle among its states. An `InputError` says which number is not published.
 
     Examples
     --------

@@ -13,6 +13,7 @@ validation loss no longer falls, the best epoch kept.
 import hashlib
 import math
 import pickle
+from contextlib import suppress
 from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
@@ -30,7 +31,7 @@ WEIGHTS = ("input_weight", "input_bias", "hidden_weight", "hidden_bias", "head",
 HIDDEN, MOST_EPOCHS = 64, 1000
 RATE, CLIP_NORM, HALVE_AFTER, STOP_AFTER = 1e-3, 1.0, 20, 50
 VALIDATION_SHARE, LAST_SHARE, SCALE_FLOOR = 0.15, 0.2, 1e-6
-# torch's names of the two directions, and of what each has, in the order of `WEIGHTS`
+# torch's names of both directions, and of the parts of each in the order of `WEIGHTS`
 WAYS, PARTS = ("", "_reverse"), ("weight_ih", "bias_ih", "weight_hh", "bias_hh")
 # standardised features, shape (bins, columns), and states of an unbroken series
 Series = tuple[np.ndarray, np.ndarray]
@@ -191,7 +192,14 @@ def train(
     setting = pickle.dumps((fitting, held_out, n_states, seed, hidden, epochs))
     kept = {"setting": hashlib.sha256(setting).hexdigest(), "losses": [], "best": {}}
     if checkpoint is not None and Path(checkpoint).is_file():
-        kept = _restored(checkpoint, kept["setting"], parts)
+        stored = {}
+        with suppress(Exception):  # torch raises whatever its unpickler meets
+            stored = dict(torch.load(checkpoint, weights_only=True))
+        same, mend = stored.get("setting") == kept["setting"], "name another file or remove it"
+        require(same, checkpoint, "no checkpoint of this training", mend)
+        for name, part in parts.items():
+            part.load_state_dict(stored.pop(name))
+        kept = stored
     series = [
         [(torch.from_numpy(x.astype("f4")), torch.from_numpy(y.astype("i8"))) for x, y in part]
         for part in (fitting, held_out)
@@ -207,8 +215,8 @@ def train(
             if _best(losses) == len(losses):
                 kept["best"] = {name: each.clone() for name, each in net.state_dict().items()}
             if checkpoint is not None:
+                states = {name: part.state_dict() for name, part in parts.items()}
                 with replacing(checkpoint) as temporary:
-                    states = {name: part.state_dict() for name, part in parts.items()}
                     torch.save(kept | states, temporary)
     finally:
         torch.set_num_threads(threads)
@@ -241,18 +249,6 @@ def _best(losses: list[tuple[float, float]]) -> int:
     return int(np.argmin([heard for _, heard in losses])) + 1 if losses else 0
 
 
-def _restored(checkpoint: Path | str, setting: str, parts: dict[str, Any]) -> dict:
-    try:
-        kept = require_torch().load(checkpoint, weights_only=True)
-        same = kept["setting"] == setting
-    except Exception:  # torch raises whatever its unpickler meets
-        same = False
-    require(same, checkpoint, "no checkpoint of this training", "name another file or remove it")
-    for name, part in parts.items():
-        part.load_state_dict(kept.pop(name))
-    return kept
-
-
 def both_ways(gru: Any, features: Any) -> Any:
     """States of both directions side by side, as ``gru(features)[0]`` gives them."""
     torch, parts = require_torch(), []
@@ -267,7 +263,6 @@ def both_ways(gru: Any, features: Any) -> Any:
 
 @cache
 def _recurrence() -> Any:
-    """Make the recurrence known to torch's differentiation."""
     torch = require_torch()
 
     class Recurrence(torch.autograd.Function):

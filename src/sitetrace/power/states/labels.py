@@ -75,9 +75,8 @@ def unbroken(frame: pd.DataFrame, keep: np.ndarray) -> tuple[Piece, ...]:
     """Find the stretches of kept samples without a hole of more than four steps."""
     edges = frame["begins"].to_numpy() | np.diff(keep, prepend=keep[0])
     begin = np.unique(np.r_[0, np.flatnonzero(edges)])
-    end = np.r_[begin[1:], len(frame)]
-    recording = frame["recording"].to_numpy()[begin]
-    found = zip(recording.tolist(), begin.tolist(), end.tolist(), strict=True)
+    columns = (frame["recording"].to_numpy()[begin], begin, np.r_[begin[1:], len(frame)])
+    found = zip(*(column.tolist() for column in columns), strict=True)
     return tuple(piece for piece in found if keep[piece[1]])
 
 
@@ -94,8 +93,7 @@ def stretches(labels: TrainingBins, keep: np.ndarray) -> list[tuple[np.ndarray, 
 def window_features(table: Any, columns: tuple[str, ...], width: int) -> np.ndarray:
     """Activity of each bin and of the bins before it, side by side, shape (bins, features)."""
     now = bin_features(table, columns).T
-    bins = np.arange(len(now))
-    return np.column_stack([now[np.maximum(bins - lag, 0)] for lag in range(width)])
+    return np.hstack([now[np.maximum(np.arange(len(now)) - lag, 0)] for lag in range(width)])
 
 
 def bin_features(table: Any, columns: tuple[str, ...]) -> np.ndarray:

@@ -93,10 +93,10 @@ def fit_emissions(
     kind: str, stretches: list[tuple[np.ndarray, np.ndarray]], mixture: Mixture
 ) -> Emissions:
     """Learn the power within states from unbroken stretches of labels and watts."""
-    # phi_k = sum r_t r_(t+1) / sum r_t^2, r = p - mean_k, over runs of at least five samples of state
-    # k, as in the paper's repository (``gmm_bigru_v1``)
-    upper, lower = np.zeros(mixture.n_states), np.zeros(mixture.n_states)
-    pools: list[list[np.ndarray]] = [[] for _ in range(mixture.n_states)]
+    # phi_k = sum r_t r_(t+1) / sum r_t^2, r = p - mean_k, over runs of five samples and more of
+    # state k, as in the paper's repository (``gmm_bigru_v1``)
+    upper, lower = np.zeros((2, mixture.n_states))
+    pools = [[] for _ in range(mixture.n_states)]
     for labels, power_w in stretches:
         cuts = np.flatnonzero(np.diff(labels)) + 1
         for part, watts in zip(np.split(labels, cuts), np.split(power_w, cuts), strict=True):

@@ -250,9 +250,7 @@ def active_distribution(mean: float, sd: float):
     return nbinom(mean**2 / (sd**2 - mean), mean / sd**2)
 
 
-def log_likelihood(
-    kind: Separable, table: Table, previous: np.ndarray, state: np.ndarray, use: np.ndarray
-) -> float:
+def log_likelihood(kind: Separable, table: Table, previous, state, use) -> float:
     """Mean ln P(state | previous state, activity) of observed states, nats a bin."""
     matrix = kind.matrix(table)
     chosen = matrix[np.arange(len(matrix)), previous, state][use]
@@ -279,9 +277,9 @@ def _walk(weight, factor, level, quiet, uniform, start):
 
 @numba.njit(cache=True, nogil=True)
 def _mean_walk(weight, factor, level, quiet, state_w, phi):
-    # Mean over all walks of the watts of the states, and of being idle. What a state emits goes on to
-    # the next with its phi, as in the paper's AR(1); `emitted` is its mean times the probability of
-    # the state. A walk that never emitted begins at a state's mean.
+    # Mean over all walks of the watts of the states, and of being idle. What a state emits goes on
+    # to the next with its phi, as in the paper's AR(1); `emitted` is its mean times the probability
+    # of the state. A walk that never emitted begins at a state's mean.
     n_states, earlier = len(weight), weight.shape[1] - quiet.size
     power_w, idle = np.empty(quiet.size), np.empty(quiet.size)
     share, emitted, never = np.zeros(n_states), np.zeros(n_states), 1.0
@@ -331,7 +329,7 @@ def _weigh(features, now, before, intercept):
 
 @numba.njit(cache=True, nogil=True)
 def _exponential(x):
-    # of numbers up to 0, right within 1e-13; unlike the library's it is compiled for several at once
+    # right within 1e-13 up to 0; unlike the library's it is compiled for several numbers at once
     x = (x if x > -40.0 else -40.0) * (1 / 256)
     high = 1 / 24 + x * (1 / 120) + x * x * (1 / 720 + x * (1 / 5040))
     power = 1.0 + x + x * x * (1 / 2 + x * (1 / 6) + x * x * high)
