@@ -4,7 +4,7 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from sitetrace.power.states import trees
+from sitetrace.power.states import transitions as trees
 from sitetrace.power.states.fit import FITS
 from sitetrace.power.states.labels import TrainingBins, window_features
 from sitetrace.power.states.transitions import KINDS, log_likelihood
