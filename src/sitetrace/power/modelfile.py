@@ -38,11 +38,10 @@ SERVERS = {"engine": Server, "constant_rate": ConstantRate, "log_normal_ttft": L
 TRANSITIONS = {"markov": Markov, "logit": Logit, "trees": Trees, "bigru": BiGRU}
 TRANSITIONS |= {"coupled": Coupled, "independent": Independent}
 # what the two kinds of model are made of, in the order of the file
+SHARED = {"configuration": Configuration, "server": SERVERS, "idle": Idle}
 PARTS = {
-    "timeline": {"configuration": Configuration, "server": SERVERS, "idle": Idle}
-    | {"surface": Surface, "meter": Meter, "residual": PowerNoise},
-    "states": {"configuration": Configuration, "server": SERVERS, "idle": Idle}
-    | {"mixture": Mixture, "transitions": TRANSITIONS, "emissions": Emissions},
+    "timeline": SHARED | {"surface": Surface, "meter": Meter, "residual": PowerNoise},
+    "states": SHARED | {"mixture": Mixture, "transitions": TRANSITIONS, "emissions": Emissions},
 }
 # Least and greatest value of a field: by its name, else by the unit that its name ends in, else up
 # to what no model needs.
@@ -51,9 +50,8 @@ RANGES = {
     **dict.fromkeys(("tensor_parallel", "max_num_seqs", "max_active"), (1, 1e6)),
     **dict.fromkeys(("window_s", "tpot_mean_s", "decay_s"), (LEAST, 60)),
     **dict.fromkeys(("prefill_tok_s", "decode_tok_s"), (1 / 60, 1e12)),
-    **dict.fromkeys(("scale", "batch_scale", "scale_tokens"), (LEAST, GREATEST)),
-    "active_mean": (LEAST, 1e6),
-    "active_sd": (0, 1e6),
+    **dict.fromkeys(("scale", "batch_scale", "scale_tokens", "active_mean"), (LEAST, GREATEST)),
+    "active_sd": (0, GREATEST),
     "dt_s": (1e-3, 3600),
     "lag_s": (-60, 60),
     "deviation_w": (-MAX_POWER_W, MAX_POWER_W),
@@ -234,7 +232,12 @@ def _model(content: dict, path: Path | str) -> StatesModel | TimelineModel:
         sizes["k"] = len(content["mixture"]["mean_w"])
         sizes["s"] = sizes["k"] + 1
     if states and content["transitions"]["kind"] == "bigru":
-        weights = _weights(weights_path(path), content["transitions"]["weights_sha256"])
+        place = weights_path(path)
+        archive = place.read_bytes()
+        same = hashlib.sha256(archive).hexdigest() == content["transitions"]["weights_sha256"]
+        _demand(same, f"{place}: not the weights that the model file names")
+        with np.load(io.BytesIO(archive), allow_pickle=False) as file:
+            weights = {name: file[name] for name in WEIGHTS}
         content["transitions"] |= weights
         sizes["h"] = weights["hidden_weight"].shape[-1]
         sizes |= {"g": 3 * sizes["h"], "d": 2 * sizes["h"]}
@@ -256,18 +259,16 @@ def _model(content: dict, path: Path | str) -> StatesModel | TimelineModel:
             mean, spread = server.log_ttft(np.array([1.0, MAX_TOKENS]))
         _demand((np.abs(mean) < 50).all() and (spread < 50).all(), "server: absurd TTFT")
     if states:
-        model = StatesModel(**made)
-        _check_states(model, sizes["s"])
-        return model
+        return _checked(StatesModel(**made), sizes["s"])
     model = TimelineModel(**made, decay_s=float(content["decay_s"]))
     _check_range("decay_s", model.decay_s)
     _demand(isinstance(server, Server), "server: the kind timeline needs an engine")
-    _demand(model.surface.idle_w == model.idle.mean_w, "surface: idle_w is not that of idle")
-    _demand(model.meter.dt_s == float(model.dt), "meter: dt_s is not the model's step")
+    same = (model.surface.idle_w, model.meter.dt_s) == (model.idle.mean_w, float(model.dt))
+    _demand(same, "surface or meter: idle_w or dt_s is not the model's")
     return model
 
 
-def _check_states(model: StatesModel, n_states: int) -> None:
+def _checked(model: StatesModel, n_states: int) -> StatesModel:
     # shares must sum to one, and transitions give probabilities and end
     transitions, emissions = model.transitions, model.emissions
     _demand(emissions.kind in KINDS, f"emissions: kind is none of {', '.join(KINDS)}")
@@ -292,6 +293,7 @@ def _check_states(model: StatesModel, n_states: int) -> None:
     chance = transitions.matrix({name: np.array([0.0, 1.0]) for name in COLUMNS})
     sound = chance.shape == (2, n_states, n_states) and np.allclose(chance.sum(axis=2), 1)
     _demand(sound, "transitions: they give no probabilities")
+    return model
 
 
 def _check_trees(trees: Trees) -> None:
@@ -324,10 +326,8 @@ def _part(types: type | dict[str, type], content: dict, part: str, sizes: dict[s
             _demand(value.size and value.ndim == len(shape), f"{what} is no list of such values")
             for letter, size in zip(shape, value.shape, strict=True):
                 _demand(sizes.setdefault(letter, size) == size, f"{what} is not of the right shape")
-        elif get_origin(hint) is tuple:
-            value = tuple(value)
-        elif hint is float:
-            value = float(value)
+        elif hint is float or get_origin(hint) is tuple:
+            value = (get_origin(hint) or float)(value)
         else:
             _demand(type(value) is hint, f"{what} is no whole number, or no text")
         if not isinstance(value, str | tuple):
@@ -352,11 +352,3 @@ def _kind(part: object, kinds: dict[str, type]) -> str:
 def _demand(sound: bool, what: str) -> None:
     if not sound:
         raise ValueError(what)
-
-
-def _weights(path: Path, sha256: str) -> dict[str, np.ndarray]:
-    content = path.read_bytes()
-    same = hashlib.sha256(content).hexdigest() == sha256
-    _demand(same, f"{path}: not the weights that the model file names")
-    with np.load(io.BytesIO(content), allow_pickle=False) as file:
-        return {name: file[name] for name in WEIGHTS}

@@ -16,8 +16,8 @@ from sitetrace.power.states.model import StatesModel
 from sitetrace.power.states.transitions import Coupled, Independent
 from sitetrace.serving.surrogates import ConstantRate, LogNormalTTFT
 
-STATES = ("coupled", "independent")
-EMISSIONS, SERVING = ("gaussian", "ar1"), ("constant_rate", "log_normal_ttft")
+STATES, EMISSIONS = ("coupled", "independent"), ("gaussian", "ar1")
+SERVING = ("constant_rate", "log_normal_ttft")
 TABLES = ("mixtures", "configurations", "serving_surrogate")
 RULES = {
     "coupled": "states by quantile coupling of the active count to the mixture's weights: a rule "

@@ -33,8 +33,6 @@ RATE, CLIP_NORM, HALVE_AFTER, STOP_AFTER = 1e-3, 1.0, 20, 50
 VALIDATION_SHARE, LAST_SHARE, SCALE_FLOOR = 0.15, 0.2, 1e-6
 # torch's names of both directions, and of the parts of each in the order of `WEIGHTS`
 WAYS, PARTS = ("", "_reverse"), ("weight_ih", "bias_ih", "weight_hh", "bias_hh")
-# standardised features, shape (bins, columns), and states of an unbroken series
-Series = tuple[np.ndarray, np.ndarray]
 
 
 @dataclass(frozen=True)
@@ -54,8 +52,7 @@ class BiGRU(Separable):
     head: np.ndarray  # from both directions' states to the scores of the states of power
     head_bias: np.ndarray
 
-    def factors(self, table: Table) -> Factors:
-        """Shares of the states in each bin."""
+    def _factors(self, table: Table) -> Factors:
         seen = np.column_stack([np.asarray(table[name], float) for name in self.columns])
         score = self.logits((seen - self.center) / self.scale)
         share = np.exp(score - score.max(axis=1, keepdims=True))
@@ -167,8 +164,8 @@ def hold_out(pieces: tuple[Piece, ...], seed: int) -> tuple[list[Piece], list[Pi
 
 
 def train(
-    fitting: list[Series],
-    held_out: list[Series],
+    fitting: list[tuple[np.ndarray, np.ndarray]],  # features and states of unbroken series
+    held_out: list[tuple[np.ndarray, np.ndarray]],
     n_states: int,
     *,
     seed: int,

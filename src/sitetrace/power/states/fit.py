@@ -42,22 +42,20 @@ def fit_states(
     few = f"{working.sum()} samples above idle while requests run, fewer than {LEAST_SAMPLES}"
     mend = "give a longer recording, or check that both clocks agree"
     require(working.sum() >= LEAST_SAMPLES, f"run {runs[0].name}", few, mend)
+
+    def tried(kind: str, n_states: int) -> dict:
+        return cross_validate(frame, idle, dt, kind, n_states, **options)
+
     selection: dict[str, list[dict]] = provenance["selection"]
     if n_states is None:
         # the net would take too long: logit stands for it
         pilot = "logit" if transitions in ("auto", "bigru") else transitions
-        bic = mixtures.bic_curve(power_w[working], CANDIDATES, seed)["bic"]
-        rows = [
-            {"n_states": k} | cross_validate(frame, idle, dt, pilot, k, **options) | {"bic": value}
-            for k, value in zip(CANDIDATES, bic, strict=True)
-        ]
+        bic = zip(CANDIDATES, mixtures.bic_curve(power_w[working], CANDIDATES, seed)["bic"])
+        rows = [{"n_states": k} | tried(pilot, k) | {"bic": value} for k, value in bic]
         selection["n_states"] = rows
         n_states = min(rows, key=lambda row: row["ks"])["n_states"]
     if transitions == "auto":
-        rows = [
-            {"kind": kind} | cross_validate(frame, idle, dt, kind, n_states, **options)
-            for kind in kinds.KINDS
-        ]
+        rows = [{"kind": kind} | tried(kind, n_states) for kind in kinds.KINDS]
         selection["transitions"] = rows
         transitions = min(rows, key=lambda row: row["loss"])["kind"]
     mixture = fit_mixture(power_w[working], n_states, seed)

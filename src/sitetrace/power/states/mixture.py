@@ -47,8 +47,8 @@ class Emissions:
         # Noise is standard normal, for ``empirical`` from 0 to 1; a state of -1 is none. `last` is
         # the power of the bin before, for ``ar1_deviation`` its deviation; NaN if there was none.
         if self.kind != "empirical":
-            law = _autoregressive if self.kind == "ar1" else _own_deviation
-            return law(states, mixture.mean_w, mixture.sigma_w, self.memory(), noise, last)
+            given = (states, mixture.mean_w, mixture.sigma_w, self.memory(), noise, last)
+            return _autoregressive(*given, self.kind != "ar1")
         # each state's distribution inverted, linear between its quantiles
         place = noise * (self.quantile_w.shape[1] - 1)
         low = place.astype(int)
@@ -106,7 +106,7 @@ def fit_emissions(
                 residual = watts - mixture.mean_w[k]
                 upper[k] += residual[:-1] @ residual[1:]
                 lower[k] += residual @ residual
-    phi = np.clip(np.divide(upper, lower, out=np.zeros_like(upper), where=lower > 0), 0, PHI_MAX)
+    phi = np.divide(upper, lower, out=np.zeros_like(upper), where=lower > 0).clip(0, PHI_MAX)
     # a state that no sample was given to stands at its mean
     filled = [pool or [mean] for pool, mean in zip(pools, mixture.mean_w[:, None], strict=True)]
     grid = np.linspace(0, 1, QUANTILES)
@@ -122,25 +122,17 @@ def _gaussian_mixture(power_w: np.ndarray, n_states: int, seed: int):
 
 
 @numba.njit(cache=True, nogil=True)
-def _autoregressive(states, mean_w, sigma_w, phi, noise, last_w):
-    # the paper's AR(1): after a change of state it drags the level of the old state along
-    power_w, scale_w = np.zeros(noise.size), sigma_w * np.sqrt(1 - phi**2)
-    for i in range(noise.size):
-        k = states[i]
-        if k >= 0:
-            before_w = mean_w[k] if np.isnan(last_w) else last_w
-            last_w = mean_w[k] + phi[k] * (before_w - mean_w[k]) + scale_w[k] * noise[i]
-            power_w[i] = last_w
-    return power_w, last_w
-
-
-@numba.njit(cache=True, nogil=True)
-def _own_deviation(states, mean_w, sigma_w, phi, noise, last):
-    # an AR(1) of the deviation in the state's own spread, however often states change
+def _autoregressive(states, mean_w, sigma_w, phi, noise, last, own):
+    # The paper's AR(1) of power drags the level of the old state along after a change of state; one
+    # of the deviation (`own`, in the state's own spread) does not, however often states change.
     power_w, fresh = np.zeros(noise.size), np.sqrt(1 - phi**2)
     for i in range(noise.size):
         k = states[i]
-        if k >= 0:
+        if k >= 0 and own:
             last = noise[i] if np.isnan(last) else noise[i] * fresh[k] + phi[k] * last
             power_w[i] = mean_w[k] + sigma_w[k] * last
+        elif k >= 0:
+            before_w = mean_w[k] if np.isnan(last) else last
+            last = mean_w[k] + phi[k] * (before_w - mean_w[k]) + sigma_w[k] * fresh[k] * noise[i]
+            power_w[i] = last
     return power_w, last

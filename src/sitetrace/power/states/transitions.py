@@ -33,14 +33,14 @@ Factors = tuple[np.ndarray, np.ndarray, np.ndarray]
 
 
 class Separable:
-    """Transitions of the one form: `factors` of a table gives weight, factor and level by bin."""
+    """Transitions of the one form: `_factors` of a table gives weight, factor and level by bin."""
 
     # how many bins before a bin it looks at; None if at the whole series
     reach: ClassVar[int | None] = 0
 
     def matrix(self, table: Table) -> np.ndarray:
         """Transition probabilities, shape (bins, previous, states); a view where none matters."""
-        weight, factor, level = self.factors(table)
+        weight, factor, level = self._factors(table)
         share = weight[:, None, :] * factor[level]
         share = share / share.sum(axis=2, keepdims=True)
         return np.broadcast_to(share, (level.size, share.shape[2], share.shape[2]))
@@ -58,7 +58,7 @@ class Separable:
         return _mean_walk(*laid_out, quiet, np.r_[0.0, state_w], np.r_[1.0, phi])
 
     def _laid_out(self, table: Table, n_bins: int) -> Factors:
-        weight, factor, level = self.factors(table)
+        weight, factor, level = self._factors(table)
         n_states = max(weight.shape[1], factor.shape[2])
         weight = np.ascontiguousarray(np.broadcast_to(weight, (len(weight), n_states)).T)
         factor = np.ascontiguousarray(np.broadcast_to(factor, (len(factor), n_states, n_states)))
@@ -78,8 +78,7 @@ class Markov(Separable):
     column: str  # of activity, that chooses the level
     probability: np.ndarray  # shape (levels, previous, states)
 
-    def factors(self, table: Table) -> Factors:
-        """No weights; the matrix of the bin's level."""
+    def _factors(self, table: Table) -> Factors:
         level = np.searchsorted(self.edges, np.asarray(table[self.column], float), side="right")
         return np.ones((1, 1)), self.probability, level
 
@@ -97,8 +96,7 @@ class Logit(Separable):
     intercept: np.ndarray
     lag: np.ndarray  # score of a state by the one before, shape (previous, states)
 
-    def factors(self, table: Table) -> Factors:
-        """Weights by activity, one factor by the state before."""
+    def _factors(self, table: Table) -> Factors:
         features = bin_features(table, self.columns)
         weight = self.weight / self.scale
         intercept = self.intercept - weight @ self.center
@@ -116,8 +114,7 @@ class Coupled(Separable):
     active_sd: float
     weight: np.ndarray  # of each state of the mixture, lowest mean power first
 
-    def factors(self, table: Table) -> Factors:
-        """Shares by the active count, none for idle."""
+    def _factors(self, table: Table) -> Factors:
         # The interval from F(A - 1) to F(A) of a count A, F its distribution function, is laid over
         # the cumulated weights: a state's probability is its share of it. When A follows the
         # assumed distribution, every state gets its weight.
@@ -138,8 +135,7 @@ class Independent(Separable):
 
     weight: np.ndarray
 
-    def factors(self, table: Table) -> Factors:
-        """Weights that are the same in every bin, none for idle."""
+    def _factors(self, table: Table) -> Factors:
         return whatever_was_before(np.insert(self.weight, 0, 0.0)[None], len(table["active"]))
 
 
