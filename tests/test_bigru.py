@@ -13,7 +13,7 @@ import pytest
 import sitetrace
 from sitebook.judging import splits
 from sitetrace.core.files import InputError
-from sitetrace.power.modelfile import load_model, save_model, summary
+from sitetrace.power.modelfile import load_model, save_model
 from sitetrace.power.states import bigru
 from sitetrace.power.states.bigru import (
     WEIGHTS,
@@ -94,14 +94,6 @@ def saved(tmp_path):
     return tmp_path / "net.json"
 
 
-def test_reading_and_writing_again_gives_the_same_bytes(saved):
-    again = saved.with_name("again.json")
-    save_model(load_model(saved), again)
-    assert again.read_bytes() == saved.read_bytes()
-    assert again.with_suffix(".npz").read_bytes() == saved.with_suffix(".npz").read_bytes()
-    assert "bigru transitions" in summary(load_model(saved))
-
-
 def refused(path, told):
     with pytest.raises(InputError) as error:
         load_model(path)
@@ -151,17 +143,12 @@ def test_weights_that_fit_no_net_are_refused_whatever_their_digest(saved):
     refused(saved, "weights_sha256")
 
 
-@pytest.mark.parametrize(
-    ("name", "told"),
-    [("no/model.json", "cannot be written"), ("model.npz", "name it .json")]
-    + [("taken.json", "cannot be written")],
-)
-def test_nothing_is_left_where_a_model_cannot_be_written(tmp_path, name, told):
+@pytest.mark.parametrize("name", ["no/model.json", "taken.json"])
+def test_nothing_is_left_where_a_model_cannot_be_written(tmp_path, name):
     (tmp_path / "taken.json").mkdir()
     for model in (BASE, replace(BASE, transitions=net_of(6, 10, RNG(1)))):
-        if model is not BASE or name != "model.npz":
-            with pytest.raises(InputError, match=told):
-                save_model(model, tmp_path / name)
+        with pytest.raises(InputError, match="cannot be written"):
+            save_model(model, tmp_path / name)
     assert [path.name for path in tmp_path.iterdir()] == ["taken.json"]
 
 
@@ -392,13 +379,16 @@ def test_a_model_is_fitted_the_papers_way_and_can_be_cross_validated(torch, tmp_
     assert -np.log(5) - 1 < told["log_likelihood"] < 0
 
 
-def test_the_command_takes_a_checkpoint_for_the_net_alone(call, tmp_path):
+@pytest.mark.parametrize(
+    ("options", "told"),
+    [(["-o", "m.json", "--checkpoint", "c.pt"], "--checkpoint")]
+    + [(["-o", "m.npz", "--transitions", "bigru"], "name it .json")],
+)
+def test_the_command_takes_a_checkpoint_for_the_net_alone(
+    call, tmp_path, monkeypatch, options, told
+):
     sitetrace.testbed.write_dataset(tmp_path / "testbed", 1)
-    run = tmp_path / "testbed" / "poisson"
-    for told, options in (
-        ("--checkpoint", ["-o", tmp_path / "m.json", "--checkpoint", tmp_path / "c.pt"]),
-        ("name it .json", ["-o", tmp_path / "m.npz", "--transitions", "bigru"]),
-    ):
-        code, _, err = call("fit", run, *options)
-        assert code == 2
-        assert told in err
+    monkeypatch.chdir(tmp_path)
+    code, _, err = call("fit", tmp_path / "testbed" / "poisson", *options)
+    assert code == 2
+    assert told in err

@@ -28,39 +28,30 @@ from sitetrace.workload.streams import poisson
 DT = Fraction(1, 4)
 KINDS = ("markov", "logit", "trees")
 FEW = pd.DataFrame({"arrival_s": [0.0, 0.4], "input_tokens": [300, 20], "output_tokens": [6, 9]})
-PROVENANCE = {
-    "data": "testbed",
-    "runs": [{"name": "made up", "sha256": "0" * 64}],
-    "seed": 1,
-    "selection": {"transitions": [{"kind": "logit", "ks": 0.05}]},
-    "calibration": {
-        "misfit": {"running": {"mean_error": 0.54, "points": 60}},
-        "failed": ["running requests: mean error 54.0%, more than 30.0%"],
-    },
-    "defaults": {"c4_s": "no arch in run.json"},
+CALIBRATION = {
+    "misfit": {"running": {"mean_error": 0.54, "points": 60}},
+    "failed": ["running requests: mean error 54.0%, more than 30.0%"],
 }
+PROVENANCE = {"data": "testbed", "runs": [{"name": "made up", "sha256": "0" * 64}], "seed": 1}
+PROVENANCE |= {"selection": {"transitions": [{"kind": "logit", "ks": 0.05}]}}
+PROVENANCE |= {"calibration": CALIBRATION, "defaults": {"c4_s": "no arch in run.json"}}
 
 
 def fitted():
     """One small model of each kind."""
-    tables = simulate_run(
-        Testbed(), poisson(2.0, 60.0, np.random.default_rng(3)), np.random.default_rng(2)
-    )
+    rng = np.random.default_rng(3)
+    tables = simulate_run(Testbed(), poisson(2.0, 60.0, rng), np.random.default_rng(2))
     configuration = Configuration("testbed-8b", "testbed", 1)
     run = Run("r", configuration, tables["requests"], tables["power"], DT, None, {}, "0")
     frame = prepare([run], Testbed().server, DT)
     power_w, idle = frame["power_w"].to_numpy(), idle_of(frame)
     mixture = fit_mixture(power_w[usable(frame, idle)[1]], 3, 1)
-    limits, seen = (float(power_w.min()), float(power_w.max())), {"active": 9}
-    everything = np.ones(len(frame), dtype=bool)
-    return {
-        kind: StatesModel(
-            configuration, DT, Testbed().server, idle, mixture,
-            *fit_parts(frame, idle, mixture, kind, "ar1", COLUMNS, everything),
-            limits, seen, PROVENANCE,
-        )
-        for kind in KINDS
-    }  # fmt: skip
+    limits, models = (float(power_w.min()), float(power_w.max())), {}
+    for kind in KINDS:
+        parts = fit_parts(frame, idle, mixture, kind, "ar1", COLUMNS, np.ones(len(frame), bool))
+        known = (configuration, DT, Testbed().server, idle, mixture)
+        models[kind] = StatesModel(*known, *parts, limits, {"active": 9}, PROVENANCE)
+    return models
 
 
 MODELS = fitted()

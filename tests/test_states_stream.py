@@ -17,7 +17,7 @@ from sitetrace.serving.activity import activity_table, as_segments
 from sitetrace.serving.engine import simulate
 from sitetrace.workload.streams import poisson
 
-BINS = 1200
+BINS, RNG = 1200, np.random.default_rng
 NAMES = {"bigru": "testbed_bigru", "logit": "testbed", "trees": "qwen3-8b_a100_from_r4"}
 ALL = ["logit", "markov", "trees", "coupled", "independent"]
 NOTHING = (np.empty(0, SEGMENT), (np.empty(0), np.empty(0)))
@@ -27,7 +27,7 @@ class Numbers:
     """A generator whose numbers are given, one for each bin."""
 
     def __init__(self, seed, bins=BINS):
-        rng = np.random.default_rng(seed)
+        rng = RNG(seed)
         self.uniform, self.normal, self.at = rng.random((2, bins)), rng.standard_normal(bins), 0
 
     def random(self, shape):
@@ -44,18 +44,18 @@ def model_of(transitions, emissions="gaussian", phi=0.7):
     phi = np.where(np.arange(k) % 3, phi, 0.0)
     model = replace(model, emissions=replace(model.emissions, kind=emissions, phi=phi))
     if transitions == "markov":
-        chance = np.random.default_rng(1).dirichlet(np.full(k + 1, 0.3), (3, k + 1))
+        chance = RNG(1).dirichlet(np.full(k + 1, 0.3), (3, k + 1))
         chance = 0.3 * chance + 0.7 * np.eye(k + 1)
         return replace(model, transitions=Markov(np.array([1.5, 3.5]), "active", chance))
-    kinds = {"coupled": Coupled(2.0, 2.0, weight), "independent": Independent(weight)}
-    if transitions in kinds:
-        return replace(model, transitions=kinds[transitions], idle=None)
+    if transitions in ("coupled", "independent"):
+        drawn = Coupled(2.0, 2.0, weight) if transitions == "coupled" else Independent(weight)
+        return replace(model, transitions=drawn, idle=None)
     return model
 
 
 def timeline_of(model, seed=1, rate=0.3):
     hour = BINS * float(model.dt)
-    stream = poisson(rate, 0.7 * hour, np.random.default_rng(seed))
+    stream = poisson(rate, 0.7 * hour, RNG(seed))
     stream["arrival_s"] += 0.1 * hour
     return simulate(stream, model.server)
 
@@ -109,7 +109,7 @@ def test_chunks_do_not_show(cuts, transitions, emissions, seed):
 
 def test_a_server_without_requests_idles_and_takes_as_many_numbers_as_a_busy_one():
     model = model_of("logit")
-    idle, busy = np.random.default_rng(1), np.random.default_rng(1)
+    idle, busy = RNG(1), RNG(1)
     power_w, carried = advance(model, begin(model), *NOTHING, 0.0, BINS, idle)
     assert power_w == pytest.approx(model.idle.mean_w, abs=3.0)
     assert carried["state"] == 0
@@ -122,7 +122,7 @@ def test_the_engine_may_work_over_the_edge_of_a_chunk_for_long(tmp_path):
     # one segment over three chunks of 100 bins, given to the first alone
     long = np.array([(10.0, 70.0, 3000, 1, 500.0, 0.0, 3000.0)], SEGMENT)
     given = (long, (np.array([10.0]), np.array([70.0])))
-    carried, rng, means = begin(model), np.random.default_rng(1), []
+    carried, rng, means = begin(model), RNG(1), []
     for chunk in range(4):
         begin_s = 100 * chunk * float(model.dt)
         power_w, carried = advance(model, carried, *given, begin_s, 100, rng)
@@ -142,9 +142,9 @@ def test_the_engine_may_work_over_the_edge_of_a_chunk_for_long(tmp_path):
 def test_a_trace_is_one_stretch_of_the_running_server(transitions):
     model = model_of(transitions, "ar1")
     timeline = timeline_of(model)
-    trace = model.draw(timeline, np.random.default_rng(4))
+    trace = model.draw(timeline, RNG(4))
     n_bins = trace.power_w.size
-    told = from_table(model, timeline, trace.start_s, np.random.default_rng(4), n_bins)
+    told = from_table(model, timeline, trace.start_s, RNG(4), n_bins)
     assert (trace.power_w == told).all()
 
 
@@ -163,8 +163,8 @@ def test_the_expected_reading_is_the_mean_of_many_draws(transitions, emissions):
     # what is clipped has another mean
     model, draws, block = replace(model, power_range_w=(0.0, 1e5)), 300, 20
     timeline = timeline_of(model)
-    told = model.draw(timeline, np.random.default_rng(1), None, 0.0, reading="expected")
-    rng = np.random.default_rng(2)
+    told = model.draw(timeline, RNG(1), None, 0.0, reading="expected")
+    rng = RNG(2)
     bins = told.power_w.size  # all of them: a net looks ahead
     table = activity_table(timeline, model.bin_ends(told.start_s, bins), told.dt_s)
     drawn = np.empty((draws, 800 // block))
@@ -181,15 +181,15 @@ def test_the_expected_reading_is_the_mean_of_many_draws(transitions, emissions):
 def test_trees_give_the_mean_of_some_draws_as_expected_reading_and_a_board_counts():
     model = model_of("trees")
     timeline = timeline_of(model)
-    first, again = (
-        model.draw(timeline, np.random.default_rng(1), reading="expected").power_w for _ in "ab"
-    )
-    assert (first == again).all()
-    draw = model.draw(timeline, np.random.default_rng(1)).power_w
+
+    def drawn(**how):
+        return model.draw(timeline, RNG(1), **how).power_w
+
+    first, draw = drawn(reading="expected"), drawn()
+    assert (first == drawn(reading="expected")).all()
     assert first.mean() == pytest.approx(draw.mean(), rel=0.05)
     assert first[:100].std() < 0.3 * draw[:100].std()
-    how = {"reading": "expected", "idle_w": model.idle.mean_w + 20.0}
-    moved = model.draw(timeline, np.random.default_rng(1), **how)
-    assert moved.power_w[:50] - first[:50] == pytest.approx(20.0, abs=0.5)
+    moved = drawn(reading="expected", idle_w=model.idle.mean_w + 20.0)
+    assert moved[:50] - first[:50] == pytest.approx(20.0, abs=0.5)
     with pytest.raises(InputError, match="reading 'watts'"):
-        model.draw(timeline, np.random.default_rng(1), reading="watts")
+        drawn(reading="watts")
