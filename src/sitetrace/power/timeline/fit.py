@@ -22,7 +22,6 @@ from sitetrace.power.load import busiest_rate, most_at_once
 from sitetrace.power.states.labels import idle_of, prepare
 from sitetrace.power.timeline import surface as surfaces
 from sitetrace.power.timeline.model import TimelineModel
-from sitetrace.power.timeline.surface import Surface
 from sitetrace.serving import calibration as engines
 from sitetrace.serving.activity import amount_in_bins
 from sitetrace.serving.engine import Server, counted, simulate
@@ -40,13 +39,11 @@ TRIED = {
 }
 FIRST = {"window_s": 0.05, "lag_s": 0.0, "update_s": 0.1, "tokens": 300.0, "batch": 8.0}
 TURNS = [["window_s"], *2 * [["lag_s", "update_s"], ["window_s"], ["tokens"], ["batch"]]]
-# readings count from so long before the load to so long after it; more than so many are thinned
-EDGE_S, MOST_READINGS = 2.0, 5000
-# what a board gains while it warms up, by experience: watts a GPU, and how sure that is
-WARM_W, WARM_SD_W, WARM_MAX_W = 8.0, 3.0, 14.0
-SCALE_SPREAD = 0.5  # of the logarithm of the prefill scale around its usual value
-# readings that nothing explains, and the relative error that mean power may have
-OUTLIER_SHARE, ENERGY_SHARE = 0.02, 0.003
+EDGE_S, MOST_READINGS = 2.0, 5000  # before and after the load; more than so many are thinned
+# by experience, what a board gains while it warms up (watts a GPU) and how sure that is; and the
+# spread of the logarithm of the prefill scale around its usual value
+WARM_W, WARM_SD_W, WARM_MAX_W, SCALE_SPREAD = 8.0, 3.0, 14.0, 0.5
+OUTLIER_SHARE, ENERGY_SHARE = 0.02, 0.003  # unexplained readings; error that mean power may have
 LEAST_SD_W, MOST_LOG_SD, PHI_MAX = 0.3, 9.0, 0.95
 # By experience, extra power just after work (watts a GPU), the logarithm of the seconds it lasts,
 # what a warm board idles above a cold one (watts a GPU); how sure that is, and between what limits.
@@ -66,8 +63,8 @@ class Seen(NamedTuple):
     # a reading is the mean over printings so long before it: 0 alone, or the quarters of a second
     parts_s: np.ndarray
     step_s: float  # from one reading to the next
-    # A run of another configuration teaches the meter, warming up and prefill alone: its law is
-    # that of the fitted one, of which its GPUs are a multiple, scaled and shifted.
+    # Another configuration teaches the meter, warming up and prefill alone: its law is that of the
+    # fitted one, of which its GPUs are a multiple, scaled and shifted.
     gpus: float = 1.0
     scaled: np.ndarray = np.ones(6)
     shifted: np.ndarray = np.zeros(6)
@@ -131,12 +128,10 @@ def best_law(seen: list[Seen], start: Reading, gpus: int) -> Reading:
     unit = np.array([10.0, 1.0, 50.0, 5.0, 0.3, 0.5]) * np.array([gpus, 1, gpus, gpus, 1, 1])
     low = [0.0, 0.0, 0.0, 0.0, np.log(LEAST_SD_W), np.log(LEAST_SD_W)]
     high = [np.inf, np.inf, np.inf, WARM_MAX_W * gpus, MOST_LOG_SD, MOST_LOG_SD]
+    bounds = list(zip(low / unit, high / unit, strict=True))
+    how = {"method": "L-BFGS-B", "bounds": bounds, "options": {"maxiter": 80, "ftol": 1e-7}}
     found = scipy.optimize.minimize(
-        lambda point: _loss(point * unit, views, gpus),
-        start.law / unit,
-        method="L-BFGS-B",
-        bounds=list(zip(low / unit, high / unit, strict=True)),
-        options={"maxiter": 80, "ftol": 1e-7},
+        lambda point: _loss(point * unit, views, gpus), start.law / unit, **how
     )
     unusual = np.log(start.setting["tokens"] / FIRST["tokens"]) / SCALE_SPREAD
     loss = float(found.fun) + unusual**2 / 2
@@ -218,10 +213,11 @@ def fit_timeline(runs: list[Run], provenance: dict) -> TimelineModel:
         for each in _seen_by(groups[other.configuration], other.server, other.idle):
             prefill_w = each.idle_w - gpus * home_w
             shifted = np.array([own.decode_w, own.per_sequence_w, prefill_w, 0.0, more, more])
-            others_seen.append(Seen(*each[:6], gpus, scaled, shifted, own.batch_scale))
+            law = {"gpus": gpus, "scaled": scaled, "shifted": shifted}
+            others_seen.append(each._replace(**law, batch_scale=own.batch_scale))
     after = (home.idle.active_w, home.decay_s, home.surface.warm_idle_w, told["power"]["converged"])
     told = told | {"calibration": told["calibration"] | {"failed": failed}, "defaults": defaults}
-    return fit_power(runs, home.server, told, after, others_seen)
+    return fit_power(runs, home.server, told, (after, others_seen))
 
 
 def learn_decode(runs: list[Run], server: Server) -> Server:
@@ -241,34 +237,31 @@ def learn_decode(runs: list[Run], server: Server) -> Server:
     for reach in (0.4, 0.15):
         found, _ = fit_reading(_seen_by(runs, changed(point), idle), gpus)
         point, _ = engines.descended(
-            lambda at: best_law(_seen_by(runs, changed(at), idle), found, gpus).loss,  # noqa: B023
+            lambda at: best_law(_seen_by(runs, changed(at), idle), found, gpus).loss,
             point,
             reach * np.diag([1.0, 2.0]),
-            maxfev=40,
-            xatol=0.01,
+            **{"maxfev": 40, "xatol": 0.01},
         )
     return changed(point)
 
 
 def fit_power(
-    runs: list[Run],
-    server: Server,
-    provenance: dict,
-    after: tuple[float, float, float, bool] | None = None,
-    others: list[Seen] = (),
+    runs: list[Run], server: Server, provenance: dict, joint: tuple = (None, [])
 ) -> TimelineModel:
     """Fit surface, meter and noise of one configuration behind a calibrated engine."""
-    # with readings of others too; then what `fit_afterglow` gave of its own is given
+    # joint: what `fit_afterglow` gave of its own readings, and those of others to be added to them
+    after, others = joint
     configuration, gpus = runs[0].configuration, runs[0].configuration.tensor_parallel
     idle = idle_of(prepare(runs, server, runs[0].dt))
     seen = [*_seen_by(runs, server, idle), *others]
     found, tried = fit_reading(seen, gpus)
     after = after or fit_afterglow(runs, seen, idle.band_w, found.meter, gpus)
     active_w, decay_s, warm_idle_w, ended = after
-    residual, misfit = fit_residual(seen, found, float(np.std(idle.deviation_w)), ended)
+    found = found._replace(converged=found.converged and ended)
+    residual, misfit = fit_residual(seen, found, float(np.std(idle.deviation_w)))
     gpu = engines.known_device(configuration.hardware)
     unknown = {} if gpu else {"limit_w": f"unknown GPU {configuration.hardware!r}"}
-    surface = Surface(
+    surface = surfaces.Surface(
         idle_w=idle.mean_w,
         scale_tokens=found.setting["tokens"],
         batch_scale=found.setting["batch"],
@@ -308,11 +301,8 @@ def _seen_by(runs: list[Run], server: Server, idle: Idle) -> list[Seen]:
     return [observe_power(run, server, run.idle_before_load_w() or idle.mean_w) for run in runs]
 
 
-def fit_residual(
-    seen: list[Seen], found: Reading, idle_sd_w: float, ended: bool
-) -> tuple[PowerNoise, dict]:
+def fit_residual(seen: list[Seen], found: Reading, idle_sd_w: float) -> tuple[PowerNoise, dict]:
     """Take the noise that readings have around the expected ones, and say how far these are off."""
-    # The misfit is relative to the mean reading; `ended` says if the other searches converged.
     pairs, errors = [], []
     for each in seen:
         share = shares(each, found)
@@ -335,10 +325,10 @@ def fit_residual(
         phi = float(np.interp(np.corrcoef(pairs)[0, 1], told, tried))
     errors = np.concatenate(errors) / np.concatenate([each.power_w for each in seen]).mean()
     off = engines.rounded({"mean_error": np.abs(errors).mean(), "energy_error": errors.mean()})
-    off, converged = {"power": off | {"points": errors.size}}, found.converged and ended
+    off = {"power": off | {"points": errors.size}}
     failed = engines.failures(off)
-    failed += ["the search of the surface stopped before it converged"] * (not converged)
-    misfit = {"misfit": off, "converged": converged, "failed": failed}
+    failed += ["the search of the surface stopped before it converged"] * (not found.converged)
+    misfit = {"misfit": off, "converged": found.converged, "failed": failed}
     return PowerNoise(idle_sd_w, decode_sd_w, phi), misfit
 
 
@@ -367,8 +357,7 @@ def fit_afterglow(
         left = after_w * np.exp(-since_s / np.exp(log_s)) + warm_w * warm - extra_w
         return np.concatenate([left / AFTER_NOISE_W, (point / scale - USUAL) / SPREAD])
 
-    found = scipy.optimize.least_squares(
-        errors, USUAL * scale, bounds=(LEAST * scale, MOST * scale)
-    )
+    limits = (LEAST * scale, MOST * scale)
+    found = scipy.optimize.least_squares(errors, USUAL * scale, bounds=limits)
     after_w, log_s, warm_w = found.x
     return float(after_w), float(np.exp(log_s)), float(warm_w), bool(found.success)
