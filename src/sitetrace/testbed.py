@@ -4,8 +4,6 @@ It stands on our own engine. Known, and to be found again by a fit, are the law 
 state of each bin, the power of each state, the effects that are switched on, and the meter.
 """
 
-from __future__ import annotations
-
 import tempfile
 from dataclasses import dataclass, field
 from fractions import Fraction
@@ -14,7 +12,7 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 
-from sitetrace.core.files import InputError, replacing
+from sitetrace.core.files import named, replacing, require
 from sitetrace.core.types import PowerTrace, Run, running_count
 from sitetrace.measured.rundir import write_run
 from sitetrace.meter import Meter, remembered
@@ -27,7 +25,7 @@ __all__ = ["run"]
 
 DT = Fraction(1, 4)
 EPOCH_S = 1_700_000_000.0
-# what is recorded before the first arrival and after the last token, and how long requests arrive
+# recorded before the first arrival and after the last token, and how long requests arrive
 BEFORE_S, AFTER_S, DURATION_S = 20.0, 8.0, 180.0
 # The state of a bin: idle where less than half of it is work, prefill where a fifth of it is; else
 # a band of the active requests. Where each is centred on the surface.
@@ -35,7 +33,7 @@ STATES = ("idle", "decode 1 to 3", "decode 4 to 8", "decode 9 and more", "prefil
 BUSY_SHARE, PREFILL_SHARE = 0.5, 0.2
 BAND_EDGES, BAND_CENTERS, PREFILL_TOKENS = (4, 9), (2, 6, 12), 500
 THERMAL_S, ACTIVE_IDLE_S = 60.0, 5.0
-# mean requests a second of each run of the data set
+# mean requests a second of each run
 RATES = {"poisson": 2.5, "poisson_low": 1.0, "bursty": 2.0, "effects": 2.5}
 SURFACE = Surface(80.0, 240.0, 9.0, 520.0, 300.0)
 
@@ -62,13 +60,8 @@ class Testbed:
         return np.r_[self.surface.idle_w, self.surface.step_power_w(batch, tokens)]
 
 
-EFFECTS = Testbed(
-    meter=Meter(window_s=0.1, lag_s=0.05, jitter_s=0.002, noise_w=1.0, quantum_w=0.1),
-    phi=0.5,
-    drift_w=12.0,
-    active_idle_w=8.0,
-    cap_w=430.0,
-)
+ROUGH = Meter(window_s=0.1, lag_s=0.05, jitter_s=0.002, noise_w=1.0, quantum_w=0.1)
+EFFECTS = Testbed(meter=ROUGH, phi=0.5, drift_w=12.0, active_idle_w=8.0, cap_w=430.0)
 
 
 def run(name: str, seed: int) -> Run:
@@ -79,15 +72,14 @@ def run(name: str, seed: int) -> Run:
     name : str
         ``poisson``, ``poisson_low``, ``bursty`` or ``effects`` (all effects switched on).
     seed : int
-        Seed of requests and noise.
+        Of requests and noise.
 
     Returns
     -------
     Run
         As read from its run directory.
     """
-    if name not in RATES:
-        raise InputError(f"testbed has no run {name!r}: choose one of {', '.join(RATES)}")
+    named("run of the testbed", name, RATES)
     with tempfile.TemporaryDirectory() as folder:
         return _write(Path(folder) / name, seed)
 
@@ -95,8 +87,7 @@ def run(name: str, seed: int) -> Run:
 def write_dataset(out: Path | str, seed: int) -> list[Path]:
     """Write the testbed's runs in the measured form, each with its ``truth.csv``, to a folder."""
     out = Path(out)
-    if out.exists():
-        raise InputError(f"{out}: is there already: name a new folder")
+    require(not out.exists(), out, "is there already", "name a new folder")
     with replacing(out) as folder:
         folder.mkdir()
         for name in RATES:
@@ -130,7 +121,7 @@ def simulate_run(
     stop_s = float(fate["end_s"].max()) + AFTER_S
     ends = start_s + np.arange(1, int((stop_s - start_s) / DT) + 1) * float(DT)
     table = activity_table(timeline, ends, float(DT))
-    state, power_w = true_states(table), true_power_w(testbed, table, rng)
+    power_w = true_power_w(testbed, table, rng)
     ttft_s = fate["first_token_s"] - fate["arrival_s"] + testbed.server.overhead_s
     # what a sampler of the engine's metrics would see
     arrived, started, answered = (
@@ -148,7 +139,7 @@ def simulate_run(
         "requests": requests.assign(ttft_s=ttft_s.round(4)),
         "power": power.round({"time_s": 3, "power_w": 2}),
         "engine": pd.DataFrame(counters),
-        "truth": pd.DataFrame({"time_s": ends, "state": state, "power_w": power_w}),
+        "truth": pd.DataFrame({"time_s": ends, "state": true_states(table), "power_w": power_w}),
     }
 
 
