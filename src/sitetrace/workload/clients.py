@@ -5,8 +5,6 @@ traffic, the rate, the coefficient of variation of the gaps and the gamma or Wei
 them (arg1 is the shape, arg2 the scale in seconds); and token lengths for windows of 6 h.
 """
 
-from __future__ import annotations
-
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -15,7 +13,7 @@ import pandas as pd
 from numpy.random import Generator
 from scipy.special import gamma, ndtri
 
-from sitetrace.core.files import InputError, read_table, read_text_table, refuse_row
+from sitetrace.core.files import read_table, read_text_table, refuse_row, require
 from sitetrace.workload.streams import Carry, Drawn, Gaps, Requests, Stream, gamma_gaps, renew
 from sitetrace.workload.table import MAX_TOKENS, TOKENS
 
@@ -25,54 +23,6 @@ WINDOWS_A_DAY = 144
 QUANTILES = 1024
 STEEPEST = 3.0
 STEEPNESS_HALVINGS = 18
-
-
-@dataclass(frozen=True)
-class Clients(Stream):
-    """The sum of many clients' streams; after its last day the recording begins anew."""
-
-    # Each client is a renewal process whose clock runs with its rate: the expected count of each
-    # window is the recorded one, and a burst may go over its end.
-
-    rates: np.ndarray  # requests a second, shape (clients, windows)
-    shapes: np.ndarray  # of the laws, negative for Weibull, shape (clients, windows)
-    lengths: LengthLaws
-    offset_s: float = 0.0  # where in the recording second 0 lies
-
-    def draw(self, begin_s: float, end_s: float, rng: Generator, carry: Carry = None) -> Drawn:
-        """Draw a chunk; each client's mean gaps to its next request are carried."""
-        left = [None] * len(self.rates) if carry is None else list(carry["left"])
-        first = int(np.floor((begin_s + self.offset_s) / WINDOW_S))
-        edges = np.arange(first, np.ceil((end_s + self.offset_s) / WINDOW_S) + 1) * WINDOW_S
-        edges = np.clip(edges - self.offset_s, begin_s, end_s)
-        parts = [
-            self._window((first + i) % self.rates.shape[1], edges[i], edges[i + 1], left, rng)
-            for i in range(edges.size - 1)
-            if edges[i] < edges[i + 1]
-        ]
-        arrivals, tokens = (np.concatenate(side) for side in zip(*parts, strict=True))
-        return Requests(arrivals, tokens), {"left": left}
-
-    def _window(
-        self, window: int, begin_s: float, end_s: float, left: list, rng: Generator
-    ) -> tuple[np.ndarray, np.ndarray]:
-        """Draw what falls into (part of) a window; move `left` on."""
-        arrivals, client = [np.empty(0)], [np.empty(0, dtype=np.intp)]
-        for place in np.flatnonzero(self.rates[:, window]):
-            rate, shape = self.rates[place, window], self.shapes[place, window]
-            gaps = gamma_gaps(shape**-0.5) if shape > 0 else _weibull_gaps(-shape)
-            times_s, left[place] = renew(rate, begin_s, end_s, left[place], gaps, rng)
-            arrivals.append(times_s)
-            client.append(np.full(times_s.size, place))
-        arrival_s = np.concatenate(arrivals)
-        order = np.argsort(arrival_s, kind="stable")
-        return arrival_s[order], self.lengths.draw(np.concatenate(client)[order], window, rng)
-
-
-def _weibull_gaps(shape: float) -> Gaps:
-    """Return what draws Weibull gaps of mean 1."""
-    mean = gamma(1 + 1 / shape)
-    return lambda count, rng: rng.weibull(shape, count) / mean
 
 
 @dataclass(frozen=True)
@@ -92,6 +42,46 @@ class LengthLaws:
         row[borrows] = self.row[donor, window]
         chances = rng.integers(0, QUANTILES, (2, client.size), dtype=np.uint16)
         return self.quantiles[row[:, None], [0, 1], chances.T].astype(np.int64)
+
+
+@dataclass(frozen=True)
+class Clients(Stream):
+    """The sum of many clients' streams; after its last day the recording begins anew."""
+
+    # Each client is a renewal process whose clock runs with its rate: the expected count of each
+    # window is the recorded one, and a burst may go over its end.
+
+    rates: np.ndarray  # requests a second, shape (clients, windows)
+    shapes: np.ndarray  # of the laws, negative for Weibull, shape (clients, windows)
+    lengths: LengthLaws
+    offset_s: float = 0.0  # where in the recording second 0 lies
+
+    def draw(self, begin_s: float, end_s: float, rng: Generator, carry: Carry = None) -> Drawn:
+        """Draw a chunk; each client's mean gaps to its next request are carried."""
+        left = [None] * len(self.rates) if carry is None else list(carry["left"])
+        first = int(np.floor((begin_s + self.offset_s) / WINDOW_S))
+        edges_s = np.arange(first, np.ceil((end_s + self.offset_s) / WINDOW_S) + 1) * WINDOW_S
+        edges_s = np.clip(edges_s - self.offset_s, begin_s, end_s)
+        parts = []
+        for number in np.flatnonzero(np.diff(edges_s)):
+            window, span_s = (first + number) % self.rates.shape[1], edges_s[number : number + 2]
+            arrivals, client = [np.empty(0)], [np.empty(0, dtype=np.intp)]
+            for place in np.flatnonzero(self.rates[:, window]):
+                rate, shape = self.rates[place, window], self.shapes[place, window]
+                gaps = gamma_gaps(shape**-0.5) if shape > 0 else _weibull_gaps(-shape)
+                times_s, left[place] = renew(rate, *span_s, left[place], gaps, rng)
+                arrivals.append(times_s)
+                client.append(np.full(times_s.size, place))
+            arrival_s = np.concatenate(arrivals)
+            order = np.argsort(arrival_s, kind="stable")
+            tokens = self.lengths.draw(np.concatenate(client)[order], window, rng)
+            parts.append((arrival_s[order], tokens))
+        return Requests(*map(np.concatenate, zip(*parts, strict=True))), {"left": left}
+
+
+def _weibull_gaps(shape: float) -> Gaps:
+    mean = gamma(1 + 1 / shape)
+    return lambda count, rng: rng.weibull(shape, count) / mean
 
 
 def open_clients(
@@ -120,18 +110,17 @@ def _length_laws(path: Path, clients: np.ndarray, rates: np.ndarray) -> LengthLa
     keys = ["client", "window_start_s"]
     summaries = read_lengths(path).sort_values(keys)
     sides = [summaries[summaries["field"] == name] for name in TOKENS]
-    if not np.array_equal(sides[0][keys], sides[1][keys]):
-        raise InputError(f"{path}: not every window has input_tokens and output_tokens once")
-    windows = np.arange(rates.shape[1]) * WINDOW_S + WINDOW_S / 2
-    middle = sides[0]["window_start_s"].to_numpy() + LENGTH_WINDOW_S / 2
+    both = np.array_equal(sides[0][keys], sides[1][keys])
+    require(both, path, "a window lacks input_tokens or output_tokens", "give each once")
+    windows_s = np.arange(rates.shape[1]) * WINDOW_S + WINDOW_S / 2
+    middle_s = sides[0]["window_start_s"].to_numpy() + LENGTH_WINDOW_S / 2
     row = np.full(rates.shape, -1)
     for place, client in enumerate(clients):
         own = np.flatnonzero(sides[0]["client"] == client)
         if own.size:
-            row[place] = own[np.abs(windows[:, None] - middle[own]).argmin(axis=1)]
+            row[place] = own[np.abs(windows_s[:, None] - middle_s[own]).argmin(axis=1)]
     has = row[:, 0] >= 0
-    if not has.any():
-        raise InputError(f"{path}: none of the clients of the rates is in it: give their lengths")
+    require(has.any(), path, "none of the clients of the rates is in it", "give their lengths")
     # a window without any donor borrows from all requests of the recording
     share = rates * has[:, None]
     share = np.where(share.sum(axis=0) > 0, share, share.sum(axis=1, keepdims=True))
@@ -174,20 +163,19 @@ def read_rates(path: Path | str) -> pd.DataFrame:
 
 def read_lengths(path: Path | str) -> pd.DataFrame:
     """Read summaries of token lengths by client and window."""
-    names = ("client", "window_start_s", "mean_tokens", "p50", "p90", "p99")
-    table = _read(path, names, "field")
+    rising = ["p50", "p90", "p99"]
+    table = _read(path, ("client", "window_start_s", "mean_tokens", *rising), "field")
     tokens = table["field"].isin(TOKENS)
-    good = (table["p50"] <= table["p90"]) & (table["p90"] <= table["p99"]) & (table["p50"] > 0)
-    good &= (table["p99"] <= MAX_TOKENS) & (table["mean_tokens"] > 0)
-    refuse_row(path, tokens & ~good, "not a mean and rising percentiles above 0: mend or remove it")
-    if set(table["field"][tokens]) != set(TOKENS):
-        raise InputError(f"{path}: input_tokens or output_tokens are missing in column field")
+    bad = (table[rising].diff(axis=1) < 0).any(axis=1) | (table["p99"] > MAX_TOKENS)
+    bad |= (table[["mean_tokens", "p50"]] <= 0).any(axis=1)
+    refuse_row(path, tokens & bad, "not a mean and rising percentiles above 0: mend or remove it")
+    both = table["field"][tokens].nunique() == len(TOKENS)
+    require(both, path, "column field lacks input_tokens or output_tokens", "export it again")
     return table[tokens].reset_index(drop=True)
 
 
 def _read(path: Path | str, numbers: tuple[str, ...], text: str) -> pd.DataFrame:
     """Read columns of numbers, and one of names."""
     table, texts = read_table(path, numbers), read_text_table(path)
-    if text not in texts:
-        raise InputError(f"{path}: column {text} is missing: export it again")
+    require(text in texts, path, f"column {text} is missing", "export it again")
     return table.assign(**{text: texts[text]})

@@ -1,9 +1,6 @@
 """Token lengths of prompts and answers: log-normal, or rows of a table."""
 
-from __future__ import annotations
-
 from collections.abc import Callable
-from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
 from typing import Annotated
@@ -62,23 +59,14 @@ class LogNormalLengths(Part):
         return prompt.astype(np.int64), answer.astype(np.int64)
 
 
-@dataclass(frozen=True)
-class RowLengths:
-    """Token counts of rows drawn from a table with replacement: their correlation stays."""
-
-    tokens: np.ndarray
-
-    def __call__(self, count: int, rng: np.random.Generator) -> np.ndarray:
-        """Draw token counts, shape (count, 2)."""
-        return self.tokens.take(rng.integers(0, len(self.tokens), count, dtype=np.int32), axis=0)
-
-
 def open_lengths(
     given: LogNormalLengths | pd.DataFrame | str | None, folder: Path | str = "."
 ) -> Lengths:
     """Return what draws token counts: a law, rows of a request table or its file, else chats'."""
     if isinstance(given, str):
         given = read_requests(Path(folder) / given)
-    if isinstance(given, pd.DataFrame):
-        return RowLengths(given[[*TOKENS]].to_numpy())
-    return given or LogNormalLengths()
+    if not isinstance(given, pd.DataFrame):
+        return given or LogNormalLengths()
+    rows = given[[*TOKENS]].to_numpy()
+    # whole rows, with replacement: the correlation of their two counts stays
+    return lambda count, rng: rows.take(rng.integers(0, len(rows), count, dtype=np.int32), axis=0)

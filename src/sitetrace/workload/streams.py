@@ -1,11 +1,9 @@
-"""Streams of requests: Poisson, bursty, switching, replayed; in chunks without end, or whole.
+"""Streams of requests: Poisson, bursty, replayed; in chunks without end, or whole.
 
-A stream's `chunk` gives its requests with ``begin_s <= arrival_s < end_s``, in order. Chunks follow
-each other; each has a number and is told what the one before returned to be carried (None for the
+A chunk holds the requests with ``begin_s <= arrival_s < end_s``, in order. Chunks follow each
+other; each has a number and is told what the one before returned to be carried (None for the
 first). The same seeds give the same stream, wherever it is taken up again.
 """
-
-from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -16,17 +14,17 @@ import numpy as np
 import pandas as pd
 from numpy.random import Generator, SeedSequence
 
-from sitetrace.core.files import InputError
+from sitetrace.core.files import require
 from sitetrace.core.types import MAX_SPAN_S
 from sitetrace.workload.lengths import Lengths, open_lengths
 from sitetrace.workload.table import TOKENS
 
+HOUR_S, DAY_S = 3600.0, 86400.0
 MAX_RATE = 1000
 MAX_REQUESTS = 50_000_000
 LEAST_DWELL_S = 0.1
-Like = pd.DataFrame | None
-HOUR_S, DAY_S = 3600.0, 86400.0
 RESIDUAL_DRAWS = 512
+Like = pd.DataFrame | None
 Carry = dict[str, Any] | None
 Gaps = Callable[[int, Generator], np.ndarray]
 
@@ -109,30 +107,8 @@ class Bursty(Stream):
 
 
 @dataclass(frozen=True)
-class Switching(Stream):
-    """Poisson arrivals at two rates that take turns, the first one first, at random times."""
-
-    rates_per_s: tuple[float, float]
-    dwell_s: float  # mean time at a rate
-    lengths: Lengths
-
-    def draw(self, begin_s: float, end_s: float, rng: Generator, carry: Carry = None) -> Drawn:
-        """Draw a chunk; whose turn it is and mean stays to the next turn are carried."""
-        turn, left = (0, None) if carry is None else (carry["turn"], carry["left"])
-        turns_s, left = renew(1 / self.dwell_s, begin_s, end_s, left, gamma_gaps(1.0), rng)
-        arrival_s = _even(max(self.rates_per_s), begin_s, end_s, rng)
-        rate = np.take(self.rates_per_s, (turn + np.searchsorted(turns_s, arrival_s)) % 2)
-        arrival_s = arrival_s[rng.random(arrival_s.size) * max(self.rates_per_s) < rate]
-        carry = {"turn": (turn + turns_s.size) % 2, "left": left}
-        return Requests(arrival_s, self.lengths(arrival_s.size, rng)), carry
-
-
-@dataclass(frozen=True)
 class Replay(Stream):
-    """A recorded table, again and again: after its last request one mean gap, then its first.
-
-    Its sessions, if it has them, are new ones each time round.
-    """
+    """A recorded table, again and again: after its last request one mean gap, then its first."""
 
     recorded: pd.DataFrame  # request table, sorted
     thin: float = 1.0  # share of requests kept, each on its own, anew each time round
@@ -159,7 +135,7 @@ class Replay(Stream):
         arrival_s = within((recorded_s - self.offset_s) / self.speed, begin_s, end_s)
         tokens = np.stack([self.recorded[name].to_numpy()[row] for name in TOKENS], axis=1)
         session = None
-        if "session" in self.recorded:
+        if "session" in self.recorded:  # new ones each time round
             session = self.recorded["session"].to_numpy()
             session = session[row] + times_round * (int(session.max()) + 1)
         return Requests(arrival_s, tokens, session), {}
@@ -221,12 +197,8 @@ def _even(rate_per_s: float, begin_s: float, end_s: float, rng: Generator) -> np
 
 def whole(stream: Stream, duration_s: float, rng: Generator) -> pd.DataFrame:
     """Draw a stream from second 0 on, as a request table."""
-    if not 0 < duration_s <= MAX_SPAN_S:
-        raise InputError(f"duration {duration_s:g} s: give 0 to {MAX_SPAN_S:g} s (31 days)")
-    drawn, _ = stream.draw(0.0, duration_s, rng)
-    if not drawn.arrival_s.size:
-        raise InputError("no request arrives: give a longer duration or a higher rate")
-    return drawn.table().round({"arrival_s": 6})
+    _check(duration_s)
+    return _rounded(stream.draw(0.0, duration_s, rng)[0])
 
 
 def poisson(
@@ -255,21 +227,18 @@ def bursty(
     Parameters
     ----------
     rate_per_s, cv, duration_s : float
-        Requests a second; coefficient of variation of the gaps: 1 is Poisson, above it bursts (the
-        burstiness of vLLM's client is ``1 / cv**2``); and seconds.
-    rng : numpy.random.Generator
-        Source of randomness.
-    like : pandas.DataFrame, optional
-        Request table whose rows give the token lengths; by default those of shared chats.
+        Requests a second; variation of the gaps: 1 is Poisson, above it bursts (the burstiness of
+        vLLM's client is ``1 / cv**2``); and seconds.
+    rng, like : numpy.random.Generator, pandas.DataFrame
+        Source of randomness; request table whose rows give token lengths, else those of chats.
 
     Returns
     -------
     pandas.DataFrame
         Request table from second 0.
     """
-    _check(rate_per_s, duration_s)
-    if not 0.01 <= cv <= 100:
-        raise InputError(f"cv {cv:g}: give 0.01 to 100")
+    _check(duration_s, rate_per_s)
+    require(0.01 <= cv <= 100, f"cv {cv:g}", "no sensible variation", "give 0.01 to 100")
     return whole(Bursty(rate_per_s, cv, open_lengths(like)), duration_s, rng)
 
 
@@ -287,7 +256,7 @@ def diurnal(
     Parameters
     ----------
     rate_per_s, swing : float
-        Mean requests a second; amplitude of the rate relative to its mean, 0 to 1.
+        Mean requests a second; greatest rate less the mean, over the mean.
     duration_s, rng, like : float, numpy.random.Generator, pandas.DataFrame
         As `bursty`.
     peak_hour, begin_hour : float
@@ -298,10 +267,10 @@ def diurnal(
     pandas.DataFrame
         Request table from second 0.
     """
-    _check(rate_per_s, duration_s)
-    if not 0 <= swing <= 1 or not 0 <= peak_hour <= 24 or not -24 <= begin_hour <= 24:
-        why = "give a swing of 0 to 1, hours of the day"
-        raise InputError(f"swing {swing:g}, hours {peak_hour:g} and {begin_hour:g}: {why}")
+    _check(duration_s, rate_per_s)
+    day = f"swing {swing:g}, hours {peak_hour:g} and {begin_hour:g}"
+    sound = 0 <= swing <= 1 and 0 <= peak_hour <= 24 and -24 <= begin_hour <= 24
+    require(sound, day, "no day", "give a swing of 0 to 1, hours of the day")
     stream = Poisson(1, rate_per_s, open_lengths(like), swing, peak_hour, begin_hour)
     return whole(stream, duration_s, rng)
 
@@ -309,13 +278,18 @@ def diurnal(
 def switching(
     rates_per_s: tuple[float, float], dwell_s: float, duration_s: float, rng: Generator
 ) -> pd.DataFrame:
-    """Markov-modulated Poisson arrivals: two rates take turns, each for ``dwell_s`` in the mean."""
-    if not min(rates_per_s) >= 0 or np.isnan(rates_per_s).any():
-        raise InputError(f"rates {rates_per_s} requests/s: give two rates, none below 0")
-    if not LEAST_DWELL_S <= dwell_s < np.inf:
-        raise InputError(f"dwell {dwell_s:g} s: give a time from {LEAST_DWELL_S:g} s")
-    _check(max(rates_per_s), duration_s)
-    return whole(Switching(rates_per_s, dwell_s, open_lengths(None)), duration_s, rng)
+    """Poisson arrivals at two rates that take turns, the first one first, each for ``dwell_s`` in
+    the mean."""
+    most = max(rates_per_s)
+    _check(duration_s, most)
+    sound = min(rates_per_s) >= 0 and LEAST_DWELL_S <= dwell_s < np.inf
+    where = f"rates {rates_per_s} requests/s, dwell {dwell_s:g} s"
+    require(sound, where, "no two rates", f"give two from 0, and {LEAST_DWELL_S:g} s or more")
+    turns_s, _ = renew(1 / dwell_s, 0.0, duration_s, None, gamma_gaps(1.0), rng)
+    arrival_s = _even(most, 0.0, duration_s, rng)
+    rate = np.take(rates_per_s, np.searchsorted(turns_s, arrival_s) % 2)
+    arrival_s = arrival_s[rng.random(arrival_s.size) * most < rate]
+    return _rounded(Requests(arrival_s, open_lengths(None)(arrival_s.size, rng)))
 
 
 def replay(requests: pd.DataFrame, thin: float, speed: float, rng: Generator) -> pd.DataFrame:
@@ -335,23 +309,27 @@ def replay(requests: pd.DataFrame, thin: float, speed: float, rng: Generator) ->
     pandas.DataFrame
         Request table that begins when the recorded one does.
     """
-    if not 0 < thin <= 1 or not 1e-3 <= speed <= 1e3:
-        raise InputError(f"thin {thin:g}, speed {speed:g}: give a share up to 1 and 0.001 to 1000")
-    stream = Replay(requests, thin, speed)
-    if stream.after_s[-1] / speed > MAX_SPAN_S:
-        raise InputError(f"speed {speed:g} makes the stream longer than 31 days: give a higher one")
+    stream, where = Replay(requests, thin, speed), f"thin {thin:g}, speed {speed:g}"
+    sound = 0 < thin <= 1 and 1e-3 <= speed <= 1e3 and stream.after_s[-1] <= speed * MAX_SPAN_S
+    mend = "give a share up to 1 and 0.001 to 1000, 31 days at most in all"
+    require(sound, where, "no sensible replay", mend)
     # once round: between the last request and the first of the next time
     end_s = (stream.after_s[-1] + stream.period_s) / 2 / speed
     table = stream.draw(0.0, end_s, rng)[0].table()
-    if table.empty:
-        raise InputError(f"thin {thin:g} keeps none of {len(requests)} requests: give a larger one")
+    require(len(table), where, f"keeps none of {len(requests)} requests", "give a larger share")
     return table.assign(arrival_s=requests["arrival_s"].iloc[0] + table["arrival_s"])
 
 
-def _check(rate_per_s: float, duration_s: float) -> None:
-    """Refuse rates that make no request, or more than the memory holds."""
-    if not rate_per_s > 0 or rate_per_s * duration_s > MAX_REQUESTS:
-        raise InputError(
-            f"rate {rate_per_s:g} requests/s over {duration_s:g} s: give a rate above 0 that makes "
-            f"at most {MAX_REQUESTS:,} requests"
-        )
+def _check(duration_s: float, rate_per_s: float = 1.0) -> None:
+    """Refuse what makes no request, or more than the memory holds."""
+    where = f"{rate_per_s:g} requests/s over {duration_s:g} s"
+    sound = 0 < duration_s <= MAX_SPAN_S and 0 < rate_per_s <= MAX_REQUESTS / duration_s
+    mend = f"give a rate and a duration above 0, up to 31 days and {MAX_REQUESTS:,} requests"
+    require(sound, where, "no such stream", mend)
+
+
+def _rounded(requests: Requests) -> pd.DataFrame:
+    """Return a request table of whole microseconds."""
+    require(requests.arrival_s.size, "no request arrives", "too short", "give a longer duration or "
+            "a higher rate")  # fmt: skip
+    return requests.table().round({"arrival_s": 6})
