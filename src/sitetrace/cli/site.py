@@ -1,7 +1,5 @@
 """Verbs on a site: simulate it, export it, report on it."""
 
-from __future__ import annotations
-
 import sys
 from contextlib import contextmanager
 
@@ -9,7 +7,7 @@ import click
 from click import option
 
 from sitetrace.cli.data import FILE, example, out, say
-from sitetrace.core.files import InputError
+from sitetrace.core.files import InputError, require
 from sitetrace.planning.exports import FORMATS
 
 SERVERS_PER_RACK, RACKS_PER_ROW = 4, 6
@@ -48,11 +46,12 @@ def site(scenario, out, workers, cluster, resume, **given) -> None:
     """
     from sitetrace.site.scenario import read_scenario
 
-    if workers is not None and cluster is not None:
-        raise InputError("--workers and --cluster: the work is done here or there: leave one out")
+    twice = workers is not None and cluster is not None
+    require(not twice, "--workers and --cluster", "work is done here or there", "leave one out")
     told = [f"--{name}" for name, value in given.items() if value is not None]
-    if scenario is not None and told:
-        raise InputError(f"{told[0]}: {scenario} says it: change it there or leave the file out")
+    if scenario is not None:
+        mend = "change it there or leave the file out"
+        require(not told, ", ".join(told), f"{scenario} says it", mend)
     checked = _of_options(given) if scenario is None else read_scenario(scenario)
     # they take their time: not before all is checked
     from sitetrace.power.modelfile import load_model
@@ -67,8 +66,7 @@ def site(scenario, out, workers, cluster, resume, **given) -> None:
         sys.exit(130)
     for file in dict.fromkeys(checked.model_files):
         failed = "; ".join(failed_parts(load_model(file).provenance))
-        if failed:
-            click.echo(f"warning: the fit of {file} failed: {failed}", err=True)
+        say([f"the fit of {file} failed: {failed}"] if failed else [], "warning")
     with result:
         click.echo(_summary(result, checked.hours))
     click.echo(f"wrote {out}")
@@ -80,9 +78,8 @@ def _of_options(given):
     from sitetrace.site.scenario import check_scenario
 
     for name in ("model", "servers", "rate"):
-        if given[name] is None:
-            raise InputError(f"--{name} is missing: give a scenario file, or --model, --servers "
-                             "and --rate")  # fmt: skip
+        mend = "give a scenario file, or --model, --servers and --rate"
+        require(given[name] is not None, f"--{name}", "is missing", mend)
     content = {
         "topology": topology_of(given["servers"]),
         "fleet": [{"name": "all", "model": given["model"]}],

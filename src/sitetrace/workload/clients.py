@@ -1,8 +1,8 @@
-"""Streams of many clients, each with rates, burstiness and lengths of its own (ServeGen).
+"""Streams of many clients, each with rates, burstiness and lengths of its own.
 
 ServeGen (alibaba/ServeGen, Apache-2.0) publishes, for windows of 600 s and each client with
-traffic, the rate, the coefficient of variation of the gaps and the gamma or Weibull law fitted to
-them (arg1 is the shape, arg2 the scale in seconds); and token lengths for windows of 6 h.
+traffic, the rate and the gamma or Weibull law of the gaps (arg1 is the shape, arg2 the scale in
+seconds); and token lengths for windows of 6 h.
 """
 
 from dataclasses import dataclass
@@ -11,10 +11,10 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 from numpy.random import Generator
-from scipy.special import gamma, ndtri
+from scipy.special import ndtri
 
 from sitetrace.core.files import read_table, read_text_table, refuse_row, require
-from sitetrace.workload.streams import Carry, Drawn, Gaps, Requests, Stream, gamma_gaps, renew
+from sitetrace.workload.streams import Carry, Drawn, Requests, Stream, renew
 from sitetrace.workload.table import MAX_TOKENS, TOKENS
 
 WINDOW_S = 600.0
@@ -26,34 +26,15 @@ STEEPNESS_HALVINGS = 18
 
 
 @dataclass(frozen=True)
-class LengthLaws:
-    """Token lengths by client and window, each as quantiles that are equally likely."""
-
-    quantiles: np.ndarray  # tokens, input and output, of each summary, shape (rows, 2, 1024)
-    row: np.ndarray  # summary of a client in a window, -1: it borrows, shape (clients, windows)
-    donors: np.ndarray  # cumulated shares of those with a summary, shape (windows, clients)
-
-    def draw(self, client: np.ndarray, window: int, rng: Generator) -> np.ndarray:
-        """Draw the tokens of requests of a window, shape (n, 2), given the client of each."""
-        row = self.row[client, window]
-        # without a summary a client borrows, for each request from one drawn by their requests
-        borrows = np.flatnonzero(row < 0)
-        donor = np.searchsorted(self.donors[window], rng.random(borrows.size), side="right")
-        row[borrows] = self.row[donor, window]
-        chances = rng.integers(0, QUANTILES, (2, client.size), dtype=np.uint16)
-        return self.quantiles[row[:, None], [0, 1], chances.T].astype(np.int64)
-
-
-@dataclass(frozen=True)
 class Clients(Stream):
     """The sum of many clients' streams; after its last day the recording begins anew."""
 
-    # Each client is a renewal process whose clock runs with its rate: the expected count of each
-    # window is the recorded one, and a burst may go over its end.
-
+    # A client's clock runs with its rate: the expected count of each window is the recorded one.
     rates: np.ndarray  # requests a second, shape (clients, windows)
-    shapes: np.ndarray  # of the laws, negative for Weibull, shape (clients, windows)
-    lengths: LengthLaws
+    laws: np.ndarray  # variation of gamma gaps, less than 0: shape of Weibull ones
+    quantiles: np.ndarray  # tokens, input and output, of each summary, shape (rows, 2, 1024)
+    row: np.ndarray  # summary of a client in a window, -1: it borrows, shape (clients, windows)
+    donors: np.ndarray  # cumulated shares of those with a summary, shape (windows, clients)
     offset_s: float = 0.0  # where in the recording second 0 lies
 
     def draw(self, begin_s: float, end_s: float, rng: Generator, carry: Carry = None) -> Drawn:
@@ -67,21 +48,25 @@ class Clients(Stream):
             window, span_s = (first + number) % self.rates.shape[1], edges_s[number : number + 2]
             arrivals, client = [np.empty(0)], [np.empty(0, dtype=np.intp)]
             for place in np.flatnonzero(self.rates[:, window]):
-                rate, shape = self.rates[place, window], self.shapes[place, window]
-                gaps = gamma_gaps(shape**-0.5) if shape > 0 else _weibull_gaps(-shape)
-                times_s, left[place] = renew(rate, *span_s, left[place], gaps, rng)
+                rate, law = self.rates[place, window], self.laws[place, window]
+                times_s, left[place] = renew(rate, *span_s, left[place], law, rng)
                 arrivals.append(times_s)
                 client.append(np.full(times_s.size, place))
             arrival_s = np.concatenate(arrivals)
             order = np.argsort(arrival_s, kind="stable")
-            tokens = self.lengths.draw(np.concatenate(client)[order], window, rng)
+            tokens = self.lengths(np.concatenate(client)[order], window, rng)
             parts.append((arrival_s[order], tokens))
         return Requests(*map(np.concatenate, zip(*parts, strict=True))), {"left": left}
 
-
-def _weibull_gaps(shape: float) -> Gaps:
-    mean = gamma(1 + 1 / shape)
-    return lambda count, rng: rng.weibull(shape, count) / mean
+    def lengths(self, client: np.ndarray, window: int, rng: Generator) -> np.ndarray:
+        """Draw the tokens of requests of a window, shape (n, 2), given the client of each."""
+        row = self.row[client, window]
+        # without a summary a client borrows, for each request from one drawn by their requests
+        borrows = np.flatnonzero(row < 0)
+        donor = np.searchsorted(self.donors[window], rng.random(borrows.size), side="right")
+        row[borrows] = self.row[donor, window]
+        chances = rng.integers(0, QUANTILES, (2, client.size), dtype=np.uint16)
+        return self.quantiles[row[:, None], [0, 1], chances.T].astype(np.int64)
 
 
 def open_clients(
@@ -92,21 +77,22 @@ def open_clients(
     clients, place = np.unique(table["client"], return_inverse=True)
     window = (table["window_start_s"] / WINDOW_S).astype(int).to_numpy()
     days = window.max() // WINDOWS_A_DAY + 1
-    rates, shapes = np.zeros((2, clients.size, days * WINDOWS_A_DAY))
+    rates, laws = np.zeros((2, clients.size, days * WINDOWS_A_DAY))
     rates[place, window] = table["rate_rps"]
-    shapes[place, window] = table["arg1"] * np.where(table["pattern"] == "Gamma", 1.0, -1.0)
+    weibull = table["pattern"] == "Weibull"
+    laws[place, window] = np.where(weibull, -table["arg1"], table["arg1"] ** -0.5)
     # a window that the recording lacks holds what the last one before it held, else the first
     lost = ~rates.any(axis=0)
     source = np.maximum.accumulate(np.where(lost, int(np.argmin(lost)), np.arange(lost.size)))
-    rates, shapes = rates[:, source], shapes[:, source]
+    rates, laws = rates[:, source], laws[:, source]
     lengths = _length_laws(lengths_file, clients, rates)
     if rate_per_s is not None:
         rates = rates * (rate_per_s / rates.sum(axis=0).mean())
-    return Clients(rates, shapes, lengths, offset_s)
+    return Clients(rates, laws, *lengths, offset_s)
 
 
-def _length_laws(path: Path, clients: np.ndarray, rates: np.ndarray) -> LengthLaws:
-    """Find for each client and window of rates the nearest summary in time."""
+def _length_laws(path: Path, clients: np.ndarray, rates: np.ndarray) -> tuple[np.ndarray, ...]:
+    """Find for each client and window of rates the nearest summary in time, and the donors."""
     keys = ["client", "window_start_s"]
     summaries = read_lengths(path).sort_values(keys)
     sides = [summaries[summaries["field"] == name] for name in TOKENS]
@@ -126,7 +112,7 @@ def _length_laws(path: Path, clients: np.ndarray, rates: np.ndarray) -> LengthLa
     share = np.where(share.sum(axis=0) > 0, share, share.sum(axis=1, keepdims=True))
     donors = np.cumsum(share / share.sum(axis=0), axis=0).T
     donors[:, np.flatnonzero(has)[-1] :] = 1.0
-    return LengthLaws(np.stack([_quantiles(side) for side in sides], axis=1), row, donors)
+    return np.stack([_quantiles(side) for side in sides], axis=1), row, donors
 
 
 def _quantiles(summaries: pd.DataFrame) -> np.ndarray:

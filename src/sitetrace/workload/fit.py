@@ -44,7 +44,6 @@ def fit_traffic(
     few = arrival_s.size < LEAST_REQUESTS or arrival_s[-1] == arrival_s[0]
     mend = f"give {LEAST_REQUESTS} that do not arrive at once"
     require(not few, "fit", f"{arrival_s.size} requests are too few to fit", mend)
-    require(-24 <= begin_hour <= 24, f"begin_hour {begin_hour:g}", "no hour", "give -24 to 24")
     gaps_s, span_s = np.diff(arrival_s), arrival_s[-1] - arrival_s[0]
     fitted = {"pattern": "bursty", "rate_per_server": 1 / gaps_s.mean() / n_servers}
     days = int((span_s + gaps_s.mean()) // DAY_S)

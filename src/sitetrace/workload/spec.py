@@ -3,13 +3,12 @@
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
-from pydantic import Discriminator, Field, Tag, ValidationError
+from pydantic import Discriminator, Field, Tag, TypeAdapter, ValidationError
 
 from sitetrace.core.files import InputError, require
 from sitetrace.core.settings import Number, Part, Text, first_fault
+from sitetrace.workload import streams
 from sitetrace.workload.clients import open_clients
-from sitetrace.workload.lengths import LogNormalLengths, open_lengths
-from sitetrace.workload.streams import HOUR_S, MAX_RATE, Bursty, Poisson, Replay, Stream
 from sitetrace.workload.table import read_requests
 
 MAX_HOURS = 24 * 366
@@ -19,27 +18,20 @@ LENGTHS = (
     "request table (CSV) whose rows are drawn for token lengths, or a mapping with the numbers of "
     "a log-normal law; else those of shared chats"
 )
-ROUTING = "how requests reach the servers: random, round_robin, least_loaded or session"
 OFFSET = "hours into the recording at second 0"
-CV = "coefficient of variation of the pool's gaps; 1 is Poisson"
-
-
-def _length_form(value: Any) -> str:
-    return "LogNormalLengths" if isinstance(value, dict | LogNormalLengths) else "file"
-
-
 GivenLengths = Annotated[
-    Annotated[LogNormalLengths, Tag("LogNormalLengths")] | Annotated[Text, Tag("file")],
-    Discriminator(_length_form),
+    Annotated[streams.LogNormalLengths, Tag("LogNormalLengths")] | Annotated[Text, Tag("file")],
+    Discriminator(lambda given: "file" if isinstance(given, str) else "LogNormalLengths"),
 ]
-Rate = Annotated[Number, Field(gt=0, le=MAX_RATE)]
+Rate = Annotated[Number, Field(gt=0, le=streams.MAX_RATE)]
 Offset = Annotated[Number, Field(ge=0, le=MAX_HOURS, description=OFFSET)]
 
 
 class _Pattern(Part):
     pattern: str
     routing: Literal["random", "round_robin", "least_loaded", "session"] = Field(
-        "random", description=ROUTING
+        "random",
+        description="how requests reach the servers: random, round_robin, least_loaded or session",
     )
 
 
@@ -58,7 +50,9 @@ class BurstyTraffic(_Law):
     """Arrivals of the pool with gamma-distributed gaps."""
 
     pattern: Literal["bursty"] = Field("bursty", description="bursty")
-    cv: Number = Field(2.0, gt=0, le=100, description=CV)
+    cv: Number = Field(
+        2.0, gt=0, le=100, description="coefficient of variation of the pool's gaps; 1 is Poisson"
+    )
 
 
 class DiurnalTraffic(_Law):
@@ -95,36 +89,33 @@ Traffic = Annotated[
 ]
 
 
-class _Section(Part):
-    traffic: Traffic
-
-
 def check_traffic(section: dict[str, Any]) -> Traffic:
     """Check a traffic section that stands in no scenario."""
-    content = {"traffic": section}
     try:
-        return _Section(**content).traffic
+        return TypeAdapter(Traffic).validate_python(section)
     except ValidationError as error:
-        keys, why = first_fault(error, content)
-        raise InputError(f"{'.'.join(map(str, keys))}: {why}") from None
+        keys, why = first_fault(error, section)
+        raise InputError(f"{'.'.join(['traffic', *map(str, keys)])}: {why}") from None
 
 
-def open_stream(traffic: Traffic, n_servers: int, folder: Path | str, start_hour: float) -> Stream:
+def open_stream(
+    traffic: Traffic, n_servers: int, folder: Path | str, start_hour: float
+) -> streams.Stream:
     """Open the stream of requests of a pool of servers; second 0 is at an hour of the day."""
     if traffic.pattern == "clients":
         rate_per_s = traffic.rate_per_server and n_servers * traffic.rate_per_server
         files = Path(folder, traffic.file), Path(folder, traffic.lengths)
-        return open_clients(*files, rate_per_s, traffic.offset_h * HOUR_S)
+        return open_clients(*files, rate_per_s, traffic.offset_h * streams.HOUR_S)
     if traffic.pattern == "replay":
-        path, offset_s = Path(folder, traffic.file), traffic.offset_h * HOUR_S
-        stream = Replay(read_requests(path), traffic.thin, traffic.speed, offset_s)
+        path, offset_s = Path(folder, traffic.file), traffic.offset_h * streams.HOUR_S
+        stream = streams.Replay(read_requests(path), traffic.thin, traffic.speed, offset_s)
         require(stream.after_s[-1], path, "all requests arrive at once", "give a longer one")
         rate = traffic.thin * traffic.speed * stream.after_s.size / stream.period_s / n_servers
-        what = f"{rate:.3g} requests a second and server are more than {MAX_RATE}"
-        require(rate <= MAX_RATE, path, what, "give a longer recording or a lower speed")
+        what = f"{rate:.3g} requests a second and server are more than {streams.MAX_RATE}"
+        require(rate <= streams.MAX_RATE, path, what, "give a longer recording or a lower speed")
         return stream
-    lengths = open_lengths(traffic.lengths, folder)
+    lengths = streams.open_lengths(traffic.lengths, folder)
     if traffic.pattern == "bursty":
-        return Bursty(n_servers * traffic.rate_per_server, traffic.cv, lengths)
+        return streams.Bursty(n_servers * traffic.rate_per_server, traffic.cv, lengths)
     day = (traffic.swing, traffic.peak_hour, start_hour) if traffic.pattern == "diurnal" else ()
-    return Poisson(n_servers, traffic.rate_per_server, lengths, *day)
+    return streams.Poisson(n_servers, traffic.rate_per_server, lengths, *day)
