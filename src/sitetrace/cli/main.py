@@ -54,13 +54,13 @@ def workload(context, pattern, seed, out, **given) -> None:
     from sitetrace.workload import streams
     from sitetrace.workload.fit import draw_traffic, fit_traffic
 
-    for name in given.keys() - TAKES[pattern]:
+    for name in sorted(given.keys() - TAKES[pattern]):
         said = context.get_parameter_source(name).name == "COMMANDLINE"
         require(not said, f"--{name.replace('_', '-')}", f"{pattern} has none", "leave it out")
-    given = {name: value for name, value in given.items() if name in TAKES[pattern]}
+    given = {name: given[name] for name in TAKES[pattern]}
     source = given.pop("source")
-    needed = pattern in ("replay", "fitted")
-    require(source or not needed, "--from", f"{pattern} has no request table", "give one")
+    needed = source is None and pattern in ("replay", "fitted")
+    require(not needed, "--from", "is missing", f"name the requests of a {pattern} stream")
     table = None if source is None else read_requests(source)
     rng = np.random.default_rng(seed)
     if pattern == "fitted":
@@ -106,12 +106,10 @@ def fit(runs, out, transitions, start_s, **options) -> None:
     save_model(model, out)
     before_w, idle_w = loaded[0].idle_before_load_w(), model.idle.mean_w
     if start_s is not None and before_w and idle_w > 1.1 * before_w:
-        say([f"idle power of {idle_w:.1f} W, the least after --from, but {before_w:.1f} W before "
-              "load: take all of the recording, or --to alone, where idle counts"])  # fmt: skip
-    why = [model.provenance["kind_because"]] if "kind_because" in model.provenance else []
-    click.echo(
-        "\n".join([*why, *misfit_lines(model.provenance), f"wrote {out}: {described(model)}"])
-    )
+        why = f"idle power of {idle_w:.1f} W after --from, but {before_w:.1f} W before load"
+        say([f"{why}: take all of the recording, or --to alone, where idle counts"])
+    told = [model.provenance.get("kind_because"), *misfit_lines(model.provenance)]
+    click.echo("\n".join(filter(None, [*told, f"wrote {out}: {described(model)}"])))
 
 
 @cli.command(**example("show model.json"))

@@ -40,9 +40,8 @@ def _print_keys(context, option, wanted) -> None:
 def site(scenario, out, workers, cluster, resume, **given) -> None:
     """Simulate a site: servers, racks, rows and all, from a scenario file or a model and a rate.
 
-    Without a scenario servers stand in racks of 4 (of 3, 2 or 1 where 4 does not divide them) and
-    racks in rows of 6 (in one row where 6 does not divide them); arrivals are Poisson, the PUE is
-    1.3, and site, rows and racks are kept each second.
+    Without a scenario servers stand in racks of at most 4 and rows of 6 racks; arrivals are
+    Poisson, the PUE is 1.3, and site, rows and racks are kept each second.
     """
     from sitetrace.site.scenario import read_scenario
 
@@ -58,9 +57,9 @@ def site(scenario, out, workers, cluster, resume, **given) -> None:
     from sitetrace.serving.calibration import failed_parts
     from sitetrace.site.simulate import simulate_site
 
-    how = {"workers": workers or 1, "cluster": cluster, "resume": resume, "progress": True}
     try:
-        result = simulate_site(checked, out, **how)
+        how = {"workers": workers or 1, "cluster": cluster, "resume": resume}
+        result = simulate_site(checked, out, **how, progress=True)
     except KeyboardInterrupt:
         click.echo("interrupted: the same command with --resume goes on", err=True)
         sys.exit(130)
@@ -80,11 +79,9 @@ def _of_options(given):
     for name in ("model", "servers", "rate"):
         mend = "give a scenario file, or --model, --servers and --rate"
         require(given[name] is not None, f"--{name}", "is missing", mend)
-    content = {
-        "topology": topology_of(given["servers"]),
-        "fleet": [{"name": "all", "model": given["model"]}],
-        "traffic": {"pattern": "poisson", "rate_per_server": given["rate"]},
-    }
+    fleet = [{"name": "all", "model": given["model"]}]
+    traffic = {"pattern": "poisson", "rate_per_server": given["rate"]}
+    content = {"topology": topology_of(given["servers"]), "fleet": fleet, "traffic": traffic}
     own = {"hours": given["hours"], "seed": given["seed"], "step_s": given["step"]}
     try:
         return check_scenario(content | {key: own[key] for key in own if own[key] is not None})
@@ -107,19 +104,17 @@ def _summary(result, hours) -> str:
     wholes = [level for level in ("facility", "site", "gpu") if level in levels]
     parts = [level for level in ("row", "rack", "server") if level in levels]
     for level in wholes or parts[:1]:
-        power_w = power[:, levels == level].sum("unit").to_numpy()
-        mean_w, peak_w = float(power_w.mean()), float(power_w.max())
+        power_kw = power[:, levels == level].sum("unit").to_numpy() / 1e3
+        mean_kw, peak_kw = float(power_kw.mean()), float(power_kw.max())
         lines.append(
-            f"{level if wholes else f'{level}s':9}mean {mean_w / 1e3:.2f} kW, peak "
-            f"{peak_w / 1e3:.2f} kW, PAR {peak_w / mean_w:.3f}, load factor {mean_w / peak_w:.3f}, "
-            f"energy {mean_w * hours / 1e6:.4g} MWh"
+            f"{level if wholes else f'{level}s':9}mean {mean_kw:.2f} kW, peak {peak_kw:.2f} kW, "
+            f"PAR {peak_kw / mean_kw:.3f}, load factor {mean_kw / peak_kw:.3f}, "
+            f"energy {mean_kw * hours / 1e3:.4g} MWh"
         )
     told = result.attrs
-    lines.append(
-        f"requests {told['requests']}, tokens {told['input_tokens']} in and "
-        f"{told['output_tokens']} out, longest wait {told['longest_wait_s']:.2f} s"
-    )
-    return "\n".join(lines)
+    tokens = f"tokens {told['input_tokens']} in and {told['output_tokens']} out"
+    wait = f"longest wait {told['longest_wait_s']:.2f} s"
+    return "\n".join([*lines, f"requests {told['requests']}, {tokens}, {wait}"])
 
 
 @click.command(**example("export site.zarr --format csv15 -o site-15min.csv"))
