@@ -68,7 +68,8 @@ class PowerTrace:
 
 
 def parse_step(text: object) -> Fraction:
-    """Read a step as files hold it, ``1/4``; a power of ten in it could fill the memory."""
+    """Read a step as files hold it, ``1/4``."""
+    # Fraction itself would read a power of ten, which could fill the memory
     if not isinstance(text, str) or not re.fullmatch(r"0*[1-9][0-9]{0,8}/0*[1-9][0-9]{0,8}", text):
         raise ValueError(f"dt_s {str(text)[:40]!r} is no fraction such as '1/4'")
     return Fraction(text)
@@ -77,10 +78,7 @@ def parse_step(text: object) -> Fraction:
 def trace_clock(
     span_s: tuple[float, float], dt: Fraction, dt_s: float | None, lead_s: float, tail_s: float
 ) -> tuple[float, Fraction, int]:
-    """Begin and step of a trace, and how many bins of the model's step `dt` it takes.
-
-    It is a whole number of its own steps (`dt_s`, else the model's) long.
-    """
+    """Begin and step (`dt_s`) of a trace, and how many bins of the model's step `dt` it takes."""
     step = dt
     if dt_s is not None:
         step = Fraction(str(dt_s)) if 0 < dt_s <= MAX_SPAN_S else Fraction(0)
@@ -116,10 +114,10 @@ class Run:
         first_s = float(self.requests["arrival_s"].iloc[0])
         if "end_s" in self.requests:
             return first_s, float(self.requests["end_s"].max()), "end_s"
-        if self.engine is not None and (self.engine["running"] > 0).any():
-            working = self.engine[self.engine["running"] > 0]
-            return first_s, float(working["time_s"].iloc[-1]), "engine"
-        return None
+        if self.engine is None or not (self.engine["running"] > 0).any():
+            return None
+        working_s = self.engine.loc[self.engine["running"] > 0, "time_s"]
+        return first_s, float(working_s.iloc[-1]), "engine"
 
     def idle_before_load_w(self) -> float | None:
         """Median power of the samples before the first arrival, watts; None without any."""
@@ -130,8 +128,7 @@ class Run:
         before = times < arrival_s
         if before.sum() >= LEAST_IDLE_SAMPLES:
             return float(power_w[before].median())
-        # One sample does if it lies for the greater part before the load and is the lowest of all,
-        # as a board that has not worked yet is.
+        # one sample does if most of it lies before the load and it is the lowest: a cold board's
         early = times.iloc[0] - float(self.dt) / 2 < arrival_s
         return float(power_w.iloc[0]) if early and power_w.iloc[0] == power_w.min() else None
 
@@ -143,10 +140,7 @@ def sampling_step(times_s: np.ndarray) -> Fraction:
 
 
 def cut_run(run: Run, start_s: float | None, stop_s: float | None) -> Run:
-    """Keep the seconds of a run, after its first request, that a fit may see.
-
-    Earlier arrivals stay, since they load the engine, but without their measured times.
-    """
+    """Keep the seconds after the first request that a fit may see; of earlier ones the arrivals."""
     if start_s is None and stop_s is None:
         return run
     first_s = float(run.requests["arrival_s"].iloc[0])
@@ -163,12 +157,13 @@ def cut_run(run: Run, start_s: float | None, stop_s: float | None) -> Run:
     inside = run.samples["time_s"].between(begin_s, end_s).to_numpy()
     what = f"{inside.sum()} power samples from {start_s} to {stop_s} s, below {LEAST_SAMPLES}"
     require(inside.sum() >= LEAST_SAMPLES, f"run {run.name}", what, "widen --from/--to")
-    kept = {"samples": run.samples[inside]}
+    kept = {"samples": (run.samples, inside), "published": (run.published, inside)}
     if run.engine is not None:
-        kept["engine"] = run.engine[run.engine["time_s"].between(begin_s, end_s)]
-    if run.published is not None:
-        kept["published"] = run.published[inside]
-    kept = {name: table.reset_index(drop=True) for name, table in kept.items()}
+        kept["engine"] = run.engine, run.engine["time_s"].between(begin_s, end_s)
+    kept = {
+        name: None if table is None else table[rows].reset_index(drop=True)
+        for name, (table, rows) in kept.items()
+    }
     return replace(run, requests=requests, **kept)
 
 
@@ -176,22 +171,18 @@ def cut_run(run: Run, start_s: float | None, stop_s: float | None) -> Run:
 class Timeline:
     """What became of requests, and what the engine did when."""
 
-    # rows as given: arrival_s, start_s (first admitted), first_token_s, end_s (NaN where not yet),
-    # input_tokens, output_tokens
+    # arrival_s, start_s (first admitted), first_token_s, end_s (NaN where not yet), and tokens
     requests: pd.DataFrame
-    # Disjoint stretches of work in time order, gaps where the engine is idle: start_s, end_s,
-    # steps, batch (sequences decoding), context (their tokens, summed over sequences, mean over
-    # steps), prefill_tokens (of the whole segment, recomputed ones included), decode_tokens
-    # (without the first token that ends a prefill). Either one step with prefill or several steps
-    # of decode with the same sequences.
+    # One step with prefill, or several of decode with the same sequences, in time order: start_s,
+    # end_s, steps, batch (sequences decoding), context (sum of their tokens, mean over steps),
+    # prefill_tokens (recomputed ones too), decode_tokens (without the first, which ends a prefill)
     segments: pd.DataFrame
 
 
 def segment_frame(segments: np.ndarray) -> pd.DataFrame:
     """Tabulate segments, records of the dtype `SEGMENT`, as in `Timeline`."""
     table = np.ascontiguousarray(segments).view(float).reshape(-1, len(SEGMENT_COLUMNS))
-    frame = pd.DataFrame(table, columns=list(SEGMENT_COLUMNS))
-    return frame.astype({"steps": np.int64, "batch": np.int64})
+    return pd.DataFrame(table, columns=[*SEGMENT_COLUMNS]).astype({"steps": int, "batch": int})
 
 
 def span_of(timeline: Timeline) -> tuple[float, float]:
