@@ -14,8 +14,6 @@ import numpy as np
 import pandas as pd
 
 ZARR_MARKS = {".zgroup", "zarr.json"}  # one of them lies in each Zarr folder
-NO_CSV = OSError, EOFError, UnicodeDecodeError, pd.errors.EmptyDataError
-NO_CSV += pd.errors.ParserError, pd.errors.ParserWarning
 
 
 class InputError(ValueError):
@@ -51,8 +49,7 @@ def replacing(path: Path | str, parents: bool = False) -> Iterator[Path]:
                 os.rename(path, Path(folder) / "old")
             os.replace(temporary, path)
     except OSError as error:
-        why = f"cannot be written ({error.strerror}): name another place"
-        raise InputError(f"{path}: {why}") from error
+        raise InputError(f"{path}: cannot be written ({error.strerror}): name another") from error
 
 
 def check_place(
@@ -79,7 +76,9 @@ def reading_csv(path: Path | str, mend: str) -> Iterator[None]:
         yield
     except FileNotFoundError:
         raise InputError(f"{path}: no such file: check the path") from None
-    except NO_CSV as error:
+    except pd.errors.EmptyDataError:
+        raise InputError(f"{path}: the file is empty: {mend}") from None
+    except (OSError, EOFError, UnicodeError, Warning, pd.errors.ParserError) as error:
         reason = " ".join(str(error).split())
         raise InputError(f"{path}: not a readable CSV file ({reason}): {mend}") from None
 
@@ -105,12 +104,12 @@ def read_table(path: Path | str, required: tuple, optional: tuple = ()) -> pd.Da
         require(once, path, f"column {name} is missing or stands there twice", mend)
     numbers = table[names].apply(pd.to_numeric, errors="coerce").astype(float)
     for name in names:
-        bad = ~np.isfinite(numbers[name])
-        refuse_row(path, bad, "is not a finite number: mend or remove that row", table[name])
+        why = "is not a finite number: mend or remove that row"
+        refuse_row(path, ~np.isfinite(numbers[name]), why, table[name])
     return numbers
 
 
-def refuse_row(path: Path | str, bad: Any, why: str, values: pd.Series | None = None) -> None:  # noqa: ANN401
+def refuse_row(path: Path | str, bad: object, why: str, values: pd.Series | None = None) -> None:
     """Name the line of the first bad row, and its value; the index is the row below the header."""
     for row in np.flatnonzero(bad):
         if values is None:

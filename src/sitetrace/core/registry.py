@@ -17,11 +17,9 @@ def data_dir() -> Path:
 def mirror() -> Path | None:
     """Folder of the local mirror of measured data, named by ``SITETRACE_DATA``."""
     folder = os.environ.get("SITETRACE_DATA")
-    if not folder:
-        return None
-    there = Path(folder).is_dir()
+    there = not folder or Path(folder).is_dir()
     require(there, f"SITETRACE_DATA: {folder}", "no such folder", "name the mirror or unset it")
-    return Path(folder)
+    return Path(folder) if folder else None
 
 
 def cache_dir() -> Path:
@@ -104,6 +102,5 @@ def default_non_gpu(gpus: int, side: str | None = None) -> tuple[float, float]:
     """Constant and slope of the power besides GPUs over their watts; of a band, a `side`."""
     require(gpus >= 1, "gpus", gpus, "a server has at least one")
     fitted = read_json(data_dir() / "nodes.json")
-    # The fitted nodes have eight GPUs; the constant part is scaled by their number.
     line = fitted if side is None else fitted[named("side of the band", side, ("low", "high"))]
     return gpus * line["base_w_per_gpu"], line["per_gpu_w"]

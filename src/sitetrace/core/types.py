@@ -12,10 +12,8 @@ import pandas as pd
 
 from sitetrace.core.files import require
 
-MAX_SPAN_S = 31 * 86400.0
-LEAD_S, TAIL_S = 30.0, 10.0
-LEAST_SAMPLES = 60
-LEAST_IDLE_SAMPLES = 8
+MAX_SPAN_S, LEAD_S, TAIL_S = 31 * 86400.0, 30.0, 10.0
+LEAST_SAMPLES, LEAST_IDLE_SAMPLES = 60, 8
 SEGMENT_COLUMNS = tuple("start_s end_s steps batch context prefill_tokens decode_tokens".split())
 SEGMENT = np.dtype([(name, float) for name in SEGMENT_COLUMNS])
 
@@ -68,8 +66,7 @@ class PowerTrace:
 
 
 def parse_step(text: object) -> Fraction:
-    """Read a step as files hold it, ``1/4``."""
-    # Fraction itself would read a power of ten, which could fill the memory
+    """Read a step as files hold it, ``1/4``; a power of ten in it could fill the memory."""
     if not isinstance(text, str) or not re.fullmatch(r"0*[1-9][0-9]{0,8}/0*[1-9][0-9]{0,8}", text):
         raise ValueError(f"dt_s {str(text)[:40]!r} is no fraction such as '1/4'")
     return Fraction(text)
@@ -83,8 +80,7 @@ def trace_clock(
     if dt_s is not None:
         step = Fraction(str(dt_s)) if 0 < dt_s <= MAX_SPAN_S else Fraction(0)
         what = f"--dt {dt_s:g} is no multiple of the model's step of {float(dt):g} s"
-        mend = f"give {float(dt):g}, {float(2 * dt):g} or another multiple"
-        require(step and (step / dt).denominator == 1, "trace", what, mend)
+        require(step and (step / dt).denominator == 1, "trace", what, f"give {float(2 * dt):g}")
     start_s = span_s[0] - lead_s
     length_s = span_s[1] + tail_s - start_s
     what = f"would span {length_s / 86400:.3g} days"
@@ -97,7 +93,7 @@ class Run:
     """One measured (or simulated) recording of a server."""
 
     name: str  # of the run directory
-    configuration: Configuration
+    configuration: Configuration  # of the server
     requests: pd.DataFrame | None  # as `read_requests` reads them, by arrival
     samples: pd.DataFrame  # time_s, power_w of the server: the mean of [time_s - dt, time_s)
     dt: Fraction  # usual distance of samples in seconds
@@ -157,13 +153,12 @@ def cut_run(run: Run, start_s: float | None, stop_s: float | None) -> Run:
     inside = run.samples["time_s"].between(begin_s, end_s).to_numpy()
     what = f"{inside.sum()} power samples from {start_s} to {stop_s} s, below {LEAST_SAMPLES}"
     require(inside.sum() >= LEAST_SAMPLES, f"run {run.name}", what, "widen --from/--to")
-    kept = {"samples": (run.samples, inside), "published": (run.published, inside)}
+    kept = {"samples": run.samples[inside]}
     if run.engine is not None:
-        kept["engine"] = run.engine, run.engine["time_s"].between(begin_s, end_s)
-    kept = {
-        name: None if table is None else table[rows].reset_index(drop=True)
-        for name, (table, rows) in kept.items()
-    }
+        kept["engine"] = run.engine[run.engine["time_s"].between(begin_s, end_s)]
+    if run.published is not None:
+        kept["published"] = run.published[inside]
+    kept = {name: table.reset_index(drop=True) for name, table in kept.items()}
     return replace(run, requests=requests, **kept)
 
 
@@ -193,10 +188,8 @@ def span_of(timeline: Timeline) -> tuple[float, float]:
 
 def running_count(timeline: Timeline, times_s: np.ndarray) -> np.ndarray:
     """Count the requests with ``start_s <= t < end_s``; a pre-empted one stays counted."""
-    started, ended = (
-        np.searchsorted(np.sort(timeline.requests[name].dropna()), times_s, side="right")
-        for name in ("start_s", "end_s")
-    )
+    told_s = (np.sort(timeline.requests[name].dropna()) for name in ("start_s", "end_s"))
+    started, ended = (np.searchsorted(each_s, times_s, side="right") for each_s in told_s)
     return started - ended
 
 

@@ -8,7 +8,7 @@ import numpy as np
 import pandas as pd
 
 from sitetrace.core.files import require
-from sitetrace.core.types import PowerTrace, Run, sampling_step
+from sitetrace.core.types import Configuration, PowerTrace, Run, sampling_step
 from sitetrace.evaluate.metrics import SCORES, noise_floor, scores
 from sitetrace.measured.rundir import check_overlap
 from sitetrace.meter import mean_over
@@ -34,11 +34,9 @@ def evaluate(
 ) -> dict:
     """Score generated draws of one trace on the seconds of a measured run.
 
-    A meter's reading at t describes the past, so a sample at t is compared with the generated
-    power of ``[t - dt, t)``: the nearest bin where both steps agree within 5 %, the mean where the
-    generated step is finer; where it is coarser, samples are averaged to it. Seconds count from
-    the first sample's begin. Up to 4 missing samples are interpolated in means, as in
-    arXiv:2603.18383; bins that touch a longer gap are left out.
+    A sample at t is compared with the generated power of ``[t - dt, t)``: the nearest bin where
+    both steps agree within 5 %, else the mean of the finer over the coarser. Up to 4 missing
+    samples are interpolated in means (arXiv:2603.18383); bins at a longer gap are left out.
 
     Parameters
     ----------
@@ -59,11 +57,10 @@ def evaluate(
     -------
     dict
         ``native`` and ``1s``, each with ``whole`` and ``busy`` (first arrival to last token): the
-        keys of `scores`, each the median over draws, with ``<key>_spread``, half the distance
-        from the 16th to the 84th percentile; ``noise_floor`` with the same two levels;
-        ``busy_end_from`` (what told the last token); ``n_draws``, ``covered_share``,
-        ``native_dt_s``; and ``published``, where others predicted the same seconds. A score
-        without meaning is None.
+        keys of `scores`, medians over draws, with ``<key>_spread``, half the distance from the
+        16th to the 84th percentile; ``noise_floor`` with the same levels; ``busy_end_from``;
+        ``n_draws``, ``covered_share``, ``native_dt_s``; and ``published``, where others predicted
+        the same seconds. A score without meaning is None.
 
     Examples
     --------
@@ -78,39 +75,38 @@ def evaluate(
     """
     draws = [traces] if isinstance(traces, PowerTrace) else list(traces)
     _check_draws(draws)
-    samples, dt, run = _samples_of(measured)
+    run = _as_run(measured)
     if requests is not None:
-        check_overlap("requests", requests, samples)
-    elif run is not None:
-        requests = run.requests
-    busy = _busy_span(run, requests, busy_end_s)
-    middle_s = samples["time_s"].to_numpy() - float(dt) / 2
-    kept = _inside(middle_s, requests, start_s, stop_s)
-    window, middle_s = samples[kept], middle_s[kept]
+        check_overlap("requests", requests, run.samples)
+        run = replace(run, requests=requests)
+    busy, dt_s = _busy_span(run, busy_end_s), float(run.dt)
+    middle_s = run.samples["time_s"].to_numpy() - dt_s / 2
+    kept = np.ones(middle_s.size, dtype=bool)
+    if (start_s, stop_s) != (None, None):
+        kept = _inside(middle_s, run.requests, start_s, stop_s)
+    window, middle_s = run.samples[kept], middle_s[kept]
     share = float(_covered(draws[0], middle_s).mean())
     what = f"{100 * share:.1f}% of the measured samples covered, {100 * LEAST_COVERED:.0f}% needed"
-    lead_s = max(draws[0].start_s - middle_s[0] + float(dt) / 2, 0)
-    tail_s = max(middle_s[-1] + float(dt) / 2 - _end_of(draws[0]), 0)
+    lead_s = max(draws[0].start_s - middle_s[0] + dt_s / 2, 0)
+    tail_s = max(middle_s[-1] + dt_s / 2 - _end_of(draws[0]), 0)
     mend = f"generate with --lead {lead_s:.0f} s and --tail {tail_s:.0f} s more"
     require(share >= LEAST_COVERED, f"generated from {draws[0].start_s:.2f} s", what, mend)
     result = {"native": {}, "1s": {}, "noise_floor": {}}
     for clock in CLOCKS:
-        rows, power_w, generated_w, bins_s, width_s = pair(clock, window, dt, draws)
-        told = None
+        rows, power_w, generated_w, bins_s, width_s = pair(clock, window, run.dt, draws)
+        seen = None
         if clock == "native":
             result["native_dt_s"] = width_s
-            told = activity[kept][rows] if activity is not None and width_s == float(dt) else None
+            seen = activity[kept][rows] if activity is not None and width_s == dt_s else None
         spans = _spans(bins_s, busy)
         result[clock] = _judge(spans, power_w, generated_w, width_s)
-        result["noise_floor"][clock] = {
-            name: _without_nan(
-                noise_floor(power_w[inside], width_s, None if told is None else told[inside])
-            )
-            for name, inside in spans.items()
-        }
+        floors = result["noise_floor"][clock] = {}
+        for name, inside in spans.items():
+            told = None if seen is None else seen[inside]
+            floors[name] = _without_nan(noise_floor(power_w[inside], width_s, told))
     result["busy_end_from"] = busy[2] if busy else "unknown"
     result |= {"n_draws": len(draws), "covered_share": share}
-    if run is not None and run.published is not None:
+    if run.published is not None:
         spans, power_w = _spans(middle_s, busy), window["power_w"].to_numpy()
         result["published"] = {
             name: {"1s": _judge(spans, power_w, [predicted_w], 1.0)}
@@ -135,8 +131,6 @@ def _check_draws(draws: list[PowerTrace]) -> None:
 def _inside(
     middle_s: np.ndarray, requests: pd.DataFrame | None, start_s: float | None, stop_s: float | None
 ) -> np.ndarray:
-    if start_s is None and stop_s is None:
-        return np.ones(middle_s.size, dtype=bool)
     require(requests is not None, "from, to", "there are no requests", "give --requests")
     since_s = middle_s - requests["arrival_s"].iloc[0]
     kept = since_s >= (-np.inf if start_s is None else start_s)
@@ -146,21 +140,15 @@ def _inside(
     return kept
 
 
-def _busy_span(
-    run: Run | None, requests: pd.DataFrame | None, busy_end_s: float | None
-) -> tuple[float, float, str] | None:
+def _busy_span(run: Run, busy_end_s: float | None) -> tuple[float, float, str] | None:
     """First arrival, last token and how the latter is known; None without requests."""
-    if requests is None:
-        return None
-    first_s = float(requests["arrival_s"].iloc[0])
-    if run is not None and (told := replace(run, requests=requests).busy_span()):
+    told, source = run.busy_span(), "simulated"
+    if told is not None or run.requests is None:
         return told
-    if "end_s" in requests:
-        return first_s, float(requests["end_s"].max()), "end_s"
-    if busy_end_s is not None:
-        return first_s, float(busy_end_s), "simulated"
-    ends_s = simulate(requests, Server()).requests["end_s"]
-    return first_s, float(ends_s.max()), "simulated by a default server (8B on one A100)"
+    if busy_end_s is None:
+        busy_end_s = simulate(run.requests, Server()).requests["end_s"].max()
+        source = "simulated by a default server (8B on one A100)"
+    return float(run.requests["arrival_s"].iloc[0]), float(busy_end_s), source
 
 
 def _spans(middle_s: np.ndarray, busy: tuple[float, float, str] | None) -> dict[str, np.ndarray]:
@@ -192,9 +180,9 @@ def _without_nan(values: dict) -> dict:
 
 def aligned(measured: Run | pd.DataFrame, trace: PowerTrace) -> tuple[np.ndarray, np.ndarray]:
     """Take recorded and generated power of the same bins, at the native step."""
-    samples, dt, _ = _samples_of(measured)
-    _, power_w, generated_w, _, _ = pair("native", samples, dt, [trace])
-    return power_w, generated_w[0]
+    run = _as_run(measured)
+    _, power_w, (generated_w,), _, _ = pair("native", run.samples, run.dt, [trace])
+    return power_w, generated_w
 
 
 def pair(
@@ -221,12 +209,13 @@ def pair(
     return rows, power_w[rows], generated_w, begin_s + width_s / 2, width_s
 
 
-def _samples_of(measured: Run | pd.DataFrame) -> tuple[pd.DataFrame, Fraction, Run | None]:
+def _as_run(measured: Run | pd.DataFrame) -> Run:
     if isinstance(measured, Run):
-        return measured.samples, measured.dt, measured
+        return measured
     sound = len(measured) >= 2 and np.isfinite(measured[["time_s", "power_w"]]).all(axis=None)
     require(sound, "measured: time_s, power_w", "not two finite rows", "mend or remove the others")
-    return measured, sampling_step(measured["time_s"].to_numpy()), None
+    dt = sampling_step(measured["time_s"].to_numpy())
+    return Run("measured", Configuration("", "", 1), None, measured, dt, None, {}, "")
 
 
 def _end_of(trace: PowerTrace) -> float:

@@ -1,7 +1,5 @@
 """Power recordings of other tools: nvidia-smi, DCGM and Zeus to one table of samples."""
 
-from __future__ import annotations
-
 import re
 from pathlib import Path
 from typing import NamedTuple
@@ -32,10 +30,7 @@ class MeterLog(NamedTuple):
 
 
 def read_meter(path: Path | str) -> MeterLog:
-    """Read a power recording of nvidia-smi, DCGM or Zeus; the header tells which it is.
-
-    The rows of one sweep over several GPUs are brought to its first time.
-    """
+    """Read a power recording of nvidia-smi, DCGM or Zeus; the header tells which it is."""
     path = Path(path)
     tool, times, gpus, power = _columns(path)
     seconds, local = _seconds(path, times.str.strip().rename("time"))
@@ -84,13 +79,12 @@ def _dmon_table(path: Path) -> pd.DataFrame:
     require("POWER" in fields, where, "no POWER column", mend)
     rows = {}
     for number, line in enumerate(lines):
-        found = re.match(r"\s*(\S.*?)\s+GPU[ -](\d+)\s+(.*)$", line)
-        if found:
+        if found := re.match(r"\s*(\S.*?)\s+GPU[ -](\d+)\s+(.*)$", line):
             time, gpu, values = found.groups()
             cells = values.split()
             what = f"{len(cells)} values under {len(fields)} column names"
-            full = len(cells) == len(fields)
-            require(full, f"{path}: line {number + 1}", what, "remove that line")
+            cut = len(cells) != len(fields)
+            require(not cut, f"{path}: line {number + 1}", what, "remove that line")
             rows[number - 1] = (time, gpu, cells[fields.index("POWER")])
     require(rows, path, "no line of a GPU below the header", "record power again")
     return pd.DataFrame.from_dict(rows, orient="index", columns=["timestamp", "gpu", "power"])
@@ -101,15 +95,13 @@ def _seconds(path: Path, texts: pd.Series) -> tuple[np.ndarray, bool]:
     numbers = pd.to_numeric(texts, errors="coerce")
     if numbers.notna().any():
         seconds, local = numbers.to_numpy(dtype=float), False
-        bad = ~((seconds > EPOCH_FROM) & (seconds < EPOCH_TO))
-        why = "is no epoch time in seconds"
+        bad, why = ~((seconds > EPOCH_FROM) & (seconds < EPOCH_TO)), "is no epoch time in seconds"
     else:
         local = not texts.str.contains(r"(?:Z|UTC|[+-]\d\d:?\d\d)$").any()
         texts = texts.str.replace("/", "-")
         stamps = pd.to_datetime(texts, errors="coerce", format="ISO8601", utc=True)
         seconds = stamps.to_numpy(dtype="datetime64[ns]").astype(np.int64) / 1e9
-        bad = stamps.isna()
-        why = "is no time such as 2026/07/18 15:57:43.179"
+        bad, why = stamps.isna(), "is no time such as 2026/07/18 15:57:43.179"
     refuse_row(path, bad, f"{why}: mend or remove that row", texts)
     return seconds, local
 
@@ -126,7 +118,7 @@ def _watts(path: Path, texts: pd.Series) -> np.ndarray:
 
 
 def _sweep_times(table: pd.DataFrame) -> np.ndarray:
-    """Give all rows of one sweep over the GPUs the smallest time among them."""
+    """Give all rows of one sweep over the GPUs its first time."""
     times, gpus = table["time_s"].to_numpy(), table["gpu"].to_numpy()
     own_step = table.groupby("gpu")["time_s"].diff()
     # a sweep ends where a GPU comes again, or where more than half a sampling step passes
