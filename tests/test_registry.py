@@ -9,7 +9,6 @@ import shutil
 import threading
 from pathlib import Path
 
-import numpy as np
 import pytest
 
 from sitebook.judging.splits import split, splits
@@ -18,7 +17,6 @@ from sitetrace.core.files import InputError
 from sitetrace.core.registry import read_paper_table
 from sitetrace.measured import fetching
 from sitetrace.measured.rundir import read_run
-from sitetrace.power.states.mixture import published_mixture
 
 SAMPLES = Path(__file__).parent / "samples"
 RUN_FILES = {
@@ -203,14 +201,3 @@ def test_totals_of_upstream_are_those_of_the_copied_runs(measured):
         power, requests = (upstream[file]["totals"] for file in ("power.csv", "requests.json"))
         assert power["power_w"] == pytest.approx(run.samples["power_w"].sum(), abs=0.01)
         assert requests["output_lens"] == run.requests["output_tokens"].sum()
-
-
-def test_published_mixtures_are_mixtures():
-    names = read_paper_table("configurations")["config"]
-    assert len(names) == 33
-    mixtures = read_paper_table("mixtures")
-    for name in names:
-        mixture = published_mixture(mixtures, name)
-        assert mixture.weight.sum() == pytest.approx(1, abs=1e-6)
-        assert (np.diff(mixture.mean_w) >= 0).all()
-        assert (mixture.sigma_w > 0).all()
