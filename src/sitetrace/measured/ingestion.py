@@ -54,14 +54,16 @@ def ingest(
     list of str
         What had to be done or left out, to be said aloud.
     """
-    log = read_meter(power)
+    log, name = read_meter(power), Path(power).name
     request_table, notes = read_vllm_requests(requests)
     counters = None if engine is None else read_vllm_metrics(engine)
-    name = Path(power).name
     notes = [f"{name}: power as {log.tool} wrote it", *log.notes, *notes]
     check_power(Path(power), log.table)
     if log.local and utc_offset_s is None:
-        activity = [_at_work(request_table)]
+        times = np.r_[request_table["arrival_s"], request_table["end_s"]]
+        order = np.argsort(times, kind="stable")
+        at_work = np.cumsum(np.repeat([1.0, -1.0], len(request_table))[order])
+        activity = [(times[order], at_work)]
         if counters is not None:
             activity.append(tuple(counters[["time_s", "running"]].to_numpy().T))
         samples_w = log.table.groupby("time_s")["power_w"].sum()
@@ -141,10 +143,7 @@ def read_vllm_metrics(path: Path | str) -> pd.DataFrame:
 
 
 def find_utc_offset(power_w: pd.Series, activity: list[tuple], path: Path | str) -> float:
-    """Find the quarter-hour offset (local less UTC, s) at which power (by time) rises with work.
-
-    That are times (epoch s), and how many requests are at work from each on.
-    """
+    """Find the offset (local less UTC, s) at which power rises with work (times, requests)."""
     offsets = np.arange(FIRST_OFFSET_S, LAST_OFFSET_S + 1, QUARTER_HOUR_S)
     for times, counts in activity:
         scores = np.array([_overlap(power_w, times + offset, counts) for offset in offsets])
@@ -165,12 +164,6 @@ def _overlap(power_w: pd.Series, times: np.ndarray, counts: np.ndarray) -> float
     if covered <= 0 or np.ptp(at_work) == 0 or np.ptp(power_w.to_numpy()) == 0:
         return 0.0
     return covered / work * max(float(np.corrcoef(at_work, power_w)[0, 1]), 0.0)
-
-
-def _at_work(requests: pd.DataFrame) -> tuple[np.ndarray, np.ndarray]:
-    times = np.concatenate([requests["arrival_s"], requests["end_s"]])
-    order = np.argsort(times, kind="stable")
-    return times[order], np.cumsum(np.repeat([1.0, -1.0], len(requests))[order])
 
 
 def parse_utc_offset(text: str) -> float:

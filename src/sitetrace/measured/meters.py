@@ -7,7 +7,7 @@ from typing import NamedTuple
 import numpy as np
 import pandas as pd
 
-from sitetrace.core.files import InputError, read_text_table, refuse_row, require
+from sitetrace.core.files import read_text_table, reading_csv, refuse_row, require
 
 LOST = ("", "[N/A]", "N/A", "[NOT SUPPORTED]", "NOT SUPPORTED", "[UNKNOWN ERROR]", "NAN")
 POWER_NAMES = {
@@ -17,7 +17,6 @@ POWER_NAMES = {
 TIME_NAMES = ("timestamp", "time", "time_s")
 GPU_NAMES = ("index", "gpu", "uuid", "gpu_uuid", "pci.bus_id", "entity")
 EPOCH_FROM, EPOCH_TO = 1e9, 1e11
-DMON = "dcgmi dmon -e 155 -d 250 | ts %.s"
 
 
 class MeterLog(NamedTuple):
@@ -47,11 +46,8 @@ def _columns(path: Path) -> tuple[str, pd.Series, pd.Series, pd.Series]:
     """Tool, times, GPUs and powers as texts, one below another; the header tells which they are."""
     # nvidia-smi --query-gpu=timestamp,index,power.draw --format=csv: units in the header, in the
     # cells or nowhere; dcgmi dmon -e 155 | ts %.s; CSV with DCGM_FI_DEV_POWER_USAGE; Zeus' CSV
-    try:
-        with path.open(encoding="utf-8", errors="replace") as file:
-            dmon = "#Entity" in file.readline()
-    except OSError as error:
-        raise InputError(f"{path}: cannot be read ({error.strerror}): check the path") from None
+    with reading_csv(path, "check it"), path.open(encoding="utf-8", errors="replace") as file:
+        dmon = "#Entity" in file.readline()
     table = _dmon_table(path) if dmon else read_text_table(path)
     table.columns = [re.sub(r"\s*\[.*\]$", "", name.strip().lower()) for name in table]
     first, *others = table.columns
@@ -74,7 +70,7 @@ def _dmon_table(path: Path) -> pd.DataFrame:
     """Turn dcgmi's text table with a time before each line into named columns."""
     lines = path.read_text(encoding="utf-8", errors="replace").split("\n")
     before, header = lines[0].split("#Entity", 1)
-    fields, where, mend = header.split(), f"{path}: line 1", f"record with '{DMON}'"
+    fields, where, mend = header.split(), f"{path}: line 1", "record with dcgmi dmon -e 155"
     require(before.strip(), where, "dcgmi dmon prints no times", mend)
     require("POWER" in fields, where, "no POWER column", mend)
     rows = {}

@@ -35,7 +35,7 @@ def write_trace(path: Path | str, traces: list[PowerTrace], provenance: dict) ->
     table.insert(0, "time_s", first.time_s)
     table.attrs = attributes
     if path.suffix == ".csv":
-        beside = _beside(path)
+        beside = path.with_name(path.name + ".json")
         with replacing(beside) as written, replacing(path) as temporary:
             written.write_text(json.dumps(attributes, indent=1) + "\n", encoding="utf-8")
             table["time_s"] = table["time_s"].map("{:.6f}".format)
@@ -96,16 +96,13 @@ def read_trace(path: Path | str) -> tuple[list[PowerTrace], dict]:
     return [PowerTrace(float(start_s), dt, row) for row in power_w], attributes
 
 
-def _beside(path: Path) -> Path:
-    return path.with_name(path.name + ".json")
-
-
 def _read(path: Path) -> tuple[pd.DataFrame, dict]:
     if path.suffix == ".csv":
         with files.reading_csv(path, "write it anew"):
             names = pd.read_csv(path, nrows=0, skipinitialspace=True).columns
         columns = tuple(name for name in names if name.startswith("power_w")) or ("power_w",)
-        attributes = files.read_json(_beside(path)) if _beside(path).exists() else {}
+        beside = path.with_name(path.name + ".json")
+        attributes = files.read_json(beside) if beside.exists() else {}
         return files.read_table(path, ("time_s", *columns)), attributes
     try:
         if path.suffix == ".parquet":
