@@ -19,16 +19,13 @@ ROOMS = ["sitetrace", *sorted({f"sitetrace.{room(name)}" for name in LIBRARY})]
 SHORT = 3  # a line, or a line, an empty one and another
 
 
-def public():
-    """Functions and classes that the packages list, by their full names."""
-    for package in map(importlib.import_module, ROOMS):
-        for name in getattr(package, "__all__", ()):
-            thing = getattr(package, name)
-            if inspect.isfunction(thing) or inspect.isclass(thing):
-                yield f"{thing.__module__}.{thing.__qualname__}", thing
-
-
-PUBLIC = dict(public())
+# functions and classes that the packages list, by their full names
+PUBLIC = {
+    f"{thing.__module__}.{thing.__qualname__}": thing
+    for package in map(importlib.import_module, ROOMS)
+    for thing in (getattr(package, name) for name in getattr(package, "__all__", ()))
+    if inspect.isfunction(thing) or inspect.isclass(thing)
+}
 
 
 def methods(thing):
@@ -59,8 +56,7 @@ def test_examples_of_the_verbs_run(name):
     thing = thing or getattr(sitetrace, name)
     found = doctest.DocTestFinder().find(thing, name, globs={})
     runner = doctest.DocTestRunner()
-    failed = sum(runner.run(example).failed for example in found)
-    assert failed == 0
+    assert sum(runner.run(example).failed for example in found) == 0
     assert runner.tries
 
 
