@@ -19,7 +19,7 @@ from sitetrace.meter import Meter, remembered
 from sitetrace.power.timeline.surface import Surface
 from sitetrace.serving.activity import activity_table
 from sitetrace.serving.engine import Server, simulate
-from sitetrace.workload.streams import bursty, poisson
+from sitetrace.workload.streams import LogNormalLengths
 
 __all__ = ["run"]
 
@@ -99,9 +99,7 @@ def _write(folder: Path, seed: int) -> Run:
     """Simulate the run that a folder is named after and write it, with its truth."""
     name = folder.name
     rng = np.random.default_rng([seed, [*RATES].index(name)])
-    draw, cv = (bursty, [2.0]) if name == "bursty" else (poisson, [])
-    requests = draw(RATES[name], *cv, DURATION_S, rng)
-    requests["arrival_s"] = (EPOCH_S + requests["arrival_s"]).round(3)
+    requests = _drawn_requests(RATES[name], 2.0 if name == "bursty" else 1.0, rng)
     tables = simulate_run(EFFECTS if name == "effects" else Testbed(), requests, rng)
     info = {"model": "testbed-8b", "hardware": "testbed", "tensor_parallel": 1}
     info["source"] = "simulated by sitetrace.testbed on sitetrace's own engine; no measurement"
@@ -109,6 +107,26 @@ def _write(folder: Path, seed: int) -> Run:
     written = write_run(folder, info, tables["requests"], tables["power"], tables["engine"])
     tables["truth"].to_csv(folder / "truth.csv", index=False)
     return written
+
+
+def _drawn_requests(rate_per_s: float, cv: float, rng: np.random.Generator) -> pd.DataFrame:
+    """Draw requests with gamma-distributed gaps and the tokens of shared chats."""
+    # A law of its own: shipped models and nets name the testbed's recordings by their digests,
+    # which must not change with the streams of traffic.
+    shape, arrival_s = cv**-2.0, np.zeros(1)
+    while arrival_s[-1] < DURATION_S:
+        count = int(1.1 * rate_per_s * (DURATION_S - arrival_s[-1])) + 16
+        gaps_s = rng.gamma(shape, 1 / (shape * rate_per_s), count)
+        arrival_s = np.append(arrival_s, arrival_s[-1] + np.cumsum(gaps_s))
+    arrival_s = arrival_s[1:][arrival_s[1:] < DURATION_S]
+    table, law = {"arrival_s": (EPOCH_S + arrival_s.round(6)).round(3)}, LogNormalLengths()
+    for side in ("input", "output"):
+        median, sigma, most = (
+            getattr(law, f"{side}_{name}") for name in ("median", "sigma", "limit")
+        )
+        tokens = rng.lognormal(np.log(median), sigma, arrival_s.size)
+        table[f"{side}_tokens"] = np.clip(tokens, 1, most).astype(np.int64)
+    return pd.DataFrame(table)
 
 
 def simulate_run(
