@@ -386,3 +386,16 @@ def test_pools_differ_and_idle_belongs_to_the_board(tmp_path):
     rows_w = of_level(dataset, "row").mean(axis=0)
     model = load_model(sitetrace.shipped_model("testbed_timeline"))
     np.testing.assert_allclose(rows_w, [4 * model.idle.mean_w, 4 * 120.0], rtol=0.01)
+
+
+def test_noise_is_drawn_for_what_is_kept_and_told(tmp_path):
+    """The sum of servers has the same mean and spread, whether or not they are kept."""
+    told = {}
+    for levels in (["site", "rack"], ["site", "rack", "server"]):
+        made = scenario(keep=[{"levels": levels, "step_s": 0.25}], hours=0.5)
+        dataset = sitetrace.simulate_site(made, tmp_path / f"{len(levels)}.zarr")
+        told[dataset.attrs["noise"]] = of_level(dataset, "rack")
+    racks, servers = told.values()
+    assert [name.rpartition(" draw a ")[2] for name in told] == ["rack and model", "server"]
+    np.testing.assert_allclose(racks.mean(axis=0), servers.mean(axis=0), rtol=0.005)
+    np.testing.assert_allclose(racks.std(axis=0), servers.std(axis=0), rtol=0.03)

@@ -17,7 +17,7 @@ from sitetrace.workload.spec import open_stream
 from sitetrace.workload.streams import Stream
 
 # enough blocks for any number of workers at hand; the result hangs on their number in no way
-MOST_BLOCKS = 64
+MOST_BLOCKS = 16
 
 
 @dataclass(frozen=True)
