@@ -11,7 +11,7 @@ from sitetrace.core.types import running_count
 from sitetrace.serving.engine import Server, simulate
 from sitetrace.serving.routing import ROUTINGS, route
 from sitetrace.serving.surrogates import ConstantRate, LogNormalTTFT
-from sitetrace.workload.lengths import LogNormalLengths
+from sitetrace.workload.streams import LogNormalLengths
 
 LAW = Server()
 

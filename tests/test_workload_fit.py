@@ -61,9 +61,7 @@ def test_a_slowly_wandering_rate_shows_in_counts_and_not_in_gaps():
 
 def test_counts_of_a_poisson_stream_have_their_mean_as_variance():
     arrival_s = np.cumsum(np.random.default_rng(2).exponential(0.1, 100_000))
-    for window_s in (1.0, 4.0):
-        assert index_of_dispersion(arrival_s, window_s) == pytest.approx(1, abs=0.1)
-    assert np.isnan(index_of_dispersion(arrival_s, 4000.0))
+    assert index_of_dispersion(arrival_s, 4.0) == pytest.approx(1, abs=0.1)
     assert index_of_dispersion(np.arange(1000.0), 10.0) == 0
 
 
@@ -101,38 +99,26 @@ def test_a_day_of_azures_week_of_2024_is_ingested(tmp_path, call):
     table = read_requests(tmp_path / "day.csv")
     assert table["arrival_s"].tolist() == [0, 1.25]
     assert table["output_tokens"].tolist() == [1, 2]
-    for more in (("--power", "p.csv"), ("--model", "x"), ("--utc-offset", "1")):
-        code, _, said = call("ingest", *given, *more)
-        assert code == 2 and f"--azure: a trace of requests alone: leave {more[0]}" in said
+    code, _, said = call("ingest", *given, "--utc-offset", "1")
+    assert code == 2 and "--azure: a trace of requests alone: leave --utc-offset" in said
 
 
-@pytest.mark.parametrize(
-    ("text", "day", "said"),
-    [
-        ("", None, "the file is empty"),
-        ("a,b\n1,2\n", None, "no columns TIMESTAMP"),
-        (HEAD, None, "no request: give another"),
-        (HEAD + OF_2024, "2024-05-20", "no request on 2024-05-20"),
-        (HEAD + OF_2024, "16.5.2024", "give it as YYYY-MM-DD"),
-        (HEAD + OF_2023 + "yesterday,3,4\n", None, "line 4: no time and two numbers in 'yesterday"),
-        (HEAD + "2024-05-16 08:00:00,5,0\n", None, "no request has tokens"),
-        (f"{HEAD}2024-05-15 9:00,5,6\n2024-05-16 8:00,5,1.5\n", "2024-05-16", "line 3, output"),
-    ],
-)
+BAD = [
+    ("", None, "the file is empty"),
+    ("a,b\n1,2\n", None, "no columns TIMESTAMP"),
+    (HEAD, None, "no request with tokens"),
+    (HEAD + OF_2024, "16.5.2024", "no request with tokens on 16.5.2024: .* YYYY-MM-DD"),
+    (HEAD + OF_2023 + "yesterday,3,4\n", None, "line 4: no time and two numbers in 'yesterday"),
+    (f"{HEAD}2024-05-15 9:00,5,6\n2024-05-16 8:00,5,1.5\n", "2024-05-16", "line 3, output"),
+]
+
+
+@pytest.mark.parametrize(("text", "day", "said"), BAD)
 def test_other_files_get_one_line(tmp_path, text, day, said):
     (tmp_path / "trace.csv").write_text(text)
     with pytest.raises(InputError, match=said) as raised:
         read_azure(tmp_path / "trace.csv", day)
     assert "\n" not in str(raised.value)
-
-
-def test_a_stream_like_a_recorded_one_is_written(tmp_path, call):
-    a_table(3000.0, **BURSTY).to_csv(tmp_path / "r.csv")
-    given = ("--from", tmp_path / "r.csv", "--duration", 2000, "-o", tmp_path / "like.csv")
-    code, said, _ = call("workload", "fitted", *given)
-    assert code == 0
-    assert section_of(said)["cv"] == pytest.approx(2.0, rel=0.15)
-    assert len(read_requests(tmp_path / "like.csv")) == pytest.approx(4000, rel=0.2)
 
 
 def test_the_peak_of_a_recording_comes_at_the_same_hour_of_a_site(tmp_path, call):
@@ -150,6 +136,7 @@ def test_the_peak_of_a_recording_comes_at_the_same_hour_of_a_site(tmp_path, call
     assert code == 0 and "hour 18 of the day" in notes
     section = section_of(said)
     assert section["peak_hour"] == pytest.approx(15.0, abs=0.5)
+    assert len(read_requests(like)) == pytest.approx(4 * 86400 * 0.2, rel=0.1)
     # in a site that begins at noon, three hours later; in the stream like it, as in the recording
     site = a_table(4 * 86400.0, 12.0, **{**section, "rate_per_server": 0.1})
     for stream, after_h in ((site, 3.0), (read_requests(like), 21.0)):
@@ -157,5 +144,3 @@ def test_the_peak_of_a_recording_comes_at_the_same_hour_of_a_site(tmp_path, call
         assert angle / (2 * np.pi) * 24 % 24 == pytest.approx(after_h, abs=0.5)
     _, said, notes = call(*given)
     assert section_of(said)["peak_hour"] > 20 and "hour 0 of the day" in notes
-    code, _, said = call(*given, "--begin-hour", 30)
-    assert code == 2 and "hour 30" in said

@@ -1,13 +1,14 @@
 """Verbs that bring data in: recordings of other tools, fetched data, testbed, paper models."""
 
-from __future__ import annotations
-
 from pathlib import Path
 
 import click
 from click import option
 
-from sitetrace.core.files import InputError, read_json
+from sitetrace.core.files import read_json, require
+from sitetrace.core.registry import describe, read_paper_table, registry
+from sitetrace.measured import fetching, ingestion
+from sitetrace.workload.table import read_azure, write_requests
 
 FILE = click.Path(path_type=Path)
 SEED = option("--seed", type=click.IntRange(0), default=0)
@@ -29,10 +30,10 @@ def example(arguments: str) -> dict[str, str]:
     return {"epilog": f"Example: sitetrace {arguments}"}
 
 
-def say(lines: list[str] | tuple[str, ...]) -> None:
-    """Print notes on standard error."""
+def say(lines: list[str] | tuple[str, ...], kind: str = "note") -> None:
+    """Print notes, or warnings, on standard error."""
     for line in lines:
-        click.echo(f"note: {line}", err=True)
+        click.echo(f"{kind}: {line}", err=True)
 
 
 @click.command(**example("ingest --power smi.csv --vllm result.json -o my-run"))
@@ -48,21 +49,17 @@ def say(lines: list[str] | tuple[str, ...]) -> None:
 @out("Run directory, or request table.")
 def ingest(azure, day, out, **given) -> None:
     """Turn recordings of other tools into a run directory, a trace of Azure into requests."""
-    from sitetrace.measured import ingestion
-    from sitetrace.workload.table import read_azure, write_requests
-
     given = {name: value for name, value in given.items() if value is not None}
     if azure is not None:
-        for name in given:
-            option = f"--{name}".replace("_", "-")
-            raise InputError(f"--azure: a trace of requests alone: leave {option} out")
+        others = ", ".join(f"--{name}".replace("_", "-") for name in given)
+        require(not given, "--azure", "a trace of requests alone", f"leave {others} out")
         table, notes = read_azure(azure, day)
         say(notes)
         write_requests(out, table)
         click.echo(f"wrote {len(table)} requests to {out}")
         return
-    if not {"power", "vllm"} <= {*given} or day is not None:
-        raise InputError("ingest: give --power and --vllm, or --azure (and --day)")
+    enough = {"power", "vllm"} <= {*given} and day is None
+    require(enough, "ingest", "recordings are missing", "give --power and --vllm, or --azure")
     files = given.pop("power"), given.pop("vllm"), given.pop("engine", None)
     named = read_json(files[1]).get("model_id")
     zone = given.pop("utc_offset", None)
@@ -80,8 +77,6 @@ def data() -> None:
 @data.command("list", **example("data list"))
 def data_list() -> None:
     """List the registry: what there is, where from, under which licence."""
-    from sitetrace.core.registry import describe, read_paper_table
-
     click.echo("\n".join(describe()))
     names = read_paper_table("serving_surrogate")["config"]
     click.echo("\nThe paper's configurations, for sitetrace data model: " + ", ".join(names))
@@ -108,22 +103,16 @@ def data_model(config, out, **chosen) -> None:
 @option("--base-url", help="Fetch from this place instead of the registry's.")
 def data_fetch(names, base_url) -> None:
     """Fetch data sets (all by default), resume and verify."""
-    from sitetrace.core.registry import registry
-    from sitetrace.measured.fetching import fetch
-
     for name in names or registry():
-        click.echo("\n".join(fetch(name, base_url)))
+        click.echo("\n".join(fetching.fetch(name, base_url)))
 
 
 @data.command("verify", epilog="Example: SITETRACE_DATA=mirror sitetrace data verify")
 @click.argument("names", nargs=-1)
 def data_verify(names) -> None:
     """Check the files at hand against the registry."""
-    from sitetrace.core.registry import registry
-    from sitetrace.measured.fetching import verify
-
     for name in names or registry():
-        click.echo("\n".join(verify(name)))
+        click.echo("\n".join(fetching.verify(name)))
 
 
 @data.command("testbed", **example("data testbed -o testbed --seed 1"))

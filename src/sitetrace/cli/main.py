@@ -1,7 +1,5 @@
 """The `sitetrace` command: each verb of the package on files."""
 
-from __future__ import annotations
-
 import json
 import sys
 
@@ -12,11 +10,14 @@ from click import option
 from sitetrace import __version__
 from sitetrace.cli.data import FILE, SEED, choice, data, example, ingest, out, say
 from sitetrace.cli.site import export, report, site
-from sitetrace.core.files import InputError
-from sitetrace.workload.table import read_requests
+from sitetrace.core.files import InputError, check_place, digest_of, require
+from sitetrace.measured.rundir import read_power, read_run
+from sitetrace.measured.traces import ENDINGS, read_trace, write_trace
+from sitetrace.power.load import load_warnings
+from sitetrace.workload.table import read_requests, write_requests
 
-START = option("--from", "start", type=float, help="Seconds after the first request.")
-STOP = option("--to", "stop", type=float, help="Seconds after the first request.")
+AFTER = {"type": float, "help": "Seconds after the first request."}
+START, STOP = option("--from", "start_s", **AFTER), option("--to", "stop_s", **AFTER)
 SETTINGS = {"help_option_names": ["-h", "--help"], "max_content_width": 100, "show_default": True}
 # options that each pattern of requests takes
 TAKES = {
@@ -52,23 +53,19 @@ def workload(context, pattern, seed, out, **given) -> None:
     """Write a stream of requests."""
     from sitetrace.workload import streams
     from sitetrace.workload.fit import draw_traffic, fit_traffic
-    from sitetrace.workload.table import write_requests
 
-    for name in [name for name in given if name not in TAKES[pattern]]:
-        if context.get_parameter_source(name).name == "COMMANDLINE":
-            raise InputError(f"--{name.replace('_', '-')}: {pattern} has none: leave it out")
-    given = {name: value for name, value in given.items() if name in TAKES[pattern]}
+    for name in sorted(given.keys() - TAKES[pattern]):
+        said = context.get_parameter_source(name).name == "COMMANDLINE"
+        require(not said, f"--{name.replace('_', '-')}", f"{pattern} has none", "leave it out")
+    given = {name: given[name] for name in TAKES[pattern]}
     source = given.pop("source")
+    needed = source is None and pattern in ("replay", "fitted")
+    require(not needed, "--from", "is missing", f"name the requests of a {pattern} stream")
     table = None if source is None else read_requests(source)
-    if table is None and pattern in ("replay", "fitted"):
-        raise InputError(f"--from is missing: {pattern} needs a request table")
     rng = np.random.default_rng(seed)
     if pattern == "fitted":
         begin_hour = given["begin_hour"]
-        try:
-            section = fit_traffic(table, begin_hour=begin_hour)
-        except InputError as error:
-            raise InputError(f"{source}: {error}") from None
+        section = fit_traffic(table, begin_hour=begin_hour)
         if "peak_hour" in section:
             say([f"{source}: second 0 is taken as hour {begin_hour:g} of the day (--begin-hour)"])
         click.echo(f"traffic: {json.dumps(section)}")
@@ -92,10 +89,8 @@ def workload(context, pattern, seed, out, **given) -> None:
 @START
 @STOP
 @SEED
-def fit(runs, out, transitions, start, stop, **options) -> None:
+def fit(runs, out, transitions, start_s, **options) -> None:
     """Fit a power model on one or several runs of a configuration."""
-    from sitetrace.core.files import check_place
-    from sitetrace.measured.rundir import read_run
     from sitetrace.power.fitting import fit as fit_model
     from sitetrace.power.modelfile import described, save_model, weights_path
     from sitetrace.serving.calibration import misfit_lines
@@ -107,15 +102,14 @@ def fit(runs, out, transitions, start, stop, **options) -> None:
     loaded = [read_run(path) for path in runs]
     for run in loaded:
         say(run.notes)
-    model = fit_model(loaded, transitions=transitions, start_s=start, stop_s=stop, **options)
+    model = fit_model(loaded, transitions=transitions, start_s=start_s, **options)
     save_model(model, out)
     before_w, idle_w = loaded[0].idle_before_load_w(), model.idle.mean_w
-    if start is not None and before_w and idle_w > 1.1 * before_w:
-        say([f"idle power of {idle_w:.1f} W, the least after --from, but {before_w:.1f} W before "
-              "load: take all of the recording, or --to alone, where idle counts"])  # fmt: skip
-    why = [model.provenance["kind_because"]] if "kind_because" in model.provenance else []
-    told = [*why, *misfit_lines(model.provenance), f"wrote {out}: {described(model)}"]
-    click.echo("\n".join(told))
+    if start_s is not None and before_w and idle_w > 1.1 * before_w:
+        why = f"idle power of {idle_w:.1f} W after --from, but {before_w:.1f} W before load"
+        say([f"{why}: take all of the recording, or --to alone, where idle counts"])
+    told = [model.provenance.get("kind_because"), *misfit_lines(model.provenance)]
+    click.echo("\n".join(filter(None, [*told, f"wrote {out}: {described(model)}"])))
 
 
 @cli.command(**example("show model.json"))
@@ -132,38 +126,29 @@ def show(model) -> None:
 @option("--requests", type=FILE, required=True, help="arrival_s,input_tokens,output_tokens.")
 @out("Ends in .csv, .parquet, .nc or .zarr.")
 @choice("--as", "power expected meter", "Power, or the meter's mean or one reading.", "reading")
-@option("--dt", type=float, help="Step in seconds; by default the model's own.")
-@option("--lead", default=30.0, help="Seconds before.")
-@option("--tail", default=10.0, help="Seconds after.")
+@option("--dt", "dt_s", type=float, help="Step in seconds; by default the model's own.")
+@option("--lead", "lead_s", type=click.FloatRange(0), default=30.0, help="Seconds before.")
+@option("--tail", "tail_s", type=click.FloatRange(0), default=10.0, help="Seconds after.")
 @option("--draws", type=click.IntRange(1, 1000), default=1)
 @option("--idle-w", type=float, help="Idle power of the board, where it differs.")
 @SEED
-def generate(model, requests, out, reading, dt, lead, tail, draws, idle_w, seed) -> None:
+def generate(model, requests, out, draws, seed, **options) -> None:
     """Generate power for a stream of requests."""
-    from sitetrace.core.files import check_place, digest_of
-    from sitetrace.measured.traces import ENDINGS, write_trace
-    from sitetrace.power.load import load_warnings
     from sitetrace.power.modelfile import load_model
     from sitetrace.serving.calibration import failed_parts
     from sitetrace.serving.engine import simulate
 
     check_place(out, ENDINGS)
-    for name, value in {"--lead": lead, "--tail": tail, "--idle-w": idle_w}.items():
-        if value is not None and not 0 <= value < 1e7:
-            raise InputError(f"{name} {value:g} is no sensible value: give 0 or more")
-    if dt is not None and not 0 < dt < 1e7:
-        raise InputError(f"--dt {dt:g} is no step: give a multiple of the model's step")
-    if reading == "expected" and draws > 1:
-        raise InputError("--draws: an expected reading is the mean of all draws: leave it out")
+    expected = options["reading"] == "expected" and draws > 1
+    require(not expected, "--draws", "an expected reading is the mean of all", "leave it out")
     fitted, table, rng = load_model(model), read_requests(requests), np.random.default_rng(seed)
-    options = {"dt_s": dt, "lead_s": lead, "tail_s": tail, "idle_w": idle_w, "reading": reading}
     drawn = [fitted.generate(table, rng=rng, **options)]
     # the same timeline again, for whatever of it is random came first
     timeline = simulate(table, fitted.server, np.random.default_rng(seed))
     drawn += [fitted.draw(timeline, rng, **options) for _ in range(draws - 1)]
     provenance = {
         "data": fitted.provenance["data"],
-        "reading": reading,
+        "reading": options["reading"],
         "model_sha256": digest_of([model]),
         "requests_sha256": digest_of([requests]),
         "configuration": fitted.configuration.name,
@@ -173,9 +158,8 @@ def generate(model, requests, out, reading, dt, lead, tail, draws, idle_w, seed)
     }
     write_trace(out, drawn, provenance)
     failed = failed_parts(fitted.provenance)
-    warned = [f"the fit of {model} failed: {'; '.join(failed)}"] if failed else []
-    for line in warned + load_warnings(fitted.fitted, timeline):
-        click.echo(f"warning: {line}", err=True)
+    say([f"the fit of {model} failed: {'; '.join(failed)}"] if failed else [], "warning")
+    say(load_warnings(fitted.fitted, timeline), "warning")
     click.echo(_described(drawn, timeline.requests))
 
 
@@ -205,24 +189,22 @@ def _described(traces, requests) -> str:
 @STOP
 @option("--json", "as_json", is_flag=True, help="Print one JSON object.")
 @option("--plot", type=FILE, help="Also draw both traces (PNG).")
-def evaluate(measured, requests, generated, more, start, stop, as_json, plot) -> None:
+def evaluate(measured, requests, generated, more, start_s, stop_s, as_json, plot) -> None:
     """Judge generated traces against a measured run."""
     from sitetrace.evaluate.judge import evaluate as judge
     from sitetrace.evaluate.judge import format_table
-    from sitetrace.measured.rundir import read_power, read_run
-    from sitetrace.measured.traces import read_trace
 
     if measured.is_dir():
         recording = read_run(measured)
-        say(recording.notes)
+        notes = recording.notes
     else:
         recording, notes = read_power(measured)
-        say(notes)
+    say(notes)
     files = [read_trace(path) for path in (*generated, *more)]
     draws = [trace for traces, _ in files for trace in traces]
     ends = [attributes["busy_end_s"] for _, attributes in files if "busy_end_s" in attributes]
     table = None if requests is None else read_requests(requests)
-    options = {"requests": table, "start_s": start, "stop_s": stop}
+    options = {"requests": table, "start_s": start_s, "stop_s": stop_s}
     result = judge(recording, draws, busy_end_s=max(ends, default=None), **options)
     if plot is not None:
         from sitetrace.evaluate.figure import save_comparison

@@ -1,7 +1,5 @@
 """Verbs on a site: simulate it, export it, report on it."""
 
-from __future__ import annotations
-
 import sys
 from contextlib import contextmanager
 
@@ -9,7 +7,7 @@ import click
 from click import option
 
 from sitetrace.cli.data import FILE, example, out, say
-from sitetrace.core.files import InputError
+from sitetrace.core.files import InputError, require
 from sitetrace.planning.exports import FORMATS
 
 SERVERS_PER_RACK, RACKS_PER_ROW = 4, 6
@@ -42,33 +40,32 @@ def _print_keys(context, option, wanted) -> None:
 def site(scenario, out, workers, cluster, resume, **given) -> None:
     """Simulate a site: servers, racks, rows and all, from a scenario file or a model and a rate.
 
-    Without a scenario servers stand in racks of 4 (of 3, 2 or 1 where 4 does not divide them) and
-    racks in rows of 6 (in one row where 6 does not divide them); arrivals are Poisson, the PUE is
-    1.3, and site, rows and racks are kept each second.
+    Without a scenario servers stand in racks of at most 4 and rows of 6 racks; arrivals are
+    Poisson, the PUE is 1.3, and site, rows and racks are kept each second.
     """
     from sitetrace.site.scenario import read_scenario
 
-    if workers is not None and cluster is not None:
-        raise InputError("--workers and --cluster: the work is done here or there: leave one out")
+    twice = workers is not None and cluster is not None
+    require(not twice, "--workers and --cluster", "work is done here or there", "leave one out")
     told = [f"--{name}" for name, value in given.items() if value is not None]
-    if scenario is not None and told:
-        raise InputError(f"{told[0]}: {scenario} says it: change it there or leave the file out")
+    if scenario is not None:
+        mend = "change it there or leave the file out"
+        require(not told, ", ".join(told), f"{scenario} says it", mend)
     checked = _of_options(given) if scenario is None else read_scenario(scenario)
     # they take their time: not before all is checked
     from sitetrace.power.modelfile import load_model
     from sitetrace.serving.calibration import failed_parts
     from sitetrace.site.simulate import simulate_site
 
-    how = {"workers": workers or 1, "cluster": cluster, "resume": resume, "progress": True}
     try:
-        result = simulate_site(checked, out, **how)
+        how = {"workers": workers or 1, "cluster": cluster, "resume": resume}
+        result = simulate_site(checked, out, **how, progress=True)
     except KeyboardInterrupt:
         click.echo("interrupted: the same command with --resume goes on", err=True)
         sys.exit(130)
     for file in dict.fromkeys(checked.model_files):
         failed = "; ".join(failed_parts(load_model(file).provenance))
-        if failed:
-            click.echo(f"warning: the fit of {file} failed: {failed}", err=True)
+        say([f"the fit of {file} failed: {failed}"] if failed else [], "warning")
     with result:
         click.echo(_summary(result, checked.hours))
     click.echo(f"wrote {out}")
@@ -80,14 +77,11 @@ def _of_options(given):
     from sitetrace.site.scenario import check_scenario
 
     for name in ("model", "servers", "rate"):
-        if given[name] is None:
-            raise InputError(f"--{name} is missing: give a scenario file, or --model, --servers "
-                             "and --rate")  # fmt: skip
-    content = {
-        "topology": topology_of(given["servers"]),
-        "fleet": [{"name": "all", "model": given["model"]}],
-        "traffic": {"pattern": "poisson", "rate_per_server": given["rate"]},
-    }
+        mend = "give a scenario file, or --model, --servers and --rate"
+        require(given[name] is not None, f"--{name}", "is missing", mend)
+    fleet = [{"name": "all", "model": given["model"]}]
+    traffic = {"pattern": "poisson", "rate_per_server": given["rate"]}
+    content = {"topology": topology_of(given["servers"]), "fleet": fleet, "traffic": traffic}
     own = {"hours": given["hours"], "seed": given["seed"], "step_s": given["step"]}
     try:
         return check_scenario(content | {key: own[key] for key in own if own[key] is not None})
@@ -110,19 +104,17 @@ def _summary(result, hours) -> str:
     wholes = [level for level in ("facility", "site", "gpu") if level in levels]
     parts = [level for level in ("row", "rack", "server") if level in levels]
     for level in wholes or parts[:1]:
-        power_w = power[:, levels == level].sum("unit").to_numpy()
-        mean_w, peak_w = float(power_w.mean()), float(power_w.max())
+        power_kw = power[:, levels == level].sum("unit").to_numpy() / 1e3
+        mean_kw, peak_kw = float(power_kw.mean()), float(power_kw.max())
         lines.append(
-            f"{level if wholes else f'{level}s':9}mean {mean_w / 1e3:.2f} kW, peak "
-            f"{peak_w / 1e3:.2f} kW, PAR {peak_w / mean_w:.3f}, load factor {mean_w / peak_w:.3f}, "
-            f"energy {mean_w * hours / 1e6:.4g} MWh"
+            f"{level if wholes else f'{level}s':9}mean {mean_kw:.2f} kW, peak {peak_kw:.2f} kW, "
+            f"PAR {peak_kw / mean_kw:.3f}, load factor {mean_kw / peak_kw:.3f}, "
+            f"energy {mean_kw * hours / 1e3:.4g} MWh"
         )
     told = result.attrs
-    lines.append(
-        f"requests {told['requests']}, tokens {told['input_tokens']} in and "
-        f"{told['output_tokens']} out, longest wait {told['longest_wait_s']:.2f} s"
-    )
-    return "\n".join(lines)
+    tokens = f"tokens {told['input_tokens']} in and {told['output_tokens']} out"
+    wait = f"longest wait {told['longest_wait_s']:.2f} s"
+    return "\n".join([*lines, f"requests {told['requests']}, {tokens}, {wait}"])
 
 
 @click.command(**example("export site.zarr --format csv15 -o site-15min.csv"))

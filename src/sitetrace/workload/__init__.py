@@ -1,7 +1,4 @@
-"""Traffic: request tables, token lengths, streams of requests, and their fit.
-
-What is out of its range is an `InputError`.
-"""
+"""Traffic: request tables, streams of requests with their token lengths, and their fit."""
 
 import lazy_loader
 
@@ -9,8 +6,7 @@ __getattr__, __dir__, __all__ = lazy_loader.attach(
     __name__,
     submod_attrs={
         "table": ["read_requests"],
-        "streams": ["poisson", "bursty", "diurnal", "replay"],
-        "lengths": ["LogNormalLengths"],
+        "streams": ["poisson", "bursty"],
         "fit": ["fit_traffic", "draw_traffic"],
     },
 )

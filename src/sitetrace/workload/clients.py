@@ -1,11 +1,9 @@
-"""Streams of many clients, each with rates, burstiness and lengths of its own (ServeGen).
+"""Streams of many clients, each with rates, burstiness and lengths of its own.
 
 ServeGen (alibaba/ServeGen, Apache-2.0) publishes, for windows of 600 s and each client with
-traffic, the rate, the coefficient of variation of the gaps and the gamma or Weibull law fitted to
-them (arg1 is the shape, arg2 the scale in seconds); and token lengths for windows of 6 h.
+traffic, the rate and the gamma or Weibull law of the gaps (arg1 is the shape, arg2 the scale in
+seconds); and token lengths for windows of 6 h.
 """
-
-from __future__ import annotations
 
 from dataclasses import dataclass
 from pathlib import Path
@@ -13,10 +11,10 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 from numpy.random import Generator
-from scipy.special import gamma, ndtri
+from scipy.special import ndtri
 
-from sitetrace.core.files import InputError, read_table, read_text_table, refuse_row
-from sitetrace.workload.streams import Carry, Drawn, Gaps, Requests, Stream, gamma_gaps, renew
+from sitetrace.core.files import read_table, read_text_table, refuse_row, require
+from sitetrace.workload.streams import Carry, Drawn, Requests, Stream, renew
 from sitetrace.workload.table import MAX_TOKENS, TOKENS
 
 WINDOW_S = 600.0
@@ -31,59 +29,36 @@ STEEPNESS_HALVINGS = 18
 class Clients(Stream):
     """The sum of many clients' streams; after its last day the recording begins anew."""
 
-    # Each client is a renewal process whose clock runs with its rate: the expected count of each
-    # window is the recorded one, and a burst may go over its end.
-
+    # A client's clock runs with its rate: the expected count of each window is the recorded one.
     rates: np.ndarray  # requests a second, shape (clients, windows)
-    shapes: np.ndarray  # of the laws, negative for Weibull, shape (clients, windows)
-    lengths: LengthLaws
+    laws: np.ndarray  # variation of gamma gaps, less than 0: shape of Weibull ones
+    quantiles: np.ndarray  # tokens, input and output, of each summary, shape (rows, 2, 1024)
+    row: np.ndarray  # summary of a client in a window, -1: it borrows, shape (clients, windows)
+    donors: np.ndarray  # cumulated shares of those with a summary, shape (windows, clients)
     offset_s: float = 0.0  # where in the recording second 0 lies
 
     def draw(self, begin_s: float, end_s: float, rng: Generator, carry: Carry = None) -> Drawn:
         """Draw a chunk; each client's mean gaps to its next request are carried."""
         left = [None] * len(self.rates) if carry is None else list(carry["left"])
         first = int(np.floor((begin_s + self.offset_s) / WINDOW_S))
-        edges = np.arange(first, np.ceil((end_s + self.offset_s) / WINDOW_S) + 1) * WINDOW_S
-        edges = np.clip(edges - self.offset_s, begin_s, end_s)
-        parts = [
-            self._window((first + i) % self.rates.shape[1], edges[i], edges[i + 1], left, rng)
-            for i in range(edges.size - 1)
-            if edges[i] < edges[i + 1]
-        ]
-        arrivals, tokens = (np.concatenate(side) for side in zip(*parts, strict=True))
-        return Requests(arrivals, tokens), {"left": left}
+        edges_s = np.arange(first, np.ceil((end_s + self.offset_s) / WINDOW_S) + 1) * WINDOW_S
+        edges_s = np.clip(edges_s - self.offset_s, begin_s, end_s)
+        parts = []
+        for number in np.flatnonzero(np.diff(edges_s)):
+            window, span_s = (first + number) % self.rates.shape[1], edges_s[number : number + 2]
+            arrivals, client = [np.empty(0)], [np.empty(0, dtype=np.intp)]
+            for place in np.flatnonzero(self.rates[:, window]):
+                rate, law = self.rates[place, window], self.laws[place, window]
+                times_s, left[place] = renew(rate, *span_s, left[place], law, rng)
+                arrivals.append(times_s)
+                client.append(np.full(times_s.size, place))
+            arrival_s = np.concatenate(arrivals)
+            order = np.argsort(arrival_s, kind="stable")
+            tokens = self.lengths(np.concatenate(client)[order], window, rng)
+            parts.append((arrival_s[order], tokens))
+        return Requests(*map(np.concatenate, zip(*parts, strict=True))), {"left": left}
 
-    def _window(
-        self, window: int, begin_s: float, end_s: float, left: list, rng: Generator
-    ) -> tuple[np.ndarray, np.ndarray]:
-        """Draw what falls into (part of) a window; move `left` on."""
-        arrivals, client = [np.empty(0)], [np.empty(0, dtype=np.intp)]
-        for place in np.flatnonzero(self.rates[:, window]):
-            rate, shape = self.rates[place, window], self.shapes[place, window]
-            gaps = gamma_gaps(shape**-0.5) if shape > 0 else _weibull_gaps(-shape)
-            times_s, left[place] = renew(rate, begin_s, end_s, left[place], gaps, rng)
-            arrivals.append(times_s)
-            client.append(np.full(times_s.size, place))
-        arrival_s = np.concatenate(arrivals)
-        order = np.argsort(arrival_s, kind="stable")
-        return arrival_s[order], self.lengths.draw(np.concatenate(client)[order], window, rng)
-
-
-def _weibull_gaps(shape: float) -> Gaps:
-    """Return what draws Weibull gaps of mean 1."""
-    mean = gamma(1 + 1 / shape)
-    return lambda count, rng: rng.weibull(shape, count) / mean
-
-
-@dataclass(frozen=True)
-class LengthLaws:
-    """Token lengths by client and window, each as quantiles that are equally likely."""
-
-    quantiles: np.ndarray  # tokens, input and output, of each summary, shape (rows, 2, 1024)
-    row: np.ndarray  # summary of a client in a window, -1: it borrows, shape (clients, windows)
-    donors: np.ndarray  # cumulated shares of those with a summary, shape (windows, clients)
-
-    def draw(self, client: np.ndarray, window: int, rng: Generator) -> np.ndarray:
+    def lengths(self, client: np.ndarray, window: int, rng: Generator) -> np.ndarray:
         """Draw the tokens of requests of a window, shape (n, 2), given the client of each."""
         row = self.row[client, window]
         # without a summary a client borrows, for each request from one drawn by their requests
@@ -102,42 +77,42 @@ def open_clients(
     clients, place = np.unique(table["client"], return_inverse=True)
     window = (table["window_start_s"] / WINDOW_S).astype(int).to_numpy()
     days = window.max() // WINDOWS_A_DAY + 1
-    rates, shapes = np.zeros((2, clients.size, days * WINDOWS_A_DAY))
+    rates, laws = np.zeros((2, clients.size, days * WINDOWS_A_DAY))
     rates[place, window] = table["rate_rps"]
-    shapes[place, window] = table["arg1"] * np.where(table["pattern"] == "Gamma", 1.0, -1.0)
+    weibull = table["pattern"] == "Weibull"
+    laws[place, window] = np.where(weibull, -table["arg1"], table["arg1"] ** -0.5)
     # a window that the recording lacks holds what the last one before it held, else the first
     lost = ~rates.any(axis=0)
     source = np.maximum.accumulate(np.where(lost, int(np.argmin(lost)), np.arange(lost.size)))
-    rates, shapes = rates[:, source], shapes[:, source]
+    rates, laws = rates[:, source], laws[:, source]
     lengths = _length_laws(lengths_file, clients, rates)
     if rate_per_s is not None:
         rates = rates * (rate_per_s / rates.sum(axis=0).mean())
-    return Clients(rates, shapes, lengths, offset_s)
+    return Clients(rates, laws, *lengths, offset_s)
 
 
-def _length_laws(path: Path, clients: np.ndarray, rates: np.ndarray) -> LengthLaws:
-    """Find for each client and window of rates the nearest summary in time."""
+def _length_laws(path: Path, clients: np.ndarray, rates: np.ndarray) -> tuple[np.ndarray, ...]:
+    """Find for each client and window of rates the nearest summary in time, and the donors."""
     keys = ["client", "window_start_s"]
     summaries = read_lengths(path).sort_values(keys)
     sides = [summaries[summaries["field"] == name] for name in TOKENS]
-    if not np.array_equal(sides[0][keys], sides[1][keys]):
-        raise InputError(f"{path}: not every window has input_tokens and output_tokens once")
-    windows = np.arange(rates.shape[1]) * WINDOW_S + WINDOW_S / 2
-    middle = sides[0]["window_start_s"].to_numpy() + LENGTH_WINDOW_S / 2
+    both = np.array_equal(sides[0][keys], sides[1][keys])
+    require(both, path, "a window lacks input_tokens or output_tokens", "give each once")
+    windows_s = np.arange(rates.shape[1]) * WINDOW_S + WINDOW_S / 2
+    middle_s = sides[0]["window_start_s"].to_numpy() + LENGTH_WINDOW_S / 2
     row = np.full(rates.shape, -1)
     for place, client in enumerate(clients):
         own = np.flatnonzero(sides[0]["client"] == client)
         if own.size:
-            row[place] = own[np.abs(windows[:, None] - middle[own]).argmin(axis=1)]
+            row[place] = own[np.abs(windows_s[:, None] - middle_s[own]).argmin(axis=1)]
     has = row[:, 0] >= 0
-    if not has.any():
-        raise InputError(f"{path}: none of the clients of the rates is in it: give their lengths")
+    require(has.any(), path, "none of the clients of the rates is in it", "give their lengths")
     # a window without any donor borrows from all requests of the recording
     share = rates * has[:, None]
     share = np.where(share.sum(axis=0) > 0, share, share.sum(axis=1, keepdims=True))
     donors = np.cumsum(share / share.sum(axis=0), axis=0).T
     donors[:, np.flatnonzero(has)[-1] :] = 1.0
-    return LengthLaws(np.stack([_quantiles(side) for side in sides], axis=1), row, donors)
+    return np.stack([_quantiles(side) for side in sides], axis=1), row, donors
 
 
 def _quantiles(summaries: pd.DataFrame) -> np.ndarray:
@@ -174,20 +149,19 @@ def read_rates(path: Path | str) -> pd.DataFrame:
 
 def read_lengths(path: Path | str) -> pd.DataFrame:
     """Read summaries of token lengths by client and window."""
-    names = ("client", "window_start_s", "mean_tokens", "p50", "p90", "p99")
-    table = _read(path, names, "field")
+    rising = ["p50", "p90", "p99"]
+    table = _read(path, ("client", "window_start_s", "mean_tokens", *rising), "field")
     tokens = table["field"].isin(TOKENS)
-    good = (table["p50"] <= table["p90"]) & (table["p90"] <= table["p99"]) & (table["p50"] > 0)
-    good &= (table["p99"] <= MAX_TOKENS) & (table["mean_tokens"] > 0)
-    refuse_row(path, tokens & ~good, "not a mean and rising percentiles above 0: mend or remove it")
-    if set(table["field"][tokens]) != set(TOKENS):
-        raise InputError(f"{path}: input_tokens or output_tokens are missing in column field")
+    bad = (table[rising].diff(axis=1) < 0).any(axis=1) | (table["p99"] > MAX_TOKENS)
+    bad |= (table[["mean_tokens", "p50"]] <= 0).any(axis=1)
+    refuse_row(path, tokens & bad, "not a mean and rising percentiles above 0: mend or remove it")
+    both = table["field"][tokens].nunique() == len(TOKENS)
+    require(both, path, "column field lacks input_tokens or output_tokens", "export it again")
     return table[tokens].reset_index(drop=True)
 
 
 def _read(path: Path | str, numbers: tuple[str, ...], text: str) -> pd.DataFrame:
     """Read columns of numbers, and one of names."""
     table, texts = read_table(path, numbers), read_text_table(path)
-    if text not in texts:
-        raise InputError(f"{path}: column {text} is missing: export it again")
+    require(text in texts, path, f"column {text} is missing", "export it again")
     return table.assign(**{text: texts[text]})

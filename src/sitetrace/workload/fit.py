@@ -1,14 +1,12 @@
 """A recorded stream in a few numbers, from which streams of any length can be drawn."""
 
-from __future__ import annotations
-
 import json
 from typing import Any
 
 import numpy as np
 import pandas as pd
 
-from sitetrace.core.files import InputError
+from sitetrace.core.files import require
 from sitetrace.workload.spec import check_traffic, open_stream
 from sitetrace.workload.streams import DAY_S, chunk_rng, whole
 from sitetrace.workload.table import TOKENS
@@ -19,10 +17,7 @@ LEAST_WINDOWS = 3
 
 
 def fit_traffic(
-    requests: pd.DataFrame,
-    n_servers: int = 1,
-    scale_s: float | None = None,
-    begin_hour: float = 0.0,
+    requests: pd.DataFrame, n_servers: int = 1, scale_s: float | None = None, begin_hour: float = 0
 ) -> dict[str, Any]:
     """Fit arrivals and token lengths; the result is the traffic section of a scenario.
 
@@ -36,55 +31,45 @@ def fit_traffic(
     n_servers : int
         Servers that share the rate.
     scale_s : float, optional
-        Seconds of windows whose counts get the right index of dispersion; by default the gaps get
-        their variation, which bursts of a second rule: no one number says it at all scales.
+        Seconds of windows whose counts get the right index of dispersion, else gaps their spread.
     begin_hour : float
-        Hour of the day at second 0: `read_azure` says it; of epoch seconds hours ahead of UTC.
+        Hour of the day at second 0; of epoch seconds the hours ahead of UTC.
 
     Returns
     -------
     dict
-        ``pattern``, ``rate_per_server``, ``cv`` or ``swing`` and ``peak_hour``, and ``lengths``,
-        fields of `LogNormalLengths`.
+        Pattern, rate, ``cv`` or ``swing`` and ``peak_hour``, and fields of `LogNormalLengths`.
     """
     arrival_s = requests["arrival_s"].to_numpy()
-    if arrival_s.size < LEAST_REQUESTS or arrival_s[-1] == arrival_s[0]:
-        raise InputError(f"{arrival_s.size} requests are too few to fit: give {LEAST_REQUESTS} "
-                         "that do not arrive at once")  # fmt: skip
-    if not -24 <= begin_hour <= 24:
-        raise InputError(f"begin_hour {begin_hour:g}: give an hour of the day, -24 to 24")
+    few = arrival_s.size < LEAST_REQUESTS or arrival_s[-1] == arrival_s[0]
+    mend = f"give {LEAST_REQUESTS} that do not arrive at once"
+    require(not few, "fit", f"{arrival_s.size} requests are too few to fit", mend)
     gaps_s, span_s = np.diff(arrival_s), arrival_s[-1] - arrival_s[0]
     fitted = {"pattern": "bursty", "rate_per_server": 1 / gaps_s.mean() / n_servers}
     days = int((span_s + gaps_s.mean()) // DAY_S)
     if days >= 2:
-        if scale_s is not None:
-            raise InputError(
-                f"scale_s: a day's swing, fitted to {days} days, has none: leave it out"
-            )
-        whole = arrival_s[arrival_s < arrival_s[0] + days * DAY_S]
-        harmonic = 2 * np.exp(2j * np.pi * whole / DAY_S).mean()
+        require(scale_s is None, "scale_s", "a day's swing has none", "leave it out")
+        of_days_s = arrival_s[arrival_s < arrival_s[0] + days * DAY_S]
+        harmonic = 2 * np.exp(2j * np.pi * of_days_s / DAY_S).mean()
         hour = (np.angle(harmonic) / (2 * np.pi) * 24 + begin_hour) % 24
-        fitted |= {"pattern": "diurnal", "swing": min(1.0, float(np.abs(harmonic)))}
-        fitted["peak_hour"] = float(hour)
+        fitted |= {"pattern": "diurnal", "swing": min(1.0, abs(harmonic)), "peak_hour": hour}
     else:
         cv = gaps_s.std() / gaps_s.mean()
         if scale_s is not None:
-            cv = np.sqrt(index_of_dispersion(arrival_s, scale_s)) if scale_s > 0 else np.nan
-        if np.isnan(cv):
-            raise InputError(f"scale_s {scale_s:g} s: give so short windows that {LEAST_WINDOWS} "
-                             f"fit between first request and last, {span_s:g} s")  # fmt: skip
-        fitted["cv"] = float(np.clip(cv, LEAST_CV, MOST_CV))
+            cv = np.sqrt(index_of_dispersion(arrival_s, scale_s))
+            mend = f"give so short windows that {LEAST_WINDOWS} fit into {span_s:g} s"
+            require(not np.isnan(cv), f"scale_s {scale_s:g} s", "no window", mend)
+        fitted["cv"] = np.clip(cv, LEAST_CV, MOST_CV)
     logarithm, lengths = np.log(requests[[*TOKENS]]), {}
     for column in TOKENS:
         side = column.removesuffix("_tokens")
-        lengths[f"{side}_median"] = float(np.exp(logarithm[column].mean()))
-        lengths[f"{side}_sigma"] = float(logarithm[column].std(ddof=0))
+        lengths[f"{side}_median"] = np.exp(logarithm[column].mean())
+        lengths[f"{side}_sigma"] = logarithm[column].std(ddof=0)
         lengths[f"{side}_limit"] = int(requests[column].max())
     constant = logarithm.nunique().min() == 1
-    together = 0.0 if constant else logarithm.corr().iloc[0, 1]
-    lengths["correlation"] = float(np.clip(together, -1, 1))
+    lengths["correlation"] = 0.0 if constant else logarithm.corr().iloc[0, 1].clip(-1, 1)
     # six digits, as plain numbers that YAML can write
-    text = json.dumps(fitted | {"lengths": lengths})
+    text = json.dumps(fitted | {"lengths": lengths}, default=float)
     return json.loads(text, parse_float=lambda number: float(f"{float(number):.6g}"))
 
 
@@ -97,12 +82,8 @@ def draw_traffic(
     ----------
     section : dict
         From `fit_traffic`, or any traffic section of a scenario.
-    duration_s : float
-        Seconds.
-    seed : int
-        Seed of the stream.
-    begin_hour : float
-        Hour of the day at second 0.
+    duration_s, seed, begin_hour : float, int, float
+        Seconds, seed of the stream, and hour of the day at second 0.
 
     Returns
     -------
@@ -115,7 +96,7 @@ def draw_traffic(
 
 def index_of_dispersion(arrival_s: np.ndarray, window_s: float) -> float:
     """Return variance over mean of the counts in windows: 1 for Poisson, NaN for too few."""
-    windows = int((arrival_s[-1] - arrival_s[0]) // window_s)
+    windows = (arrival_s[-1] - arrival_s[0]) // window_s if window_s > 0 else 0
     if windows < LEAST_WINDOWS:
         return np.nan
     ends_s = arrival_s[0] + window_s * np.arange(windows + 1)

@@ -1,17 +1,14 @@
 """The traffic part of a scenario, and the stream that it opens."""
 
-from __future__ import annotations
-
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
-from pydantic import Discriminator, Field, Tag, ValidationError
+from pydantic import Discriminator, Field, Tag, TypeAdapter, ValidationError
 
-from sitetrace.core.files import InputError
+from sitetrace.core.files import InputError, require
 from sitetrace.core.settings import Number, Part, Text, first_fault
+from sitetrace.workload import streams
 from sitetrace.workload.clients import open_clients
-from sitetrace.workload.lengths import LogNormalLengths, open_lengths
-from sitetrace.workload.streams import HOUR_S, MAX_RATE, Bursty, Poisson, Replay, Stream
 from sitetrace.workload.table import read_requests
 
 MAX_HOURS = 24 * 366
@@ -21,59 +18,52 @@ LENGTHS = (
     "request table (CSV) whose rows are drawn for token lengths, or a mapping with the numbers of "
     "a log-normal law; else those of shared chats"
 )
-ROUTING = "how requests reach the servers: random, round_robin, least_loaded or session"
 OFFSET = "hours into the recording at second 0"
-
-
-def _length_form(value: Any) -> str:
-    return "LogNormalLengths" if isinstance(value, dict | LogNormalLengths) else "file"
-
-
 GivenLengths = Annotated[
-    Annotated[LogNormalLengths, Tag("LogNormalLengths")] | Annotated[Text, Tag("file")],
-    Discriminator(_length_form),
+    Annotated[streams.LogNormalLengths, Tag("LogNormalLengths")] | Annotated[Text, Tag("file")],
+    Discriminator(lambda given: "file" if isinstance(given, str) else "LogNormalLengths"),
 ]
-Rate = Annotated[Number, Field(gt=0, le=MAX_RATE)]
-PoolRate = Annotated[Rate, Field(description=RATE)]
-PoolLengths = Annotated[GivenLengths | None, Field(description=LENGTHS)]
+Rate = Annotated[Number, Field(gt=0, le=streams.MAX_RATE)]
 Offset = Annotated[Number, Field(ge=0, le=MAX_HOURS, description=OFFSET)]
-Routes = Literal["random", "round_robin", "least_loaded", "session"]
-Routing = Annotated[Routes, Field(description=ROUTING)]
 
 
-class PoissonTraffic(Part):
+class _Pattern(Part):
+    pattern: str
+    routing: Literal["random", "round_robin", "least_loaded", "session"] = Field(
+        "random",
+        description="how requests reach the servers: random, round_robin, least_loaded or session",
+    )
+
+
+class _Law(_Pattern):
+    rate_per_server: Rate = Field(description=RATE)
+    lengths: GivenLengths | None = Field(None, description=LENGTHS)
+
+
+class PoissonTraffic(_Law):
     """Arrivals at a constant rate, independent of each other."""
 
     pattern: Literal["poisson"] = Field("poisson", description="poisson")
-    rate_per_server: PoolRate
-    lengths: PoolLengths = None
-    routing: Routing = "random"
 
 
-class BurstyTraffic(Part):
+class BurstyTraffic(_Law):
     """Arrivals of the pool with gamma-distributed gaps."""
 
     pattern: Literal["bursty"] = Field("bursty", description="bursty")
-    rate_per_server: PoolRate
     cv: Number = Field(
         2.0, gt=0, le=100, description="coefficient of variation of the pool's gaps; 1 is Poisson"
     )
-    lengths: PoolLengths = None
-    routing: Routing = "random"
 
 
-class DiurnalTraffic(Part):
+class DiurnalTraffic(_Law):
     """Poisson arrivals whose rate is a cosine of the hour of day."""
 
     pattern: Literal["diurnal"] = Field("diurnal", description="diurnal")
-    rate_per_server: PoolRate
     swing: Number = Field(0.5, ge=0, le=1, description="greatest rate less the mean, over the mean")
     peak_hour: Number = Field(15.0, ge=0, le=24, description="local hour of day of the maximum")
-    lengths: PoolLengths = None
-    routing: Routing = "random"
 
 
-class ReplayTraffic(Part):
+class ReplayTraffic(_Pattern):
     """A recorded stream of requests for the whole pool, from its beginning again when it ends."""
 
     pattern: Literal["replay"] = Field("replay", description="replay")
@@ -81,10 +71,9 @@ class ReplayTraffic(Part):
     thin: Number = Field(1.0, gt=0, le=1, description="share of requests kept")
     speed: Number = Field(1.0, gt=0, le=1000, description="time-warp: 2 replays twice as fast")
     offset_h: Offset = 0.0
-    routing: Routing = "random"
 
 
-class ClientsTraffic(Part):
+class ClientsTraffic(_Pattern):
     """Many clients, each with its own rate and burstiness by windows of production traffic."""
 
     pattern: Literal["clients"] = Field("clients", description="clients")
@@ -92,7 +81,6 @@ class ClientsTraffic(Part):
     lengths: Text = Field(description="CSV of token-length summaries by client")
     rate_per_server: Rate | None = Field(None, description=SCALED)
     offset_h: Offset = 0.0
-    routing: Routing = "random"
 
 
 Traffic = Annotated[
@@ -101,42 +89,33 @@ Traffic = Annotated[
 ]
 
 
-class _Section(Part):
-    """A section that stands alone."""
-
-    traffic: Traffic = Field(description="traffic")
-
-
 def check_traffic(section: dict[str, Any]) -> Traffic:
     """Check a traffic section that stands in no scenario."""
-    content = {"traffic": section}
     try:
-        return _Section(**content).traffic
+        return TypeAdapter(Traffic).validate_python(section)
     except ValidationError as error:
-        keys, why = first_fault(error, content)
-        raise InputError(f"{'.'.join(map(str, keys))}: {why}") from None
+        keys, why = first_fault(error, section)
+        raise InputError(f"{'.'.join(['traffic', *map(str, keys)])}: {why}") from None
 
 
-def open_stream(traffic: Traffic, n_servers: int, folder: Path | str, start_hour: float) -> Stream:
+def open_stream(
+    traffic: Traffic, n_servers: int, folder: Path | str, start_hour: float
+) -> streams.Stream:
     """Open the stream of requests of a pool of servers; second 0 is at an hour of the day."""
-    folder = Path(folder)
-    if isinstance(traffic, ReplayTraffic | ClientsTraffic):
-        path, offset_s = folder / traffic.file, traffic.offset_h * HOUR_S
-    if isinstance(traffic, ClientsTraffic):
+    if traffic.pattern == "clients":
         rate_per_s = traffic.rate_per_server and n_servers * traffic.rate_per_server
-        return open_clients(path, folder / traffic.lengths, rate_per_s, offset_s)
-    if isinstance(traffic, ReplayTraffic):
-        stream = Replay(read_requests(path), traffic.thin, traffic.speed, offset_s)
-        if not stream.after_s[-1]:
-            raise InputError(f"{path}: all requests arrive at once: give a longer one")
+        files = Path(folder, traffic.file), Path(folder, traffic.lengths)
+        return open_clients(*files, rate_per_s, traffic.offset_h * streams.HOUR_S)
+    if traffic.pattern == "replay":
+        path, offset_s = Path(folder, traffic.file), traffic.offset_h * streams.HOUR_S
+        stream = streams.Replay(read_requests(path), traffic.thin, traffic.speed, offset_s)
+        require(stream.after_s[-1], path, "all requests arrive at once", "give a longer one")
         rate = traffic.thin * traffic.speed * stream.after_s.size / stream.period_s / n_servers
-        if rate > MAX_RATE:
-            raise InputError(f"{path}: {rate:.3g} requests a second and server are more than "
-                             f"{MAX_RATE}: give a longer recording or a lower speed")  # fmt: skip
+        what = f"{rate:.3g} requests a second and server are more than {streams.MAX_RATE}"
+        require(rate <= streams.MAX_RATE, path, what, "give a longer recording or a lower speed")
         return stream
-    lengths = open_lengths(traffic.lengths, folder)
-    if isinstance(traffic, BurstyTraffic):
-        return Bursty(n_servers * traffic.rate_per_server, traffic.cv, lengths)
-    diurnal = isinstance(traffic, DiurnalTraffic)
-    day = (traffic.swing, traffic.peak_hour, start_hour) if diurnal else ()
-    return Poisson(n_servers, traffic.rate_per_server, lengths, *day)
+    lengths = streams.open_lengths(traffic.lengths, folder)
+    if traffic.pattern == "bursty":
+        return streams.Bursty(n_servers * traffic.rate_per_server, traffic.cv, lengths)
+    day = (traffic.swing, traffic.peak_hour, start_hour) if traffic.pattern == "diurnal" else ()
+    return streams.Poisson(n_servers, traffic.rate_per_server, lengths, *day)

@@ -1,34 +1,90 @@
-"""Streams of requests: Poisson, bursty, switching, replayed; in chunks without end, or whole.
+"""Streams of requests and their token lengths: Poisson, bursty, replayed; in chunks, or whole.
 
-A stream's `chunk` gives its requests with ``begin_s <= arrival_s < end_s``, in order. Chunks follow
-each other; each has a number and is told what the one before returned to be carried (None for the
+A chunk holds the requests with ``begin_s <= arrival_s < end_s``, in order. Chunks follow each
+other; each has a number and is told what the one before returned to be carried (None for the
 first). The same seeds give the same stream, wherever it is taken up again.
 """
-
-from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
 from functools import cached_property
-from typing import Any, NamedTuple
+from pathlib import Path
+from typing import Annotated, Any, NamedTuple
 
 import numpy as np
 import pandas as pd
 from numpy.random import Generator, SeedSequence
+from pydantic import Field
+from scipy.special import gamma, ndtri
 
-from sitetrace.core.files import InputError
+from sitetrace.core.files import require
+from sitetrace.core.settings import Number, Part
 from sitetrace.core.types import MAX_SPAN_S
-from sitetrace.workload.lengths import Lengths, open_lengths
-from sitetrace.workload.table import TOKENS
+from sitetrace.workload.table import MAX_TOKENS, TOKENS, read_requests
 
+HOUR_S, DAY_S = 3600.0, 86400.0
 MAX_RATE = 1000
 MAX_REQUESTS = 50_000_000
 LEAST_DWELL_S = 0.1
-Like = pd.DataFrame | None
-HOUR_S, DAY_S = 3600.0, 86400.0
 RESIDUAL_DRAWS = 512
+QUANTILES = 2**16
 Carry = dict[str, Any] | None
-Gaps = Callable[[int, Generator], np.ndarray]
+Like = pd.DataFrame | None
+# draws input and output tokens of so many requests, int64, shape (n, 2)
+Lengths = Callable[[int, Generator], np.ndarray]
+Tokens = Annotated[Number, Field(ge=1, le=MAX_TOKENS)]
+Sigma = Annotated[Number, Field(ge=0, le=10, description="spread of its logarithm")]
+
+
+class LogNormalLengths(Part):
+    """Log-normal token lengths, as `fit_traffic` finds them."""
+
+    input_median: Tokens = Field(180.0, description="median prompt, tokens")
+    input_sigma: Sigma = 1.1
+    input_limit: Tokens = Field(4000.0, description="longest prompt, tokens")
+    output_median: Tokens = Field(130.0, description="median answer, tokens")
+    output_sigma: Sigma = 0.9
+    output_limit: Tokens = Field(1000.0, description="longest answer, tokens")
+    correlation: Number = Field(0.0, ge=-1, le=1, description="of the two logarithms")
+
+    def __call__(self, count: int, rng: Generator) -> np.ndarray:
+        """Draw token counts, shape (count, 2)."""
+        if self.correlation:
+            prompt, answer = rng.standard_normal((2, count), dtype=np.float32)
+            answer = self.correlation * prompt + np.sqrt(1 - self.correlation**2) * answer
+            return np.stack(self._at(prompt, answer), axis=1)
+        chances = rng.integers(0, QUANTILES, (2, count), dtype=np.uint16)
+        tokens = np.empty((count, 2), dtype=np.int64)
+        for side, quantiles in enumerate(self._quantiles):  # no chance is clipped, but it is quick
+            tokens[:, side] = quantiles.take(chances[side], mode="clip")
+        return tokens
+
+    @cached_property
+    def _quantiles(self) -> list[np.ndarray]:
+        """Token counts at as many equally likely quantiles as 16 bits tell apart."""
+        z = ndtri((np.arange(QUANTILES) + 0.5) / QUANTILES)
+        # short numbers stay in the nearest memory
+        return [table.astype(np.min_scalar_type(table[-1])) for table in self._at(z, z)]
+
+    def _at(self, prompt: np.ndarray, answer: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+        """Turn standard normal numbers into input and output tokens."""
+        prompt = self.input_median * np.exp(self.input_sigma * prompt)
+        answer = self.output_median * np.exp(self.output_sigma * answer)
+        prompt, answer = np.clip(prompt, 1, self.input_limit), np.clip(answer, 1, self.output_limit)
+        return prompt.astype(np.int64), answer.astype(np.int64)
+
+
+def open_lengths(
+    given: LogNormalLengths | pd.DataFrame | str | None, folder: Path | str = "."
+) -> Lengths:
+    """Return what draws token counts: a law, rows of a request table or its file, else chats'."""
+    if isinstance(given, str):
+        given = read_requests(Path(folder) / given)
+    if not isinstance(given, pd.DataFrame):
+        return given or LogNormalLengths()
+    rows = given[[*TOKENS]].to_numpy()
+    # whole rows, with replacement: the correlation of their two counts stays
+    return lambda count, rng: rows.take(rng.integers(0, len(rows), count, dtype=np.int32), axis=0)
 
 
 class Requests(NamedTuple):
@@ -79,17 +135,16 @@ class Poisson(Stream):
         # a Poisson stream split at random is as many independent ones: each server draws its own,
         # at the chunk's greatest rate, and thins it
         rate_per_s = n_servers * self.rate_per_server
-        first, last = self._phase(begin_s), self._phase(end_s)
+        first, last = self._since_peak_rad(begin_s), self._since_peak_rad(end_s)
         peaks = np.floor(last / (2 * np.pi)) * 2 * np.pi >= first
         most = 1 + self.swing * (1.0 if peaks else max(np.cos(first), np.cos(last)))
         arrival_s = _even(rate_per_s * most, begin_s, end_s, rng)
         if self.swing:
-            rate = 1 + self.swing * np.cos(self._phase(arrival_s))
+            rate = 1 + self.swing * np.cos(self._since_peak_rad(arrival_s))
             arrival_s = arrival_s[rng.random(arrival_s.size) * most < rate]
         return arrival_s, self.lengths(arrival_s.size, rng)
 
-    def _phase(self, time_s: np.ndarray | float) -> np.ndarray | float:
-        """Return the angle of the day; 0 is the peak."""
+    def _since_peak_rad(self, time_s: np.ndarray | float) -> np.ndarray | float:
         return 2 * np.pi * (time_s / HOUR_S + self.start_hour - self.peak_hour) / 24
 
 
@@ -103,36 +158,14 @@ class Bursty(Stream):
 
     def draw(self, begin_s: float, end_s: float, rng: Generator, carry: Carry = None) -> Drawn:
         """Draw a chunk; the mean gaps to the next request are carried."""
-        left, gaps = carry and carry["left"], gamma_gaps(self.cv)
-        arrival_s, left = renew(self.rate_per_s, begin_s, end_s, left, gaps, rng)
+        left = carry and carry["left"]
+        arrival_s, left = renew(self.rate_per_s, begin_s, end_s, left, self.cv, rng)
         return Requests(arrival_s, self.lengths(arrival_s.size, rng)), {"left": left}
 
 
 @dataclass(frozen=True)
-class Switching(Stream):
-    """Poisson arrivals at two rates that take turns, the first one first, at random times."""
-
-    rates_per_s: tuple[float, float]
-    dwell_s: float  # mean time at a rate
-    lengths: Lengths
-
-    def draw(self, begin_s: float, end_s: float, rng: Generator, carry: Carry = None) -> Drawn:
-        """Draw a chunk; whose turn it is and mean stays to the next turn are carried."""
-        turn, left = (0, None) if carry is None else (carry["turn"], carry["left"])
-        turns_s, left = renew(1 / self.dwell_s, begin_s, end_s, left, gamma_gaps(1.0), rng)
-        arrival_s = _even(max(self.rates_per_s), begin_s, end_s, rng)
-        rate = np.take(self.rates_per_s, (turn + np.searchsorted(turns_s, arrival_s)) % 2)
-        arrival_s = arrival_s[rng.random(arrival_s.size) * max(self.rates_per_s) < rate]
-        carry = {"turn": (turn + turns_s.size) % 2, "left": left}
-        return Requests(arrival_s, self.lengths(arrival_s.size, rng)), carry
-
-
-@dataclass(frozen=True)
 class Replay(Stream):
-    """A recorded table, again and again: after its last request one mean gap, then its first.
-
-    Its sessions, if it has them, are new ones each time round.
-    """
+    """A recorded table, again and again: after its last request one mean gap, then its first."""
 
     recorded: pd.DataFrame  # request table, sorted
     thin: float = 1.0  # share of requests kept, each on its own, anew each time round
@@ -159,7 +192,7 @@ class Replay(Stream):
         arrival_s = within((recorded_s - self.offset_s) / self.speed, begin_s, end_s)
         tokens = np.stack([self.recorded[name].to_numpy()[row] for name in TOKENS], axis=1)
         session = None
-        if "session" in self.recorded:
+        if "session" in self.recorded:  # new ones each time round
             session = self.recorded["session"].to_numpy()
             session = session[row] + times_round * (int(session.max()) + 1)
         return Requests(arrival_s, tokens, session), {}
@@ -176,30 +209,28 @@ def chunk_rng(seeds: SeedSequence, index: int) -> Generator:
 
 
 def renew(
-    rate: float, begin_s: float, end_s: float, left: float | None, gaps: Gaps, rng: Generator
+    rate: float, begin_s: float, end_s: float, left: float | None, law: float, rng: Generator
 ) -> tuple[np.ndarray, float]:
-    """Draw a stretch of a renewal process: its events, and mean gaps from its end to the next one.
-
-    `left` are the mean gaps from its begin to the first event, None is the steady state.
-    """
+    """Draw events of a renewal process, `left` mean gaps from its begin on, and those then left."""
     if left is None:  # a long gap is met more often than a short one, anywhere in it
-        met = gaps(RESIDUAL_DRAWS, rng).cumsum()
+        met = _gaps(law, RESIDUAL_DRAWS, rng).cumsum()
         at = rng.random() * met[-1]
         left = float(met[np.searchsorted(met, at)] - at)
     length, times = (end_s - begin_s) * rate, [np.array([left])]
     while times[-1][-1] < length:
         togo = length - times[-1][-1]
-        drawn = gaps(int(togo + 4 * np.sqrt(togo)) + 16, rng)
+        drawn = _gaps(law, int(togo + 4 * np.sqrt(togo)) + 16, rng)
         times.append(times[-1][-1] + np.cumsum(drawn))
     events = np.concatenate(times)
     count = int(np.searchsorted(events, length))
     return within(begin_s + events[:count] / rate, begin_s, end_s), float(events[count] - length)
 
 
-def gamma_gaps(cv: float) -> Gaps:
-    """Return what draws gamma gaps of mean 1 and a coefficient of variation."""
-    shape = cv**-2.0
-    return lambda count, rng: rng.standard_gamma(shape, count) / shape
+def _gaps(law: float, count: int, rng: Generator) -> np.ndarray:
+    """Draw gaps of mean 1: gamma of this variation; of a negative one Weibull of that shape."""
+    if law < 0:
+        return rng.weibull(-law, count) / gamma(1 - 1 / law)
+    return rng.standard_gamma(law**-2.0, count) / law**-2.0
 
 
 def within(arrival_s: np.ndarray, begin_s: float, end_s: float) -> np.ndarray:
@@ -221,12 +252,8 @@ def _even(rate_per_s: float, begin_s: float, end_s: float, rng: Generator) -> np
 
 def whole(stream: Stream, duration_s: float, rng: Generator) -> pd.DataFrame:
     """Draw a stream from second 0 on, as a request table."""
-    if not 0 < duration_s <= MAX_SPAN_S:
-        raise InputError(f"duration {duration_s:g} s: give 0 to {MAX_SPAN_S:g} s (31 days)")
-    drawn, _ = stream.draw(0.0, duration_s, rng)
-    if not drawn.arrival_s.size:
-        raise InputError("no request arrives: give a longer duration or a higher rate")
-    return drawn.table().round({"arrival_s": 6})
+    _check(duration_s)
+    return _rounded(stream.draw(0.0, duration_s, rng)[0])
 
 
 def poisson(
@@ -255,21 +282,18 @@ def bursty(
     Parameters
     ----------
     rate_per_s, cv, duration_s : float
-        Requests a second; coefficient of variation of the gaps: 1 is Poisson, above it bursts (the
-        burstiness of vLLM's client is ``1 / cv**2``); and seconds.
-    rng : numpy.random.Generator
-        Source of randomness.
-    like : pandas.DataFrame, optional
-        Request table whose rows give the token lengths; by default those of shared chats.
+        Requests a second; variation of the gaps: 1 is Poisson, above it bursts (the burstiness of
+        vLLM's client is ``1 / cv**2``); and seconds.
+    rng, like : numpy.random.Generator, pandas.DataFrame
+        Source of randomness; request table whose rows give token lengths, else those of chats.
 
     Returns
     -------
     pandas.DataFrame
         Request table from second 0.
     """
-    _check(rate_per_s, duration_s)
-    if not 0.01 <= cv <= 100:
-        raise InputError(f"cv {cv:g}: give 0.01 to 100")
+    _check(duration_s, rate_per_s)
+    require(0.01 <= cv <= 100, f"cv {cv:g}", "no sensible variation", "give 0.01 to 100")
     return whole(Bursty(rate_per_s, cv, open_lengths(like)), duration_s, rng)
 
 
@@ -282,26 +306,11 @@ def diurnal(
     peak_hour: float = 15.0,
     begin_hour: float = 0.0,
 ) -> pd.DataFrame:
-    """Poisson arrivals whose rate is a cosine of the hour of the day.
-
-    Parameters
-    ----------
-    rate_per_s, swing : float
-        Mean requests a second; amplitude of the rate relative to its mean, 0 to 1.
-    duration_s, rng, like : float, numpy.random.Generator, pandas.DataFrame
-        As `bursty`.
-    peak_hour, begin_hour : float
-        Hours of the day: with the greatest rate, and of second 0.
-
-    Returns
-    -------
-    pandas.DataFrame
-        Request table from second 0.
-    """
-    _check(rate_per_s, duration_s)
-    if not 0 <= swing <= 1 or not 0 <= peak_hour <= 24 or not -24 <= begin_hour <= 24:
-        why = "give a swing of 0 to 1, hours of the day"
-        raise InputError(f"swing {swing:g}, hours {peak_hour:g} and {begin_hour:g}: {why}")
+    """Poisson arrivals whose rate is a cosine of the hour of the day; `swing` is its amplitude."""
+    _check(duration_s, rate_per_s)
+    day = f"swing {swing:g}, hours {peak_hour:g} and {begin_hour:g}"
+    sound = 0 <= swing <= 1 and 0 <= peak_hour <= 24 and -24 <= begin_hour <= 24
+    require(sound, day, "no day", "give a swing of 0 to 1, hours of the day")
     stream = Poisson(1, rate_per_s, open_lengths(like), swing, peak_hour, begin_hour)
     return whole(stream, duration_s, rng)
 
@@ -309,49 +318,42 @@ def diurnal(
 def switching(
     rates_per_s: tuple[float, float], dwell_s: float, duration_s: float, rng: Generator
 ) -> pd.DataFrame:
-    """Markov-modulated Poisson arrivals: two rates take turns, each for ``dwell_s`` in the mean."""
-    if not min(rates_per_s) >= 0 or np.isnan(rates_per_s).any():
-        raise InputError(f"rates {rates_per_s} requests/s: give two rates, none below 0")
-    if not LEAST_DWELL_S <= dwell_s < np.inf:
-        raise InputError(f"dwell {dwell_s:g} s: give a time from {LEAST_DWELL_S:g} s")
-    _check(max(rates_per_s), duration_s)
-    return whole(Switching(rates_per_s, dwell_s, open_lengths(None)), duration_s, rng)
+    """Poisson arrivals at two rates in turn, the first one first, each for a mean ``dwell_s``."""
+    most = max(rates_per_s)
+    _check(duration_s, most)
+    sound = all(rate >= 0 for rate in rates_per_s) and LEAST_DWELL_S <= dwell_s < np.inf
+    where = f"rates {rates_per_s} requests/s, dwell {dwell_s:g} s"
+    require(sound, where, "no two rates", f"give two from 0, and {LEAST_DWELL_S:g} s or more")
+    turns_s, _ = renew(1 / dwell_s, 0.0, duration_s, None, 1.0, rng)
+    arrival_s = _even(most, 0.0, duration_s, rng)
+    rate = np.take(rates_per_s, np.searchsorted(turns_s, arrival_s) % 2)
+    arrival_s = arrival_s[rng.random(arrival_s.size) * most < rate]
+    return _rounded(Requests(arrival_s, open_lengths(None)(arrival_s.size, rng)))
 
 
 def replay(requests: pd.DataFrame, thin: float, speed: float, rng: Generator) -> pd.DataFrame:
-    """Replay a recorded stream, thinned and warped in time.
-
-    Parameters
-    ----------
-    requests : pandas.DataFrame
-        Request table.
-    thin, speed : float
-        Share of requests kept, each on its own; and factor by which time runs faster.
-    rng : numpy.random.Generator
-        Source of randomness.
-
-    Returns
-    -------
-    pandas.DataFrame
-        Request table that begins when the recorded one does.
-    """
-    if not 0 < thin <= 1 or not 1e-3 <= speed <= 1e3:
-        raise InputError(f"thin {thin:g}, speed {speed:g}: give a share up to 1 and 0.001 to 1000")
-    stream = Replay(requests, thin, speed)
-    if stream.after_s[-1] / speed > MAX_SPAN_S:
-        raise InputError(f"speed {speed:g} makes the stream longer than 31 days: give a higher one")
+    """Replay a recorded table once, thinned to a share and warped in time, from its own begin."""
+    stream, where = Replay(requests, thin, speed), f"thin {thin:g}, speed {speed:g}"
+    sound = 0 < thin <= 1 and 1e-3 <= speed <= 1e3 and stream.after_s[-1] <= speed * MAX_SPAN_S
+    mend = "give a share up to 1 and 0.001 to 1000, 31 days at most in all"
+    require(sound, where, "no sensible replay", mend)
     # once round: between the last request and the first of the next time
     end_s = (stream.after_s[-1] + stream.period_s) / 2 / speed
     table = stream.draw(0.0, end_s, rng)[0].table()
-    if table.empty:
-        raise InputError(f"thin {thin:g} keeps none of {len(requests)} requests: give a larger one")
+    require(len(table), where, f"keeps none of {len(requests)} requests", "give a larger share")
     return table.assign(arrival_s=requests["arrival_s"].iloc[0] + table["arrival_s"])
 
 
-def _check(rate_per_s: float, duration_s: float) -> None:
-    """Refuse rates that make no request, or more than the memory holds."""
-    if not rate_per_s > 0 or rate_per_s * duration_s > MAX_REQUESTS:
-        raise InputError(
-            f"rate {rate_per_s:g} requests/s over {duration_s:g} s: give a rate above 0 that makes "
-            f"at most {MAX_REQUESTS:,} requests"
-        )
+def _check(duration_s: float, rate_per_s: float = 1.0) -> None:
+    """Refuse what makes no request, or more than the memory holds."""
+    where = f"{rate_per_s:g} requests/s over {duration_s:g} s"
+    sound = 0 < duration_s <= MAX_SPAN_S and 0 < rate_per_s <= MAX_REQUESTS / duration_s
+    mend = f"give a rate and a duration above 0, up to 31 days and {MAX_REQUESTS:,} requests"
+    require(sound, where, "no such stream", mend)
+
+
+def _rounded(requests: Requests) -> pd.DataFrame:
+    """Return a request table of whole microseconds."""
+    require(requests.arrival_s.size, "no request arrives", "too short", "give a longer duration or "
+            "a higher rate")  # fmt: skip
+    return requests.table().round({"arrival_s": 6})

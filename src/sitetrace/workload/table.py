@@ -1,14 +1,11 @@
 """Request tables: reading, checking, writing; traces of Azure become such tables."""
 
-from __future__ import annotations
-
-import re
 from pathlib import Path
 
 import numpy as np
 import pandas as pd
 
-from sitetrace.core.files import InputError, read_table, reading_csv, refuse_row, replacing
+from sitetrace.core.files import InputError, read_table, reading_csv, refuse_row, replacing, require
 from sitetrace.core.types import MAX_SPAN_S
 
 MAX_TOKENS = 10_000_000
@@ -65,13 +62,11 @@ def validate_requests(table: pd.DataFrame, source: Path | str) -> pd.DataFrame:
 
 def check_stream(table: pd.DataFrame) -> None:
     """Refuse a table that nothing can be served from."""
-    for name in REQUIRED:
-        if name not in table:
-            raise InputError(f"requests: column {name} is missing: give {','.join(REQUIRED)}")
-    if table.empty:
-        raise InputError("requests: there is none: give one or more")
-    if not np.isfinite(table["arrival_s"]).all() or table[[*TOKENS]].to_numpy().min() < 1:
-        raise InputError("requests: an arrival that is no number, or tokens below 1: mend its row")
+    there = {*REQUIRED} <= {*table}
+    require(there, "requests", "a column is missing", f"give {','.join(REQUIRED)}")
+    require(len(table), "requests", "there is none", "give one or more")
+    sound = np.isfinite(table["arrival_s"]).all() and (table[[*TOKENS]] >= 1).all(axis=None)
+    require(sound, "requests", "an arrival is no number, or tokens are below 1", "mend its row")
 
 
 def read_azure(path: Path | str, day: str | None = None) -> tuple[pd.DataFrame, list[str]]:
@@ -79,20 +74,15 @@ def read_azure(path: Path | str, day: str | None = None) -> tuple[pd.DataFrame, 
 
     Second 0 is the first request.
     """
-    path = Path(path)
-    if day is not None and not re.fullmatch(r"\d{4}-\d{2}-\d{2}", day):
-        raise InputError(f"day {day!r}: give it as YYYY-MM-DD")
-    pieces = []
+    path, pieces = Path(path), []
     options = {"dtype": str, "keep_default_na": False, "chunksize": PIECE_ROWS}
     with reading_csv(path, "fetch it again"), pd.read_csv(path, **options) as reader:
         for piece in reader:
-            if not {*AZURE} <= {*piece}:
-                raise InputError(f"{path}: no columns {','.join(AZURE)}: not one of Azure's traces")
+            ours = {*AZURE} <= {*piece}
+            require(ours, path, f"no columns {','.join(AZURE)}", "give one of Azure's traces")
             wanted = slice(None) if day is None else piece["TIMESTAMP"].str.startswith(day)
             pieces.append(piece.loc[wanted, AZURE])
     rows = pd.concat(pieces)
-    if rows.empty:
-        raise InputError(f"{path}: no request{'' if day is None else f' on {day}'}: give another")
     times = pd.to_datetime(rows["TIMESTAMP"], format="ISO8601", utc=True, errors="coerce")
     tokens = rows[AZURE[1:]].apply(pd.to_numeric, errors="coerce")
     bad = rows.index[times.isna() | tokens.isna().any(axis=1)]
@@ -100,8 +90,8 @@ def read_azure(path: Path | str, day: str | None = None) -> tuple[pd.DataFrame, 
         text = ",".join(rows.loc[bad[0]])[:60]
         raise InputError(f"{path}: line {bad[0] + 2}: no time and two numbers in {text!r}: mend it")
     empty = (tokens < 1).any(axis=1)
-    if empty.all():
-        raise InputError(f"{path}: no request has tokens: give another file")
+    what = "no request with tokens" + (f" on {day}" if day else "")
+    require(not empty.all(), path, what, "give another file, or another day as YYYY-MM-DD")
     times, first = times[~empty], times[~empty].min()
     table = tokens[~empty].set_axis(TOKENS, axis=1)
     table.insert(0, "arrival_s", (times - first).dt.total_seconds().to_numpy())
