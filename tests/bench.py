@@ -5,13 +5,12 @@ After the tables each ratio, in floors, stands on a line of its own.
 """
 
 import tempfile
-import time
 from functools import partial
 from pathlib import Path
 
 import numpy as np
 from bench_others import print_rates
-from bench_site import peak_mb, print_sites
+from bench_site import best_s, peak_mb, print_sites
 
 import sitetrace
 from sitetrace.power import running
@@ -20,17 +19,6 @@ from sitetrace.serving.steps import as_requests
 
 DAY_S, HOUR_S = 86400.0, 3600.0
 RATE_PER_S, CALM_RATE_PER_S = 1.0, 0.5
-REPEATS = 3
-
-
-def best_s(work):
-    """Shortest of a few repeats: what the machine can do when nothing else runs."""
-    times = []
-    for _ in range(REPEATS):
-        begin = time.perf_counter()
-        work()
-        times.append(time.perf_counter() - begin)
-    return min(times)
 
 
 def day_in_hours(model, requests, rng):

@@ -87,11 +87,8 @@ def test_a_fetched_run_is_a_run_directory_and_what_is_here_is_not_loaded_again(w
 
 def test_a_tampered_file_is_refused_by_digest_and_by_totals(world):
     url, upstream = world
-    with (upstream / "table.csv").open("a") as file:
-        file.write("1750000018.0,1,1\n")
-    power = upstream / "power.csv"
-    power.write_text(power.read_text().replace("70.00", "70.01", 1))
-    for name, file in {"table": "table.csv", "tiny": "power.csv"}.items():
+    for name, file, old in (("table", "table.csv", "1"), ("tiny", "power.csv", "70.00")):
+        (upstream / file).write_text((upstream / file).read_text().replace(old, "70.01", 1))
         with pytest.raises(InputError, match=f"{file}: not the file that the registry names"):
             fetching.fetch(name, url)
         with pytest.raises(InputError, match="not at hand"):

@@ -11,7 +11,6 @@ from sitetrace.core.files import require
 from sitetrace.core.types import Configuration, PowerTrace, Run, sampling_step
 from sitetrace.evaluate.metrics import SCORES, noise_floor, scores
 from sitetrace.measured.rundir import check_overlap
-from sitetrace.meter import mean_over
 from sitetrace.serving.engine import Server, simulate
 
 LEAST_COVERED = 0.95
@@ -266,9 +265,9 @@ def _mean_between(
 ) -> np.ndarray:
     """Mean between two times each of a power that is constant between edges."""
     energy_j = np.r_[0.0, np.cumsum(power_w * np.diff(edges_s))]
-    mean_w = mean_over(edges_s, energy_j, last_s, last_s - first_s)
+    spent_j = np.diff(np.interp([first_s, last_s], edges_s, energy_j), axis=0)[0]
     # plateaus of one power must stay one value, or KS tells them apart by their last bits
-    return np.round(mean_w, WATT_DECIMALS)
+    return np.round(spent_j / (last_s - first_s), WATT_DECIMALS)
 
 
 def format_table(result: dict) -> str:
