@@ -66,12 +66,8 @@ def told_of(known_run):
     return calibrate([known_run])
 
 
-@pytest.fixture(scope="module")
-def learned(told_of):
-    return told_of[0]
-
-
-def test_a_known_engine_is_recovered_and_followed_on_requests_never_seen(learned):
+def test_a_known_engine_is_recovered_and_followed_on_requests_never_seen(told_of):
+    learned, _ = told_of
     step, true = (s.c0_s + s.c1_s * 11 + s.c3_s * 6000 for s in (learned, TRUTH))
     assert step == pytest.approx(true, rel=0.01)
     assert learned.c2_s == pytest.approx(TRUTH.c2_s, rel=0.15)
@@ -80,7 +76,8 @@ def test_a_known_engine_is_recovered_and_followed_on_requests_never_seen(learned
     assert count_error(learned, recorded(3, rate=2.5)) < 0.2
 
 
-def test_limits_and_floors_come_from_the_run(learned):
+def test_limits_and_floors_come_from_the_run(told_of):
+    learned, _ = told_of
     assert (learned.max_num_seqs, learned.max_num_batched_tokens) == (128, 4096)
     token_bytes = 4 * 36 * 8 * 128
     assert learned.kv_tokens == int((80e9 * 0.9 - 1.6e10) / token_bytes)
