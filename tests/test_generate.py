@@ -86,12 +86,6 @@ def test_other_steps_are_refused(dt_s):
         generated(one(), dt_s=dt_s)
 
 
-def test_another_boards_idle_power_counts_in_full_at_idle_and_not_at_the_top():
-    low, top = MODEL.idle.mean_w, MODEL.power_range_w[1]
-    moved = MODEL.rebase(np.array([low - 1, low, (low + top) / 2, top, top + 5]), low + 30.0)
-    assert moved == pytest.approx([low + 29, low + 30, (low + top) / 2 + 15, top, top + 5])
-
-
 def test_a_rebased_trace_idles_at_the_idle_power_asked_for():
     plain = generated(requests())
     for idle_w in (60.0, 120.0):

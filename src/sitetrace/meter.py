@@ -4,6 +4,8 @@ A reading is the mean power over a window that ended some time ago; how long ago
 two renewals of the meter. `expected_w` is the mean over these chances, `drawn_w` draws them.
 """
 
+from __future__ import annotations  # a model file is read by the names of types
+
 import heapq
 from dataclasses import dataclass
 from typing import Any, Protocol

@@ -27,8 +27,7 @@ EXPERTS_BATCH = 4.0  # sequences at which one more costs half, in a mixture of e
 COUNTERS = ["time_s", "running", "prompt_tokens", "generation_tokens"]
 TTFT_WEIGHT = 0.1  # when within a step a request comes is chance, which makes it a rough guide
 C3_ABOVE_FLOOR = 0.3  # first guess of c3 above the least that the memory allows, as its share
-# the search of logarithms begins at 1, the first guess, and ends at; a line takes so many points
-FARTHEST, LEAST_POINTS = 4.0, 8
+FARTHEST, LEAST_POINTS = 4.0, 8  # end of the search of logarithms, begun at 1; points of a line
 PARTS = ("calibration", "power")  # of a fit's provenance, that hold a misfit
 # What is judged, and the errors above which a fit has failed. Ten runs are missed by at most 14%,
 # 12%, 0.34 s, 9% and 1.3%; one with a prefix cache, which our engine lacks, by 446%, 54%, 1.8 s.
@@ -45,12 +44,10 @@ def from_architecture(run: Run, largest_request: int) -> tuple[Server, dict[str,
     """Limits of an engine, its least c3, c4 and KV space; and why some of these are defaults."""
     where, info, gpus = f"run {run.name}", run.info, run.configuration.tensor_parallel
     place, gpu = f"{where}: run.json: ", known_device(run.configuration.hardware)
-    server = Server(
-        max_num_seqs=int(_number(place, info, "max_num_seqs", 256, 1)),
-        max_num_batched_tokens=int(_number(place, info, "max_num_batched_tokens", 8192, 1)),
-        # the largest request served did fit, whatever the sum says
-        kv_tokens=max(Server.kv_tokens, largest_request),
-    )
+    limits = {"max_num_seqs": 256, "max_num_batched_tokens": 8192}
+    limits = {name: int(_number(place, info, name, usual, 1)) for name, usual in limits.items()}
+    # the largest request served did fit, whatever the sum says
+    server = Server(**limits, kv_tokens=max(Server.kv_tokens, largest_request))
     lacking = ", ".join(sorted(name for name in HELD if _arch(info).get(name) is None))
     if lacking or gpu is None:
         why = f"run.json: arch lacks {lacking}" if _arch(info) else "no arch in run.json"
@@ -116,16 +113,13 @@ def room_for_tokens(
 
 
 def calibrate(runs: list[Run]) -> tuple[Server, dict]:
-    """Learn the engine that makes runs' requests meet what they met; and tell how well.
-
-    Told for a model's provenance: ``calibration``, see `judged`, and ``defaults``.
-    """
+    """Learn the engine that makes runs' requests meet what they met; and tell how well."""
     seen = [observe(run) for run in runs]
     # by the architecture, for short chats identify neither: the floor of c3, and c4
     totals = [each.requests["input_tokens"] + each.requests["output_tokens"] for each in seen]
     least, defaults = from_architecture(runs[0], max(int(each.max()) for each in totals))
     free = ["c0_s", "c2_s"]  # time to first token knows nothing of decode
-    if not all(each.engine.empty for each in seen):
+    if any(len(each.engine) for each in seen):
         free = ["c0_s", "c1_s", "c2_s", "c3_s"]
         free += ["overhead_s"] * any(each.requests["ttft_s"].notna().any() for each in seen)
         free += ["batch_scale"] * (least.batch_scale < LINEAR)
@@ -143,7 +137,7 @@ def calibrate(runs: list[Run]) -> tuple[Server, dict]:
         weights = [TTFT_WEIGHT if name == "ttft" else 1.0 for name, _ in told]
         return np.concatenate([w * e / e.size for w, (_, e) in zip(weights, told, strict=True)])
 
-    # The sum of mean absolute errors has steps: squares find the valley, magnitudes its floor.
+    # the sum of mean absolute errors has steps: squares find the valley, magnitudes its floor
     point = np.ones(start.size)
     scale = np.sqrt(np.mean(errors(point) ** 2))
     wide = {"bounds": (-FARTHEST, FARTHEST), "diff_step": 0.05, "max_nfev": 30}
@@ -186,7 +180,7 @@ def _first_guess(seen: list[Run], server: Server) -> Server:
     batch = np.concatenate([each.engine["running"].iloc[1:] for each in seen])
     changes = np.concatenate([np.diff(each.engine, axis=0) for each in seen])
     elapsed_s, change, prompted, made = changes.T
-    # Between two rows with the same sequences and no prompt the engine did nothing but decode.
+    # between two rows with the same sequences and no prompt the engine only decoded
     use = (change == 0) & (prompted == 0) & (batch > 0) & (made > 0)
     if use.sum() >= LEAST_POINTS:
         step_s = batch[use] * elapsed_s[use] / made[use]
@@ -199,7 +193,7 @@ def _first_guess(seen: list[Run], server: Server) -> Server:
     if known.sum() >= LEAST_POINTS:
         base_s, guess["c2_s"] = _line(prompt[known], ttft_s[known])
         guess.setdefault("c0_s", 0.5 * base_s)
-    # A regression that finds nothing leaves the default.
+    # a regression that finds nothing leaves the default
     return replace(server, **{name: float(value) for name, value in guess.items() if value > 1e-7})
 
 
@@ -261,9 +255,9 @@ def judged(runs: list[Run], server: Server, far: list[str]) -> dict:
         if error.size == 0:
             continue
         size = np.abs(np.expm1(error) if name == "ttft" else error)
-        told = {"median_error": np.median(size)} if name == "ttft" else {"mean_error": size.mean()}
-        if name == "tokens":
-            told = {"mean_error_s": size.mean(), "mean_lead_s": error.mean()}
+        (key,) = MOST[name][1]
+        told = {key: np.median(size) if name == "ttft" else size.mean()}
+        told |= {"mean_lead_s": error.mean()} if name == "tokens" else {}
         found[name] = rounded(told) | {"points": error.size}
     left = [f"{name} is more than {np.exp(FARTHEST - 1):.0f} times its first guess" for name in far]
     return {"misfit": found, "at_bound": far, "failed": failures(found) + left}

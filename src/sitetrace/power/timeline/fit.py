@@ -105,8 +105,7 @@ def fit_reading(seen: list[Seen], gpus: int) -> tuple[Reading, list[dict]]:
     loaded = np.concatenate([each.power_w[each.power_w > 1.3 * each.idle_w] for each in seen])
     what = "none rises above idle while requests run"
     require(loaded.size, "readings", what, "check the clocks")
-    # begin at the middle of the readings under load, and prefill at their top
-    middle, top = np.quantile(loaded, [0.4, 0.99])
+    middle, top = np.quantile(loaded, [0.4, 0.99])  # where decode and prefill begin
     noise = np.log([5.0 * gpus, 20.0 * gpus])
     law = np.array([middle, gpus, top + 20.0 * gpus, WARM_W * gpus, *noise])
     found, tried = Reading(FIRST, law), []
@@ -173,8 +172,7 @@ def _loss(law: np.ndarray, views: list[tuple[Seen, np.ndarray]], gpus: int) -> f
         sd = np.exp(own[4:6])
         # noise grows with the share of saturated prefill in what was seen
         sigma_w = np.hypot(sd[0], sd[1] * share[3])
-        # a normal density around the power at each age (2.507 is the root of 2 pi), the mean over
-        # the ages, and a few readings anywhere in their range
+        # a normal density (2.507 is the root of 2 pi), and a few readings anywhere in their range
         density = np.exp(-0.5 * ((seen.power_w[:, None] - power_w) / sigma_w) ** 2) / sigma_w
         reach_w = np.ptp(seen.power_w) + 1.0
         likely = (1 - OUTLIER_SHARE) * density.mean(axis=1) / 2.507 + OUTLIER_SHARE / reach_w
@@ -188,10 +186,9 @@ def _loss(law: np.ndarray, views: list[tuple[Seen, np.ndarray]], gpus: int) -> f
 
 def fit_timeline(runs: list[Run], provenance: dict) -> TimelineModel:
     """Fit engine, surface, meter and noise of the first run's configuration."""
-    models, groups = [], {run.configuration: [] for run in runs}
-    for run in runs:
-        groups[run.configuration].append(run)
-    for group in groups.values():
+    models, configurations = [], dict.fromkeys(run.configuration for run in runs)
+    groups = [[run for run in runs if run.configuration == each] for each in configurations]
+    for group in groups:
         server, told = engines.calibrate(group)
         if all(run.engine is None for run in group):
             server, far = learn_decode(group, server), told["calibration"]["at_bound"]
@@ -201,16 +198,16 @@ def fit_timeline(runs: list[Run], provenance: dict) -> TimelineModel:
     if not others:
         return home
     # Other configurations of its GPU type add to its meter, warming up and prefill.
-    told, runs, others_seen = home.provenance, groups[home.configuration], []
+    told, runs, others_seen = home.provenance, groups[0], []
     home_w = runs[0].idle_before_load_w() or home.idle.mean_w
     failed, defaults = list(told["calibration"]["failed"]), dict(told["defaults"])
-    for other in others:
+    for other, group in zip(others, groups[1:], strict=True):
         name, own, theirs = other.configuration.name, other.surface, other.provenance
         failed += [f"{name}: {each}" for each in engines.failed_parts(theirs)]
         defaults |= {f"{name}: {what}": why for what, why in theirs["defaults"].items()}
         gpus = other.configuration.tensor_parallel / home.configuration.tensor_parallel
         scaled, more = np.array([0.0, 0.0, gpus, gpus, 1.0, 1.0]), np.log(gpus)
-        for each in _seen_by(groups[other.configuration], other.server, other.idle):
+        for each in _seen_by(group, other.server, other.idle):
             prefill_w = each.idle_w - gpus * home_w
             shifted = np.array([own.decode_w, own.per_sequence_w, prefill_w, 0.0, more, more])
             law = {"gpus": gpus, "scaled": scaled, "shifted": shifted}
@@ -233,14 +230,15 @@ def learn_decode(runs: list[Run], server: Server) -> Server:
         overhead_s = max(server.overhead_s + server.c0_s - c0_s, 0.0)
         return replace(server, c0_s=float(c0_s), c1_s=float(c1_s), overhead_s=float(overhead_s))
 
-    point = np.array([-0.3, 0.0])
+    def seen_at(point: np.ndarray) -> list[Seen]:
+        return _seen_by(runs, changed(point), idle)
+
+    point, how = np.array([-0.3, 0.0]), {"maxfev": 40, "xatol": 0.01}
     for reach in (0.4, 0.15):
-        found, _ = fit_reading(_seen_by(runs, changed(point), idle), gpus)
+        found, _ = fit_reading(seen_at(point), gpus)
+        reach *= np.diag([1.0, 2.0])
         point, _ = engines.descended(
-            lambda at: best_law(_seen_by(runs, changed(at), idle), found, gpus).loss,
-            point,
-            reach * np.diag([1.0, 2.0]),
-            **{"maxfev": 40, "xatol": 0.01},
+            lambda at, law=found: best_law(seen_at(at), law, gpus).loss, point, reach, **how
         )
     return changed(point)
 
