@@ -66,11 +66,9 @@ def test_a_scenario_file_is_simulated_and_summed_up(call, place, simulated):
     assert (simulated["workers"], simulated["cluster"], simulated["resume"]) == (2, None, True)
     assert simulated["scenario"].n_servers == 8
     facility, site, gpu, requests, wrote = out.splitlines()
-    assert facility == (
-        "facility mean 2.60 kW, peak 3.90 kW, PAR 1.500, load factor 0.667, energy 0.0052 MWh"
-    )
-    assert site.startswith("site     mean 2.00 kW, peak 3.00 kW, PAR 1.500")
-    assert gpu.startswith("gpu      mean 1.40 kW, peak 2.40 kW, PAR 1.714")
+    told = "mean 2.60 kW, peak 3.90 kW, PAR 1.500, load factor 0.667, energy 0.0052 MWh"
+    assert facility == f"facility {told}"
+    assert site.startswith("site     mean 2.00 kW") and gpu.startswith("gpu      mean 1.40 kW")
     assert requests == "requests 90, tokens 900 in and 800 out, longest wait 1.25 s"
     assert wrote == "wrote site.zarr"
 

@@ -17,7 +17,7 @@ LEAST_WINDOWS = 3
 
 
 def fit_traffic(
-    requests: pd.DataFrame, n_servers: int = 1, scale_s: float | None = None, begin_hour: float = 0
+    requests: pd.DataFrame, scale_s: float | None = None, begin_hour: float = 0.0
 ) -> dict[str, Any]:
     """Fit arrivals and token lengths; the result is the traffic section of a scenario.
 
@@ -28,8 +28,6 @@ def fit_traffic(
     ----------
     requests : pandas.DataFrame
         Request table.
-    n_servers : int
-        Servers that share the rate.
     scale_s : float, optional
         Seconds of windows whose counts get the right index of dispersion, else gaps their spread.
     begin_hour : float
@@ -45,7 +43,7 @@ def fit_traffic(
     mend = f"give {LEAST_REQUESTS} that do not arrive at once"
     require(not few, "fit", f"{arrival_s.size} requests are too few to fit", mend)
     gaps_s, span_s = np.diff(arrival_s), arrival_s[-1] - arrival_s[0]
-    fitted = {"pattern": "bursty", "rate_per_server": 1 / gaps_s.mean() / n_servers}
+    fitted = {"pattern": "bursty", "rate_per_server": 1 / gaps_s.mean()}
     days = int((span_s + gaps_s.mean()) // DAY_S)
     if days >= 2:
         require(scale_s is None, "scale_s", "a day's swing has none", "leave it out")
