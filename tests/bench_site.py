@@ -17,11 +17,9 @@ from pathlib import Path
 import numpy as np
 
 import sitetrace
-from sitetrace.power.states.model import StatesModel
-from sitetrace.site.scenario import Scenario, check_scenario
+from sitetrace.site.scenario import check_scenario
 
-PIECE = 345_600
-STEPS_PER_H = 14_400
+PIECE, STEPS_PER_H = 345_600, 14_400
 RATE_PER_SERVER = 0.5
 ROW, SITE, CAMPUS = (1, 6, 4), (10, 6, 4), (50, 10, 20)
 SHIPPED = "llama-3.1-70b_h100_cut_timeline"
@@ -39,26 +37,21 @@ class Job:
     repeats: int = 1
 
     @property
-    def samples(self) -> int:
+    def samples(self):
         """Steps of all servers."""
         return int(math.prod(self.shape) * self.hours * STEPS_PER_H)
 
-    def scenario(self) -> Scenario:
+    def scenario(self):
         """Poisson traffic on servers that are all alike."""
         names = ("rows", "racks_per_row", "servers_per_rack")
-        return check_scenario(
-            {
-                "hours": self.hours,
-                "seed": 1,
-                "topology": dict(zip(names, self.shape, strict=True)),
-                "fleet": [{"name": "all", "model": self.model}],
-                "traffic": {"pattern": "poisson", "rate_per_server": RATE_PER_SERVER},
-                "non_gpu": {"constant_w": 1000},
-            }
-        )
+        settings = {"hours": self.hours, "seed": 1, "non_gpu": {"constant_w": 1000}}
+        settings["topology"] = dict(zip(names, self.shape, strict=True))
+        settings["fleet"] = [{"name": "all", "model": self.model}]
+        settings["traffic"] = {"pattern": "poisson", "rate_per_server": RATE_PER_SERVER}
+        return check_scenario(settings)
 
 
-def peak_mb() -> float:
+def peak_mb():
     """Greatest memory of this process so far, MiB."""
     # Linux hands what getrusage tells from a parent to its child; /proc tells of the child alone.
     status = Path("/proc/self/status")
@@ -69,7 +62,7 @@ def peak_mb() -> float:
     return peak / (2**20 if sys.platform == "darwin" else 2**10)
 
 
-def floor_s(samples: int) -> float:
+def floor_s(samples):
     """Seconds to draw normal numbers piece by piece."""
     rng = np.random.default_rng(1)
     begin = time.perf_counter()
@@ -78,7 +71,7 @@ def floor_s(samples: int) -> float:
     return time.perf_counter() - begin
 
 
-def measure(job: Job) -> tuple[float, float, float]:
+def measure(job):
     """Simulate a site: seconds, seconds of its floor, peak memory in MiB."""
     with tempfile.TemporaryDirectory() as folder:
         small = Job("warm-up: what is compiled, is", ROW, 0.5, job.model)
@@ -94,7 +87,7 @@ def measure(job: Job) -> tuple[float, float, float]:
     return min(times), min(floors), peak
 
 
-def jobs(models: dict[str, str]) -> list[Job]:
+def jobs(models):
     """All sites of the bench."""
     both = (1, 2)
     day = [Job(f"timeline: 240 servers, a day, {n} w.", SITE, 24, SHIPPED, n, 2) for n in both]
@@ -107,16 +100,18 @@ def jobs(models: dict[str, str]) -> list[Job]:
     return [*day, *states, *hours, Job("timeline: 10,000 servers, an hour, 2 w.", CAMPUS, 1)]
 
 
-def print_sites(states: dict[str, StatesModel]) -> None:
-    """Print a line for each site; w. are workers, MB those of the process."""
+def print_sites(states):
+    """Print a line for each site; w. are workers, MB those of the process; return the floors."""
     print(f"\n{'sites':46}{'samples':>14}{'s':>10}{'floor s':>10}{'floors':>10}{'MB':>8}")
+    ratios, spawn = {}, multiprocessing.get_context("spawn")
     with tempfile.TemporaryDirectory() as folder:
         models = {kind: str(Path(folder) / f"{kind}.json") for kind in states}
         for kind, model in states.items():
             sitetrace.save_model(model, models[kind])
         for job in jobs(models):
-            spawn = multiprocessing.get_context("spawn")
             with ProcessPoolExecutor(1, mp_context=spawn) as alone:
                 took_s, drawn_s, peak = alone.submit(measure, job).result()
-            times = f"{took_s:>10.2f}{drawn_s:>10.2f}{took_s / drawn_s:>10.1f}"
+            ratios[job.name] = took_s / drawn_s
+            times = f"{took_s:>10.2f}{drawn_s:>10.2f}{ratios[job.name]:>10.1f}"
             print(f"{job.name:46}{job.samples:>14,}{times}{peak:>8.0f}", flush=True)
+    return ratios

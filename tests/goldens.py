@@ -13,7 +13,6 @@ import os
 import re
 import sys
 import tempfile
-from collections.abc import Iterator
 from pathlib import Path
 
 import numpy as np
@@ -54,7 +53,7 @@ BAD = [
 ]
 
 
-def call(*arguments: object) -> str:
+def call(*arguments):
     """Run the command; what it prints, with its exit code."""
     done = CliRunner().invoke(cli, [str(each) for each in arguments])
     if isinstance(done.exception, InputError):
@@ -64,36 +63,27 @@ def call(*arguments: object) -> str:
     return f"exit {done.exit_code}\n{done.output}"
 
 
-def scenarios() -> dict[str, dict]:
+def scenarios():
     """Small sites of each kind of model, traffic, routing and PUE."""
-    usual = {
-        "seed": 3,
-        "hours": 0.2,
-        "chunk_s": 120,
-        "start": "2026-07-01T12:00:00+02:00",
-        "topology": {"rows": 2, "racks_per_row": 2, "servers_per_rack": 2},
-        "keep": [{"levels": ["site", "row", "rack", "server"], "step_s": 1}],
-    }
+    usual = {"seed": 3, "hours": 0.2, "chunk_s": 120, "start": "2026-07-01T12:00:00+02:00"}
+    usual["topology"] = {"rows": 2, "racks_per_row": 2, "servers_per_rack": 2}
+    usual["keep"] = [{"levels": ["site", "row", "rack", "server"], "step_s": 1}]
 
-    def site(model: str, **traffic: object) -> dict:
-        return usual | {
-            "fleet": [{"name": "all", "model": model}],
-            "traffic": {"rate_per_server": 1.0} | traffic,
-        }
+    def site(model, **traffic):
+        fleet = [{"name": "all", "model": model}]
+        return usual | {"fleet": fleet, "traffic": {"rate_per_server": 1.0} | traffic}
 
-    replay = {"pattern": "replay", "file": "requests.csv", "routing": "session"}
     mixed = site("testbed_timeline", pattern="diurnal", routing="round_robin")
     mixed["fleet"] = [
         {"name": "a", "model": "llama-3.1-70b_h100_cut_timeline", "rows": [0], "idle_w": 330.0},
         {"name": "b", "model": "qwen3-8b_a100_from_r4"},
     ]
     replayed = site("qwen3-8b_h100_cut_timeline")
-    replayed["traffic"] = replay
+    replayed["traffic"] = {"pattern": "replay", "file": "requests.csv", "routing": "session"}
+    bursty = {"pattern": "bursty", "cv": 3.0, "routing": "least_loaded"}
     return {
         "poisson": site("testbed_timeline", pattern="poisson") | {"pue": 1.2},
-        "least loaded": site(
-            "gemma-4-26b-a4b_a100_cut_timeline", pattern="bursty", cv=3.0, routing="least_loaded"
-        ),  # fmt: skip
+        "least loaded": site("gemma-4-26b-a4b_a100_cut_timeline", **bursty),
         "mixed": mixed | {"pue": {"full": 1.2, "idle": 1.5}, "non_gpu": {"constant_w": 900}},
         "replay": replayed,
         "trees": site("qwen3-8b_a100_from_r4", pattern="poisson"),
@@ -103,19 +93,11 @@ def scenarios() -> dict[str, dict]:
     }
 
 
-def models() -> Iterator[tuple[str, object]]:
-    """All shipped models, and how `show` describes them."""
+def generated(requests):
+    """All shipped models: how `show` describes them, and traces, as power and as readings."""
     for path in sorted((data_dir() / "models").glob("*.json")):
         yield f"show/{path.stem}", call("show", path)
-        yield f"model/{path.stem}", sitetrace.load_model(path)
-
-
-def generated(requests: object) -> Iterator[tuple[str, object]]:
-    """Traces of all shipped models, as power and as readings."""
-    for name, model in models():
-        if isinstance(model, str):
-            yield name, model
-            continue
+        name, model = f"model/{path.stem}", sitetrace.load_model(path)
         sitetrace.save_model(model, "again.json")
         yield f"{name}/saved", Path("again.json").read_text()
         for reading in ("power", "meter"):
@@ -124,7 +106,7 @@ def generated(requests: object) -> Iterator[tuple[str, object]]:
             yield f"{name}/{reading}", np.r_[trace.start_s, trace.dt_s, trace.power_w]
 
 
-def engines(requests: object) -> Iterator[tuple[str, object]]:
+def engines(requests):
     """Fates and segments, loose and tight, in one go and in slices."""
     tight = Server(max_num_seqs=6, max_num_batched_tokens=512, kv_tokens=6000)
     for name, server in {"loose": Server(), "tight": tight}.items():
@@ -138,7 +120,7 @@ def engines(requests: object) -> Iterator[tuple[str, object]]:
             yield f"engine/{name}/{until_s - begin_s:g}", part.segments.to_numpy(dtype=float)
 
 
-def rows() -> Iterator[tuple[str, object]]:
+def rows():
     """A row of servers without control and with each lever half drawn."""
     model = sitetrace.load_model(sitetrace.shipped_model("testbed_timeline"))
     row = setpoint.Row(model, servers=3, rate_per_server=1.5)
@@ -151,12 +133,12 @@ def rows() -> Iterator[tuple[str, object]]:
         yield f"row/{lever.label}/times", held.times_s
 
 
-def plain(text: str) -> str:
+def plain(text):
     """A text without what differs from run to run: times taken and folders."""
     return re.sub(r"(in |took )?\d+(\.\d+)? s(econds)?\b(?= *$)", "", text.replace(os.getcwd(), ""))
 
 
-def on_testbed() -> Iterator[tuple[str, object]]:
+def on_testbed():
     """The verbs on the testbed: workload, fit, generate, evaluate."""
     yield "cli/testbed", call("data", "testbed", "-o", "testbed", "--seed", 1)
     for file in sorted(Path("testbed").rglob("*.*")):
@@ -179,7 +161,7 @@ def on_testbed() -> Iterator[tuple[str, object]]:
         yield f"evaluate/{name}/json", call(*judged, "--json")
 
 
-def on_sites() -> Iterator[tuple[str, object]]:
+def on_sites():
     """Small sites, their reports and exports."""
     call("data", "model", PAPER, "-o", "paper.json")
     call("data", "model", PAPER, "-o", "queueing.json", "--serving", "log_normal_ttft")
@@ -200,17 +182,14 @@ def on_sites() -> Iterator[tuple[str, object]]:
     yield "report/page", re.sub(r"<svg.*?</svg>", "", Path("report.html").read_text(), flags=re.S)
 
 
-def on_measured() -> Iterator[tuple[str, object]]:
+def on_measured():
     """Shipped models judged on measured runs, and a fit of each kind."""
     measured = Path(os.environ["SITETRACE_DATA"]) / "measured"
     for split, runs in JUDGED.items():
+        folders = [run for end in runs for run in measured.glob(f"{split.split('_')[0]}_*{end}")]
         for kind in ("", "_timeline"):
             model = sitetrace.shipped_model(split + kind)
-            for run in measured.glob("*"):
-                if not any(run.name.endswith(each) for each in runs):
-                    continue
-                if run.name.split("_")[0] != split.split("_")[0]:
-                    continue
+            for run in folders:
                 call("generate", model, "--requests", run / "requests.csv", "-o", "t.csv")
                 scores = call("evaluate", "--measured", run, "--generated", "t.csv", "--json")
                 yield f"measured/{split}{kind}/{run.name}", scores
@@ -220,7 +199,7 @@ def on_measured() -> Iterator[tuple[str, object]]:
         yield f"measured/fit/{kind}", Path("m.json").read_text()
 
 
-def everything() -> Iterator[tuple[str, object]]:
+def everything():
     """All goldens by name."""
     yield from on_testbed()
     requests = sitetrace.read_requests("testbed/poisson/requests.csv").iloc[:150]
@@ -238,7 +217,7 @@ def everything() -> Iterator[tuple[str, object]]:
         yield from on_measured()
 
 
-def record(out: Path) -> None:
+def record(out):
     """Write all goldens to one file."""
     found = {}
     with tempfile.TemporaryDirectory() as folder, contextlib.chdir(folder):
@@ -249,32 +228,30 @@ def record(out: Path) -> None:
     print(f"\n{len(found)} goldens in {out}")
 
 
-def numbers_of(text: str) -> tuple[str, np.ndarray]:
+def numbers_of(text):
     """Part a text from the numbers in it."""
     number = re.compile(r"(?<![\w.])-?\d+\.?\d*(?:[eE][+-]?\d+)?(?![\w.])")
     return number.sub("#", text), np.array([float(each) for each in number.findall(text)])
 
 
-def compare(before: Path, after: Path) -> int:
+def compare(before, after):
     """Print every golden that differs; how many do."""
     old, new = np.load(before), np.load(after)
     differ = sorted(set(old) ^ set(new))
     for name in differ:
         print(f"{name}: only in one of the two")
     for name in sorted(set(old) & set(new)):
-        was, now = old[name], new[name]
+        was, now, words, words_now = old[name], new[name], "", ""
         if was.dtype.kind == "U":
-            words, was = numbers_of(str(was))
-            words_now, now = numbers_of(str(now))
-            if words != words_now:
-                differ.append(name)
-                print(f"{name}: other words")
-                continue
-        if was.shape != now.shape or not np.allclose(was, now, rtol=RTOL, atol=0, equal_nan=True):
-            differ.append(name)
-            same = was.shape == now.shape
-            worst = np.nanmax(np.abs(now / np.where(was == 0, 1, was) - 1)) if same else np.nan
-            print(f"{name}: {was.shape} {now.shape}, at worst {worst:.2g}")
+            (words, was), (words_now, now) = numbers_of(str(was)), numbers_of(str(now))
+        same = was.shape == now.shape and words == words_now
+        if same and np.allclose(was, now, rtol=RTOL, atol=0, equal_nan=True):
+            continue
+        differ.append(name)
+        worst = np.nanmax(np.abs(now / np.where(was == 0, 1, was) - 1)) if same else np.nan
+        print(
+            f"{name}: {was.shape} {now.shape}, at worst {worst:.2g}" if same else f"{name}: other"
+        )
     print(f"{len(old)} goldens, {len(differ)} differ")
     return len(differ)
 

@@ -2,7 +2,6 @@
 
 import json
 import os
-import re
 import shutil
 import subprocess
 import sys
@@ -11,6 +10,7 @@ from importlib import metadata
 from pathlib import Path
 
 from packaging.requirements import Requirement
+from packaging.utils import canonicalize_name
 
 from sitetrace.planning.exports import FORMATS
 
@@ -60,15 +60,11 @@ assert run >= {*cli.commands, *(f"data {name}" for name in cli.commands["data"].
 """
 
 
-def plain(name):
-    return re.sub(r"[-_.]+", "-", name).lower()
-
-
 def add_needed(line, found, extra=""):
     """Add a requirement (of an extra) and what it brings along, each as (name, own extra)."""
     asked = Requirement(line)
     if asked.marker is None or asked.marker.evaluate({"extra": extra}):
-        for each in {(plain(asked.name), own) for own in ("", *asked.extras)} - found:
+        for each in {(canonicalize_name(asked.name), own) for own in ("", *asked.extras)} - found:
             found.add(each)
             for inner in metadata.requires(asked.name) or ():
                 add_needed(inner, found, each[1])
@@ -79,7 +75,7 @@ def test_every_verb_runs_without_what_only_extras_bring(tmp_path):
     for line in PROJECT["dependencies"]:
         add_needed(line, found)
     bare, owners = dict(found).keys(), metadata.packages_distributions().items()
-    hidden = [top for top, names in owners if bare.isdisjoint(map(plain, names))]
+    hidden = [top for top, names in owners if bare.isdisjoint(map(canonicalize_name, names))]
     assert "pytest" in hidden
     shutil.copytree(TESTS / "samples", tmp_path / "samples")
     given = {"input": json.dumps([[*hidden, "sitebook"], VERBS]), "text": True}

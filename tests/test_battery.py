@@ -46,10 +46,8 @@ def test_the_least_battery_is_enough_and_a_smaller_one_is_not(
     if not np.isfinite(need):
         lacking_w = power_w.max() - LIMIT_W > rate_w
         run = battery.with_battery(np.tile(power_w, 3), dt_s, LIMIT_W, 100.0, rate_w, efficiency)
-        emptied = (
-            run["stored_kwh"].iloc[len(twice_w) - 1] < run["stored_kwh"].iloc[len(power_w) - 1]
-        )
-        assert lacking_w or emptied or run["grid_w"].max() > LIMIT_W
+        first_day, second_day = run["stored_kwh"].iloc[[len(power_w) - 1, len(twice_w) - 1]]
+        assert lacking_w or second_day < first_day or run["grid_w"].max() > LIMIT_W
         return
     enough = battery.with_battery(twice_w, dt_s, LIMIT_W, need * (1 + 1e-9), rate_w, efficiency)
     assert enough["grid_w"].max() <= LIMIT_W + 1e-3
@@ -59,15 +57,14 @@ def test_the_least_battery_is_enough_and_a_smaller_one_is_not(
 
 
 def test_the_need_of_one_rectangle_is_its_area_however_the_day_ends():
+    def need(power_w, rate_w=30e3):
+        return battery.needed_kwh(power_w, 3600.0, LIMIT_W, rate_w, 1.0)
+
     power_w = np.full(24, 90e3)
     power_w[12] = 130e3
-    assert battery.needed_kwh(power_w, 3600.0, LIMIT_W, 30e3, 1.0) == pytest.approx(30.0)
-    assert battery.needed_kwh(power_w, 3600.0, LIMIT_W, 29e3, 1.0) == np.inf
-    power_w[[22, 23]] = 130e3  # two more hours over the limit, across midnight
-    need = battery.needed_kwh(power_w, 3600.0, LIMIT_W, 30e3, 1.0)
-    assert need == pytest.approx(60.0)
-    wrapped = np.roll(power_w, 1)
-    assert battery.needed_kwh(wrapped, 3600.0, LIMIT_W, 30e3, 1.0) == pytest.approx(need)
+    assert (need(power_w), need(power_w, 29e3)) == (pytest.approx(30.0), np.inf)
+    power_w[[22, 23]] = 130e3  # two more hours over the limit; then across midnight
+    assert need(power_w) == need(np.roll(power_w, 1)) == pytest.approx(60.0)
 
 
 def test_a_row_above_its_limit_on_average_has_no_battery_that_helps():
@@ -86,15 +83,11 @@ def test_an_impossible_battery_is_refused(rate_w, efficiency):
 
 def test_a_cap_cuts_what_is_above_the_limit():
     power_w = np.array([90.0, 110.0, 120.0, 60.0, 105.0, 95.0]) * 1e3
+    expected = {"share_pct": 50.0, "greatest_kw": 20.0, "longest_s": 120.0, "wait_s": 18.0}
+    expected |= {"cut_kwh": 35.0 / 60, "backlog_kwh": 30.0 / 60}
     found = battery.capped(power_w, 60.0, LIMIT_W)
-    assert found["share_pct"] == pytest.approx(50.0)
-    assert found["greatest_kw"] == pytest.approx(20.0)
-    assert found["longest_s"] == 120.0
-    assert found["cut_kwh"] == pytest.approx(35.0 / 60)
-    assert found["backlog_kwh"] == pytest.approx(30.0 / 60)
-    assert found["wait_s"] == pytest.approx(18.0)
-    within = battery.capped(power_w, 60.0, 130e3)
-    assert not any(within.values())
+    assert {name: found[name] for name in expected} == pytest.approx(expected)
+    assert not any(battery.capped(power_w, 60.0, 130e3).values())
 
 
 @settings(max_examples=20, deadline=None)
@@ -103,9 +96,8 @@ def test_more_battery_never_carries_fewer_racks(seed, efficiency):
     rng = np.random.default_rng(seed)
     racks_w = rng.uniform(8e3, 24e3, (10, 40))
     rates_w, stores_kwh = [0.0, 5e3, 20e3, 80e3], [0.0, 0.1, 1.0, 10.0]
-    needs = battery.day_needs(
-        racks_w, 60.0, LIMIT_W, rates_w, random_orders(10, 4, rng), efficiency
-    )
+    orders = random_orders(10, 4, rng)
+    needs = battery.day_needs(racks_w, 60.0, LIMIT_W, rates_w, orders, efficiency)
     table = battery.racks_held(needs, stores_kwh)
     grid = table.pivot(index="rate_w", columns="store_kwh", values="racks")
     assert (grid.diff(axis=0).dropna() >= 0).all().all()

@@ -1,7 +1,8 @@
-"""The net's inference is torch's without torch, over a whole series; its weights lie in a file."""
+"""The paper's net: inference without torch, training as torch's, weights in a file of their own."""
 
 import hashlib
 import json
+import sys
 from dataclasses import replace
 from pathlib import Path
 
@@ -12,14 +13,27 @@ import pytest
 import sitetrace
 from sitebook.judging import splits
 from sitetrace.core.files import InputError
-from sitetrace.power.modelfile import load_model, save_model, summary
+from sitetrace.power.modelfile import load_model, save_model
 from sitetrace.power.states import bigru
-from sitetrace.power.states.bigru import WEIGHTS, BiGRU
+from sitetrace.power.states.bigru import (
+    WEIGHTS,
+    BiGRU,
+    both_ways,
+    fit_bigru,
+    hold_out,
+    train,
+)
+from sitetrace.power.states.fit import cross_validate
+from sitetrace.power.states.labels import TrainingBins, idle_of, prepare, unbroken
 from sitetrace.power.states.transitions import log_likelihood
-from sitetrace.serving.activity import COLUMNS, PAPER_COLUMNS
+from sitetrace.serving.activity import COLUMNS, PAPER_COLUMNS, activity_table
+from sitetrace.serving.engine import simulate
+from sitetrace.testbed import BAND_EDGES, Testbed
+from sitetrace.workload.streams import poisson
 
 SAMPLE = json.loads((Path(__file__).parent / "samples" / "gru_from_torch.json").read_text())
 BASE = load_model(sitetrace.shipped_model("testbed"))
+RNG = np.random.default_rng
 
 
 def net_of(hidden, n_states, rng, columns=PAPER_COLUMNS):
@@ -40,71 +54,44 @@ def activity(n, rng):
 def test_inference_gives_what_torch_gave():
     weights = {name: np.array(SAMPLE["weights"][name], dtype="f4") for name in WEIGHTS}
     net = BiGRU(PAPER_COLUMNS, np.zeros(2), np.ones(2), **weights)
-    assert net.logits(np.array(SAMPLE["series"])) == pytest.approx(
-        np.array(SAMPLE["logits"]), abs=1e-5
-    )
+    told = net.logits(np.array(SAMPLE["series"]))
+    assert told == pytest.approx(np.array(SAMPLE["logits"]), abs=1e-5)
 
 
-def test_standardised_columns_are_what_the_net_sees():
-    rng = np.random.default_rng(1)
-    net, table = net_of(4, 3, rng), activity(30, rng)
+def test_what_the_net_sees_is_standardised_and_the_whole_series_both_ways():
+    rng = RNG(1)
+    net, table = net_of(8, 6, rng), activity(50, rng)
     shifted = table.assign(active=table["active"] * 2 + 3)
     moved = replace(net, center=np.array([3.0, 0.0]), scale=np.array([2.0, 1.0]))
-    assert moved.matrix(shifted) == pytest.approx(net.matrix(table))
-
-
-def test_probabilities_do_not_depend_on_the_state_before_and_cost_no_memory_for_it():
-    rng = np.random.default_rng(2)
-    matrix = net_of(4, 6, rng).matrix(activity(40, rng))
-    assert matrix.shape == (40, 6, 6)
-    assert matrix.sum(axis=2) == pytest.approx(1)
-    assert (matrix == matrix[:, :1]).all()
-    assert matrix.strides[1] == 0
-
-
-def test_the_net_sees_the_whole_series_both_ways():
-    rng = np.random.default_rng(3)
-    net, table = net_of(8, 3, rng), activity(50, rng)
     whole = net.matrix(table)
+    assert moved.matrix(shifted) == pytest.approx(whole)
     for changed, seen in ((49, 45), (0, 4)):
         other = table.copy()
         other.loc[changed, "active"] += 4
         assert np.abs(net.matrix(other)[seen] - whole[seen]).max() > 1e-9
+    # no state before matters, and none costs memory
+    assert whole.shape == (50, 6, 6)
+    assert whole.sum(axis=2) == pytest.approx(1)
+    assert whole.strides[1] == 0
 
 
 def test_long_series_are_one_series(monkeypatch):
-    rng = np.random.default_rng(4)
-    net, table = net_of(8, 4, rng), activity(1000, rng)
-    table["quiet_for_s"] = 0.0
-    quiet = rng.random(1000) < 0.1
-    uniform = np.random.default_rng(5).random(len(table))
+    rng = RNG(4)
+    net, table, quiet = net_of(8, 4, rng), activity(1000, rng), rng.random(1000) < 0.1
+    uniform = RNG(5).random(1000)
     whole, path = net.matrix(table), net.path(table, quiet, uniform, 0)
     monkeypatch.setattr(bigru, "CHUNK", 97)
     assert net.matrix(table) == pytest.approx(whole, abs=1e-12)
     assert (net.path(table, quiet, uniform, 0) == path).all()
     assert (path[quiet] == 0).all()
-
-
-def test_an_empty_table_gives_an_empty_path():
-    rng = np.random.default_rng(7)
-    path = net_of(4, 3, rng).path(activity(1, rng)[:0], np.zeros(0, dtype=bool), np.zeros(0), 0)
-    assert path.size == 0
+    assert net.path(table[:0], quiet[:0], uniform[:0], 0).size == 0
 
 
 @pytest.fixture
 def saved(tmp_path):
-    rng = np.random.default_rng(8)
-    net = net_of(6, BASE.mixture.n_states + 1, rng)
+    net = net_of(6, BASE.mixture.n_states + 1, RNG(8))
     save_model(replace(BASE, transitions=net), tmp_path / "net.json")
     return tmp_path / "net.json"
-
-
-def test_reading_and_writing_again_gives_the_same_bytes(saved):
-    again = saved.with_name("again.json")
-    save_model(load_model(saved), again)
-    assert again.read_bytes() == saved.read_bytes()
-    assert again.with_suffix(".npz").read_bytes() == saved.with_suffix(".npz").read_bytes()
-    assert "bigru transitions" in summary(load_model(saved))
 
 
 def refused(path, told):
@@ -118,27 +105,22 @@ def test_weights_that_are_cut_missing_or_of_another_net_are_refused(saved):
     beside = saved.with_suffix(".npz")
     whole = beside.read_bytes()
     beside.write_bytes(whole[: len(whole) // 2])
-    refused(saved, f"{beside}: weights missing or damaged (not the weights that the model file")
+    refused(saved, f"{beside}: not the weights that the model file names")
     beside.unlink()
     refused(saved, str(beside))
-    rng = np.random.default_rng(9)
-    save_model(replace(BASE, transitions=net_of(6, 10, rng)), saved.with_name("other.json"))
+    save_model(replace(BASE, transitions=net_of(6, 10, RNG(9))), saved.with_name("other.json"))
     saved.with_name("other.npz").rename(beside)
     refused(saved, "not the weights that the model file names")
-    beside.write_bytes(whole)
-    load_model(saved)
 
 
 def described_by(saved, arrays):
     """Put other arrays beside the model file, and their digest into it."""
     beside = saved.with_suffix(".npz")
-    if isinstance(arrays, dict):
-        np.savez(beside, **arrays)
-    else:
-        beside.write_bytes(arrays)
+    np.savez(beside, **arrays) if isinstance(arrays, dict) else beside.write_bytes(arrays)
     content = json.loads(saved.read_text())
     content["transitions"]["weights_sha256"] = hashlib.sha256(beside.read_bytes()).hexdigest()
     saved.write_text(json.dumps(content))
+    return content
 
 
 def test_weights_that_fit_no_net_are_refused_whatever_their_digest(saved):
@@ -153,32 +135,26 @@ def test_weights_that_fit_no_net_are_refused_whatever_their_digest(saved):
             described_by(saved, arrays)
             refused(saved, told)
     described_by(saved, b"no archive")
-    refused(saved, "damaged")
-    described_by(saved, good)
+    refused(saved, "no sound model file")
+    content = described_by(saved, good)
     load_model(saved)
-    content = json.loads(saved.read_text())
     del content["transitions"]["weights_sha256"]
     saved.write_text(json.dumps(content))
     refused(saved, "weights_sha256")
 
 
-def test_nothing_is_left_where_a_model_cannot_be_written(tmp_path):
-    model = replace(BASE, transitions=net_of(6, 10, np.random.default_rng(1)))
+@pytest.mark.parametrize("name", ["no/model.json", "taken.json"])
+def test_nothing_is_left_where_a_model_cannot_be_written(tmp_path, name):
     (tmp_path / "taken.json").mkdir()
-    for place, told in (
-        ("no/model.json", "cannot be written"),
-        ("model.npz", "name it .json"),
-        ("taken.json", "cannot be written"),
-    ):
-        with pytest.raises(InputError, match=told):
-            save_model(model, tmp_path / place)
+    for model in (BASE, replace(BASE, transitions=net_of(6, 10, RNG(1)))):
+        with pytest.raises(InputError, match="cannot be written"):
+            save_model(model, tmp_path / name)
     assert [path.name for path in tmp_path.iterdir()] == ["taken.json"]
 
 
 @pytest.mark.parametrize("name", splits.splits())
 def test_shipped_nets_differ_from_the_shipped_models_in_their_transitions_alone(name):
     shipped, net = (load_model(sitetrace.shipped_model(name + end)) for end in ("", "_bigru"))
-    assert isinstance(net.transitions, BiGRU)
     assert net.transitions.columns == PAPER_COLUMNS
     assert net.transitions.hidden_weight.shape == (2, 192, 64)
     assert (net.mixture.mean_w == shipped.mixture.mean_w).all()
@@ -187,9 +163,9 @@ def test_shipped_nets_differ_from_the_shipped_models_in_their_transitions_alone(
     for told in ("runs", "from_s", "to_s", "seed", "data"):
         assert net.provenance[told] == shipped.provenance[told]
     training = net.provenance["training"]
-    best = training["best_epoch"]
-    assert training["held_out_nats"][best - 1] == min(training["held_out_nats"])
-    assert len(training["held_out_nats"]) == best + 50 == len(training["train_nats"])
+    losses = training["held_out_nats"]
+    assert losses[training["best_epoch"] - 1] == min(losses)
+    assert len(losses) == training["best_epoch"] + 50 == len(training["train_nats"])
 
 
 def test_the_shipped_net_knows_more_than_the_frequencies_of_the_states():
@@ -199,6 +175,220 @@ def test_the_shipped_net_knows_more_than_the_frequencies_of_the_states():
     steps = labelled(net, [sitetrace.testbed.run("poisson", 1)])
     told = cross_entropy(net.transitions, steps, steps.pieces)
     assert 0.5 < told < null_entropy(steps, steps.pieces) - 0.3
-    everything = np.ones(len(steps.table), dtype=bool)
-    seen = (steps.previous, steps.state, everything)
+    seen = (steps.previous, steps.state, np.ones(len(steps.table), dtype=bool))
     assert told == pytest.approx(-log_likelihood(net.transitions, steps.table, *seen))
+
+
+def series(n, seed):
+    # the state follows from the sign of what is seen and has just been seen
+    rng = RNG(seed)
+    features = rng.normal(size=(n, 2))
+    return features, (features[:, 0] > 0).astype(int) + (np.roll(features[:, 0], 1) > 0)
+
+
+def trained(seed=1, told=1, **options):
+    return train([series(70, told)], [series(40, 2)], 3, seed=seed, hidden=8, **options)
+
+
+def same(left, right):
+    return left[1] == right[1] and all((left[0][k] == right[0][k]).all() for k in left[0])
+
+
+def torch_net(torch, hidden=64, n_states=7, seed=1):
+    torch.manual_seed(seed)
+    return torch.nn.GRU(2, hidden, bidirectional=True), torch.nn.Linear(2 * hidden, n_states)
+
+
+def arrays_of(gru, head):
+    arrays = {"head": head.weight.detach().numpy(), "head_bias": head.bias.detach().numpy()}
+    for name, part in zip(bigru.WEIGHTS, bigru.PARTS, strict=False):
+        ways = (getattr(gru, f"{part}_l0{way}").detach().numpy() for way in bigru.WAYS)
+        arrays[name] = np.stack(list(ways))
+    return arrays
+
+
+def test_the_gradient_is_torchs(torch):
+    gru, _ = torch_net(torch, 16)
+    features, weight = torch.randn(200, 2), torch.randn(200, 32)
+    theirs, ours = gru(features[:, None])[0][:, 0], both_ways(gru, features)
+    assert ours.detach().numpy() == pytest.approx(theirs.detach().numpy(), abs=1e-6)
+    expected, found = (
+        torch.autograd.grad((states * weight).sum(), list(gru.parameters()))
+        for states in (theirs, ours)
+    )
+    for left, right in zip(expected, found, strict=True):
+        assert right.numpy() == pytest.approx(left.numpy(), abs=1e-5 * float(left.abs().max()))
+
+
+def test_one_epoch_is_adam_with_clipped_gradients_series_by_series(torch):
+    told, judged = [series(80, i) for i in range(3)], [series(60, 9)]
+    weights, history = train(told, judged, 3, seed=4, epochs=1)
+    gru, head = torch_net(torch, 64, 3, seed=4)
+    parameters = [*gru.parameters(), *head.parameters()]
+    adam, losses = torch.optim.Adam(parameters, lr=1e-3), []
+    for features, states in told:
+        adam.zero_grad()
+        score = head(gru(torch.tensor(features, dtype=torch.float32)[:, None])[0][:, 0])
+        loss = torch.nn.functional.cross_entropy(score, torch.tensor(states))
+        loss.backward()
+        torch.nn.utils.clip_grad_norm_(parameters, 1.0)
+        adam.step()
+        losses.append(loss.item())
+    assert history["train_nats"] == pytest.approx([np.mean(losses)], abs=1e-6)
+    for name, value in arrays_of(gru, head).items():
+        # Adam's first steps are of the size of the rate wherever a gradient is nearly nothing
+        assert weights[name] == pytest.approx(value, abs=2e-4)
+
+
+def test_the_best_epoch_is_kept_and_training_stops_fifty_later(torch):
+    noise = RNG(5).normal(size=(60, 2)), np.arange(60) % 2
+    other = RNG(6).normal(size=(60, 2)), np.arange(60) // 3 % 2
+    weights, history = train([noise], [other], 2, seed=1, hidden=8)
+    best = history["best_epoch"]
+    assert len(history["held_out_nats"]) == best + 50
+    assert history["held_out_nats"][best - 1] == min(history["held_out_nats"])
+    net = BiGRU(("a", "b"), np.zeros(2), np.ones(2), **weights)
+    score = torch.tensor(net.logits(other[0]))
+    loss = torch.nn.functional.cross_entropy(score, torch.tensor(other[1])).item()
+    assert loss == pytest.approx(min(history["held_out_nats"]), abs=1e-5)
+
+
+@pytest.mark.parametrize(("epochs", "rate"), [(22, 5e-4), (43, 2.5e-4)])
+def test_the_rate_is_halved_after_twenty_epochs_without_a_better_one(torch, tmp_path, epochs, rate):
+    features, states = series(70, 1)
+    # the state that judges is never taught, so that the first epoch stays the best
+    judged = (features, np.full(70, 3))
+    options = {"hidden": 8, "epochs": epochs, "checkpoint": tmp_path / "net.pt"}
+    _, history = train([(features, states)], [judged], 4, seed=1, **options)
+    assert history["best_epoch"] == 1
+    kept = torch.load(options["checkpoint"], weights_only=True)
+    assert kept["adam"]["param_groups"][0]["lr"] == rate
+
+
+def test_the_same_seed_gives_the_same_bytes_and_leaves_torch_as_it_was(torch):
+    torch.manual_seed(7)
+    before, threads = torch.get_rng_state(), torch.get_num_threads()
+    first, again, other = (trained(seed, epochs=12) for seed in (1, 1, 2))
+    assert same(first, again)
+    assert not same(first, other)
+    assert (torch.get_rng_state() == before).all()
+    assert torch.get_num_threads() == threads
+
+
+@pytest.mark.parametrize("killed_after", [3, 27])
+def test_training_that_was_killed_ends_as_if_it_had_not_been(
+    torch, tmp_path, monkeypatch, killed_after
+):
+    class Killed(BaseException):
+        pass
+
+    clip, place, count = torch.nn.utils.clip_grad_norm_, tmp_path / "net.pt", []
+
+    def until_killed(*given):
+        if len(count) == killed_after:
+            raise Killed
+        count.append(1)
+        clip(*given)
+
+    whole = trained(epochs=60)
+    monkeypatch.setattr(torch.nn.utils, "clip_grad_norm_", until_killed)
+    for _ in "ab":
+        with pytest.raises(Killed):
+            trained(epochs=60, checkpoint=place)
+        count.clear()
+    monkeypatch.undo()
+    assert same(trained(epochs=60, checkpoint=place), whole)
+    assert same(trained(epochs=60, checkpoint=place), whole)
+    assert [path.name for path in tmp_path.iterdir()] == ["net.pt"]
+
+
+def test_a_checkpoint_of_another_training_or_of_none_is_refused(torch, tmp_path):
+    place = tmp_path / "net.pt"
+    trained(epochs=2, checkpoint=place)
+    for other in ({"seed": 2}, {"told": 3}):
+        with pytest.raises(InputError, match="another file or remove it"):
+            trained(epochs=2, checkpoint=place, **other)
+    place.write_bytes(place.read_bytes()[:200])
+    with pytest.raises(InputError, match="net.pt: no checkpoint"):
+        trained(epochs=2, checkpoint=place)
+
+
+def test_bands_of_active_requests_are_recovered_on_requests_never_seen(torch):
+    tables = [
+        activity_table(
+            simulate(poisson(2.5, 150.0, RNG(seed)), Testbed().server),
+            np.arange(1, 680) * 0.25, 0.25,
+        )
+        for seed in range(4)
+    ]  # fmt: skip
+    table = pd.concat(tables, ignore_index=True)
+    active = table["active"].to_numpy()
+    state = np.where(active > 0, 1 + np.searchsorted(BAND_EDGES, active, side="right"), 0)
+    pieces = tuple((i, 679 * i, 679 * (i + 1)) for i in range(3))
+    steps = TrainingBins(table, np.zeros_like(state), state, state >= 0, 4, pieces)
+    net = fit_bigru(steps, PAPER_COLUMNS, seed=1, epochs=120)
+    unseen = slice(3 * 679, 4 * 679)
+    quiet = np.zeros(679, dtype=bool)
+    path = net.path(table[unseen], quiet, RNG(1).random(679), 0)
+    assert len(set(state[unseen])) == 4
+    assert np.mean(path == state[unseen]) > 0.9
+
+
+def test_recordings_validate_whole_and_the_end_of_a_single_one():
+    several = tuple((i, 10 * i, 10 * i + 10) for i in range(20))
+    fitting, validation = hold_out(several, seed=1)
+    assert len(validation) == 3
+    assert sorted(fitting + validation) == sorted(several)
+    assert hold_out(several, seed=2)[1] != validation
+    # pieces of one recording stay together
+    parts = hold_out(((0, 0, 10), (0, 10, 15), (1, 15, 40)), 1)
+    assert sorted(len({piece[0] for piece in part}) for part in parts) == [1, 1]
+    broken = ((0, 0, 50), (0, 60, 110))
+    assert hold_out(broken, 1) == ([(0, 0, 50), (0, 60, 90)], [(0, 90, 110)])
+
+
+def test_a_hole_or_a_block_held_out_breaks_a_series():
+    frame = pd.DataFrame({"recording": [0] * 6 + [1] * 4, "begins": False})
+    frame.loc[[0, 4, 6], "begins"] = True
+    keep = np.ones(10, dtype=bool)
+    assert unbroken(frame, keep) == ((0, 0, 4), (0, 4, 6), (1, 6, 10))
+    keep[1:3] = False
+    assert unbroken(frame, keep) == ((0, 0, 1), (0, 3, 4), (0, 4, 6), (1, 6, 10))
+
+
+def test_where_torch_is_missing_the_mend_is_named(monkeypatch):
+    monkeypatch.setitem(sys.modules, "torch", None)
+    run = sitetrace.testbed.run("poisson", 1)
+    with pytest.raises(InputError, match=r"pip install 'sitetrace\[torch\]'"):
+        sitetrace.fit([run], seed=1, transitions="bigru", n_states=3)
+
+
+def test_a_model_is_fitted_the_papers_way_and_can_be_cross_validated(torch, tmp_path, monkeypatch):
+    monkeypatch.setattr(bigru, "STOP_AFTER", 1)
+    run = sitetrace.testbed.run("poisson", 1)
+    model = sitetrace.fit([run], seed=1, transitions="bigru", n_states=3)
+    training = model.provenance["training"]
+    assert model.transitions.columns == PAPER_COLUMNS
+    assert len(training["train_nats"]) == len(training["held_out_nats"])
+    assert len(training["train_nats"]) == training["best_epoch"] + 1
+    sitetrace.save_model(model, tmp_path / "net.json")
+    assert sitetrace.load_model(tmp_path / "net.json").provenance == model.provenance
+    frame = prepare([run], Testbed().server, run.dt)
+    options = {"emissions": "gaussian", "columns": None, "seed": 1}
+    told = cross_validate(frame, idle_of(frame), run.dt, "bigru", 4, **options)
+    assert -np.log(5) - 1 < told["log_likelihood"] < 0
+
+
+@pytest.mark.parametrize(
+    ("options", "told"),
+    [(["-o", "m.json", "--checkpoint", "c.pt"], "--checkpoint")]
+    + [(["-o", "m.npz", "--transitions", "bigru"], "name it .json")],
+)
+def test_the_command_takes_a_checkpoint_for_the_net_alone(
+    call, tmp_path, monkeypatch, options, told
+):
+    sitetrace.testbed.write_dataset(tmp_path / "testbed", 1)
+    monkeypatch.chdir(tmp_path)
+    code, _, err = call("fit", tmp_path / "testbed" / "poisson", *options)
+    assert code == 2
+    assert told in err

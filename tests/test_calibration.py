@@ -10,7 +10,7 @@ import pytest
 from sitetrace.core.files import InputError
 from sitetrace.core.types import Configuration, Run, running_count
 from sitetrace.measured.rundir import read_run
-from sitetrace.serving.calibration import calibrate, from_architecture, judged, observe, printed
+from sitetrace.serving.calibration import calibrate, from_architecture, judged, printed
 from sitetrace.serving.engine import Server, simulate
 
 R4, R2P5 = "qwen3-8b_a100_tp1_poisson_r4", "qwen3-8b_a100_tp1_poisson_r2p5"
@@ -139,7 +139,7 @@ def test_a_calibration_that_cannot_work_says_why(table, column, factor, told):
 
 
 def test_a_coefficient_that_ran_away_is_a_failure_but_a_slow_network_is_none(known_run):
-    told = judged([observe(known_run)], TRUTH, ["c1_s"])
+    told = judged([known_run], TRUTH, ["c1_s"])
     assert told["at_bound"] == ["c1_s"]
     assert "c1_s is more than 20 times" in told["failed"][0]
     slow = known_run.requests.assign(ttft_s=known_run.requests["ttft_s"] + 0.4)

@@ -12,41 +12,30 @@ from sitetrace.core.files import InputError
 from sitetrace.studies import capacity
 
 
-def synthetic_racks(seed, racks=12, minutes=60, dt_s=1.0):
+def synthetic_racks(seed, racks=12, seconds=3600):
     """One load shape for all racks, and noise of each one's own with a memory of a minute."""
-    rng = np.random.default_rng(seed)
-    n = int(60 * minutes / dt_s)
-    shape_w = 10_000.0 + 1_500.0 * np.sin(np.linspace(0.0, 2 * np.pi, n))
-    memory = np.exp(-dt_s / 60.0)
-    noise = lfilter([np.sqrt(1 - memory**2)], [1.0, -memory], rng.standard_normal((racks, n)))
-    return shape_w + 800.0 * noise
-
-
-def site_of(racks_w, dt_s=1.0):
-    racks, n = racks_w.shape
-    time = np.datetime64("2001-01-01", "ns") + (np.arange(n) * dt_s * 1e9).astype("timedelta64[ns]")
-    units = ["site", *(f"rack-0-{i}" for i in range(racks))]
-    power_w = np.column_stack([racks_w.sum(axis=0), *racks_w]).astype(np.float32)
-    coordinates = {"time": time, "unit": units, "level": ("unit", ["site"] + ["rack"] * racks)}
-    return xr.Dataset({"power_w": (("time", "unit"), power_w)}, coords=coordinates)
+    normals = np.random.default_rng(seed).standard_normal((racks, seconds))
+    shape_w = 10_000.0 + 1_500.0 * np.sin(np.linspace(0.0, 2 * np.pi, seconds))
+    memory = np.exp(-1.0 / 60.0)
+    return shape_w + 800.0 * lfilter([np.sqrt(1 - memory**2)], [1.0, -memory], normals)
 
 
 def test_racks_are_taken_from_a_site_with_their_step():
-    racks_w = synthetic_racks(1, racks=3, minutes=15)
-    found, dt_s = capacity.rack_powers(site_of(racks_w, 0.25))
+    racks_w = synthetic_racks(1, racks=3, seconds=900)
+    time = np.datetime64("2001-01-01", "ns") + np.arange(900) * np.timedelta64(250, "ms")
+    levels = ("unit", ["site", "rack", "rack", "rack"])
+    coordinates = {"time": time, "unit": list("sabc"), "level": levels}
+    power_w = np.column_stack([racks_w.sum(axis=0), *racks_w]).astype(np.float32)
+    site = xr.Dataset({"power_w": (("time", "unit"), power_w)}, coords=coordinates)
+    found, dt_s = capacity.rack_powers(site)
     assert dt_s == 0.25
     np.testing.assert_allclose(found, racks_w, rtol=1e-6)
     with pytest.raises(InputError, match="keep"):
-        capacity.rack_powers(site_of(racks_w).isel(unit=[0]))
+        capacity.rack_powers(site.isel(unit=[0]))
 
 
 @settings(max_examples=25, deadline=None)
-@given(
-    racks=st.integers(1, 8),
-    draws=st.integers(1, 5),
-    seed=st.integers(0, 2**32 - 1),
-    limit_kw=st.floats(1.0, 100.0),
-)
+@given(st.integers(1, 8), st.integers(1, 5), st.integers(0, 2**32 - 1), st.floats(1.0, 100.0))
 def test_peaks_of_subsets_are_those_of_their_sums_and_never_fall(racks, draws, seed, limit_kw):
     rng = np.random.default_rng(seed)
     racks_w = rng.uniform(0.0, 20e3, (racks, 50))
@@ -63,16 +52,11 @@ def test_peaks_of_subsets_are_those_of_their_sums_and_never_fall(racks, draws, s
 def test_constant_racks_fit_as_often_as_they_go_into_the_limit():
     published = capacity.constant_capacity(26e3, 600e3)
     assert published == {"racks": 23, "peak_p50_kw": 598.0, "peak_p95_kw": 598.0}
-    flat = np.full((30, 20), 26e3)
-    assert capacity.capacity(flat, 600e3, 10, np.random.default_rng(1)) == published
-
-
-def test_if_all_racks_fit_more_are_drawn_with_replacement_up_to_twice_as_many():
-    flat = np.full((10, 20), 1e3)
-    rng = np.random.default_rng(1)
-    assert capacity.capacity(flat, 14.5e3, 5, rng)["racks"] == 14
-    assert capacity.capacity(flat, 1e6, 5, rng)["racks"] == 20
-    assert capacity.capacity(flat, 900.0, 5, rng)["racks"] == 0
+    rng, flat = np.random.default_rng(1), np.full((30, 20), 26e3)
+    assert capacity.capacity(flat, 600e3, 10, rng) == published
+    # if all fit, more are drawn with replacement, up to twice as many
+    for limit_w, racks in ((14.5e3, 14), (1e6, 20), (900.0, 0)):
+        assert capacity.capacity(np.full((10, 20), 1e3), limit_w, 5, rng)["racks"] == racks
 
 
 def test_the_rule_finds_the_greatest_number_that_keeps_the_limit():
@@ -85,13 +69,12 @@ def test_the_rule_finds_the_greatest_number_that_keeps_the_limit():
     assert np.percentile(peak_w[:, found["racks"]], 95) > 110e3
 
 
-def peaks_of_days(days, limit_w=118e3, draws=60):
-    return pd.concat(
-        capacity.day_peaks(
-            synthetic_racks(seed), 1.0, limit_w, [1, 60, 900], draws, np.random.default_rng(seed)
-        ).assign(day=seed)
-        for seed in range(days)
-    )
+def peaks_of_days(days):
+    found = []
+    for day in range(days):
+        how = (1.0, 118e3, [1, 60, 900], 60, np.random.default_rng(day))
+        found.append(capacity.day_peaks(synthetic_racks(day), *how).assign(day=day))
+    return pd.concat(found)
 
 
 def test_longer_means_and_fewer_racks_never_exceed_more():
@@ -107,16 +90,12 @@ def test_longer_means_and_fewer_racks_never_exceed_more():
 
 def test_intervals_hold_the_estimate_and_days_are_fewer_than_subsets():
     curve = capacity.risk_curve(peaks_of_days(4), 118e3)
-    assert (curve["low"] <= curve["probability"]).all()
-    assert (curve["probability"] <= curve["high"]).all()
-    assert (curve["first_low"] <= curve["first_day"]).all()
-    assert (curve["first_day"] <= curve["first_high"]).all()
-    assert (curve["minutes_low"] <= curve["minutes_a_year"] + 1e-6).all()
-    assert (curve["minutes_a_year"] <= curve["minutes_high"] + 1e-6).all()
+    estimates = {"": "probability", "first_": "first_day", "minutes_": "minutes_a_year"}
+    for prefix, estimate in estimates.items():
+        assert (curve[f"{prefix}low"] <= curve[estimate] + 1e-6).all()
+        assert (curve[estimate] <= curve[f"{prefix}high"] + 1e-6).all()
     assert ((curve["high"] - curve["low"]) > (curve["first_high"] - curve["first_low"])).all()
-
-
-def test_one_day_gives_no_interval_of_the_minutes():
+    # one day gives no interval of the minutes
     curve = capacity.risk_curve(peaks_of_days(1), 118e3)
     assert curve["minutes_low"].isna().all() and curve["high"].max() == 1.0
 

@@ -13,16 +13,21 @@ from sitetrace.power.modelfile import load_model
 from sitetrace.serving.engine import Server
 from sitetrace.studies.carry import bandwidth_share, carried, carried_server, machine
 
-DENSE = {
-    "d_model": 4096,
-    "n_layers": 36,
-    "n_kv": 8,
-    "head_dim": 128,
-    "n_active": 8e9,
-    "w_bytes": 16e9,
-}
+DENSE = {"d_model": 4096, "n_layers": 36, "n_kv": 8, "head_dim": 128, "n_active": 8e9}
+DENSE |= {"w_bytes": 16e9}
 SPARSE = DENSE | {"moe_frac": 0.9, "n_experts": 128, "top_k": 8, "n_active": 3e9}
-ONE = machine(Configuration("dense", "A100", 1), {"arch": DENSE})
+
+
+def made(gpus=1, name="dense", arch=DENSE, **changes):
+    return machine(Configuration(name, "A100", gpus), {"arch": arch | changes})
+
+
+ONE = made()
+
+
+@pytest.fixture(scope="module")
+def model():
+    return load_model(sitetrace.shipped_model("qwen3-8b_a100_from_r2p5_timeline"))
 
 
 def test_a_dense_model_reads_all_its_weights_whatever_the_batch():
@@ -32,31 +37,25 @@ def test_a_dense_model_reads_all_its_weights_whatever_the_batch():
 
 
 def test_a_mixture_of_experts_reads_more_with_each_sequence_but_ever_less_more():
-    sparse = machine(Configuration("sparse", "A100", 1), {"arch": SPARSE})
-    taken = sparse.read_s(np.array([1.0, 2.0, 4.0, 1e4])) * 2.0e12 / 16e9
+    taken = made(arch=SPARSE).read_s(np.array([1.0, 2.0, 4.0, 1e4])) * 2.0e12 / 16e9
     assert taken[0] == pytest.approx(0.1 + 0.9 / 16)
     assert taken[1] - taken[0] > (taken[2] - taken[1]) / 2 > 0
     assert taken[3] == pytest.approx(1.0)
 
 
 def test_twice_the_weights_take_twice_the_reading_and_the_same_time_a_layer():
-    double = machine(Configuration("double", "A100", 1), {"arch": DENSE | {"w_bytes": 32e9}})
-    server = carried_server(Server(c0_s=0.012, c1_s=0.0), ONE, double)
+    plain = Server(c0_s=0.012, c1_s=0.0)
+    server = carried_server(plain, ONE, made(w_bytes=32e9))
     assert server.c0_s == pytest.approx(0.012 + 0.008)
     assert server.c2_s == pytest.approx(Server.c2_s)
-    deep = machine(Configuration("deep", "A100", 1), {"arch": DENSE | {"n_layers": 72}})
-    assert carried_server(Server(c0_s=0.012, c1_s=0.0), ONE, deep).c0_s == pytest.approx(0.016)
+    assert carried_server(plain, ONE, made(n_layers=72)).c0_s == pytest.approx(0.016)
 
 
-def test_a_model_carried_to_its_own_server_is_itself():
-    model = load_model(sitetrace.shipped_model("qwen3-8b_a100_from_r2p5_timeline"))
+def test_a_model_carried_to_its_own_server_is_itself(model):
     same = carried(model, ONE, ONE, model.idle, model)
-    for batch in (2.0, 12.0):
-        one, two = (
-            each.surface.step_power_w(np.array([batch]), np.array([300.0]))[0]
-            for each in (model, same)
-        )
-        assert two == pytest.approx(one, rel=1e-6)
+    step = np.array([2.0, 12.0]), np.array([300.0, 300.0])
+    one_w, two_w = (each.surface.step_power_w(*step) for each in (model, same))
+    np.testing.assert_allclose(two_w, one_w, rtol=1e-6)
     assert same.server.c0_s == pytest.approx(model.server.c0_s, rel=1e-9)
     assert "carried over" in same.provenance["rule"]
 
@@ -73,24 +72,17 @@ def test_sliding_windows_carried_to_their_own_server_hold_what_they_held():
 
 
 def test_weights_that_leave_no_room_on_the_gpus_are_refused_with_the_mend():
-    large = {"arch": DENSE | {"w_bytes": 141e9}}
-    with pytest.raises(InputError) as told:
-        carried_server(Server(), ONE, machine(Configuration("llama-70b", "A100", 1), large))
-    for part in ("llama-70b", "w_bytes", "1.41e+11", "7.2e+10", "1 A100", "tensor_parallel"):
-        assert part in str(told.value)
-    assert "\n" not in str(told.value)
-    two = carried_server(Server(), ONE, machine(Configuration("llama-70b", "A100", 2), large))
+    with pytest.raises(InputError, match="llama A100 tp1: .*w_bytes.*1 A100: raise tensor_par"):
+        made(name="llama", w_bytes=141e9)
+    two = carried_server(Server(), ONE, made(2, w_bytes=141e9))
     assert two.kv_tokens == int(3e9 / 147_456) > Server.max_num_batched_tokens
-    full = {"arch": DENSE | {"w_bytes": 71e9}}
-    one = carried_server(Server(), ONE, machine(Configuration("full", "A100", 1), full))
+    one = carried_server(Server(), ONE, made(w_bytes=71e9))
     assert one.kv_tokens == int(1e9 / 147_456) < Server.max_num_batched_tokens
 
 
-def test_more_gpus_of_a_kind_draw_more_and_an_idle_board_stays_its_own():
-    model = load_model(sitetrace.shipped_model("qwen3-8b_a100_from_r2p5_timeline"))
-    two = machine(Configuration("dense", "A100", 2), {"arch": DENSE})
-    board = replace(model.idle, mean_w=170.0)
-    moved = carried(model, ONE, two, board, model)
+def test_more_gpus_of_a_kind_draw_more_and_an_idle_board_stays_its_own(model):
+    two = made(2)
+    moved = carried(model, ONE, two, replace(model.idle, mean_w=170.0), model)
     assert moved.surface.idle_w == moved.idle.mean_w == 170.0
     above = [each.surface.prefill_w - each.idle.mean_w for each in (model, moved)]
     assert above[1] == pytest.approx(2 * above[0], rel=0.02)

@@ -27,7 +27,7 @@ BAD = {
     "export none.zarr": "none.zarr",
     "export text.zarr": "text.zarr",
     "export other.zarr": "other.zarr",
-    "export SITE --unit hall": "unit 'hall' is not kept",
+    "export SITE --unit hall": "hall: no such unit",
     "export SITE --step 100000": "shorter than one interval",
     "export SITE --format pypsa -o full": "is there already",
     "export SITE -o no/such/place.csv": "no folder no/such",

@@ -52,17 +52,6 @@ def native(run, trace, **window):
     return evaluate(run, trace, **window)["native"]["whole"]
 
 
-def test_a_trace_equal_to_the_measurement_has_no_error():
-    judged = evaluate(RUN, MEASURED)
-    for clock in ("native", "1s"):
-        for span in ("whole", "busy"):
-            entry = judged[clock][span]
-            assert entry["nrmse"] == pytest.approx(0.0, abs=1e-7)
-            assert entry["energy_error_pct"] == pytest.approx(0.0, abs=1e-7)
-            assert entry["acf_r2"] == pytest.approx(1.0)
-    assert judged["covered_share"] == 1.0
-
-
 def test_scores_are_those_of_the_metrics_and_samples_and_seconds_are_counted():
     judged = evaluate(RUN, OTHER)
     seconds_w = [each.reshape(-1, 4).mean(axis=1) for each in (power(1), power(2))]
@@ -71,9 +60,9 @@ def test_scores_are_those_of_the_metrics_and_samples_and_seconds_are_counted():
         for key in SCORES:
             known = pytest.approx(by_clock[clock][key], rel=1e-4, abs=1e-7)
             assert judged[clock]["whole"][key] == known
-        assert judged[clock]["whole"]["n_samples"] == N // 4 * rate
-        assert judged[clock]["busy"]["n_samples"] == 80 * rate
-    assert judged["native_dt_s"] == 0.25
+        counts = [judged[clock][span]["n_samples"] for span in ("whole", "busy")]
+        assert counts == [N // 4 * rate, 80 * rate]
+    assert (judged["native_dt_s"], judged["covered_share"]) == (0.25, 1.0)
 
 
 @given(st.floats(0.2, 5.0))
@@ -91,9 +80,8 @@ def test_a_sample_is_held_against_the_nearest_bin_of_the_quarter_second_before_i
 
 
 def test_a_trace_late_by_one_bin_is_seen_and_one_half_a_bin_apart_has_every_bin_once():
-    judged = native(RUN, trace_of(np.roll(power(1), 1)))
-    assert judged["ks"] == 0.0
-    assert judged["nrmse"] > 0.02
+    late = native(RUN, trace_of(np.roll(power(1), 1)))
+    assert late["ks"] == 0.0 and late["nrmse"] > 0.02
     distinct_w = np.arange(100.0, 100.0 + N)
     half = trace_of(np.append(distinct_w, 1.0), begin_s=EPOCH_S - 0.125)
     assert native(run_of(distinct_w), half)["ks"] <= 1.0 / N + 1e-12
@@ -117,8 +105,7 @@ COARSE_W = power(1).reshape(-1, 8).mean(axis=1)
 )
 def test_the_finer_of_both_is_averaged_to_the_coarser(power_w, dt, step_s, n):
     judged = evaluate(RUN, trace_of(power_w, dt))
-    assert judged["native_dt_s"] == step_s
-    assert judged["native"]["whole"]["n_samples"] == n
+    assert (judged["native_dt_s"], judged["native"]["whole"]["n_samples"]) == (step_s, n)
     assert judged["native"]["whole"]["nrmse"] == pytest.approx(0.0, abs=1e-7)
 
 
@@ -136,18 +123,16 @@ def test_short_gaps_are_interpolated_and_long_ones_leave_their_seconds_out(last,
 def test_uncovered_samples_up_to_five_percent_are_left_out():
     judged = evaluate(RUN, trace_of(power(1)[20:], begin_s=EPOCH_S + 5.0))
     assert judged["covered_share"] == pytest.approx(1 - 20 / N)
-    assert judged["native"]["whole"]["n_samples"] == N - 20
-    assert judged["native"]["whole"]["nrmse"] == 0.0
+    whole = judged["native"]["whole"]
+    assert (whole["n_samples"], whole["nrmse"]) == (N - 20, 0.0)
 
 
 def test_a_window_counts_from_the_first_request_and_a_trace_of_it_suffices():
     window = {"start_s": 10.0, "stop_s": 40.0}
     judged = evaluate(RUN, OTHER, **window)
-    assert judged["native"]["whole"]["n_samples"] == 120
-    assert (
-        judged["native"]["whole"]["ks"] == scores(power(1)[120:240], power(2)[120:240], 0.25)["ks"]
-    )
-    assert judged["1s"]["whole"]["n_samples"] == 30
+    assert [judged[clock]["whole"]["n_samples"] for clock in ("native", "1s")] == [120, 30]
+    known = scores(power(1)[120:240], power(2)[120:240], 0.25)["ks"]
+    assert judged["native"]["whole"]["ks"] == known
     part = trace_of(power(2)[120:240], begin_s=EPOCH_S + 30.0)
     assert evaluate(RUN, part, **window)["covered_share"] == 1.0
 
@@ -157,12 +142,10 @@ REFUSED = {
     "a trace that begins late": (trace_of(power(1)[40:], begin_s=EPOCH_S + 10), {}, "--lead 10 s"),
     "a trace that ends early": (trace_of(power(1)[:-40]), {}, r"91\.7%.*--tail 10 s more"),
     "a trace of another day": (trace_of(power(1), begin_s=0.0), {}, r"0\.0% of the"),
-    "a window after the end": (OTHER, {"start_s": 500.0}, "-19.9 to 99.9 s after the first"),
     "a window before": (OTHER, {"stop_s": -30.0}, "-19.9 to 99.9 s after the first"),
     "requests of another day": (OTHER, {"requests": RUN.requests - 86400}, "requests: arrival_s"),
     "draws that begin apart": ([MEASURED, trace_of(power(1), begin_s=0.0)], {}, "draw 1 has"),
     "draws of two lengths": ([MEASURED, trace_of(power(1)[1:])], {}, "draw 1 has"),
-    "draws of two steps": ([MEASURED, trace_of(power(1), Fraction(1, 5))], {}, "draw 1 has"),
     "a power that is no number": (trace_of(NAN_W), {}, "draw 0, row 7"),
     "no draws": ([], {}, "no power values"),
 }
@@ -204,7 +187,6 @@ def test_requests_can_stand_beside_bare_samples_and_without_any_nothing_is_busy(
     busy = judged["native"]["busy"]
     assert busy.pop("n_samples") == 0 and busy.pop("n_samples_spread") == 0
     assert set(busy.values()) == {None}
-    assert judged["native"]["whole"]["n_samples"] == N
 
 
 def test_draws_give_a_median_and_a_spread_and_one_has_none():
@@ -219,7 +201,6 @@ def test_draws_give_a_median_and_a_spread_and_one_has_none():
 def test_a_constant_trace_has_no_correlation_and_the_result_is_json():
     judged = evaluate(RUN, trace_of(np.full(N, 200.1)))
     assert judged["native"]["whole"]["correlation"] is None
-    assert judged["1s"]["whole"]["correlation"] is None
     assert json.loads(json.dumps(judged, allow_nan=False)) == judged
 
 
@@ -230,7 +211,6 @@ def test_predictions_of_others_are_judged_on_published_seconds():
     published = pd.DataFrame({"predicted_w": SECONDS_W * 0.9})
     run = run_of(SECONDS_W, dt=Fraction(1), published=published)
     judged = evaluate(run, trace_of(np.repeat(SECONDS_W, 4)))
-    assert judged["native_dt_s"] == 1.0
     assert max(judged[clock]["whole"]["nrmse"] for clock in ("native", "1s")) < 1e-7
     theirs = judged["published"]["predicted_w"]["1s"]
     assert theirs["whole"]["energy_error_signed_pct"] == pytest.approx(-10.0)

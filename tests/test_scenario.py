@@ -75,64 +75,47 @@ chunk_s: 3600 # chunk_s
 """
 LINES = SOUND.splitlines()
 KEYS = [line.partition(" # ")[2] for line in LINES]
-MAPPINGS = [key for key, line in zip(KEYS, LINES, strict=True) if re.search(r": # ", line)]
-
-
 NUMBERS = [key for key, line in zip(KEYS, LINES, strict=True) if re.search(r": -?[\d.]+ #", line)]
-REQUIRED = [
-    "topology", "topology.rows", "topology.servers_per_rack", "fleet", "fleet[0].model",
-    "fleet[2].model", "fleet[0].traffic.pattern", "fleet[1].traffic.file", "traffic.pattern",
-    "traffic.rate_per_server", "non_gpu.base_w", "pue.full", "pue.temperature.mean_c",
-    "keep[1].step_s",
-]  # fmt: skip
+REQUIRED = ["topology.rows", "fleet", "fleet[2].model", "fleet[0].traffic.pattern",
+            "fleet[1].traffic.file", "pue.temperature.mean_c", "keep[1].step_s"]  # fmt: skip
 # key, what stands there instead, at which key it is said (else there), and part of what is said
 ODD = [
     ("name", "2026", "", "valid string"),
-    ("name", '""', "", "at least 1"),
     ("hours", "24:00", "", "to base 60 or 8"),
+    ("hours", "24\nhours: 24", "", "stands there twice (line 3)"),
     ("hours", "9" * 500, "", "plain number"),
     ("hours", "0.00001", "", "0.036 s are no multiple of 0.25 s"),
-    ("seed", "010", "", "to base 60 or 8"),
     ("topology.rows", "2.5", "", "valid integer"),
     ("start", "2026-07-01T00:00:00", "", "UTC offset"),
     ("start", "1066-10-14T09:00:00+00:00", "", "of 1970"),
     ("step_s", "0.7", "hours", "no multiple of 0.7 s"),
-    ("step_s", "0.0333333333", "", "1e-06 s"),
     ("topology.rows", "90000", "topology", "more than 100000"),
     ("fleet[0].name", "rest", "fleet[2].name", "is taken"),
     ("fleet[0].model", "owm.json", "", "did you mean own.json?"),
     ("fleet[0].model", '"a\\0b"', "", "no such file"),
-    ("fleet[0].rows", "[2, 10]", "fleet[0].rows[1]", "give 0 to 9"),
-    ("fleet[0].rows", "[2, 2]", "fleet[0].rows[1]", "chat's already"),
+    ("fleet[0].rows", "[2, 10]", "fleet[0]", "24 of the servers that it asks for"),
+    ("fleet[0].rows", "[2, 2]", "fleet[0]", "24 of the servers that it asks for"),
     ("fleet[0].rows", "[1]\n    servers: 3", "fleet[0].servers", "has rows already"),
-    ("fleet[1].servers", "193", "fleet[1]", "192 servers are left"),
+    ("fleet[1].servers", "193", "fleet[1]", "192 of the servers"),
     ("fleet[1].traffic.file", "recuests.csv", "", "cannot be read (No such file"),
-    ("fleet[1].traffic.file", '"a\\0b"', "", "null byte"),
     ("fleet[1].traffic.routing", "sticky", "", "there are random, round_robin"),
     ("fleet[0].traffic.pattern", "diurnel", "", "did you mean diurnal?"),
     ("fleet[0].traffic.pattern", "poisson", "fleet[0].traffic.swing", "no such key here"),
-    ("traffic.pattern", "clients\n  file: requests.csv", "traffic.cv", "no such key here"),
     ("keep[0].levels", "[site, hall]", "keep[0].levels[1]", "there are site, row, rack, server"),
     ("keep[0].levels", "[site, row, site]", "", "twice"),
-    ("keep[0].levels", "site", "", "a list"),
     ("keep[0].step_s", "7", "", "3600 s are no multiple of 7 s"),
     ("keep[1].step_s", "0.25\n  - {levels: [row], step_s: 0.25}", "keep[2].step_s", "an entry"),
     ("pue.idle", "1.1", "", "give 1.2 or more"),
-    ("chunk_s", "3600\nfolder: /tmp", "folder", "no such key here"),
     ("chunk_s", "3600\nzebra: 2", "zebra", "there are name, seed, hours"),
     ("chunk_s", '3600\n"two\\nlines": 2', "two lines", "no such key here"),
-    ("seed", "!!binary '='", "", "valid integer"),
 ]  # fmt: skip
 # what is no YAML that we read, and the line that is blamed
 TORN = [
-    ("chunk_s", "3600\n1: 2", "line 55: a key that is no name"),
-    ("chunk_s", "3600\n? [a]\n: 2", "line 55: no plain YAML (found unhashable key)"),
-    ("chunk_s", "*own", "line 54: no plain YAML (found undefined alias"),
+    ("chunk_s", "3600\n? [a]\n: 2", "line 55: no plain YAML"),
+    ("chunk_s", "*own", "line 54: no plain YAML"),
     ("chunk_s", "!!python/name:os.system", "line 54: "),
     ("seed", "1\n\thours: 2", "line 3: "),
-    ("seed", "1\n   hours: 2", "line 3: "),
     ("seed", "1\n---", "line 3: "),
-    ("seed", "!!float x", "no plain YAML"),
     ("start", "2026-02-30T00:00:00+00:00", "no plain YAML (day is out of range"),
 ]
 TRAFFIC = {"pattern": "poisson", "rate_per_server": 1}
@@ -142,13 +125,11 @@ MINIMAL = {
     "traffic": TRAFFIC,
 }
 WHOLES = {
-    "empty": (b"", "no mapping"),
-    "Latin-1": ("name: Köln\n".encode("latin-1"), "UTF-8"),
-    "control": (b"name: a\x00b\n", "no plain YAML"),
-    "bomb": (b"a: &a [x]\nb: &b [*a, *a]\nc: [*b, *b]\n", "line 2, key b[0]: an alias"),
-    "deep": (b"a: " + b"[" * 2_000, "no plain YAML"),
-    "huge": (b"#" * (MAX_BYTES + 1), "no scenario is that long"),
-    "JSON cut": (b'{"hours": 24, "topology": {"rows": 1', "line 1"),
+    b"": "no mapping",
+    "name: Köln\n".encode("latin-1"): "UTF-8",
+    b"a: &a [x]\nb: &b [*a, *a]\nc: [*b, *b]\n": "line 2, key b[0]: an alias",
+    b"a: " + b"[" * 2_000: "no plain YAML",
+    b"#" * (MAX_BYTES + 1): "more than",
 }
 
 
@@ -171,9 +152,7 @@ def fault_of(place):
         with pytest.raises(InputError) as caught:
             read_scenario(path)
         said = str(caught.value)
-        assert "\n" not in said
-        assert said.startswith(f"{path}: ")
-        assert len(said) < 400
+        assert said.startswith(f"{path}: ") and "\n" not in said and len(said) < 400
         return said.removeprefix(f"{path}: ")
 
     return read
@@ -208,10 +187,11 @@ def test_a_sound_scenario_says_what_it_says(place):
     assert (scenario.start_hour, scenario.utc_offset_h) == (0.5, 2.0)
     assert scenario.folder == place
     assert [entry.group for entry in scenario.keep] == ["1s", "0.25s"]
-    assert np.bincount(scenario.pool_of).tolist() == [48, 7, 185]
+    pool_of = scenario.pool_of()
+    assert np.bincount(pool_of).tolist() == [48, 7, 185]
     # row by row, and whole rows are taken first
-    assert set(np.flatnonzero(scenario.pool_of == 0) // 24) == {0, 2}
-    assert np.flatnonzero(scenario.pool_of == 1).tolist() == list(range(24, 31))
+    assert set(np.flatnonzero(pool_of == 0) // 24) == {0, 2}
+    assert np.flatnonzero(pool_of == 1).tolist() == list(range(24, 31))
 
 
 @pytest.mark.parametrize("key", KEYS)
@@ -224,15 +204,7 @@ def test_a_misspelt_key_is_told_the_right_one(fault_of, key):
     assert f"no such key here: did you mean {name}?" in said
 
 
-@pytest.mark.parametrize("key", ["hours", "topology.rows", "fleet[0].name", "pue.idle"])
-def test_a_key_that_stands_twice_is_refused_with_both_lines(fault_of, key):
-    place = KEYS.index(key)
-    again = LINES[place].replace("- ", "  ", 1)
-    said = fault_of("\n".join([*LINES[: place + 1], again, *LINES[place + 1 :]]))
-    assert said == f"line {place + 2}, key {key}: stands there twice (line {place + 1}): remove one"
-
-
-@pytest.mark.parametrize("value", ['"0.5"', "true", ".nan", "{a: 1}", "-61", "1e30", "1.0e+30"])
+@pytest.mark.parametrize("value", ['"0.5"', "true", ".nan", "{a: 1}", "-61", "1.0e+30"])
 @pytest.mark.parametrize("key", NUMBERS)
 def test_a_number_is_a_number_within_its_range(fault_of, key, value):
     said = fault_of(changed(key, value))
@@ -246,7 +218,7 @@ def test_a_missing_key_is_named(fault_of, key):
     assert re.match(rf"line \d+, key {re.escape(key)}: is missing: \w+", said)
 
 
-@pytest.mark.parametrize("key", [key for key in MAPPINGS if key not in ("fleet", "keep", "pue")])
+@pytest.mark.parametrize("key", ["topology", "fleet[1].traffic", "non_gpu", "pue.temperature"])
 def test_a_value_where_keys_should_stand_is_refused(fault_of, key):
     place = KEYS.index(key)
     below = [name.startswith(key + ".") for name in KEYS]
@@ -261,7 +233,6 @@ def test_a_value_where_keys_should_stand_is_refused(fault_of, key):
 def test_an_odd_value_is_told_its_mend(fault_of, key, value, at, expected):
     said = fault_of(changed(key, value))
     assert re.match(rf"line \d+, key {re.escape(at or key)}: ", said)
-    assert at or names(said, key)
     assert expected in said
 
 
@@ -270,31 +241,24 @@ def test_what_is_no_plain_yaml_is_told_by_line(fault_of, key, value, expected):
     assert fault_of(changed(key, value)).startswith(expected)
 
 
-@pytest.mark.parametrize("name", WHOLES)
-def test_a_file_that_is_no_scenario_is_refused(fault_of, name):
-    content, expected = WHOLES[name]
-    assert expected in fault_of(content)
+@pytest.mark.parametrize("content", WHOLES, ids=WHOLES.values())
+def test_a_file_that_is_no_scenario_is_refused(fault_of, content):
+    assert WHOLES[content] in fault_of(content)
 
 
-@pytest.mark.parametrize(
-    ("key", "said"),
-    [("traffic", "key fleet[2].traffic: is missing, here and at the top"),
-     ("fleet[0].rows", "key fleet[0]: only the last pool takes the rest: give rows or servers")],
-)  # fmt: skip
-def test_a_pool_without_traffic_or_servers_is_named(fault_of, key, said):
-    assert said in fault_of(without(key))
+LEFT_OUT = [
+    ("traffic", "", "fleet[2].traffic", "is missing, here and at the top"),
+    ("fleet[0].rows", "", "fleet[0]", "only the last pool takes the rest: give rows or servers"),
+    ("pue", "pue: 0.9", "pue", "1"),
+    ("pue", "pue: {file: pue.csv}", "pue.file", "read"),
+    ("pue", "pue: {file: requests.csv, full: 1}", "pue.full", "no such key"),
+]
 
 
-@pytest.mark.parametrize(
-    ("value", "at", "expected"),
-    [("0.9", "pue", "1"), ("[1.3]", "pue", "valid number"), ("{file: pue.csv}", "pue.file", "read"),
-     ("{file: requests.csv, full: 1}", "pue.full", "no such key")],
-)  # fmt: skip
-def test_a_pue_is_a_number_a_file_or_a_function(fault_of, value, at, expected):
-    kept = without("pue").splitlines()
-    said = fault_of("\n".join([*kept, f"pue: {value}"]))
-    assert said.startswith(f"line {len(kept) + 1}, key {at}: ")
-    assert expected in said
+@pytest.mark.parametrize(("key", "instead", "at", "expected"), LEFT_OUT)
+def test_what_stands_instead_of_a_part_is_told_its_mend(fault_of, key, instead, at, expected):
+    said = fault_of(f"{without(key)}\n{instead}")
+    assert f", key {at}: " in said and expected in said
 
 
 def test_missing_and_unreadable_files_are_told(tmp_path):
@@ -325,66 +289,50 @@ def test_a_part_of_an_hour_is_whole_steps_to_the_microsecond(hours):
 
 
 numbers = st.floats(0.001, 1, allow_subnormal=False)
-rate = {"rate_per_server": numbers}
-traffics = st.one_of(
-    st.fixed_dictionaries({"pattern": st.just("bursty"), **rate}, optional={"cv": numbers}),
-    st.fixed_dictionaries({"pattern": st.just("replay"), "file": st.text(min_size=1)}),
-)
 zones = st.integers(-12 * 60, 14 * 60).map(lambda m: timezone(timedelta(minutes=m)))
-
-
-@st.composite
-def scenarios(draw):
-    rows, racks, servers = (draw(st.integers(1, 6)) for _ in range(3))
-    step_s = draw(st.sampled_from([0.1, 0.25, 0.5, 1, 5]))
-    content = {
-        "seed": draw(st.integers(0, 2**63 - 1)),
-        "hours": draw(st.integers(1, 8784)),
-        "step_s": step_s,
-        "start": draw(st.datetimes(datetime(1999, 1, 1), datetime(2100, 1, 1), timezones=zones)),
-        "topology": {"rows": rows, "racks_per_row": racks, "servers_per_rack": servers},
-        "traffic": draw(traffics),
-        "keep": [{"levels": draw(st.sets(st.sampled_from(["site", "row", "rack", "server"]),
-                                         min_size=1).map(list)), "step_s": 900}],
-    }  # fmt: skip
-    mine = draw(st.sets(st.integers(0, rows - 1), max_size=rows - 1))
-    left = (rows - len(mine)) * racks * servers
-    fleet = [{"name": "rows", "model": "a", "rows": sorted(mine)}] if mine else []
-    if left > 1:
-        fleet.append({"name": "some", "model": "b", "servers": draw(st.integers(1, left - 1)),
-                      "traffic": draw(traffics)})  # fmt: skip
-    content["fleet"] = [*fleet, {"name": "rest", "model": "c", "idle_w": draw(numbers)}]
-    pues = st.one_of(
-        st.floats(1, 5),
-        st.just({"file": "pue.csv"}),
-        numbers.map(lambda more: {"full": 1.1, "idle": 1.1 + more}),
-    )
-    optional = {"pue": draw(pues)}
-    if draw(st.booleans()):
-        optional["non_gpu"] = {"constant_w": draw(numbers)}
-    return Scenario.model_validate(content | optional)
+levels = st.sets(st.sampled_from(["site", "row", "rack", "server"]), min_size=1).map(list)
+OPTIONAL = {
+    "pue": st.sampled_from([1.5, {"file": "pue.csv"}, {"full": 1.1, "idle": 1.25}]),
+    "non_gpu": st.fixed_dictionaries({"constant_w": numbers}),
+}
+CONTENT = {
+    "seed": st.integers(0, 2**63 - 1),
+    "hours": st.integers(1, 8784),
+    "step_s": st.sampled_from([0.1, 0.25, 0.5, 1, 5]),
+    "start": st.datetimes(datetime(1999, 1, 1), datetime(2100, 1, 1), timezones=zones),
+    "keep": st.tuples(st.fixed_dictionaries({"levels": levels, "step_s": st.just(900)})),
+    "traffic": st.sampled_from([TRAFFIC | {"pattern": "bursty", "cv": 0.5},
+                                {"pattern": "replay", "file": "ü"}]),
+}  # fmt: skip
 
 
 @settings(max_examples=30, deadline=None, suppress_health_check=[HealthCheck.too_slow])
-@given(scenarios())
-def test_a_scenario_comes_back_from_its_json_and_pools_get_what_they_ask_for(scenario):
+@given(st.fixed_dictionaries(CONTENT, optional=OPTIONAL), st.data())
+def test_a_scenario_comes_back_from_its_json_and_pools_get_what_they_ask_for(content, data):
+    rows, racks, servers = (data.draw(st.integers(1, 6)) for _ in range(3))
+    content["topology"] = {"rows": rows, "racks_per_row": racks, "servers_per_rack": servers}
+    mine = data.draw(st.sets(st.integers(0, rows - 1), max_size=rows - 1))
+    fleet = [{"name": "rows", "model": "a", "rows": sorted(mine)}] if mine else []
+    if (left := (rows - len(mine)) * racks * servers) > 1:
+        asked = data.draw(st.integers(1, left - 1))
+        fleet.append({"name": "some", "model": "b", "servers": asked, "traffic": TRAFFIC})
+    fleet.append({"name": "rest", "model": "c", "idle_w": data.draw(numbers)})
+    scenario = Scenario.model_validate(content | {"fleet": fleet})
     again = Scenario.model_validate_json(scenario.to_json())
-    assert again == scenario
-    assert again.to_json() == scenario.to_json()
+    assert again == scenario and again.to_json() == scenario.to_json()
     assert (again.start_hour, again.utc_offset_h) == (scenario.start_hour, scenario.utc_offset_h)
-    assert scenario.pool_of.size == scenario.n_servers
+    pool_of = scenario.pool_of()
+    assert pool_of.size == scenario.n_servers == rows * racks * servers
     for place, pool in enumerate(scenario.fleet):
-        servers = np.flatnonzero(scenario.pool_of == place)
-        if pool.rows:
-            assert set(servers * scenario.topology.rows // scenario.n_servers) == set(pool.rows)
-        assert pool.servers in (None, servers.size)
+        held = np.flatnonzero(pool_of == place)
+        assert not pool.rows or set(held // (racks * servers)) == set(pool.rows)
+        assert pool.servers in (None, held.size)
 
 
 @given(st.integers(1, 100_000))
 def test_servers_without_a_scenario_stand_in_full_racks(servers):
     rows, per_row, per_rack = topology_of(servers).values()
-    assert rows * per_row * per_rack == servers
-    assert per_rack <= 4
+    assert rows * per_row * per_rack == servers and per_rack <= 4
     assert rows == 1 or per_row == 6
 
 
@@ -401,17 +349,14 @@ def test_the_page_has_all_keys_and_an_example_that_is_read(tmp_path):
     assert tables.strip() == key_tables(Scenario), "put the output of sitetrace site --keys there"
     (tmp_path / "example.yaml").write_text(re.search(r"```yaml\n(.*?)```", text, re.DOTALL)[1])
     example = read_scenario(tmp_path / "example.yaml")
-    assert np.bincount(example.pool_of).tolist() == [72, 80, 88]
+    assert np.bincount(example.pool_of()).tolist() == [72, 80, 88]
+
+
+EDIT = st.tuples(st.integers(0, len(SOUND)), st.integers(0, 9), st.text(max_size=3))
 
 
 @settings(max_examples=60, deadline=None, suppress_health_check=list(HealthCheck))
-@given(
-    st.lists(
-        st.tuples(st.integers(0, len(SOUND)), st.integers(0, 9), st.text(max_size=3)),
-        min_size=1,
-        max_size=4,
-    )
-)
+@given(st.lists(EDIT, min_size=1, max_size=4))
 def test_whatever_is_written_over_it_is_read_or_told_in_one_line(place, edits):
     text = SOUND
     for at, length, new in edits:

@@ -67,11 +67,9 @@ def test_a_constant_needs_its_own_power_and_never_ramps():
     power_w = np.full(48, 900.0)
     assert series.par(power_w) == series.load_factor(power_w) == 1.0
     assert set(series.ramp_summary(series.ramps(power_w, 900, 900)).values()) == {0.0}
-    assert series.transformer_va(series.peak_w(power_w)) == pytest.approx(1000.0)
-    assert series.energy_per_year_wh(power_w) == pytest.approx(900 * 8760)
 
 
-@pytest.mark.parametrize(("step_s", "why"), [(0.3, "whole"), (0.1, "whole"), (1.25, "whole")])
-def test_a_step_that_does_not_fit_is_refused(step_s, why):
-    with pytest.raises(InputError, match=why):
+@pytest.mark.parametrize("step_s", [0.3, 0.1, 1.25])
+def test_a_step_that_does_not_fit_is_refused(step_s):
+    with pytest.raises(InputError, match="whole"):
         series.resample(np.ones(12), 0.25, step_s)

@@ -202,7 +202,7 @@ def test_a_warm_board_idles_higher_in_power_and_readings_and_cools_down(reading)
 def test_glimpses_show_peaks_that_means_of_a_quarter_second_hide():
     timeline = simulate(requests_of(6), SERVER)
     trace = MODEL.draw(timeline, np.random.default_rng(1), reading="meter")
-    expected, _ = expected_w(timeline, MODEL.surface, MODEL.meter, trace.time_s + 0.25)
+    expected, _ = expected_w(timeline, MODEL, trace.time_s + 0.25)
     power = MODEL.draw(timeline, np.random.default_rng(1))
     assert np.percentile(trace.power_w, 99) > np.percentile(power.power_w, 99) + 10.0
     assert trace.power_w.mean() == pytest.approx(power.power_w.mean(), rel=0.01)

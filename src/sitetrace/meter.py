@@ -4,11 +4,9 @@ A reading is the mean power over a window that ended some time ago; how long ago
 two renewals of the meter. `expected_w` is the mean over these chances, `drawn_w` draws them.
 """
 
-from __future__ import annotations
-
 import heapq
 from dataclasses import dataclass
-from typing import Protocol
+from typing import Any, Protocol
 
 import numpy as np
 import pandas as pd
@@ -20,18 +18,8 @@ from sitetrace.serving.activity import amount_in_bins
 __all__ = ["Meter"]
 
 EDGE_S = 1000.0  # by which a trace is continued at both ends
-# ages of a reading that are averaged, and those that one is drawn from
-AGES, FINE_AGES = 9, 25
-# a score of single seconds does not tell when they begin
-AROUND_S = 1.0
-
-
-def mean_over(
-    knots_s: np.ndarray, cumulated: np.ndarray, ends_s: np.ndarray, width_s: float
-) -> np.ndarray:
-    """Mean rate over the windows that end at some times, of an amount cumulated up to knots."""
-    last, first = (np.interp(at_s, knots_s, cumulated) for at_s in (ends_s, ends_s - width_s))
-    return (last - first) / width_s
+AGES, FINE_AGES = 9, 25  # of a reading: those that are averaged, those that one is drawn from
+AROUND_S = 1.0  # a score of single seconds does not tell when they begin
 
 
 @dataclass(frozen=True)
@@ -59,15 +47,15 @@ class Meter:
         if self.update_s > 0:
             phase_s = rng.uniform(0.0, self.update_s)
             ends = np.floor((ends - phase_s) / self.update_s) * self.update_s + phase_s
-        # Jitter puts a sample past the end, a window reaches before the begin: power is taken to be
-        # there as in the first and the last bin.
+        # jitter puts a sample past the end, a window reaches before the begin: there power is taken
+        # to be that of the last and the first bin
         before_j, after_j = EDGE_S * trace.power_w[[0, -1]]
         energy_j = np.r_[0.0, np.cumsum(trace.power_w) * trace.dt_s]
         energy_j = np.r_[-before_j, energy_j, energy_j[-1] + after_j]
         knots = np.arange(trace.power_w.size + 1) * trace.dt_s
         knots = np.r_[-EDGE_S, knots, knots[-1] + EDGE_S]
-        power_w = mean_over(knots, energy_j, ends, self.window_s)
-        power_w += rng.normal(0.0, self.noise_w, count)
+        first_j, last_j = np.interp([ends - self.window_s, ends], knots, energy_j)
+        power_w = (last_j - first_j) / self.window_s + rng.normal(0.0, self.noise_w, count)
         if self.quantum_w > 0:
             power_w = np.round(power_w / self.quantum_w) * self.quantum_w
         return pd.DataFrame({"time_s": trace.start_s + times, "power_w": np.maximum(power_w, 0.0)})
@@ -82,77 +70,65 @@ class PowerNoise:
     phi: float  # autocorrelation from one bin of 0.25 s to the next
 
 
-class PowerOfWork(Protocol):
-    """What a meter must know of power: watts of an idle server, and of segments above them."""
+class Printed(Protocol):
+    """A power model of which a meter prints; its surface tells watts of idle and of segments."""
 
-    idle_w: float
+    surface: Any
+    meter: Meter
+    residual: PowerNoise
 
-    def above_idle_w(self, segments: pd.DataFrame) -> np.ndarray: ...  # noqa: D102
+
+Readings = tuple[np.ndarray, np.ndarray]  # watts, and the share of their time at work
 
 
-def expected_w(
-    timeline: Timeline, surface: PowerOfWork, meter: Meter, times_s: np.ndarray
-) -> tuple[np.ndarray, np.ndarray]:
-    """Expect a reading, its age and the phase of the sampling clock unknown; and the busy share."""
-    ages = ages_s(meter, _step_s(times_s, meter))[:, None]
-    seen = seen_w(timeline, surface, meter, times_s - ages)
-    return seen[0].mean(axis=0), seen[1].mean(axis=0)
+def expected_w(timeline: Timeline, model: Printed, times_s: np.ndarray) -> Readings:
+    """Expect a reading, its age and the phase of the sampling clock unknown."""
+    ages = ages_s(model.meter, _step_s(times_s, model.meter))[:, None]
+    power_w, busy = seen_w(timeline, model, times_s - ages)
+    return power_w.mean(axis=0), busy.mean(axis=0)
 
 
 def drawn_w(
-    timeline: Timeline,
-    surface: PowerOfWork,
-    meter: Meter,
-    residual: PowerNoise,
-    times_s: np.ndarray,
-    rng: np.random.Generator,
-) -> tuple[np.ndarray, np.ndarray]:
-    """Draw readings, placed where they are most likely; and the expected share of work."""
-    # Drawing one by one whether a short window sees a prefill gives the right distribution at the
-    # wrong seconds; the expectation is right about the seconds and has no spikes. So readings are
-    # drawn and ordered as expected (weather forecasting calls it ensemble copula coupling).
-    expected, busy = expected_w(timeline, surface, meter, times_s)
-    power_w = chanced_w(timeline, surface, meter, residual, times_s, rng)
-    working = np.flatnonzero(busy > 0)
+    timeline: Timeline, model: Printed, times_s: np.ndarray, rng: np.random.Generator
+) -> Readings:
+    """Draw readings, placed where they are most likely; their share of work is the expected one."""
+    # Drawn one by one the distribution is right and the seconds are wrong, the expectation is right
+    # about the seconds and has no spikes. So readings are drawn and ordered as expected (weather
+    # forecasting calls it ensemble copula coupling).
+    expected, busy = expected_w(timeline, model, times_s)
+    power_w, working = chanced_w(timeline, model, times_s, rng), np.flatnonzero(busy > 0)
     # a window longer than a bin has no chances: there the order alone decides
-    step_s = _step_s(times_s, meter)
-    reach = round(AROUND_S / step_s) if meter.window_s < step_s else 1
+    step_s = _step_s(times_s, model.meter)
+    reach = round(AROUND_S / step_s) if model.meter.window_s < step_s else 1
     power_w[working] = placed_w(power_w[working], expected[working], working, reach)
     return power_w, busy
 
 
 def chanced_w(
-    timeline: Timeline,
-    surface: PowerOfWork,
-    meter: Meter,
-    residual: PowerNoise,
-    times_s: np.ndarray,
-    rng: np.random.Generator,
+    timeline: Timeline, model: Printed, times_s: np.ndarray, rng: np.random.Generator
 ) -> np.ndarray:
     """Draw readings each at an age of its own and with autocorrelated noise, in order of time."""
     # what a glimpse sees hangs on the phase of the sampling clock, which is as unknown as the age
-    step_s = _step_s(times_s, meter)
+    meter, noise, step_s = model.meter, model.residual, _step_s(times_s, model.meter)
     phase_s = step_s if meter.window_s < step_s else 0.0
     age_s = rng.choice(ages_s(meter, phase_s, FINE_AGES), times_s.size)
-    power_w, share = seen_w(timeline, surface, meter, times_s - age_s)
-    noise = remembered(rng.standard_normal(times_s.size), residual.phi)
-    return power_w + (residual.idle_w + (residual.decode_w - residual.idle_w) * share) * noise
+    power_w, share = seen_w(timeline, model, times_s - age_s)
+    drawn = remembered(rng.standard_normal(times_s.size), noise.phi)
+    return power_w + (noise.idle_w + (noise.decode_w - noise.idle_w) * share) * drawn
 
 
-def seen_w(
-    timeline: Timeline, surface: PowerOfWork, meter: Meter, ends_s: np.ndarray
-) -> tuple[np.ndarray, np.ndarray]:
-    """Mean power over the meter's windows that end at these times, and their share at work."""
-    work = timeline.segments
+def seen_w(timeline: Timeline, model: Printed, ends_s: np.ndarray) -> Readings:
+    """Mean power over the meter's windows that end at these times."""
+    work, window_s = timeline.segments, model.meter.window_s
     length_s = (work["end_s"] - work["start_s"]).to_numpy()
-    amounts = (surface.above_idle_w(work) * length_s, length_s)
-    above, busy = (amount_in_bins(work, each, ends_s.ravel(), meter.window_s) for each in amounts)
-    above, busy = (each.reshape(ends_s.shape) / meter.window_s for each in (above, busy))
-    return surface.idle_w + above, np.minimum(busy, 1.0)
+    amounts = (model.surface.above_idle_w(work) * length_s, length_s)
+    above, busy = (amount_in_bins(work, each, ends_s.ravel(), window_s) for each in amounts)
+    above, busy = (each.reshape(ends_s.shape) / window_s for each in (above, busy))
+    return model.surface.idle_w + above, np.minimum(busy, 1.0)
 
 
 def _step_s(times_s: np.ndarray, meter: Meter) -> float:
-    """Step of the grid on which readings are wanted, which need not be the one of the meter."""
+    # of the grid on which readings are wanted, which need not be the one of the meter
     steps = times_s.size - 1
     return round(float(times_s[-1] - times_s[0]) / steps, 6) if steps > 0 else meter.dt_s
 
@@ -171,7 +147,7 @@ def placed_w(
     """Give drawn readings to the places around which most of what is expected is lacking."""
     # From the greatest down, each goes to the free place with the greatest lack: expected less
     # given power, places weighted by how much of a second (`reach` bins) they share. So each second
-    # gets its energy, whenever it begins. With a reach of one bin the order is the expected one's.
+    # gets its energy. With a reach of one bin the order is the expected one's.
     if drawn_w.size == 0:
         return drawn_w
     middle_w = np.median(drawn_w)

@@ -4,8 +4,6 @@ It stands on our own engine. Known, and to be found again by a fit, are the law 
 state of each bin, the power of each state, the effects that are switched on, and the meter.
 """
 
-from __future__ import annotations
-
 import tempfile
 from dataclasses import dataclass, field
 from fractions import Fraction
@@ -14,20 +12,20 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 
-from sitetrace.core.files import InputError, replacing
+from sitetrace.core.files import named, replacing, require
 from sitetrace.core.types import PowerTrace, Run, running_count
 from sitetrace.measured.rundir import write_run
 from sitetrace.meter import Meter, remembered
 from sitetrace.power.timeline.surface import Surface
 from sitetrace.serving.activity import activity_table
 from sitetrace.serving.engine import Server, simulate
-from sitetrace.workload.streams import bursty, poisson
+from sitetrace.workload.streams import LogNormalLengths
 
 __all__ = ["run"]
 
 DT = Fraction(1, 4)
 EPOCH_S = 1_700_000_000.0
-# what is recorded before the first arrival and after the last token, and how long requests arrive
+# recorded before the first arrival and after the last token, and how long requests arrive
 BEFORE_S, AFTER_S, DURATION_S = 20.0, 8.0, 180.0
 # The state of a bin: idle where less than half of it is work, prefill where a fifth of it is; else
 # a band of the active requests. Where each is centred on the surface.
@@ -35,7 +33,7 @@ STATES = ("idle", "decode 1 to 3", "decode 4 to 8", "decode 9 and more", "prefil
 BUSY_SHARE, PREFILL_SHARE = 0.5, 0.2
 BAND_EDGES, BAND_CENTERS, PREFILL_TOKENS = (4, 9), (2, 6, 12), 500
 THERMAL_S, ACTIVE_IDLE_S = 60.0, 5.0
-# mean requests a second of each run of the data set
+# mean requests a second of each run
 RATES = {"poisson": 2.5, "poisson_low": 1.0, "bursty": 2.0, "effects": 2.5}
 SURFACE = Surface(80.0, 240.0, 9.0, 520.0, 300.0)
 
@@ -62,13 +60,8 @@ class Testbed:
         return np.r_[self.surface.idle_w, self.surface.step_power_w(batch, tokens)]
 
 
-EFFECTS = Testbed(
-    meter=Meter(window_s=0.1, lag_s=0.05, jitter_s=0.002, noise_w=1.0, quantum_w=0.1),
-    phi=0.5,
-    drift_w=12.0,
-    active_idle_w=8.0,
-    cap_w=430.0,
-)
+ROUGH = Meter(window_s=0.1, lag_s=0.05, jitter_s=0.002, noise_w=1.0, quantum_w=0.1)
+EFFECTS = Testbed(meter=ROUGH, phi=0.5, drift_w=12.0, active_idle_w=8.0, cap_w=430.0)
 
 
 def run(name: str, seed: int) -> Run:
@@ -79,15 +72,14 @@ def run(name: str, seed: int) -> Run:
     name : str
         ``poisson``, ``poisson_low``, ``bursty`` or ``effects`` (all effects switched on).
     seed : int
-        Seed of requests and noise.
+        Of requests and noise.
 
     Returns
     -------
     Run
         As read from its run directory.
     """
-    if name not in RATES:
-        raise InputError(f"testbed has no run {name!r}: choose one of {', '.join(RATES)}")
+    named("run of the testbed", name, RATES)
     with tempfile.TemporaryDirectory() as folder:
         return _write(Path(folder) / name, seed)
 
@@ -95,8 +87,7 @@ def run(name: str, seed: int) -> Run:
 def write_dataset(out: Path | str, seed: int) -> list[Path]:
     """Write the testbed's runs in the measured form, each with its ``truth.csv``, to a folder."""
     out = Path(out)
-    if out.exists():
-        raise InputError(f"{out}: is there already: name a new folder")
+    require(not out.exists(), out, "is there already", "name a new folder")
     with replacing(out) as folder:
         folder.mkdir()
         for name in RATES:
@@ -108,9 +99,7 @@ def _write(folder: Path, seed: int) -> Run:
     """Simulate the run that a folder is named after and write it, with its truth."""
     name = folder.name
     rng = np.random.default_rng([seed, [*RATES].index(name)])
-    draw, cv = (bursty, [2.0]) if name == "bursty" else (poisson, [])
-    requests = draw(RATES[name], *cv, DURATION_S, rng)
-    requests["arrival_s"] = (EPOCH_S + requests["arrival_s"]).round(3)
+    requests = _drawn_requests(RATES[name], 2.0 if name == "bursty" else 1.0, rng)
     tables = simulate_run(EFFECTS if name == "effects" else Testbed(), requests, rng)
     info = {"model": "testbed-8b", "hardware": "testbed", "tensor_parallel": 1}
     info["source"] = "simulated by sitetrace.testbed on sitetrace's own engine; no measurement"
@@ -118,6 +107,26 @@ def _write(folder: Path, seed: int) -> Run:
     written = write_run(folder, info, tables["requests"], tables["power"], tables["engine"])
     tables["truth"].to_csv(folder / "truth.csv", index=False)
     return written
+
+
+def _drawn_requests(rate_per_s: float, cv: float, rng: np.random.Generator) -> pd.DataFrame:
+    """Draw requests with gamma-distributed gaps and the tokens of shared chats."""
+    # A law of its own: shipped models and nets name the testbed's recordings by their digests,
+    # which must not change with the streams of traffic.
+    shape, arrival_s = cv**-2.0, np.zeros(1)
+    while arrival_s[-1] < DURATION_S:
+        count = int(1.1 * rate_per_s * (DURATION_S - arrival_s[-1])) + 16
+        gaps_s = rng.gamma(shape, 1 / (shape * rate_per_s), count)
+        arrival_s = np.append(arrival_s, arrival_s[-1] + np.cumsum(gaps_s))
+    arrival_s = arrival_s[1:][arrival_s[1:] < DURATION_S]
+    table, law = {"arrival_s": (EPOCH_S + arrival_s.round(6)).round(3)}, LogNormalLengths()
+    for side in ("input", "output"):
+        median, sigma, most = (
+            getattr(law, f"{side}_{name}") for name in ("median", "sigma", "limit")
+        )
+        tokens = rng.lognormal(np.log(median), sigma, arrival_s.size)
+        table[f"{side}_tokens"] = np.clip(tokens, 1, most).astype(np.int64)
+    return pd.DataFrame(table)
 
 
 def simulate_run(
@@ -130,7 +139,7 @@ def simulate_run(
     stop_s = float(fate["end_s"].max()) + AFTER_S
     ends = start_s + np.arange(1, int((stop_s - start_s) / DT) + 1) * float(DT)
     table = activity_table(timeline, ends, float(DT))
-    state, power_w = true_states(table), true_power_w(testbed, table, rng)
+    power_w = true_power_w(testbed, table, rng)
     ttft_s = fate["first_token_s"] - fate["arrival_s"] + testbed.server.overhead_s
     # what a sampler of the engine's metrics would see
     arrived, started, answered = (
@@ -148,7 +157,7 @@ def simulate_run(
         "requests": requests.assign(ttft_s=ttft_s.round(4)),
         "power": power.round({"time_s": 3, "power_w": 2}),
         "engine": pd.DataFrame(counters),
-        "truth": pd.DataFrame({"time_s": ends, "state": state, "power_w": power_w}),
+        "truth": pd.DataFrame({"time_s": ends, "state": true_states(table), "power_w": power_w}),
     }
 
 

@@ -50,6 +50,6 @@ def _shuffled(seed: int) -> tuple[float, dict[str, float]]:
 
 EXERCISES = {
     "acf-1": Exercise(_one_second, 0.01, ""),
-    "acf-2": Exercise(_without_memory, 0.01, ""),
+    "acf-2": Exercise(_without_memory, 0.02, ""),
     "acf-3": Exercise(_shuffled, 0.03, ""),
 }

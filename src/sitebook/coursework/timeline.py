@@ -42,6 +42,7 @@ def _glimpsed(seed: int) -> tuple[float, dict[str, float]]:
         "that is the share that is missed": 100 - seen,
         "the window itself reaches over some time: add its length to the step's": 100
         * np.minimum(length_s / EVERY_S, 1).mean(),
+        "no chance is above one: cut before taking the mean": 100 * chance.mean(),
         "that is the share of the window in the interval: a prefill lasts as well": 100
         * WINDOW_S
         / EVERY_S,

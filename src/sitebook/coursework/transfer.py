@@ -45,6 +45,8 @@ def _other_traffic(seed: int) -> tuple[float, dict[str, float]]:
         "that is of the fitting run's traffic: take poisson_low": judged("poisson")["whole"][
             "energy_error_signed_pct"
         ],
+        "that divides by the generated energy: divide by the recorded": 100
+        * (1 - 1 / (1 + whole_pct / 100)),
     }
 
 

@@ -10,8 +10,7 @@ import pandas as pd
 
 from sitetrace.power.states.bigru import WEIGHTS, BiGRU
 from sitetrace.power.states.model import StatesModel
-from sitetrace.power.states.transitions import Logit, Markov, Separable
-from sitetrace.power.states.trees import Trees
+from sitetrace.power.states.transitions import Logit, Markov, Separable, Trees
 from sitetrace.power.timeline.model import TimelineModel
 from sitetrace.serving.engine import simulate
 

@@ -93,9 +93,8 @@ def unplaced(
 ) -> PowerTrace:
     """Draw readings each at a random age, and leave them where they fall."""
     times_s = placed.time_s + placed.dt_s
-    given = (timeline, model.surface, model.meter)
-    _, busy = expected_w(*given, times_s)
-    chanced = chanced_w(*given, model.residual, times_s, rng)
+    _, busy = expected_w(timeline, model, times_s)
+    chanced = chanced_w(timeline, model, times_s, rng)
     return PowerTrace(placed.start_s, placed.dt, np.where(busy > 0, chanced, placed.power_w))
 
 

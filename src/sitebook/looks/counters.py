@@ -13,7 +13,7 @@ from sitetrace.serving.engine import Server, simulate
 def counters(run: Run, server: Server) -> pd.DataFrame:
     """Put the simulated engine beside the counters of a recording."""
     seen = observe(run)
-    table = seen.counters.rename(columns={"generation_tokens": "tokens"})
+    table = seen.engine.rename(columns={"generation_tokens": "tokens"})
     table = table[["time_s", "running", "tokens"]].reset_index(drop=True)
     running, tokens = printed(simulate(seen.requests, server), table["time_s"].to_numpy())
     return table.assign(running_simulated=running, tokens_simulated=tokens)

@@ -27,8 +27,8 @@ def left_over(
     phase_s: float = 0.0,
 ) -> pd.DataFrame:
     """Subtract the expected reading from readings: what no part of the model accounts for."""
-    given, ages = (timeline, model.surface, model.meter), ages_s(model.meter, phase_s)
-    seen = np.array([seen_w(*given, time_s - age) for age in ages])
+    ages = ages_s(model.meter, phase_s)
+    seen = np.array([seen_w(timeline, model, time_s - age) for age in ages])
     expected_w, busy = seen[:, 0].mean(axis=0), seen[:, 1]
     work, window_s = timeline.segments, model.meter.window_s
     length_s = np.where(work["prefill_tokens"] > 0, work["end_s"] - work["start_s"], 0.0)

@@ -65,7 +65,6 @@ def microscope(
     """Power of some seconds in steps of 5 ms, and what a meter may print of it."""
     ends_s = np.arange(begin_s, end_s, float(FINE)) + float(FINE)
     power_w = model.surface.mean_power_w(timeline, ends_s, float(FINE))
-    given = (timeline, model.surface, model.meter)
-    may_w = np.array([seen_w(*given, ends_s - age)[0] for age in ages_s(model.meter)])
+    may_w = np.array([seen_w(timeline, model, ends_s - age)[0] for age in ages_s(model.meter)])
     columns = {"time_s": ends_s - begin_s, "power_w": power_w, "mean_w": may_w.mean(axis=0)}
     return pd.DataFrame(columns | {"low_w": may_w.min(axis=0), "high_w": may_w.max(axis=0)})

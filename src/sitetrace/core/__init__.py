@@ -3,4 +3,5 @@
 import lazy_loader
 
 LISTED = {"files": ["InputError"], "registry": ["shipped_model"]}
+LISTED |= {"types": ["Configuration", "PowerTrace", "Run", "Timeline"]}
 __getattr__, __dir__, __all__ = lazy_loader.attach(__name__, submod_attrs=LISTED)

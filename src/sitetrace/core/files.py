@@ -1,7 +1,5 @@
 """Reading and writing single files: what is bad gets one line, what is written is whole."""
 
-from __future__ import annotations
-
 import hashlib
 import json
 import os
@@ -15,9 +13,7 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-# one of these lies in each Zarr folder
-ZARR_MARKS = {".zgroup", "zarr.json"}
-PARSER = (pd.errors.ParserError, pd.errors.ParserWarning)
+ZARR_MARKS = {".zgroup", "zarr.json"}  # one of them lies in each Zarr folder
 
 
 class InputError(ValueError):
@@ -42,39 +38,33 @@ def named(kind: str, name: object, known: Collection[Any]) -> Any:
 def replacing(path: Path | str, parents: bool = False) -> Iterator[Path]:
     """Write to a temporary name beside `path` (a file or a folder), renamed when all went well."""
     path = Path(path)
+    beside = {"prefix": f".{path.name}.", "dir": path.parent, "ignore_cleanup_errors": True}
     try:
         if parents:
             path.parent.mkdir(parents=True, exist_ok=True)
-        with tempfile.TemporaryDirectory(
-            prefix=f".{path.name}.", dir=path.parent, ignore_cleanup_errors=True
-        ) as folder:
+        with tempfile.TemporaryDirectory(**beside) as folder:
             temporary = Path(folder) / path.name
             yield temporary
             if temporary.is_dir() and path.is_dir():
                 os.rename(path, Path(folder) / "old")
             os.replace(temporary, path)
     except OSError as error:
-        why = f"{path}: cannot be written ({error.strerror}): name another place"
-        raise InputError(why) from error
+        raise InputError(f"{path}: cannot be written ({error.strerror}): name another") from error
 
 
 def check_place(
     path: Path | str, endings: Collection[str] = (), folder: bool = False, parents: bool = False
 ) -> Path:
-    """Refuse a place where what is to be written would fail or run over something else.
-
-    A folder (also what ends in ``.zarr``) must be new or empty, but may replace a Zarr.
-    """
+    """Refuse a place in which something lies already: a folder may be empty, a Zarr is replaced."""
     path = Path(path)
     known = not endings or path.suffix in endings
     require(known, path, f"unknown ending {path.suffix!r}", f"use one of {' '.join(endings)}")
     require(parents or path.parent.is_dir(), path, f"no folder {path.parent}", "make it first")
-    zarr, free = path.suffix == ".zarr", not os.path.exists(path)
+    zarr = path.suffix == ".zarr"
+    free = not os.path.exists(path) or os.path.isfile(path) and not (folder or zarr)
     if os.path.isdir(path) and (folder or zarr):
         held = {each.name for each in path.iterdir()}
-        free = not held or zarr and bool(held & ZARR_MARKS)
-    elif os.path.isfile(path):
-        free = not (folder or zarr)
+        free = not held or zarr and held & ZARR_MARKS
     require(free, path, "a folder or file is there already, in the way", "name another")
     return path
 
@@ -88,34 +78,30 @@ def reading_csv(path: Path | str, mend: str) -> Iterator[None]:
         raise InputError(f"{path}: no such file: check the path") from None
     except pd.errors.EmptyDataError:
         raise InputError(f"{path}: the file is empty: {mend}") from None
-    except (OSError, EOFError, UnicodeDecodeError, *PARSER) as error:
+    except (OSError, EOFError, UnicodeError, Warning, pd.errors.ParserError) as error:
         reason = " ".join(str(error).split())
         raise InputError(f"{path}: not a readable CSV file ({reason}): {mend}") from None
 
 
 def read_text_table(path: Path | str) -> pd.DataFrame:
     """Read a CSV file as text, every cell as it stands there."""
-    mend = "name all columns in the first line, or export it again"
     options = {"dtype": str, "keep_default_na": False, "skipinitialspace": True}
-    with reading_csv(path, mend), warnings.catch_warnings():
-        # Rows longer than the header would otherwise lose their ends with a mere warning.
+    with reading_csv(path, "name all columns in the first line"), warnings.catch_warnings():
+        # rows longer than the header would lose their ends with a mere warning
         warnings.simplefilter("error", pd.errors.ParserWarning)
         table = pd.read_csv(path, index_col=False, **options)
     require(len(table), path, "no rows below the header", "the file needs at least one")
     return table
 
 
-def read_table(
-    path: Path | str, required: tuple[str, ...], optional: tuple[str, ...] = ()
-) -> pd.DataFrame:
+def read_table(path: Path | str, required: tuple, optional: tuple = ()) -> pd.DataFrame:
     """Read the numeric columns of a CSV file, refusing whatever is not a finite number."""
     table = read_text_table(path)
     names = [*required, *(name for name in optional if name in table)]
-    first_line = f"the first line must name {','.join(required)}, each once"
     for name in names:
-        require(name in table, path, f"column {name} is missing", first_line)
-        # pandas calls the second column of one name "name.1"
-        require(f"{name}.1" not in table, path, f"column {name} stands there twice", first_line)
+        once = name in table and f"{name}.1" not in table  # as pandas calls a second one
+        mend = f"the first line must name {','.join(required)}, each once"
+        require(once, path, f"column {name} is missing or stands there twice", mend)
     numbers = table[names].apply(pd.to_numeric, errors="coerce").astype(float)
     for name in names:
         why = "is not a finite number: mend or remove that row"
@@ -123,32 +109,23 @@ def read_table(
     return numbers
 
 
-def refuse_row(
-    path: Path | str, bad: np.ndarray | pd.Series, why: str, values: pd.Series | None = None
-) -> None:
-    """Where rows of a table are bad, name the line of the first, and its value in a column.
-
-    The index of `values` is the row below the header; `why` says what is wrong, and the mend.
-    """
-    rows = np.flatnonzero(bad)
-    if rows.size == 0:
-        return
-    if values is None:
-        raise InputError(f"{path}: line {rows[0] + 2}: {why}")
-    line, value = values.index[rows[0]] + 2, values.iloc[rows[0]]
-    shown = f"{value:.12g}" if pd.api.types.is_numeric_dtype(values) else repr(str(value)[:40])
-    raise InputError(f"{path}: line {line}, {values.name}: {shown} {why}")
+def refuse_row(path: Path | str, bad: object, why: str, values: pd.Series | None = None) -> None:
+    """Name the line of the first bad row, and its value; the index is the row below the header."""
+    for row in np.flatnonzero(bad):
+        if values is None:
+            raise InputError(f"{path}: line {row + 2}: {why}")
+        value = values.iloc[row]
+        shown = f"{value:.12g}" if pd.api.types.is_numeric_dtype(values) else repr(str(value)[:40])
+        raise InputError(f"{path}: line {values.index[row] + 2}, {values.name}: {shown} {why}")
 
 
 def read_json(path: Path | str) -> dict:
     """Read a JSON object."""
     try:
         content = json.loads(Path(path).read_text(encoding="utf-8"))
-    except OSError as error:
-        missing = isinstance(error, FileNotFoundError)
-        why = "no such file" if missing else f"cannot be read ({error.strerror})"
-        raise InputError(f"{path}: {why}: check the path") from None
-    except (ValueError, RecursionError) as error:  # no UTF-8, no JSON, or absurd numbers
+    except FileNotFoundError:
+        raise InputError(f"{path}: no such file: check the path") from None
+    except (OSError, ValueError, RecursionError) as error:  # also no UTF-8, or absurd numbers
         raise InputError(f"{path}: no complete JSON ({error}): write it anew") from None
     require(isinstance(content, dict), path, "holds no JSON object", "write it anew")
     return content

@@ -1,15 +1,11 @@
 """What there is by name: data sets, shipped models, tables of the paper, devices, nodes."""
 
-from __future__ import annotations
-
 import os
 from pathlib import Path
 
 import pandas as pd
 
 from sitetrace.core.files import InputError, named, read_json, require
-
-SIDES = ("low", "high")
 
 
 def data_dir() -> Path:
@@ -21,11 +17,9 @@ def data_dir() -> Path:
 def mirror() -> Path | None:
     """Folder of the local mirror of measured data, named by ``SITETRACE_DATA``."""
     folder = os.environ.get("SITETRACE_DATA")
-    if not folder:
-        return None
-    where = f"SITETRACE_DATA: {folder}"
-    require(Path(folder).is_dir(), where, "no such folder", "name the mirror or unset it")
-    return Path(folder)
+    there = not folder or Path(folder).is_dir()
+    require(there, f"SITETRACE_DATA: {folder}", "no such folder", "name the mirror or unset it")
+    return Path(folder) if folder else None
 
 
 def cache_dir() -> Path:
@@ -83,7 +77,7 @@ def shipped_model(name: str) -> Path:
     Returns
     -------
     Path
-        The model file; a name that is not shipped is refused with those that are.
+        The model file.
     """
     return named("shipped model", name, _files("models", ".json"))
 
@@ -105,12 +99,8 @@ def device(hardware: str) -> dict:
 
 
 def default_non_gpu(gpus: int, side: str | None = None) -> tuple[float, float]:
-    """Power besides the GPUs of a server, a line in their watts: its constant and its slope.
-
-    The watts are of all its GPUs together; a `side` is an end of the band instead of its middle.
-    """
+    """Constant and slope of the power besides GPUs over their watts; of a band, a `side`."""
     require(gpus >= 1, "gpus", gpus, "a server has at least one")
     fitted = read_json(data_dir() / "nodes.json")
-    # The fitted nodes have eight GPUs; the constant part is scaled by their number.
-    line = fitted if side is None else fitted[named("side of the band", side, SIDES)]
+    line = fitted if side is None else fitted[named("side of the band", side, ("low", "high"))]
     return gpus * line["base_w_per_gpu"], line["per_gpu_w"]

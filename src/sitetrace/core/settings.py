@@ -1,7 +1,5 @@
 """Settings in YAML, checked: the first fault is one line that names line, key and mend."""
 
-from __future__ import annotations
-
 import difflib
 import json
 import re
@@ -12,7 +10,7 @@ from typing import Annotated, Any, get_args
 import yaml
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
 
-from sitetrace.core.files import InputError
+from sitetrace.core.files import InputError, require
 
 Keys = tuple[str | int, ...]
 MAX_BYTES = 256_000
@@ -23,10 +21,10 @@ Count = Annotated[int, Field(strict=True)]
 Text = Annotated[str, Field(strict=True, min_length=1, max_length=300)]
 
 # words of JSON's schema, and pydantic's of Python's types, as a reader of YAML knows them
-KINDS = {"mapping": "mapping", "number": "number", "integer": "whole number", "string": "text",
-         "time": "time", "name": "name"}  # fmt: skip
+KINDS = {"mapping": "mapping", "number": "number", "integer": "whole number", "string": "text"}
+KINDS |= {"time": "time", "name": "name"}
 WORDS = {"$ref": "mapping", "enum": "name", "const": "name", "format": "time"}
-TYPES = {"model_type": "mapping", "model_attributes_type": "mapping", "tuple_type": "list"}
+TYPES = {"model_type": "a mapping", "model_attributes_type": "a mapping", "tuple_type": "a list"}
 HEAD = "| key | what | value | if left out |\n| --- | --- | --- | --- |"
 
 
@@ -38,6 +36,12 @@ class Fault(InputError):
         self.keys = keys
 
 
+def demand(ok: object, keys: Keys, text: str) -> None:
+    """Raise a fault unless it is so."""
+    if not ok:
+        raise Fault(keys, text)
+
+
 class Part(BaseModel):
     """A mapping of settings: frozen, without unknown keys."""
 
@@ -46,13 +50,14 @@ class Part(BaseModel):
     @model_validator(mode="before")
     @classmethod
     def _has_its_keys(cls, given: Any) -> Any:
-        """Tell the right name of a misspelt key before one is missing for it."""
-        for key in given if isinstance(given, dict) else ():
-            if key not in cls.model_fields:
-                raise Fault((key,), f"no such key here: {nearest(key, cls.model_fields)}")
-        for name, field in cls.model_fields.items():
-            if isinstance(given, dict) and field.is_required() and name not in given:
-                raise Fault((name,), f"is missing: give {field.description}")
+        if not isinstance(given, dict):
+            return given
+        known = cls.model_fields
+        for key in given:  # before one is missing for it
+            demand(key in known, (key,), f"no such key here: {nearest(key, known)}")
+        for name, field in known.items():
+            there = name in given or not field.is_required()
+            demand(there, (name,), f"is missing: give {field.description}")
         return given
 
 
@@ -68,14 +73,11 @@ def read_yaml(path: Path | str) -> tuple[dict, dict[Keys, int]]:
         mark = getattr(error, "problem_mark", None)
         line = "" if mark is None else f" line {mark.line + 1}:"
         reason = " ".join(str(error if mark is None else error.problem).split())[:120]
-        raise InputError(
-            f"{path}:{line} no plain YAML ({reason}): check that it is UTF-8, and its indents "
-            "(spaces, no tabs), colons, quotes and brackets"
-        ) from None
-    if len(text) > MAX_BYTES:
-        raise InputError(f"{path}: more than {MAX_BYTES} bytes: no scenario is that long")
-    if not isinstance(content, dict):
-        raise InputError(f"{path}: line 1: holds no mapping: write keys such as hours: 24")
+        mend = "check that it is UTF-8, its indents (spaces, no tabs), colons, quotes and brackets"
+        raise InputError(f"{path}:{line} no plain YAML ({reason}): {mend}") from None
+    require(len(text) <= MAX_BYTES, path, f"more than {MAX_BYTES} bytes", "write a shorter one")
+    mapping = isinstance(content, dict)
+    require(mapping, f"{path}: line 1", "holds no mapping", "write keys such as hours: 24")
     lines: dict[Keys, int] = {}
     _note_lines(path, node, (), lines, set())
     return content, lines
@@ -83,24 +85,21 @@ def read_yaml(path: Path | str) -> tuple[dict, dict[Keys, int]]:
 
 def _note_lines(path: Path | str, node: yaml.Node, keys: Keys, lines: dict, seen: set) -> None:
     """Walk through a document; refuse aliases, keys that stand twice, numbers that mislead."""
-    fault = "an alias (*): write it out" if node in seen else ""
+    here = place_of(path, lines, keys)
+    require(node not in seen, here, "an alias (*)", "write it out")
     seen.add(node)
     if isinstance(node, yaml.ScalarNode) and node.tag.endswith((":int", ":float")):
-        if re.search(r":|^[-+]?0[0-9_]|^.{61}", node.value):  # 24:00 is to base 60, 010 to base 8
-            fault = f"{node.value[:40]} is to base 60 or 8, or too long: write a plain number"
-    if fault:
-        raise InputError(f"{place_of(path, lines, keys)}: {fault}")
+        # 24:00 is to base 60, 010 to base 8
+        odd = re.search(r":|^[-+]?0[0-9_]|^.{61}", node.value)
+        what = f"{node.value[:40]} is to base 60 or 8, or too long"
+        require(not odd, here, what, "write a plain number")
     inner = list(enumerate(node.value)) if isinstance(node, yaml.SequenceNode) else []
-    if isinstance(node, yaml.MappingNode):
-        for name, item in node.value:
-            line, place = name.start_mark.line + 1, (*keys, name.value)
-            if not isinstance(name, yaml.ScalarNode) or not name.tag.endswith(":str"):
-                raise InputError(f"{path}: line {line}: a key that is no name: write name: value")
-            if place in lines:
-                fault = f"stands there twice (line {lines[place]}): remove one"
-                raise InputError(f"{place_of(path, {place: line}, place)}: {fault}")
-            lines[place] = line
-            inner.append((name.value, item))
+    for name, item in node.value if isinstance(node, yaml.MappingNode) else ():
+        line, place = name.start_mark.line + 1, (*keys, name.value)
+        twice = f"stands there twice (line {lines.get(place)})"
+        require(place not in lines, place_of(path, {place: line}, place), twice, "remove one")
+        lines[place] = line
+        inner.append((name.value, item))
     for key, item in inner:
         if item not in seen:
             lines.setdefault((*keys, key), item.start_mark.line + 1)
@@ -109,8 +108,7 @@ def _note_lines(path: Path | str, node: yaml.Node, keys: Keys, lines: dict, seen
 
 def place_of(path: Path | str, lines: dict[Keys, int], keys: Keys) -> str:
     """Name file, line and key of a setting; of one left out the line of what it belongs to."""
-    above = [keys[:depth] for depth in range(len(keys), 0, -1)]
-    line = next((lines[place] for place in above if place in lines), 1)
+    line = next((lines[keys[:n]] for n in range(len(keys), 0, -1) if keys[:n] in lines), 1)
     text = "".join(f"[{key}]" if isinstance(key, int) else f".{key}" for key in keys)
     dotted = " ".join(text.removeprefix(".").split())[:120]
     return f"{path}: line {line}" + (f", key {dotted}" if keys else "")
@@ -139,22 +137,20 @@ def first_fault(error: ValidationError, content: dict) -> tuple[Keys, str]:
         close = difflib.get_close_matches("pattern", map(str, value), 1)
         text = "no such key here: did you mean pattern?" if close else "is missing: name one"
         return (*keys, *(close or ["pattern"])), text
-    shown = json.dumps(context.get("tag", value), default=str, ensure_ascii=False)
-    shown = shown if len(shown) <= 40 else f"{shown[:40]}..."
+    shown = json.dumps(context.get("tag", value), default=str, ensure_ascii=False)[:40]
     if kind == "union_tag_invalid":
         keys.append("pattern")
     if kind in ("union_tag_invalid", "literal_error"):
         known = re.findall(r"'([^']+)'", context.get("expected_tags") or context["expected"])
         return (*keys,), f"{shown} is not known: {nearest(shown, known)}"
-    text = f"should be a {TYPES[kind]}" if kind in TYPES else fault["msg"].removeprefix("Input ")
-    return (*keys,), f"{shown}: {text.removeprefix('Value error, ')}"
+    text = f"should be {TYPES[kind]}" if kind in TYPES else fault["msg"]
+    return (*keys,), f"{shown}: {text.removeprefix('Input ').removeprefix('Value error, ')}"
 
 
-def parts_in(annotation: Any) -> list[type[Part]]:
-    """All models that an annotation names."""
+def _parts_in(annotation: Any) -> list[type[Part]]:
     if isinstance(annotation, type) and issubclass(annotation, Part):
         return [annotation]
-    return [part for inner in get_args(annotation) for part in parts_in(inner)]
+    return [part for inner in get_args(annotation) for part in _parts_in(inner)]
 
 
 def key_tables(settings: type[Part]) -> str:
@@ -168,13 +164,12 @@ def key_tables(settings: type[Part]) -> str:
         for name, form in part.model_json_schema()["properties"].items():
             field = part.model_fields[name]
             default = "" if field.default is None or field.default_factory else field.default
-            if field.is_required() or name == "pattern":
-                default = "must be given"
             default = f"{default:g}" if isinstance(default, float) else default
+            default = "must be given" if field.is_required() or name == "pattern" else default
             rows.append(f"| `{name}` | {field.description} | {_in_words(form)} | {default} |")
             below = f"{path}.{name}".strip(".") + ("[]" if "tuple" in str(field.annotation) else "")
             if not path or name != "traffic":  # told at the top
-                inner += [(below, each) for each in parts_in(field.annotation)]
+                inner += [(below, each) for each in _parts_in(field.annotation)]
         waiting = inner + waiting
         if "pattern" in part.model_fields:
             path += f", {part.model_fields['pattern'].default}"
@@ -185,17 +180,14 @@ def key_tables(settings: type[Part]) -> str:
 
 def _in_words(schema: dict) -> str:
     """Kind of a value and its bounds, of its JSON schema: ``list of whole numbers 0 to 9``."""
-    forms = [schema]
+    forms, told, words = [schema], {}, set()
     for form in forms:  # which grows: alternatives and items of a list are laid flat
         forms += [*form.get("anyOf", ()), *form.get("oneOf", ())]
         forms += [form["items"]] if "items" in form else []
-    told = {name: value for form in forms for name, value in form.items()}
-    words = set()
-    for form in forms:
+        told |= form
         words.add(next((word for key, word in WORDS.items() if key in form), form.get("type")))
     listed = " or ".join(KINDS[word] for word in KINDS if word in words)
-    if "items" in told:
-        listed = f"list of {listed}s"
+    listed = f"list of {listed}s" if "items" in told else listed
     low, high = (str(told.get(name, "")) for name in ("minimum", "maximum"))
     if "exclusiveMinimum" in told:
         low = f"above {told['exclusiveMinimum']}" + (", up" if high else "")

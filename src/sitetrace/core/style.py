@@ -1,7 +1,5 @@
 """Colours, marks and type of all figures."""
 
-from __future__ import annotations
-
 import matplotlib as mpl
 
 # Okabe and Ito's colours: told apart by the colour-blind, and of different grey

@@ -12,10 +12,8 @@ import pandas as pd
 
 from sitetrace.core.files import require
 
-MAX_SPAN_S = 31 * 86400.0
-LEAD_S, TAIL_S = 30.0, 10.0
-LEAST_SAMPLES = 60
-LEAST_IDLE_SAMPLES = 8
+MAX_SPAN_S, LEAD_S, TAIL_S = 31 * 86400.0, 30.0, 10.0
+LEAST_SAMPLES, LEAST_IDLE_SAMPLES = 60, 8
 SEGMENT_COLUMNS = tuple("start_s end_s steps batch context prefill_tokens decode_tokens".split())
 SEGMENT = np.dtype([(name, float) for name in SEGMENT_COLUMNS])
 
@@ -77,16 +75,12 @@ def parse_step(text: object) -> Fraction:
 def trace_clock(
     span_s: tuple[float, float], dt: Fraction, dt_s: float | None, lead_s: float, tail_s: float
 ) -> tuple[float, Fraction, int]:
-    """Begin and step of a trace, and how many bins of the model's step `dt` it takes.
-
-    It is a whole number of its own steps (`dt_s`, else the model's) long.
-    """
+    """Begin and step (`dt_s`) of a trace, and how many bins of the model's step `dt` it takes."""
     step = dt
     if dt_s is not None:
         step = Fraction(str(dt_s)) if 0 < dt_s <= MAX_SPAN_S else Fraction(0)
         what = f"--dt {dt_s:g} is no multiple of the model's step of {float(dt):g} s"
-        mend = f"give {float(dt):g}, {float(2 * dt):g} or another multiple"
-        require(step and (step / dt).denominator == 1, "trace", what, mend)
+        require(step and (step / dt).denominator == 1, "trace", what, f"give {float(2 * dt):g}")
     start_s = span_s[0] - lead_s
     length_s = span_s[1] + tail_s - start_s
     what = f"would span {length_s / 86400:.3g} days"
@@ -99,7 +93,7 @@ class Run:
     """One measured (or simulated) recording of a server."""
 
     name: str  # of the run directory
-    configuration: Configuration
+    configuration: Configuration  # of the server
     requests: pd.DataFrame | None  # as `read_requests` reads them, by arrival
     samples: pd.DataFrame  # time_s, power_w of the server: the mean of [time_s - dt, time_s)
     dt: Fraction  # usual distance of samples in seconds
@@ -116,10 +110,10 @@ class Run:
         first_s = float(self.requests["arrival_s"].iloc[0])
         if "end_s" in self.requests:
             return first_s, float(self.requests["end_s"].max()), "end_s"
-        if self.engine is not None and (self.engine["running"] > 0).any():
-            working = self.engine[self.engine["running"] > 0]
-            return first_s, float(working["time_s"].iloc[-1]), "engine"
-        return None
+        if self.engine is None or not (self.engine["running"] > 0).any():
+            return None
+        working_s = self.engine.loc[self.engine["running"] > 0, "time_s"]
+        return first_s, float(working_s.iloc[-1]), "engine"
 
     def idle_before_load_w(self) -> float | None:
         """Median power of the samples before the first arrival, watts; None without any."""
@@ -130,8 +124,7 @@ class Run:
         before = times < arrival_s
         if before.sum() >= LEAST_IDLE_SAMPLES:
             return float(power_w[before].median())
-        # One sample does if it lies for the greater part before the load and is the lowest of all,
-        # as a board that has not worked yet is.
+        # one sample does if most of it lies before the load and it is the lowest: a cold board's
         early = times.iloc[0] - float(self.dt) / 2 < arrival_s
         return float(power_w.iloc[0]) if early and power_w.iloc[0] == power_w.min() else None
 
@@ -143,10 +136,7 @@ def sampling_step(times_s: np.ndarray) -> Fraction:
 
 
 def cut_run(run: Run, start_s: float | None, stop_s: float | None) -> Run:
-    """Keep the seconds of a run, after its first request, that a fit may see.
-
-    Earlier arrivals stay, since they load the engine, but without their measured times.
-    """
+    """Keep the seconds after the first request that a fit may see; of earlier ones the arrivals."""
     if start_s is None and stop_s is None:
         return run
     first_s = float(run.requests["arrival_s"].iloc[0])
@@ -176,22 +166,18 @@ def cut_run(run: Run, start_s: float | None, stop_s: float | None) -> Run:
 class Timeline:
     """What became of requests, and what the engine did when."""
 
-    # rows as given: arrival_s, start_s (first admitted), first_token_s, end_s (NaN where not yet),
-    # input_tokens, output_tokens
+    # arrival_s, start_s (first admitted), first_token_s, end_s (NaN where not yet), and tokens
     requests: pd.DataFrame
-    # Disjoint stretches of work in time order, gaps where the engine is idle: start_s, end_s,
-    # steps, batch (sequences decoding), context (their tokens, summed over sequences, mean over
-    # steps), prefill_tokens (of the whole segment, recomputed ones included), decode_tokens
-    # (without the first token that ends a prefill). Either one step with prefill or several steps
-    # of decode with the same sequences.
+    # One step with prefill, or several of decode with the same sequences, in time order: start_s,
+    # end_s, steps, batch (sequences decoding), context (sum of their tokens, mean over steps),
+    # prefill_tokens (recomputed ones too), decode_tokens (without the first, which ends a prefill)
     segments: pd.DataFrame
 
 
 def segment_frame(segments: np.ndarray) -> pd.DataFrame:
     """Tabulate segments, records of the dtype `SEGMENT`, as in `Timeline`."""
     table = np.ascontiguousarray(segments).view(float).reshape(-1, len(SEGMENT_COLUMNS))
-    frame = pd.DataFrame(table, columns=list(SEGMENT_COLUMNS))
-    return frame.astype({"steps": np.int64, "batch": np.int64})
+    return pd.DataFrame(table, columns=[*SEGMENT_COLUMNS]).astype({"steps": int, "batch": int})
 
 
 def span_of(timeline: Timeline) -> tuple[float, float]:
@@ -202,10 +188,8 @@ def span_of(timeline: Timeline) -> tuple[float, float]:
 
 def running_count(timeline: Timeline, times_s: np.ndarray) -> np.ndarray:
     """Count the requests with ``start_s <= t < end_s``; a pre-empted one stays counted."""
-    started, ended = (
-        np.searchsorted(np.sort(timeline.requests[name].dropna()), times_s, side="right")
-        for name in ("start_s", "end_s")
-    )
+    told_s = (np.sort(timeline.requests[name].dropna()) for name in ("start_s", "end_s"))
+    started, ended = (np.searchsorted(each_s, times_s, side="right") for each_s in told_s)
     return started - ended
 
 

@@ -1,7 +1,5 @@
 """Models too simple to be believed, which a better one must beat on the same seconds."""
 
-from __future__ import annotations
-
 from fractions import Fraction
 
 import numpy as np
@@ -15,9 +13,7 @@ from sitetrace.serving.engine import Server, simulate
 from sitetrace.serving.surrogates import ConstantRate
 
 PHASES = ("idle", "prefill", "decode")
-ACTIVE = 1e-6
-RISING = 0.05
-RISING_BINS = 2
+ACTIVE, RISING, RISING_BINS = 1e-6, 0.05, 2
 
 
 def baselines(
@@ -35,8 +31,7 @@ def baselines(
     fitting : Run
         Fitting run, with requests.
     server : Server or ConstantRate
-        What turns requests into activity for the look-up, in the fitting run and in the trace
-        alike: the paper's surrogate for its own form, our calibrated engine for the better one.
+        What turns requests into activity, in the fitting run and in the trace alike.
     requests : pandas.DataFrame
         Requests whose power is asked for.
     start_s, dt, size : float, fractions.Fraction, int
@@ -45,11 +40,9 @@ def baselines(
     Returns
     -------
     dict of str to PowerTrace
-        ``nameplate``: all GPUs of the engine at their thermal design power, always. ``mean``: the
-        mean of all power samples of the fitting run, always. ``phase look-up``: the mean power that
-        the fitting run drew while idle, in prefill and in decode (one that it never had takes its
-        mean). ``static replay``: the power of the fitting run whatever is asked, first arrival upon
-        first arrival, over and over if it is too short.
+        ``nameplate``: thermal design power of the engine's GPUs. ``mean``: the mean of the fitting
+        run. ``phase look-up``: its mean while idle, in prefill and in decode (of all, where it had
+        none). ``static replay``: its power, first arrival upon first arrival, over and over.
     """
     asked = fitting.requests is not None
     require(asked, fitting.name, "no requests.csv", "phases need the requests of the run")
@@ -85,8 +78,8 @@ def _static_replay(fitting: Run, since_s: np.ndarray) -> np.ndarray:
     time_s = fitting.samples["time_s"].to_numpy()
     # a sample holds from the one before to its own time
     begin_s = time_s[0] - float(fitting.dt)
-    knots_s = np.concatenate([[0.0], time_s - begin_s])
-    energy_j = np.concatenate([[0.0], np.cumsum(fitting.samples["power_w"] * np.diff(knots_s))])
+    knots_s = np.r_[0.0, time_s - begin_s]
+    energy_j = np.r_[0.0, np.cumsum(fitting.samples["power_w"] * np.diff(knots_s))]
     load_s = float(fitting.requests["arrival_s"].iloc[0]) - begin_s
     turns, rest_s = np.divmod(since_s + load_s, knots_s[-1])
     return np.diff(turns * energy_j[-1] + np.interp(rest_s, knots_s, energy_j))

@@ -1,7 +1,5 @@
 """A recording and generated traces in one picture: `evaluate --plot`."""
 
-from __future__ import annotations
-
 from pathlib import Path
 
 import matplotlib as mpl

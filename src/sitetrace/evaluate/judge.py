@@ -1,7 +1,5 @@
 """Judging generated traces against a measured run, on the run's own clock and at 1 s."""
 
-from __future__ import annotations
-
 from collections.abc import Sequence
 from dataclasses import replace
 from fractions import Fraction
@@ -10,18 +8,17 @@ import numpy as np
 import pandas as pd
 
 from sitetrace.core.files import require
-from sitetrace.core.types import PowerTrace, Run, sampling_step
+from sitetrace.core.types import Configuration, PowerTrace, Run, sampling_step
 from sitetrace.evaluate.metrics import SCORES, noise_floor, scores
 from sitetrace.measured.rundir import check_overlap
+from sitetrace.meter import mean_over
 from sitetrace.serving.engine import Server, simulate
 
 LEAST_COVERED = 0.95
-CLOCKS = ("native", "1s")
-SPANS = ("whole", "busy")
+CLOCKS, SPANS = ("native", "1s"), ("whole", "busy")
 SAME_STEP = 0.05  # steps that differ by no more than this share count as one
 LONGEST_GAP_STEPS = 4.5  # means of samples missing in shorter gaps are interpolated
-CLOCK_NOISE_S = 1e-6
-ROUNDING = 1e-3
+CLOCK_NOISE_S, ROUNDING = 1e-6, 1e-3
 WATT_DECIMALS = 6
 
 
@@ -37,12 +34,9 @@ def evaluate(
 ) -> dict:
     """Score generated draws of one trace on the seconds of a measured run.
 
-    A meter's reading at t describes the past, so a sample at t is compared with the generated
-    power of ``[t - dt, t)``: the nearest bin where both steps agree within 5 %, the mean where the
-    generated step is finer; where it is coarser, the samples are averaged to the generated bins,
-    and that is the native step. Seconds count from the first sample's begin and are compared by
-    their mean power. Up to 4 missing samples are interpolated in means, as in arXiv:2603.18383;
-    bins that touch a longer gap are left out.
+    A sample at t is compared with the generated power of ``[t - dt, t)``: the nearest bin where
+    both steps agree within 5 %, else the mean of the finer over the coarser. Up to 4 missing
+    samples are interpolated in means (arXiv:2603.18383); bins at a longer gap are left out.
 
     Parameters
     ----------
@@ -57,24 +51,16 @@ def evaluate(
     busy_end_s : float, optional
         Simulated end of the last token (epoch s), used where the run does not tell it.
     activity : pandas.DataFrame, optional
-        Simulated activity in the bins of the run's samples: adds the in-sample regression to the
-        noise floors.
+        Simulated activity in the bins of the samples: adds a regression to the noise floors.
 
     Returns
     -------
     dict
         ``native`` and ``1s``, each with ``whole`` and ``busy`` (first arrival to last token): the
-        keys of `scores`, each the median over draws, with ``<key>_spread``, half the distance
-        from the 16th to the 84th percentile; ``noise_floor`` with the same two levels;
-        ``busy_end_from`` (what told the last token); ``n_draws``, ``covered_share``,
-        ``native_dt_s``; and ``published``, where others predicted the same seconds. A score
-        without meaning is None.
-
-    Raises
-    ------
-    InputError
-        If draws differ in clock or are no numbers, less than 95 % of the samples are covered, or
-        the seconds asked for do not exist.
+        keys of `scores`, medians over draws, with ``<key>_spread``, half the distance from the
+        16th to the 84th percentile; ``noise_floor`` with the same levels; ``busy_end_from``;
+        ``n_draws``, ``covered_share``, ``native_dt_s``; and ``published``, where others predicted
+        the same seconds. A score without meaning is None.
 
     Examples
     --------
@@ -89,33 +75,38 @@ def evaluate(
     """
     draws = [traces] if isinstance(traces, PowerTrace) else list(traces)
     _check_draws(draws)
-    samples, dt, run = samples_of(measured)
+    run = _as_run(measured)
     if requests is not None:
-        check_overlap("requests", requests, samples)
-    elif run is not None:
-        requests = run.requests
-    busy = _busy_span(run, requests, busy_end_s)
-    middle_s = samples["time_s"].to_numpy() - float(dt) / 2
-    kept = _inside(middle_s, requests, start_s, stop_s)
-    window, middle_s = samples[kept], middle_s[kept]
-    share = float(covered(draws[0], middle_s).mean())
-    _check_covered(draws[0], middle_s[0] - float(dt) / 2, middle_s[-1] + float(dt) / 2, share)
+        check_overlap("requests", requests, run.samples)
+        run = replace(run, requests=requests)
+    busy, dt_s = _busy_span(run, busy_end_s), float(run.dt)
+    middle_s = run.samples["time_s"].to_numpy() - dt_s / 2
+    kept = np.ones(middle_s.size, dtype=bool)
+    if (start_s, stop_s) != (None, None):
+        kept = _inside(middle_s, run.requests, start_s, stop_s)
+    window, middle_s = run.samples[kept], middle_s[kept]
+    share = float(_covered(draws[0], middle_s).mean())
+    what = f"{100 * share:.1f}% of the measured samples covered, {100 * LEAST_COVERED:.0f}% needed"
+    lead_s = max(draws[0].start_s - middle_s[0] + dt_s / 2, 0)
+    tail_s = max(middle_s[-1] + dt_s / 2 - _end_of(draws[0]), 0)
+    mend = f"generate with --lead {lead_s:.0f} s and --tail {tail_s:.0f} s more"
+    require(share >= LEAST_COVERED, f"generated from {draws[0].start_s:.2f} s", what, mend)
     result = {"native": {}, "1s": {}, "noise_floor": {}}
     for clock in CLOCKS:
-        rows, power_w, generated_w, bins_s, width_s = pair(clock, window, dt, draws)
-        told = None
+        rows, power_w, generated_w, bins_s, width_s = pair(clock, window, run.dt, draws)
+        seen = None
         if clock == "native":
             result["native_dt_s"] = width_s
-            told = activity[kept][rows] if activity is not None and width_s == float(dt) else None
+            seen = activity[kept][rows] if activity is not None and width_s == dt_s else None
         spans = _spans(bins_s, busy)
         result[clock] = _judge(spans, power_w, generated_w, width_s)
         floors = result["noise_floor"][clock] = {}
         for name, inside in spans.items():
-            seen = None if told is None else told[inside]
-            floors[name] = _without_nan(noise_floor(power_w[inside], width_s, seen))
+            told = None if seen is None else seen[inside]
+            floors[name] = _without_nan(noise_floor(power_w[inside], width_s, told))
     result["busy_end_from"] = busy[2] if busy else "unknown"
     result |= {"n_draws": len(draws), "covered_share": share}
-    if run is not None and run.published is not None:
+    if run.published is not None:
         spans, power_w = _spans(middle_s, busy), window["power_w"].to_numpy()
         result["published"] = {
             name: {"1s": _judge(spans, power_w, [predicted_w], 1.0)}
@@ -125,35 +116,22 @@ def evaluate(
 
 
 def _check_draws(draws: list[PowerTrace]) -> None:
-    """Refuse draws that are empty, no numbers, or not on one clock."""
+    again = "generate the trace anew"
     some = draws and all(draw.power_w.size for draw in draws)
-    require(some, "generated", "no power values", "generate the trace anew")
+    require(some, "generated", "no power values", again)
     for number, draw in enumerate(draws):
         finite = np.isfinite(draw.power_w)
         where = f"generated: draw {number}, row {int(np.argmin(finite))}"
-        require(finite, where, "power_w is no finite number", "generate the trace anew")
-        same = draw.start_s == draws[0].start_s and draw.dt == draws[0].dt
-        same &= draw.power_w.size == draws[0].power_w.size
+        require(finite, where, "power_w is no finite number", again)
+        clocks = {(each.start_s, each.dt, each.power_w.size) for each in (draw, draws[0])}
         what = f"draw {number} has another begin, step or length than draw 0"
-        require(same, "generated", what, "evaluate traces of different clocks one by one")
-
-
-def _check_covered(trace: PowerTrace, begin_s: float, end_s: float, share: float) -> None:
-    """Refuse a trace that covers too little, saying which span it ought to have."""
-    what = f"{100 * share:.1f}% of the measured samples covered, {100 * LEAST_COVERED:.0f}% needed"
-    lead_s, tail_s = max(trace.start_s - begin_s, 0), max(end_s - end_of(trace), 0)
-    mend = f"generate with --lead {lead_s:.0f} s and --tail {tail_s:.0f} s more"
-    require(share >= LEAST_COVERED, f"generated from {trace.start_s:.2f} s", what, mend)
+        require(len(clocks) == 1, "generated", what, "evaluate them one by one")
 
 
 def _inside(
     middle_s: np.ndarray, requests: pd.DataFrame | None, start_s: float | None, stop_s: float | None
 ) -> np.ndarray:
-    """Which samples lie between two times counted from the first request."""
-    if start_s is None and stop_s is None:
-        return np.ones(middle_s.size, dtype=bool)
-    mend = "they count from the first request: give --requests"
-    require(requests is not None, "from, to", "there are no requests", mend)
+    require(requests is not None, "from, to", "there are no requests", "give --requests")
     since_s = middle_s - requests["arrival_s"].iloc[0]
     kept = since_s >= (-np.inf if start_s is None else start_s)
     kept &= since_s < (np.inf if stop_s is None else stop_s)
@@ -162,25 +140,18 @@ def _inside(
     return kept
 
 
-def _busy_span(
-    run: Run | None, requests: pd.DataFrame | None, busy_end_s: float | None
-) -> tuple[float, float, str] | None:
+def _busy_span(run: Run, busy_end_s: float | None) -> tuple[float, float, str] | None:
     """First arrival, last token and how the latter is known; None without requests."""
-    if requests is None:
-        return None
-    first_s = float(requests["arrival_s"].iloc[0])
-    if run is not None and (told := replace(run, requests=requests).busy_span()):
+    told, source = run.busy_span(), "simulated"
+    if told is not None or run.requests is None:
         return told
-    if "end_s" in requests:
-        return first_s, float(requests["end_s"].max()), "end_s"
-    if busy_end_s is not None:
-        return first_s, float(busy_end_s), "simulated"
-    ends_s = simulate(requests, Server()).requests["end_s"]
-    return first_s, float(ends_s.max()), "simulated by a default server (8B on one A100)"
+    if busy_end_s is None:
+        busy_end_s = simulate(run.requests, Server()).requests["end_s"].max()
+        source = "simulated by a default server (8B on one A100)"
+    return float(run.requests["arrival_s"].iloc[0]), float(busy_end_s), source
 
 
 def _spans(middle_s: np.ndarray, busy: tuple[float, float, str] | None) -> dict[str, np.ndarray]:
-    """Rows of the whole recording and of its busy seconds."""
     begin_s, end_s = busy[:2] if busy else (np.inf, np.inf)
     within = (middle_s >= begin_s) & (middle_s < end_s)
     return {"whole": np.ones(middle_s.shape, dtype=bool), "busy": within}
@@ -193,9 +164,8 @@ def _judge(
     result = {}
     for name, rows in spans.items():
         draws = [scores(power_w[rows], np.asarray(draw)[rows], width_s) for draw in generated_w]
-        low, median, high = np.percentile(
-            [[draw[key] for key in SCORES] for draw in draws], [16, 50, 84], axis=0
-        )
+        told = [[draw[key] for key in SCORES] for draw in draws]
+        low, median, high = np.percentile(told, [16, 50, 84], axis=0)
         entry = {}
         for key, middle, spread in zip(SCORES, median, (high - low) / 2, strict=True):
             entry |= {key: middle, f"{key}_spread": spread}
@@ -210,56 +180,50 @@ def _without_nan(values: dict) -> dict:
 
 def aligned(measured: Run | pd.DataFrame, trace: PowerTrace) -> tuple[np.ndarray, np.ndarray]:
     """Take recorded and generated power of the same bins, at the native step."""
-    samples, dt, _ = samples_of(measured)
-    _, power_w, generated_w, _, _ = pair("native", samples, dt, [trace])
-    return power_w, generated_w[0]
+    run = _as_run(measured)
+    _, power_w, (generated_w,), _, _ = pair("native", run.samples, run.dt, [trace])
+    return power_w, generated_w
 
 
 def pair(
     clock: str, window: pd.DataFrame, dt: Fraction, draws: list[PowerTrace]
 ) -> tuple[np.ndarray, np.ndarray, list[np.ndarray], np.ndarray, float]:
-    """Put samples and draws into the bins of a clock.
-
-    Which bins are kept; measured and generated means there; the bins' middles and length (s).
-    """
+    """Bins of a clock that are kept; measured and generated means; the bins' middles and length."""
     time_s, power_w = window["time_s"].to_numpy(), window["power_w"].to_numpy()
     trace, width_s = draws[0], float(dt)
     begin_s, reading = time_s - width_s, _mean_power
-    same_step = abs(trace.dt_s - width_s) <= SAME_STEP * width_s
     if clock == "1s":
         count = int(time_s[-1] - begin_s[0] + CLOCK_NOISE_S)
         begin_s, width_s = begin_s[0] + np.arange(count), 1.0
         power_w = _measured_mean(window, float(dt), begin_s, width_s)
-    elif same_step:
+    elif abs(trace.dt_s - width_s) <= SAME_STEP * width_s:
         reading = _picked
     elif trace.dt_s > width_s:
         first_s, last_s = begin_s[0] - CLOCK_NOISE_S, time_s[-1] + CLOCK_NOISE_S
         begin_s, width_s = trace.time_s, trace.dt_s
         begin_s = begin_s[(begin_s >= first_s) & (begin_s + width_s <= last_s)]
         power_w = _measured_mean(window, float(dt), begin_s, width_s)
-    rows = covered(trace, begin_s + width_s / 2) & np.isfinite(power_w)
+    rows = _covered(trace, begin_s + width_s / 2) & np.isfinite(power_w)
     begin_s = begin_s[rows]
     generated_w = [reading(draw, begin_s, width_s) for draw in draws]
     return rows, power_w[rows], generated_w, begin_s + width_s / 2, width_s
 
 
-def samples_of(measured: Run | pd.DataFrame) -> tuple[pd.DataFrame, Fraction, Run | None]:
-    """Take samples, their step, and the run they come from, if any."""
+def _as_run(measured: Run | pd.DataFrame) -> Run:
     if isinstance(measured, Run):
-        return measured.samples, measured.dt, measured
+        return measured
     sound = len(measured) >= 2 and np.isfinite(measured[["time_s", "power_w"]]).all(axis=None)
     require(sound, "measured: time_s, power_w", "not two finite rows", "mend or remove the others")
-    return measured, sampling_step(measured["time_s"].to_numpy()), None
+    dt = sampling_step(measured["time_s"].to_numpy())
+    return Run("measured", Configuration("", "", 1), None, measured, dt, None, {}, "")
 
 
-def covered(trace: PowerTrace, middle_s: np.ndarray) -> np.ndarray:
-    """Tell which bins have their middle within a trace."""
-    return (middle_s >= trace.start_s) & (middle_s < end_of(trace))
-
-
-def end_of(trace: PowerTrace) -> float:
-    """Second at which the last bin of a trace ends."""
+def _end_of(trace: PowerTrace) -> float:
     return trace.start_s + float(trace.power_w.size * trace.dt)
+
+
+def _covered(trace: PowerTrace, middle_s: np.ndarray) -> np.ndarray:
+    return (middle_s >= trace.start_s) & (middle_s < _end_of(trace))
 
 
 def _measured_mean(
@@ -276,17 +240,15 @@ def _measured_mean(
     filled = np.arange(place[-1] + 1)
     filled_w, filled_end_s = np.interp(filled, place, power_w), np.interp(filled, place, end_s)
     first_s, last_s = begin_s - origin_s, begin_s - origin_s + width_s
-    spent_j = _spent_j(np.concatenate([[0.0], filled_end_s]), filled_w, first_s, last_s)
-    hole_begin_s, hole_end_s = end_s[:-1][long], end_s[1:][long] - dt_s
-    opened = np.searchsorted(hole_begin_s, last_s - CLOCK_NOISE_S)
-    closed = np.searchsorted(hole_end_s, first_s + CLOCK_NOISE_S, side="right")
-    # Plateaus of one power must stay one value, or KS tells them apart by their last bits.
-    return np.where(opened > closed, np.nan, np.round(spent_j / width_s, WATT_DECIMALS))
+    mean_w = _mean_between(np.r_[0.0, filled_end_s], filled_w, first_s, last_s)
+    opened = np.searchsorted(end_s[:-1][long], last_s - CLOCK_NOISE_S)
+    closed = np.searchsorted(end_s[1:][long] - dt_s, first_s + CLOCK_NOISE_S, side="right")
+    return np.where(opened > closed, np.nan, mean_w)
 
 
 def _picked(trace: PowerTrace, begin_s: np.ndarray, width_s: float) -> np.ndarray:
     """Power of the bin nearest to ``[begin_s, begin_s + width_s)``."""
-    # Clocks half a step apart must not jump between two bins by rounding.
+    # clocks half a step apart must not jump between two bins by rounding
     offset = (begin_s - trace.start_s) / trace.dt_s + ROUNDING
     nearest = np.floor(offset + 0.5 * width_s / trace.dt_s).astype(int)
     return trace.power_w[np.clip(nearest, 0, trace.power_w.size - 1)]
@@ -294,19 +256,19 @@ def _picked(trace: PowerTrace, begin_s: np.ndarray, width_s: float) -> np.ndarra
 
 def _mean_power(trace: PowerTrace, begin_s: np.ndarray, width_s: float) -> np.ndarray:
     """Mean power over ``[begin_s, begin_s + width_s)``, as far as the trace goes."""
-    edges_s = np.arange(trace.power_w.size + 1) * trace.dt_s
-    first_s = np.maximum(begin_s - trace.start_s, 0.0)
-    last_s = np.minimum(begin_s - trace.start_s + width_s, edges_s[-1])
-    spent_j = _spent_j(edges_s, trace.power_w, first_s, last_s)
-    return np.round(spent_j / (last_s - first_s), WATT_DECIMALS)
+    edges_s, first_s = np.arange(trace.power_w.size + 1) * trace.dt_s, begin_s - trace.start_s
+    last_s = np.minimum(first_s + width_s, edges_s[-1])
+    return _mean_between(edges_s, trace.power_w, np.maximum(first_s, 0.0), last_s)
 
 
-def _spent_j(
+def _mean_between(
     edges_s: np.ndarray, power_w: np.ndarray, first_s: np.ndarray, last_s: np.ndarray
 ) -> np.ndarray:
-    """Energy between two times each, of a power that is constant between edges."""
-    energy_j = np.concatenate([[0.0], np.cumsum(power_w * np.diff(edges_s))])
-    return np.interp(last_s, edges_s, energy_j) - np.interp(first_s, edges_s, energy_j)
+    """Mean between two times each of a power that is constant between edges."""
+    energy_j = np.r_[0.0, np.cumsum(power_w * np.diff(edges_s))]
+    mean_w = mean_over(edges_s, energy_j, last_s, last_s - first_s)
+    # plateaus of one power must stay one value, or KS tells them apart by their last bits
+    return np.round(mean_w, WATT_DECIMALS)
 
 
 def format_table(result: dict) -> str:

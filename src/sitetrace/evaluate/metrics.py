@@ -1,7 +1,5 @@
 """Scores of a generated trace, and how good they can be: noise floors."""
 
-from __future__ import annotations
-
 import numpy as np
 import pandas as pd
 
@@ -27,9 +25,7 @@ def scores(measured_w: np.ndarray, generated_w: np.ndarray, dt_s: float) -> dict
     Returns
     -------
     dict
-        ``energy_error_pct`` (absolute), ``energy_error_signed_pct``, ``ks``, ``acf_r2``,
-        ``nrmse``, ``correlation``, ``p95_error_pct``, ``p99_error_pct``, ``n_samples``; NaN where
-        a score has no meaning, and everywhere below two samples.
+        Its keys are `SCORES`; NaN where one has no meaning, and everywhere below two samples.
     """
     if len(measured_w) < 2:
         return dict.fromkeys(SCORES, np.nan) | {"n_samples": len(measured_w)}
@@ -61,10 +57,7 @@ def ks_distance(measured: np.ndarray, generated: np.ndarray) -> float:
 
 
 def acf(series: np.ndarray, lags: int) -> np.ndarray:
-    """Autocorrelation ``r_k = sum(c_t c_(t+k)) / sum(c_t^2)`` of the mean-removed series.
-
-    At the lags (samples) 1 to `lags`, which is below the length; 0 for a constant series.
-    """
+    """Autocorrelation ``sum(c_t c_(t+k)) / sum(c_t^2)`` at lags 1 to `lags`; 0 for a constant."""
     if lags < 1 or _is_constant(series):
         return np.zeros(max(lags, 0))
     centred = series - np.mean(series)
@@ -81,10 +74,7 @@ def acf_lags(dt_s: float) -> int:
 
 
 def acf_r2(measured: np.ndarray, generated: np.ndarray, lags: int) -> float:
-    """Share of the measured autocorrelation's shape that the generated one explains.
-
-    ``1 - sum (r_k - s_k)^2 / sum (r_k - mean r)^2`` over lags 1 to `lags` (arXiv:2603.18383).
-    """
+    """``1 - sum (r_k - s_k)^2 / sum (r_k - mean r)^2`` over lags (arXiv:2603.18383)."""
     lags = min(lags, len(measured) - 1, len(generated) - 1)
     return _r2_of_acfs(acf(measured, lags), acf(generated, lags))
 
@@ -125,17 +115,11 @@ def percentile_error_pct(measured: np.ndarray, generated: np.ndarray, percent: f
 
 
 def _is_constant(series: np.ndarray) -> bool:
-    """Whether a series varies by no more than resampling's rounding."""
     return bool(np.ptp(series) <= CONSTANT * np.abs(series).max())
 
 
-def noise_floor(
-    measured_w: np.ndarray, dt_s: float, activity: pd.DataFrame | None
-) -> dict[str, float]:
-    """Scores that nothing can be expected to beat on these seconds; NaN where too few for halves.
-
-    Of two halves, of no memory, and of what the engine did in the same bins (`activity`, if known).
-    """
+def noise_floor(measured_w: np.ndarray, dt_s: float, activity: pd.DataFrame | None) -> dict:
+    """Scores that nothing can be expected to beat: of halves, no memory, and the activity known."""
     n, lags = len(measured_w), acf_lags(dt_s)
     even = (np.arange(n) // max(int(HALF_BLOCK_S / dt_s + 0.5), 1)) % 2 == 0
     floor = dict.fromkeys(("ks_halves", "acf_r2_halves", "acf_r2_white"), np.nan)

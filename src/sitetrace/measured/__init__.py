@@ -2,5 +2,6 @@
 
 import lazy_loader
 
-LISTED = {"rundir": ["read_run"], "ingestion": ["ingest"], "traces": ["read_trace"]}
+LISTED = {"rundir": ["read_run", "write_run"], "traces": ["read_trace", "write_trace"]}
+LISTED["ingestion"] = ["ingest"]
 __getattr__, __dir__, __all__ = lazy_loader.attach(__name__, submod_attrs=LISTED)

@@ -1,7 +1,5 @@
 """Recordings of other tools to run directories: power, vLLM's results, and one clock for both."""
 
-from __future__ import annotations
-
 import re
 from pathlib import Path
 
@@ -13,11 +11,8 @@ from sitetrace.measured.meters import EPOCH_FROM, EPOCH_TO, read_meter
 from sitetrace.measured.rundir import check_power, write_run
 from sitetrace.workload.table import validate_requests
 
-QUARTER_HOUR_S = 900
-FIRST_OFFSET_S, LAST_OFFSET_S = -12 * 3600, 14 * 3600
+QUARTER_HOUR_S, FIRST_OFFSET_S, LAST_OFFSET_S = 900, -12 * 3600, 14 * 3600
 CLEAR_SCORE, CLEAR_MARGIN = 0.2, 0.1
-# times in epoch s, and how many requests are at work from each on
-Steps = tuple[np.ndarray, np.ndarray]
 ENGINE_NAMES = {
     "timestamp": "time_s",
     "num_requests_running": "running",
@@ -48,38 +43,38 @@ def ingest(
     engine : Path or str, optional
         CSV of samples of vLLM's Prometheus metrics.
     info : dict
-        Content of ``run.json``: model, hardware and whatever else is known; tensor_parallel is
-        all recorded GPUs where it is not named.
+        Content of ``run.json``; tensor_parallel is all recorded GPUs where it is not named.
     utc_offset_s : float, optional
         Local wall time less UTC, seconds; found from the recordings when it is not given.
     out : Path or str
-        Run directory to be made; nothing is written where the result is no valid run.
+        Run directory to be made.
 
     Returns
     -------
     list of str
         What had to be done or left out, to be said aloud.
     """
-    log = read_meter(power)
+    log, name = read_meter(power), Path(power).name
     request_table, notes = read_vllm_requests(requests)
     counters = None if engine is None else read_vllm_metrics(engine)
-    name = Path(power).name
     notes = [f"{name}: power as {log.tool} wrote it", *log.notes, *notes]
     check_power(Path(power), log.table)
     if log.local and utc_offset_s is None:
-        activity = [_at_work(request_table)]
+        times = np.r_[request_table["arrival_s"], request_table["end_s"]]
+        order = np.argsort(times, kind="stable")
+        at_work = np.cumsum(np.repeat([1.0, -1.0], len(request_table))[order])
+        activity = [(times[order], at_work)]
         if counters is not None:
-            activity.append((counters["time_s"].to_numpy(), counters["running"].to_numpy()))
+            activity.append(tuple(counters[["time_s", "running"]].to_numpy().T))
         samples_w = log.table.groupby("time_s")["power_w"].sum()
         utc_offset_s = find_utc_offset(samples_w, activity, power)
         told = f"local wall time taken as UTC{utc_offset_s / 3600:+g} h"
         notes.append(f"{name}: {told}, where power and requests overlap best")
-    stated = utc_offset_s is not None
-    require(log.local or not stated, power, "no local wall time", "leave the UTC offset out")
-    table = log.table.assign(time_s=log.table["time_s"] - (utc_offset_s or 0.0))
-    gpus = int(table["gpu"].nunique())
-    if gpus == 1:
-        table = table.drop(columns="gpu")
+    told = log.local or utc_offset_s is None
+    require(told, power, "no local wall time", "leave the UTC offset out")
+    gpus = int(log.table["gpu"].nunique())
+    table = log.table.drop(columns="gpu") if gpus == 1 else log.table
+    table = table.assign(time_s=table["time_s"] - (utc_offset_s or 0.0))
     sources = {"power.csv": power, "requests.csv": requests, "engine.csv": engine}
     names = {kind: Path(file).name for kind, file in sources.items() if file}
     info = {"tensor_parallel": gpus, **info, "utc_offset_s": utc_offset_s, "ingested_from": names}
@@ -108,9 +103,8 @@ def read_vllm_requests(path: Path | str) -> tuple[pd.DataFrame, list[str]]:
     rows = list(zip(*(content[name] for name in (*names, "errors")), strict=True))
     good = {i: row[:-1] for i, row in enumerate(rows) if not row[-1] and row[2] != 0}
     require(good, path, "no request succeeded", "run the benchmark again")
-    table = pd.DataFrame.from_dict(
-        {i: [*map(_number, row[:-1]), _sum(row[-1])] for i, row in good.items()}, "index"
-    )
+    numbers = {i: [*map(_number, row[:-1]), _sum(row[-1])] for i, row in good.items()}
+    table = pd.DataFrame.from_dict(numbers, "index")
     for column, name in enumerate(names):
         least = 1 if name.endswith("lens") else 0
         bad = table.index[~table[column].between(least, 1e15)]
@@ -120,11 +114,9 @@ def read_vllm_requests(path: Path | str) -> tuple[pd.DataFrame, list[str]]:
     what = f"{sent_s[0]:g} is no epoch second (vLLM's own client counts from the machine's start)"
     mend = "add time.time() - time.perf_counter() of that machine"
     require((sent_s >= EPOCH_FROM) & (sent_s <= EPOCH_TO), f"{path}: {sent}", what, mend)
-    notes = []
-    if len(good) < len(rows):
-        notes.append(f"{file}: {len(rows) - len(good)} failed requests left out")
-    if (np.diff(sent_s) < 0).any():
-        notes.append(f"{file}: requests sorted by arrival")
+    failed, unsorted = len(rows) - len(good), (np.diff(sent_s) < 0).any()
+    notes = [f"{file}: {failed} failed requests left out"] if failed else []
+    notes += [f"{file}: requests sorted by arrival"] if unsorted else []
     columns = {"arrival_s": sent_s, "input_tokens": inputs, "output_tokens": outputs}
     # a request ends at its sending time + TTFT + the sum of its inter-token latencies
     columns |= {"ttft_s": ttft_s, "end_s": sent_s + ttft_s + decode_s}
@@ -136,12 +128,10 @@ def _count(values: object) -> int:
 
 
 def _number(value: object) -> float:
-    """Take a JSON number for what it is, all else for NaN."""
     return float(value) if type(value) in (int, float) and abs(value) < 1e15 else np.nan
 
 
 def _sum(values: object) -> float:
-    """Sum an array of JSON numbers; NaN if it is none, or one of them is below 0."""
     numbers = [_number(value) for value in values] if isinstance(values, list) else [np.nan]
     return float(np.sum(numbers)) if min(numbers, default=0.0) >= 0 else np.nan
 
@@ -152,11 +142,8 @@ def read_vllm_metrics(path: Path | str) -> pd.DataFrame:
     return read_table(path, tuple(names[:5]), tuple(names[5:])).rename(columns=ENGINE_NAMES)
 
 
-def find_utc_offset(power_w: pd.Series, activity: list[Steps], path: Path | str) -> float:
-    """Find the whole quarter-hour offset (local less UTC, s) at which power rises with requests.
-
-    The index of power is time; of several step functions the first that decides is taken.
-    """
+def find_utc_offset(power_w: pd.Series, activity: list[tuple], path: Path | str) -> float:
+    """Find the offset (local less UTC, s) at which power rises with work (times, requests)."""
     offsets = np.arange(FIRST_OFFSET_S, LAST_OFFSET_S + 1, QUARTER_HOUR_S)
     for times, counts in activity:
         scores = np.array([_overlap(power_w, times + offset, counts) for offset in offsets])
@@ -179,21 +166,12 @@ def _overlap(power_w: pd.Series, times: np.ndarray, counts: np.ndarray) -> float
     return covered / work * max(float(np.corrcoef(at_work, power_w)[0, 1]), 0.0)
 
 
-def _at_work(requests: pd.DataFrame) -> Steps:
-    """Count the requests at work, as a step function."""
-    times = np.concatenate([requests["arrival_s"], requests["end_s"]])
-    order = np.argsort(times, kind="stable")
-    return times[order], np.cumsum(np.repeat([1.0, -1.0], len(requests))[order])
-
-
 def parse_utc_offset(text: str) -> float:
     """Read a UTC offset such as ``-7``, ``-07:00``, ``+5:30`` or ``Z``."""
-    if text.strip().upper() in ("Z", "UTC"):
-        return 0.0
-    found = re.fullmatch(r"\s*([+-]?)(\d{1,2})(?::?([0-5]\d))?\s*", text)
-    if found:
-        sign, hours, minutes = found.groups()
-        seconds = (-1.0 if sign == "-" else 1.0) * (int(hours) * 3600 + int(minutes or 0) * 60)
-        if FIRST_OFFSET_S <= seconds <= LAST_OFFSET_S:
-            return seconds
-    raise InputError(f"--utc-offset: {text!r} is no UTC offset: give one such as -07:00")
+    plain = {"Z": "0", "UTC": "0"}.get(text.strip().upper(), text.strip())
+    found = re.fullmatch(r"([+-]?)(\d{1,2})(?::?([0-5]\d))?", plain)
+    sign, hours, minutes = found.groups() if found else ("+", 99, 0)
+    seconds = (-1.0 if sign == "-" else 1.0) * (int(hours) * 3600 + int(minutes or 0) * 60)
+    known = FIRST_OFFSET_S <= seconds <= LAST_OFFSET_S
+    require(known, "--utc-offset", f"{text!r} is no UTC offset", "give one such as -07:00")
+    return seconds

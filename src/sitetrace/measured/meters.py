@@ -1,7 +1,5 @@
 """Power recordings of other tools: nvidia-smi, DCGM and Zeus to one table of samples."""
 
-from __future__ import annotations
-
 import re
 from pathlib import Path
 from typing import NamedTuple
@@ -9,7 +7,7 @@ from typing import NamedTuple
 import numpy as np
 import pandas as pd
 
-from sitetrace.core.files import InputError, read_text_table, refuse_row, require
+from sitetrace.core.files import read_text_table, reading_csv, refuse_row, require
 
 LOST = ("", "[N/A]", "N/A", "[NOT SUPPORTED]", "NOT SUPPORTED", "[UNKNOWN ERROR]", "NAN")
 POWER_NAMES = {
@@ -19,7 +17,6 @@ POWER_NAMES = {
 TIME_NAMES = ("timestamp", "time", "time_s")
 GPU_NAMES = ("index", "gpu", "uuid", "gpu_uuid", "pci.bus_id", "entity")
 EPOCH_FROM, EPOCH_TO = 1e9, 1e11
-DMON = "dcgmi dmon -e 155 -d 250 | ts %.s"
 
 
 class MeterLog(NamedTuple):
@@ -32,10 +29,7 @@ class MeterLog(NamedTuple):
 
 
 def read_meter(path: Path | str) -> MeterLog:
-    """Read a power recording of nvidia-smi, DCGM or Zeus; the header tells which it is.
-
-    The rows of one sweep over several GPUs are brought to its first time.
-    """
+    """Read a power recording of nvidia-smi, DCGM or Zeus; the header tells which it is."""
     path = Path(path)
     tool, times, gpus, power = _columns(path)
     seconds, local = _seconds(path, times.str.strip().rename("time"))
@@ -52,11 +46,8 @@ def _columns(path: Path) -> tuple[str, pd.Series, pd.Series, pd.Series]:
     """Tool, times, GPUs and powers as texts, one below another; the header tells which they are."""
     # nvidia-smi --query-gpu=timestamp,index,power.draw --format=csv: units in the header, in the
     # cells or nowhere; dcgmi dmon -e 155 | ts %.s; CSV with DCGM_FI_DEV_POWER_USAGE; Zeus' CSV
-    try:
-        with path.open(encoding="utf-8", errors="replace") as file:
-            dmon = "#Entity" in file.readline()
-    except OSError as error:
-        raise InputError(f"{path}: cannot be read ({error.strerror}): check the path") from None
+    with reading_csv(path, "check it"), path.open(encoding="utf-8", errors="replace") as file:
+        dmon = "#Entity" in file.readline()
     table = _dmon_table(path) if dmon else read_text_table(path)
     table.columns = [re.sub(r"\s*\[.*\]$", "", name.strip().lower()) for name in table]
     first, *others = table.columns
@@ -79,18 +70,17 @@ def _dmon_table(path: Path) -> pd.DataFrame:
     """Turn dcgmi's text table with a time before each line into named columns."""
     lines = path.read_text(encoding="utf-8", errors="replace").split("\n")
     before, header = lines[0].split("#Entity", 1)
-    fields, where, mend = header.split(), f"{path}: line 1", f"record with '{DMON}'"
+    fields, where, mend = header.split(), f"{path}: line 1", "record with dcgmi dmon -e 155"
     require(before.strip(), where, "dcgmi dmon prints no times", mend)
     require("POWER" in fields, where, "no POWER column", mend)
     rows = {}
     for number, line in enumerate(lines):
-        found = re.match(r"\s*(\S.*?)\s+GPU[ -](\d+)\s+(.*)$", line)
-        if found:
+        if found := re.match(r"\s*(\S.*?)\s+GPU[ -](\d+)\s+(.*)$", line):
             time, gpu, values = found.groups()
             cells = values.split()
             what = f"{len(cells)} values under {len(fields)} column names"
-            full = len(cells) == len(fields)
-            require(full, f"{path}: line {number + 1}", what, "remove that line")
+            cut = len(cells) != len(fields)
+            require(not cut, f"{path}: line {number + 1}", what, "remove that line")
             rows[number - 1] = (time, gpu, cells[fields.index("POWER")])
     require(rows, path, "no line of a GPU below the header", "record power again")
     return pd.DataFrame.from_dict(rows, orient="index", columns=["timestamp", "gpu", "power"])
@@ -101,15 +91,13 @@ def _seconds(path: Path, texts: pd.Series) -> tuple[np.ndarray, bool]:
     numbers = pd.to_numeric(texts, errors="coerce")
     if numbers.notna().any():
         seconds, local = numbers.to_numpy(dtype=float), False
-        bad = ~((seconds > EPOCH_FROM) & (seconds < EPOCH_TO))
-        why = "is no epoch time in seconds"
+        bad, why = ~((seconds > EPOCH_FROM) & (seconds < EPOCH_TO)), "is no epoch time in seconds"
     else:
         local = not texts.str.contains(r"(?:Z|UTC|[+-]\d\d:?\d\d)$").any()
         texts = texts.str.replace("/", "-")
         stamps = pd.to_datetime(texts, errors="coerce", format="ISO8601", utc=True)
         seconds = stamps.to_numpy(dtype="datetime64[ns]").astype(np.int64) / 1e9
-        bad = stamps.isna()
-        why = "is no time such as 2026/07/18 15:57:43.179"
+        bad, why = stamps.isna(), "is no time such as 2026/07/18 15:57:43.179"
     refuse_row(path, bad, f"{why}: mend or remove that row", texts)
     return seconds, local
 
@@ -126,7 +114,7 @@ def _watts(path: Path, texts: pd.Series) -> np.ndarray:
 
 
 def _sweep_times(table: pd.DataFrame) -> np.ndarray:
-    """Give all rows of one sweep over the GPUs the smallest time among them."""
+    """Give all rows of one sweep over the GPUs its first time."""
     times, gpus = table["time_s"].to_numpy(), table["gpu"].to_numpy()
     own_step = table.groupby("gpu")["time_s"].diff()
     # a sweep ends where a GPU comes again, or where more than half a sampling step passes

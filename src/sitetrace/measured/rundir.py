@@ -1,33 +1,20 @@
 """Run directories: power, requests, counters and run.json, read, checked and written."""
 
-from __future__ import annotations
-
 import json
 from pathlib import Path
 
 import numpy as np
 import pandas as pd
 
-from sitetrace.core.files import (
-    InputError,
-    check_place,
-    digest_of,
-    read_json,
-    read_table,
-    refuse_row,
-    replacing,
-    require,
-)
+from sitetrace.core import files
+from sitetrace.core.files import InputError, read_json, read_table, refuse_row, require
 from sitetrace.core.types import MAX_SPAN_S, Configuration, Run, sampling_step
 from sitetrace.workload.table import read_requests
 
-MAX_GAP_S = 60.0
-KILOWATT_SUSPICION_W = 20.0
-MAX_POWER_W = 1e6
-MAX_GPUS = 1024
+MAX_GAP_S, MAX_GPUS = 60.0, 1024
+KILOWATT_SUSPICION_W, MAX_POWER_W = 20.0, 1e6
 RUN_FILES = ("power.csv", "power_1s.csv", "requests.csv", "engine.csv", "run.json")
 ENGINE_COLUMNS = ("time_s", "running", "waiting", "prompt_tokens", "generation_tokens")
-MORE_ENGINE_COLUMNS = ("steps",)
 
 
 def read_run(path: Path | str) -> Run:
@@ -44,11 +31,6 @@ def read_run(path: Path | str) -> Run:
     Run
         The recording.
 
-    Raises
-    ------
-    InputError
-        If a file is missing or bad, or requests and power do not overlap.
-
     Examples
     --------
     >>> import tempfile
@@ -63,33 +45,24 @@ def read_run(path: Path | str) -> Run:
     require(path.is_dir(), path, "no such run directory", "check the path")
     info = read_json(path / "run.json")
     configuration = _configuration(path / "run.json", info)
-    files = [path / name for name in RUN_FILES if (path / name).exists()]
+    present = [path / name for name in RUN_FILES if (path / name).exists()]
     requests = engine = published = None
     notes = []
-    if path / "power_1s.csv" in files and path / "power.csv" not in files:
+    if path / "power_1s.csv" in present and path / "power.csv" not in present:
         samples, published = _read_power_1s(path / "power_1s.csv", info)
     else:
         samples, notes = read_power(path / "power.csv", configuration.tensor_parallel)
-    if path / "requests.csv" in files:
+    if path / "requests.csv" in present:
         requests = read_requests(path / "requests.csv")
         check_overlap(path / "requests.csv", requests, samples)
-    if path / "engine.csv" in files:
-        engine = read_table(path / "engine.csv", ENGINE_COLUMNS, MORE_ENGINE_COLUMNS)
+    if path / "engine.csv" in present:
+        engine = read_table(path / "engine.csv", ENGINE_COLUMNS, ("steps",))
         _check_order(path / "engine.csv", engine["time_s"])
         negative = (engine.drop(columns="time_s") < 0).any(axis=1)
         refuse_row(path / "engine.csv", negative, "a count is below zero: mend that row")
-    return Run(
-        name=path.resolve().name,
-        configuration=configuration,
-        requests=requests,
-        samples=samples,
-        dt=sampling_step(samples["time_s"].to_numpy()),
-        engine=engine,
-        info=info,
-        digest=digest_of(files),
-        published=published,
-        notes=tuple(notes),
-    )
+    dt, digest = sampling_step(samples["time_s"].to_numpy()), files.digest_of(present)
+    found = requests, samples, dt, engine, info, digest, published, tuple(notes)
+    return Run(path.resolve().name, configuration, *found)
 
 
 def write_run(
@@ -99,10 +72,25 @@ def write_run(
     power: pd.DataFrame,
     engine: pd.DataFrame | None = None,
 ) -> Run:
-    """Write a run directory, whole or not at all: it lands only when it can be read again."""
-    path = check_place(path, folder=True, parents=True)
+    """Write a run directory, whole or not at all: it lands only when it can be read again.
+
+    Parameters
+    ----------
+    path : Path or str
+        A new or empty folder.
+    info : dict
+        Content of ``run.json``.
+    requests, power, engine : pandas.DataFrame
+        Tables of the run's files.
+
+    Returns
+    -------
+    Run
+        What is read again.
+    """
+    path = files.check_place(path, folder=True, parents=True)
     tables = {"requests.csv": requests, "power.csv": power, "engine.csv": engine}
-    with replacing(path, parents=True) as folder:
+    with files.replacing(path, parents=True) as folder:
         folder.mkdir()
         (folder / "run.json").write_text(json.dumps(info, indent=1) + "\n", encoding="utf-8")
         for name, table in tables.items():
@@ -115,7 +103,6 @@ def write_run(
 
 
 def _configuration(path: Path, info: dict) -> Configuration:
-    """Take model, GPU and tensor parallelism from run.json."""
     for name in ("model", "hardware"):
         text = isinstance(info.get(name), str) and info[name]
         require(text, path, f"field {name} is missing or no text", f"name the {name}")
@@ -135,10 +122,7 @@ def check_overlap(source: Path | str, requests: pd.DataFrame, samples: pd.DataFr
 
 
 def read_power(path: Path | str, tensor_parallel: int | None = None) -> tuple[pd.DataFrame, list]:
-    """Read power samples; several GPUs are summed to the server's power; notes on what is left out.
-
-    Of more GPUs than the engine uses the busiest are taken.
-    """
+    """Sum samples of the busiest GPUs to the server's power; with notes on what is left out."""
     path, notes = Path(path), []
     table = read_table(path, ("time_s", "power_w"), ("gpu",))
     if "gpu" not in table:
@@ -176,10 +160,7 @@ def _read_power_1s(path: Path, info: dict) -> tuple[pd.DataFrame, pd.DataFrame |
 
 
 def check_power(path: Path, table: pd.DataFrame) -> None:
-    """Refuse times out of order and powers that no server draws.
-
-    The index of the table (``time_s``, ``gpu``, ``power_w``) is the row below the header.
-    """
+    """Refuse times out of order and powers that no server draws."""
     times_s, gpus, power_w = table["time_s"], table["gpu"], table["power_w"]
     refuse_row(path, power_w < 0, "is below zero: mend or remove that sample", power_w)
     refuse_row(path, power_w > MAX_POWER_W, "is more than any server draws: give watts", power_w)

@@ -1,7 +1,5 @@
 """Generated traces in files: CSV, Parquet, NetCDF or Zarr by the file's ending."""
 
-from __future__ import annotations
-
 import json
 import os
 from fractions import Fraction
@@ -10,26 +8,26 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 
-from sitetrace.core.files import (
-    InputError,
-    check_place,
-    read_json,
-    read_table,
-    reading_csv,
-    replacing,
-    require,
-)
+from sitetrace.core import files
+from sitetrace.core.files import InputError, replacing, require
 from sitetrace.core.types import PowerTrace, parse_step
 
 ENDINGS = (".csv", ".parquet", ".nc", ".zarr")
 
 
 def write_trace(path: Path | str, traces: list[PowerTrace], provenance: dict) -> None:
-    """Write draws of one trace on one clock, with flat provenance, whole or not at all.
+    """Write draws of one trace on one clock, whole or not at all.
 
-    The attributes of a CSV go into ``<name>.csv.json`` beside it.
+    Parameters
+    ----------
+    path : Path or str
+        A file that ends in ``.csv``, ``.parquet``, ``.nc`` or ``.zarr``.
+    traces : list of PowerTrace
+        The draws.
+    provenance : dict
+        Attributes; those of a CSV go into ``<name>.csv.json`` beside it.
     """
-    path, first = check_place(path, ENDINGS), traces[0]
+    path, first = files.check_place(path, ENDINGS), traces[0]
     step = f"{first.dt.numerator}/{first.dt.denominator}"
     attributes = {"units": "W", "dt_s": step, "start_s": first.start_s, **provenance}
     names = ["power_w"] if len(traces) == 1 else [f"power_w_{i}" for i in range(len(traces))]
@@ -37,7 +35,7 @@ def write_trace(path: Path | str, traces: list[PowerTrace], provenance: dict) ->
     table.insert(0, "time_s", first.time_s)
     table.attrs = attributes
     if path.suffix == ".csv":
-        beside = _beside(path)
+        beside = path.with_name(path.name + ".json")
         with replacing(beside) as written, replacing(path) as temporary:
             written.write_text(json.dumps(attributes, indent=1) + "\n", encoding="utf-8")
             table["time_s"] = table["time_s"].map("{:.6f}".format)
@@ -47,8 +45,8 @@ def write_trace(path: Path | str, traces: list[PowerTrace], provenance: dict) ->
         return
     dataset = table.set_index("time_s").to_xarray().assign_attrs(attributes)
     for name, column in dataset.variables.items():
-        column.attrs = {"units": "W" if name in names else "s"}
-    dataset["time_s"].attrs["long_name"] = "begin of bin"
+        bins = {"units": "s", "long_name": "begin of bin"}
+        column.attrs = {"units": "W"} if name in names else bins
     with replacing(path) as temporary:
         if path.suffix == ".nc":
             dataset.to_netcdf(temporary)
@@ -68,14 +66,11 @@ def read_trace(path: Path | str) -> tuple[list[PowerTrace], dict]:
 
     Returns
     -------
-    traces : list of PowerTrace
-        One or more draws.
-    provenance : dict
-        Attributes, empty where a CSV has no file beside it.
+    tuple
+        One or more draws, and their provenance.
     """
-    path, again = Path(path), "write it anew"
-    what = f"unknown ending {path.suffix!r}"
-    require(path.suffix in ENDINGS, path, what, f"use one of {' '.join(ENDINGS)}")
+    path, again, endings = Path(path), "write it anew", " ".join(ENDINGS)
+    require(path.suffix in ENDINGS, path, f"unknown ending {path.suffix!r}", f"use {endings}")
     require(os.path.exists(path), path, "no such file", "check the path")
     table, attributes = _read(path)
     # zarr keeps columns in the order of their names, where power_w_10 comes before power_w_2
@@ -90,11 +85,10 @@ def read_trace(path: Path | str) -> tuple[list[PowerTrace], dict]:
         raise InputError(f"{path}: values that are no numbers ({error}): {again}") from None
     require(np.isfinite(power_w) & (power_w >= 0), path, "power_w holds what is no power", again)
     require(times_s.size > 1, path, "fewer than two rows", "a trace needs more")
-    require(np.isfinite(times_s), path, "time_s holds what is no time", again)
     if dt is None:
         dt = Fraction(float(np.median(np.diff(times_s)))).limit_denominator(1000)
     expected_s = times_s[0] + np.arange(times_s.size) * float(dt)
-    equidistant = dt > 0 and np.abs(expected_s - times_s).max() <= 0.1 * float(dt)
+    equidistant = dt > 0 and np.abs(expected_s - times_s).max() <= 0.1 * float(dt)  # nor NaN
     require(equidistant, path, "time_s is not equidistant", f"give a row each {float(dt):g} s")
     start_s = attributes.get("start_s", times_s[0])
     sound = isinstance(start_s, int | float) and abs(start_s - times_s[0]) <= 0.1 * float(dt)
@@ -102,28 +96,22 @@ def read_trace(path: Path | str) -> tuple[list[PowerTrace], dict]:
     return [PowerTrace(float(start_s), dt, row) for row in power_w], attributes
 
 
-def _beside(path: Path) -> Path:
-    """CSV has no attributes, so they lie beside it."""
-    return path.with_name(path.name + ".json")
-
-
 def _read(path: Path) -> tuple[pd.DataFrame, dict]:
-    """Columns and attributes of a file."""
     if path.suffix == ".csv":
-        with reading_csv(path, "write it anew"):
+        with files.reading_csv(path, "write it anew"):
             names = pd.read_csv(path, nrows=0, skipinitialspace=True).columns
         columns = tuple(name for name in names if name.startswith("power_w")) or ("power_w",)
-        attributes = read_json(_beside(path)) if _beside(path).exists() else {}
-        return read_table(path, ("time_s", *columns)), attributes
+        beside = path.with_name(path.name + ".json")
+        attributes = files.read_json(beside) if beside.exists() else {}
+        return files.read_table(path, ("time_s", *columns)), attributes
     try:
         if path.suffix == ".parquet":
             table = pd.read_parquet(path)
             return table, dict(table.attrs)
         import xarray as xr
 
-        options = {"engine": "zarr", "consolidated": False}
-        options = options if path.suffix == ".zarr" else {"engine": "netcdf4"}
-        with xr.open_dataset(path, **options) as dataset:
+        zarr = {"engine": "zarr", "consolidated": False}
+        with xr.open_dataset(path, **(zarr if path.suffix == ".zarr" else {})) as dataset:
             return dataset.to_dataframe().reset_index(), dict(dataset.attrs)
     except Exception as error:  # each library has errors of its own for a damaged file
         reason = " ".join(str(error).split())[:120]

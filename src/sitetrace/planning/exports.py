@@ -14,15 +14,15 @@ import numpy as np
 import pandas as pd
 from jinja2 import Environment
 
-from sitetrace.core.files import InputError, replacing
+from sitetrace.core.files import check_place, named, replacing, require
 from sitetrace.planning.series import Intervals, intervals
 
 if TYPE_CHECKING:
     import xarray as xr
 
-FORMATS = ("csv15", "greenbutton", "opendss", "pandapower", "pypsa")
 FOLDERS = ("opendss", "pypsa")
 SEVERAL_UNITS = ("pandapower", "pypsa")
+Parts = list[Intervals]  # one, or one a unit
 MILLIWATTHOURS = 1_000_000  # in a kWh: energy is written to the milliwatt-hour
 MOST_MILLIWH = 2**47 - 1  # of an interval of Green Button
 
@@ -44,7 +44,7 @@ def export(
     form : str
         One of ``FORMATS``.
     out : Path or str
-        File (csv15, greenbutton, pandapower) or folder (opendss, pypsa) to be written.
+        File (csv15, greenbutton, pandapower) or folder (opendss, pypsa).
     units : iterable of str
         Units of the dataset: one, or several for pandapower and pypsa.
     step_s : int
@@ -58,38 +58,26 @@ def export(
         What was written, with its convention of time, and what was left out.
     """
     units = list(dict.fromkeys(units))
-    if form not in FORMATS:
-        raise InputError(f"--format {form}: unknown: use one of {', '.join(FORMATS)}")
-    if len(units) > 1 and form not in SEVERAL_UNITS:
-        raise InputError(f"--unit {units[1]}: {form} holds one unit: give one --unit a file")
-    if not 0 < power_factor <= 1:
-        raise InputError(f"--power-factor {power_factor:g}: give a number above 0 and up to 1")
-    out = free_place(out, folder=form in FOLDERS)
+    named("format", form, FORMATS)
+    several = len(units) == 1 or form in SEVERAL_UNITS
+    require(several, f"--unit {units[-1]}", f"{form} holds one unit", "give one --unit a file")
+    check_power_factor(power_factor)
+    out = check_place(out, folder=form in FOLDERS)
+    # a folder would take the place of a site
+    require(out.suffix != ".zarr", out, "the ending of a site", "name another place")
     parts = [intervals(site, unit, step_s) for unit in units]
-    first = parts[0]
-    of_one = {"csv15": write_csv15, "greenbutton": write_greenbutton}
-    if form in of_one:
-        of_one[form](out, first)
-    elif form == "opendss":
-        write_opendss(out, first, power_factor)
-    elif form == "pandapower":
-        write_pandapower(out, parts, power_factor)
-    else:
-        write_pypsa(out, parts)
+    FORMATS[form](out, parts, power_factor)
     total_kwh = sum(int(part.energy_milliwh.sum()) for part in parts) / MILLIWATTHOURS
-    told = f"wrote {out}: {', '.join(units)}, {len(first.begin)} intervals of {step_s} s from "
-    told += f"{first.begin[0].isoformat()}, {total_kwh:.6g} kWh; times name the beginning of an "
-    return [f"{told}interval", *first.notes]
+    begin = parts[0].begin
+    told = f"wrote {out}: {', '.join(units)}, {len(begin)} intervals of {step_s} s from "
+    told += f"{begin[0].isoformat()}, {total_kwh:.6g} kWh; times name the beginning of an interval"
+    return [told, *parts[0].notes]
 
 
-def free_place(out: Path | str, folder: bool) -> Path:
-    """Refuse a place where the export, a file or a folder, would run over something else."""
-    out = Path(out)
-    if not out.parent.is_dir():
-        raise InputError(f"{out}: no folder {out.parent}: make it first")
-    if out.is_dir() and (not folder or any(out.iterdir())) or folder and out.is_file():
-        raise InputError(f"{out}: is there already: name another place or remove it")
-    return out
+def check_power_factor(power_factor: float) -> None:
+    """Refuse what no load can have."""
+    where = f"--power-factor {power_factor:g}"
+    require(0 < power_factor <= 1, where, "no such load", "give a number above 0 and up to 1")
 
 
 def rendered(template: str, **given: object) -> str:
@@ -98,12 +86,13 @@ def rendered(template: str, **given: object) -> str:
     return Environment(autoescape=True, trim_blocks=True).from_string(text).render(given)
 
 
-def write_csv15(path: Path, part: Intervals) -> None:
+def _write_csv15(path: Path, parts: Parts, _: float) -> None:
     """Write interval energy as CSV, units in the column names, provenance in ``<name>.json``."""
-    energy_kwh = part.energy_milliwh / MILLIWATTHOURS
-    table = {"power_mean_kw": part.power_w / 1e3, "energy_kwh": energy_kwh}
-    table["cumulative_kwh"] = part.energy_milliwh.cumsum() / MILLIWATTHOURS
+    (part,) = parts
     begin = pd.Index([begin.isoformat() for begin in part.begin], name="interval_beginning")
+    table = pd.DataFrame({"power_mean_kw": part.power_w / 1e3}, begin)
+    table["energy_kwh"] = part.energy_milliwh / MILLIWATTHOURS
+    table["cumulative_kwh"] = part.energy_milliwh.cumsum() / MILLIWATTHOURS
     about = {
         "unit": part.unit,
         "interval_s": part.step_s,
@@ -111,19 +100,19 @@ def write_csv15(path: Path, part: Intervals) -> None:
         "cumulative_kwh": "from the first interval to the end of this one",
         "left_out_s": part.left_out_s,
         "what": "simulated, not metered",
-        **part.provenance,
-    }
+    } | part.provenance
     with replacing(path) as temporary:
-        pd.DataFrame(table, begin).to_csv(temporary, float_format="%.6f")
+        table.to_csv(temporary, float_format="%.6f")
         with replacing(path.with_name(path.name + ".json")) as beside:
             beside.write_text(json.dumps(about, indent=1, default=str) + "\n", encoding="utf-8")
 
 
-def write_greenbutton(path: Path, part: Intervals) -> None:
+def _write_greenbutton(path: Path, parts: Parts, _: float) -> None:
     """Write the Atom feed of the ESPI standard (NAESB REQ.21): energy in whole milliwatt-hours."""
+    (part,) = parts
     energy, starts = part.energy_milliwh, [int(begin.timestamp()) for begin in part.begin]
-    if energy.max() > MOST_MILLIWH:
-        raise InputError(f"{path}: {part.unit} is above the range of Green Button: export a part")
+    small = energy.max() <= MOST_MILLIWH
+    require(small, path, f"{part.unit} is above the range of Green Button", "export a part")
     # named by what made it, so that the same site gives the same bytes
     made_by = [part.provenance.get(name) for name in ("scenario", "models", "seed", "step_s")]
     root = uuid.uuid5(uuid.NAMESPACE_URL, repr([*made_by, part.unit, part.begin[0], part.step_s]))
@@ -131,12 +120,12 @@ def write_greenbutton(path: Path, part: Intervals) -> None:
     for begin, *reading in zip(part.begin, starts, energy, strict=True):
         days.setdefault(begin.date(), []).append(reading)
     title, end = str(part.provenance.get("title", "site")), starts[-1] + part.step_s
-    named = "".join(letter if letter.isprintable() else " " for letter in title)
+    plain = "".join(letter if letter.isprintable() else " " for letter in title)
     feed = rendered(
         "greenbutton.xml",
         part=part,
         name_of=lambda place: f"urn:uuid:{uuid.uuid5(root, place)}",
-        title=f"{named}: {part.unit} (simulated)",
+        title=f"{plain}: {part.unit} (simulated)",
         updated=pd.Timestamp(end, unit="s").strftime("%Y-%m-%dT%H:%M:%SZ"),
         offset_s=int(part.begin[0].utcoffset().total_seconds()),
         days=days.values(),
@@ -150,20 +139,19 @@ def write_greenbutton(path: Path, part: Intervals) -> None:
         temporary.write_text(feed.lstrip(), "utf-8")
 
 
-def write_pandapower(path: Path, parts: list[Intervals], power_factor: float) -> None:
+def _write_pandapower(path: Path, parts: Parts, power_factor: float) -> None:
     """Write what pandapower's ``DFData`` takes: one row a time step, columns in MW and Mvar."""
     # DFData(pd.read_csv(path, index_col=0)) makes the data source; a ConstControl with
     # profile_name="facility_p_mw" puts its values into a load's p_mw
-    reactive = math.tan(math.acos(power_factor))
-    columns = {}
+    table = pd.DataFrame()
     for part in parts:
-        columns[f"{part.unit}_p_mw"] = part.power_w / 1e6
-        columns[f"{part.unit}_q_mvar"] = part.power_w / 1e6 * reactive
+        table[f"{part.unit}_p_mw"] = part.power_w / 1e6
+        table[f"{part.unit}_q_mvar"] = part.power_w / 1e6 * math.tan(math.acos(power_factor))
     with replacing(path) as temporary:
-        pd.DataFrame(columns).to_csv(temporary, float_format="%.9f")
+        table.to_csv(temporary, float_format="%.9f")
 
 
-def write_pypsa(path: Path, parts: list[Intervals]) -> None:
+def _write_pypsa(path: Path, parts: Parts, _: float) -> None:
     """Write a folder that PyPSA's ``Network.import_from_csv_folder`` reads: loads on one bus."""
     # snapshots have no zone there: they are in UTC, the beginning of each interval
     snapshots = parts[0].begin.tz_convert("UTC").strftime("%Y-%m-%d %H:%M:%S")
@@ -182,11 +170,21 @@ def write_pypsa(path: Path, parts: list[Intervals]) -> None:
             table.to_csv(temporary / f"{name}.csv", index=name == "snapshots", float_format="%.9f")
 
 
-def write_opendss(path: Path | str, part: Intervals, power_factor: float) -> None:
+def write_opendss(path: Path | str, parts: Parts, power_factor: float) -> None:
     """Write a folder with a load shape in kW and the lines of OpenDSS that read it."""
+    (part,) = parts
     given = {"count": len(part.begin), "begin": part.begin[0].isoformat(), "part": part}
     given |= {"peak_kw": part.power_w.max() / 1e3, "power_factor": power_factor}
     with replacing(path) as temporary:
         temporary.mkdir()
         np.savetxt(temporary / "site.csv", part.power_w / 1e3, "%.6f")
         (temporary / "site.dss").write_text(rendered("opendss.dss", **given) + "\n", "utf-8")
+
+
+FORMATS = {
+    "csv15": _write_csv15,
+    "greenbutton": _write_greenbutton,
+    "opendss": write_opendss,
+    "pandapower": _write_pandapower,
+    "pypsa": _write_pypsa,
+}

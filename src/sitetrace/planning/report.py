@@ -13,11 +13,11 @@ import numpy as np
 from matplotlib.figure import Figure
 from matplotlib.ticker import MultipleLocator, NullFormatter
 
-from sitetrace.core.files import InputError, replacing
+from sitetrace.core.files import check_place, replacing, require
 from sitetrace.core.style import BAND, GENERATED, MARKERS, MEASURED, OTHER, PAPER, PLAIN
 from sitetrace.planning import series as planning
-from sitetrace.planning.exports import free_place, rendered
-from sitetrace.planning.series import Intervals, intervals, load_duration
+from sitetrace.planning.exports import check_power_factor, rendered
+from sitetrace.planning.series import Intervals, intervals
 
 if TYPE_CHECKING:
     import xarray as xr
@@ -40,9 +40,8 @@ def write_report(site: xr.Dataset, out: Path | str, power_factor: float = 0.9) -
     power_factor : float
         For the transformer's rating: the greatest interval mean over this.
     """
-    if not 0 < power_factor <= 1:
-        raise InputError(f"--power-factor {power_factor:g}: give a number above 0 and up to 1")
-    out = free_place(out, folder=False)
+    check_power_factor(power_factor)
+    out = check_place(out)
     page = compose(site, power_factor)
     with replacing(out) as temporary:
         temporary.write_text(page, encoding="utf-8")
@@ -52,22 +51,19 @@ def compose(site: xr.Dataset, power_factor: float) -> str:
     """Compose the page; its words stand in ``report.html``."""
     bins, dt_s = site.sizes["time"], planning.step_of(site)
     fits = [step for step in STEPS if (step / dt_s).is_integer() and step * 2 <= bins * dt_s]
-    if not fits:
-        known = ", ".join(f"{step:g}" for step in STEPS)
-        raise InputError(
-            f"the dataset ({bins} steps of {dt_s:g} s) has no two whole steps of {known} s: "
-            "simulate a longer time, or keep a step that divides one of them"
-        )
+    what = f"has no two whole steps of {', '.join(map(str, STEPS))} s"
+    mend = "simulate a longer time, or keep a step that divides one of them"
+    require(fits, f"the dataset ({bins} steps of {dt_s:g} s)", what, mend)
     series = {STEPS[step]: intervals(site, "facility", step) for step in fits}
     finest, widest = (series[STEPS[step]] for step in (min(fits), max(fits)))
     level, parts_w, peaks_w = _parts(site, widest.step_s, dt_s)
     scenario, models = (_json(site.attrs.get(name)) for name in ("scenario", "models"))
-    given = {"attributes": site.attrs, "models": models, "scenario": scenario}
-    given |= {"table": as_table(scenario), "level": level, "power_factor": power_factor}
+    given = {"attributes": site.attrs, "models": models, "scenario": scenario, "level": level}
+    given |= {"table": as_table(scenario), "power_factor": power_factor, "planning": planning}
+    given |= {"finest": finest, "widest": widest, "steps": STEPS, "hours": bins * dt_s / 3600}
     if level:
         total_w = float(site["power_w"].sel(unit="site").max())
         given["coincidence"] = planning.coincidence_factor(total_w, peaks_w)
-        given["count"] = len(peaks_w)
     if "nameplate_w" in site.coords:
         given["plate_w"] = float(site["nameplate_w"].sel(unit="facility"))
     # hours after the first day's midnight at the beginning of each interval, and at the end
@@ -80,21 +76,7 @@ def compose(site: xr.Dataset, power_factor: float) -> str:
         given["durations"] = _durations(finest, widest)
         given["ramp_sizes"] = _ramp_sizes(changes_w)
         given["heat_map"] = _heat_map(clock_h, parts_w) if level else ""
-    given |= {"fine": STEPS[finest.step_s], "wide": STEPS[widest.step_s], "dt_s": dt_s}
-    given |= {"begin": finest.begin[0].isoformat(), "hours": bins * dt_s / 3600}
-    peak_w = planning.peak_w(widest.power_w)
-    return rendered(
-        "report.html",
-        **given,
-        peak_w=peak_w,
-        fine_peak_w=planning.peak_w(finest.power_w),
-        mean_w=planning.mean_w(finest.power_w),
-        par=planning.par(widest.power_w),
-        load_factor=planning.load_factor(widest.power_w),
-        rated_va=planning.transformer_va(peak_w, power_factor),
-        yearly_wh=planning.energy_per_year_wh(finest.power_w),
-        ramps={name: planning.ramp_summary(ramps_w) for name, ramps_w in changes_w.items()},
-    )
+    return rendered("report.html", **given, changes_w=changes_w, peaks_w=peaks_w, dt_s=dt_s)
 
 
 def _parts(site: xr.Dataset, step_s: int, dt_s: float) -> tuple[str, np.ndarray, np.ndarray]:
@@ -104,8 +86,7 @@ def _parts(site: xr.Dataset, step_s: int, dt_s: float) -> tuple[str, np.ndarray,
     if not level or "site" not in site["unit"].values:
         return "", np.zeros(0), np.zeros(0)
     each, peaks, means = round(step_s / dt_s), [], []
-    # piece by piece, so that memory does not grow with the time
-    for power_w in planning.blocks(site, level, step_s):
+    for power_w in planning.blocks(site, level, step_s):  # memory does not grow with the time
         peaks.append(power_w.max(axis=0))
         if len(power_w) >= each:
             means.append(planning.resample(power_w[: len(power_w) // each * each], dt_s, step_s))
@@ -118,10 +99,9 @@ def as_table(value: object, name: str = "") -> list[tuple[str, str]]:
         inner = [(f"{name}.{key}".strip("."), each) for key, each in value.items()]
     elif isinstance(value, list) and any(isinstance(each, dict) for each in value):
         inner = [(f"{name} {number}", each) for number, each in enumerate(value, start=1)]
-    elif value is None:
-        return []
     else:
-        return [(name, value if isinstance(value, str) else json.dumps(value))]
+        text = value if isinstance(value, str) else json.dumps(value)
+        return [] if value is None else [(name, text)]
     return [row for key, each in inner for row in as_table(each, key)]
 
 
@@ -144,9 +124,10 @@ def _profile(clock_h: np.ndarray, finest: Intervals, widest: Intervals) -> str:
     inside = finest.power_w[: len(widest.power_w) * each].reshape(-1, each)
     sides = inside.min(axis=1), inside.max(axis=1)
     band_kw = [np.append(watts, watts[-1]) / 1e3 for watts in sides]
-    mean_kw = widest.power_w / 1e3
     axes.fill_between(clock_h, *band_kw, step="post", color=BAND, label="samples")
-    axes.stairs(mean_kw, clock_h, baseline=None, color=GENERATED, label="interval means")
+    axes.stairs(
+        widest.power_w / 1e3, clock_h, baseline=None, color=GENERATED, label="interval means"
+    )
     _mark_hours(axes, clock_h)
     axes.set_ylim(bottom=0)
     axes.legend(loc="lower right", ncols=2)
@@ -154,11 +135,10 @@ def _profile(clock_h: np.ndarray, finest: Intervals, widest: Intervals) -> str:
 
 
 def _durations(*parts: Intervals) -> str:
-    """Load duration curves."""
     figure, axes = _figure(3.2, "share of the time [%]", "power reached or exceeded [kW]")
     series = {STEPS[part.step_s]: part.power_w for part in parts}
     for (name, power_w), colour in zip(series.items(), COLOURS, strict=False):
-        share, sorted_w = load_duration(power_w)
+        share, sorted_w = planning.load_duration(power_w)
         chosen = np.unique(np.linspace(0, len(share) - 1, POINTS).astype(int))
         axes.plot(100 * share[chosen], sorted_w[chosen] / 1e3, color=colour, label=name)
     axes.legend()
@@ -170,7 +150,7 @@ def _ramp_sizes(ramps_w: dict[str, np.ndarray]) -> str:
     what = "change from one mean to the next, up or down [kW]"
     figure, axes = _figure(3.2, what, "exceeded in [%] of steps")
     for (name, ramps), colour, marker in zip(ramps_w.items(), COLOURS, MARKERS, strict=False):
-        share, size_w = load_duration(np.abs(ramps))
+        share, size_w = planning.load_duration(np.abs(ramps))
         chosen = np.unique(np.geomspace(1, len(share), 60).astype(int)) - 1
         kw = size_w[chosen] / 1e3
         axes.loglog(kw, 100 * share[chosen], color=colour, label=name)
@@ -185,7 +165,6 @@ def _ramp_sizes(ramps_w: dict[str, np.ndarray]) -> str:
 
 
 def _heat_map(clock_h: np.ndarray, rack_w: np.ndarray) -> str:
-    """Power of each rack over the time."""
     with mpl.rc_context({"axes.grid": False}):
         rows = "rack, counted through the rows"
         figure, axes = _figure(3.6, "hours after midnight, local time", rows)
@@ -203,7 +182,6 @@ def _figure(height: float, x: str, y: str) -> tuple:
 
 
 def _mark_hours(axes: mpl.axes.Axes, clock_h: np.ndarray) -> None:
-    """Mark every fourth hour of a day."""
     axes.set_xlim(clock_h[0], clock_h[-1])
     if 8 <= clock_h[-1] - clock_h[0] <= 30:
         axes.xaxis.set_major_locator(MultipleLocator(4))

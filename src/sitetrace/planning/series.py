@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 import pandas as pd
 
-from sitetrace.core.files import InputError
+from sitetrace.core.files import named, require
 
 if TYPE_CHECKING:
     import xarray as xr
@@ -24,9 +24,9 @@ BLOCK_VALUES = 4_000_000
 def resample(power_w: np.ndarray, dt_s: float, step_s: float) -> np.ndarray:
     """Mean power over longer steps, which keeps the energy; of shape (n,) or (n, units)."""
     exact = Fraction(step_s).limit_denominator(1000) / Fraction(dt_s).limit_denominator(1000)
-    if exact.denominator != 1 or exact < 1 or len(power_w) % int(exact) or not len(power_w):
-        text = f"{len(power_w)} samples of {dt_s:g} s are no whole number of steps of {step_s:g} s"
-        raise InputError(f"{text}: cut the series or take another step")
+    whole = exact.denominator == 1 <= exact and len(power_w) and len(power_w) % int(exact) == 0
+    what = f"{len(power_w)} samples of {dt_s:g} s are no whole number of steps of {step_s:g} s"
+    require(whole, "series", what, "cut it or take another step")
     if exact == 1:
         return np.asarray(power_w)
     # float32 sums over long steps would lose energy
@@ -70,15 +70,11 @@ def ramp_summary(ramps_w: np.ndarray) -> dict[str, float]:
     """Greatest and usual ramps; a fall counts as a rise of 0 and a rise as a fall of 0."""
     ramps_w = ramps_w if len(ramps_w) else np.zeros(1)
     rises, falls, sizes = np.maximum(ramps_w, 0.0), np.maximum(-ramps_w, 0.0), np.abs(ramps_w)
-    return {
-        "up": float(rises.max()),
-        "down": 0.0 - float(falls.max()),  # negative, and 0.0 rather than -0.0
-        "p50": float(np.percentile(ramps_w, 50)),
-        "abs_p95": float(np.percentile(sizes, 95)),
-        "abs_p99": float(np.percentile(sizes, 99)),
-        "up_p95": float(np.percentile(rises, 95)),
-        "down_p95": float(np.percentile(falls, 95)),
-    }
+    # down is negative, and 0.0 rather than -0.0
+    summary = {"up": float(rises.max()), "down": 0.0 - float(falls.max())}
+    parts = {"p50": (ramps_w, 50), "abs_p95": (sizes, 95), "abs_p99": (sizes, 99)}
+    parts |= {"up_p95": (rises, 95), "down_p95": (falls, 95)}
+    return summary | {name: float(np.percentile(*part)) for name, part in parts.items()}
 
 
 def load_duration(power_w: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
@@ -86,21 +82,11 @@ def load_duration(power_w: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     return np.arange(1, len(power_w) + 1) / len(power_w), np.sort(power_w)[::-1]
 
 
-def transformer_va(peak: float, power_factor: float = POWER_FACTOR) -> float:
-    """Apparent power, volt-amperes, that a transformer must carry at a peak in watts."""
-    return peak / power_factor
-
-
-def energy_per_year_wh(power_w: np.ndarray) -> float:
-    """Energy of a year of 8760 hours of such days."""
-    return mean_w(power_w) * 8760.0
-
-
 def step_of(site: xr.Dataset) -> float:
     """Find the step of a site's power, seconds."""
     gaps = np.diff(site["time"].values.astype("datetime64[ns]").astype(np.int64))
-    if not gaps.size or gaps[0] <= 0 or (gaps != gaps[0]).any():
-        raise InputError("time: fewer than two values, or not equidistant: simulate a longer time")
+    even = gaps.size and gaps[0] > 0 and (gaps == gaps[0]).all()
+    require(even, "time", "fewer than two values, or not equidistant", "simulate a longer time")
     return int(gaps[0]) / 1e9
 
 
@@ -113,9 +99,7 @@ def power_at(site: xr.Dataset, level: str) -> np.ndarray:
 def blocks(site: xr.Dataset, level: str, whole_s: float = 0.0) -> Iterator[np.ndarray]:
     """Read the watts of a level piece by piece; each but the last is whole steps of `whole_s`."""
     units = np.flatnonzero(site["level"].values == level)
-    if not units.size:
-        held = ", ".join(dict.fromkeys(site["level"].values))
-        raise InputError(f"the site holds no power of level {level}: it was kept for {held} alone")
+    named("level of this site", level, dict.fromkeys(site["level"].values))
     power = site["power_w"].isel(unit=units)
     least = max(round(whole_s / step_of(site)), 1)
     length = max(BLOCK_VALUES // units.size // least, 1) * least
@@ -153,24 +137,18 @@ class Intervals:
 
 def intervals(site: xr.Dataset, unit: str = "facility", step_s: int = 900) -> Intervals:
     """Take a unit's mean power over whole intervals from the first sample on."""
-    names = site["unit"].values.tolist()
-    if unit not in names:
-        few = ", ".join(names[:6])
-        raise InputError(f"unit {unit!r} is not kept in this dataset: there are {few} ...")
-    gap_ns = round(step_of(site) * 1e9)
+    named("unit of this site", unit, site["unit"].values.tolist())
+    gap_ns, times = round(step_of(site) * 1e9), site["time"].values.astype("datetime64[ns]")
     each, odd = divmod(step_s * 1_000_000_000, gap_ns)
-    if odd or not each:
-        whole_s = math.lcm(gap_ns, 1_000_000_000) / 1e9
-        text = f"--step {step_s}: no multiple of the dataset's {gap_ns / 1e9:g} s"
-        raise InputError(f"{text}: give {whole_s:g} or a multiple, or keep another step_s")
-    times = site["time"].values.astype("datetime64[ns]")
+    mend = f"give {math.lcm(gap_ns, 1_000_000_000) / 1e9:g} or a multiple, or keep another step_s"
+    what, fits = f"no multiple of the dataset's {gap_ns / 1e9:g} s", each and not odd
+    require(fits, f"--step {step_s}", what, mend)
     used = times.size // each * each
-    if not used:
-        raise InputError(f"--step {step_s}: the dataset is shorter than one interval: take less")
-    power_w = site["power_w"].sel(unit=unit).values[:used]
-    means = power_w.reshape(-1, each).mean(axis=1, dtype=np.float64)
-    if not np.isfinite(means).all():
-        raise InputError(f"unit {unit!r}: holds values that are no power: simulate the site anew")
+    require(used, f"--step {step_s}", "the dataset is shorter than one interval", "take less")
+    power_w = site["power_w"].sel(unit=unit).values[:used].astype(float)
+    means = resample(power_w, gap_ns / 1e9, step_s)
+    finite = np.isfinite(means)
+    require(finite, f"unit {unit}", "holds values that are no power", "simulate the site anew")
     zone = timezone(timedelta(hours=float(site.attrs.get("utc_offset_h", 0.0))))
     begin = pd.DatetimeIndex(times[:used:each], tz="UTC").tz_convert(zone)
     left_out_s = (times.size - used) * gap_ns / 1e9

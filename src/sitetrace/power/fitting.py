@@ -1,14 +1,12 @@
 """`fit`: a model of either kind from runs, and the choice between the kinds."""
 
-from __future__ import annotations
-
 from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
 import pandas as pd
 
-from sitetrace.core.files import InputError
+from sitetrace.core.files import InputError, require
 from sitetrace.core.types import PowerTrace, Run, cut_run
 from sitetrace.evaluate.judge import evaluate
 from sitetrace.power.states.bigru import require_torch
@@ -18,11 +16,11 @@ from sitetrace.power.timeline.fit import fit_timeline
 from sitetrace.power.timeline.model import TimelineModel
 from sitetrace.serving.engine import simulate
 
-# draws that judge a kind, and what is not chosen within one that is judged
-DRAWS, QUICK = 3, {"timeline": {}, "states": {"transitions": "logit", "n_states": 10}}
-# one unit of loss, beside those of `states.fit`
-NRMSE_UNIT = 0.06
-MARGIN_S = 2.0
+# what is not chosen within a kind that is judged; one unit of loss, beside those of `states.fit`
+QUICK = {"timeline": {}, "states": {"transitions": "logit", "n_states": 10}}
+USUAL = {"transitions": "auto", "emissions": "gaussian"}  # of the options of `states`
+DRAWS, NRMSE_UNIT, MARGIN_S = 3, 0.06, 2.0
+Model = StatesModel | TimelineModel
 
 
 def fit(
@@ -37,28 +35,27 @@ def fit(
     checkpoint: Path | str | None = None,
     start_s: float | None = None,
     stop_s: float | None = None,
-) -> StatesModel | TimelineModel:
+) -> Model:
     """Fit a model on runs of one configuration.
 
     Parameters
     ----------
     runs : list of Run
-        Measured runs with power and requests, of one configuration and step. For the kind
-        ``timeline`` others of the first one's GPU type may tell more of its meter and prefill.
+        Of one configuration and step. To the kind ``timeline`` others on the first one's GPU type
+        tell more of its meter and prefill.
     seed : int
         Seed of all that is drawn while fitting.
     kind : {"auto", "states", "timeline"}
-        The paper's way, ours, or the better one in cross-validation within the runs. The options
-        below are those of ``states``: giving one means that kind.
+        The paper's way, ours, or the better one in cross-validation within the runs.
     transitions : str
-        ``markov``, ``logit``, ``trees``, or ``auto``: the best free run of these in
-        cross-validation; or ``bigru``, the paper's net, which needs torch to be trained.
+        ``markov``, ``logit``, ``trees``, ``auto`` (the best of these in cross-validation), or the
+        paper's net ``bigru``. Giving this or one of the next four means the kind ``states``.
     n_states : int, optional
         Number of states; by default the best free-run KS over 8 to 16.
     emissions : str
         ``gaussian``, ``ar1``, ``ar1_deviation`` or ``empirical``.
     columns : tuple of str, optional
-        Activity columns that drive the transitions; by default all, for ``bigru`` the paper's two.
+        Activity that drives the transitions; by default all, for ``bigru`` the paper's two.
     checkpoint : Path or str, optional
         For ``bigru``: file from which training goes on, and to which it is saved on the way.
     start_s, stop_s : float, optional
@@ -68,11 +65,6 @@ def fit(
     -------
     StatesModel or TimelineModel
         Its provenance holds what was chosen and why, the misfit, and what stands by default.
-
-    Raises
-    ------
-    InputError
-        If the runs do not fit together or are too short, or the kind has no such option.
 
     Examples
     --------
@@ -84,22 +76,15 @@ def fit(
     """
     from sitetrace import __version__
 
-    if kind not in ("auto", *QUICK):
-        raise InputError(f"kind {kind!r}: give auto, timeline or states")
-    options = {
-        "--transitions": transitions != "auto",
-        "--states (n_states)": n_states is not None,
-        "emissions": emissions != "gaussian",
-        "columns": columns is not None,
-        "--checkpoint": checkpoint is not None,
-    }
-    given = ", ".join(name for name, is_given in options.items() if is_given)
-    if given and kind == "timeline":
-        raise InputError(f"{given}: belongs to --kind states: leave it out, or give that kind")
-    if given:
+    require(kind in ("auto", *QUICK), f"kind {kind!r}", "unknown", "give auto, timeline or states")
+    how = {"transitions": transitions, "n_states": n_states, "emissions": emissions}
+    how |= {"columns": columns, "checkpoint": checkpoint}
+    if given := ", ".join(name for name in how if how[name] != USUAL.get(name)):
+        mend = "leave it out, or give that kind"
+        require(kind != "timeline", given, "belongs to --kind states", mend)
         kind = "states"
-    if checkpoint is not None and transitions != "bigru":
-        raise InputError("--checkpoint: only transitions bigru trains step by step: leave it out")
+    what = "only transitions bigru trains step by step"
+    require(checkpoint is None or transitions == "bigru", "--checkpoint", what, "leave it out")
     if transitions == "bigru":
         require_torch()
     _check_runs(runs, kind)
@@ -107,62 +92,47 @@ def fit(
     if kind == "auto" and any(run.configuration != runs[0].configuration for run in runs):
         kind = "timeline"
     # without dates and paths: the same fit gives the same bytes
-    provenance = {
-        "data": "testbed" if runs[0].configuration.hardware == "testbed" else "measured",
-        "runs": [{"name": run.name, "sha256": run.digest} for run in runs],
-        "from_s": start_s,
-        "to_s": stop_s,
-        "seed": seed,
-        "sitetrace": __version__,
-        "selection": {},
-    }
+    simulated = runs[0].configuration.hardware == "testbed"
+    sources = [{"name": run.name, "sha256": run.digest} for run in runs]
+    provenance = {"data": "testbed" if simulated else "measured", "runs": sources}
+    provenance |= {"from_s": start_s, "to_s": stop_s, "seed": seed}
+    provenance |= {"sitetrace": __version__, "selection": {}}
     if kind == "auto":
         kind, table, because = choose_kind(runs, seed)
         provenance |= {"selection": {"kind": table}, "kind_because": because}
     if kind == "timeline":
         return fit_timeline(runs, provenance)
-    how = {"emissions": emissions, "columns": columns, "seed": seed, "checkpoint": checkpoint}
-    return fit_states(runs, provenance, transitions, n_states, **how)
+    return fit_states(runs, provenance, seed=seed, **how)
 
 
 def _check_runs(runs: list[Run], kind: str) -> None:
-    """Refuse runs that cannot be fitted together."""
-    if not runs:
-        raise InputError("runs: there is none: give one or more")
-    first = runs[0].configuration
+    require(runs, "runs", "there is none", "give one or more")
+    first, dt = runs[0].configuration, runs[0].dt
     for run in runs:
-        own, why = run.configuration, None
-        if run.requests is None:
-            why = "requests.csv is missing: a fit needs requests"
-        elif kind == "states" and own != first:
-            why = f"{own.name} is not {first.name}: fit one configuration, or --kind timeline"
-        elif own.hardware != first.hardware:
-            why = f"{own.hardware} is not {first.hardware}: fit runs of one GPU type together"
-        elif own == first and run.dt != runs[0].dt:
-            why = f"samples every {float(run.dt):g} s, not {float(runs[0].dt):g} s: fit them apart"
-        if why:
-            raise InputError(f"run {run.name}: {why}")
+        where, own = f"run {run.name}", run.configuration
+        require(run.requests is not None, where, "requests.csv is missing", "a fit needs requests")
+        what, mend = f"{own.name} is not {first.name}", "fit one configuration, or --kind timeline"
+        require(own == first or kind != "states", where, what, mend)
+        require(own.hardware == first.hardware, where, what, "fit one GPU type at a time")
+        what = f"samples every {float(run.dt):g} s, not {float(dt):g} s"
+        require(own != first or run.dt == dt, where, what, "fit them apart")
 
 
 def choose_kind(runs: list[Run], seed: int) -> tuple[str, list[dict], str]:
-    """Fit both kinds on one half of the runs' time and judge them on the other, both ways.
-
-    Gives the better kind, the scores (medians over runs and draws) and loss of each, the reason.
-    """
+    """Fit both kinds on one half of the runs' time and judge them on the other, both ways."""
+    # gives the better kind, the scores (medians over runs and draws) and loss of each, the reason
     rows = []
     try:
-        halved = [_halves(run) for run in runs]
+        sides = list(zip(*map(_halves, runs), strict=True))
         models = {
-            kind: [
-                fit(list(side), seed=0, kind=kind, **options) for side in zip(*halved, strict=True)
-            ]
+            kind: [fit(list(side), seed=0, kind=kind, **options) for side in sides]
             for kind, options in QUICK.items()
         }
     except InputError as error:
         return "timeline", [], f"timeline: too little to fit both kinds on halves ({error})"
-    for kind in QUICK:
-        scored = [score for run in runs for score in _scores(models[kind], run, seed)]
-        row = {name: float(np.median([score[name] for score in scored])) for name in scored[0]}
+    for kind, halves in models.items():
+        scored = pd.DataFrame([each for run in runs for each in _scores(halves, run, seed)])
+        row = scored.median(skipna=False).to_dict()
         loss = row["ks"] / KS_UNIT + (1 - row["acf_r2"]) / ACF_UNIT
         loss += row["energy_error_pct"] / ENERGY_UNIT_PCT + row["nrmse"] / NRMSE_UNIT
         rows.append({"kind": kind, **row, "loss": loss})
@@ -186,18 +156,14 @@ def _middle_s(run: Run) -> float:
 def _halves(run: Run) -> list[Run]:
     """Cut a run in two, but keep the samples before the load: idle power is no secret."""
     idle = run.samples[run.samples["time_s"] < run.requests["arrival_s"].iloc[0]]
-    middle_s = _middle_s(run)
-    halves = cut_run(run, 0.0, middle_s), cut_run(run, middle_s, None)
-    samples = [pd.concat([idle, half.samples], ignore_index=True) for half in halves]
-    return [
-        replace(half, samples=each, published=None)
-        for half, each in zip(halves, samples, strict=True)
-    ]
+    middle_s, halves = _middle_s(run), []
+    for half in (cut_run(run, 0.0, middle_s), cut_run(run, middle_s, None)):
+        samples = pd.concat([idle, half.samples], ignore_index=True)
+        halves.append(replace(half, samples=samples, published=None))
+    return halves
 
 
-def _scores(
-    models: list[StatesModel | TimelineModel], run: Run, seed: int
-) -> list[dict[str, float]]:
+def _scores(models: list[Model], run: Run, seed: int) -> list[dict[str, float]]:
     """Score draws over a whole run, each half of it by the model that has not seen it."""
     early, late = (
         as_metered(model, run, DRAWS, np.random.default_rng(seed)) for model in reversed(models)
@@ -213,9 +179,7 @@ def _scores(
     return found
 
 
-def as_metered(
-    model: StatesModel | TimelineModel, run: Run, draws: int, rng: np.random.Generator
-) -> list[PowerTrace]:
+def as_metered(model: Model, run: Run, draws: int, rng: np.random.Generator) -> list[PowerTrace]:
     """Generate what a run's meter would print, on the run's clock and with its idle power."""
     times, arrivals = run.samples["time_s"], run.requests["arrival_s"]
     timeline = simulate(run.requests, model.server, rng)

@@ -1,17 +1,14 @@
 """Power of an idle board: it belongs to the board, not to the model that it serves."""
 
-from __future__ import annotations
-
 from dataclasses import dataclass
 
 import numpy as np
 
-from sitetrace.core.files import InputError
+from sitetrace.core.files import require
 
 # samples count as idle up to this share of the way from idle to the power under load
 BAND_SHARE = 0.1
-# time constant with which the extra power just after work goes away in the kind `states`
-DECAY_S = 5.0
+DECAY_S = 5.0  # time constant of what is left just after work, in the kind `states`
 QUANTILES, LONGEST_HOLD_S = 33, 1.0
 
 
@@ -33,16 +30,14 @@ class Idle:
 
     def expected_w(self, quiet_for_s: np.ndarray) -> np.ndarray:
         """Mean idle watts, given the seconds since the last work (infinite before the first)."""
-        spread_w = self.deviation_w.mean()
-        return self.mean_w + spread_w + self.active_w * np.exp(-quiet_for_s / DECAY_S)
+        left_w = self.active_w * np.exp(-quiet_for_s / DECAY_S)
+        return self.mean_w + self.deviation_w.mean() + left_w
 
 
 def check_idle(idle_w: float, most_w: float) -> None:
     """Refuse an idle power that is not below that of full load, watts."""
-    if not 0 <= idle_w < most_w:
-        raise InputError(
-            f"idle_w: {idle_w:g} W: give 0 or more, and less than the {most_w:.0f} W of full load"
-        )
+    mend = f"give 0 or more, and less than the {most_w:.0f} W of full load"
+    require(0 <= idle_w < most_w, "idle_w", f"{idle_w:g} W", mend)
 
 
 def fit_idle(power_w: np.ndarray, before_load: np.ndarray, quiet_for_s: np.ndarray) -> Idle:

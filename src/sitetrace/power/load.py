@@ -1,15 +1,12 @@
 """How much load a stream puts on a server, and warnings when it leaves what was fitted."""
 
-from __future__ import annotations
-
 import numpy as np
 import pandas as pd
 
-from sitetrace.core.types import Run, Timeline
+from sitetrace.core.types import Timeline
 
-QUEUE_LIMIT_S, RATE_WINDOW_S = 10.0, 30.0
-# a model is trusted up to this multiple of what it was fitted on
-BEYOND = 1.25
+# a model is trusted up to BEYOND times what it was fitted on
+QUEUE_LIMIT_S, RATE_WINDOW_S, BEYOND = 10.0, 30.0, 1.25
 WORDS = {
     "active": "requests at once",
     "context_tokens": "tokens of context in a step",
@@ -33,9 +30,7 @@ def load_warnings(fitted: dict, timeline: Timeline) -> list[str]:
             lines.append(f"up to {value:g} {what}, but the model was fitted on at most {limit:g}")
     wait_s = (requests["start_s"] - requests["arrival_s"]).max()
     if wait_s > QUEUE_LIMIT_S:
-        lines.append(
-            f"requests wait up to {wait_s:.0f} s: the load exceeds what the server can take"
-        )
+        lines.append(f"requests wait up to {wait_s:.0f} s: more load than the server can take")
     return lines
 
 
@@ -50,9 +45,3 @@ def busiest_rate(arrival_s: np.ndarray) -> float:
     """Greatest arrival rate over half a minute, requests a second."""
     after = np.searchsorted(arrival_s, arrival_s + RATE_WINDOW_S, side="left")
     return float((after - np.arange(arrival_s.size)).max() / RATE_WINDOW_S)
-
-
-def longest_requests(runs: list[Run]) -> dict[str, int]:
-    """Greatest prompt and answer of some runs, tokens."""
-    names = ("input_tokens", "output_tokens")
-    return {name: int(max(run.requests[name].max() for run in runs)) for name in names}

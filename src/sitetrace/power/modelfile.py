@@ -4,29 +4,27 @@ Fields are those of the dataclasses. Only the weights of a neural net lie beside
 of the same name, whose digest the JSON holds.
 """
 
-from __future__ import annotations
-
 import hashlib
 import io
 import json
 import zipfile
+from contextlib import nullcontext
 from dataclasses import asdict, fields
 from pathlib import Path
-from typing import Any
+from typing import Any, get_origin, get_type_hints
 
 import numpy as np
 
-from sitetrace.core.files import InputError, read_json, replacing, require
+from sitetrace.core.files import InputError, named, read_json, replacing, require
 from sitetrace.core.types import Configuration, parse_step
 from sitetrace.measured.rundir import MAX_POWER_W
 from sitetrace.meter import Meter, PowerNoise
 from sitetrace.power.idle import Idle
+from sitetrace.power.states import transitions as kinds
 from sitetrace.power.states.bigru import WEIGHTS, BiGRU
-from sitetrace.power.states.labels import window_features
 from sitetrace.power.states.mixture import KINDS, PHI_MAX, Emissions, Mixture
 from sitetrace.power.states.model import StatesModel
-from sitetrace.power.states.transitions import Coupled, Independent, Logit, Markov
-from sitetrace.power.states.trees import WINDOW, Trees
+from sitetrace.power.states.transitions import Coupled, Independent, Logit, Markov, Trees
 from sitetrace.power.timeline.model import TimelineModel
 from sitetrace.power.timeline.surface import Surface
 from sitetrace.serving.activity import COLUMNS
@@ -40,46 +38,43 @@ SERVERS = {"engine": Server, "constant_rate": ConstantRate, "log_normal_ttft": L
 TRANSITIONS = {"markov": Markov, "logit": Logit, "trees": Trees, "bigru": BiGRU}
 TRANSITIONS |= {"coupled": Coupled, "independent": Independent}
 # what the two kinds of model are made of, in the order of the file
+SHARED = {"configuration": Configuration, "server": SERVERS, "idle": Idle}
 PARTS = {
-    "timeline": {"configuration": Configuration, "server": SERVERS, "idle": Idle}
-    | {"surface": Surface, "meter": Meter, "residual": PowerNoise},
-    "states": {"configuration": Configuration, "server": SERVERS, "idle": Idle}
-    | {"mixture": Mixture, "transitions": TRANSITIONS, "emissions": Emissions},
+    "timeline": SHARED | {"surface": Surface, "meter": Meter, "residual": PowerNoise},
+    "states": SHARED | {"mixture": Mixture, "transitions": TRANSITIONS, "emissions": Emissions},
 }
 # Least and greatest value of a field: by its name, else by the unit that its name ends in, else up
 # to what no model needs.
-GREATEST, ABOVE_ZERO = 1e9, np.finfo(float).tiny
+LEAST, GREATEST = 1e-9, 1e9
 RANGES = {
     **dict.fromkeys(("tensor_parallel", "max_num_seqs", "max_active"), (1, 1e6)),
-    **dict.fromkeys(("window_s", "tpot_mean_s", "decay_s"), (ABOVE_ZERO, 60)),
+    **dict.fromkeys(("window_s", "tpot_mean_s", "decay_s"), (LEAST, 60)),
     **dict.fromkeys(("prefill_tok_s", "decode_tok_s"), (1 / 60, 1e12)),
+    **dict.fromkeys(("scale", "batch_scale", "scale_tokens", "active_mean"), (LEAST, GREATEST)),
+    "active_sd": (0, GREATEST),
     "dt_s": (1e-3, 3600),
     "lag_s": (-60, 60),
     "deviation_w": (-MAX_POWER_W, MAX_POWER_W),
-    "sigma_w": (ABOVE_ZERO, MAX_POWER_W),
-    "scale_tokens": (ABOVE_ZERO, MAX_TOKENS),
-    "batch_scale": (ABOVE_ZERO, GREATEST),
+    "sigma_w": (LEAST, MAX_POWER_W),
     "phi": (0, PHI_MAX),
     "probability": (0, 1),
-    "active_mean": (ABOVE_ZERO, 1e6),
-    "active_sd": (0, 1e6),
-    "scale": (1e-9, GREATEST),
 }
 UNITS = {"_s": (0, 60), "_w": (0, MAX_POWER_W), "tokens": (0, 1e12)}
 # Sizes of arrays: k states of the mixture, s of these and idle, g and d as wide as h asks for in a
 # net; every other letter stands for what the first array says.
 SHAPES = {
-    Idle: {"deviation_w": "i"},
-    Mixture: {"mean_w": "k", "sigma_w": "k", "weight": "k"},
-    Emissions: {"phi": "k", "quantile_w": "kq"},
-    Markov: {"edges": "e", "probability": "lss"},
-    Logit: {"center": "f", "scale": "f", "weight": "sf", "intercept": "s", "lag": "ss"},
-    Trees: {"prior": "s", "roots": "rs", "feature": "n", "left": "n", "right": "n", "value": "n"},
-    BiGRU: {"center": "c", "scale": "c", "input_weight": "2gc", "input_bias": "2g"}
-    | {"hidden_weight": "2gh", "hidden_bias": "2g", "head": "sd", "head_bias": "s"},
-    Coupled: {"weight": "k"},
-    Independent: {"weight": "k"},
+    **dict.fromkeys(("mean_w", "sigma_w", "phi", "weight"), "k"),
+    **dict.fromkeys(("prior", "intercept", "head_bias"), "s"),
+    **dict.fromkeys(("feature", "left", "right", "value"), "n"),
+    **dict.fromkeys(("center", "scale"), "f"),
+    **dict.fromkeys(("input_bias", "hidden_bias"), "2g"),
 }
+SHAPES |= {"deviation_w": "i", "quantile_w": "kq", "edges": "e", "probability": "lss", "lag": "ss"}
+SHAPES |= {"roots": "rs", "input_weight": "2gf", "hidden_weight": "2gh", "head": "sd"}
+OWN_SHAPES = {(Logit, "weight"): "sf"}
+# what reading a damaged file raises
+DAMAGE = (TypeError, ValueError, ArithmeticError, AttributeError, LookupError)
+DAMAGE += (OSError, EOFError, MemoryError, zipfile.BadZipFile)
 
 
 def save_model(model: StatesModel | TimelineModel, path: Path | str) -> None:
@@ -104,15 +99,18 @@ def save_model(model: StatesModel | TimelineModel, path: Path | str) -> None:
     for name in ("decay_s", "power_range_w", "fitted", "provenance"):
         if hasattr(model, name):
             content[name] = getattr(model, name)
-    if not isinstance(getattr(model, "transitions", None), BiGRU):
-        _write(content, path)
-        return
-    arrays = {name: content["transitions"].pop(name) for name in WEIGHTS}
-    with replacing(weights_path(path)) as beside:
-        # numpy gives every entry the same time, so that bytes follow from content
-        np.savez(beside, **{name: np.ascontiguousarray(value) for name, value in arrays.items()})
-        content["transitions"]["weights_sha256"] = hashlib.sha256(beside.read_bytes()).hexdigest()
-        _write(content, path)
+    net = isinstance(getattr(model, "transitions", None), BiGRU)
+    weights = replacing(weights_path(path)) if net else nullcontext()
+    with weights as beside, replacing(path) as temporary:
+        if net:
+            arrays = {name: content["transitions"].pop(name) for name in WEIGHTS}
+            # numpy gives every entry the same time, so that bytes follow from content
+            np.savez(beside, **{name: np.ascontiguousarray(each) for name, each in arrays.items()})
+            digest = hashlib.sha256(beside.read_bytes()).hexdigest()
+            content["transitions"]["weights_sha256"] = digest
+        # numbers and arrays of numpy become plain
+        text = json.dumps(content, indent=1, allow_nan=False, default=lambda each: each.tolist())
+        temporary.write_text(text + "\n", encoding="utf-8")
 
 
 def load_model(path: Path | str) -> StatesModel | TimelineModel:
@@ -137,19 +135,15 @@ def load_model(path: Path | str) -> StatesModel | TimelineModel:
     """
     content = read_json(path)
     schema, kind = content.get("schema"), content.get("kind")
+    what = f"field schema {schema!r} or field kind {kind!r} is not of this version"
     mend = "fit the model anew or take the matching version of sitetrace"
-    require(
-        schema == SCHEMA, path, f"field schema is {schema!r}, this version reads {SCHEMA}", mend
-    )
-    known = kind in ("states", "timeline")
-    require(known, path, f"field kind is {kind!r}", "'states' and 'timeline' are known")
-    beside = _weights(content.get("transitions"), path)
+    require(schema == SCHEMA and kind in ("states", "timeline"), path, what, mend)
     try:
-        model = _model(content, beside)
+        model = _model(content, path)
         summary(model)  # provenance must hold what is printed of it
-    except (TypeError, ValueError, ArithmeticError, AttributeError, LookupError) as error:
+    except DAMAGE as error:
         lacks = f"field {error} is missing" if isinstance(error, KeyError) else f"{error}"
-        reason = " ".join(lacks.split())[:120]
+        reason = " ".join(lacks.split())[:200]
         raise InputError(f"{path}: no sound model file ({reason}): fit the model anew") from None
     return model
 
@@ -175,8 +169,7 @@ def summary(model: StatesModel | TimelineModel) -> str:
     provenance = model.provenance
     runs = ", ".join(f"{run['name']} ({run['sha256'][:12]})" for run in provenance["runs"])
     idle = "one of the states" if model.idle is None else f"{model.idle.mean_w:.2f} W"
-    lines_of = _timeline_lines if isinstance(model, TimelineModel) else _states_lines
-    kind, table = lines_of(model)
+    kind, *table = (_timeline_lines if isinstance(model, TimelineModel) else _states_lines)(model)
     lines = [
         f"configuration  {model.configuration.name}",
         f"kind           {kind}",
@@ -200,63 +193,59 @@ def summary(model: StatesModel | TimelineModel) -> str:
     return "\n".join(lines)
 
 
-def _states_lines(model: StatesModel) -> tuple[str, list[str]]:
-    """Give the kind in words, and the table of states."""
-    kind = _kind(model.transitions, TRANSITIONS)
+def _states_lines(model: StatesModel) -> list[str]:
+    kind, mixture, emissions = _kind(model.transitions, TRANSITIONS), model.mixture, model.emissions
     above = "with" if model.idle is None else "above"
-    mixture = model.mixture
-    words = (
-        f"states: {mixture.n_states} states {above} idle, {kind} transitions, "
-        f"{model.emissions.kind} emissions"
-    )
-    columns = (mixture.mean_w, mixture.sigma_w, mixture.weight, model.emissions.phi)
-    table = ["state  mean W  sigma W  weight   phi"]
-    for k, row in enumerate(zip(*columns, strict=True), start=1):
-        table.append(f"{k:5d}  {row[0]:6.1f}  {row[1]:7.2f}  {row[2]:6.3f}  {row[3]:4.2f}")
-    return words, table
-
-
-def _timeline_lines(model: TimelineModel) -> tuple[str, list[str]]:
-    """Give the kind in words, and the surface, the meter and the noise."""
-    surface, meter, noise = model.surface, model.meter, model.residual
-    scale = "" if surface.batch_scale > 1e5 else f", saturating with {surface.batch_scale:g}"
-    return "timeline: engine's steps, watts of a step, meter", [
-        f"decode         {surface.decode_w:.1f} W, {surface.per_sequence_w:.2f} W a sequence{scale}"
-        f", {surface.warm_w:.1f} W more when warm",
-        f"prefill        to {surface.prefill_w:.1f} W with a scale of {surface.scale_tokens:g} "
-        f"tokens; sustained at most {surface.limit_w:.0f} W",
-        f"after work     {model.idle.active_w:.1f} W more, gone in {model.decay_s:.2g} s; "
-        f"{surface.warm_idle_w:.1f} W more idle when warm",
-        f"meter          mean of {meter.window_s:g} s, {meter.lag_s:g} s old, renewed every "
-        f"{meter.update_s:g} s",
-        f"noise          {noise.idle_w:.2f} W idle, {noise.decode_w:.2f} W at work, "
-        f"autocorrelation {noise.phi:.2f}",
+    states = zip(mixture.mean_w, mixture.sigma_w, mixture.weight, emissions.phi, strict=True)
+    return [
+        f"states: {mixture.n_states} states {above} idle, {kind} transitions, {emissions.kind} "
+        "emissions",
+        "state  mean W  sigma W  weight   phi",
+        *(
+            f"{k:5d}  {mean_w:6.1f}  {sigma_w:7.2f}  {weight:6.3f}  {phi:4.2f}"
+            for k, (mean_w, sigma_w, weight, phi) in enumerate(states, start=1)
+        ),
     ]
 
 
-def _write(content: dict, path: Path | str) -> None:
-    # numbers and arrays of numpy become plain
-    text = json.dumps(content, indent=1, allow_nan=False, default=lambda value: value.tolist())
-    with replacing(path) as temporary:
-        temporary.write_text(text + "\n", encoding="utf-8")
+def _timeline_lines(model: TimelineModel) -> list[str]:
+    power, meter, noise = model.surface, model.meter, model.residual
+    scale = "" if power.batch_scale > 1e5 else f", saturating with {power.batch_scale:g}"
+    text = f"""timeline: engine's steps, watts of a step, meter
+decode         {power.decode_w:.1f} W, {power.per_sequence_w:.2f} W a sequence{scale}, \
+{power.warm_w:.1f} W more when warm
+prefill        to {power.prefill_w:.1f} W with a scale of {power.scale_tokens:g} tokens; \
+sustained at most {power.limit_w:.0f} W
+after work     {model.idle.active_w:.1f} W more, gone in {model.decay_s:.2g} s; \
+{power.warm_idle_w:.1f} W more idle when warm
+meter          mean of {meter.window_s:g} s, {meter.lag_s:g} s old, renewed every \
+{meter.update_s:g} s
+noise          {noise.idle_w:.2f} W idle, {noise.decode_w:.2f} W at work, \
+autocorrelation {noise.phi:.2f}"""
+    return text.splitlines()
 
 
-def _model(content: dict, beside: dict[str, np.ndarray]) -> StatesModel | TimelineModel:
-    """Make a model of what a file says and what lies beside it, and check it."""
-    # what is read as it stands must be fit to be written again
-    for name in ("fitted", "provenance"):
-        json.dumps(content[name], allow_nan=False)
+def _model(content: dict, path: Path | str) -> StatesModel | TimelineModel:
+    # make a model of what a file says and what lies beside it, and check it
     sizes, states = {"2": 2}, content["kind"] == "states"
     if states:
         sizes["k"] = len(content["mixture"]["mean_w"])
         sizes["s"] = sizes["k"] + 1
-        content = content | {"transitions": content["transitions"] | beside}
-    if beside:
-        sizes["h"] = beside["hidden_weight"].shape[-1]
+    if states and content["transitions"]["kind"] == "bigru":
+        place = weights_path(path)
+        archive = place.read_bytes()
+        same = hashlib.sha256(archive).hexdigest() == content["transitions"]["weights_sha256"]
+        _demand(same, f"{place}: not the weights that the model file names")
+        with np.load(io.BytesIO(archive), allow_pickle=False) as file:
+            weights = {name: file[name] for name in WEIGHTS}
+        content["transitions"] |= weights
+        sizes["h"] = weights["hidden_weight"].shape[-1]
         sizes |= {"g": 3 * sizes["h"], "d": 2 * sizes["h"]}
     parts = PARTS[content["kind"]].items()
     made = {name: _part(types, content, name, sizes) for name, types in parts}
-    made |= {name: dict(content[name]) for name in ("fitted", "provenance")}
+    for name in ("fitted", "provenance"):
+        made[name] = dict(content[name])
+        json.dumps(made[name], allow_nan=False)  # it must be fit to be written again
     made["power_range_w"] = tuple(map(float, content["power_range_w"]))
     made["dt"] = parse_step(content["dt_s"])
     _check_range("dt_s", float(made["dt"]))
@@ -274,30 +263,30 @@ def _model(content: dict, beside: dict[str, np.ndarray]) -> StatesModel | Timeli
     model = TimelineModel(**made, decay_s=float(content["decay_s"]))
     _check_range("decay_s", model.decay_s)
     _demand(isinstance(server, Server), "server: the kind timeline needs an engine")
-    _demand(model.surface.idle_w == model.idle.mean_w, "surface: idle_w is not that of idle")
-    _demand(model.meter.dt_s == float(model.dt), "meter: dt_s is not the model's step")
+    same = (model.surface.idle_w, model.meter.dt_s) == (model.idle.mean_w, float(model.dt))
+    _demand(same, "surface or meter: idle_w or dt_s is not the model's")
     return model
 
 
 def _checked(model: StatesModel, n_states: int) -> StatesModel:
-    """Demand shares that sum to one, and transitions that give probabilities and end."""
+    # shares must sum to one, and transitions give probabilities and end
     transitions, emissions = model.transitions, model.emissions
     _demand(emissions.kind in KINDS, f"emissions: kind is none of {', '.join(KINDS)}")
     _demand(emissions.quantile_w.shape[1] >= 2, "emissions: quantile_w has no two quantiles")
-    shares = [model.mixture]
+    shares = [model.mixture.weight]
     if isinstance(transitions, Coupled | Independent):
-        shares.append(transitions)
+        shares.append(transitions.weight)
     else:
         _demand(model.idle is not None, "idle: is missing, and the transitions lead there")
         columns = [transitions.column] if isinstance(transitions, Markov) else transitions.columns
         _demand(columns and set(columns) <= set(COLUMNS), "columns are no activity columns")
-    for part in shares:
-        sound = (part.weight >= 0).all() and abs(part.weight.sum() - 1) < 1e-6
+    for weight in shares:
+        sound = (weight >= 0).all() and abs(weight.sum() - 1) < 1e-6
         _demand(sound, "weight does not sum to one over the states")
     if isinstance(transitions, Markov):
         _demand((np.diff(transitions.edges) > 0).all(), "transitions: edges do not ascend")
-        levels, sums = transitions.edges.size + 1, transitions.probability.sum(axis=2)
-        sound = len(sums) == levels and np.allclose(sums, 1)
+        sums = transitions.probability.sum(axis=2)
+        sound = len(sums) == transitions.edges.size + 1 and np.allclose(sums, 1)
         _demand(sound, "transitions: probability does not sum to one in each level")
     if isinstance(transitions, Trees):
         _check_trees(transitions)
@@ -308,45 +297,39 @@ def _checked(model: StatesModel, n_states: int) -> StatesModel:
 
 
 def _check_trees(trees: Trees) -> None:
-    """Children stand behind their parents, so that every walk ends in a leaf."""
+    # children stand behind their parents, so that every walk ends in a leaf
     whole = (trees.roots, trees.feature, trees.left, trees.right)
     _demand(all(part.dtype.kind == "i" for part in whole), "transitions: a node is no whole number")
-    here, inner = np.arange(trees.value.size), trees.feature >= 0
-    _demand((trees.roots < here.size).all(), "transitions: a root is no node")
+    inner, n_nodes = np.flatnonzero(trees.feature >= 0), trees.value.size
+    _demand((trees.roots < n_nodes).all(), "transitions: a root is no node")
     # the previous state comes after the features of the window
     one_bin = dict.fromkeys(trees.columns, [0.0])
-    seen = window_features(one_bin, trees.columns, WINDOW).shape[1]
+    seen = kinds.window_features(one_bin, trees.columns, kinds.TREE_WINDOW).shape[1]
     _demand((trees.feature <= seen).all(), "transitions: a feature is not there")
-    for below in (trees.left[inner], trees.right[inner]):
-        sound = (below > here[inner]) & (below < here.size)
-        _demand(sound.all(), "transitions: a branch does not lead on to a node")
+    below = np.array([trees.left[inner], trees.right[inner]])
+    sound = (below > inner) & (below < n_nodes)
+    _demand(sound.all(), "transitions: a branch does not lead on to a node")
 
 
 def _part(types: type | dict[str, type], content: dict, part: str, sizes: dict[str, int]) -> Any:
-    """Make a part of a model, each field checked by annotation, range and shape."""
+    # make a part of a model, each field checked by annotation, range and shape
     values = content[part]
     if isinstance(types, dict):
-        kind, known = values["kind"], ", ".join(types)
-        _demand(kind in types, f"{part}: kind {kind!r} is none of {known}")
-        types = types[kind]
+        types = named(f"kind of {part}", values["kind"], types)
     elif part == "idle" and content["kind"] == "states" and values is None:
         return None
-    made = {}
-    for field in fields(types):
-        name, value = field.name, values[field.name]
-        what = f"{part}: {name}"
-        if field.type == "np.ndarray":
-            value, shape = np.asarray(value), SHAPES[types][name]
+    made, hints = {}, get_type_hints(types)
+    for name in (field.name for field in fields(types)):
+        value, hint, what = values[name], hints[name], f"{part}: {name}"
+        if hint is np.ndarray:
+            value, shape = np.asarray(value), OWN_SHAPES.get((types, name), SHAPES[name])
             _demand(value.size and value.ndim == len(shape), f"{what} is no list of such values")
             for letter, size in zip(shape, value.shape, strict=True):
                 _demand(sizes.setdefault(letter, size) == size, f"{what} is not of the right shape")
-        elif field.type.startswith("tuple"):
-            value = tuple(value)
-        elif field.type == "float":
-            value = float(value)
+        elif hint is float or get_origin(hint) is tuple:
+            value = (get_origin(hint) or float)(value)
         else:
-            type_ = {"int": int, "str": str}[field.type]
-            _demand(type(value) is type_, f"{what} is no whole number, or no text")
+            _demand(type(value) is hint, f"{what} is no whole number, or no text")
         if not isinstance(value, str | tuple):
             _check_range(what, value)
         made[name] = value
@@ -354,7 +337,7 @@ def _part(types: type | dict[str, type], content: dict, part: str, sizes: dict[s
 
 
 def _check_range(what: str, value: Any) -> None:
-    """Demand numbers in the range that a field's name or its unit says."""
+    # the range that a field's name or its unit says
     name, numbers = what.split()[-1], np.asarray(value)
     units = (limits for unit, limits in UNITS.items() if name.endswith(unit))
     low, high = RANGES.get(name) or next(units, (-GREATEST, GREATEST))
@@ -369,21 +352,3 @@ def _kind(part: object, kinds: dict[str, type]) -> str:
 def _demand(sound: bool, what: str) -> None:
     if not sound:
         raise ValueError(what)
-
-
-def _weights(transitions: Any, model: Path | str) -> dict[str, np.ndarray]:
-    """Read the arrays of the file beside a model, if its transitions are a net."""
-    if not isinstance(transitions, dict) or transitions.get("kind") != "bigru":
-        return {}
-    sha256 = transitions.get("weights_sha256")
-    require(isinstance(sha256, str), model, "field weights_sha256 is missing", "fit it anew")
-    path = weights_path(model)
-    try:
-        content = path.read_bytes()
-        same = hashlib.sha256(content).hexdigest() == sha256
-        _demand(same, "not the weights that the model file names")
-        with np.load(io.BytesIO(content), allow_pickle=False) as file:
-            return {name: file[name] for name in WEIGHTS}
-    except (OSError, LookupError, ValueError, EOFError, MemoryError, zipfile.BadZipFile) as error:
-        reason, mend = " ".join(str(error).split())[:80], "copy it anew beside the model file"
-        raise InputError(f"{path}: weights missing or damaged ({reason}): {mend}") from None

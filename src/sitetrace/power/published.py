@@ -1,11 +1,8 @@
 """The paper's configurations as models, made from its published numbers alone (data/paper).
 
 Mixture, AR(1) coefficients and serving surrogates are those of arXiv:2603.18383's repository
-(grantwilkins/powertrace-sim). The weights of its state classifier are not published: states come
-from a rule of sitetrace (quantile coupling to the active count) or from the mixture's weights.
+(grantwilkins/powertrace-sim); the weights of its state classifier are not published.
 """
-
-from __future__ import annotations
 
 from fractions import Fraction
 
@@ -19,8 +16,8 @@ from sitetrace.power.states.model import StatesModel
 from sitetrace.power.states.transitions import Coupled, Independent
 from sitetrace.serving.surrogates import ConstantRate, LogNormalTTFT
 
-STATES = ("coupled", "independent")
-EMISSIONS, SERVING = ("gaussian", "ar1"), ("constant_rate", "log_normal_ttft")
+STATES, EMISSIONS = ("coupled", "independent"), ("gaussian", "ar1")
+SERVING = ("constant_rate", "log_normal_ttft")
 TABLES = ("mixtures", "configurations", "serving_surrogate")
 RULES = {
     "coupled": "states by quantile coupling of the active count to the mixture's weights: a rule "
@@ -35,23 +32,18 @@ def surrogate(config: str, kind: str) -> ConstantRate | LogNormalTTFT:
     """One of the paper's two serving surrogates with the constants of a configuration."""
     named("serving of the paper", kind, SERVING)
     table = read_paper_table("serving_surrogate").set_index("config")
-    lacks, mend = "no constants of serving are published for it", "take another configuration"
-    require(config in table.index, config, lacks, mend)
+    mend = "take another configuration, or serving constant_rate"
+    require(config in table.index, config, "no constants of serving are published for it", mend)
     row = table.loc[config]
     if kind == "constant_rate":
         return ConstantRate(float(row["lambda_prefill_tok_s"]), float(row["lambda_decode_tok_s"]))
-    lacks, mend = "no log-normal TTFT is published for it", "take serving constant_rate"
-    require(not row.isna().any(), config, lacks, mend)
+    require(not row.isna().any(), config, "no log-normal TTFT is published for it", mend)
     tpot_s = (row[f"tpot_{name}_ms"] / 1e3 for name in ("mean", "sd"))
     return LogNormalTTFT(*map(float, (*row[list(TTFT)], *tpot_s)), int(row["max_active"]))
 
 
 def paper_model(
-    config: str,
-    *,
-    states: str = "coupled",
-    emissions: str = "gaussian",
-    serving: str = "constant_rate",
+    config: str, *, states: str = "coupled", emissions: str = "gaussian", serving: str = SERVING[0]
 ) -> StatesModel:
     """Make a model of one of the paper's configurations from its published numbers.
 
@@ -69,12 +61,7 @@ def paper_model(
     Returns
     -------
     StatesModel
-        It holds idle among its states, as the paper's does, and cannot be re-based.
-
-    Raises
-    ------
-    InputError
-        If the configuration is unknown, or a number is not published or of an earlier campaign.
+        It holds idle among its states. An `InputError` says which number is not published.
 
     Examples
     --------
@@ -93,8 +80,8 @@ def paper_model(
     row, phi = table.loc[config], rows.loc[rows["config"] == config, "phi"].to_numpy()
     server, mixture = surrogate(config, serving), published_mixture(rows, config)
     older = states == "coupled" and row["source"].startswith(OLDER)
-    lacks = "its active requests were counted in an earlier campaign"
-    require(not older, config, lacks, "take states independent")
+    counted = "its active requests were counted in an earlier campaign"
+    require(not older, config, counted, "take states independent")
     known = emissions != "ar1" or not np.isnan(phi).any()
     require(known, config, "no phi is published for it", "take emissions gaussian")
     transitions = Independent(mixture.weight)
@@ -102,23 +89,17 @@ def paper_model(
         moments = (float(row["active_mean"]), float(row["active_std"]))
         transitions = Coupled(*moments, mixture.weight)
     paths = [data_dir() / "paper" / f"{name}.csv" for name in TABLES]
-    return StatesModel(
-        configuration=Configuration(row["model"], row["gpu"], int(row["tensor_parallel"])),
-        dt=Fraction(str(row["dt_s"])),
-        server=server,
-        idle=None,
-        mixture=mixture,
-        transitions=transitions,
-        # only empirical emissions would read the quantiles
-        emissions=Emissions(emissions, np.nan_to_num(phi), np.tile(mixture.mean_w, (2, 1)).T),
-        power_range_w=(float(row["power_min_w"]), float(row["power_max_w"])),
-        fitted={},
-        provenance={
-            "data": "paper",
-            "config": config,
-            "runs": [{"name": path.name, "sha256": digest_of([path])} for path in paths],
-            "rule": RULES[states],
-            "sitetrace": __version__,
-            "selection": {},
-        },
-    )
+    provenance = {
+        "data": "paper",
+        "config": config,
+        "runs": [{"name": path.name, "sha256": digest_of([path])} for path in paths],
+        "rule": RULES[states],
+        "sitetrace": __version__,
+        "selection": {},
+    }
+    # only empirical emissions would read the quantiles
+    emitted = Emissions(emissions, np.nan_to_num(phi), np.tile(mixture.mean_w, (2, 1)).T)
+    configuration = Configuration(row["model"], row["gpu"], int(row["tensor_parallel"]))
+    limits, dt = (float(row["power_min_w"]), float(row["power_max_w"])), Fraction(str(row["dt_s"]))
+    parts = (server, None, mixture, transitions, emitted)
+    return StatesModel(configuration, dt, *parts, limits, {}, provenance)

@@ -11,6 +11,7 @@ from typing import Any
 
 import numpy as np
 from numba import njit
+from numpy.random import Generator
 
 from sitetrace.core.types import SEGMENT
 from sitetrace.power.states import model as states
@@ -87,18 +88,19 @@ class Running:
         Parameters
         ----------
         server : int
-            Which one.
+            Its place among the models.
         clock : float
             Share of the full clock.
         batch : int, optional
-            Most sequences at once; by default the model's own limit. Those that run finish.
+            Most sequences at once, else the model's own limit. Those that run finish.
         model : TimelineModel, optional
             Another configuration, such as another tensor parallelism: what runs is computed anew.
         down_s : float
-            Seconds without service from now on, as for a reconfiguration.
+            Seconds without service from now on.
         """
         if model is not None and model is not self.models[server]:
-            steps.evict(np.zeros(1, steps.LAW)[0], self._work, server)
+            engine, *rows = (part[server] for part in self._work)
+            steps.make_room(np.zeros(1, steps.LAW)[0], engine, *rows)  # there is none
             self.models[server], self._orders[server] = model, (None, None)
         if down_s > 0.0:
             self._work.engine["clock_s"][server] = self.clock_s + down_s
@@ -121,7 +123,7 @@ class Running:
         requests: np.ndarray,
         to: np.ndarray,
         normals: np.ndarray = NO_NOISE,
-        together: bool = False,
+        edges: np.ndarray | None = None,
     ) -> np.ndarray:
         """Work on until a time, and tell the mean watts of the bins up to it.
 
@@ -130,37 +132,42 @@ class Running:
         until_s : float
             A whole number of bins after `clock_s`.
         requests : numpy.ndarray
-            As `sitetrace.serving.steps.as_requests` gives them, in order of arrival at each server.
+            As of `sitetrace.serving.steps.as_requests`, in order of arrival at each server.
         to : numpy.ndarray
             Server of each request.
         normals : numpy.ndarray
-            Standard normal numbers, shape (servers, bins), or (1, bins) if `together`; none for
-            the mean without noise.
-        together : bool
-            Tell the sum of all servers, of one model, with one draw of noise for all.
+            As of `noise`; none for the mean.
+        edges : numpy.ndarray, optional
+            Servers ``edges[g]`` to ``edges[g + 1]``, of one model, are summed, with one draw of
+            noise for all of them; by default each stands alone.
 
         Returns
         -------
         numpy.ndarray
-            Watts, shape (servers, bins), or (1, bins) if `together`.
+            Watts, shape (sums, bins).
         """
         n_bins = int(round((until_s - self.clock_s) / self.dt_s))
         self._work = steps.with_requests(self._work, requests, to)
-        power_w = np.zeros((1 if together else len(self.models), n_bins))
+        edges = np.arange(len(self.models) + 1) if edges is None else edges
+        power_w = np.zeros((len(edges) - 1, n_bins))
         clock = (self.clock_s, self.dt_s, until_s)
         servers = (self._laws, self._powers, self._work, self._boards)
-        _advance(clock, servers, np.empty(PAGE, SEGMENT), normals, together, power_w)
+        _advance(clock, servers, np.empty(PAGE, SEGMENT), normals, edges, power_w)
         self.clock_s = until_s
         return power_w
 
-    def noise(self, rngs: Sequence[np.random.Generator], n_bins: int, together: bool) -> np.ndarray:
-        """Draw what `advance` takes, from one source a server, or the first for all `together`."""
-        rngs = rngs[:1] if together else rngs
+    def noise(self, rngs: Sequence[Generator], n_bins: int, edges: np.ndarray) -> np.ndarray:
+        """Draw what `advance` takes, of sources of the servers the first of each sum."""
+        rngs = [rngs[first] for first in edges[:-1]]
         return np.stack([rng.standard_normal(n_bins, dtype=np.float32) for rng in rngs])
 
     def fates(self) -> tuple[np.ndarray, np.ndarray]:
         """Take out the requests that have ended since this was asked last: records, and servers."""
         return steps.take_ended(self._work)
+
+    def tally(self) -> np.ndarray:
+        """Count instead: requests, their tokens of prompt and answer, and the longest wait."""
+        return steps.count_ended(self._work)
 
     def unfinished(self) -> np.ndarray:
         """Look at the requests that have not ended: records."""
@@ -185,18 +192,17 @@ class RunningStates:
         self, models: Sequence[Any], begin_s: float = 0.0, idle_w: float | None = None
     ) -> None:
         self.models, self.clock_s, self._idle_w = list(models), begin_s, idle_w
-        self.dt_s = float(models[0].dt)
-        self._by_steps = isinstance(models[0].server, Server)
-        self._laws = np.repeat(models[0].server.law, len(models)) if self._by_steps else None
-        most = models[0].server.max_num_seqs if self._by_steps else 0
+        self.dt_s, server = float(models[0].dt), models[0].server
+        self._laws = np.repeat(server.law, len(models)) if isinstance(server, Server) else None
+        most = 0 if self._laws is None else server.max_num_seqs
         self._work = steps.idle_state(len(models), most, begin_s)
         self._boards = [states.begin(model) for model in models]
         self._slots = [np.empty(0) for _ in models]  # of a surrogate: when its places are free
         self._ended: list[tuple[np.ndarray, np.ndarray]] = []
 
     def noise(
-        self, rngs: Sequence[np.random.Generator], n_bins: int, together: bool
-    ) -> Sequence[np.random.Generator]:
+        self, rngs: Sequence[Generator], n_bins: int, edges: np.ndarray
+    ) -> Sequence[Generator]:
         """Give the sources of the random numbers that `advance` takes, one a server."""
         return rngs
 
@@ -205,67 +211,61 @@ class RunningStates:
         until_s: float,
         requests: np.ndarray,
         to: np.ndarray,
-        rngs: Sequence[np.random.Generator],
-        together: bool = False,
+        rngs: Sequence[Generator],
+        edges: np.ndarray | None = None,
     ) -> np.ndarray:
         """Work on until a time, and tell the watts of the bins up to it, as `Running` does."""
         n_bins = int(round((until_s - self.clock_s) / self.dt_s))
         power_w, arrived_s = np.empty((len(self.models), n_bins)), requests["arrival_s"]
         self._work = steps.with_requests(self._work, requests, to)
         for s, (model, rng) in enumerate(zip(self.models, rngs, strict=True)):
-            serve = self._serve_by_steps if self._by_steps else self._serve_by_surrogate
-            segments, ends_s = serve(s, until_s, rng)
-            power_w[s], self._boards[s] = states.advance(
-                model, self._boards[s], segments, (arrived_s[to == s], ends_s), self.clock_s,
-                n_bins, rng,
-            )  # fmt: skip
+            serve = self._serve_by_surrogate if self._laws is None else self._serve_by_steps
+            work = serve(s, until_s, rng)
+            events = arrived_s[to == s], np.sort(self._ended[-1][0]["end_s"])
+            board = (model, self._boards[s], work, events, self.clock_s, n_bins, rng)
+            power_w[s], self._boards[s] = states.advance(*board)
             if self._idle_w is not None:
                 power_w[s] = model.rebase(power_w[s], self._idle_w)
         self.clock_s = until_s
-        return power_w.sum(axis=0, keepdims=True) if together else power_w
+        return power_w if edges is None else np.add.reduceat(power_w, edges[:-1], axis=0)
 
-    def _serve_by_steps(
-        self, s: int, until_s: float, rng: np.random.Generator
-    ) -> tuple[np.ndarray, np.ndarray]:
-        """Let one server's engine work: segments, and the times at which requests ended."""
-        engine = self._work.engine[s]
-        parts, page = [], np.empty(3 * engine["known"] + PAGE, SEGMENT)
-        while not parts or len(parts[-1]) == len(page):
-            n = steps.advance(until_s, self._laws, self._work, s, page)
-            parts.append(page[:n].copy())
-        engine["clock_s"] = max(engine["clock_s"], until_s)
-        ends_s = self._work.requests["end_s"][s, : engine["known"]]
-        return np.concatenate(parts), np.sort(ends_s[~np.isnan(ends_s)])
+    def _serve_by_steps(self, s: int, until_s: float, rng: Generator) -> np.ndarray:
+        """Let one server's engine work: its segments."""
+        segments, engine = steps.all_segments(until_s, self._laws, self._work, s), self._work.engine
+        engine["clock_s"][s] = max(engine["clock_s"][s], until_s)
+        self._ended.append(steps.take_ended(self._work))
+        return segments
 
-    def _serve_by_surrogate(
-        self, s: int, until_s: float, rng: np.random.Generator
-    ) -> tuple[np.ndarray, np.ndarray]:
+    def _serve_by_surrogate(self, s: int, until_s: float, rng: Generator) -> np.ndarray:
         """Tell the same of a surrogate, which knows the fate of a request when it comes."""
         engine = self._work.engine[s]
         known = self._work.requests[s, : engine["known"]]
         slots = self._slots[s].tolist()
         fill_times(self.models[s].server, known[engine["following"] :], slots, rng)
         segments = segments_of(known, self.clock_s, until_s - self.clock_s)
-        on = known["end_s"] > until_s
-        ended = known[~on]
-        self._ended.append((ended, np.full(len(ended), s)))
+        on, self._slots[s] = known["end_s"] > until_s, np.array(slots)
+        self._ended.append((known[~on], np.full(np.sum(~on), s)))
         known[: on.sum()] = known[on]
         engine["known"] = engine["following"] = on.sum()
-        self._slots[s] = np.array(slots)
-        return segments, np.sort(ended["end_s"])
+        return segments
 
     def fates(self) -> tuple[np.ndarray, np.ndarray]:
         """Take out the requests that have ended since this was asked last: records, and servers."""
-        told, self._ended = [*self._ended, steps.take_ended(self._work)], []
-        ended, server = zip(*told, strict=True)
+        (ended, server), self._ended = zip(*self._ended, strict=True), []
         return np.concatenate(ended), np.concatenate(server)
+
+    def tally(self) -> np.ndarray:
+        """Count instead, as `Running` does."""
+        ended, _ = self.fates()
+        counts = [ended.size, ended["input_tokens"].sum(), ended["output_tokens"].sum()]
+        return np.array([*counts, (ended["start_s"] - ended["arrival_s"]).max(initial=0.0)])
 
     def state(self) -> dict[str, np.ndarray]:
         """Tell what a checkpoint stores."""
         told = steps.packed(self._work) | {"clock_s": np.array([self.clock_s])}
-        for s, board in enumerate(self._boards):
-            told |= {f"{s}:{name}": value for name, value in board.items()}
-            told[f"{s}:slots_s"] = self._slots[s]
+        for s, (board, slots_s) in enumerate(zip(self._boards, self._slots, strict=True)):
+            own = board | {"slots_s": slots_s}
+            told |= {f"{s}:{name}": value for name, value in own.items()}
         return told
 
     def resumed(self, state: dict[str, np.ndarray]) -> RunningStates:
@@ -296,57 +296,48 @@ def power_law(model: Any, of_work: surface.Surface) -> np.ndarray:  # noqa: ANN4
     return np.array([tuple(told[name] for name in POWER.names)], POWER)
 
 
-def power_of(
-    segments: np.ndarray, power: np.ndarray, begin_s: float, dt_s: float, normals: np.ndarray
-) -> np.ndarray:
+@njit(cache=True, nogil=True, error_model="numpy")
+def power_of(segments, power, begin_s, dt_s, normals):
     """Mean watts of bins in which a server that was idle and cold does the work of segments."""
-    total_w, board = np.zeros(normals.size), np.zeros(1, BOARD)
-    _lay_all(segments, power, board, begin_s, dt_s, normals, total_w)
+    board, total_w = np.zeros(1, BOARD)[0], np.zeros(normals.size)
+    bins, above_w = np.empty((3, normals.size)), np.empty(len(segments))
+    mean_w, sd_w = np.empty(normals.size), np.empty(normals.size)
+    surface.begin_bins(begin_s, dt_s, board, bins)
+    surface.lay(segments, len(segments), power[0], board, begin_s, dt_s, bins, above_w)
+    surface.settle(power[0], board, dt_s, bins, mean_w, sd_w)
+    surface.add_noise(power[0].phi, normals, mean_w, sd_w, board, total_w)
     return total_w
 
 
 @njit(cache=True, nogil=True, error_model="numpy")
-def _lay_all(segments, power, board, begin_s, dt_s, normals, total_w):
-    """Put segments into bins, and settle these."""
-    bins, above_w = np.empty((3, normals.size)), np.empty(len(segments))
-    mean_w, sd_w = np.empty(normals.size), np.empty(normals.size)
-    surface.begin_bins(begin_s, dt_s, board[0], bins)
-    surface.lay(segments, len(segments), power[0], board[0], begin_s, dt_s, bins, above_w)
-    surface.settle(power[0], board[0], dt_s, bins, mean_w, sd_w)
-    surface.add_noise(power[0].phi, normals, mean_w, sd_w, board[0], total_w)
-
-
-@njit(cache=True, nogil=True, error_model="numpy")
-def _advance(clock, servers, page, normals, together, total_w):
-    """Let each server work through slice after slice of bins, and tell their power."""
+def _advance(clock, servers, page, normals, edges, total_w):
+    """Let each server work through slice after slice of bins, and tell the power of their sums."""
     (begin_s, dt_s, until_s), (laws, powers, work, boards) = clock, servers
-    n_bins, above_w = total_w.shape[1], np.empty(len(page))
+    n_bins, above_w, alone = total_w.shape[1], np.empty(len(page)), len(total_w) == len(laws)
     bins_of_slice, settled = np.empty((3, SLICE)), np.empty((4, SLICE))
     for first in range(0, n_bins, SLICE):
         size = min(SLICE, n_bins - first)
         here_s, inside = begin_s + first * dt_s, slice(first, first + size)
         end_s = until_s if first + size == n_bins else here_s + size * dt_s
-        bins, before = bins_of_slice[:, :size], 0.0
-        mean_w, sd_w, variance, covariance = settled[:, :size]
-        surface.clear(variance, covariance)
-        for s in range(len(laws)):
-            power, board, n = powers[s], boards[s], len(page)
-            surface.begin_bins(here_s, dt_s, board, bins)
-            while n == len(page):
-                n = steps.advance(end_s, laws, work, s, page)
-                surface.lay(page, n, power, board, here_s, dt_s, bins, above_w)
-            surface.settle(power, board, dt_s, bins, mean_w, sd_w)
-            if together:
+        bins, (mean_w, sd_w, variance, covariance) = bins_of_slice[:, :size], settled[:, :size]
+        for g in range(len(total_w)):
+            sum_w, before, lead = total_w[g, inside], 0.0, edges[g]
+            surface.clear(variance, covariance)
+            for s in range(lead, edges[g + 1]):
+                power, board, n = powers[s], boards[s], len(page)
+                surface.begin_bins(here_s, dt_s, board, bins)
+                while n == len(page):
+                    n = steps.advance(end_s, laws, work, s, page)
+                    surface.lay(page, n, power, board, here_s, dt_s, bins, above_w)
+                surface.settle(power, board, dt_s, bins, mean_w, sd_w)
+                if normals.size > 0 and alone:
+                    surface.add_noise(power.phi, normals[g, inside], mean_w, sd_w, board, sum_w)
+                    continue
+                surface.add_mean(mean_w, sum_w)
                 before += board.sd_w * board.sd_w
                 surface.gather_noise(sd_w, board, variance, covariance)
-                surface.add_mean(mean_w, total_w[0, inside])
-            elif normals.size == 0:
-                surface.add_mean(mean_w, total_w[s, inside])
-            else:
-                of_server = normals[s, inside], mean_w, sd_w, board, total_w[s, inside]
-                surface.add_noise(power.phi, *of_server)
-        if together:
-            spread = normals[0, inside], variance, covariance, before, boards[0]
-            surface.add_shared_noise(powers[0].phi, *spread, total_w[0, inside])
+            if normals.size > 0 and not alone:
+                spread = normals[g, inside], variance, covariance, before
+                surface.add_shared_noise(powers[lead].phi, *spread, boards[lead], sum_w)
     for s in range(len(laws)):
         work.engine[s].clock_s = max(work.engine[s].clock_s, until_s)

@@ -21,10 +21,8 @@ def activity_table(timeline: Timeline, end_times_s: np.ndarray, dt_s: float) -> 
     ----------
     timeline : Timeline
         Result of `sitetrace.serving.engine.simulate`.
-    end_times_s : numpy.ndarray
-        End of each bin (the time at which a meter prints it), seconds, ascending, shape (n,).
-    dt_s : float
-        Length of a bin, seconds.
+    end_times_s, dt_s : numpy.ndarray, float
+        End of each bin (when a meter prints it), ascending, shape (n,), and its length, seconds.
 
     Returns
     -------

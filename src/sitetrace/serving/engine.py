@@ -8,8 +8,8 @@ from functools import cached_property
 import numpy as np
 import pandas as pd
 
-from sitetrace.core.files import InputError
-from sitetrace.core.types import SEGMENT, Timeline, segment_frame
+from sitetrace.core.files import require
+from sitetrace.core.types import Timeline, segment_frame
 from sitetrace.serving import steps
 from sitetrace.serving.surrogates import ConstantRate, LogNormalTTFT, fill_times, segments_of
 
@@ -52,16 +52,12 @@ class Server:
     def __post_init__(self) -> None:
         """Refuse values that no engine has."""
         for name in (field.name for field in fields(self)):
-            value = getattr(self, name)
-            lowest = 1 if name.startswith(("max_", "kv_")) else 0.0
-            above = name in ("c0_s", "batch_scale")
-            if not lowest <= value < np.inf or (above and value == 0):
-                raise InputError(f"server: {name} = {value!r} is out of range: mend that field")
-        if self.max_num_batched_tokens < self.max_num_seqs:
-            raise InputError(
-                f"server: max_num_batched_tokens = {self.max_num_batched_tokens} is below "
-                f"max_num_seqs = {self.max_num_seqs}: each sequence needs a token a step"
-            )
+            value, lowest = getattr(self, name), 1 if name.startswith(("max_", "kv_")) else 0.0
+            sound = lowest <= value < np.inf and (value or name not in ("c0_s", "batch_scale"))
+            require(sound, "server", f"{name} = {value!r} is out of range", "mend that field")
+        what = f"max_num_batched_tokens = {self.max_num_batched_tokens} is below max_num_seqs"
+        enough = self.max_num_batched_tokens >= self.max_num_seqs
+        require(enough, "server", what, "each sequence needs a token a step")
 
     @cached_property
     def law(self) -> np.ndarray:
@@ -83,8 +79,7 @@ class Engine:
 
     First come, first served; running sequences before waiting ones; prompts in chunks within the
     token budget of a step; when the KV cache is full the request admitted last loses its tokens
-    and returns to the front of the queue (recompute), all as in the scheduler of vLLM V1. What has
-    ended and was told is forgotten.
+    and returns to the front of the queue (recompute), all as in the scheduler of vLLM V1.
 
     Parameters
     ----------
@@ -94,12 +89,10 @@ class Engine:
     """
 
     def __init__(self, server: Server) -> None:
-        self.server = server
-        self._leaping_by = server
-        self._origin_s: float | None = None
+        self.server = self._leaping_by = server
         self._state = steps.idle_state(1, server.max_num_seqs)
-        self._given = 0
-        self._last_s = -np.inf
+        self._origin_s: float | None = None
+        self._given, self._last_s = 0, -np.inf
 
     @property
     def clock_s(self) -> float:
@@ -138,10 +131,9 @@ class Engine:
         Parameters
         ----------
         until_s : float
-            Time to stop at on the clock of the requests, seconds; may be infinite.
+            On the clock of the requests, seconds; may be infinite.
         requests : pandas.DataFrame or None
-            Requests to be added: ``arrival_s``, ``input_tokens``, ``output_tokens``. None of them
-            arrives before one that was given in an earlier advance.
+            More requests, none of which arrives before one given in an earlier advance.
 
         Returns
         -------
@@ -155,13 +147,11 @@ class Engine:
             If a request needs more than the KV cache or comes before those given earlier.
         """
         segments = self.segments(until_s, requests)
-        origin_s = 0.0 if self._origin_s is None else self._origin_s
         told = self._known.copy()
         if (np.diff(told["row"]) < 0).any():
             told = told[np.argsort(told["row"])]
-        timeline = _as_timeline(told, origin_s, segments)
         steps.take_ended(self._state)
-        return timeline
+        return _as_timeline(told, self._origin_s or 0.0, segments)
 
     def segments(self, until_s: float, requests: pd.DataFrame | None = None) -> np.ndarray:
         """Work as `advance` does; bare segments in seconds after the first arrival."""
@@ -171,20 +161,14 @@ class Engine:
             self._leaping_by = self.server
             self._state = steps.changed(self._state, 0, self.server.max_num_seqs)
         until_s = np.inf if self._origin_s is None else until_s - self._origin_s
-        # each request still to come makes some three segments
-        room, parts = 256 + 3 * int(self._engine["known"] - self._engine["following"]), []
-        while not parts or len(parts[-1]) == room:
-            page = np.empty(room, SEGMENT)
-            n = steps.advance(until_s, self.server.law, self._state, 0, page)
-            parts.append(page[:n])
+        segments = steps.all_segments(until_s, self.server.law, self._state, 0)
         if np.isfinite(until_s):
             self._engine["clock_s"] = max(self._engine["clock_s"], until_s)
-        return parts[0] if len(parts) == 1 else np.concatenate(parts)
+        return segments
 
     def _add(self, requests: pd.DataFrame) -> None:
         """Put requests behind those known, in order of arrival."""
-        arrival_s = requests["arrival_s"].to_numpy(dtype=float)
-        tokens = requests[["input_tokens", "output_tokens"]].to_numpy(dtype=np.int64)
+        arrival_s, tokens = arrivals_of(requests)
         check_fits(tokens, self.server.kv_tokens, "requests")
         if self._origin_s is None:
             # small numbers keep nanoseconds where epoch seconds would keep microseconds
@@ -192,13 +176,19 @@ class Engine:
         new = steps.as_requests(arrival_s - self._origin_s, tokens, self._given)
         if (np.diff(arrival_s) < 0).any():
             new = new[np.argsort(arrival_s, kind="stable")]
-        if new["arrival_s"][0] < self._last_s:
-            raise InputError(
-                f"requests: row {new['row'][0] - self._given} arrives before requests given in an "
-                "earlier advance: give them in order of arrival"
-            )
+        row = new["row"][0] - self._given
+        what = f"row {row} arrives before requests given in an earlier advance"
+        require(
+            new["arrival_s"][0] >= self._last_s, "requests", what, "give them in order of arrival"
+        )
         self._last_s, self._given = new["arrival_s"][-1], self._given + len(new)
         self._state = steps.with_requests(self._state, new, np.zeros(len(new), np.int64))
+
+
+def arrivals_of(requests: pd.DataFrame) -> tuple[np.ndarray, np.ndarray]:
+    """Arrivals, seconds, and tokens of prompt and answer, shape (n, 2), of a request table."""
+    tokens = requests[["input_tokens", "output_tokens"]].to_numpy(dtype=np.int64)
+    return requests["arrival_s"].to_numpy(dtype=float), tokens
 
 
 def check_fits(tokens: np.ndarray, kv_tokens: float, where: str) -> None:
@@ -207,11 +197,8 @@ def check_fits(tokens: np.ndarray, kv_tokens: float, where: str) -> None:
     if tokens.size and 2 * tokens.max() > kv_tokens:
         asked = tokens.sum(axis=1)
         row = int(np.argmax(asked > kv_tokens))
-        if asked[row] > kv_tokens:
-            raise InputError(
-                f"{where}: row {row} needs {asked[row]} tokens of KV cache, the server has "
-                f"{kv_tokens}: shorten it or raise kv_tokens"
-            )
+        what = f"row {row} needs {asked[row]} tokens of KV cache, the server has {kv_tokens}"
+        require(asked[row] <= kv_tokens, where, what, "shorten it or raise kv_tokens")
 
 
 def simulate(
@@ -236,27 +223,19 @@ def simulate(
         Requests in the order given, and segments of work. A surrogate has no steps: its segments
         lie between changes of its active requests, with ``steps`` 1 and tokens spread evenly.
 
-    Raises
-    ------
-    InputError
-        If a request is larger than the KV cache, or `LogNormalTTFT` gets no generator.
-
     Examples
     --------
     >>> import pandas as pd
-    >>> from sitetrace.serving.engine import simulate
-    >>> from sitetrace.serving.surrogates import ConstantRate
+    >>> from sitetrace.serving import ConstantRate, simulate
     >>> one = pd.DataFrame({"arrival_s": [0.0], "input_tokens": [100], "output_tokens": [50]})
     >>> float(simulate(one, ConstantRate(1000.0, 25.0)).requests["end_s"].iloc[0])
     2.1
     """
     if isinstance(server, Server):
         return Engine(server).advance(np.inf, requests)
-    arrival_s = requests["arrival_s"].to_numpy(dtype=float)
-    tokens = requests[["input_tokens", "output_tokens"]].to_numpy(dtype=np.int64)
-    served = steps.as_requests(arrival_s, tokens)
+    served = steps.as_requests(*arrivals_of(requests))
     fill_times(server, served, [], rng)
-    return _as_timeline(served, 0.0, segments_of(served, arrival_s.min()))
+    return _as_timeline(served, 0.0, segments_of(served, served["arrival_s"].min()))
 
 
 def _as_timeline(told: np.ndarray, origin_s: float, segments: np.ndarray) -> Timeline:

@@ -36,17 +36,12 @@ def route(
     Parameters
     ----------
     how : str
-        ``random``: each request on its own, all servers alike. ``round_robin``: in turn.
-        ``least_loaded``: to a server with the fewest requests outstanding by what a router may
-        expect of their ends. ``session``: all requests of a session to one server; where the
-        stream knows no sessions they are made up, as many at a time as 16 a server, with a
-        geometric number of turns (mean 4).
-    arrival_s : numpy.ndarray
-        Sorted, seconds, shape (n,).
-    tokens : numpy.ndarray
-        Input and output tokens, shape (n, 2).
-    session : numpy.ndarray or None
-        Numbers of sessions, shape (n,).
+        ``random``; ``round_robin``: in turn; ``least_loaded``: to a server with the fewest requests
+        outstanding by what a router may expect of their ends; ``session``: all requests of a
+        session to one server. Where the stream knows no sessions they are made up, as many at a
+        time as 16 a server, with a geometric number of turns (mean 4).
+    arrival_s, tokens, session : numpy.ndarray
+        Sorted, seconds; of prompt and answer, shape (n, 2); numbers of sessions, or None.
     n_servers : int
         Servers of the pool.
     rng : numpy.random.Generator
@@ -59,12 +54,7 @@ def route(
     Returns
     -------
     tuple of numpy.ndarray and dict
-        Server of each request, int64, shape (n,), and what the next chunk is to be given.
-
-    Raises
-    ------
-    InputError
-        If `how` is unknown.
+        Server of each request, shape (n,), and what the next chunk is to be given.
     """
     carry = carry or {}
     n = arrival_s.size

@@ -9,36 +9,40 @@ records of the dtype `sitetrace.core.types.SEGMENT`.
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from typing import NamedTuple
 
 import numpy as np
 from numba import njit
 
+from sitetrace.core.types import SEGMENT
+
+
+def record(floats: str, counts: str = "") -> np.dtype:
+    """Name the fields of records that compiled code reads."""
+    return np.dtype([(n, float) for n in floats.split()] + [(n, np.int64) for n in counts.split()])
+
+
 # from this scale on all sequences of a batch count alike; finite, so that a model file can hold it
 LINEAR = 1e6
-# coefficients in seconds and the scale of the batch; most sequences at once, most tokens of a step,
-# tokens that the KV cache holds
-LAW = np.dtype(
-    [(name, float) for name in ("c0_s", "c1_s", "c2_s", "c3_s", "c4_s", "batch_scale")]
-    + [(name, np.int64) for name in ("max_num_seqs", "max_num_batched_tokens", "kv_tokens")]
+# coefficients and the scale of the batch; limits of sequences, tokens of a step, and the KV cache
+LAW = record(
+    "c0_s c1_s c2_s c3_s c4_s batch_scale", "max_num_seqs max_num_batched_tokens kv_tokens"
 )
 # A request; `row` is its number for who sent it, a time that has not come is NaN. While it decodes,
 # `finish` tells the engine's step after which it has all its tokens, and else is -1; `computed` (in
 # the KV cache) and `generated` tokens are kept while it does not.
-REQUEST = np.dtype(
-    [("arrival_s", float), ("start_s", float), ("first_token_s", float), ("end_s", float)]
-    + [(name, np.int64) for name in ("row", "input_tokens", "output_tokens")]
-    + [(name, np.int64) for name in ("computed", "generated", "finish")]
+REQUEST = record(
+    "arrival_s start_s first_token_s end_s",
+    "row input_tokens output_tokens computed generated finish",
 )
 # An engine: its clock; begin of the leap under way, its first step, by how much each further one
 # lasts longer, and the steps done of it; steps done in all, and that after which a request ends
 # next; tokens in the KV cache; how many requests are known, are running, were pre-empted, have
 # ended; the row of the first that was not yet admitted; 1 if the last one running still prefills.
-ENGINE = np.dtype(
-    [(name, float) for name in ("clock_s", "leap_start_s", "leap_first_s", "leap_slope_s")]
-    + [(name, np.int64) for name in ("leap_steps", "steps", "next_end", "kv_tokens")]
-    + [(name, np.int64) for name in ("known", "running", "preempted", "ended", "following")]
-    + [("prefilling", np.int64)]
+ENGINE = record(
+    "clock_s leap_start_s leap_first_s leap_slope_s",
+    "leap_steps steps next_end kv_tokens known running preempted ended following prefilling",
 )
 NEVER = 2**62
 # Nothing here makes an array: without counts of who holds one, it takes a quarter of the time.
@@ -54,10 +58,6 @@ class State(NamedTuple):
     preempted: np.ndarray  # rows of those that lost their tokens, the first to return at the end
 
 
-# how many of each are in use
-PARTS = {"requests": "known", "running": "running", "preempted": "preempted"}
-
-
 def idle_state(n_servers: int, most_sequences: int, clock_s: float = 0.0, room: int = 16) -> State:
     """Servers with nothing to do."""
     engine, requests = np.zeros(n_servers, ENGINE), np.zeros((n_servers, room), REQUEST)
@@ -68,12 +68,18 @@ def idle_state(n_servers: int, most_sequences: int, clock_s: float = 0.0, room: 
 
 def as_requests(arrival_s: np.ndarray, tokens: np.ndarray, first_row: int = 0) -> np.ndarray:
     """Lay new requests out as an engine holds them."""
-    new = np.zeros(len(arrival_s), REQUEST)
-    new["arrival_s"], new["row"] = arrival_s, np.arange(first_row, first_row + len(arrival_s))
-    new["input_tokens"], new["output_tokens"] = tokens[:, 0], tokens[:, 1]
-    new["start_s"] = new["first_token_s"] = new["end_s"] = np.nan
-    new["finish"] = -1
+    new = np.empty(len(arrival_s), REQUEST)
+    _fill(new, arrival_s, tokens, first_row)
     return new
+
+
+@compiled
+def _fill(new, arrival_s, tokens, first_row):
+    for i in range(len(new)):
+        new[i].arrival_s, new[i].row = arrival_s[i], first_row + i
+        new[i].start_s = new[i].first_token_s = new[i].end_s = np.nan
+        new[i].input_tokens, new[i].output_tokens = tokens[i, 0], tokens[i, 1]
+        new[i].computed, new[i].generated, new[i].finish = 0, 0, -1
 
 
 def with_requests(state: State, new: np.ndarray, server: np.ndarray) -> State:
@@ -93,21 +99,24 @@ def with_requests(state: State, new: np.ndarray, server: np.ndarray) -> State:
 
 def packed(state: State) -> dict[str, np.ndarray]:
     """Lay a state out in flat arrays, as a checkpoint stores it."""
-    told = {"engine": state.engine}
-    for name, count in PARTS.items():
-        here = np.arange(getattr(state, name).shape[1]) < state.engine[count][:, None]
-        told[name] = getattr(state, name)[here]
-    return told
+    parts = {name: rows[here] for name, rows, here in _parts(state, state.engine)}
+    return {"engine": state.engine} | parts
 
 
 def unpacked(told: dict[str, np.ndarray], most_sequences: int) -> State:
     """Make a state of its own of flat arrays."""
     engine = told["engine"].copy()
     state = idle_state(len(engine), most_sequences, room=max(int(engine["known"].max()), 1))
-    for name, count in PARTS.items():
-        here = np.arange(getattr(state, name).shape[1]) < engine[count][:, None]
-        getattr(state, name)[here] = told[name]
+    for name, rows, here in _parts(state, engine):
+        rows[here] = told[name]
     return state._replace(engine=engine)
+
+
+def _parts(state: State, engine: np.ndarray) -> Iterator[tuple[str, np.ndarray, np.ndarray]]:
+    """Tell which places of each array are in use."""
+    for name in ("requests", "running", "preempted"):
+        rows, used = getattr(state, name), engine["known" if name == "requests" else name]
+        yield name, rows, np.arange(rows.shape[1]) < used[:, None]
 
 
 def changed(state: State, s: int, most_sequences: int) -> State:
@@ -120,10 +129,14 @@ def changed(state: State, s: int, most_sequences: int) -> State:
     return State(state.engine, state.requests, *rows)
 
 
-@compiled
-def evict(law, state, s):
-    """Take the tokens of all that run; they wait before all others, in their order."""
-    _make_room(law, state.engine[s], state.requests[s], state.running[s], state.preempted[s])
+def all_segments(until_s: float, laws: np.ndarray, state: State, s: int) -> np.ndarray:
+    """Let server s work as `advance` does, however many segments it takes."""
+    # each request still to come makes some three
+    parts, room = [], 256 + 3 * int(state.engine["known"][s] - state.engine["following"][s])
+    while not parts or len(parts[-1]) == room:
+        page = np.empty(room, SEGMENT)
+        parts.append(page[: advance(until_s, laws, state, s, page)])
+    return parts[0] if len(parts) == 1 else np.concatenate(parts)
 
 
 @compiled
@@ -139,14 +152,20 @@ def take_ended(state: State) -> tuple[np.ndarray, np.ndarray]:
     """Take out the requests that have ended: records, and the server of each."""
     counts = state.engine["ended"].copy()
     ended = np.empty(counts.sum(), REQUEST)
-    if len(ended):
-        _compact(state, np.empty(state.requests.shape[1], np.int64), ended)
+    _compact(state, np.empty(state.requests.shape[1], np.int64), ended, np.zeros(4))
     return ended, np.repeat(np.arange(len(counts)), counts)
 
 
+def count_ended(state: State) -> np.ndarray:
+    """Take out the requests that have ended: how many, tokens, and the longest wait, shape (4,)."""
+    tally, none = np.zeros(4), np.empty(0, REQUEST)
+    _compact(state, np.empty(state.requests.shape[1], np.int64), none, tally)
+    return tally
+
+
 @compiled
-def _compact(state, place, ended):
-    """Close the gaps of those that have ended."""
+def _compact(state, place, ended, tally):
+    """Count those that have ended, list them where there is room, and close their gaps."""
     n = 0
     for s in range(len(state.engine)):
         engine, requests = state.engine[s], state.requests[s]
@@ -154,13 +173,19 @@ def _compact(state, place, ended):
             continue
         kept = admitted = 0
         for row in range(engine.known):
-            if np.isnan(requests[row].end_s):
+            request = requests[row]
+            if np.isnan(request.end_s):
                 place[row] = kept
-                requests[kept] = requests[row]
+                requests[kept] = request
                 kept += 1
                 admitted += row < engine.following
-            else:
-                ended[n] = requests[row]
+                continue
+            tally[0] += 1.0
+            tally[1] += request.input_tokens
+            tally[2] += request.output_tokens
+            tally[3] = max(tally[3], request.start_s - request.arrival_s)
+            if n < len(ended):
+                ended[n] = request
                 n += 1
         for i in range(engine.running):
             state.running[s, i] = place[state.running[s, i]]
@@ -212,7 +237,7 @@ def _steps_until(start_s, first_s, slope_s, done, time_s):
 @compiled
 def advance(until_s, laws, state, s, segments):
     """Let server s work until the first step boundary at or after a time, or until idle."""
-    # Returns the number of segments written. If that is all that there is room for, call again.
+    # Returns the number of segments written; if that is all that there is room for, call again.
     law, engine, requests = laws[s], state.engine[s], state.requests[s]
     running, preempted = state.running[s], state.preempted[s]
     n = 0
@@ -221,8 +246,7 @@ def advance(until_s, laws, state, s, segments):
             if engine.following == engine.known or requests[engine.following].arrival_s >= until_s:
                 break
             engine.clock_s = max(engine.clock_s, requests[engine.following].arrival_s)
-        batch, used = engine.running, engine.kv_tokens
-        head = _head(engine, requests, preempted)
+        batch, used, head = engine.running, engine.kv_tokens, _head(engine, requests, preempted)
         # a leap: all who run decode, and nobody who waits could be admitted
         leap = batch > 0 and not engine.prefilling and used + batch <= law.kv_tokens
         if leap and head >= 0 and batch < law.max_num_seqs:
@@ -254,8 +278,7 @@ def _head(engine, requests, preempted):
 def _write(segment, start_s, end_s, steps, batch, context, prefill):
     """Describe what was done: each sequence of the batch got a token in each step."""
     segment.start_s, segment.end_s, segment.steps, segment.batch = start_s, end_s, steps, batch
-    segment.context, segment.prefill_tokens = context, prefill
-    segment.decode_tokens = batch * steps
+    segment.context, segment.prefill_tokens, segment.decode_tokens = context, prefill, batch * steps
 
 
 @compiled
@@ -292,10 +315,9 @@ def _leap(until_s, law, engine, requests, head, segment):
 def _step(law, engine, requests, running, preempted, segment):
     """Do one step, running sequences first, then the queue."""
     clock_s, budget = engine.clock_s, law.max_num_batched_tokens
-    any_preempted = _make_room(law, engine, requests, running, preempted)
-    batch, used, prefill, pairs = engine.running - engine.prefilling, engine.kv_tokens, 0, 0.0
-    context = used + batch
-    used += batch
+    any_preempted = make_room(law, engine, requests, running, preempted)
+    batch, prefill, pairs = engine.running - engine.prefilling, 0, 0.0
+    used = context = engine.kv_tokens + batch
     budget -= batch
     if engine.prefilling:
         request = requests[running[batch]]
@@ -343,13 +365,12 @@ def _step(law, engine, requests, running, preempted, segment):
 
 
 @compiled
-def _make_room(law, engine, requests, running, preempted):
+def make_room(law, engine, requests, running, preempted):
     """Take the tokens of the last ones running while the KV cache is too small for a step."""
     # The sequences get their room one after the other; the last of all is taken from first.
-    budget, before = law.max_num_batched_tokens, engine.running
-    if engine.kv_tokens + budget <= law.kv_tokens:
+    budget, before, used, served = law.max_num_batched_tokens, engine.running, engine.kv_tokens, 0
+    if used + budget <= law.kv_tokens:
         return False
-    used, served = engine.kv_tokens, 0
     while served < engine.running:
         request, chunk = requests[running[served]], 1
         if request.finish < 0:

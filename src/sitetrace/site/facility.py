@@ -1,16 +1,14 @@
 """From GPU watts to the meter of the site: the rest of a server, and the PUE."""
 
-from __future__ import annotations
-
 from pathlib import Path
-from typing import Annotated, NamedTuple
+from typing import Annotated, NamedTuple, Self
 
 import numpy as np
 from pydantic import Field, model_validator
 
 from sitetrace.core.files import read_table, refuse_row
 from sitetrace.core.registry import default_non_gpu
-from sitetrace.core.settings import Fault, Number, Part, Text
+from sitetrace.core.settings import Number, Part, Text, demand
 
 PueNumber = Annotated[Number, Field(ge=1, le=5)]
 Watts = Annotated[Number, Field(ge=0, le=100_000)]
@@ -53,10 +51,9 @@ class PueFunction(Part):
     temperature: Temperature | None = Field(None, description="outdoor temperature, if it counts")
 
     @model_validator(mode="after")
-    def _overhead_is_spread_over_less(self) -> PueFunction:
-        if self.idle < self.full:
-            below = f"{self.idle:g} is below full {self.full:g}"
-            raise Fault(("idle",), f"{below}: give {self.full:g} or more")
+    def _overhead_is_spread_over_less(self) -> Self:
+        text = f"{self.idle:g} is below that at full load: give {self.full:g} or more"
+        demand(self.idle >= self.full, ("idle",), text)
         return self
 
 
@@ -67,13 +64,15 @@ class PueSteps(NamedTuple):
     pue: np.ndarray
 
 
-Pue = float | PueSteps | PueFunction
+Pue = PueSteps | PueFunction
 
 
 def resolve_pue(pue: float | PueFile | PueFunction, folder: Path | str) -> Pue:
     """Read the PUE's file, ``time_s,pue`` in seconds after second 0, where a scenario names one."""
-    if not isinstance(pue, PueFile):
+    if isinstance(pue, PueFunction):
         return pue
+    if not isinstance(pue, PueFile):
+        return PueSteps(np.zeros(1), np.array([pue]))
     path = Path(folder) / pue.file
     table = read_table(path, ("time_s", "pue"))
     time_s, values = table["time_s"].to_numpy(), table["pue"].to_numpy()
@@ -84,18 +83,12 @@ def resolve_pue(pue: float | PueFile | PueFunction, folder: Path | str) -> Pue:
     return PueSteps(time_s, values)
 
 
-def pue_series(
-    pue: Pue, time_s: np.ndarray, load_share: np.ndarray, start_hour: float = 0.0
-) -> np.ndarray:
+def pue_series(pue: Pue, time_s: np.ndarray, share: np.ndarray, start_hour: float) -> np.ndarray:
     """Facility power over IT power in bins that begin at `time_s`; shares of nameplate load."""
-    time_s, share = np.asarray(time_s, dtype=float), np.asarray(load_share, dtype=float)
     if isinstance(pue, PueSteps):
         return pue.pue[np.searchsorted(pue.time_s, time_s, side="right") - 1]
-    if not isinstance(pue, PueFunction):
-        return np.full(share.shape, float(pue))
     # a fixed part of cooling and distribution is spread over less IT power when the load is low
-    values = pue.idle + (pue.full - pue.idle) * np.clip(share, 0.0, 1.0)
-    outdoor = pue.temperature
+    values, outdoor = pue.idle + (pue.full - pue.idle) * np.clip(share, 0.0, 1.0), pue.temperature
     if outdoor is not None:
         phase = 2 * np.pi * (start_hour + time_s / 3600 - outdoor.hottest_hour) / 24.0
         outdoor_c = outdoor.mean_c + outdoor.swing_c * np.cos(phase)
@@ -107,15 +100,13 @@ def greatest_pue(pue: Pue) -> float:
     """Bound that no value of `pue_series` exceeds: for the facility's nameplate."""
     if isinstance(pue, PueSteps):
         return float(pue.pue.max())
-    outdoor = getattr(pue, "temperature", None)
-    hottest_hour = 0.0 if outdoor is None else outdoor.hottest_hour
+    hottest_hour = 0.0 if pue.temperature is None else pue.temperature.hottest_hour
     return float(pue_series(pue, np.zeros(1), np.zeros(1), hottest_hour)[0])
 
 
 def non_gpu_law(given: ConstantWatts | LinearWatts | None, gpus: int) -> tuple[float, float]:
     """Give watts of a server beside its GPUs, and watts more for each GPU watt; both add up."""
-    if isinstance(given, ConstantWatts):
-        return given.constant_w, 0.0
     if given is None:
         return default_non_gpu(gpus)
-    return given.base_w, given.per_gpu_w
+    constant = isinstance(given, ConstantWatts)
+    return (given.constant_w, 0.0) if constant else (given.base_w, given.per_gpu_w)

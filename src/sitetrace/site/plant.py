@@ -1,14 +1,12 @@
 """What a site is made of when it runs: pools with their models, racks, rows, and what is kept."""
 
-from __future__ import annotations
-
 from dataclasses import dataclass
 from fractions import Fraction
 
 import numpy as np
 import pandas as pd
 
-from sitetrace.core.files import InputError
+from sitetrace.core.files import require
 from sitetrace.core.registry import device
 from sitetrace.power.modelfile import load_model
 from sitetrace.power.states.model import StatesModel
@@ -19,7 +17,7 @@ from sitetrace.workload.spec import open_stream
 from sitetrace.workload.streams import Stream
 
 # enough blocks for any number of workers at hand; the result hangs on their number in no way
-MOST_BLOCKS = 64
+MOST_BLOCKS = 16
 
 
 @dataclass(frozen=True)
@@ -76,11 +74,9 @@ class Plant:
     def blocks(self) -> list[tuple[int, int]]:
         """Cut the racks into blocks within a row: first rack, and the one after the last."""
         most, per_row = -(-self.row_of.size // MOST_BLOCKS), self.topology.racks_per_row
-        return [
-            (first + at, first + min(at + most, per_row))
-            for first in range(0, self.row_of.size, per_row)
-            for at in range(0, per_row, most)
-        ]
+        parts = [(at, min(at + most, per_row)) for at in range(0, per_row, most)]
+        rows = range(0, self.row_of.size, per_row)
+        return [(row + begin, row + end) for row in rows for begin, end in parts]
 
     @property
     def keeps_servers(self) -> bool:
@@ -100,7 +96,7 @@ class Plant:
 
 def make_plant(scenario: Scenario) -> Plant:
     """Load what a scenario names and put it in its place."""
-    topology, dt, of = scenario.topology, exact(scenario.step_s), scenario.pool_of
+    topology, dt, of = scenario.topology, exact(scenario.step_s), scenario.pool_of()
     pools = [_opened(scenario, i, np.flatnonzero(of == i)) for i in range(len(scenario.fleet))]
     boards = [pool.model.configuration for pool in pools]
     laws = [non_gpu_law(scenario.non_gpu, board.tensor_parallel) for board in boards]
@@ -128,26 +124,22 @@ def make_plant(scenario: Scenario) -> Plant:
 
 def _opened(scenario: Scenario, place: int, servers: np.ndarray) -> ServerPool:
     """Load the model of a pool and open its stream of requests."""
-    pool, idle_w = scenario.fleet[place], scenario.fleet[place].idle_w
-    with scenario.blaming("fleet", place, "model"):
+    pool, at = scenario.fleet[place], ("fleet", place)
+    with scenario.blaming(*at, "model"):
         model = load_model(scenario.model_files[place])
-    traffic, top = (
-        pool.traffic or scenario.traffic,
-        () if pool.traffic is None else ("fleet", place),
-    )
+    traffic, top = pool.traffic or scenario.traffic, () if pool.traffic is None else at
     with scenario.blaming(*top, "traffic"):
         stream = open_stream(traffic, servers.size, scenario.folder, scenario.start_hour)
     every = exact(scenario.step_s) / model.dt
     with scenario.blaming("step_s"):
-        if every.denominator != 1:
-            text = f"pool {pool.name}: step_s {scenario.step_s:g} is no multiple of its model's"
-            raise InputError(f"{text} {float(model.dt):g} s: give that or a multiple")
-    with scenario.blaming("fleet", place, "idle_w"):
-        if idle_w is not None and isinstance(model, TimelineModel):
-            model = model.on_board(idle_w)
-        elif idle_w is not None:
-            model.rebase(np.zeros(0), idle_w)  # done when drawn; what is wrong is said now
-    return ServerPool(pool.name, model, idle_w, servers, stream, traffic.routing, int(every))
+        what = f"step_s {scenario.step_s:g} is no multiple of its model's {float(model.dt):g} s"
+        require(every.denominator == 1, f"pool {pool.name}", what, "give that or a multiple")
+    with scenario.blaming(*at, "idle_w"):
+        if pool.idle_w is not None and isinstance(model, TimelineModel):
+            model = model.on_board(pool.idle_w)
+        elif pool.idle_w is not None:
+            model.rebase(np.zeros(0), pool.idle_w)  # done when drawn; what is wrong is said now
+    return ServerPool(pool.name, model, pool.idle_w, servers, stream, traffic.routing, int(every))
 
 
 def unit_table(plant: Plant, entry: Kept, pue: Pue) -> pd.DataFrame:
@@ -155,14 +147,9 @@ def unit_table(plant: Plant, entry: Kept, pue: Pue) -> pd.DataFrame:
     gpu_w = plant.nameplate_gpu_w
     it_w = plant.base_w + (1.0 + plant.per_gpu_w) * gpu_w
     shape = plant.topology.rows, plant.topology.racks_per_row, plant.topology.servers_per_rack
-    units = []
-    if "site" in entry.levels:
-        totals = {
-            "facility": greatest_pue(pue) * it_w.sum(),
-            "site": it_w.sum(),
-            "gpu": gpu_w.sum(),
-        }
-        units += [(name, name, -1, -1, it_w.size, watts) for name, watts in totals.items()]
+    totals = {"facility": greatest_pue(pue) * it_w.sum(), "site": it_w.sum(), "gpu": gpu_w.sum()}
+    totals = totals if "site" in entry.levels else {}
+    units = [(name, name, -1, -1, it_w.size, watts) for name, watts in totals.items()]
     for depth, level in enumerate(("row", "rack", "server"), start=1):
         watts = it_w.reshape(*shape[:depth], -1)
         for at in np.ndindex(*shape[:depth]) if level in entry.levels else ():

@@ -26,7 +26,7 @@ WARM_UP_S, WARM_UP = 300.0, -1
 FAR = 2**31
 # arrivals, seconds, shape (n,), and tokens of prompt and answer, shape (n, 2)
 Requests = tuple[np.ndarray, np.ndarray]
-# what the servers of a pool in a rack go on from; `tally` counts requests and tokens of prompt and
+# what the servers of a pool in a block go on from; `tally` counts requests and tokens of prompt and
 # answer that they have served, and the longest wait for admission
 State = dict[str, np.ndarray]
 # for each entry of `Plant.keep` the IT power of one unit after the other, watts, at its step
@@ -42,21 +42,20 @@ class BlockWork(NamedTuple):
     states: list[State]
 
 
-def teams(plant: Plant, block: tuple[int, int]) -> Iterator[tuple[int, int, np.ndarray]]:
-    """Tell rack, pool and servers for all servers of a rack and pool: they share one state."""
-    for rack in range(*block):
-        servers = np.arange(*np.searchsorted(plant.rack_of, (rack, rack + 1)))
-        for pool in np.unique(plant.pool_of[servers]).tolist():
-            yield rack, pool, servers[plant.pool_of[servers] == pool]
+def teams(plant: Plant, block: tuple[int, int]) -> Iterator[tuple[int, np.ndarray]]:
+    """Tell pool and servers for all servers of a pool in a block of racks: they share one state."""
+    servers = np.array(plant.servers_in(block))
+    for pool in np.unique(plant.pool_of[servers]).tolist():
+        yield pool, servers[plant.pool_of[servers] == pool]
 
 
-def begin(plant: Plant, block: tuple[int, int]) -> list[State]:
-    """Switch the servers of a block on: idle, with nothing to do."""
-    states = []
-    for _, pool, servers in teams(plant, block):
-        state = _started(plant, pool, servers).state()
-        states.append(state | {"tally": np.zeros(4)})
-    return states
+def begin(plant: Plant) -> list[State]:
+    """Switch all servers on: idle, with nothing to do."""
+    return [
+        _started(plant, *team).state() | {"tally": np.zeros(4)}
+        for block in plant.blocks()
+        for team in teams(plant, block)
+    ]
 
 
 def work_block(
@@ -68,21 +67,23 @@ def work_block(
     routed: dict[int, Requests],
 ) -> BlockWork:
     """Let a block of racks work for the stretch `index` of so many bins."""
-    begin_s, end_s = plant.span_s(index, n_bins)
     rack_w = np.zeros((block[1] - block[0], n_bins))
     servers_w: dict[int, np.ndarray] = {}
     after = []
-    for (rack, pool, servers), state in zip(teams(plant, block), states, strict=True):
+    for (pool, servers), state in zip(teams(plant, block), states, strict=True):
         running = _started(plant, pool, servers).resumed(state)
-        power_w = _advance(plant, running, pool, servers, (begin_s, end_s), index, routed)
+        power_w, leads = _advance(
+            plant, running, pool, servers, plant.span_s(index, n_bins), index, routed
+        )
         every = plant.pools[pool].every
         if every > 1:
             power_w = power_w.reshape(len(power_w), -1, every).mean(axis=2)
-        for row_w in power_w:
-            rack_w[rack - block[0]] += row_w
-        if plant.keeps_servers:
-            servers_w |= dict(zip(servers.tolist(), power_w, strict=True))
-        tally = _tally(state["tally"], running)
+        for lead, row_w in zip(leads.tolist(), power_w, strict=True):
+            rack_w[plant.rack_of[lead] - block[0]] += row_w
+            if plant.keeps_servers:
+                servers_w[lead] = row_w
+        served, before = running.tally(), state["tally"]
+        tally = np.append((before + served)[:3], max(before[3], served[3]))
         after.append(running.state() | {"tally": tally})
     base_w = np.bincount(plant.rack_of, plant.base_w)[slice(*block)]
     by_server = [(servers_w[at], plant.base_w[at]) for at in sorted(servers_w)]
@@ -95,10 +96,10 @@ def warm_block(
 ) -> list[State]:
     """Let a block of racks work before second 0; forget its power and what it served."""
     after = []
-    for (_, pool, servers), state in zip(teams(plant, block), states, strict=True):
+    for (pool, servers), state in zip(teams(plant, block), states, strict=True):
         running = _started(plant, pool, servers).resumed(state)
         _advance(plant, running, pool, servers, (-WARM_UP_S, 0.0), WARM_UP, routed)
-        running.fates()
+        running.tally()
         after.append(running.state() | {"tally": state["tally"]})
     return after
 
@@ -145,8 +146,8 @@ def _advance(
     span_s: tuple[float, float],
     index: int,
     routed: dict[int, Requests],
-) -> np.ndarray:
-    """Let the servers of a pool in a rack work: GPU power of each by the model's bins."""
+) -> tuple[np.ndarray, np.ndarray]:
+    """Let a team work: GPU power of each server, or summed by racks, and the first server of it."""
     pool = plant.pools[number]
     rngs = [_rng(plant, SERVER_KEY, int(at), index - WARM_UP) for at in servers]
     given = []
@@ -159,17 +160,12 @@ def _advance(
     arrival_s, tokens = (np.concatenate(part) for part in zip(*given, strict=True))
     check_fits(tokens, getattr(pool.model.server, "kv_tokens", np.inf), f"pool {pool.name}")
     to = np.repeat(np.arange(len(servers)), [len(arrival) for arrival, _ in given])
-    n_bins = int(round((span_s[1] - span_s[0]) / running.dt_s))
-    noise = running.noise(rngs, n_bins, False)
-    return running.advance(span_s[1], as_requests(arrival_s, tokens), to, noise)
-
-
-def _tally(before: np.ndarray, running: Running | RunningStates) -> np.ndarray:
-    """Count what was served since this was asked last."""
-    ended, _ = running.fates()
-    counts = [ended.size, ended["input_tokens"].sum(), ended["output_tokens"].sum(), 0.0]
-    wait_s = (ended["start_s"] - ended["arrival_s"]).max(initial=0.0)
-    return np.append((before + counts)[:3], max(before[3], wait_s))
+    # what is not kept need not be drawn one by one: noises of independent servers add up
+    group = servers if plant.keeps_servers else plant.rack_of[servers]
+    edges = np.flatnonzero(np.diff(group, prepend=-1, append=-1))
+    noise = running.noise(rngs, int(round((span_s[1] - span_s[0]) / running.dt_s)), edges)
+    power_w = running.advance(span_s[1], as_requests(arrival_s, tokens), to, noise, edges)
+    return power_w, servers[edges[:-1]]
 
 
 def _kept(plant: Plant, level: str, units: object) -> Series:

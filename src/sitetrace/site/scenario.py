@@ -1,7 +1,6 @@
 """A scenario: what stands where, which model runs on it, what arrives, what is kept."""
 
-from __future__ import annotations
-
+import math
 import os
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -9,7 +8,7 @@ from datetime import datetime
 from fractions import Fraction
 from functools import cached_property
 from pathlib import Path
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any, Literal, Self
 
 import numpy as np
 import pydantic
@@ -18,13 +17,19 @@ from pydantic import Discriminator, Field, PrivateAttr, Tag, model_validator
 from sitetrace.core import settings
 from sitetrace.core.files import InputError
 from sitetrace.core.registry import data_dir
-from sitetrace.core.settings import Count, Fault, Keys, Number, Part, Text
+from sitetrace.core.settings import Count, Fault, Keys, Number, Part, Text, demand
 from sitetrace.site.facility import ConstantWatts, LinearWatts, PueFile, PueFunction, PueNumber
 from sitetrace.workload.spec import MAX_HOURS, Traffic
 
 MAX_SERVERS = 100_000
+FILES = ("file", "lengths")  # keys that name a recording
 Many = Annotated[Count, Field(ge=1, le=MAX_SERVERS)]
 Index = Annotated[Count, Field(ge=0, le=MAX_SERVERS - 1)]
+Rows = Annotated[tuple[Index, ...], Field(min_length=1)]
+Level = Literal["site", "row", "rack", "server"]
+LEVELS = "list of site, row, rack, server; site keeps facility and gpu too"
+Levels = Annotated[tuple[Level, ...], Field(min_length=1)]
+Idle = Annotated[Number, Field(gt=0, le=100_000)]
 Step = Annotated[Number, Field(ge=0.01, le=3600)]
 
 
@@ -35,43 +40,26 @@ class Topology(Part):
     racks_per_row: Many = Field(description="racks of a row")
     servers_per_rack: Many = Field(description="servers of a rack")
 
-    @model_validator(mode="after")
-    def _is_a_site(self) -> Topology:
-        n_servers = self.rows * self.racks_per_row * self.servers_per_rack
-        if n_servers > MAX_SERVERS:
-            raise Fault((), f"{n_servers} servers are more than {MAX_SERVERS}: split the site")
-        return self
-
 
 class Pool(Part):
     """Servers that run one model and share one stream of requests."""
 
     name: Text = Field(description="name of the pool")
     model: Text = Field(description="model file beside the scenario, or name of a shipped model")
-    rows: Annotated[tuple[Index, ...], Field(min_length=1)] | None = Field(
-        None, description="list of whole rows, from 0"
-    )
+    rows: Rows | None = Field(None, description="list of whole rows, from 0")
     servers: Many | None = Field(
         None, description="how many of the servers that no pool has by rows, filled in order"
     )
-    idle_w: Annotated[Number, Field(gt=0, le=100_000)] | None = Field(
+    idle_w: Idle | None = Field(
         None, description="idle watts of a server's GPUs, where the board's differ from the model's"
     )
     traffic: Traffic | None = Field(None, description="traffic of this pool; else that of the top")
-
-    @model_validator(mode="after")
-    def _says_once_where(self) -> Pool:
-        if self.rows is not None and self.servers is not None:
-            raise Fault(("servers",), "the pool has rows already: leave one of the two out")
-        return self
 
 
 class Keep(Part):
     """What is stored: levels, at a step."""
 
-    levels: Annotated[tuple[Literal["site", "row", "rack", "server"], ...], Field(min_length=1)] = (
-        Field(description="list of site, row, rack, server; site keeps facility and gpu too")
-    )
+    levels: Levels = Field(description=LEVELS)
     step_s: Step = Field(description="step of what is stored, seconds; means, so energy is kept")
 
     @property
@@ -92,14 +80,12 @@ def span_s(hours: float) -> Fraction:
 
 def usual_keep(given: dict) -> tuple[Keep, ...]:
     """Keep site, rows and racks each second, where seconds fit, else at the step."""
-    lengths = [exact(given.get("chunk_s", 7200.0)), span_s(given.get("hours", 24.0))]
-    step_s = given.get("step_s", 0.25)
-    fits = 1 % exact(step_s) == 0 and all(length % 1 == 0 for length in lengths)
-    return (Keep(levels=("site", "row", "rack"), step_s=1.0 if fits else step_s),)
+    step_s, chunk_s, hours = (given.get(name, 1) for name in ("step_s", "chunk_s", "hours"))
+    seconds = 1 % exact(step_s) == exact(chunk_s) % 1 == span_s(hours) % 1 == 0
+    return (Keep(levels=("site", "row", "rack"), step_s=1.0 if seconds else step_s),)
 
 
 def _wall_clock(value: Any) -> datetime:
-    """Read a time of day with its UTC offset."""
     try:
         moment = datetime.fromisoformat(value) if isinstance(value, str) else value
         if moment.utcoffset().total_seconds() % 60 == 0 and 1970 <= moment.year <= 2200:
@@ -109,27 +95,20 @@ def _wall_clock(value: Any) -> datetime:
     raise ValueError("no time of 1970 to 2200 with its UTC offset: 2026-07-01T00:00:00+02:00 is")
 
 
-def _told_by(key: str, has: type, lacks: type, other: str) -> Discriminator:
+def _told_by(key: str, other: str) -> Discriminator:
     """Tell which form is given by a key, so that a fault is one of that form alone."""
 
     def form(value: Any) -> str:
-        if isinstance(value, dict):
-            return (has if key in value else lacks).__name__
-        return type(value).__name__ if isinstance(value, Part) else other
+        keys = value.model_fields_set if isinstance(value, Part) else value
+        return ("key" if key in keys else "keys") if isinstance(keys, dict | set) else other
 
     return Discriminator(form)
 
 
-GivenPue = Annotated[
-    Annotated[PueNumber, Tag("number")]
-    | Annotated[PueFile, Tag("PueFile")]
-    | Annotated[PueFunction, Tag("PueFunction")],
-    _told_by("file", PueFile, PueFunction, "number"),
-]
-GivenNonGpu = Annotated[
-    Annotated[ConstantWatts, Tag("ConstantWatts")] | Annotated[LinearWatts, Tag("LinearWatts")],
-    _told_by("constant_w", ConstantWatts, LinearWatts, "LinearWatts"),
-]
+Line = Annotated[ConstantWatts, Tag("key")] | Annotated[LinearWatts, Tag("keys")]
+GivenNonGpu = Annotated[Line, _told_by("constant_w", "keys")]
+Mapping = Annotated[PueFile, Tag("key")] | Annotated[PueFunction, Tag("keys")]
+GivenPue = Annotated[Annotated[PueNumber, Tag("number")] | Mapping, _told_by("file", "number")]
 
 
 class Scenario(Part):
@@ -162,28 +141,25 @@ class Scenario(Part):
     )
     _folder: Path = PrivateAttr(Path())
     _source: tuple = PrivateAttr(())  # its file and the lines of its keys, if it has one
-    _pool_of: tuple[int, ...] = PrivateAttr(())  # of each server
 
     @model_validator(mode="after")
-    def _fits_together(self) -> Scenario:
+    def _fits_together(self) -> Self:
+        many = self.n_servers > MAX_SERVERS
+        demand(not many, ("topology",), f"more than {MAX_SERVERS} servers: split the site")
         step, chunk, span = exact(self.step_s), exact(self.chunk_s), span_s(self.hours)
-        multiples = [(("step_s",), step, Fraction(1, 1_000_000))]
-        multiples += [(("hours",), span, step), (("chunk_s",), chunk, step)]
+        multiples = [(("step_s",), step, Fraction(1, 1_000_000)), (("hours",), span, step)]
+        multiples += [(("chunk_s",), chunk, step)]
         for place, entry in enumerate(self.keep):
             kept, keys = exact(entry.step_s), ("keep", place, "step_s")
             multiples += [(keys, kept, step), (keys, chunk, kept), (keys, span, kept)]
-            if len(set(entry.levels)) < len(entry.levels):
-                raise Fault((*keys[:2], "levels"), "one stands there twice: remove it")
-            if place and entry.group in [other.group for other in self.keep[1:place]]:
-                raise Fault(keys, f"{entry.step_s:g} has an entry already: add the levels to it")
+            once = len(set(entry.levels)) == len(entry.levels)
+            demand(once, (*keys[:2], "levels"), "one stands there twice: remove it")
+            known = place and entry.group in [other.group for other in self.keep[1:place]]
+            demand(not known, keys, f"{entry.step_s:g} has an entry already: add the levels to it")
         for keys, length, of in multiples:
-            if length % of or not length:
-                text = f"{float(length):.12g} s are no multiple of {float(of):g} s"
-                raise Fault(keys, f"{text}: change one of the two")
-        for place, pool in enumerate(self.fleet):
-            if (pool.traffic or self.traffic) is None:
-                raise Fault(("fleet", place, "traffic"), "is missing, here and at the top: give it")
-        self._pool_of = tuple(fill(self.topology, self.fleet).tolist())
+            text = f"{float(length):.12g} s are no multiple of {float(of):g} s: change one"
+            demand(length and length % of == 0, keys, text)
+        self.pool_of()
         return self
 
     @property
@@ -194,7 +170,7 @@ class Scenario(Part):
     @property
     def n_servers(self) -> int:
         """Servers of the whole site."""
-        return len(self._pool_of)
+        return math.prod(self.topology.model_dump().values())
 
     @property
     def n_steps(self) -> int:
@@ -214,21 +190,37 @@ class Scenario(Part):
     @cached_property
     def model_files(self) -> tuple[Path, ...]:
         """The file of each pool's model."""
-        named = [(pool.model, ("fleet", place, "model")) for place, pool in enumerate(self.fleet)]
-        return tuple(resolve_model(name, self.folder, keys) for name, keys in named)
+        pools = enumerate(self.fleet)
+        return tuple(resolve_model(p.model, self.folder, ("fleet", i, "model")) for i, p in pools)
 
-    @property
     def pool_of(self) -> np.ndarray:
-        """The place in the fleet of each server's pool."""
-        return np.array(self._pool_of)
+        """Give each server the place of its pool: rows first, counts in order, then the rest."""
+        names = [pool.name for pool in self.fleet]
+        of, per_row = np.full(self.n_servers, -1), self.n_servers // self.topology.rows
+        for place, pool in sorted(enumerate(self.fleet), key=lambda each: each[1].rows is None):
+            keys, free, asked = ("fleet", place), np.flatnonzero(of < 0), pool.servers
+            if pool.rows is not None:
+                demand(not asked, (*keys, "servers"), "the pool has rows already: leave one out")
+                free, asked = free[np.isin(free // per_row, pool.rows)], per_row * len(pool.rows)
+            text = "is missing, here and at the top: give it"
+            demand(pool.traffic or self.traffic, (*keys, "traffic"), text)
+            taken = pool.name in names[:place]
+            demand(not taken, (*keys, "name"), f"{pool.name[:40]!r} is taken: change it")
+            known = asked or place == len(names) - 1
+            demand(known, keys, "only the last pool takes the rest: give rows or servers")
+            left = f"{free.size} of the servers that it asks for are there and left"
+            demand((asked or 1) <= free.size, keys, f"{left}: give other rows or fewer servers")
+            of[free[:asked]] = place
+        left = f"{(of < 0).sum()} of {of.size} servers have no pool"
+        demand((of >= 0).all(), ("fleet",), f"{left}: let the last take the rest")
+        return of
 
     def named_files(self) -> list[tuple[Keys, str]]:
         """List the recordings that it names, of requests, token lengths and PUE, with keys."""
         parts = {("fleet", i, "traffic"): pool.traffic for i, pool in enumerate(self.fleet)}
         parts |= {("traffic",): self.traffic, ("pue",): self.pue}
-        named = [((*keys, key), getattr(part, key, None)) for keys, part in parts.items()
-                 for key in ("file", "lengths")]  # fmt: skip
-        return [(keys, name) for keys, name in named if isinstance(name, str)]
+        named = [((*at, key), getattr(parts[at], key, "")) for at in parts for key in FILES]
+        return [(keys, name) for keys, name in named if name and isinstance(name, str)]
 
     @contextmanager
     def blaming(self, *keys: str | int) -> Iterator[None]:
@@ -283,44 +275,13 @@ def check_scenario(content: dict, folder: Path | str = ".") -> Scenario:
     return scenario
 
 
-def fill(topology: Topology, fleet: tuple[Pool, ...]) -> np.ndarray:
-    """Give each server the place of its pool: rows first, then counts in order, then the rest."""
-    of = np.full((topology.rows, topology.racks_per_row * topology.servers_per_rack), -1)
-    names = [pool.name for pool in fleet]
-    for place, pool in enumerate(fleet):
-        if pool.name in names[:place]:
-            raise Fault(("fleet", place, "name"), f"{pool.name[:40]!r} is taken: name it otherwise")
-        for item, row in enumerate(pool.rows or ()):
-            keys = ("fleet", place, "rows", item)
-            if row >= topology.rows:
-                raise Fault(keys, f"row {row} is not there: give 0 to {topology.rows - 1}")
-            if of[row, 0] >= 0:
-                raise Fault(keys, f"row {row} is {names[of[row, 0]][:40]}'s already: leave it out")
-            of[row] = place
-    of = of.ravel()
-    for place, pool in enumerate(fleet):
-        if pool.rows is not None:
-            continue
-        free = np.flatnonzero(of < 0)
-        wanted = free.size if pool.servers is None else pool.servers
-        if pool.servers is None and place < len(fleet) - 1:
-            raise Fault(("fleet", place), "only the last pool takes the rest: give rows or servers")
-        if wanted > free.size or not free.size:
-            text = f"{free.size} servers are left for it: give others fewer, or a larger topology"
-            raise Fault(("fleet", place), text)
-        of[free[:wanted]] = place
-    if (of < 0).any():
-        text = f"{(of < 0).sum()} of {of.size} servers have no pool: let the last take the rest"
-        raise Fault(("fleet",), text)
-    return of
-
-
 def resolve_model(name: str, folder: Path | str, keys: Keys = ()) -> Path:
     """Find a model file: a path from the scenario's folder, else the name of a shipped model."""
-    for path in (Path(folder) / name, data_dir() / "models" / f"{name}.json"):
+    shipped = data_dir() / "models"
+    for path in (Path(folder) / name, shipped / f"{name}.json"):
         if os.path.isfile(path):  # false for whatever is no name of a file
             return path
-    known = [path.name for path in sorted(Path(folder).glob("*.json"))]
-    known += [path.stem for path in sorted((data_dir() / "models").glob("*.json"))]
+    known = [path.name for path in Path(folder).glob("*.json")]
+    known += [path.stem for path in shipped.glob("*.json")]
     text = f"{name[:40]}: no such file beside the scenario and no shipped model"
-    raise Fault(keys, f"{text}: {settings.nearest(name, known)}")
+    raise Fault(keys, f"{text}: {settings.nearest(name, sorted(known))}")

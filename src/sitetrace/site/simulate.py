@@ -7,7 +7,6 @@ import json
 import shutil
 import time
 from collections.abc import Iterator
-from itertools import pairwise
 from pathlib import Path
 from typing import NamedTuple
 
@@ -16,7 +15,7 @@ import xarray as xr
 from tqdm import tqdm
 
 from sitetrace import __version__
-from sitetrace.core.files import InputError, digest_of
+from sitetrace.core.files import InputError, digest_of, require
 from sitetrace.site.facility import Pue, pue_series, resolve_pue
 from sitetrace.site.plant import Plant, make_plant, unit_table
 from sitetrace.site.racks import (
@@ -54,11 +53,6 @@ class Stretch(NamedTuple):
     results: list[BlockWork]
     carries: list  # where each pool's stream and routing stand, as JSON holds it
 
-    @property
-    def states(self) -> list[State]:
-        """All states, in the order of racks and pools."""
-        return [state for done in self.results for state in done.states]
-
 
 def simulate_site(
     scenario: Scenario | Path | str,
@@ -81,8 +75,7 @@ def simulate_site(
     scenario : Scenario, Path or str
         What stands where and what arrives, or the YAML file that says so.
     out : Path or str
-        File to be written: ``.zarr``, or ``.nc`` and ``.parquet`` for small sites. Until it is
-        complete it is called ``<out>.part``.
+        ``.zarr``, or ``.nc`` and ``.parquet`` for small sites; ``<out>.part`` until it is complete.
     workers : int
         Threads of this process; what is compiled runs side by side.
     cluster : str, optional
@@ -90,7 +83,7 @@ def simulate_site(
     resume : bool
         Go on with the part that a run which was cut short has left, if there is one.
     progress : bool
-        Show on a terminal how far it is and how long it will take.
+        Show on a terminal how far it is.
 
     Returns
     -------
@@ -146,19 +139,15 @@ def simulate_site(
 
 def _opened(part: Path, scenario: Scenario, plant: Plant, units: list, resume: bool) -> tuple:
     """Make the part, or read how far the one that is there has come: as of `read_checkpoint`."""
-    attributes = _attributes(scenario, plant)
-    if part.exists() and not resume:
-        raise InputError(
-            f"{part}: a run that was cut short has left it: go on with --resume, or remove it"
-        )
+    attributes, what = _attributes(scenario, plant), "a run that was cut short has left it"
+    require(resume or not part.exists(), part, what, "go on with --resume, or remove it")
     # a run that was cut short in its last moment has given its store away
     if (part / CHECKPOINT).exists() and (part / STORE).exists():
         with xr.open_zarr(part / STORE, consolidated=False, chunks=None) as former:
             same = all(former.attrs.get(name) == value for name, value in attributes.items())
-        if not same:
-            raise InputError(f"{part}: is of another scenario, model, file or version: remove it")
+        require(same, part, "is of another scenario, model, file or version", "remove it")
         return read_checkpoint(part / CHECKPOINT)
-    fresh = begin(plant, (0, plant.row_of.size))
+    fresh = begin(plant)
     if part.exists():
         shutil.rmtree(part)
     part.mkdir()
@@ -181,6 +170,7 @@ def _attributes(scenario: Scenario, plant: Plant) -> dict:
         }
         for pool, given, file in zip(plant.pools, scenario.fleet, scenario.model_files, strict=True)
     }
+    drawn_for = "server" if plant.keeps_servers else "rack and model"
     files = {name: digest_of([scenario.folder / name]) for _, name in scenario.named_files()}
     told = {
         "Conventions": "CF-1.11",
@@ -190,6 +180,7 @@ def _attributes(scenario: Scenario, plant: Plant) -> dict:
         "models": json.dumps(models),
         "seed": scenario.seed,
         "utc_offset_h": scenario.utc_offset_h,
+        "noise": f"of models of kind timeline one draw a {drawn_for}",
         "sitetrace": __version__,
     }
     return told | ({"files": json.dumps(files)} if files else {})
@@ -201,9 +192,8 @@ def _stretches(
     """Work on all stretches but those `done`; a block begins the next when its present one ends."""
     blocks = plant.blocks()
     bins = [min(plant.chunk, n_bins - first) for first in range(0, n_bins, plant.chunk)]
-    counts = [sum(1 for _ in teams(plant, block)) for block in blocks]
-    edges = np.cumsum([0, *counts])
-    own = [states[first:last] for first, last in pairwise(edges)]
+    left = iter(states)
+    own = [[next(left) for _ in teams(plant, block)] for block in blocks]
 
     def inside(block: tuple[int, int], routed: dict) -> dict:
         return {at: routed[at] for at in plant.servers_in(block) if at in routed}
@@ -255,7 +245,8 @@ def _written(
             for entry, array, part_w in zip(plant.keep, arrays, power_w, strict=True):
                 first = stretch.index * plant.chunk // entry.every
                 array[first : first + len(part_w)] = part_w
-            done, states = stretch.index + 1, stretch.states
+            done = stretch.index + 1
+            states = [state for block in stretch.results for state in block.states]
             bar.update(round(hours * min(done * plant.chunk, scenario.n_steps)) - bar.n)
             if time.monotonic() - last > CHECKPOINT_EVERY_S:
                 write_checkpoint(part / CHECKPOINT, done, states, stretch.carries)
@@ -264,10 +255,7 @@ def _written(
 
 
 def site_power_w(scenario: Scenario, plant: Plant, pue: Pue, stretch: Stretch) -> list[np.ndarray]:
-    """Sum blocks to rows, rows to the site, and add what the site takes besides.
-
-    For each entry of `Plant.keep` watts, shape (bins, units), in the order of `unit_table`.
-    """
+    """Sum blocks to rows and the site: for each entry of `Plant.keep`, shape (bins, units)."""
     n_bins = stretch.results[0].gpu_w.size
     row_w = np.zeros((plant.topology.rows, n_bins))
     for (first, _), done in zip(plant.blocks(), stretch.results, strict=True):

@@ -1,7 +1,5 @@
 """What a site leaves on disk: its power as one xarray dataset, and checkpoints of a run."""
 
-from __future__ import annotations
-
 import json
 import os
 from pathlib import Path
@@ -11,12 +9,18 @@ import numpy as np
 import pandas as pd
 import xarray as xr
 
-from sitetrace.core.files import InputError, check_place, replacing
+from sitetrace.core.files import InputError, check_place, replacing, require
 
 ENDINGS = (".zarr", ".parquet", ".nc")
-# a file that is no Zarr is made of arrays in memory
-MOST_VALUES = 200_000_000
+MOST_VALUES = 200_000_000  # of a file that is no Zarr: it is made of arrays in memory
 UNITS_AT_ONCE = 4096
+TOLD = {
+    "level": {"long_name": "facility, site, gpu, row, rack or server"},
+    "row": {"long_name": "row of the unit, -1 where it has none"},
+    "rack": {"long_name": "rack within its row, -1 where it has none"},
+    "servers": {"long_name": "servers inside"},
+    "nameplate_w": {"units": "W", "long_name": "power with all GPUs at thermal design power"},
+}
 
 
 def read_site(path: Path | str, group: str | None = None) -> xr.Dataset:
@@ -38,77 +42,59 @@ def read_site(path: Path | str, group: str | None = None) -> xr.Dataset:
     Examples
     --------
     >>> import tempfile
+    >>> import xarray as xr
     >>> import sitetrace
-    >>> from sitetrace.site.scenario import check_scenario
-    >>> content = {"hours": 0.1, "chunk_s": 360, "fleet": [{"name": "all", "model": "testbed"}]}
-    >>> content["topology"] = {"rows": 1, "racks_per_row": 1, "servers_per_rack": 2}
-    >>> content["traffic"] = {"pattern": "poisson", "rate_per_server": 0.5}
+    >>> power_w = ("time", "unit"), [[1300.0], [1400.0]]
     >>> with tempfile.TemporaryDirectory() as folder:
-    ...     sitetrace.simulate_site(check_scenario(content), f"{folder}/site.zarr").close()
-    ...     sitetrace.read_site(f"{folder}/site.zarr")["power_w"].sel(unit="facility").size
-    360
+    ...     xr.Dataset({"power_w": power_w}, {"unit": ["site"]}).to_netcdf(f"{folder}/site.nc")
+    ...     sitetrace.read_site(f"{folder}/site.nc")["power_w"].sel(unit="site").max().item()
+    1400.0
     """
-    path, dataset = Path(path), None
-    if path.suffix not in ENDINGS or not path.exists():
-        raise InputError(f"{path}: no such file, or none of {' '.join(ENDINGS)}: check the path")
+    path, dataset = Path(path), xr.Dataset()
+    there = path.suffix in ENDINGS and path.exists() and (path.suffix == ".zarr" or not group)
+    require(there, path, f"no such file or group, or none of {' '.join(ENDINGS)}", "check the path")
     try:
-        dataset = _opened(path, group)
+        if path.suffix == ".zarr":
+            dataset = xr.open_zarr(path, group=group, chunks=None, consolidated=False)
+        elif path.suffix == ".nc":
+            dataset = xr.open_dataset(path)
+            for name, value in dataset.attrs.items():  # NetCDF gives numbers as those of numpy
+                dataset.attrs[name] = value.item() if isinstance(value, np.generic) else value
+        else:
+            dataset = _of_table(pd.read_parquet(path))
         if dataset["power_w"].dims != ("time", "unit"):
             raise ValueError("power_w has other dimensions than time and unit")
     except (OSError, ValueError, KeyError, TypeError) as error:
-        if dataset is not None:
-            dataset.close()
-        which = "" if group is None else f" with a group {group}"
+        dataset.close()
         reason = " ".join(str(error).split())[:120]
-        text = f"{path}: no site{which} ({reason}): make it with sitetrace site"
+        text = f"{path}: no site ({reason}): make it with sitetrace site"
         raise InputError(text) from None
     return dataset
 
 
-def _opened(path: Path, group: str | None) -> xr.Dataset:
-    """Read what `finish` writes."""
-    if path.suffix == ".zarr":
-        return xr.open_zarr(path, group=group, chunks=None, consolidated=False)
-    if group is not None:
-        raise ValueError("only .zarr has groups")
-    if path.suffix == ".nc":
-        dataset = xr.open_dataset(path)
-        for name, value in dataset.attrs.items():  # NetCDF gives numbers back as those of numpy
-            dataset.attrs[name] = value.item() if isinstance(value, np.generic) else value
-        return dataset
-    table = pd.read_parquet(path)
-    attributes = dict(table.attrs)
-    units = pd.DataFrame.from_dict(json.loads(attributes.pop("units")), orient="index")
+def _of_table(table: pd.DataFrame) -> xr.Dataset:
+    units = pd.DataFrame.from_dict(json.loads(table.attrs.pop("units")), orient="index")
     along = {name: ("unit", units.loc[table.columns, name].to_numpy()) for name in units}
     coords = {"time": table.index.to_numpy(), "unit": table.columns.to_numpy(dtype="U20"), **along}
     power = (("time", "unit"), table.to_numpy(), {"units": "W"})
-    return xr.Dataset({"power_w": power}, coords, attributes)
+    return xr.Dataset({"power_w": power}, coords, table.attrs)
 
 
 def check_out(out: Path | str, n_values: int, n_groups: int) -> Path:
     """Refuse a place or form that cannot hold a site."""
     out = check_place(out, ENDINGS)
-    if out.suffix != ".zarr" and (n_groups > 1 or n_values > MOST_VALUES):
-        text = f"{out.suffix} holds one step and {MOST_VALUES:,} values: keep less, or use .zarr"
-        raise InputError(f"{out}: {text}")
+    fits = out.suffix == ".zarr" or (n_groups == 1 and n_values <= MOST_VALUES)
+    require(fits, out, f"holds one step and {MOST_VALUES:,} values", "keep less, or use .zarr")
     return out
 
 
 def coordinates(units: pd.DataFrame, n_bins: int, step_s: float, start: str) -> xr.Dataset:
     """Make the coordinates of a dataset from the units of `sitetrace.site.plant.unit_table`."""
-    told = {
-        "level": {"long_name": "facility, site, gpu, row, rack or server"},
-        "row": {"long_name": "row of the unit, -1 where it has none"},
-        "rack": {"long_name": "rack within its row, -1 where it has none"},
-        "servers": {"long_name": "servers inside"},
-        "nameplate_w": {"units": "W", "long_name": "power with all GPUs at thermal design power"},
-    }
     clock = {"units": f"microseconds since {start}", "standard_name": "time"}
     clock |= {"long_name": "begin of bin", "calendar": "proleptic_gregorian"}
     time = ("time", np.arange(n_bins, dtype=np.int64) * round(step_s * 1e6), clock)
-    level = units["level"].to_numpy(dtype="U8")
-    along = {name: ("unit", units[name].to_numpy(), told[name]) for name in units}
-    along |= {"level": ("unit", level, told["level"])}
+    values = {name: units[name].to_numpy("U8" if name == "level" else None) for name in TOLD}
+    along = {name: ("unit", values[name], TOLD[name]) for name in TOLD}
     return xr.Dataset(coords={"time": time, "unit": units.index.to_numpy(dtype="U20"), **along})
 
 
@@ -119,13 +105,12 @@ def create(folder: Path, group: str | None, empty: xr.Dataset, chunk: int) -> No
 
     empty.to_zarr(folder, group=group, mode="a", zarr_format=2, consolidated=False)
     about = {"_ARRAY_DIMENSIONS": ["time", "unit"], "units": "W"}
-    about |= {"long_name": "mean power of the bin"}
-    about |= {"coordinates": "level row rack servers nameplate_w"}
-    shape = empty.sizes["time"], empty.sizes["unit"]
+    about |= {"long_name": "mean power of the bin", "coordinates": " ".join(TOLD)}
+    bins, units = empty.sizes["time"], empty.sizes["unit"]
     zarr.open_group(folder, path=group, mode="r+").create_array(
         "power_w",
-        shape=shape,
-        chunks=(min(chunk, shape[0]), min(shape[1], UNITS_AT_ONCE)),
+        shape=(bins, units),
+        chunks=(min(chunk, bins), min(units, UNITS_AT_ONCE)),
         dtype="f8",
         compressors=Blosc(cname="lz4", clevel=1, shuffle=Blosc.SHUFFLE),
         attributes=about,
@@ -148,9 +133,9 @@ def finish(store: Path, groups: list[str | None], attributes: dict, out: Path) -
                 dataset.to_netcdf(temporary)
                 return
             table = dataset["power_w"].to_pandas()
-            # Parquet has columns and no coordinates
-            units = dataset["unit"].to_dataframe().drop(columns="unit")
-            table.attrs = {**dataset.attrs, "units": units.to_json(orient="index")}
+            # Parquet has no coordinates
+            units = dataset["unit"].to_dataframe().drop(columns="unit").to_json(orient="index")
+            table.attrs = {**dataset.attrs, "units": units}
             table.to_parquet(temporary)
 
 

@@ -1,14 +1,12 @@
 """Who does a site's work: threads of this process, or the workers of a Dask cluster."""
 
-from __future__ import annotations
-
 import sys
 from collections.abc import Callable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import contextmanager
 from typing import Any
 
-from sitetrace.core.files import InputError
+from sitetrace.core.files import InputError, require
 from sitetrace.core.types import hold_memory
 
 MOST_WORKERS = 1024
@@ -22,8 +20,7 @@ Submit = Callable[..., Callable[[], Any]]
 @contextmanager
 def executor(workers: int, cluster: str | None) -> Iterator[Submit]:
     """Open what work is given to: so many threads, or the cluster at an address."""
-    if not 1 <= workers <= MOST_WORKERS:
-        raise InputError(f"workers: {workers}: give 1 to {MOST_WORKERS}")
+    require(1 <= workers <= MOST_WORKERS, "workers", workers, f"give 1 to {MOST_WORKERS}")
     if cluster is not None:
         with _cluster(cluster) as submit:
             yield submit
@@ -47,17 +44,16 @@ def _cluster(address: str) -> Iterator[Submit]:
         from distributed.client import FutureCancelledError
         from distributed.scheduler import KilledWorker
     except ImportError:
-        raise InputError(
-            "cluster: Dask is not installed: pip install 'sitetrace[cluster]'"
-        ) from None
+        text = "cluster: Dask is not installed: pip install 'sitetrace[cluster]'"
+        raise InputError(text) from None
+    where = f"cluster {address}"
     try:
         client = Client(address, timeout=CONNECT_S)
     except (OSError, ValueError) as error:
-        raise InputError(
-            f"cluster {address}: no scheduler answers ({error}): start one with dask scheduler"
-        ) from None
+        text = f"{where}: no scheduler answers ({error}): start one with dask scheduler"
+        raise InputError(text) from None
 
-    def result(future: Future) -> Any:  # noqa: ANN401
+    def result(future: Future) -> Any:
         """Wait for as long as there is anybody who can work on it."""
         idle_rounds = 0
         while True:
@@ -65,25 +61,20 @@ def _cluster(address: str) -> Iterator[Submit]:
                 return future.result(timeout=PATIENCE_S)
             except TimeoutError:
                 idle_rounds = 0 if _has_workers(client) else idle_rounds + 1
-                if idle_rounds == 2:
-                    raise InputError(
-                        f"cluster {address}: no worker is left: start one and go on with --resume"
-                    ) from None
+                left = idle_rounds < 2
+                require(left, where, "no worker is left", "start one and go on with --resume")
             except (KilledWorker, FutureCancelledError) as error:
-                raise InputError(
-                    f"cluster {address}: workers died over and over ({error}): mend them and go "
-                    "on with --resume"
-                ) from None
+                text = f"{where}: workers died over and over ({error}): mend them and go on"
+                raise InputError(f"{text} with --resume") from None
 
-    def submit(function: Callable, *given: Any) -> Callable[[], Any]:  # noqa: ANN401
+    def submit(function: Callable, *given: Any) -> Callable[[], Any]:
         future = client.submit(function, *given, pure=False)
         return lambda: result(future)
 
     with client:
-        if not _has_workers(client):
-            raise InputError(f"cluster {address}: it has no worker: start one with dask worker")
+        require(_has_workers(client), where, "it has no worker", "start one with dask worker")
         yield submit
 
 
-def _has_workers(client: Any) -> bool:  # noqa: ANN401
+def _has_workers(client: Any) -> bool:
     return bool(client.scheduler_info(n_workers=-1).get("workers"))

@@ -104,7 +104,7 @@ def solve(part: Intervals, feeder: Feeder) -> pd.DataFrame:
     dss.Basic.AllowChangeDir(False)
     with tempfile.TemporaryDirectory() as name:
         shape = Path(name) / "shape"
-        write_opendss(shape, part, feeder.power_factor)
+        write_opendss(shape, [part], feeder.power_factor)
         (defined,) = (line for line in (shape / "site.dss").read_text("utf-8").splitlines()
                       if line.startswith("New LoadShape"))  # fmt: skip
         commands = [

@@ -10,7 +10,7 @@ import numpy as np
 import pandas as pd
 
 from sitetrace.planning.series import (
-    energy_per_year_wh,
+    POWER_FACTOR,
     load_factor,
     mean_w,
     par,
@@ -18,7 +18,6 @@ from sitetrace.planning.series import (
     ramp_summary,
     ramps,
     resample,
-    transformer_va,
 )
 
 QUARTER_S = 900.0
@@ -55,12 +54,12 @@ def sizing_numbers(power_w: np.ndarray, dt_s: float) -> dict[str, float]:
         "par": par(quarter_w),
         "load_factor": load_factor(quarter_w),
         "ramp": greatest_w * 3600.0 / QUARTER_S / 1e6,
-        "transformer": transformer_va(peak_w(quarter_w)) / 1e6,
+        "transformer": peak_w(quarter_w) / POWER_FACTOR / 1e6,
         "peak_p95": float(np.percentile(quarter_w, 95)) / 1e6,
         "ramp_up_p95": ramp["up_p95"] / 1e6,
         "ramp_down_p95": ramp["down_p95"] / 1e6,
         "ramp_up_max": ramp["up"] / 1e6,
-        "energy_year": energy_per_year_wh(quarter_w) / 1e6,
+        "energy_year": mean_w(quarter_w) * 8760.0 / 1e6,
     }
     for step_s in RAMP_STEPS_S:
         at_step = ramp_summary(ramps(power_w, dt_s, step_s))

@@ -1,21 +1,19 @@
 """The paper's bidirectional GRU: it predicts without torch, and is trained with it.
 
-With s the logistic function, x the input and h the state before, each bin takes
+With s the logistic function, x the input and h the state before, each bin takes (as torch.nn.GRU)
 
     r = s(U_r x + c_r + W_r h + b_r)            z = s(U_z x + c_z + W_z h + b_z)
     n = tanh(U_n x + c_n + r (W_n h + b_n))     h' = (1 - z) n + z h
 
-in the layout of ``torch.nn.GRU``, which spends its time between such small steps: compiled, they
-take a tenth of it. Training is that of arXiv:2603.18383: Adam, gradient norm clipped to 1, mean
-cross-entropy, a step for each series; the rate is halved after 20 epochs without a better
-validation loss, training stops after 50, and the best epoch is kept.
+Compiled, these small steps take a tenth of torch's time. Training is that of arXiv:2603.18383: Adam
+with clipped gradients, a step for each series, the rate halved and training stopped when the
+validation loss no longer falls, the best epoch kept.
 """
-
-from __future__ import annotations
 
 import hashlib
 import math
 import pickle
+from contextlib import suppress
 from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
@@ -30,14 +28,11 @@ from sitetrace.power.states.transitions import Factors, Separable, Table, whatev
 
 CHUNK = 8192  # bins that are worked on at once
 WEIGHTS = ("input_weight", "input_bias", "hidden_weight", "hidden_bias", "head", "head_bias")
-HIDDEN, MOST_EPOCHS, SAVE_EVERY = 64, 1000, 10
+HIDDEN, MOST_EPOCHS = 64, 1000
 RATE, CLIP_NORM, HALVE_AFTER, STOP_AFTER = 1e-3, 1.0, 20, 50
-VALIDATION_SHARE, LAST_SHARE = 0.15, 0.2
-SCALE_FLOOR = 1e-6
-# torch's names of the two directions, and of what each has, in the order of `WEIGHTS`
+VALIDATION_SHARE, LAST_SHARE, SCALE_FLOOR = 0.15, 0.2, 1e-6
+# torch's names of both directions, and of the parts of each in the order of `WEIGHTS`
 WAYS, PARTS = ("", "_reverse"), ("weight_ih", "bias_ih", "weight_hh", "bias_hh")
-# standardised features, shape (bins, columns), and states of an unbroken series
-Series = tuple[np.ndarray, np.ndarray]
 
 
 @dataclass(frozen=True)
@@ -50,17 +45,14 @@ class BiGRU(Separable):
     columns: tuple[str, ...]
     center: np.ndarray  # standardisation of the columns, as `scale`
     scale: np.ndarray
-    # of both directions: U, c, W, b
-    input_weight: np.ndarray
+    input_weight: np.ndarray  # of both directions: U, then c, W and b
     input_bias: np.ndarray
     hidden_weight: np.ndarray
     hidden_bias: np.ndarray
-    # from both directions' states to the scores of the states of power
-    head: np.ndarray
+    head: np.ndarray  # from both directions' states to the scores of the states of power
     head_bias: np.ndarray
 
-    def factors(self, table: Table) -> Factors:
-        """Shares of the states in each bin."""
+    def _factors(self, table: Table) -> Factors:
         seen = np.column_stack([np.asarray(table[name], float) for name in self.columns])
         score = self.logits((seen - self.center) / self.scale)
         share = np.exp(score - score.max(axis=1, keepdims=True))
@@ -73,8 +65,8 @@ class BiGRU(Separable):
         n_bins, hidden = len(scaled), hidden_weight.shape[2]
         score = np.tile(head_bias, (n_bins, 1))
         for way in (0, 1):
-            # the second direction runs from the last bin to the first
-            series, total = (scaled, score) if way == 0 else (scaled[::-1], score[::-1])
+            order = slice(None, None, 1 - 2 * way)  # the second direction begins at the last bin
+            series, total = scaled[order], score[order]
             part = np.ascontiguousarray(head[:, way * hidden : (way + 1) * hidden].T)
             state = np.zeros(hidden)
             for begin in range(0, n_bins, CHUNK):
@@ -88,8 +80,7 @@ class BiGRU(Separable):
 @numba.njit(cache=True)
 def states_along(drive, weight, bias, start):
     """Follow the states along a series of one direction: states, and gates for the gradient."""
-    # `drive` is U x + c, shape (bins, 3 hidden); `weight` and `bias` are W and b; gates are r, z, n
-    # and W_n h + b_n side by side.
+    # `drive` is U x + c, shape (bins, 3 hidden), `weight` W, `bias` b; gates r, z, n, W_n h + b_n
     n_bins, size = drive.shape[0], start.size
     columns = weight.T.copy()
     hidden = np.empty((n_bins, size), dtype=drive.dtype)
@@ -114,8 +105,7 @@ def states_along(drive, weight, bias, start):
 
 @numba.njit(cache=True)
 def gradient_along(slope, hidden, gates, weight):
-    """Carry a loss's gradient by each state back through a series that began at the zero state."""
-    # Gives the gradients by U x + c and by W h + b of each bin, shape (bins, 3 hidden) each.
+    """Carry a loss's gradient by each state back to U x + c and W h + b, shape (bins, 3 hidden)."""
     n_bins, size = hidden.shape
     by_drive = np.empty((n_bins, 3 * size), dtype=hidden.dtype)
     by_pull = np.empty((n_bins, 3 * size), dtype=hidden.dtype)
@@ -174,8 +164,8 @@ def hold_out(pieces: tuple[Piece, ...], seed: int) -> tuple[list[Piece], list[Pi
 
 
 def train(
-    fitting: list[Series],
-    held_out: list[Series],
+    fitting: list[tuple[np.ndarray, np.ndarray]],  # features and states of unbroken series
+    held_out: list[tuple[np.ndarray, np.ndarray]],
     n_states: int,
     *,
     seed: int,
@@ -199,7 +189,14 @@ def train(
     setting = pickle.dumps((fitting, held_out, n_states, seed, hidden, epochs))
     kept = {"setting": hashlib.sha256(setting).hexdigest(), "losses": [], "best": {}}
     if checkpoint is not None and Path(checkpoint).is_file():
-        kept = _restored(checkpoint, kept["setting"], parts)
+        stored = {}
+        with suppress(Exception):  # torch raises whatever its unpickler meets
+            stored = dict(torch.load(checkpoint, weights_only=True))
+        same, mend = stored.get("setting") == kept["setting"], "name another file or remove it"
+        require(same, checkpoint, "no checkpoint of this training", mend)
+        for name, part in parts.items():
+            part.load_state_dict(stored.pop(name))
+        kept = stored
     series = [
         [(torch.from_numpy(x.astype("f4")), torch.from_numpy(y.astype("i8"))) for x, y in part]
         for part in (fitting, held_out)
@@ -214,12 +211,12 @@ def train(
             schedule.step(losses[-1][1])
             if _best(losses) == len(losses):
                 kept["best"] = {name: each.clone() for name, each in net.state_dict().items()}
-            if checkpoint is not None and len(losses) % SAVE_EVERY == 0:
-                _save(checkpoint, kept, parts)
+            if checkpoint is not None:
+                states = {name: part.state_dict() for name, part in parts.items()}
+                with replacing(checkpoint) as temporary:
+                    torch.save(kept | states, temporary)
     finally:
         torch.set_num_threads(threads)
-    if checkpoint is not None:
-        _save(checkpoint, kept, parts)
     best = {name: value.numpy() for name, value in kept["best"].items()}
     weights = {"head": best["1.weight"], "head_bias": best["1.bias"]}
     for name, part in zip(WEIGHTS, PARTS, strict=False):
@@ -229,7 +226,7 @@ def train(
 
 
 def _epoch(net: Any, part: list[tuple[Any, Any]], adam: Any) -> float:
-    """Cross-entropy of some series, mean over their bins; each a step of the optimiser, if any."""
+    # mean cross-entropy over the bins of some series, each a step of the optimiser, if any
     torch, total = require_torch(), 0.0
     with torch.set_grad_enabled(adam is not None):
         for features, states in part:
@@ -245,29 +242,8 @@ def _epoch(net: Any, part: list[tuple[Any, Any]], adam: Any) -> float:
 
 
 def _best(losses: list[tuple[float, float]]) -> int:
-    """Which epoch (from 1) had the least validation loss; 0 before the first."""
+    # which epoch (from 1) had the least validation loss; 0 before the first
     return int(np.argmin([heard for _, heard in losses])) + 1 if losses else 0
-
-
-def _save(checkpoint: Path | str, kept: dict, parts: dict[str, Any]) -> None:
-    with replacing(checkpoint) as temporary:
-        content = kept | {name: part.state_dict() for name, part in parts.items()}
-        require_torch().save(content, temporary)
-
-
-def _restored(checkpoint: Path | str, setting: str, parts: dict[str, Any]) -> dict:
-    """Go on from a checkpoint of the same training."""
-    try:
-        content = require_torch().load(checkpoint, weights_only=True)
-        same = content["setting"] == setting
-    except Exception as error:  # torch raises whatever its unpickler meets
-        what = f"no checkpoint ({type(error).__name__})"
-        raise InputError(f"{checkpoint}: {what}: remove it") from None
-    what = "checkpoint of a training on other data or settings"
-    require(same, checkpoint, what, "name another file or remove it")
-    for name, part in parts.items():
-        part.load_state_dict(content.pop(name))
-    return content
 
 
 def both_ways(gru: Any, features: Any) -> Any:
@@ -284,7 +260,6 @@ def both_ways(gru: Any, features: Any) -> Any:
 
 @cache
 def _recurrence() -> Any:
-    """Make the recurrence known to torch's differentiation."""
     torch = require_torch()
 
     class Recurrence(torch.autograd.Function):
@@ -312,6 +287,6 @@ def require_torch() -> Any:
     try:
         import torch
     except ImportError:
-        mend = "pip install 'sitetrace[torch]'"
-        raise InputError(f"transitions bigru: training needs torch: {mend}") from None
+        what = "transitions bigru: training needs torch"
+        raise InputError(f"{what}: pip install 'sitetrace[torch]'") from None
     return torch

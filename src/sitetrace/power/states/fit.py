@@ -1,7 +1,5 @@
 """Fit of the kind `states`: the number of states and the transitions by cross-validation."""
 
-from __future__ import annotations
-
 from fractions import Fraction
 from typing import Any
 
@@ -12,32 +10,19 @@ from sitetrace.core.files import require
 from sitetrace.core.types import LEAST_SAMPLES, Run
 from sitetrace.evaluate.metrics import scores
 from sitetrace.power.idle import Idle
-from sitetrace.power.load import longest_requests
 from sitetrace.power.states import labels as labelled
+from sitetrace.power.states import mixture as mixtures
+from sitetrace.power.states import transitions as kinds
 from sitetrace.power.states.bigru import fit_bigru
-from sitetrace.power.states.mixture import (
-    Emissions,
-    Mixture,
-    bic_curve,
-    fit_emissions,
-    fit_mixture,
-)
+from sitetrace.power.states.mixture import Emissions, Mixture, fit_mixture
 from sitetrace.power.states.model import StatesModel
-from sitetrace.power.states.transitions import (
-    KINDS,
-    Separable,
-    fit_logit,
-    fit_markov,
-    log_likelihood,
-)
-from sitetrace.power.states.trees import Trees, fit_trees
 from sitetrace.serving.activity import COLUMNS, PAPER_COLUMNS
 from sitetrace.serving.calibration import calibrate
 
-FITS = {"markov": fit_markov, "logit": fit_logit, "trees": fit_trees, "bigru": fit_bigru}
+FITS = {"markov": kinds.fit_markov, "logit": kinds.fit_logit, "trees": kinds.fit_trees}
+FITS |= {"bigru": fit_bigru}
 FOLDS, DRAWS = 4, 5
-# numbers of states that are tried
-CANDIDATES = tuple(range(8, 17))
+CANDIDATES = tuple(range(8, 17))  # numbers of states that are tried
 # what counts as one unit of loss: the aims for KS, 1 - ACF R2 and energy
 KS_UNIT, ACF_UNIT, ENERGY_UNIT_PCT = 0.10, 0.05, 1.5
 
@@ -57,22 +42,20 @@ def fit_states(
     few = f"{working.sum()} samples above idle while requests run, fewer than {LEAST_SAMPLES}"
     mend = "give a longer recording, or check that both clocks agree"
     require(working.sum() >= LEAST_SAMPLES, f"run {runs[0].name}", few, mend)
+
+    def tried(kind: str, n_states: int) -> dict:
+        return cross_validate(frame, idle, dt, kind, n_states, **options)
+
     selection: dict[str, list[dict]] = provenance["selection"]
     if n_states is None:
         # the net would take too long: logit stands for it
         pilot = "logit" if transitions in ("auto", "bigru") else transitions
-        bic = bic_curve(power_w[working], CANDIDATES, seed)["bic"]
-        rows = [
-            {"n_states": k} | cross_validate(frame, idle, dt, pilot, k, **options) | {"bic": value}
-            for k, value in zip(CANDIDATES, bic, strict=True)
-        ]
+        bic = zip(CANDIDATES, mixtures.bic_curve(power_w[working], CANDIDATES, seed)["bic"])
+        rows = [{"n_states": k} | tried(pilot, k) | {"bic": value} for k, value in bic]
         selection["n_states"] = rows
         n_states = min(rows, key=lambda row: row["ks"])["n_states"]
     if transitions == "auto":
-        rows = [
-            {"kind": kind} | cross_validate(frame, idle, dt, kind, n_states, **options)
-            for kind in KINDS
-        ]
+        rows = [{"kind": kind} | tried(kind, n_states) for kind in kinds.KINDS]
         selection["transitions"] = rows
         transitions = min(rows, key=lambda row: row["loss"])["kind"]
     mixture = fit_mixture(power_w[working], n_states, seed)
@@ -82,7 +65,9 @@ def fit_states(
     parts = (transitions, how["emissions"], how["columns"], np.ones(len(frame), dtype=bool))
     fitted = fit_parts(frame, idle, mixture, *parts, **net)
     # what the fit has seen, so that generating can warn outside of it
-    seen = {"active": int(frame["active"].max())} | longest_requests(runs)
+    seen = {"active": int(frame["active"].max())}
+    for name in ("input_tokens", "output_tokens"):
+        seen[name] = int(max(run.requests[name].max() for run in runs))
     provenance = provenance | calibrated | ({"training": training} if training else {})
     limits = (float(power_w.min()), float(power_w.max()))
     configuration = runs[0].configuration
@@ -98,13 +83,13 @@ def fit_parts(
     columns: tuple[str, ...] | None,
     keep: np.ndarray,
     **net: Any,
-) -> tuple[Separable | Trees, Emissions]:
+) -> tuple[kinds.Separable | kinds.Trees, Emissions]:
     """Fit transitions and emissions on the kept samples; `net` goes to `fit_bigru`."""
     steps = labelled.label(frame, idle, mixture, keep)
     # all columns, but for the net the paper's two
     columns = columns or (PAPER_COLUMNS if kind == "bigru" else COLUMNS)
     transitions = FITS[kind](steps, columns, **net)
-    return transitions, fit_emissions(emissions, labelled.stretches(steps, keep), mixture)
+    return transitions, mixtures.fit_emissions(emissions, labelled.stretches(steps, keep), mixture)
 
 
 def cross_validate(
@@ -136,7 +121,7 @@ def cross_validate(
             states = model.draw_states(unseen, rng.random(span.size), int(before[0]))
             generated[draw, span] = model.draw_power(states, unseen, rng)
         judged = (before, labels.state[span], labels.use[span])
-        likelihood += judged[2].sum() * log_likelihood(parts[0], unseen, *judged)
+        likelihood += judged[2].sum() * kinds.log_likelihood(parts[0], unseen, *judged)
         n_bins += judged[2].sum()
     drawn = [scores(power_w, draw, float(dt)) for draw in generated]
     names = ("ks", "acf_r2", "energy_error_pct")

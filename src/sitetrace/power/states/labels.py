@@ -1,14 +1,11 @@
 """From runs to labelled bins: which sample is in which state, and which of them teach."""
 
-from __future__ import annotations
-
-from collections.abc import Mapping
 from dataclasses import dataclass
 from fractions import Fraction
+from typing import Any
 
 import numpy as np
 import pandas as pd
-from numpy.typing import ArrayLike
 
 from sitetrace.core.types import Run
 from sitetrace.power.idle import Idle, fit_idle
@@ -41,16 +38,12 @@ def prepare(runs: list[Run], server: Server, dt: Fraction) -> pd.DataFrame:
     for number, run in enumerate(runs):
         times = run.samples["time_s"].to_numpy()
         part = activity_table(simulate(run.requests, server), times, float(dt))
-        begins = np.diff(times, prepend=-np.inf) > (MAX_GAP_STEPS + 0.5) * float(dt)
-        parts.append(
-            part.assign(
-                power_w=run.samples["power_w"].to_numpy(),
-                before_load=times < run.requests["arrival_s"].iloc[0],
-                recording=number,
-                begins=begins,
-                fresh=begins | (np.arange(times.size) < MAX_GAP_STEPS),
-            )
-        )
+        part["power_w"] = run.samples["power_w"].to_numpy()
+        part["before_load"] = times < run.requests["arrival_s"].iloc[0]
+        part["recording"] = number
+        part["begins"] = np.diff(times, prepend=-np.inf) > (MAX_GAP_STEPS + 0.5) * float(dt)
+        part["fresh"] = part["begins"] | (np.arange(times.size) < MAX_GAP_STEPS)
+        parts.append(part)
     return pd.concat(parts, ignore_index=True)
 
 
@@ -61,10 +54,9 @@ def idle_of(frame: pd.DataFrame) -> Idle:
 
 def usable(frame: pd.DataFrame, idle: Idle) -> tuple[np.ndarray, np.ndarray]:
     """Which samples belong to the load, and which of these are above the idle band."""
-    quiet = frame["quiet_for_s"].to_numpy() >= idle.hold_s
     # before the first request a test request may run that is not in the log
-    loaded = ~quiet & ~frame["before_load"].to_numpy()
-    return loaded, loaded & (frame["power_w"].to_numpy() > idle.band_w)
+    loaded = ~(frame["quiet_for_s"] >= idle.hold_s) & ~frame["before_load"]
+    return loaded.to_numpy(), (loaded & (frame["power_w"] > idle.band_w)).to_numpy()
 
 
 def label(
@@ -75,23 +67,22 @@ def label(
     keep = np.ones(len(frame), dtype=bool) if keep is None else keep
     state = np.where(working, mixture.label(frame["power_w"].to_numpy()) + 1, 0)
     use = loaded & keep & ~frame["fresh"].to_numpy()
-    pieces = unbroken(frame, keep)
-    return TrainingBins(frame, np.r_[0, state[:-1]], state, use, mixture.n_states + 1, pieces)
+    n_states = mixture.n_states + 1
+    return TrainingBins(frame, np.r_[0, state[:-1]], state, use, n_states, unbroken(frame, keep))
 
 
 def unbroken(frame: pd.DataFrame, keep: np.ndarray) -> tuple[Piece, ...]:
     """Find the stretches of kept samples without a hole of more than four steps."""
     edges = frame["begins"].to_numpy() | np.diff(keep, prepend=keep[0])
     begin = np.unique(np.r_[0, np.flatnonzero(edges)])
-    end = np.r_[begin[1:], len(frame)]
-    recording = frame["recording"].to_numpy()[begin]
-    found = zip(recording.tolist(), begin.tolist(), end.tolist(), strict=True)
+    columns = (frame["recording"].to_numpy()[begin], begin, np.r_[begin[1:], len(frame)])
+    found = zip(*(column.tolist() for column in columns), strict=True)
     return tuple(piece for piece in found if keep[piece[1]])
 
 
 def stretches(labels: TrainingBins, keep: np.ndarray) -> list[tuple[np.ndarray, np.ndarray]]:
     """Cut kept samples above idle where idle, a hole or a new recording comes between."""
-    # gives the mixture's states (from 0: none is idle) and the watts of each stretch
+    # as the mixture's states (from 0: none is idle) and watts
     frame, working = labels.table, (labels.state > 0) & keep
     cuts = np.flatnonzero(np.diff(working) | frame["fresh"].to_numpy()[1:]) + 1
     columns = (working, labels.state - 1, frame["power_w"].to_numpy())
@@ -99,16 +90,13 @@ def stretches(labels: TrainingBins, keep: np.ndarray) -> list[tuple[np.ndarray, 
     return [(state, power_w) for works, state, power_w in parts if works[0]]
 
 
-def window_features(
-    table: Mapping[str, ArrayLike], columns: tuple[str, ...], width: int
-) -> np.ndarray:
+def window_features(table: Any, columns: tuple[str, ...], width: int) -> np.ndarray:
     """Activity of each bin and of the bins before it, side by side, shape (bins, features)."""
     now = bin_features(table, columns).T
-    bins = np.arange(len(now))
-    return np.column_stack([now[np.maximum(bins - lag, 0)] for lag in range(width)])
+    return np.hstack([now[np.maximum(np.arange(len(now)) - lag, 0)] for lag in range(width)])
 
 
-def bin_features(table: Mapping[str, ArrayLike], columns: tuple[str, ...]) -> np.ndarray:
+def bin_features(table: Any, columns: tuple[str, ...]) -> np.ndarray:
     """Activity of each bin, shape (features, bins): the columns asked for, and one more."""
     now = [np.asarray(table[name], dtype=float) for name in columns]
     # prompt tokens are given as a logarithm too, since their power saturates

@@ -1,26 +1,23 @@
 """States as a Gaussian mixture of power, and the power drawn within them."""
 
-from __future__ import annotations
-
 from dataclasses import dataclass
 
 import numba
 import numpy as np
 import pandas as pd
 
-MIN_VARIANCE = 1e-12
-# how power is drawn within a state
-KINDS = ("gaussian", "ar1", "ar1_deviation", "empirical")
+KINDS = ("gaussian", "ar1", "ar1_deviation", "empirical")  # how power is drawn within a state
+MIN_VARIANCE, QUANTILES = 1e-12, 33
 # a state of less autocorrelation draws independently; one is learnt from runs of five samples up
 PHI_THRESHOLD, PHI_MAX, MIN_STRETCH = 0.3, 0.99, 5
-QUANTILES = 33
 
 
 @dataclass(frozen=True)
 class Mixture:
     """Gaussian mixture of power, states in order of their mean (0 is the lowest)."""
 
-    mean_w: np.ndarray  # all of shape (K,)
+    # all of shape (K,)
+    mean_w: np.ndarray
     sigma_w: np.ndarray
     weight: np.ndarray
 
@@ -51,8 +48,8 @@ class Emissions:
         # Noise is standard normal, for ``empirical`` from 0 to 1; a state of -1 is none. `last` is
         # the power of the bin before, for ``ar1_deviation`` its deviation; NaN if there was none.
         if self.kind != "empirical":
-            law = _autoregressive if self.kind == "ar1" else _own_deviation
-            return law(states, mixture.mean_w, mixture.sigma_w, self.memory(), noise, last)
+            given = (states, mixture.mean_w, mixture.sigma_w, self.memory(), noise, last)
+            return _autoregressive(*given, self.kind != "ar1")
         # each state's distribution inverted, linear between its quantiles
         place = noise * (self.quantile_w.shape[1] - 1)
         low = place.astype(int)
@@ -97,10 +94,10 @@ def fit_emissions(
     kind: str, stretches: list[tuple[np.ndarray, np.ndarray]], mixture: Mixture
 ) -> Emissions:
     """Learn the power within states from unbroken stretches of labels and watts."""
-    # phi_k = sum r_t r_(t+1) / sum r_t^2, r = p - mean_k, over the maximal runs of state k of at
-    # least five samples, as in the paper's repository (``gmm_bigru_v1``)
-    upper, lower = np.zeros(mixture.n_states), np.zeros(mixture.n_states)
-    pools: list[list[np.ndarray]] = [[] for _ in range(mixture.n_states)]
+    # phi_k = sum r_t r_(t+1) / sum r_t^2, r = p - mean_k, over runs of five samples and more of
+    # state k, as in the paper's repository (``gmm_bigru_v1``)
+    upper, lower = np.zeros((2, mixture.n_states))
+    pools = [[] for _ in range(mixture.n_states)]
     for labels, power_w in stretches:
         cuts = np.flatnonzero(np.diff(labels)) + 1
         for part, watts in zip(np.split(labels, cuts), np.split(power_w, cuts), strict=True):
@@ -110,7 +107,7 @@ def fit_emissions(
                 residual = watts - mixture.mean_w[k]
                 upper[k] += residual[:-1] @ residual[1:]
                 lower[k] += residual @ residual
-    phi = np.clip(np.divide(upper, lower, out=np.zeros_like(upper), where=lower > 0), 0, PHI_MAX)
+    phi = np.divide(upper, lower, out=np.zeros_like(upper), where=lower > 0).clip(0, PHI_MAX)
     # a state that no sample was given to stands at its mean
     filled = [pool or [mean] for pool, mean in zip(pools, mixture.mean_w[:, None], strict=True)]
     grid = np.linspace(0, 1, QUANTILES)
@@ -118,35 +115,25 @@ def fit_emissions(
 
 
 def _gaussian_mixture(power_w: np.ndarray, n_states: int, seed: int):
-    """Fit with the settings of the paper's repository (powertrace-sim, ``gmm_bigru_v1``)."""
     from sklearn.mixture import GaussianMixture
 
+    # the settings of the paper's repository (powertrace-sim, ``gmm_bigru_v1``)
     options = {"n_init": 10, "max_iter": 300, "reg_covar": 1e-6, "random_state": seed}
     return GaussianMixture(n_states, **options).fit(np.asarray(power_w, dtype=float)[:, None])
 
 
 @numba.njit(cache=True, nogil=True)
-def _autoregressive(states, mean_w, sigma_w, phi, noise, last_w):
-    """Draw the paper's AR(1): the power before is pulled towards the present state's mean."""
-    # after a change of state it drags the level of the old state along
-    power_w, scale_w = np.zeros(noise.size), sigma_w * np.sqrt(1 - phi**2)
-    for i in range(noise.size):
-        k = states[i]
-        if k >= 0:
-            before_w = mean_w[k] if np.isnan(last_w) else last_w
-            last_w = mean_w[k] + phi[k] * (before_w - mean_w[k]) + scale_w[k] * noise[i]
-            power_w[i] = last_w
-    return power_w, last_w
-
-
-@numba.njit(cache=True, nogil=True)
-def _own_deviation(states, mean_w, sigma_w, phi, noise, last):
-    """Draw an AR(1) of the deviation from the own state, in its standard deviations."""
-    # it keeps each state's mean and spread, however often states change
+def _autoregressive(states, mean_w, sigma_w, phi, noise, last, own):
+    # The paper's AR(1) of power drags the level of the old state along after a change of state; one
+    # of the deviation (`own`, in the state's own spread) does not, however often states change.
     power_w, fresh = np.zeros(noise.size), np.sqrt(1 - phi**2)
     for i in range(noise.size):
         k = states[i]
-        if k >= 0:
+        if k >= 0 and own:
             last = noise[i] if np.isnan(last) else noise[i] * fresh[k] + phi[k] * last
             power_w[i] = mean_w[k] + sigma_w[k] * last
+        elif k >= 0:
+            before_w = mean_w[k] if np.isnan(last) else last
+            last = mean_w[k] + phi[k] * (before_w - mean_w[k]) + sigma_w[k] * fresh[k] * noise[i]
+            power_w[i] = last
     return power_w, last

@@ -1,7 +1,5 @@
 """The model of kind `states`: activity gives each bin its state, the state its power."""
 
-from __future__ import annotations
-
 from dataclasses import dataclass
 from fractions import Fraction
 from typing import Any
@@ -9,21 +7,12 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
+from sitetrace.core import types
 from sitetrace.core.files import require
-from sitetrace.core.types import (
-    LEAD_S,
-    SEGMENT,
-    TAIL_S,
-    Configuration,
-    PowerTrace,
-    Timeline,
-    span_of,
-    trace_clock,
-)
+from sitetrace.core.types import SEGMENT, Configuration, PowerTrace, Timeline
 from sitetrace.power.idle import Idle, check_idle
 from sitetrace.power.states.mixture import Emissions, Mixture
-from sitetrace.power.states.transitions import Separable, Table
-from sitetrace.power.states.trees import Trees
+from sitetrace.power.states.transitions import Separable, Table, Trees
 from sitetrace.serving.activity import ROW, activity_columns, activity_table, as_segments
 from sitetrace.serving.engine import Server, simulate
 from sitetrace.serving.surrogates import ConstantRate, LogNormalTTFT
@@ -39,20 +28,18 @@ READINGS = ("power", "expected", "meter")
 class StatesModel:
     """A fitted power model of one configuration, the paper's way."""
 
-    configuration: Configuration
+    configuration: Configuration  # model, GPU type, tensor parallelism
     dt: Fraction  # step of the samples that it was fitted on, seconds
-    server: Server | ConstantRate | LogNormalTTFT
+    server: Server | ConstantRate | LogNormalTTFT  # how requests become work
     idle: Idle | None  # None where the mixture holds idle too
-    mixture: Mixture
-    transitions: Separable | Trees
-    emissions: Emissions
+    mixture: Mixture  # power states above idle
+    transitions: Separable | Trees  # which state comes next
+    emissions: Emissions  # power within a state
     power_range_w: tuple[float, float]  # generated power stays within 5% of the range seen
     fitted: dict  # greatest values met while fitting
-    provenance: dict
+    provenance: dict  # runs, digests, cut, seed, package version, selection tables
 
-    def generate(
-        self, requests: pd.DataFrame, *, rng: np.random.Generator, **how: Any
-    ) -> PowerTrace:
+    def generate(self, requests: pd.DataFrame, *, rng, **how: Any) -> PowerTrace:
         """Generate a power trace for a stream of requests, as `TimelineModel.generate` does."""
         check_stream(requests)
         return self.draw(simulate(requests, self.server, rng), rng, **how)
@@ -62,15 +49,16 @@ class StatesModel:
         timeline: Timeline,
         rng: np.random.Generator,
         dt_s: float | None = None,
-        lead_s: float = LEAD_S,
-        tail_s: float = TAIL_S,
+        lead_s: float = types.LEAD_S,
+        tail_s: float = types.TAIL_S,
         idle_w: float | None = None,
         reading: str = "power",
     ) -> PowerTrace:
         """Draw one power trace for a simulated timeline; ``expected`` is the mean of all draws."""
         mend = f"give {', '.join(READINGS)}"
         require(reading in READINGS, f"reading {reading!r}", "there is none such", mend)
-        start_s, step, n_bins = trace_clock(span_of(timeline), self.dt, dt_s, lead_s, tail_s)
+        clock = (self.dt, dt_s, lead_s, tail_s)
+        start_s, step, n_bins = types.trace_clock(types.span_of(timeline), *clock)
         if reading == "expected":
             table = activity_table(timeline, self.bin_ends(start_s, n_bins), float(self.dt))
             power_w = self.expected_w(table, rng)
@@ -82,20 +70,20 @@ class StatesModel:
             power_w = self.rebase(power_w, idle_w)
         return PowerTrace(start_s, self.dt, power_w).resample(step)
 
+    @property
+    def hold_s(self) -> float:
+        """Time after the last work from which bins are idle for sure."""
+        return np.nan if self.idle is None else self.idle.hold_s
+
     def bin_ends(self, begin_s: float, n_bins: int) -> np.ndarray:
         """Lay the model's bins from a second on: their ends."""
         return begin_s + np.arange(1, n_bins + 1) * self.dt.numerator / self.dt.denominator
 
-    def quiet(self, quiet_for_s: np.ndarray) -> np.ndarray:
-        """Which bins are idle for sure."""
-        return quiet_for_s >= (np.nan if self.idle is None else self.idle.hold_s)
-
     def draw_states(self, table: Table, uniform: np.ndarray, start: int = 0) -> np.ndarray:
         """Turn numbers from 0 to 1 into states (0 is idle), `start` the one before the first."""
         # before the bins of the numbers the table may hold earlier ones
-        quiet_for_s = np.asarray(table["quiet_for_s"])
-        quiet = self.quiet(quiet_for_s[quiet_for_s.size - uniform.size :])
-        return self.transitions.path(table, quiet, uniform, start)
+        quiet_for_s = np.asarray(table["quiet_for_s"])[len(table["quiet_for_s"]) - uniform.size :]
+        return self.transitions.path(table, quiet_for_s >= self.hold_s, uniform, start)
 
     def draw_power(self, states: np.ndarray, table: Table, rng: np.random.Generator) -> np.ndarray:
         """Draw the watts of each bin given its state, on the board that the model was fitted on."""
@@ -133,7 +121,7 @@ class StatesModel:
         # the others' deviations have no mean, whatever the state before
         phi = self.emissions.memory() * (self.emissions.kind == "ar1")
         state_w = self.emissions.mean_w(self.mixture)
-        power_w, idle = self.transitions.expected_w(table, self.quiet(quiet_for_s), state_w, phi)
+        power_w, idle = self.transitions.expected_w(table, quiet_for_s >= self.hold_s, state_w, phi)
         if self.idle is not None:
             power_w += idle * self.idle.expected_w(quiet_for_s)
         return self.within_range(power_w)

@@ -4,14 +4,10 @@ State 0 is idle; the mixture's states follow from 1. All kinds but the trees hav
 
     P(k | j, bin) ~ weight[bin, k] factor[level(bin), j, k],
 
-and so one matrix, one compiled walk and one mean over all walks. A Markov chain has no weights; a
-logit has one level; the others have weights alone, since no state before matters to them. The
-weights of the paper's classifier are not published: `Coupled` and `Independent` need nothing but
-its mixtures. The coupling is a rule of sitetrace and not of arXiv:2603.18383, independent draws are
-what the paper's repository calls marginal.
+and so one matrix, one compiled walk and one mean over all walks. The weights of the paper's
+classifier are not published: `Coupled` (a rule of sitetrace, not of arXiv:2603.18383) and
+`Independent` (what the paper's repository calls marginal) need nothing but its mixtures.
 """
-
-from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -26,6 +22,7 @@ from sitetrace.power.states.labels import TrainingBins, bin_features, window_fea
 # training the net needs torch, an optional dependency: it is no candidate unless it is asked for
 KINDS = ("markov", "logit", "trees")
 LEVELS, PENALTY, WINDOW = 5, 1.0, 2
+ROUNDS, DEPTH, RATE, TREE_WINDOW = 40, 2, 0.1, 4
 EXCESS = 1e-6  # a variance above the mean by less than this share is the mean's: Poisson
 LEAST_SHARE = 1e-9  # counts rarer than this stand for an interval of this length
 NEVER = -50.0  # score of a state that was never seen
@@ -36,18 +33,14 @@ Factors = tuple[np.ndarray, np.ndarray, np.ndarray]
 
 
 class Separable:
-    """Transitions of the one form; `factors` says which."""
+    """Transitions of the one form: `_factors` of a table gives weight, factor and level by bin."""
 
     # how many bins before a bin it looks at; None if at the whole series
     reach: ClassVar[int | None] = 0
 
-    def factors(self, table: Table) -> Factors:
-        """Weight, factor and level of each bin."""
-        raise NotImplementedError
-
     def matrix(self, table: Table) -> np.ndarray:
         """Transition probabilities, shape (bins, previous, states); a view where none matters."""
-        weight, factor, level = self.factors(table)
+        weight, factor, level = self._factors(table)
         share = weight[:, None, :] * factor[level]
         share = share / share.sum(axis=2, keepdims=True)
         return np.broadcast_to(share, (level.size, share.shape[2], share.shape[2]))
@@ -65,8 +58,7 @@ class Separable:
         return _mean_walk(*laid_out, quiet, np.r_[0.0, state_w], np.r_[1.0, phi])
 
     def _laid_out(self, table: Table, n_bins: int) -> Factors:
-        """Lay the factors out as compiled passes take them: weight of shape (states, bins or 1)."""
-        weight, factor, level = self.factors(table)
+        weight, factor, level = self._factors(table)
         n_states = max(weight.shape[1], factor.shape[2])
         weight = np.ascontiguousarray(np.broadcast_to(weight, (len(weight), n_states)).T)
         factor = np.ascontiguousarray(np.broadcast_to(factor, (len(factor), n_states, n_states)))
@@ -86,8 +78,7 @@ class Markov(Separable):
     column: str  # of activity, that chooses the level
     probability: np.ndarray  # shape (levels, previous, states)
 
-    def factors(self, table: Table) -> Factors:
-        """No weights; the matrix of the bin's level."""
+    def _factors(self, table: Table) -> Factors:
         level = np.searchsorted(self.edges, np.asarray(table[self.column], float), side="right")
         return np.ones((1, 1)), self.probability, level
 
@@ -105,8 +96,7 @@ class Logit(Separable):
     intercept: np.ndarray
     lag: np.ndarray  # score of a state by the one before, shape (previous, states)
 
-    def factors(self, table: Table) -> Factors:
-        """Weights by activity, one factor by the state before."""
+    def _factors(self, table: Table) -> Factors:
         features = bin_features(table, self.columns)
         weight = self.weight / self.scale
         intercept = self.intercept - weight @ self.center
@@ -124,24 +114,19 @@ class Coupled(Separable):
     active_sd: float
     weight: np.ndarray  # of each state of the mixture, lowest mean power first
 
-    def factors(self, table: Table) -> Factors:
-        """Shares by the active count, none for idle."""
-        counts, place = np.unique(np.asarray(table["active"], float), return_inverse=True)
-        share = np.insert(self.shares(counts), 0, 0.0, axis=1)
-        return whatever_was_before(share[place], place.size)
-
-    def shares(self, counts: np.ndarray) -> np.ndarray:
-        """Probability of each state given the active count, shape (counts, states)."""
+    def _factors(self, table: Table) -> Factors:
         # The interval from F(A - 1) to F(A) of a count A, F its distribution function, is laid over
         # the cumulated weights: a state's probability is its share of it. When A follows the
         # assumed distribution, every state gets its weight.
+        counts, place = np.unique(np.asarray(table["active"], float), return_inverse=True)
         distribution = active_distribution(self.active_mean, self.active_sd)
         high = np.maximum(distribution.cdf(counts), LEAST_SHARE)
         low = np.minimum(distribution.cdf(counts - 1), high - LEAST_SHARE)
         edges = np.r_[0.0, np.cumsum(self.weight) / self.weight.sum()]
         overlap = np.minimum(high[:, None], edges[1:]) - np.maximum(low[:, None], edges[:-1])
         overlap = np.maximum(overlap, 0.0)
-        return overlap / overlap.sum(axis=1, keepdims=True)
+        share = np.insert(overlap / overlap.sum(axis=1, keepdims=True), 0, 0.0, axis=1)
+        return whatever_was_before(share[place], place.size)
 
 
 @dataclass(frozen=True)
@@ -150,9 +135,42 @@ class Independent(Separable):
 
     weight: np.ndarray
 
-    def factors(self, table: Table) -> Factors:
-        """Weights that are the same in every bin, none for idle."""
+    def _factors(self, table: Table) -> Factors:
         return whatever_was_before(np.insert(self.weight, 0, 0.0)[None], len(table["active"]))
+
+
+@dataclass(frozen=True)
+class Trees:
+    """Gradient-boosted trees on a window of activity and the previous state's rank."""
+
+    reach: ClassVar[int] = TREE_WINDOW - 1
+
+    columns: tuple[str, ...]
+    prior: np.ndarray  # score of each state before the first tree
+    roots: np.ndarray  # first node of each tree, shape (rounds, states); -1 where there is no tree
+    # of each node: the feature that it splits at (-1 in a leaf), the nodes below, and the threshold
+    # (in a leaf what it adds to the score)
+    feature: np.ndarray
+    left: np.ndarray
+    right: np.ndarray
+    value: np.ndarray
+
+    def matrix(self, table: Table) -> np.ndarray:
+        """Transition probabilities, shape (bins, previous, states)."""
+        from scipy.special import softmax
+
+        features = window_features(table, self.columns, TREE_WINDOW).astype(np.float32)
+        return softmax(_all_scores(features, self._forest), axis=-1)
+
+    def path(self, table: Table, quiet: np.ndarray, uniform: np.ndarray, start: int) -> np.ndarray:
+        """Turn numbers from 0 to 1 into states, as `Separable.path`."""
+        features = window_features(table, self.columns, TREE_WINDOW).astype(np.float32)
+        features = features[len(features) - quiet.size :]
+        return _walk_trees(features, self._forest, quiet, uniform, start)
+
+    @property
+    def _forest(self) -> tuple[np.ndarray, ...]:
+        return self.prior, self.roots, self.feature, self.left, self.right, self.value
 
 
 def fit_markov(steps: TrainingBins, columns: tuple[str, ...]) -> Markov:
@@ -190,6 +208,35 @@ def fit_logit(steps: TrainingBins, columns: tuple[str, ...]) -> Logit:
     return Logit(columns, center, scale, weight, intercept, lag.T)
 
 
+def fit_trees(steps: TrainingBins, columns: tuple[str, ...]) -> Trees:
+    """Fit boosted trees and lay their nodes out flat."""
+    from sklearn.ensemble import GradientBoostingClassifier
+
+    features = window_features(steps.table, columns, TREE_WINDOW)[steps.use]
+    design = np.column_stack([features, steps.previous[steps.use]]).astype(np.float32)
+    model = GradientBoostingClassifier(
+        n_estimators=ROUNDS, max_depth=DEPTH, learning_rate=RATE, random_state=0
+    ).fit(design, steps.state[steps.use])
+    share = np.bincount(steps.state[steps.use], minlength=steps.n_states) / steps.use.sum()
+    prior = np.log(np.maximum(share, np.exp(-50.0)))
+    if model.classes_.size == 2:  # one tree a round, for the log odds of the second class
+        prior = prior - prior[model.classes_[0]]
+    roots = np.full((ROUNDS, steps.n_states), -1)
+    parts, size = [], 0
+    for i, row in enumerate(model.estimators_):
+        for label, regressor in zip(model.classes_[-row.size :], row, strict=True):
+            tree = regressor.tree_
+            leaf = tree.children_left < 0
+            value = np.where(leaf, RATE * tree.value[:, 0, 0], tree.threshold)
+            feature = np.where(leaf, -1, tree.feature)
+            below = (tree.children_left + size, tree.children_right + size)
+            parts.append((feature, *(np.where(leaf, -1, side) for side in below), value))
+            roots[i, label] = size
+            size += leaf.size
+    feature, left, right, value = (np.concatenate(column) for column in zip(*parts, strict=True))
+    return Trees(columns, prior, roots, feature, left, right, value)
+
+
 def active_distribution(mean: float, sd: float):
     """Negative binomial of a known mean and standard deviation; Poisson if that is no wider."""
     from scipy.stats import nbinom, poisson
@@ -199,9 +246,7 @@ def active_distribution(mean: float, sd: float):
     return nbinom(mean**2 / (sd**2 - mean), mean / sd**2)
 
 
-def log_likelihood(
-    kind: Separable, table: Table, previous: np.ndarray, state: np.ndarray, use: np.ndarray
-) -> float:
+def log_likelihood(kind: Separable, table: Table, previous, state, use) -> float:
     """Mean ln P(state | previous state, activity) of observed states, nats a bin."""
     matrix = kind.matrix(table)
     chosen = matrix[np.arange(len(matrix)), previous, state][use]
@@ -210,7 +255,6 @@ def log_likelihood(
 
 @numba.njit(cache=True, nogil=True)
 def _walk(weight, factor, level, quiet, uniform, start):
-    """Draw one state after the other; bins that are quiet are idle."""
     path = np.empty(quiet.size, dtype=np.int64)
     state, n_states, earlier = start, len(weight), weight.shape[1] - quiet.size
     for i in range(quiet.size):
@@ -229,9 +273,9 @@ def _walk(weight, factor, level, quiet, uniform, start):
 
 @numba.njit(cache=True, nogil=True)
 def _mean_walk(weight, factor, level, quiet, state_w, phi):
-    """Mean over all walks of the watts that are emitted, and of being idle, in each bin."""
-    # What a state emits goes on to the next with its phi, as in the paper's AR(1); `emitted` is its
-    # mean times the probability of the state. A walk that never emitted begins at a state's mean.
+    # Mean over all walks of the watts of the states, and of being idle. What a state emits goes on
+    # to the next with its phi, as in the paper's AR(1); `emitted` is its mean times the probability
+    # of the state. A walk that never emitted begins at a state's mean.
     n_states, earlier = len(weight), weight.shape[1] - quiet.size
     power_w, idle = np.empty(quiet.size), np.empty(quiet.size)
     share, emitted, never = np.zeros(n_states), np.zeros(n_states), 1.0
@@ -255,7 +299,6 @@ def _mean_walk(weight, factor, level, quiet, state_w, phi):
 
 @numba.njit(cache=True, nogil=True)
 def _weigh(features, now, before, intercept):
-    """Weigh states by a logit of each bin and the one before, the likeliest by 1."""
     # features of shape (features, bins); nothing is known before the first bin, a slice of its own
     n_bins, n_states, first = features.shape[1], intercept.size, 0
     chance = np.empty((n_states, n_bins))
@@ -282,11 +325,49 @@ def _weigh(features, now, before, intercept):
 
 @numba.njit(cache=True, nogil=True)
 def _exponential(x):
-    """Exponential of a number from minus infinity to 0, right within 1e-13."""
-    # unlike the library's it is compiled for several numbers at once: exp(x / 256), then its power
+    # right within 1e-13 up to 0; unlike the library's it is compiled for several numbers at once
     x = (x if x > -40.0 else -40.0) * (1 / 256)
     high = 1 / 24 + x * (1 / 120) + x * x * (1 / 720 + x * (1 / 5040))
     power = 1.0 + x + x * x * (1 / 2 + x * (1 / 6) + x * x * high)
     for _ in range(8):
         power *= power
     return power
+
+
+@numba.njit(cache=True, nogil=True)
+def _score(seen, previous, state, forest):
+    prior, roots, feature, left, right, value = forest
+    total = prior[state]
+    for tree in range(len(roots)):
+        node = roots[tree, state]
+        while node >= 0 and feature[node] >= 0:
+            f = feature[node]
+            x = seen[f] if f < seen.size else np.float32(previous)
+            node = left[node] if x <= value[node] else right[node]
+        total += value[node] if node >= 0 else 0.0
+    return total
+
+
+@numba.njit(cache=True, nogil=True)
+def _all_scores(features, forest):
+    n_states = forest[0].size
+    score = np.empty((len(features), n_states, n_states))
+    for row, previous, state in np.ndindex(score.shape):
+        score[row, previous, state] = _score(features[row], previous, state, forest)
+    return score
+
+
+@numba.njit(cache=True, nogil=True)
+def _walk_trees(features, forest, quiet, uniform, start):
+    path, score = np.empty(quiet.size, dtype=np.int64), np.empty(forest[0].size)
+    state = start
+    for row in range(quiet.size):
+        previous, state = state, 0
+        if not quiet[row]:
+            for k in range(score.size):
+                score[k] = _score(features[row], previous, k, forest)
+            score = np.cumsum(np.exp(score - score.max()))
+            while state < score.size - 1 and score[state] <= uniform[row] * score[-1]:
+                state += 1
+        path[row] = state
+    return path

@@ -1,13 +1,10 @@
 """Fit of the kind `timeline`: engine, surface and meter from readings, then noise and afterglow.
 
-What a reading saw is known but for its age: the meter renews its value now and then, and between
-two renewals it prints the same. So the likelihood of a reading is the mean over all ages that it
-may have of a normal density around the surface's power at that age. The product over all readings
-is maximised: over the surface and its noise by gradients, over the meter's window, lag and renewal
-and over the scales of saturation by trying values in turn.
+What a reading saw is known but for its age, since the meter renews its value only now and then. So
+its likelihood is the mean over all ages of a normal density around the surface's power at that age.
+It is maximised over the surface and its noise by gradients, over the meter and the scales of
+saturation by trying values in turn.
 """
-
-from __future__ import annotations
 
 import itertools
 from dataclasses import replace
@@ -15,8 +12,9 @@ from fractions import Fraction
 from typing import NamedTuple
 
 import numpy as np
+import scipy
 
-from sitetrace.core.files import InputError
+from sitetrace.core.files import require
 from sitetrace.core.types import Run, Timeline
 from sitetrace.meter import Meter, PowerNoise, ages_s
 from sitetrace.power.idle import Idle
@@ -24,7 +22,6 @@ from sitetrace.power.load import busiest_rate, most_at_once
 from sitetrace.power.states.labels import idle_of, prepare
 from sitetrace.power.timeline import surface as surfaces
 from sitetrace.power.timeline.model import TimelineModel
-from sitetrace.power.timeline.surface import Surface
 from sitetrace.serving import calibration as engines
 from sitetrace.serving.activity import amount_in_bins
 from sitetrace.serving.engine import Server, counted, simulate
@@ -32,8 +29,7 @@ from sitetrace.serving.steps import LINEAR
 
 DT = Fraction(1, 4)
 LAW = ("decode_w", "per_sequence_w", "prefill_w", "warm_w")  # the part of `Surface` that is fitted
-# What is tried of a meter, and of where power saturates (prompt tokens of a step; sequences); where
-# that begins, and in which turns it goes on.
+# what is tried of a meter, and of where power saturates (prompt tokens of a step; sequences)
 TRIED = {
     "window_s": (0.025, 0.05, 0.1, 0.25, 0.5, 1.0),
     "lag_s": (-0.05, 0.0, 0.05, 0.1),
@@ -43,13 +39,11 @@ TRIED = {
 }
 FIRST = {"window_s": 0.05, "lag_s": 0.0, "update_s": 0.1, "tokens": 300.0, "batch": 8.0}
 TURNS = [["window_s"], *2 * [["lag_s", "update_s"], ["window_s"], ["tokens"], ["batch"]]]
-# readings count from so long before the load to so long after it; more than so many are thinned
-EDGE_S, MOST_READINGS = 2.0, 5000
-# what a board gains while it warms up, by experience: watts a GPU, and how sure that is
-WARM_W, WARM_SD_W, WARM_MAX_W = 8.0, 3.0, 14.0
-SCALE_SPREAD = 0.5  # of the logarithm of the prefill scale around its usual value
-# readings that nothing explains, and the relative error that mean power may have
-OUTLIER_SHARE, ENERGY_SHARE = 0.02, 0.003
+EDGE_S, MOST_READINGS = 2.0, 5000  # before and after the load; more than so many are thinned
+# by experience, what a board gains while it warms up (watts a GPU) and how sure that is; and the
+# spread of the logarithm of the prefill scale around its usual value
+WARM_W, WARM_SD_W, WARM_MAX_W, SCALE_SPREAD = 8.0, 3.0, 14.0, 0.5
+OUTLIER_SHARE, ENERGY_SHARE = 0.02, 0.003  # unexplained readings; error that mean power may have
 LEAST_SD_W, MOST_LOG_SD, PHI_MAX = 0.3, 9.0, 0.95
 # By experience, extra power just after work (watts a GPU), the logarithm of the seconds it lasts,
 # what a warm board idles above a cold one (watts a GPU); how sure that is, and between what limits.
@@ -69,12 +63,12 @@ class Seen(NamedTuple):
     # a reading is the mean over printings so long before it: 0 alone, or the quarters of a second
     parts_s: np.ndarray
     step_s: float  # from one reading to the next
-    # A run of another configuration teaches the meter, warming up and prefill alone: its law is
-    # that of the fitted one scaled and shifted, its batches have a scale of their own.
-    gpus: float = 1.0  # as a multiple of those of the fitted one
+    # Another configuration teaches the meter, warming up and prefill alone: its law is that of the
+    # fitted one, of which its GPUs are a multiple, scaled and shifted.
+    gpus: float = 1.0
     scaled: np.ndarray = np.ones(6)
     shifted: np.ndarray = np.zeros(6)
-    batch_scale: float | None = None
+    batch_scale: float | None = None  # its own
 
 
 class Reading(NamedTuple):
@@ -99,21 +93,18 @@ def observe_power(run: Run, server: Server, idle_w: float) -> Seen:
     times = run.samples["time_s"].to_numpy() - origin_s
     last_s = float(timeline.segments["end_s"].iloc[-1])
     near = (times > -EDGE_S) & (times < last_s + EDGE_S)
-    whole_seconds = run.dt == 1 and run.published is not None
-    parts_s = np.arange(4) / 4 if whole_seconds else np.zeros(1)
+    parts_s = np.arange(4 if run.dt == 1 and run.published is not None else 1) / 4
     power_w = run.samples["power_w"].to_numpy()[near]
     return Seen(timeline, times[near], power_w, idle_w, parts_s, float(run.dt))
 
 
 def fit_reading(seen: list[Seen], gpus: int) -> tuple[Reading, list[dict]]:
     """Find surface, noise, meter and scales of a server; and all that was tried, with its loss."""
-    every = -(-sum(len(each.times_s) for each in seen) // MOST_READINGS)
-    seen = [
-        each._replace(times_s=each.times_s[::every], power_w=each.power_w[::every]) for each in seen
-    ]
+    thin = slice(None, None, max(-(-sum(len(each.times_s) for each in seen) // MOST_READINGS), 1))
+    seen = [each._replace(times_s=each.times_s[thin], power_w=each.power_w[thin]) for each in seen]
     loaded = np.concatenate([each.power_w[each.power_w > 1.3 * each.idle_w] for each in seen])
-    if loaded.size == 0:
-        raise InputError("the readings never rise above idle while requests run: check the clocks")
+    what = "none rises above idle while requests run"
+    require(loaded.size, "readings", what, "check the clocks")
     # begin at the middle of the readings under load, and prefill at their top
     middle, top = np.quantile(loaded, [0.4, 0.99])
     noise = np.log([5.0 * gpus, 20.0 * gpus])
@@ -133,18 +124,14 @@ def fit_reading(seen: list[Seen], gpus: int) -> tuple[Reading, list[dict]]:
 
 def best_law(seen: list[Seen], start: Reading, gpus: int) -> Reading:
     """Minimise the loss over the surface and the noise, the setting given."""
-    from scipy.optimize import minimize
-
     views = [(each, shares(each, start)) for each in seen]
     unit = np.array([10.0, 1.0, 50.0, 5.0, 0.3, 0.5]) * np.array([gpus, 1, gpus, gpus, 1, 1])
     low = [0.0, 0.0, 0.0, 0.0, np.log(LEAST_SD_W), np.log(LEAST_SD_W)]
     high = [np.inf, np.inf, np.inf, WARM_MAX_W * gpus, MOST_LOG_SD, MOST_LOG_SD]
-    found = minimize(
-        lambda point: _loss(point * unit, views, gpus),
-        start.law / unit,
-        method="L-BFGS-B",
-        bounds=list(zip(low / unit, high / unit, strict=True)),
-        options={"maxiter": 80, "ftol": 1e-7},
+    bounds = list(zip(low / unit, high / unit, strict=True))
+    how = {"method": "L-BFGS-B", "bounds": bounds, "options": {"maxiter": 80, "ftol": 1e-7}}
+    found = scipy.optimize.minimize(
+        lambda point: _loss(point * unit, views, gpus), start.law / unit, **how
     )
     unusual = np.log(start.setting["tokens"] / FIRST["tokens"]) / SCALE_SPREAD
     loss = float(found.fun) + unusual**2 / 2
@@ -157,33 +144,33 @@ def shares(seen: Seen, reading: Reading) -> np.ndarray:
     # three once more, weighted by how far prefill saturates.
     meter, setting, work = reading.meter, reading.setting, seen.timeline.segments
     start, end = work["start_s"].to_numpy(), work["end_s"].to_numpy()
-    length_s = end - start
     batch = counted(work["batch"], seen.batch_scale or setting["batch"])
-    warm = surfaces.warmth(start, end)
     full = -np.expm1(-work["prefill_tokens"].to_numpy() / setting["tokens"])
-    plain = (length_s, length_s * batch, length_s * warm)
-    amounts = (*plain, *(amount * full for amount in plain))
+    plain = [(end - start) * each for each in (1.0, batch, surfaces.warmth(start, end))]
     ends = seen.times_s[:, None, None] - seen.parts_s[:, None] - ages_s(meter)
-    columns = [amount_in_bins(work, each, ends.ravel(), meter.window_s) for each in amounts]
+    columns = [
+        amount_in_bins(work, each, ends.ravel(), meter.window_s)
+        for each in (*plain, *(amount * full for amount in plain))
+    ]
     return np.reshape(columns, (6, *ends.shape)).mean(axis=2) / meter.window_s
 
 
-def power_of(shares_: np.ndarray, law: np.ndarray, idle_w: float) -> np.ndarray:
-    """Watts of readings by the surface, shape (n, ages): linear in what `shares` gives."""
-    decode_w, per_sequence_w, prefill_w, warm_w = law[:4]
-    busy, batch, warm, full, full_batch, full_warm = shares_
-    base = (decode_w - idle_w) * busy + per_sequence_w * batch + warm_w * warm
+def expected(seen: Seen, share: np.ndarray, law: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """Watts of readings by the surface, shape (n, ages): linear in `shares`; and the run's law."""
+    own = law * seen.scaled + seen.shifted
+    decode_w, per_sequence_w, prefill_w, warm_w = own[:4]
+    busy, batch, warm, full, full_batch, full_warm = share
+    base = (decode_w - seen.idle_w) * busy + per_sequence_w * batch + warm_w * warm
     lifted = (prefill_w - decode_w) * full - per_sequence_w * full_batch - warm_w * full_warm
-    return idle_w + base + lifted
+    return seen.idle_w + base + lifted, own
 
 
 def _loss(law: np.ndarray, views: list[tuple[Seen, np.ndarray]], gpus: int) -> float:
     """Negative log-likelihood of the readings, their age unknown, with priors."""
     total, spent_w, meant_w = 0.0, 0.0, 0.0
     for seen, share in views:
-        own = law * seen.scaled + seen.shifted
+        power_w, own = expected(seen, share, law)
         sd = np.exp(own[4:6])
-        power_w = power_of(share, own, seen.idle_w)
         # noise grows with the share of saturated prefill in what was seen
         sigma_w = np.hypot(sd[0], sd[1] * share[3])
         # a normal density around the power at each age (2.507 is the root of 2 pi), the mean over
@@ -208,7 +195,7 @@ def fit_timeline(runs: list[Run], provenance: dict) -> TimelineModel:
         server, told = engines.calibrate(group)
         if all(run.engine is None for run in group):
             server, far = learn_decode(group, server), told["calibration"]["at_bound"]
-            told["calibration"] |= engines.judged(map(engines.observe, group), server, far)
+            told["calibration"] |= engines.judged(group, server, far)
         models.append(fit_power(group, server, provenance | told))
     home, *others = models
     if not others:
@@ -216,29 +203,27 @@ def fit_timeline(runs: list[Run], provenance: dict) -> TimelineModel:
     # Other configurations of its GPU type add to its meter, warming up and prefill.
     told, runs, others_seen = home.provenance, groups[home.configuration], []
     home_w = runs[0].idle_before_load_w() or home.idle.mean_w
-    calibration, defaults = dict(told["calibration"]), dict(told["defaults"])
+    failed, defaults = list(told["calibration"]["failed"]), dict(told["defaults"])
     for other in others:
         name, own, theirs = other.configuration.name, other.surface, other.provenance
-        failed = [each for part in engines.PARTS for each in theirs[part]["failed"]]
-        calibration["failed"] = calibration["failed"] + [f"{name}: {each}" for each in failed]
+        failed += [f"{name}: {each}" for each in engines.failed_parts(theirs)]
         defaults |= {f"{name}: {what}": why for what, why in theirs["defaults"].items()}
         gpus = other.configuration.tensor_parallel / home.configuration.tensor_parallel
+        scaled, more = np.array([0.0, 0.0, gpus, gpus, 1.0, 1.0]), np.log(gpus)
         for each in _seen_by(groups[other.configuration], other.server, other.idle):
             prefill_w = each.idle_w - gpus * home_w
-            shifted = [own.decode_w, own.per_sequence_w, prefill_w, 0.0, np.log(gpus), np.log(gpus)]
-            scaled = np.array([0.0, 0.0, gpus, gpus, 1.0, 1.0])
-            law = {"gpus": gpus, "scaled": scaled, "shifted": np.array(shifted)}
+            shifted = np.array([own.decode_w, own.per_sequence_w, prefill_w, 0.0, more, more])
+            law = {"gpus": gpus, "scaled": scaled, "shifted": shifted}
             others_seen.append(each._replace(**law, batch_scale=own.batch_scale))
     after = (home.idle.active_w, home.decay_s, home.surface.warm_idle_w, told["power"]["converged"])
-    told = told | {"calibration": calibration, "defaults": defaults}
-    return fit_power(runs, home.server, told, after, others_seen)
+    told = told | {"calibration": told["calibration"] | {"failed": failed}, "defaults": defaults}
+    return fit_power(runs, home.server, told, (after, others_seen))
 
 
 def learn_decode(runs: list[Run], server: Server) -> Server:
     """Learn the time of decode steps from power, where no counter tells it."""
-    # Times to first token know nothing of decode; a power that rises with the batch and falls when
-    # the last request ends does. What is taken from a step is added to what a client waits for
-    # besides, so that times to first token stay what they were.
+    # Power rises with the batch and falls when the last request ends. What is taken from a step is
+    # added to what a client waits for besides, so that times to first token stay what they were.
     gpus = runs[0].configuration.tensor_parallel
     idle = idle_of(prepare(runs, server, runs[0].dt))
 
@@ -252,39 +237,31 @@ def learn_decode(runs: list[Run], server: Server) -> Server:
     for reach in (0.4, 0.15):
         found, _ = fit_reading(_seen_by(runs, changed(point), idle), gpus)
         point, _ = engines.descended(
-            lambda at: best_law(_seen_by(runs, changed(at), idle), found, gpus).loss,  # noqa: B023
+            lambda at: best_law(_seen_by(runs, changed(at), idle), found, gpus).loss,
             point,
             reach * np.diag([1.0, 2.0]),
-            maxfev=40,
-            xatol=0.01,
+            **{"maxfev": 40, "xatol": 0.01},
         )
     return changed(point)
 
 
 def fit_power(
-    runs: list[Run],
-    server: Server,
-    provenance: dict,
-    after: tuple[float, float, float, bool] | None = None,
-    others: list[Seen] = (),
+    runs: list[Run], server: Server, provenance: dict, joint: tuple = (None, [])
 ) -> TimelineModel:
-    """Fit surface, meter and noise of one configuration behind a calibrated engine.
-
-    Readings of others may be added to its own; then what `fit_afterglow` gave of its own is given.
-    """
+    """Fit surface, meter and noise of one configuration behind a calibrated engine."""
+    # joint: what `fit_afterglow` gave of its own readings, and those of others to be added to them
+    after, others = joint
     configuration, gpus = runs[0].configuration, runs[0].configuration.tensor_parallel
     idle = idle_of(prepare(runs, server, runs[0].dt))
     seen = [*_seen_by(runs, server, idle), *others]
-    if not any(len(each.times_s) for each in seen):
-        raise InputError(f"run {runs[0].name}: no sample while requests run: check both clocks")
     found, tried = fit_reading(seen, gpus)
     after = after or fit_afterglow(runs, seen, idle.band_w, found.meter, gpus)
     active_w, decay_s, warm_idle_w, ended = after
-    residual, misfit = fit_residual(seen, found, float(np.std(idle.deviation_w)), ended)
-    gpu, unknown = engines.known_device(configuration.hardware), {}
-    if gpu is None:
-        unknown["limit_w"] = f"unknown GPU {configuration.hardware!r}"
-    surface = Surface(
+    found = found._replace(converged=found.converged and ended)
+    residual, misfit = fit_residual(seen, found, float(np.std(idle.deviation_w)))
+    gpu = engines.known_device(configuration.hardware)
+    unknown = {} if gpu else {"limit_w": f"unknown GPU {configuration.hardware!r}"}
+    surface = surfaces.Surface(
         idle_w=idle.mean_w,
         scale_tokens=found.setting["tokens"],
         batch_scale=found.setting["batch"],
@@ -324,45 +301,35 @@ def _seen_by(runs: list[Run], server: Server, idle: Idle) -> list[Seen]:
     return [observe_power(run, server, run.idle_before_load_w() or idle.mean_w) for run in runs]
 
 
-def fit_residual(
-    seen: list[Seen], found: Reading, idle_sd_w: float, ended: bool
-) -> tuple[PowerNoise, dict]:
+def fit_residual(seen: list[Seen], found: Reading, idle_sd_w: float) -> tuple[PowerNoise, dict]:
     """Take the noise that readings have around the expected ones, and say how far these are off."""
-    # The misfit is relative to the mean reading; `ended` says if the other searches converged.
     pairs, errors = [], []
     for each in seen:
         share = shares(each, found)
-        own = found.law * each.scaled + each.shifted
-        expected_w = power_of(share, own, each.idle_w).mean(axis=1)
+        expected_w = expected(each, share, found.law)[0].mean(axis=1)
         errors.append(expected_w - each.power_w)
         left_w = (each.power_w - expected_w) / each.gpus
         # how long noise lasts is told by successive readings that saw decoding alone, at any age
         calm = (share[0].min(axis=1) > 0.98) & (share[3].max(axis=1) < 0.05)
         # of readings with the step of the first run, the others' tell of another distance
         near = (np.diff(each.times_s) < 1.5 * each.step_s) & (each.step_s == seen[0].step_s)
-        close = calm[1:] & calm[:-1] & near
-        pairs.append(np.array([left_w[:-1], left_w[1:]])[:, close])
+        pairs.append(np.array([left_w[:-1], left_w[1:]])[:, calm[1:] & calm[:-1] & near])
     pairs, decode_sd_w, phi = np.concatenate(pairs, axis=1), float(np.exp(found.law[4])), 0.0
     pairs = pairs[:, (np.abs(pairs) < 4 * decode_sd_w).all(axis=0)]
     if pairs.shape[1] >= 20:
-        phi = _phi_of(np.corrcoef(pairs)[0, 1], seen[0])
+        # a reading is a mean of bins: from its correlation with the next to that of bins
+        apart = np.subtract.outer(seen[0].parts_s, seen[0].parts_s) / float(DT)
+        next_to = np.abs(apart + seen[0].step_s / float(DT))
+        tried = np.linspace(0.0, PHI_MAX, 96)
+        told = [(each**next_to).mean() / (each ** np.abs(apart)).mean() for each in tried]
+        phi = float(np.interp(np.corrcoef(pairs)[0, 1], told, tried))
     errors = np.concatenate(errors) / np.concatenate([each.power_w for each in seen]).mean()
     off = engines.rounded({"mean_error": np.abs(errors).mean(), "energy_error": errors.mean()})
-    off, converged = {"power": off | {"points": errors.size}}, found.converged and ended
+    off = {"power": off | {"points": errors.size}}
     failed = engines.failures(off)
-    if not converged:
-        failed.append("the search of the surface stopped before it converged")
-    misfit = {"misfit": off, "converged": converged, "failed": failed}
+    failed += ["the search of the surface stopped before it converged"] * (not found.converged)
+    misfit = {"misfit": off, "converged": found.converged, "failed": failed}
     return PowerNoise(idle_sd_w, decode_sd_w, phi), misfit
-
-
-def _phi_of(correlation: float, seen: Seen) -> float:
-    """Turn the correlation of successive readings into that of bins, of which they are means."""
-    apart = np.subtract.outer(seen.parts_s, seen.parts_s) / float(DT)
-    next_to = np.abs(apart + seen.step_s / float(DT))
-    phi = np.linspace(0.0, PHI_MAX, 96)
-    told = [(each**next_to).mean() / (each ** np.abs(apart)).mean() for each in phi]
-    return float(np.interp(correlation, told, phi))
 
 
 def fit_afterglow(
@@ -370,8 +337,6 @@ def fit_afterglow(
 ) -> tuple[float, float, float, bool]:
     """Learn what is left after work: extra watts, the seconds they last, watts of a warm board."""
     # The fewer the readings, the nearer to what experience says. The last says if it converged.
-    from scipy.optimize import least_squares
-
     parts = []
     for run, each in zip(runs, seen, strict=True):
         times_s = run.samples["time_s"].to_numpy() - float(run.requests["arrival_s"].iloc[0])
@@ -392,6 +357,7 @@ def fit_afterglow(
         left = after_w * np.exp(-since_s / np.exp(log_s)) + warm_w * warm - extra_w
         return np.concatenate([left / AFTER_NOISE_W, (point / scale - USUAL) / SPREAD])
 
-    found = least_squares(errors, USUAL * scale, bounds=(LEAST * scale, MOST * scale))
+    limits = (LEAST * scale, MOST * scale)
+    found = scipy.optimize.least_squares(errors, USUAL * scale, bounds=limits)
     after_w, log_s, warm_w = found.x
     return float(after_w), float(np.exp(log_s)), float(warm_w), bool(found.success)

@@ -151,7 +151,7 @@ class TimelineModel:
         self, timeline: Timeline, times_s: np.ndarray, rng: np.random.Generator
     ) -> np.ndarray:
         """Draw what the meter prints at some times, watts."""
-        drawn, busy = drawn_w(timeline, self.surface, self.meter, self.residual, times_s, rng)
+        drawn, busy = drawn_w(timeline, self, times_s, rng)
         deviation_w = rng.choice(self.idle.deviation_w, times_s.size)
         power_w = self._with_idle(drawn, busy, deviation_w, timeline, times_s)
         if self.meter.quantum_w > 0:
@@ -160,7 +160,7 @@ class TimelineModel:
 
     def _expect_readings(self, timeline: Timeline, times_s: np.ndarray) -> np.ndarray:
         """Mean over noise and age of what the meter prints at some times, watts."""
-        expected, busy = expected_w(timeline, self.surface, self.meter, times_s)
+        expected, busy = expected_w(timeline, self, times_s)
         return self._with_idle(expected, busy, self.idle.deviation_w.mean(), timeline, times_s)
 
     def _with_idle(

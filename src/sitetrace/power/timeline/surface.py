@@ -15,7 +15,7 @@ import pandas as pd
 from sitetrace.core.types import Timeline
 from sitetrace.serving.activity import amount_in_bins, as_segments
 from sitetrace.serving.engine import counted
-from sitetrace.serving.steps import LINEAR, compiled
+from sitetrace.serving.steps import LINEAR, compiled, record
 
 # time constant of warming up and cooling down, and how long prefill may stay above the limit
 WARM_S, LIMIT_S = 20.0, 0.5
@@ -25,20 +25,15 @@ LIMITLESS_W = 1e6
 SMALL, FAINT = 0.1, 1e-9
 # Power of a server: its `Surface`; of its board idle watts, extra power just after work with the
 # time constant of its decay, standard deviation of noise without and at work, autocorrelation.
-POWER = np.dtype(
-    [(name, float) for name in ("idle_w", "decode_w", "per_sequence_w", "prefill_w")]
-    + [(name, float) for name in ("scale_tokens", "warm_w", "batch_scale", "limit_w")]
-    + [(name, float) for name in ("warm_idle_w", "board_w", "after_w", "after_s")]
-    + [(name, float) for name in ("idle_sd_w", "work_sd_w", "phi")]
+POWER = record(
+    "idle_w decode_w per_sequence_w prefill_w scale_tokens warm_w batch_scale limit_w warm_idle_w "
+    "board_w after_w after_s idle_sd_w work_sd_w phi"
 )
 # A board between stretches of time, all zeros when cold: how warm the last work has left it, 0 to
 # 1; end of that work; energy drawn above its limit and not yet made up for; in the last bin noise
 # in standard deviations, one of these, extra power after work, warmth by the share of work; 1 once
 # there was a bin; the segment that reaches over the edge of the last bin, and its watts above idle.
-BOARD = np.dtype(
-    [(name, float) for name in ("warm", "until_s", "stored_j", "noise", "sd_w", "glow_w", "heat")]
-    + [(name, float) for name in ("begun", "open_start_s", "open_end_s", "open_w")]
-)
+BOARD = record("warm until_s stored_j noise sd_w glow_w heat begun open_start_s open_end_s open_w")
 
 
 @dataclass(frozen=True)
@@ -145,8 +140,10 @@ def segment_power(segments, n, power, board, above_w):
     """Mean watts above idle of n segments: decode, prefill that saturates, warmth, the limit."""
     # Energy above the limit goes into a store that power below it empties; when the store is full,
     # power is held to the limit.
-    room_j = max(power.prefill_w - power.limit_w, 0.0) * LIMIT_S
     warm, stored_j, last_s = board.warm, board.stored_j, board.until_s
+    decode_w, sequence_w, warm_w = power.decode_w, power.per_sequence_w, power.warm_w
+    prefill_w, limit_w, idle_w = power.prefill_w, power.limit_w, power.idle_w
+    room_j = max(prefill_w - limit_w, 0.0) * LIMIT_S
     for i in range(n):
         work = segments[i]
         length_s, gap_s = work.end_s - work.start_s, work.start_s - last_s
@@ -154,18 +151,18 @@ def segment_power(segments, n, power, board, above_w):
         batch = work.batch
         if power.batch_scale < LINEAR:
             batch = power.batch_scale * np.log1p(batch / power.batch_scale)
-        level_w = power.decode_w + power.per_sequence_w * batch + power.warm_w * mean
+        level_w = decode_w + sequence_w * batch + warm_w * mean
         if work.prefill_tokens > 0.0:
             left = np.exp(-work.prefill_tokens / power.scale_tokens)
-            level_w += (power.prefill_w - level_w) * (1.0 - left)
-        emptied_j = (power.limit_w - power.idle_w) * max(gap_s, 0.0)
-        stored_j = max(stored_j - emptied_j, 0.0) + (level_w - power.limit_w) * length_s
+            level_w += (prefill_w - level_w) * (1.0 - left)
+        emptied_j = (limit_w - idle_w) * max(gap_s, 0.0)
+        stored_j = max(stored_j - emptied_j, 0.0) + (level_w - limit_w) * length_s
         if stored_j > room_j:
             level_w -= (stored_j - room_j) / length_s
             stored_j = room_j
         stored_j = max(stored_j, 0.0)
         last_s = work.end_s
-        above_w[i] = level_w - power.idle_w
+        above_w[i] = level_w - idle_w
     board.warm, board.stored_j, board.until_s = warm, stored_j, last_s
 
 
@@ -196,26 +193,22 @@ def lay(segments, n, power, board, begin_s, dt_s, bins, above_w):
 @compiled
 def _spread_out(start_s, end_s, power_w, begin_s, dt_s, bins):
     """Spread a segment of power above idle over the bins that it touches."""
-    busy, above_w, rest = bins[0], bins[1], bins[2]
-    first = max((start_s - begin_s) / dt_s, 0.0)
-    last = min((end_s - begin_s) / dt_s, float(busy.size))
+    busy, above_w, rest, rate = bins[0], bins[1], bins[2], 1.0 / dt_s
+    first = max((start_s - begin_s) * rate, 0.0)
+    last = min((end_s - begin_s) * rate, float(busy.size))
     if last <= first:
         return
     b, e = int(first), int(last)
-    if b == e:
-        busy[b] += last - first
-        above_w[b] += (last - first) * power_w
-        rest[b] = 1.0 + e - last
-        return
-    busy[b] += 1.0 + b - first
-    above_w[b] += (1.0 + b - first) * power_w
-    for k in range(b + 1, e):
-        busy[k], above_w[k] = 1.0, power_w
-    for k in range(b, e):
-        rest[k] = 0.0
-    if e < busy.size and last > e:
-        busy[e] += last - e
-        above_w[e] += (last - e) * power_w
+    if b < e:
+        busy[b] += 1.0 + b - first
+        above_w[b] += (1.0 + b - first) * power_w
+        rest[b] = 0.0
+        for k in range(b + 1, e):
+            busy[k], above_w[k], rest[k] = 1.0, power_w, 0.0
+        first = float(e)
+    if e < busy.size and last > first:
+        busy[e] += last - first
+        above_w[e] += (last - first) * power_w
         rest[e] = 1.0 + e - last
 
 
@@ -223,20 +216,24 @@ def _spread_out(start_s, end_s, power_w, begin_s, dt_s, bins):
 def settle(power, board, dt_s, bins, mean_w, sd_w):
     """Mean watts of bins, work and idle and afterglow, and the deviation of their noise."""
     busy, above_w, rest = bins[0], bins[1], bins[2]
-    fade, warming = np.exp(-dt_s / power.after_s), 1.0 - np.exp(-dt_s / WARM_S)
-    glow_w, heat = board.glow_w, board.heat
+    fade, cooling = np.exp(-dt_s / power.after_s), np.exp(-dt_s / WARM_S)
+    glow_w, heat, after_w, idle_w = board.glow_w, board.heat, power.after_w, power.board_w
+    warm_w, idle_sd_w, more_w = (
+        power.warm_idle_w,
+        power.idle_sd_w,
+        power.work_sd_w - power.idle_sd_w,
+    )
     for b in range(busy.size):
         share = min(busy[b], 1.0)
         if rest[b] == 0.0:
-            glow_w = power.after_w
+            glow_w = after_w
         elif rest[b] > 0.0:
-            glow_w = power.after_w * np.exp(-rest[b] * dt_s / power.after_s)
+            glow_w = after_w * np.exp(-rest[b] * dt_s / power.after_s)
         else:  # numbers too small for their exponent are slow
             glow_w = glow_w * fade if glow_w > FAINT else 0.0
-        left_w = (1.0 - share) * (glow_w + power.warm_idle_w * heat)
-        mean_w[b] = power.board_w + above_w[b] + left_w
-        heat += (share - heat) * warming if heat + share > FAINT else -heat
-        sd_w[b] = power.idle_sd_w + (power.work_sd_w - power.idle_sd_w) * share
+        mean_w[b] = idle_w + above_w[b] + (1.0 - share) * (glow_w + warm_w * heat)
+        heat = heat * cooling + share * (1.0 - cooling) if heat + share > FAINT else 0.0
+        sd_w[b] = idle_sd_w + more_w * share
     board.glow_w, board.heat = glow_w, heat
 
 
@@ -269,12 +266,12 @@ def add_noise(phi, normals, mean_w, sd_w, board, total_w):
 @compiled
 def gather_noise(sd_w, board, variance, covariance):
     """Add a server's noise to that of its rack: its variance by bin, covariance with the last."""
-    last_w = board.sd_w
+    covariance[0] += sd_w[0] * board.sd_w
+    for b in range(1, sd_w.size):
+        covariance[b] += sd_w[b] * sd_w[b - 1]
     for b in range(sd_w.size):
         variance[b] += sd_w[b] * sd_w[b]
-        covariance[b] += sd_w[b] * last_w
-        last_w = sd_w[b]
-    board.sd_w = last_w
+    board.sd_w = sd_w[-1]
 
 
 @compiled
@@ -282,12 +279,17 @@ def add_shared_noise(phi, normals, variance, covariance, before, board, total_w)
     """Add one draw of noise that has variance and lag-one covariance of a sum of AR(1) noises."""
     # Of independent noises x_i with deviations s_i the sum y has Var y_t = sum s_it^2 and
     # Cov(y_t, y_t-1) = phi sum s_it s_it-1. `before` is the variance in the bin before the first.
-    noise = board.noise
     for b in range(normals.size):
-        r = 0.0
-        if board.begun > 0.0 and variance[b] * before > 0.0:
-            r = phi * covariance[b] / np.sqrt(variance[b] * before)
+        variance[b] = np.sqrt(variance[b])
+    noise, last_w = board.noise, np.sqrt(before)
+    for b in range(normals.size):
+        both = variance[b] * last_w
+        covariance[b] = phi * covariance[b] / both if both > 0.0 else 0.0
+        last_w = variance[b]
+    if board.begun == 0.0:
+        covariance[0] = 0.0
+    for b in range(normals.size):
+        r = covariance[b]
         noise = r * noise + np.sqrt(max(1.0 - r * r, 0.0)) * normals[b]
-        total_w[b] = max(total_w[b] + noise * np.sqrt(variance[b]), 0.0)
-        before, board.begun = variance[b], 1.0
-    board.noise = noise
+        total_w[b] = max(total_w[b] + noise * variance[b], 0.0)
+    board.noise, board.begun = noise, 1.0
