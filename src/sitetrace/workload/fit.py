@@ -8,7 +8,7 @@ import pandas as pd
 
 from sitetrace.core.files import require
 from sitetrace.workload.spec import check_traffic, open_stream
-from sitetrace.workload.streams import DAY_S, chunk_rng, whole
+from sitetrace.workload.streams import DAY_S, whole
 from sitetrace.workload.table import TOKENS
 
 LEAST_REQUESTS = 20
@@ -21,8 +21,8 @@ def fit_traffic(
 ) -> dict[str, Any]:
     """Fit arrivals and token lengths; the result is the traffic section of a scenario.
 
-    Two days and more: a rate that swings with the hour (first harmonic of whole days). Shorter
-    ones: gamma gaps. Lengths are log-normal, correlated, cut at the greatest ones seen.
+    Two days and more have a rate that swings with the hour, shorter ones gamma gaps; lengths are
+    log-normal, correlated, cut at the greatest ones seen.
 
     Parameters
     ----------
@@ -89,7 +89,8 @@ def draw_traffic(
         Request table.
     """
     stream = open_stream(check_traffic(section), 1, ".", begin_hour)
-    return whole(stream, duration_s, chunk_rng(np.random.SeedSequence(seed), 0))
+    seeds = np.random.SeedSequence(seed, spawn_key=(0,))
+    return whole(stream, duration_s, np.random.default_rng(seeds))
 
 
 def index_of_dispersion(arrival_s: np.ndarray, window_s: float) -> float:
