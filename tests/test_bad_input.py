@@ -14,6 +14,8 @@ from sitetrace.measured.ingestion import ingest
 from sitetrace.measured.rundir import read_run, write_run
 
 SAMPLES = Path(__file__).parent / "samples"
+FILES = {"power": SAMPLES / "zeus.csv", "requests": SAMPLES / "vllm_bench_serve.json"}
+FILES |= {"engine": SAMPLES / "vllm_metrics.csv"}
 POWER = "time_s,gpu,power_w\n" + "".join(
     f"{1000 + k / 4:.2f},{gpu},{90 + 10 * gpu + (k > 40) * 200}.5\n"
     for k in range(120)
@@ -105,9 +107,8 @@ def test_a_damaged_run_is_refused_in_one_line(run, name, content, why):
 
 
 def test_a_run_is_a_folder_of_files(run):
-    for path in (run / "power.csv", run / "nothing"):
-        with pytest.raises(InputError, match="no such run directory"):
-            read_run(path)
+    with pytest.raises(InputError, match="no such run directory"):
+        read_run(run / "power.csv")
     (run / "requests.csv").unlink()
     (run / "requests.csv").mkdir()
     with pytest.raises(InputError, match=r"requests.csv: not a readable CSV"):
@@ -124,8 +125,7 @@ def test_untidy_but_legal_recordings_are_read(run):
     # idle GPUs of the node are left out and said
     (run / "run.json").write_text(json.dumps(INFO | {"tensor_parallel": 1}))
     found = read_run(run)
-    assert found.samples["power_w"].iloc[0] == 100.5
-    assert "2 GPUs recorded" in found.notes[0]
+    assert found.samples["power_w"].iloc[0] == 100.5 and "2 GPUs recorded" in found.notes[0]
 
 
 def test_what_cannot_be_read_again_or_written_leaves_nothing(run, tmp_path):
@@ -169,15 +169,10 @@ def test_a_damaged_power_recording_is_refused_in_one_line(tmp_path, content, why
     assert [file.name for file in tmp_path.iterdir()] == ["smi.csv"]
 
 
-FILES = {"power": SAMPLES / "zeus.csv", "requests": SAMPLES / "vllm_bench_serve.json"}
-FILES |= {"engine": SAMPLES / "vllm_metrics.csv"}
-
-
-@pytest.mark.parametrize("kind", FILES)
-def test_missing_recordings_are_named(tmp_path, kind):
-    files = FILES | {kind: tmp_path / "nothing.csv"}
-    with pytest.raises(InputError, match="nothing.csv"):
-        ingest(**files, info=INFO, out=tmp_path / "run")
+def test_missing_recordings_are_named(tmp_path):
+    for kind in FILES:
+        with pytest.raises(InputError, match="nothing.csv"):
+            ingest(**FILES | {kind: tmp_path / "nothing.csv"}, info=INFO, out=tmp_path / "run")
 
 
 CELL = st.sampled_from(
@@ -190,17 +185,10 @@ CELL = st.sampled_from(
 def damaged(draw, text):
     """Return a good text after a few cuts, swaps and foreign pieces."""
     for _ in range(draw(st.integers(1, 3))):
-        at = draw(st.integers(0, len(text)))
-        end = min(len(text), at + draw(st.integers(0, 12)))
-        how = draw(st.integers(0, 3))
-        if how == 0:
-            text = text[:at] + draw(CELL) + text[end:]
-        elif how == 1:
-            text = text[:at]
-        elif how == 2:
-            text = text[:at] + text[at:end] * 3 + text[end:]
-        else:
-            text = text[:at] + draw(st.text(max_size=4)) + text[end:]
+        begin, length = draw(st.integers(0, len(text))), draw(st.integers(0, 12))
+        end = begin + length
+        piece = draw(st.one_of(CELL, st.just(3 * text[begin:end]), st.text(max_size=4)))
+        text = text[:begin] + piece + (text[end:] if draw(st.integers(0, 3)) else "")
     return text
 
 

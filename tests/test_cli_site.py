@@ -1,12 +1,14 @@
-"""`sitetrace site`: what reaches the simulation, what is printed, one line for what is bad."""
+"""Verbs on a site: what they are asked, what they print and write, one line for what is bad."""
 
 import shutil
 import sys
 from types import SimpleNamespace
 
 import numpy as np
+import pandas as pd
 import pytest
 import xarray as xr
+from synthetic_site import in_file, site_dataset
 
 from sitetrace.core.files import InputError
 from sitetrace.core.registry import shipped_model
@@ -66,11 +68,9 @@ def test_a_scenario_file_is_simulated_and_summed_up(call, place, simulated):
     assert (simulated["workers"], simulated["cluster"], simulated["resume"]) == (2, None, True)
     assert simulated["scenario"].n_servers == 8
     facility, site, gpu, requests, wrote = out.splitlines()
-    assert facility == (
-        "facility mean 2.60 kW, peak 3.90 kW, PAR 1.500, load factor 0.667, energy 0.0052 MWh"
-    )
-    assert site.startswith("site     mean 2.00 kW, peak 3.00 kW, PAR 1.500")
-    assert gpu.startswith("gpu      mean 1.40 kW, peak 2.40 kW, PAR 1.714")
+    told = "mean 2.60 kW, peak 3.90 kW, PAR 1.500, load factor 0.667, energy 0.0052 MWh"
+    assert facility == f"facility {told}"
+    assert site.startswith("site     mean 2.00 kW") and gpu.startswith("gpu      mean 1.40 kW")
     assert requests == "requests 90, tokens 900 in and 800 out, longest wait 1.25 s"
     assert wrote == "wrote site.zarr"
 
@@ -138,3 +138,55 @@ def test_bad_input_is_one_line_and_leaves_nothing(call, place, arguments):
     assert len(err.splitlines()) == 1, err
     assert err.startswith("Error: ") and BAD[arguments] in err
     assert sorted(path.name for path in place.iterdir()) == ["bad.yaml", "own.json", "site.yaml"]
+
+
+@pytest.fixture(scope="module")
+def made(tmp_path_factory):
+    return in_file(site_dataset(8000), tmp_path_factory.mktemp("cli") / "site.zarr")
+
+
+def test_export_and_report_write_what_they_say(call, made, tmp_path):
+    code, out, err = call("export", made, "--format", "csv15", "-o", tmp_path / "a.csv")
+    assert code == 0
+    assert "facility, 8 intervals of 900 s from 2026-07-01T00:00:00+02:00" in out
+    assert err == "note: the last 800 s fill no interval and are left out\n"
+    assert len(pd.read_csv(tmp_path / "a.csv")) == 8
+    assert call("report", made, "-o", tmp_path / "r.html")[::2] == (0, "")
+    assert (tmp_path / "r.html").read_text("utf-8").startswith("<!doctype html>")
+
+
+BAD_WRITING = {
+    "export none.zarr": "none.zarr",
+    "export text.zarr": "text.zarr",
+    "export other.zarr": "other.zarr",
+    "export SITE --unit hall": "hall: no such unit",
+    "export SITE --step 100000": "shorter than one interval",
+    "export SITE --format pypsa -o full": "is there already",
+    "export SITE -o no/such/place.csv": "no folder no/such",
+    "report SITE -o full": "is there already",
+    "report damaged.zarr": "damaged.zarr: damaged",
+    "export damaged.zarr": "damaged.zarr: damaged",
+    "export uneven.zarr": "no multiple of the dataset's 420 s",
+    "report SITE --power-factor 0": "--power-factor 0",
+}
+
+
+@pytest.mark.parametrize("command", BAD_WRITING)
+def test_bad_input_of_what_is_written_is_one_line(command, call, made, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "text.zarr").write_text("no zarr")
+    (tmp_path / "full").mkdir()
+    (tmp_path / "full" / "kept").write_text("mine")
+    xr.Dataset({"x": ("t", [1.0])}).to_zarr(tmp_path / "other.zarr", consolidated=False)
+    shutil.copytree(made, tmp_path / "damaged.zarr")
+    for chunk in (tmp_path / "damaged.zarr" / "power_w" / "c").rglob("*"):
+        if chunk.is_file():
+            chunk.write_bytes(b"damaged")
+    in_file(site_dataset(4200, step_s=420), tmp_path / "uneven.zarr")
+    before = sorted(str(path) for path in tmp_path.rglob("*"))
+    given = command.replace("SITE", str(made)).split()
+    given += [] if "--format" in given or given[0] == "report" else ["--format", "csv15"]
+    code, out, err = call(*given, *([] if "-o" in given else ["-o", "out"]))
+    assert (code, out) == (2, "")
+    assert err.count("\n") == 1 and BAD_WRITING[command] in err
+    assert sorted(str(path) for path in tmp_path.rglob("*")) == before

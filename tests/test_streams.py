@@ -111,13 +111,6 @@ def test_a_renewal_stream_begins_in_its_steady_state(folder):
     assert np.mean(first) == pytest.approx(10.0, rel=0.1)
 
 
-def test_the_day_swings_about_its_peak(folder):
-    arrival_s, _, _ = all_of(a_stream(folder, "diurnal", 10), np.arange(0, 4 * 86401.0, 43200.0))
-    hourly = np.histogram(arrival_s / 3600 % 24, bins=np.arange(25))[0] / 4 / 3600 / 10
-    expected = 0.5 * (1 + 0.6 * np.cos(2 * np.pi * (np.arange(24) + 0.5 - 15) / 24))
-    np.testing.assert_allclose(hourly, expected, atol=0.03)
-
-
 @pytest.mark.parametrize("pattern", ["poisson", "diurnal"])
 def test_single_servers_streams_add_up_to_the_pools(folder, pattern):
     stream, rng = a_stream(folder, pattern, 50), np.random.default_rng(3)
@@ -174,20 +167,13 @@ def test_lengths_of_clients_have_the_percentiles_and_mean_of_their_summaries(fol
     assert drawn[:, 0].mean() == pytest.approx(150, rel=0.05)
 
 
-@pytest.mark.parametrize("correlation", [0.0, -0.6])
-def test_fitted_lengths_have_their_medians_spreads_and_correlation(folder, correlation):
+def test_lengths_of_a_law_have_its_medians_and_spreads(folder):
     law = {"input_median": 500.0, "input_sigma": 0.8, "output_median": 90.0, "output_sigma": 0.5}
-    law |= {"input_limit": 10**6, "output_limit": 10**6, "correlation": correlation}
+    law |= {"input_limit": 10**6, "output_limit": 10**6}
     drawn = a_stream(folder, "poisson", lengths=law).lengths(100_000, np.random.default_rng(2))
-    logarithm = np.log(drawn)
     np.testing.assert_allclose(np.median(drawn, axis=0), [500, 90], rtol=0.02)
-    np.testing.assert_allclose(logarithm.std(axis=0), [0.8, 0.5], rtol=0.02)
-    assert np.corrcoef(logarithm.T)[0, 1] == pytest.approx(correlation, abs=0.015)
-
-
-def test_lengths_drawn_from_a_table_stay_together(folder):
-    _, tokens, _ = all_of(a_stream(folder, "poisson", lengths="requests.csv"), [0.0, 2000.0])
-    assert np.all(tokens[:, 1] - tokens[:, 0] == 50) and np.unique(tokens[:, 0]).size == 50
+    np.testing.assert_allclose(np.log(drawn).std(axis=0), [0.8, 0.5], rtol=0.02)
+    assert abs(np.corrcoef(np.log(drawn).T)[0, 1]) < 0.015
 
 
 RATES = "client,window_start_s,rate_rps,cv,pattern,arg1,arg2\n"

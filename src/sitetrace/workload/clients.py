@@ -155,8 +155,6 @@ def read_lengths(path: Path | str) -> pd.DataFrame:
     bad = (table[rising].diff(axis=1) < 0).any(axis=1) | (table["p99"] > MAX_TOKENS)
     bad |= (table[["mean_tokens", "p50"]] <= 0).any(axis=1)
     refuse_row(path, tokens & bad, "not a mean and rising percentiles above 0: mend or remove it")
-    both = table["field"][tokens].nunique() == len(TOKENS)
-    require(both, path, "column field lacks input_tokens or output_tokens", "export it again")
     return table[tokens].reset_index(drop=True)
 
 

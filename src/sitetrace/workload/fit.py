@@ -8,7 +8,7 @@ import pandas as pd
 
 from sitetrace.core.files import require
 from sitetrace.workload.spec import check_traffic, open_stream
-from sitetrace.workload.streams import DAY_S, chunk_rng, whole
+from sitetrace.workload.streams import DAY_S, whole
 from sitetrace.workload.table import TOKENS
 
 LEAST_REQUESTS = 20
@@ -17,19 +17,17 @@ LEAST_WINDOWS = 3
 
 
 def fit_traffic(
-    requests: pd.DataFrame, n_servers: int = 1, scale_s: float | None = None, begin_hour: float = 0
+    requests: pd.DataFrame, scale_s: float | None = None, begin_hour: float = 0.0
 ) -> dict[str, Any]:
     """Fit arrivals and token lengths; the result is the traffic section of a scenario.
 
-    Two days and more: a rate that swings with the hour (first harmonic of whole days). Shorter
-    ones: gamma gaps. Lengths are log-normal, correlated, cut at the greatest ones seen.
+    Two days and more have a rate that swings with the hour, shorter ones gamma gaps; lengths are
+    log-normal, correlated, cut at the greatest ones seen.
 
     Parameters
     ----------
     requests : pandas.DataFrame
         Request table.
-    n_servers : int
-        Servers that share the rate.
     scale_s : float, optional
         Seconds of windows whose counts get the right index of dispersion, else gaps their spread.
     begin_hour : float
@@ -45,7 +43,7 @@ def fit_traffic(
     mend = f"give {LEAST_REQUESTS} that do not arrive at once"
     require(not few, "fit", f"{arrival_s.size} requests are too few to fit", mend)
     gaps_s, span_s = np.diff(arrival_s), arrival_s[-1] - arrival_s[0]
-    fitted = {"pattern": "bursty", "rate_per_server": 1 / gaps_s.mean() / n_servers}
+    fitted = {"pattern": "bursty", "rate_per_server": 1 / gaps_s.mean()}
     days = int((span_s + gaps_s.mean()) // DAY_S)
     if days >= 2:
         require(scale_s is None, "scale_s", "a day's swing has none", "leave it out")
@@ -91,7 +89,8 @@ def draw_traffic(
         Request table.
     """
     stream = open_stream(check_traffic(section), 1, ".", begin_hour)
-    return whole(stream, duration_s, chunk_rng(np.random.SeedSequence(seed), 0))
+    seeds = np.random.SeedSequence(seed, spawn_key=(0,))
+    return whole(stream, duration_s, np.random.default_rng(seeds))
 
 
 def index_of_dispersion(arrival_s: np.ndarray, window_s: float) -> float:

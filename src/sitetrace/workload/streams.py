@@ -110,7 +110,9 @@ class Stream:
         self, index: int, begin_s: float, end_s: float, seeds: SeedSequence, carry: Carry
     ) -> Drawn:
         """Return the requests of a chunk, and what the next one is to be given."""
-        return self.draw(begin_s, end_s, chunk_rng(seeds, index), carry)
+        # the same numbers whatever chunks were drawn before
+        seeds = SeedSequence(seeds.entropy, spawn_key=(*seeds.spawn_key, index))
+        return self.draw(begin_s, end_s, np.random.default_rng(seeds), carry)
 
 
 @dataclass(frozen=True)
@@ -163,6 +165,18 @@ class Bursty(Stream):
         return Requests(arrival_s, self.lengths(arrival_s.size, rng)), {"left": left}
 
 
+class _Switching(NamedTuple):
+    rates_per_s: tuple[float, float]
+    dwell_s: float
+
+    def draw(self, begin_s: float, end_s: float, rng: Generator) -> Drawn:
+        turns_s, _ = renew(1 / self.dwell_s, begin_s, end_s, None, 1.0, rng)
+        arrival_s = _even(max(self.rates_per_s), begin_s, end_s, rng)
+        rate = np.take(self.rates_per_s, np.searchsorted(turns_s, arrival_s) % 2)
+        arrival_s = arrival_s[rng.random(arrival_s.size) * max(self.rates_per_s) < rate]
+        return Requests(arrival_s, LogNormalLengths()(arrival_s.size, rng)), None
+
+
 @dataclass(frozen=True)
 class Replay(Stream):
     """A recorded table, again and again: after its last request one mean gap, then its first."""
@@ -201,11 +215,6 @@ class Replay(Stream):
         """Count the requests of all times round before a time, so that no seam loses one."""
         round_s = divmod(self.offset_s + time_s * self.speed, self.period_s)
         return int(round_s[0]) * self.after_s.size + int(np.searchsorted(self.after_s, round_s[1]))
-
-
-def chunk_rng(seeds: SeedSequence, index: int) -> Generator:
-    """Return the generator of a chunk, whatever chunks were drawn before."""
-    return np.random.default_rng(SeedSequence(seeds.entropy, spawn_key=(*seeds.spawn_key, index)))
 
 
 def renew(
@@ -247,13 +256,17 @@ def _even(rate_per_s: float, begin_s: float, end_s: float, rng: Generator) -> np
     return within(begin_s + reached[:-1] * each_s, begin_s, end_s)
 
 
-# Whole streams, as tables
-
-
-def whole(stream: Stream, duration_s: float, rng: Generator) -> pd.DataFrame:
-    """Draw a stream from second 0 on, as a request table."""
-    _check(duration_s)
-    return _rounded(stream.draw(0.0, duration_s, rng)[0])
+def whole(
+    stream: Stream, duration_s: float, rng: Generator, rate_per_s: float = 1.0
+) -> pd.DataFrame:
+    """Draw a stream from second 0 on, as a request table of whole microseconds."""
+    where = f"{rate_per_s:g} requests/s over {duration_s:g} s"
+    sound = 0 < duration_s <= MAX_SPAN_S and 0 < rate_per_s <= MAX_REQUESTS / duration_s
+    mend = f"give a rate and a duration above 0, up to 31 days and {MAX_REQUESTS:,} requests"
+    require(sound, where, "no such stream", mend)
+    requests, _ = stream.draw(0.0, duration_s, rng)
+    require(requests.arrival_s.size, where, "no request arrives", "give more time or a higher rate")
+    return requests.table().round({"arrival_s": 6})
 
 
 def poisson(
@@ -292,9 +305,8 @@ def bursty(
     pandas.DataFrame
         Request table from second 0.
     """
-    _check(duration_s, rate_per_s)
     require(0.01 <= cv <= 100, f"cv {cv:g}", "no sensible variation", "give 0.01 to 100")
-    return whole(Bursty(rate_per_s, cv, open_lengths(like)), duration_s, rng)
+    return whole(Bursty(rate_per_s, cv, open_lengths(like)), duration_s, rng, rate_per_s)
 
 
 def diurnal(
@@ -307,28 +319,21 @@ def diurnal(
     begin_hour: float = 0.0,
 ) -> pd.DataFrame:
     """Poisson arrivals whose rate is a cosine of the hour of the day; `swing` is its amplitude."""
-    _check(duration_s, rate_per_s)
     day = f"swing {swing:g}, hours {peak_hour:g} and {begin_hour:g}"
     sound = 0 <= swing <= 1 and 0 <= peak_hour <= 24 and -24 <= begin_hour <= 24
     require(sound, day, "no day", "give a swing of 0 to 1, hours of the day")
     stream = Poisson(1, rate_per_s, open_lengths(like), swing, peak_hour, begin_hour)
-    return whole(stream, duration_s, rng)
+    return whole(stream, duration_s, rng, rate_per_s)
 
 
 def switching(
     rates_per_s: tuple[float, float], dwell_s: float, duration_s: float, rng: Generator
 ) -> pd.DataFrame:
     """Poisson arrivals at two rates in turn, the first one first, each for a mean ``dwell_s``."""
-    most = max(rates_per_s)
-    _check(duration_s, most)
     sound = all(rate >= 0 for rate in rates_per_s) and LEAST_DWELL_S <= dwell_s < np.inf
     where = f"rates {rates_per_s} requests/s, dwell {dwell_s:g} s"
     require(sound, where, "no two rates", f"give two from 0, and {LEAST_DWELL_S:g} s or more")
-    turns_s, _ = renew(1 / dwell_s, 0.0, duration_s, None, 1.0, rng)
-    arrival_s = _even(most, 0.0, duration_s, rng)
-    rate = np.take(rates_per_s, np.searchsorted(turns_s, arrival_s) % 2)
-    arrival_s = arrival_s[rng.random(arrival_s.size) * most < rate]
-    return _rounded(Requests(arrival_s, open_lengths(None)(arrival_s.size, rng)))
+    return whole(_Switching(rates_per_s, dwell_s), duration_s, rng, max(rates_per_s))
 
 
 def replay(requests: pd.DataFrame, thin: float, speed: float, rng: Generator) -> pd.DataFrame:
@@ -342,18 +347,3 @@ def replay(requests: pd.DataFrame, thin: float, speed: float, rng: Generator) ->
     table = stream.draw(0.0, end_s, rng)[0].table()
     require(len(table), where, f"keeps none of {len(requests)} requests", "give a larger share")
     return table.assign(arrival_s=requests["arrival_s"].iloc[0] + table["arrival_s"])
-
-
-def _check(duration_s: float, rate_per_s: float = 1.0) -> None:
-    """Refuse what makes no request, or more than the memory holds."""
-    where = f"{rate_per_s:g} requests/s over {duration_s:g} s"
-    sound = 0 < duration_s <= MAX_SPAN_S and 0 < rate_per_s <= MAX_REQUESTS / duration_s
-    mend = f"give a rate and a duration above 0, up to 31 days and {MAX_REQUESTS:,} requests"
-    require(sound, where, "no such stream", mend)
-
-
-def _rounded(requests: Requests) -> pd.DataFrame:
-    """Return a request table of whole microseconds."""
-    require(requests.arrival_s.size, "no request arrives", "too short", "give a longer duration or "
-            "a higher rate")  # fmt: skip
-    return requests.table().round({"arrival_s": 6})
