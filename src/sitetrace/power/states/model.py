@@ -28,6 +28,7 @@ READINGS = ("power", "expected", "meter")
 class StatesModel:
     """A fitted power model of one configuration, the paper's way."""
 
+    # what was served on which GPUs, the engine, the board and the parts that activity goes through
     configuration: Configuration
     dt: Fraction  # step of the samples that it was fitted on, seconds
     server: Server | ConstantRate | LogNormalTTFT
