@@ -30,7 +30,8 @@ def load_warnings(fitted: dict, timeline: Timeline) -> list[str]:
             lines.append(f"up to {value:g} {what}, but the model was fitted on at most {limit:g}")
     wait_s = (requests["start_s"] - requests["arrival_s"]).max()
     if wait_s > QUEUE_LIMIT_S:
-        lines.append(f"requests wait up to {wait_s:.0f} s: more load than the server can take")
+        beyond = "the load exceeds what the server can take"
+        lines.append(f"requests wait up to {wait_s:.0f} s: {beyond}")
     return lines
 
 

@@ -16,7 +16,7 @@ PHI_THRESHOLD, PHI_MAX, MIN_STRETCH = 0.3, 0.99, 5
 class Mixture:
     """Gaussian mixture of power, states in order of their mean (0 is the lowest)."""
 
-    # all of shape (K,)
+    # mean and spread of each state in watts, and its share of the samples, all of shape (K,)
     mean_w: np.ndarray
     sigma_w: np.ndarray
     weight: np.ndarray

@@ -28,16 +28,17 @@ READINGS = ("power", "expected", "meter")
 class StatesModel:
     """A fitted power model of one configuration, the paper's way."""
 
-    configuration: Configuration  # model, GPU type, tensor parallelism
+    # what was served on which GPUs, the engine, the board and the parts that activity goes through
+    configuration: Configuration
     dt: Fraction  # step of the samples that it was fitted on, seconds
-    server: Server | ConstantRate | LogNormalTTFT  # how requests become work
+    server: Server | ConstantRate | LogNormalTTFT
     idle: Idle | None  # None where the mixture holds idle too
-    mixture: Mixture  # power states above idle
-    transitions: Separable | Trees  # which state comes next
-    emissions: Emissions  # power within a state
+    mixture: Mixture
+    transitions: Separable | Trees
+    emissions: Emissions
     power_range_w: tuple[float, float]  # generated power stays within 5% of the range seen
     fitted: dict  # greatest values met while fitting
-    provenance: dict  # runs, digests, cut, seed, package version, selection tables
+    provenance: dict
 
     def generate(self, requests: pd.DataFrame, *, rng, **how: Any) -> PowerTrace:
         """Generate a power trace for a stream of requests, as `TimelineModel.generate` does."""
