@@ -119,10 +119,8 @@ def test_noise_that_lasts_is_found_at_any_step_of_the_readings(published):
 
 
 def test_decode_steps_are_learned_from_power_alone():
-    guess, run = (
-        replace(SERVER, c0_s=0.018, c1_s=3e-5),
-        recorded(requests_of(3, 2.5, 90.0), SMOOTH, 3),
-    )
+    guess = replace(SERVER, c0_s=0.018, c1_s=3e-5)
+    run = recorded(requests_of(3, 2.5, 90.0), SMOOTH, 3)
     found = learn_decode([run], guess)
     batch = simulate(run.requests, SERVER).segments["batch"].mean()
     true_s, found_s = (each.c0_s + batch * each.c1_s for each in (SERVER, found))
