@@ -134,7 +134,7 @@ def test_traces_of_years_are_refused():
 
 TABLE = requests()
 DAMAGED = {"there is none": TABLE[:0], "no number": TABLE.assign(arrival_s=np.nan),
-           "column input_tokens is missing": TABLE.drop(columns="input_tokens"),
+           "a column is missing": TABLE.drop(columns="input_tokens"),
            "below 1": TABLE.assign(output_tokens=0)}  # fmt: skip
 
 

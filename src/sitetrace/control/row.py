@@ -20,7 +20,7 @@ from sitetrace.core.files import InputError
 from sitetrace.power.running import Running
 from sitetrace.power.timeline.model import TimelineModel
 from sitetrace.serving.engine import check_fits
-from sitetrace.serving.steps import as_requests
+from sitetrace.serving.inflight import as_requests
 
 AT_REST = Orders()
 Policy = Callable[[View], Orders]

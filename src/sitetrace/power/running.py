@@ -17,7 +17,7 @@ from sitetrace.core.types import SEGMENT
 from sitetrace.power.states import model as states
 from sitetrace.power.timeline import surface
 from sitetrace.power.timeline.surface import BOARD, POWER
-from sitetrace.serving import steps
+from sitetrace.serving import inflight, steps
 from sitetrace.serving.engine import Server
 from sitetrace.serving.surrogates import fill_times, segments_of
 
@@ -45,7 +45,7 @@ class Running:
         n, most = len(models), max(model.server.max_num_seqs for model in models)
         self.models, self.clock_s, self._clocked = list(models), begin_s, clocked
         self.dt_s = float(models[0].dt)
-        self._work = steps.idle_state(n, most, begin_s)
+        self._work = inflight.idle_state(n, most, begin_s)
         self._boards = np.zeros(n, BOARD)
         self._orders: list[tuple] = [(1.0, None)] * n
         # by model and clock
@@ -100,7 +100,7 @@ class Running:
         """
         if model is not None and model is not self.models[server]:
             engine, *rows = (part[server] for part in self._work)
-            steps.make_room(np.zeros(1, steps.LAW)[0], engine, *rows)  # there is none
+            steps.make_room(np.zeros(1, inflight.LAW)[0], engine, *rows)  # there is none
             self.models[server], self._orders[server] = model, (None, None)
         if down_s > 0.0:
             self._work.engine["clock_s"][server] = self.clock_s + down_s
@@ -115,7 +115,7 @@ class Running:
         self._laws[server], self._powers[server] = law[0], power[0]
         if batch is not None:
             self._laws["max_num_seqs"][server] = min(own.server.max_num_seqs, batch)
-        self._work = steps.changed(self._work, server, own.server.max_num_seqs)
+        self._work = inflight.changed(self._work, server, own.server.max_num_seqs)
 
     def advance(
         self,
@@ -132,7 +132,7 @@ class Running:
         until_s : float
             A whole number of bins after `clock_s`.
         requests : numpy.ndarray
-            As of `sitetrace.serving.steps.as_requests`, in order of arrival at each server.
+            As of `sitetrace.serving.inflight.as_requests`, in order of arrival at each server.
         to : numpy.ndarray
             Server of each request.
         normals : numpy.ndarray
@@ -147,7 +147,7 @@ class Running:
             Watts, shape (sums, bins).
         """
         n_bins = int(round((until_s - self.clock_s) / self.dt_s))
-        self._work = steps.with_requests(self._work, requests, to)
+        self._work = inflight.with_requests(self._work, requests, to)
         edges = np.arange(len(self.models) + 1) if edges is None else edges
         power_w = np.zeros((len(edges) - 1, n_bins))
         clock = (self.clock_s, self.dt_s, until_s)
@@ -163,25 +163,25 @@ class Running:
 
     def fates(self) -> tuple[np.ndarray, np.ndarray]:
         """Take out the requests that have ended since this was asked last: records, and servers."""
-        return steps.take_ended(self._work)
+        return inflight.take_ended(self._work)
 
     def tally(self) -> np.ndarray:
         """Count instead: requests, their tokens of prompt and answer, and the longest wait."""
-        return steps.count_ended(self._work)
+        return inflight.count_ended(self._work)
 
     def unfinished(self) -> np.ndarray:
         """Look at the requests that have not ended: records."""
-        return steps.packed(self._work)["requests"]
+        return inflight.packed(self._work)["requests"]
 
     def state(self) -> dict[str, np.ndarray]:
         """Tell what a checkpoint stores."""
         clock_s = np.array([self.clock_s])
-        return steps.packed(self._work) | {"clock_s": clock_s, "boards": self._boards}
+        return inflight.packed(self._work) | {"clock_s": clock_s, "boards": self._boards}
 
     def resumed(self, state: dict[str, np.ndarray]) -> Running:
         """Go on from a state, which is left as it is."""
         self.clock_s, self._boards = float(state["clock_s"][0]), state["boards"].copy()
-        self._work = steps.unpacked(state, self._work.running.shape[1])
+        self._work = inflight.unpacked(state, self._work.running.shape[1])
         return self
 
 
@@ -195,7 +195,7 @@ class RunningStates:
         self.dt_s, server = float(models[0].dt), models[0].server
         self._laws = np.repeat(server.law, len(models)) if isinstance(server, Server) else None
         most = 0 if self._laws is None else server.max_num_seqs
-        self._work = steps.idle_state(len(models), most, begin_s)
+        self._work = inflight.idle_state(len(models), most, begin_s)
         self._boards = [states.begin(model) for model in models]
         self._slots = [np.empty(0) for _ in models]  # of a surrogate: when its places are free
         self._ended: list[tuple[np.ndarray, np.ndarray]] = []
@@ -217,7 +217,7 @@ class RunningStates:
         """Work on until a time, and tell the watts of the bins up to it, as `Running` does."""
         n_bins = int(round((until_s - self.clock_s) / self.dt_s))
         power_w, arrived_s = np.empty((len(self.models), n_bins)), requests["arrival_s"]
-        self._work = steps.with_requests(self._work, requests, to)
+        self._work = inflight.with_requests(self._work, requests, to)
         for s, (model, rng) in enumerate(zip(self.models, rngs, strict=True)):
             serve = self._serve_by_surrogate if self._laws is None else self._serve_by_steps
             work = serve(s, until_s, rng)
@@ -233,7 +233,7 @@ class RunningStates:
         """Let one server's engine work: its segments."""
         segments, engine = steps.all_segments(until_s, self._laws, self._work, s), self._work.engine
         engine["clock_s"][s] = max(engine["clock_s"][s], until_s)
-        self._ended.append(steps.take_ended(self._work))
+        self._ended.append(inflight.take_ended(self._work))
         return segments
 
     def _serve_by_surrogate(self, s: int, until_s: float, rng: Generator) -> np.ndarray:
@@ -262,7 +262,7 @@ class RunningStates:
 
     def state(self) -> dict[str, np.ndarray]:
         """Tell what a checkpoint stores."""
-        told = steps.packed(self._work) | {"clock_s": np.array([self.clock_s])}
+        told = inflight.packed(self._work) | {"clock_s": np.array([self.clock_s])}
         for s, (board, slots_s) in enumerate(zip(self._boards, self._slots, strict=True)):
             own = board | {"slots_s": slots_s}
             told |= {f"{s}:{name}": value for name, value in own.items()}
@@ -271,7 +271,7 @@ class RunningStates:
     def resumed(self, state: dict[str, np.ndarray]) -> RunningStates:
         """Go on from a state, which is left as it is."""
         self.clock_s = float(state["clock_s"][0])
-        self._work = steps.unpacked(state, self._work.running.shape[1])
+        self._work = inflight.unpacked(state, self._work.running.shape[1])
         for s, board in enumerate(self._boards):
             self._boards[s] = {name: state[f"{s}:{name}"] for name in board}
             self._slots[s] = state[f"{s}:slots_s"]

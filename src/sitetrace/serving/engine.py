@@ -10,7 +10,7 @@ import pandas as pd
 
 from sitetrace.core.files import require
 from sitetrace.core.types import Timeline, segment_frame
-from sitetrace.serving import steps
+from sitetrace.serving import inflight, steps
 from sitetrace.serving.surrogates import ConstantRate, LogNormalTTFT, fill_times, segments_of
 
 
@@ -62,7 +62,7 @@ class Server:
     @cached_property
     def law(self) -> np.ndarray:
         """Coefficients and limits as `sitetrace.serving.steps` takes them, shape (1,)."""
-        return np.array([tuple(getattr(self, name) for name in steps.LAW.names)], steps.LAW)
+        return np.array([tuple(getattr(self, name) for name in inflight.LAW.names)], inflight.LAW)
 
     def decode_s(self, batch: np.ndarray) -> np.ndarray:
         """Seconds of a decode step before its context is counted."""
@@ -90,7 +90,7 @@ class Engine:
 
     def __init__(self, server: Server) -> None:
         self.server = self._leaping_by = server
-        self._state = steps.idle_state(1, server.max_num_seqs)
+        self._state = inflight.idle_state(1, server.max_num_seqs)
         self._origin_s: float | None = None
         self._given, self._last_s = 0, -np.inf
 
@@ -150,7 +150,7 @@ class Engine:
         told = self._known.copy()
         if (np.diff(told["row"]) < 0).any():
             told = told[np.argsort(told["row"])]
-        steps.take_ended(self._state)
+        inflight.take_ended(self._state)
         return _as_timeline(told, self._origin_s or 0.0, segments)
 
     def segments(self, until_s: float, requests: pd.DataFrame | None = None) -> np.ndarray:
@@ -159,7 +159,7 @@ class Engine:
             self._add(requests)
         if self.server != self._leaping_by:
             self._leaping_by = self.server
-            self._state = steps.changed(self._state, 0, self.server.max_num_seqs)
+            self._state = inflight.changed(self._state, 0, self.server.max_num_seqs)
         until_s = np.inf if self._origin_s is None else until_s - self._origin_s
         segments = steps.all_segments(until_s, self.server.law, self._state, 0)
         if np.isfinite(until_s):
@@ -173,7 +173,7 @@ class Engine:
         if self._origin_s is None:
             # small numbers keep nanoseconds where epoch seconds would keep microseconds
             self._origin_s = float(arrival_s.min())
-        new = steps.as_requests(arrival_s - self._origin_s, tokens, self._given)
+        new = inflight.as_requests(arrival_s - self._origin_s, tokens, self._given)
         if (np.diff(arrival_s) < 0).any():
             new = new[np.argsort(arrival_s, kind="stable")]
         row = new["row"][0] - self._given
@@ -182,7 +182,7 @@ class Engine:
             new["arrival_s"][0] >= self._last_s, "requests", what, "give them in order of arrival"
         )
         self._last_s, self._given = new["arrival_s"][-1], self._given + len(new)
-        self._state = steps.with_requests(self._state, new, np.zeros(len(new), np.int64))
+        self._state = inflight.with_requests(self._state, new, np.zeros(len(new), np.int64))
 
 
 def arrivals_of(requests: pd.DataFrame) -> tuple[np.ndarray, np.ndarray]:
@@ -233,7 +233,7 @@ def simulate(
     """
     if isinstance(server, Server):
         return Engine(server).advance(np.inf, requests)
-    served = steps.as_requests(*arrivals_of(requests))
+    served = inflight.as_requests(*arrivals_of(requests))
     fill_times(server, served, [], rng)
     return _as_timeline(served, 0.0, segments_of(served, served["arrival_s"].min()))
 

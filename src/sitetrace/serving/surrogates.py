@@ -9,7 +9,7 @@ import numpy as np
 
 from sitetrace.core.files import InputError
 from sitetrace.core.types import SEGMENT
-from sitetrace.serving.steps import LAW
+from sitetrace.serving.inflight import LAW
 
 TTFT_FLOOR_S = 1e-3
 

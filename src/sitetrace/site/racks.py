@@ -13,8 +13,8 @@ import numpy as np
 
 from sitetrace.power.running import Running, RunningStates, start
 from sitetrace.serving.engine import check_fits
+from sitetrace.serving.inflight import as_requests
 from sitetrace.serving.routing import route
-from sitetrace.serving.steps import as_requests
 from sitetrace.site.plant import Plant
 
 # each draws numbers of its own: the servers, and the traffic of pools with one stream for all

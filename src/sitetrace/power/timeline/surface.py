@@ -15,7 +15,8 @@ import pandas as pd
 from sitetrace.core.types import Timeline
 from sitetrace.serving.activity import amount_in_bins, as_segments
 from sitetrace.serving.engine import counted
-from sitetrace.serving.steps import LINEAR, compiled, record
+from sitetrace.serving.inflight import compiled, record
+from sitetrace.serving.steps import LINEAR
 
 # time constant of warming up and cooling down, and how long prefill may stay above the limit
 WARM_S, LIMIT_S = 20.0, 0.5
