@@ -26,7 +26,6 @@ ROUNDS, DEPTH, RATE, TREE_WINDOW = 40, 2, 0.1, 4
 EXCESS = 1e-6  # a variance above the mean by less than this share is the mean's: Poisson
 LEAST_SHARE = 1e-9  # counts rarer than this stand for an interval of this length
 NEVER = -50.0  # score of a state that was never seen
-SLICE = 250  # bins that are worked on while they are still in the nearest memory
 Table = Mapping[str, ArrayLike]  # activity by its columns
 # weight (bins or 1, states or 1), factor (levels, previous or 1, states or 1), level of each bin
 Factors = tuple[np.ndarray, np.ndarray, np.ndarray]
@@ -99,9 +98,14 @@ class Logit(Separable):
     def _factors(self, table: Table) -> Factors:
         features = bin_features(table, self.columns)
         weight = self.weight / self.scale
-        intercept = self.intercept - weight @ self.center
-        now, before = np.ascontiguousarray(weight.T).reshape(WINDOW, len(features), intercept.size)
-        chance = _weigh(features, now, before, intercept)
+        now, before = np.split(weight, WINDOW, axis=1)
+        # states stand by rows, each in one piece of memory; nothing is known before the first bin
+        score, earlier = now @ features, before @ features
+        score[:, 0] += earlier[:, 0]
+        score[:, 1:] += earlier[:, :-1]
+        score += (self.intercept - weight @ self.center)[:, None]
+        score -= score.max(axis=0)
+        chance = np.exp(score, out=score)
         factor = np.exp(self.lag - self.lag.max(axis=1, keepdims=True))
         return chance.T, factor[None], np.zeros(chance.shape[1], dtype=np.int64)
 
@@ -295,43 +299,6 @@ def _mean_walk(weight, factor, level, quiet, state_w, phi):
         share, emitted = came, came * state_w * (1.0 - phi) + brought * phi
         power_w[i], idle[i] = emitted[1:].sum(), share[0]
     return power_w, idle
-
-
-@numba.njit(cache=True, nogil=True)
-def _weigh(features, now, before, intercept):
-    # features of shape (features, bins); nothing is known before the first bin, a slice of its own
-    n_bins, n_states, first = features.shape[1], intercept.size, 0
-    chance = np.empty((n_states, n_bins))
-    while first < n_bins:
-        size = min(SLICE, n_bins - first) if first else 1
-        top = np.full(size, -np.inf)
-        for k in range(n_states):
-            score = chance[k, first : first + size]
-            score[:] = intercept[k]
-            for f in range(len(features)):
-                here, earlier = features[f, first:], features[f, max(first - 1, 0) :]
-                w, w_before = now[f, k], before[f, k]
-                for i in range(size):
-                    score[i] += here[i] * w + earlier[i] * w_before
-            for i in range(size):
-                top[i] = score[i] if score[i] > top[i] else top[i]
-        for k in range(n_states):
-            score = chance[k, first : first + size]
-            for i in range(size):
-                score[i] = _exponential(score[i] - top[i])
-        first += size
-    return chance
-
-
-@numba.njit(cache=True, nogil=True)
-def _exponential(x):
-    # right within 1e-13 up to 0; unlike the library's it is compiled for several numbers at once
-    x = (x if x > -40.0 else -40.0) * (1 / 256)
-    high = 1 / 24 + x * (1 / 120) + x * x * (1 / 720 + x * (1 / 5040))
-    power = 1.0 + x + x * x * (1 / 2 + x * (1 / 6) + x * x * high)
-    for _ in range(8):
-        power *= power
-    return power
 
 
 @numba.njit(cache=True, nogil=True)
