@@ -98,14 +98,7 @@ class TimelineModel:
         return PowerTrace(start_s, self.dt, power_w).resample(step)
 
     def draw(
-        self,
-        timeline: Timeline,
-        rng: np.random.Generator,
-        dt_s: float | None = None,
-        lead_s: float = LEAD_S,
-        tail_s: float = TAIL_S,
-        idle_w: float | None = None,
-        reading: str = "power",
+        self, timeline, rng, dt_s=None, lead_s=LEAD_S, tail_s=TAIL_S, idle_w=None, reading="power"
     ) -> PowerTrace:
         """Draw one power trace for a simulated timeline; other arguments as `generate`."""
         mend = f"give {' or '.join(READINGS)}"
@@ -123,9 +116,7 @@ class TimelineModel:
             power_w = board._readings(timeline, times_s, rng if reading == "meter" else None)
         return PowerTrace(start_s, self.dt, power_w).resample(step)
 
-    def power_of(
-        self, work: np.ndarray, begin_s: float, n_bins: int, rng: np.random.Generator
-    ) -> np.ndarray:
+    def power_of(self, work: np.ndarray, begin_s: float, n_bins: int, rng) -> np.ndarray:
         """Draw the mean watts of bins: the noise of the process, but nothing of the meter."""
         normals = rng.standard_normal(n_bins, dtype=np.float32)
         power = running.power_law(self, self.surface)
