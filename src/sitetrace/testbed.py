@@ -1,7 +1,6 @@
 """A simulated server of known truth: it shows that a method works, never what hardware does.
 
-It stands on our own engine. Known, and to be found again by a fit, are the law of its steps, the
-state of each bin, the power of each state, the effects that are switched on, and the meter.
+A fit should find again the law of its steps, the states, their power, the effects and the meter.
 """
 
 import tempfile
@@ -125,9 +124,7 @@ def _drawn_requests(rate_per_s: float, cv: float, rng: np.random.Generator) -> p
     return pd.DataFrame(table)
 
 
-def simulate_run(
-    testbed: Testbed, requests: pd.DataFrame, rng: np.random.Generator
-) -> dict[str, pd.DataFrame]:
+def simulate_run(testbed: Testbed, requests: pd.DataFrame, rng) -> dict[str, pd.DataFrame]:
     """Serve requests and record the server as a measured one is; beside it ``truth`` by bins."""
     timeline = simulate(requests, testbed.server)
     fate, segments = timeline.requests, timeline.segments

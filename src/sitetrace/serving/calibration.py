@@ -1,8 +1,4 @@
-"""The step law of an engine: least costs by its architecture, the rest from what a run tells.
-
-A simulated engine serves the run's requests, and its law is moved until it meets the run's times to
-first token and its counters.
-"""
+"""The step law of an engine: least costs by its architecture, the rest so that it meets a run."""
 
 from collections.abc import Callable
 from dataclasses import replace
@@ -25,9 +21,7 @@ MEMORY_SHARE, ELEMENT_BYTES = 0.9, 2.0  # what vLLM takes of a GPU; keys and val
 ATTENTION_EFFICIENCY = 0.5  # share of the peak rate at which it computes
 EXPERTS_BATCH = 4.0  # sequences at which one more costs half, in a mixture of experts
 COUNTERS = ["time_s", "running", "prompt_tokens", "generation_tokens"]
-WEIGHTS = {
-    "ttft": 0.1
-}  # when within a step a request comes is chance, which makes it a rough guide
+WEIGHTS = {"ttft": 0.1}  # a rough guide: when within a step a request comes is chance
 C3_ABOVE_FLOOR = 0.3  # first guess of c3 above the least that the memory allows, as its share
 FARTHEST, LEAST_POINTS = 4.0, 8  # end of the search of logarithms, begun at 1; points of a line
 PARTS = ("calibration", "power")  # of a fit's provenance, that hold a misfit
@@ -124,10 +118,9 @@ def calibrate(runs: list[Run]) -> tuple[Server, dict]:
         free = ["c0_s", "c1_s", "c2_s", "c3_s"]
         free += ["overhead_s"] * any(each.requests["ttft_s"].notna().any() for each in seen)
         free += ["batch_scale"] * (least.batch_scale < LINEAR)
-    guess, is_c3 = _first_guess(seen, least), np.array([name == "c3_s" for name in free])
-    start = np.array([getattr(guess, name) for name in free])
-    start[is_c3] *= C3_ABOVE_FLOOR
-    floor = np.where(is_c3, 0.0 if defaults else least.c3_s, 0.0)
+    guess, is_c3 = _first_guess(seen, least), np.array(free) == "c3_s"
+    start = np.array([getattr(guess, name) for name in free]) * np.where(is_c3, C3_ABOVE_FLOOR, 1.0)
+    floor = np.where(is_c3 & (not defaults), least.c3_s, 0.0)
 
     def server(point: np.ndarray) -> Server:
         law = floor + start * np.exp(point - 1.0)
@@ -146,8 +139,8 @@ def calibrate(runs: list[Run]) -> tuple[Server, dict]:
     for edge in (0.4, 0.2, 0.1):
         edges = edge * np.eye(point.size)
         point, converged = descended(lambda at: np.abs(errors(at)).sum(), point, edges, **how)
-    # A coefficient at the upper end ran away, but the overhead may be as long as a client's network
-    # makes it. The last search may use up its steps at a good fit: that is told, not judged.
+    # A coefficient at the upper end ran away, but not the overhead: a client's network may be slow.
+    # The last search may use up its steps at a good fit: that is told, not judged.
     far = [free[k] for k in np.flatnonzero(point >= FARTHEST) if free[k] != "overhead_s"]
     calibration = judged(runs, server(point), far) | {"converged": converged}
     return server(point), {"calibration": calibration, "defaults": defaults}
@@ -234,8 +227,7 @@ def _errors(seen: Run, server: Server) -> dict[str, np.ndarray]:
 
 def printed(timeline: Timeline, times_s: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     """Count running requests, and tokens since the first time, as an engine's counters do."""
-    # vLLM renews its counters after each step, so a request appears with its first token; while
-    # its prompt is computed the counter still shows the step before.
+    # vLLM renews its counters after each step, so a request appears with its first token
     answered, ended = (
         np.searchsorted(np.sort(timeline.requests[name]), times_s, side="right")
         for name in ("first_token_s", "end_s")
@@ -294,8 +286,9 @@ def misfit_lines(provenance: dict) -> list[str]:
         lines.append(f"{part:15}{'; '.join(said)}")
     if failed := failed_parts(provenance):
         lines.append(f"{'failed':15}{'; '.join(failed)}: {MEND}")
-    if reasons := provenance.get("defaults"):
-        told = [f"{name} ({why})" for name, why in reasons.items()]
+    if names := provenance.get("defaults"):
+        whys = dict.fromkeys(names.values())
+        told = [f"{', '.join(k for k in names if names[k] == why)} ({why})" for why in whys]
         lines.append(f"{'by default':15}{'; '.join(told)}")
     return lines
 

@@ -2,11 +2,10 @@
 
 State 0 is idle; the mixture's states follow from 1. All kinds but the trees have one form,
 
-    P(k | j, bin) ~ weight[bin, k] factor[level(bin), j, k],
+    P(k | j, bin) ~ weight[bin, k] factor[level(bin), j, k].
 
-and so one matrix, one compiled walk and one mean over all walks. The weights of the paper's
-classifier are not published: `Coupled` (a rule of sitetrace, not of arXiv:2603.18383) and
-`Independent` (what the paper's repository calls marginal) need nothing but its mixtures.
+The weights of the paper's classifier are not published: `Coupled` (a rule of sitetrace, not of
+arXiv:2603.18383) and `Independent` (its repository's marginal) need nothing but its mixtures.
 """
 
 from collections.abc import Mapping
@@ -48,13 +47,11 @@ class Separable:
         """Turn numbers from 0 to 1 into states; the table may begin with earlier bins."""
         return _walk(*self._laid_out(table, quiet.size), quiet, uniform, start)
 
-    def expected_w(
-        self, table: Table, quiet: np.ndarray, state_w: np.ndarray, phi: np.ndarray
-    ) -> tuple[np.ndarray, np.ndarray]:
+    def expected_w(self, table: Table, quiet, state_w, phi) -> tuple[np.ndarray, np.ndarray]:
         """Mean watts of the mixture's states over all walks from idle, and how likely idle is."""
         # idle emits nothing here, and hands on what was emitted before it
-        laid_out = self._laid_out(table, quiet.size)
-        return _mean_walk(*laid_out, quiet, np.r_[0.0, state_w], np.r_[1.0, phi])
+        emitted = (quiet, np.r_[0.0, state_w], np.r_[1.0, phi])
+        return _mean_walk(*self._laid_out(table, quiet.size), *emitted)
 
     def _laid_out(self, table: Table, n_bins: int) -> Factors:
         weight, factor, level = self._factors(table)
@@ -163,18 +160,16 @@ class Trees:
         """Transition probabilities, shape (bins, previous, states)."""
         from scipy.special import softmax
 
-        features = window_features(table, self.columns, TREE_WINDOW).astype(np.float32)
-        return softmax(_all_scores(features, self._forest), axis=-1)
+        return softmax(_all_scores(*self._laid_out(table)), axis=-1)
 
     def path(self, table: Table, quiet: np.ndarray, uniform: np.ndarray, start: int) -> np.ndarray:
         """Turn numbers from 0 to 1 into states, as `Separable.path`."""
-        features = window_features(table, self.columns, TREE_WINDOW).astype(np.float32)
-        features = features[len(features) - quiet.size :]
-        return _walk_trees(features, self._forest, quiet, uniform, start)
+        features, forest = self._laid_out(table)
+        return _walk_trees(features[len(features) - quiet.size :], forest, quiet, uniform, start)
 
-    @property
-    def _forest(self) -> tuple[np.ndarray, ...]:
-        return self.prior, self.roots, self.feature, self.left, self.right, self.value
+    def _laid_out(self, table: Table) -> tuple[np.ndarray, tuple[np.ndarray, ...]]:
+        forest = (self.prior, self.roots, self.feature, self.left, self.right, self.value)
+        return window_features(table, self.columns, TREE_WINDOW).astype(np.float32), forest
 
 
 def fit_markov(steps: TrainingBins, columns: tuple[str, ...]) -> Markov:
@@ -218,9 +213,8 @@ def fit_trees(steps: TrainingBins, columns: tuple[str, ...]) -> Trees:
 
     features = window_features(steps.table, columns, TREE_WINDOW)[steps.use]
     design = np.column_stack([features, steps.previous[steps.use]]).astype(np.float32)
-    model = GradientBoostingClassifier(
-        n_estimators=ROUNDS, max_depth=DEPTH, learning_rate=RATE, random_state=0
-    ).fit(design, steps.state[steps.use])
+    how = {"n_estimators": ROUNDS, "max_depth": DEPTH, "learning_rate": RATE, "random_state": 0}
+    model = GradientBoostingClassifier(**how).fit(design, steps.state[steps.use])
     share = np.bincount(steps.state[steps.use], minlength=steps.n_states) / steps.use.sum()
     prior = np.log(np.maximum(share, np.exp(-50.0)))
     if model.classes_.size == 2:  # one tree a round, for the log odds of the second class
@@ -229,12 +223,10 @@ def fit_trees(steps: TrainingBins, columns: tuple[str, ...]) -> Trees:
     parts, size = [], 0
     for i, row in enumerate(model.estimators_):
         for label, regressor in zip(model.classes_[-row.size :], row, strict=True):
-            tree = regressor.tree_
-            leaf = tree.children_left < 0
+            tree, leaf = regressor.tree_, regressor.tree_.children_left < 0
             value = np.where(leaf, RATE * tree.value[:, 0, 0], tree.threshold)
-            feature = np.where(leaf, -1, tree.feature)
-            below = (tree.children_left + size, tree.children_right + size)
-            parts.append((feature, *(np.where(leaf, -1, side) for side in below), value))
+            of_inner = (tree.feature, tree.children_left + size, tree.children_right + size)
+            parts.append((*(np.where(leaf, -1, column) for column in of_inner), value))
             roots[i, label] = size
             size += leaf.size
     feature, left, right, value = (np.concatenate(column) for column in zip(*parts, strict=True))
@@ -277,9 +269,8 @@ def _walk(weight, factor, level, quiet, uniform, start):
 
 @numba.njit(cache=True, nogil=True)
 def _mean_walk(weight, factor, level, quiet, state_w, phi):
-    # Mean over all walks of the watts of the states, and of being idle. What a state emits goes on
-    # to the next with its phi, as in the paper's AR(1); `emitted` is its mean times the probability
-    # of the state. A walk that never emitted begins at a state's mean.
+    # What a state emits goes on to the next with its phi, as in the paper's AR(1); `emitted` is its
+    # mean times the probability of the state. A walk that never emitted begins at a state's mean.
     n_states, earlier = len(weight), weight.shape[1] - quiet.size
     power_w, idle = np.empty(quiet.size), np.empty(quiet.size)
     share, emitted, never = np.zeros(n_states), np.zeros(n_states), 1.0
