@@ -164,7 +164,6 @@ def generate(model, requests, out, draws, seed, **options) -> None:
 
 
 def _described(traces, requests) -> str:
-    """Mean, peak, P99, energy and what the requests met."""
     power_w = np.concatenate([trace.power_w for trace in traces])
     energy_kwh = np.mean([trace.energy_j for trace in traces]) / 3.6e6
     first_s, tokens = requests["first_token_s"], requests["output_tokens"]

@@ -72,7 +72,6 @@ def site(scenario, out, workers, cluster, resume, **given) -> None:
 
 
 def _of_options(given):
-    """Make a scenario of one model and a rate."""
     from sitetrace.core.settings import Fault
     from sitetrace.site.scenario import check_scenario
 
@@ -99,7 +98,6 @@ def topology_of(servers: int) -> dict[str, int]:
 
 
 def _summary(result, hours) -> str:
-    """Power of facility, site and GPUs, else of all units that are kept; and the requests."""
     power, levels, lines = result["power_w"], result["level"].to_numpy(), []
     wholes = [level for level in ("facility", "site", "gpu") if level in levels]
     parts = [level for level in ("row", "rack", "server") if level in levels]
@@ -149,7 +147,6 @@ def report(site, out, power_factor) -> None:
 
 @contextmanager
 def _opened(path):
-    """Open a site; say in one line where its values, read when they are used, are damaged."""
     from sitetrace.site.store import read_site
 
     with read_site(path) as dataset:

@@ -72,8 +72,15 @@ def evaluate(
     >>> bool(result["1s"]["whole"]["energy_error_pct"] < 2)
     True
     """
-    draws = [traces] if isinstance(traces, PowerTrace) else list(traces)
-    _check_draws(draws)
+    draws, again = [traces] if isinstance(traces, PowerTrace) else list(traces), "generate it anew"
+    require(draws and draws[0].power_w.size, "generated", "no power values", again)
+    for number, draw in enumerate(draws):
+        clocks = {(each.start_s, each.dt, each.power_w.size) for each in (draw, draws[0])}
+        what = f"draw {number} has another begin, step or length than draw 0"
+        require(len(clocks) == 1, "generated", what, "evaluate them one by one")
+        finite = np.isfinite(draw.power_w)
+        where = f"generated: draw {number}, row {int(np.argmin(finite))}"
+        require(finite, where, "power_w is no finite number", again)
     run = _as_run(measured)
     if requests is not None:
         check_overlap("requests", requests, run.samples)
@@ -114,19 +121,6 @@ def evaluate(
     return result
 
 
-def _check_draws(draws: list[PowerTrace]) -> None:
-    again = "generate the trace anew"
-    some = draws and all(draw.power_w.size for draw in draws)
-    require(some, "generated", "no power values", again)
-    for number, draw in enumerate(draws):
-        finite = np.isfinite(draw.power_w)
-        where = f"generated: draw {number}, row {int(np.argmin(finite))}"
-        require(finite, where, "power_w is no finite number", again)
-        clocks = {(each.start_s, each.dt, each.power_w.size) for each in (draw, draws[0])}
-        what = f"draw {number} has another begin, step or length than draw 0"
-        require(len(clocks) == 1, "generated", what, "evaluate them one by one")
-
-
 def _inside(
     middle_s: np.ndarray, requests: pd.DataFrame | None, start_s: float | None, stop_s: float | None
 ) -> np.ndarray:
@@ -140,7 +134,6 @@ def _inside(
 
 
 def _busy_span(run: Run, busy_end_s: float | None) -> tuple[float, float, str] | None:
-    """First arrival, last token and how the latter is known; None without requests."""
     told, source = run.busy_span(), "simulated"
     if told is not None or run.requests is None:
         return told
@@ -159,7 +152,6 @@ def _spans(middle_s: np.ndarray, busy: tuple[float, float, str] | None) -> dict[
 def _judge(
     spans: dict[str, np.ndarray], power_w: np.ndarray, generated_w: list, width_s: float
 ) -> dict:
-    """Median and spread over draws of every score, for each span."""
     result = {}
     for name, rows in spans.items():
         draws = [scores(power_w[rows], np.asarray(draw)[rows], width_s) for draw in generated_w]
@@ -173,7 +165,6 @@ def _judge(
 
 
 def _without_nan(values: dict) -> dict:
-    """Python numbers, None in place of NaN, which JSON does not know."""
     return {key: float(value) if np.isfinite(value) else None for key, value in values.items()}
 
 
@@ -246,7 +237,6 @@ def _measured_mean(
 
 
 def _picked(trace: PowerTrace, begin_s: np.ndarray, width_s: float) -> np.ndarray:
-    """Power of the bin nearest to ``[begin_s, begin_s + width_s)``."""
     # clocks half a step apart must not jump between two bins by rounding
     offset = (begin_s - trace.start_s) / trace.dt_s + ROUNDING
     nearest = np.floor(offset + 0.5 * width_s / trace.dt_s).astype(int)
@@ -254,7 +244,6 @@ def _picked(trace: PowerTrace, begin_s: np.ndarray, width_s: float) -> np.ndarra
 
 
 def _mean_power(trace: PowerTrace, begin_s: np.ndarray, width_s: float) -> np.ndarray:
-    """Mean power over ``[begin_s, begin_s + width_s)``, as far as the trace goes."""
     edges_s, first_s = np.arange(trace.power_w.size + 1) * trace.dt_s, begin_s - trace.start_s
     last_s = np.minimum(first_s + width_s, edges_s[-1])
     return _mean_between(edges_s, trace.power_w, np.maximum(first_s, 0.0), last_s)
@@ -289,7 +278,6 @@ def format_table(result: dict) -> str:
 
 
 def _rows(indent: str, entries: list[dict]) -> list[str]:
-    """Lines of the table: each number with its spread, a dash where it has no meaning."""
     lines = []
     for key in [key for key in entries[-1] if not key.endswith("_spread")]:
         lines.append(f"{indent + key:24}")

@@ -86,7 +86,6 @@ def acf_r2_white(measured: np.ndarray, lags: int) -> float:
 
 
 def _r2_of_acfs(measured: np.ndarray, generated: np.ndarray) -> float:
-    """Coefficient of determination; a flat measurement is met (1) or missed (0)."""
     missed = float(((measured - generated) ** 2).sum())
     shape = float(((measured - measured.mean()) ** 2).sum()) if measured.size else 0.0
     if shape <= FLAT:
@@ -139,7 +138,6 @@ def noise_floor(measured_w: np.ndarray, dt_s: float, activity: pd.DataFrame | No
 
 
 def _regression(power_w: np.ndarray, activity: pd.DataFrame) -> np.ndarray:
-    """Power that boosted trees tell from the activity of the same bin and of the one before."""
     from sklearn.ensemble import HistGradientBoostingRegressor
 
     now = activity.to_numpy(dtype=float)

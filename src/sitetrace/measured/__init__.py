@@ -2,6 +2,5 @@
 
 import lazy_loader
 
-LISTED = {"rundir": ["read_run", "write_run"], "traces": ["read_trace", "write_trace"]}
-LISTED["ingestion"] = ["ingest"]
+LISTED = {"rundir": ["read_run"], "ingestion": ["ingest"]}
 __getattr__, __dir__, __all__ = lazy_loader.attach(__name__, submod_attrs=LISTED)

@@ -67,7 +67,6 @@ def _columns(path: Path) -> tuple[str, pd.Series, pd.Series, pd.Series]:
 
 
 def _dmon_table(path: Path) -> pd.DataFrame:
-    """Turn dcgmi's text table with a time before each line into named columns."""
     lines = path.read_text(encoding="utf-8", errors="replace").split("\n")
     before, header = lines[0].split("#Entity", 1)
     fields, where, mend = header.split(), f"{path}: line 1", "record with dcgmi dmon -e 155"
@@ -87,7 +86,6 @@ def _dmon_table(path: Path) -> pd.DataFrame:
 
 
 def _seconds(path: Path, texts: pd.Series) -> tuple[np.ndarray, bool]:
-    """Turn texts into seconds: epoch numbers, times with a zone, or local wall time."""
     numbers = pd.to_numeric(texts, errors="coerce")
     if numbers.notna().any():
         seconds, local = numbers.to_numpy(dtype=float), False
@@ -103,7 +101,6 @@ def _seconds(path: Path, texts: pd.Series) -> tuple[np.ndarray, bool]:
 
 
 def _watts(path: Path, texts: pd.Series) -> np.ndarray:
-    """Turn texts such as ``82.04 W`` into watts; samples the tool could not take become NaN."""
     lost = texts.str.upper().isin(LOST).to_numpy()
     numbers = pd.to_numeric(texts.str.replace(r"\s*W$", "", regex=True), errors="coerce")
     watts = numbers.to_numpy(dtype=float)
@@ -114,7 +111,6 @@ def _watts(path: Path, texts: pd.Series) -> np.ndarray:
 
 
 def _sweep_times(table: pd.DataFrame) -> np.ndarray:
-    """Give all rows of one sweep over the GPUs its first time."""
     times, gpus = table["time_s"].to_numpy(), table["gpu"].to_numpy()
     own_step = table.groupby("gpu")["time_s"].diff()
     # a sweep ends where a GPU comes again, or where more than half a sampling step passes

@@ -22,12 +22,9 @@ from sitetrace.core.settings import Number, Part
 from sitetrace.core.types import MAX_SPAN_S
 from sitetrace.workload.table import MAX_TOKENS, TOKENS, read_requests
 
-HOUR_S, DAY_S = 3600.0, 86400.0
-MAX_RATE = 1000
-MAX_REQUESTS = 50_000_000
-LEAST_DWELL_S = 0.1
-RESIDUAL_DRAWS = 512
-QUANTILES = 2**16
+HOUR_S, DAY_S, LEAST_DWELL_S = 3600.0, 86400.0, 0.1
+MAX_RATE, MAX_REQUESTS = 1000, 50_000_000
+RESIDUAL_DRAWS, QUANTILES = 512, 2**16
 Carry = dict[str, Any] | None
 Like = pd.DataFrame | None
 # draws input and output tokens of so many requests, int64, shape (n, 2)
@@ -61,17 +58,14 @@ class LogNormalLengths(Part):
 
     @cached_property
     def _quantiles(self) -> list[np.ndarray]:
-        """Token counts at as many equally likely quantiles as 16 bits tell apart."""
         z = ndtri((np.arange(QUANTILES) + 0.5) / QUANTILES)
         # short numbers stay in the nearest memory
         return [table.astype(np.min_scalar_type(table[-1])) for table in self._at(z, z)]
 
     def _at(self, prompt: np.ndarray, answer: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-        """Turn standard normal numbers into input and output tokens."""
-        prompt = self.input_median * np.exp(self.input_sigma * prompt)
+        prompt = np.clip(self.input_median * np.exp(self.input_sigma * prompt), 1, self.input_limit)
         answer = self.output_median * np.exp(self.output_sigma * answer)
-        prompt, answer = np.clip(prompt, 1, self.input_limit), np.clip(answer, 1, self.output_limit)
-        return prompt.astype(np.int64), answer.astype(np.int64)
+        return prompt.astype(np.int64), np.clip(answer, 1, self.output_limit).astype(np.int64)
 
 
 def open_lengths(
@@ -205,10 +199,10 @@ class Replay(Stream):
         recorded_s = times_round * self.period_s + self.after_s[row]
         arrival_s = within((recorded_s - self.offset_s) / self.speed, begin_s, end_s)
         tokens = np.stack([self.recorded[name].to_numpy()[row] for name in TOKENS], axis=1)
-        session = None
-        if "session" in self.recorded:  # new ones each time round
-            session = self.recorded["session"].to_numpy()
-            session = session[row] + times_round * (int(session.max()) + 1)
+        if "session" not in self.recorded:
+            return Requests(arrival_s, tokens), {}
+        session = self.recorded["session"].to_numpy()  # new ones each time round
+        session = session[row] + times_round * (int(session.max()) + 1)
         return Requests(arrival_s, tokens, session), {}
 
     def _before(self, time_s: float) -> int:
@@ -225,12 +219,10 @@ def renew(
         met = _gaps(law, RESIDUAL_DRAWS, rng).cumsum()
         at = rng.random() * met[-1]
         left = float(met[np.searchsorted(met, at)] - at)
-    length, times = (end_s - begin_s) * rate, [np.array([left])]
-    while times[-1][-1] < length:
-        togo = length - times[-1][-1]
+    length, events = (end_s - begin_s) * rate, np.array([left])
+    while (togo := length - events[-1]) > 0:
         drawn = _gaps(law, int(togo + 4 * np.sqrt(togo)) + 16, rng)
-        times.append(times[-1][-1] + np.cumsum(drawn))
-    events = np.concatenate(times)
+        events = np.r_[events, events[-1] + np.cumsum(drawn)]
     count = int(np.searchsorted(events, length))
     return within(begin_s + events[:count] / rate, begin_s, end_s), float(events[count] - length)
 
@@ -248,10 +240,9 @@ def within(arrival_s: np.ndarray, begin_s: float, end_s: float) -> np.ndarray:
 
 
 def _even(rate_per_s: float, begin_s: float, end_s: float, rng: Generator) -> np.ndarray:
-    """Draw arrivals at a constant rate, shape (n,)."""
     # the partial sums of exponential gaps, over all of them, are sorted uniform numbers
-    gaps = rng.standard_exponential(rng.poisson(rate_per_s * (end_s - begin_s)) + 1)
-    reached = np.cumsum(gaps)
+    count = rng.poisson(rate_per_s * (end_s - begin_s))
+    reached = np.cumsum(rng.standard_exponential(count + 1))
     each_s = (end_s - begin_s) / reached[-1]
     return within(begin_s + reached[:-1] * each_s, begin_s, end_s)
 
@@ -295,8 +286,7 @@ def bursty(
     Parameters
     ----------
     rate_per_s, cv, duration_s : float
-        Requests a second; variation of the gaps: 1 is Poisson, above it bursts (the burstiness of
-        vLLM's client is ``1 / cv**2``); and seconds.
+        Mean; variation of the gaps (1 is Poisson; vLLM's burstiness is ``1 / cv**2``); seconds.
     rng, like : numpy.random.Generator, pandas.DataFrame
         Source of randomness; request table whose rows give token lengths, else those of chats.
 
