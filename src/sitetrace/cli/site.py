@@ -47,10 +47,9 @@ def site(scenario, out, workers, cluster, resume, **given) -> None:
 
     twice = workers is not None and cluster is not None
     require(not twice, "--workers and --cluster", "work is done here or there", "leave one out")
-    told = [f"--{name}" for name, value in given.items() if value is not None]
-    if scenario is not None:
-        mend = "change it there or leave the file out"
-        require(not told, ", ".join(told), f"{scenario} says it", mend)
+    told = ", ".join(f"--{name}" for name, value in given.items() if value is not None)
+    sound = scenario is None or not told
+    require(sound, told, f"{scenario} says it", "change it there or leave the file out")
     checked = _of_options(given) if scenario is None else read_scenario(scenario)
     # they take their time: not before all is checked
     from sitetrace.power.modelfile import load_model
@@ -109,10 +108,8 @@ def _summary(result, hours) -> str:
             f"PAR {peak_kw / mean_kw:.3f}, load factor {mean_kw / peak_kw:.3f}, "
             f"energy {mean_kw * hours / 1e3:.4g} MWh"
         )
-    told = result.attrs
-    tokens = f"tokens {told['input_tokens']} in and {told['output_tokens']} out"
-    wait = f"longest wait {told['longest_wait_s']:.2f} s"
-    return "\n".join([*lines, f"requests {told['requests']}, {tokens}, {wait}"])
+    told = "requests {requests}, tokens {input_tokens} in and {output_tokens} out, longest wait "
+    return "\n".join([*lines, (told + "{longest_wait_s:.2f} s").format(**result.attrs)])
 
 
 @click.command(**example("export site.zarr --format csv15 -o site-15min.csv"))
@@ -153,5 +150,4 @@ def _opened(path):
         try:
             yield dataset
         except (OSError, RuntimeError) as error:
-            why = f"{path}: damaged ({error}): make it anew with sitetrace site"
-            raise InputError(why) from error
+            raise InputError(f"{path}: damaged ({error}): make it anew: sitetrace site") from error

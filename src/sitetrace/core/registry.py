@@ -1,6 +1,7 @@
 """What there is by name: data sets, shipped models, tables of the paper, devices, nodes."""
 
 import os
+from contextlib import suppress
 from pathlib import Path
 
 import pandas as pd
@@ -52,10 +53,9 @@ def describe() -> list[str]:
     """One line a data set: name, where it is, licence, what it is."""
     lines = []
     for name, entry in registry().items():
-        try:
+        where = "not here" if "upstream" in entry else "not here (only with a mirror)"
+        with suppress(InputError):
             where = dataset_path(name)
-        except InputError:
-            where = "not here" if "upstream" in entry else "not here (only with a mirror)"
         lines.append(f"{name}: {where}; {entry['licence']}; {entry['what']}")
     return lines
 

@@ -104,10 +104,8 @@ def _is_good(path: Path, expected: dict) -> bool:
 def content_totals(path: Path) -> dict[str, float]:
     """Rows and column sums (to 0.01) of a table, where no digest of the original is known."""
     if path.suffix == ".json":
-        content = read_json(path)
-        table = pd.DataFrame(
-            {name: content.get(name, []) for name in ("input_lens", "output_lens")}
-        )
+        content, names = read_json(path), ("input_lens", "output_lens")
+        table = pd.DataFrame({name: content.get(name, []) for name in names})
     elif path.name == "power.csv":
         table = read_meter(path).table[["power_w"]]
     elif path.name == "engine.csv":

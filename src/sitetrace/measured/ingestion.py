@@ -8,19 +8,13 @@ import pandas as pd
 
 from sitetrace.core.files import InputError, read_json, read_table, require
 from sitetrace.measured.meters import EPOCH_FROM, EPOCH_TO, read_meter
-from sitetrace.measured.rundir import check_power, write_run
+from sitetrace.measured.rundir import ENGINE_COLUMNS, check_power, write_run
 from sitetrace.workload.table import validate_requests
 
 QUARTER_HOUR_S, FIRST_OFFSET_S, LAST_OFFSET_S = 900, -12 * 3600, 14 * 3600
 CLEAR_SCORE, CLEAR_MARGIN = 0.2, 0.1
-ENGINE_NAMES = {
-    "timestamp": "time_s",
-    "num_requests_running": "running",
-    "num_requests_waiting": "waiting",
-    "prompt_tokens_total": "prompt_tokens",
-    "generation_tokens_total": "generation_tokens",
-    "iteration_tokens_total_count": "steps",
-}
+COUNTERS = ("timestamp", "num_requests_running", "num_requests_waiting")
+COUNTERS += ("prompt_tokens_total", "generation_tokens_total")
 
 
 def ingest(
@@ -32,27 +26,9 @@ def ingest(
     utc_offset_s: float | None = None,
     out: Path | str,
 ) -> list[str]:
-    """Turn foreign recordings of one serving run into a run directory.
+    """Turn recordings of power, vLLM's requests and its metrics into a run directory; tell how.
 
-    Parameters
-    ----------
-    power : Path or str
-        Recording of nvidia-smi, DCGM or Zeus.
-    requests : Path or str
-        JSON of vLLM's ``bench serve --save-result --save-detailed``.
-    engine : Path or str, optional
-        CSV of samples of vLLM's Prometheus metrics.
-    info : dict
-        Content of ``run.json``; tensor_parallel is all recorded GPUs where it is not named.
-    utc_offset_s : float, optional
-        Local wall time less UTC, seconds; found from the recordings when it is not given.
-    out : Path or str
-        Run directory to be made.
-
-    Returns
-    -------
-    list of str
-        What had to be done or left out, to be said aloud.
+    `info` goes to run.json; without `utc_offset_s` (local less UTC) local times' is found.
     """
     log, name = read_meter(power), Path(power).name
     request_table, left_out = read_vllm_requests(requests)
@@ -136,8 +112,8 @@ def _number(value: object) -> float:
 
 def read_vllm_metrics(path: Path | str) -> pd.DataFrame:
     """Read samples of vLLM's Prometheus metrics (CSV, epoch s) into the columns of `engine.csv`."""
-    names = list(ENGINE_NAMES)
-    return read_table(path, tuple(names[:5]), tuple(names[5:])).rename(columns=ENGINE_NAMES)
+    table = read_table(path, COUNTERS, ("iteration_tokens_total_count",))
+    return table.set_axis([*ENGINE_COLUMNS, "steps"][: table.shape[1]], axis=1)
 
 
 def find_utc_offset(power_w: pd.Series, activity: list[tuple], path: Path | str) -> float:

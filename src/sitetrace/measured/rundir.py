@@ -44,12 +44,17 @@ def read_run(path: Path | str) -> Run:
     require(path.is_dir(), path, "no such run directory", "check the path")
     power, power_1s, requests_file, engine_file, about = (path / name for name in RUN_FILES)
     info = read_json(about)
-    configuration = _configuration(about, info)
+    for name in ("model", "hardware"):
+        text = isinstance(info.get(name), str) and info[name]
+        require(text, about, f"field {name} is missing or no text", f"name the {name}")
+    gpus = info.get("tensor_parallel")
+    whole, what = type(gpus) is int and 1 <= gpus <= MAX_GPUS, f"{gpus!r} is no number of GPUs"
+    require(whole, about, f"field tensor_parallel: {what}", "give 1 or more")
     requests, engine, published, notes = None, None, None, []
     if power_1s.exists() and not power.exists():
         samples, published = _read_power_1s(power_1s, info)
     else:
-        samples, notes = read_power(power, configuration.tensor_parallel)
+        samples, notes = read_power(power, gpus)
     if requests_file.exists():
         requests = read_requests(requests_file)
         check_overlap(requests_file, requests, samples)
@@ -60,6 +65,7 @@ def read_run(path: Path | str) -> Run:
         refuse_row(engine_file, negative, "a count is below zero: mend that row")
     dt = sampling_step(samples["time_s"].to_numpy())
     digest = files.digest_of([path / name for name in RUN_FILES if (path / name).exists()])
+    configuration = Configuration(info["model"], info["hardware"], gpus)
     found = requests, samples, dt, engine, info, digest, published, tuple(notes)
     return Run(path.resolve().name, configuration, *found)
 
@@ -84,16 +90,6 @@ def write_run(
             return read_run(folder)
         except InputError as error:
             raise InputError(str(error).replace(str(folder), str(path))) from None
-
-
-def _configuration(path: Path, info: dict) -> Configuration:
-    for name in ("model", "hardware"):
-        text = isinstance(info.get(name), str) and info[name]
-        require(text, path, f"field {name} is missing or no text", f"name the {name}")
-    gpus = info.get("tensor_parallel")
-    whole = type(gpus) is int and 1 <= gpus <= MAX_GPUS
-    require(whole, path, f"field tensor_parallel: {gpus!r} is no number of GPUs", "give 1 or more")
-    return Configuration(info["model"], info["hardware"], gpus)
 
 
 def check_overlap(source: Path | str, requests: pd.DataFrame, samples: pd.DataFrame) -> None:
@@ -142,8 +138,8 @@ def _read_power_1s(path: Path, info: dict) -> tuple[pd.DataFrame, pd.DataFrame |
 def check_power(path: Path, table: pd.DataFrame) -> None:
     """Refuse times out of order and powers that no server draws."""
     times_s, gpus, power_w = table["time_s"], table["gpu"], table["power_w"]
-    refuse_row(path, power_w < 0, "is below zero: mend or remove that sample", power_w)
-    refuse_row(path, power_w > MAX_POWER_W, "is more than any server draws: give watts", power_w)
+    bad = ~power_w.between(0, MAX_POWER_W)
+    refuse_row(path, bad, "is no power of a server in watts: mend or remove that sample", power_w)
     what = f"the greatest is {power_w.max():g}, that looks like kilowatts"
     watts = power_w.max() >= KILOWATT_SUSPICION_W
     require(watts, f"{path}: power_w", what, "multiply by 1000")

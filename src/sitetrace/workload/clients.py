@@ -12,7 +12,7 @@ import pandas as pd
 from numpy.random import Generator
 from scipy.special import ndtri
 
-from sitetrace.core.files import read_table, read_text_table, refuse_row, require
+from sitetrace.core.files import read_table, refuse_row, require
 from sitetrace.workload.streams import Carry, Drawn, Requests, Stream, renew
 from sitetrace.workload.table import MAX_TOKENS, TOKENS
 
@@ -133,7 +133,7 @@ def _quantiles(summaries: pd.DataFrame) -> np.ndarray:
 def read_rates(path: Path | str) -> pd.DataFrame:
     """Read rates, and the laws of the gaps, by client and window."""
     numbers = ["rate_rps", "cv", "arg1", "arg2"]
-    table = _read(path, ("client", "window_start_s", *numbers), "pattern")
+    table = read_table(path, ("client", "window_start_s", *numbers), texts=("pattern",))
     bad = (table[numbers] <= 0).any(axis=1) | (table["window_start_s"] % WINDOW_S != 0)
     bad |= ~table["pattern"].isin(["Gamma", "Weibull"]) | (table["window_start_s"] < 0)
     bad |= table.duplicated(["client", "window_start_s"])
@@ -145,15 +145,10 @@ def read_rates(path: Path | str) -> pd.DataFrame:
 def read_lengths(path: Path | str) -> pd.DataFrame:
     """Read summaries of token lengths by client and window."""
     rising = ["p50", "p90", "p99"]
-    table = _read(path, ("client", "window_start_s", "mean_tokens", *rising), "field")
+    columns = ("client", "window_start_s", "mean_tokens", *rising)
+    table = read_table(path, columns, texts=("field",))
     tokens = table["field"].isin(TOKENS)
     bad = (table[rising].diff(axis=1) < 0).any(axis=1) | (table["p99"] > MAX_TOKENS)
     bad |= (table[["mean_tokens", "p50"]] <= 0).any(axis=1)
     refuse_row(path, tokens & bad, "not a mean and rising percentiles above 0: mend or remove it")
     return table[tokens].reset_index(drop=True)
-
-
-def _read(path: Path | str, numbers: tuple[str, ...], text: str) -> pd.DataFrame:
-    table, texts = read_table(path, numbers), read_text_table(path)
-    require(text in texts, path, f"column {text} is missing", "export it again")
-    return table.assign(**{text: texts[text]})

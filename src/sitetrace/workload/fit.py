@@ -1,40 +1,22 @@
 """A recorded stream in a few numbers, from which streams of any length can be drawn."""
 
 import json
-from typing import Any
 
 import numpy as np
-import pandas as pd
 
 from sitetrace.core.files import require
 from sitetrace.workload.spec import check_traffic, open_stream
-from sitetrace.workload.streams import DAY_S, whole
+from sitetrace.workload.streams import DAY_S, Table, whole
 from sitetrace.workload.table import TOKENS
 
 LEAST_REQUESTS, LEAST_WINDOWS = 20, 3
 LEAST_CV, MOST_CV = 0.05, 50.0
 
 
-def fit_traffic(
-    requests: pd.DataFrame, scale_s: float | None = None, begin_hour: float = 0.0
-) -> dict[str, Any]:
-    """Fit arrivals and token lengths; the result is the traffic section of a scenario.
+def fit_traffic(requests: Table, scale_s: float | None = None, begin_hour: float = 0.0) -> dict:
+    """Fit the traffic section of a scenario: its hours' swing, from two days on, else gamma gaps.
 
-    Two days and more have a rate that swings with the hour, shorter ones gamma gaps.
-
-    Parameters
-    ----------
-    requests : pandas.DataFrame
-        Request table.
-    scale_s : float, optional
-        Seconds of windows whose counts get the right index of dispersion, else gaps their spread.
-    begin_hour : float
-        Hour of the day at second 0; of epoch seconds the hours ahead of UTC.
-
-    Returns
-    -------
-    dict
-        Pattern, rate, ``cv`` or ``swing`` and ``peak_hour``, and fields of `LogNormalLengths`.
+    The gaps have the recorded spread, or with `scale_s` windows of it their counts' dispersion.
     """
     arrival_s = requests["arrival_s"].to_numpy()
     few = arrival_s.size < LEAST_REQUESTS or arrival_s[-1] == arrival_s[0]
@@ -67,9 +49,7 @@ def fit_traffic(
     return json.loads(text, parse_float=lambda number: float(f"{float(number):.6g}"))
 
 
-def draw_traffic(
-    section: dict[str, Any], duration_s: float, seed: int, begin_hour: float = 0.0
-) -> pd.DataFrame:
+def draw_traffic(section: dict, duration_s: float, seed: int, begin_hour: float = 0.0) -> Table:
     """Draw requests of one server from a traffic section of a scenario or of `fit_traffic`."""
     stream = open_stream(check_traffic(section), 1, ".", begin_hour)
     rng = np.random.default_rng(np.random.SeedSequence(seed, spawn_key=(0,)))

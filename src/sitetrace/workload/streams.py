@@ -26,7 +26,7 @@ HOUR_S, DAY_S, LEAST_DWELL_S = 3600.0, 86400.0, 0.1
 MAX_RATE, MAX_REQUESTS = 1000, 50_000_000
 RESIDUAL_DRAWS, QUANTILES = 512, 2**16
 Carry = dict[str, Any] | None
-Like = pd.DataFrame | None
+Table, Like = pd.DataFrame, pd.DataFrame | None
 # draws input and output tokens of so many requests, int64, shape (n, 2)
 Lengths = Callable[[int, Generator], np.ndarray]
 Tokens = Annotated[Number, Field(ge=1, le=MAX_TOKENS)]
@@ -68,9 +68,7 @@ class LogNormalLengths(Part):
         return prompt.astype(np.int64), np.clip(answer, 1, self.output_limit).astype(np.int64)
 
 
-def open_lengths(
-    given: LogNormalLengths | pd.DataFrame | str | None, folder: Path | str = "."
-) -> Lengths:
+def open_lengths(given: LogNormalLengths | Like | str, folder: Path | str = ".") -> Lengths:
     """Return what draws token counts: a law, rows of a request table or its file, else chats'."""
     if isinstance(given, str):
         given = read_requests(Path(folder) / given)
@@ -247,9 +245,7 @@ def _even(rate_per_s: float, begin_s: float, end_s: float, rng: Generator) -> np
     return within(begin_s + reached[:-1] * each_s, begin_s, end_s)
 
 
-def whole(
-    stream: Stream, duration_s: float, rng: Generator, rate_per_s: float = 1.0
-) -> pd.DataFrame:
+def whole(stream: Stream, duration_s: float, rng: Generator, rate_per_s: float = 1.0) -> Table:
     """Draw a stream from second 0 on, as a request table of whole microseconds."""
     where = f"{rate_per_s:g} requests/s over {duration_s:g} s"
     sound = 0 < duration_s <= MAX_SPAN_S and 0 < rate_per_s <= MAX_REQUESTS / duration_s
@@ -260,9 +256,7 @@ def whole(
     return requests.table().round({"arrival_s": 6})
 
 
-def poisson(
-    rate_per_s: float, duration_s: float, rng: Generator, like: Like = None
-) -> pd.DataFrame:
+def poisson(rate_per_s: float, duration_s: float, rng: Generator, like: Like = None) -> Table:
     """Poisson arrivals at a constant rate.
 
     Parameters
@@ -316,9 +310,7 @@ def diurnal(
     return whole(stream, duration_s, rng, rate_per_s)
 
 
-def switching(
-    rates_per_s: tuple[float, float], dwell_s: float, duration_s: float, rng: Generator
-) -> pd.DataFrame:
+def switching(rates_per_s: tuple, dwell_s: float, duration_s: float, rng: Generator) -> Table:
     """Poisson arrivals at two rates in turn, the first one first, each for a mean ``dwell_s``."""
     sound = all(rate >= 0 for rate in rates_per_s) and LEAST_DWELL_S <= dwell_s < np.inf
     where = f"rates {rates_per_s} requests/s, dwell {dwell_s:g} s"
@@ -326,7 +318,7 @@ def switching(
     return whole(_Switching(rates_per_s, dwell_s), duration_s, rng, max(rates_per_s))
 
 
-def replay(requests: pd.DataFrame, thin: float, speed: float, rng: Generator) -> pd.DataFrame:
+def replay(requests: Table, thin: float, speed: float, rng: Generator) -> Table:
     """Replay a recorded table once, thinned to a share and warped in time, from its own begin."""
     stream, where = Replay(requests, thin, speed), f"thin {thin:g}, speed {speed:g}"
     sound = 0 < thin <= 1 and 1e-3 <= speed <= 1e3 and stream.after_s[-1] <= speed * MAX_SPAN_S
