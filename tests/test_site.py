@@ -223,7 +223,7 @@ def test_a_full_disk_is_said_and_nothing_is_lost(tmp_path, monkeypatch, made):
         write(path, done, states, carries)
 
     monkeypatch.setattr(site_module, "write_checkpoint", full)
-    with pytest.raises(InputError, match="no space left.*--resume"):
+    with pytest.raises(InputError, match="No space left.*--resume"):
         simulate(tmp_path / "site.zarr")
     monkeypatch.setattr(site_module, "write_checkpoint", write)
     simulate(tmp_path / "site.zarr", resume=True)

@@ -1,14 +1,11 @@
 """A row of servers under a policy: telemetry, decision, orders that act late, power and fates.
 
-A policy is a function from `View` to `Orders`. All servers of a row share one stream of requests;
-each request goes to one of them at random, by weight.
+All servers share one stream of requests; each goes to one of them at random, by weight.
 """
-
-from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from functools import cached_property, partial
+from functools import cached_property
 from typing import NamedTuple
 
 import numpy as np
@@ -16,7 +13,7 @@ import pandas as pd
 
 from sitetrace.control.clock import RULES, ClockRule, clock_under, clocked
 from sitetrace.control.signals import Actuator, Orders, Telemetry, View
-from sitetrace.core.files import InputError
+from sitetrace.core.files import require
 from sitetrace.power.running import Running
 from sitetrace.power.timeline.model import TimelineModel
 from sitetrace.serving.engine import check_fits
@@ -113,7 +110,7 @@ def run(
     rng : numpy.random.Generator
         Chooses the server of each request, and draws the noise of power.
     tick_s : float
-        A multiple of the models' step, seconds.
+        A multiple of the models' step.
     telemetry : Telemetry
         How late the policy sees.
     actuator : Actuator, optional
@@ -127,16 +124,13 @@ def run(
     -------
     Outcome
         Power, queues and the fates of all requests.
-
-    Raises
-    ------
-    InputError
-        If a tick is no multiple of the step, or a request larger than a KV cache.
     """
     dt_s, ticks = float(models[0].dt), round(seconds / tick_s)
-    if any(model.dt != models[0].dt for model in models) or round(tick_s / dt_s) * dt_s != tick_s:
-        raise InputError(f"tick_s {tick_s:g}: give a multiple of the one step of all models")
-    servers = Running(models, clocked=partial(_under, rule))
+    fits = {model.dt for model in models} == {models[0].dt} and tick_s == round(
+        tick_s / dt_s
+    ) * dt_s
+    require(fits, f"tick_s {tick_s:g}", "does not fit", "give a multiple of all models' one step")
+    servers = Running(models, clocked=lambda m, clock: clocked(m.server, m.surface, clock, rule))
     tokens = requests[["input_tokens", "output_tokens"]].to_numpy(dtype=np.int64)
     check_fits(tokens, min(model.server.kv_tokens for model in models), "requests")
     normals = rng.standard_normal((len(models), round(seconds / dt_s)), dtype=np.float32)
@@ -180,13 +174,7 @@ def run(
     return Outcome(tick_s, server_w, running, queued, held, requests, times_s)
 
 
-def _under(rule: ClockRule, model: TimelineModel, clock: float) -> tuple:
-    """Server and surface of a model at a share of its clock."""
-    return clocked(model.server, model.surface, clock, rule)
-
-
 def _carry_out(servers: Running, orders: Orders, clock: np.ndarray) -> None:
-    """Hand orders to the servers."""
     batch = np.broadcast_to(orders.batch, len(clock))
     for s in range(len(clock)):
         model = None if orders.model is None else orders.model[s]

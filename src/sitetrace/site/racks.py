@@ -1,10 +1,8 @@
 """Racks at work for a stretch of time: requests to servers, their power, and its sums.
 
-A worker does a block of racks at once. What it draws hangs on the site's seed, the server and the
-stretch alone, so that the result is the same whoever does the work.
+What a block of racks draws hangs on the site's seed, the server and the stretch alone, so that the
+result is the same whoever does the work.
 """
-
-from __future__ import annotations
 
 from collections.abc import Iterator
 from typing import NamedTuple
@@ -34,9 +32,9 @@ Series = list[list[np.ndarray]]
 
 
 class BlockWork(NamedTuple):
-    """What a block of racks has done in a stretch: GPU power of all, racks, servers, states."""
+    """What a block of racks has done in a stretch."""
 
-    gpu_w: np.ndarray
+    gpu_w: np.ndarray  # of all together
     racks_w: Series
     servers_w: Series
     states: list[State]
@@ -66,42 +64,30 @@ def work_block(
     states: list[State],
     routed: dict[int, Requests],
 ) -> BlockWork:
-    """Let a block of racks work for the stretch `index` of so many bins."""
+    """Let a block of racks work for a stretch of so many bins; of `WARM_UP` only states remain."""
     rack_w = np.zeros((block[1] - block[0], n_bins))
     servers_w: dict[int, np.ndarray] = {}
     after = []
     for (pool, servers), state in zip(teams(plant, block), states, strict=True):
-        running = _started(plant, pool, servers).resumed(state)
-        power_w, leads = _advance(
-            plant, running, pool, servers, plant.span_s(index, n_bins), index, routed
-        )
-        every = plant.pools[pool].every
+        running, before = _started(plant, pool, servers).resumed(state), state["tally"]
+        warming, every = index == WARM_UP, plant.pools[pool].every
+        span_s = (-WARM_UP_S, 0.0) if warming else plant.span_s(index, n_bins)
+        power_w, leads = _advance(plant, running, pool, servers, span_s, index, routed)
+        served = running.tally()
+        tally = np.append((before + served)[:3], max(before[3], served[3]))
+        after.append(running.state() | {"tally": before if warming else tally})
+        if warming:
+            continue
         if every > 1:
             power_w = power_w.reshape(len(power_w), -1, every).mean(axis=2)
         for lead, row_w in zip(leads.tolist(), power_w, strict=True):
             rack_w[plant.rack_of[lead] - block[0]] += row_w
             if plant.keeps_servers:
                 servers_w[lead] = row_w
-        served, before = running.tally(), state["tally"]
-        tally = np.append((before + served)[:3], max(before[3], served[3]))
-        after.append(running.state() | {"tally": tally})
     base_w = np.bincount(plant.rack_of, plant.base_w)[slice(*block)]
     by_server = [(servers_w[at], plant.base_w[at]) for at in sorted(servers_w)]
     racks = _kept(plant, "rack", zip(rack_w, base_w, strict=True))
     return BlockWork(rack_w.sum(axis=0), racks, _kept(plant, "server", by_server), after)
-
-
-def warm_block(
-    plant: Plant, block: tuple[int, int], states: list[State], routed: dict[int, Requests]
-) -> list[State]:
-    """Let a block of racks work before second 0; forget its power and what it served."""
-    after = []
-    for (pool, servers), state in zip(teams(plant, block), states, strict=True):
-        running = _started(plant, pool, servers).resumed(state)
-        _advance(plant, running, pool, servers, (-WARM_UP_S, 0.0), WARM_UP, routed)
-        running.tally()
-        after.append(running.state() | {"tally": state["tally"]})
-    return after
 
 
 def routed_requests(
@@ -121,10 +107,8 @@ def routed_requests(
         after[-1] = [streamed, sent]
         order = np.argsort(server, kind="stable")
         edges = np.searchsorted(server[order], np.arange(pool.servers.size + 1))
-        arrival_s, tokens = drawn.arrival_s[order], drawn.tokens[order]
-        for place, at in enumerate(pool.servers.tolist()):
-            inside = slice(edges[place], edges[place + 1])
-            requests[at] = (arrival_s[inside], tokens[inside])
+        for at, part in zip(pool.servers.tolist(), np.split(order, edges[1:-1]), strict=True):
+            requests[at] = (drawn.arrival_s[part], drawn.tokens[part])
     return requests, after
 
 
