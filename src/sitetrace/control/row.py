@@ -94,13 +94,10 @@ def run(
 ) -> Outcome:
     """Run a row of servers over a stream of requests, under a policy or without one.
 
-    In each tick the policy sees the row late and gives orders, those that act by now are carried
-    out, requests that have come go to servers, and all work to the tick's end.
-
     Parameters
     ----------
     models : sequence of TimelineModel
-        One a server; they may differ, but for their step.
+        One a server, all of one step.
     requests : pandas.DataFrame
         ``arrival_s`` from 0 on, ``input_tokens``, ``output_tokens``, in order of arrival.
     policy : callable, optional
@@ -126,9 +123,7 @@ def run(
         Power, queues and the fates of all requests.
     """
     dt_s, ticks = float(models[0].dt), round(seconds / tick_s)
-    fits = {model.dt for model in models} == {models[0].dt} and tick_s == round(
-        tick_s / dt_s
-    ) * dt_s
+    fits = len({model.dt for model in models}) == 1 and round(tick_s / dt_s) * dt_s == tick_s
     require(fits, f"tick_s {tick_s:g}", "does not fit", "give a multiple of all models' one step")
     servers = Running(models, clocked=lambda m, clock: clocked(m.server, m.surface, clock, rule))
     tokens = requests[["input_tokens", "output_tokens"]].to_numpy(dtype=np.int64)
@@ -141,6 +136,8 @@ def run(
     held, times_s, first = np.zeros(ticks, np.int64), np.full((len(tokens), 2), np.nan), 0
     actuator = actuator or Actuator()
     window, delay = round(telemetry.window_s / tick_s), round(telemetry.delay_s / tick_s)
+    # In each tick the policy sees the row late and gives orders, those that act by now are carried
+    # out, requests that have come go to servers, and all work to the tick's end.
     given, clock, weight = AT_REST, np.ones(len(models)), np.ones(len(models))
     for k in range(ticks):
         now_s, seen = k * tick_s, max(k - delay, 0)
@@ -176,8 +173,6 @@ def run(
 
 def _carry_out(servers: Running, orders: Orders, clock: np.ndarray) -> None:
     batch = np.broadcast_to(orders.batch, len(clock))
-    for s in range(len(clock)):
-        model = None if orders.model is None else orders.model[s]
-        changes = model is not None and model is not servers.models[s]
-        down_s = orders.down_s if changes else 0.0
+    for s, model in enumerate(orders.model or servers.models):
+        down_s = 0.0 if model is servers.models[s] else orders.down_s
         servers.set(s, clock=float(clock[s]), batch=batch[s], model=model, down_s=down_s)

@@ -52,10 +52,10 @@ class Server:
         """Refuse values that no engine has."""
         for name, value in vars(self).items():
             lowest = 1 if name.startswith(("max_", "kv_")) else 0.0
-            if name == "max_num_batched_tokens":  # each sequence needs a token a step
-                lowest = self.max_num_seqs
             sound = lowest <= value < np.inf and (value or name not in ("c0_s", "batch_scale"))
             require(sound, "server", f"{name} = {value!r} is out of range", "mend that field")
+        what = "max_num_batched_tokens is below max_num_seqs: a sequence needs a token a step"
+        require(self.max_num_batched_tokens >= self.max_num_seqs, "server", what, "raise it")
 
     @cached_property
     def law(self) -> np.ndarray:

@@ -138,15 +138,15 @@ def _opened(part: Path, scenario: Scenario, plant: Plant, units: list, resume: b
             same = all(former.attrs.get(name) == value for name, value in attributes.items())
         require(same, part, "is of another scenario, model, file or version", "remove it")
         return read_checkpoint(part / CHECKPOINT)
-    if part.exists():
-        shutil.rmtree(part)
+    fresh = begin(plant)
+    shutil.rmtree(part, ignore_errors=True)
     part.mkdir()
     start = scenario.start.astimezone().isoformat()
     for entry, table in zip(plant.keep, units, strict=True):
         empty = coordinates(table, scenario.n_steps // entry.every, entry.step_s, start)
         own = attributes | {"step_s": entry.step_s}
         create(part / STORE, entry.group, empty.assign_attrs(own), plant.chunk // entry.every)
-    return 0, begin(plant), [None] * len(plant.pools)
+    return 0, fresh, [None] * len(plant.pools)
 
 
 def _attributes(scenario: Scenario, plant: Plant) -> dict:
@@ -166,10 +166,10 @@ def _attributes(scenario: Scenario, plant: Plant) -> dict:
         "Conventions": "CF-1.11",
         "title": scenario.name,
         "data": " and ".join(sorted({told["data"] for told in models.values()})),
-        "scenario": scenario.to_json(),
+        "scenario": scenario.model_dump_json(exclude_none=True),
         "models": json.dumps(models),
         "seed": scenario.seed,
-        "utc_offset_h": scenario.utc_offset_h,
+        "utc_offset_h": scenario.start.utcoffset().total_seconds() / 3600,
         "noise": f"of models of kind timeline one draw a {drawn_for}",
         "sitetrace": __version__,
         **({"files": json.dumps(files)} if files else {}),
