@@ -6,7 +6,6 @@ All servers share one stream of requests; each goes to one of them at random, by
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import cached_property
-from typing import NamedTuple
 
 import numpy as np
 import pandas as pd
@@ -16,7 +15,7 @@ from sitetrace.control.signals import Actuator, Orders, Telemetry, View
 from sitetrace.core.files import require
 from sitetrace.power.running import Running
 from sitetrace.power.timeline.model import TimelineModel
-from sitetrace.serving.engine import check_fits
+from sitetrace.serving.engine import arrivals_of, check_fits
 from sitetrace.serving.steps import as_requests
 
 AT_REST = Orders()
@@ -59,24 +58,6 @@ class Outcome:
         """Time per further output token of each request that has ended, else NaN."""
         more = self.requests["output_tokens"].to_numpy() - 1.0
         return (self.times_s[:, 1] - self.times_s[:, 0]) / np.where(more > 0, more, np.nan)
-
-
-class _Router(NamedTuple):
-    """The stream on its way to the servers."""
-
-    records: np.ndarray
-    chance: np.ndarray  # 0 to 1, chooses the server of each request
-
-    def hand_out(
-        self, first: int, now_s: float, until_s: float, room: float, weight: np.ndarray
-    ) -> tuple[np.ndarray, np.ndarray]:
-        """Give the requests that have come by a time to servers, as many as there is room for."""
-        coming = int(np.searchsorted(self.records["arrival_s"], until_s)) - first
-        inside = slice(first, first + int(max(min(coming, room), 0)))
-        new = self.records[inside].copy()
-        np.maximum(new["arrival_s"], now_s, out=new["arrival_s"])
-        edges = np.cumsum(weight)
-        return new, np.searchsorted(edges / edges[-1], self.chance[inside], side="right")
 
 
 def run(
@@ -126,10 +107,10 @@ def run(
     fits = len({model.dt for model in models}) == 1 and round(tick_s / dt_s) * dt_s == tick_s
     require(fits, f"tick_s {tick_s:g}", "does not fit", "give a multiple of all models' one step")
     servers = Running(models, clocked=lambda m, clock: clocked(m.server, m.surface, clock, rule))
-    tokens = requests[["input_tokens", "output_tokens"]].to_numpy(dtype=np.int64)
+    arrival_s, tokens = arrivals_of(requests)
     check_fits(tokens, min(model.server.kv_tokens for model in models), "requests")
     normals = rng.standard_normal((len(models), round(seconds / dt_s)), dtype=np.float32)
-    router = _Router(as_requests(requests["arrival_s"].to_numpy(), tokens), rng.random(len(tokens)))
+    records, chance = as_requests(arrival_s, tokens), rng.random(len(tokens))
     shape, per_tick = (ticks, len(models)), round(tick_s / dt_s)
     server_w, kv_share = np.zeros(shape), np.zeros(shape, np.float32)
     running, queued = np.zeros(shape, np.int32), np.zeros(shape, np.int32)
@@ -142,7 +123,7 @@ def run(
     for k in range(ticks):
         now_s, seen = k * tick_s, max(k - delay, 0)
         running[k], queued[k], kv_share[k] = servers.running, servers.queue, servers.kv_share
-        held[k] = np.searchsorted(router.records["arrival_s"], now_s) - first
+        held[k] = np.searchsorted(arrival_s, now_s) - first
         if policy is not None:
             outside = {name: values[k] for name, values in (signals or {}).items()}
             late_w = np.full(len(models), np.nan)
@@ -160,8 +141,11 @@ def run(
                 _carry_out(servers, orders, clock)
                 weight, given = np.broadcast_to(orders.weight, len(models)), orders
         room = given.admit - int(running[k].sum() + queued[k].sum())
-        new, to = router.hand_out(first, now_s, now_s + tick_s, room, weight)
-        first += len(new)
+        coming = np.searchsorted(arrival_s, now_s + tick_s) - first
+        inside = slice(first, first + int(max(min(coming, room), 0)))
+        first, new, edges = inside.stop, records[inside].copy(), np.cumsum(weight)
+        np.maximum(new["arrival_s"], now_s, out=new["arrival_s"])
+        to = np.searchsorted(edges / edges[-1], chance[inside], side="right")
         noise = normals[:, k * per_tick : (k + 1) * per_tick]
         server_w[k] = servers.advance(now_s + tick_s, new, to, noise).mean(axis=1)
         ended, _ = servers.fates()

@@ -281,7 +281,7 @@ def _advance(clock, servers, page, normals, edges, total_w):
         bins, (mean_w, sd_w, variance, covariance) = bins_of_slice[:, :size], settled[:, :size]
         for g in range(len(total_w)):
             sum_w, before, lead = total_w[g, inside], 0.0, edges[g]
-            surface.clear(variance, covariance)
+            variance[:] = covariance[:] = 0.0
             for s in range(lead, edges[g + 1]):
                 power, board, n = powers[s], boards[s], len(page)
                 surface.begin_bins(here_s, dt_s, board, bins)
@@ -292,9 +292,8 @@ def _advance(clock, servers, page, normals, edges, total_w):
                 if normals.size > 0 and alone:
                     surface.add_noise(power.phi, normals[g, inside], mean_w, sd_w, board, sum_w)
                     continue
-                surface.add_mean(mean_w, sum_w)
                 before += board.sd_w * board.sd_w
-                surface.gather_noise(sd_w, board, variance, covariance)
+                surface.gather(mean_w, sd_w, board, variance, covariance, sum_w)
             if normals.size > 0 and not alone:
                 spread = normals[g, inside], variance, covariance, before
                 surface.add_shared_noise(powers[lead].phi, *spread, boards[lead], sum_w)

@@ -16,29 +16,10 @@ from tqdm import tqdm
 
 from sitetrace import __version__
 from sitetrace.core.files import InputError, digest_of, require
+from sitetrace.site import racks, store
 from sitetrace.site.facility import Pue, pue_series, resolve_pue
 from sitetrace.site.plant import Plant, make_plant, unit_table
-from sitetrace.site.racks import (
-    FAR,
-    WARM_UP,
-    WARM_UP_S,
-    BlockWork,
-    State,
-    begin,
-    routed_requests,
-    teams,
-    work_block,
-)
 from sitetrace.site.scenario import Scenario, read_scenario
-from sitetrace.site.store import (
-    check_out,
-    coordinates,
-    create,
-    finish,
-    read_checkpoint,
-    read_site,
-    write_checkpoint,
-)
 from sitetrace.site.workers import Submit, executor
 
 CHECKPOINT_EVERY_S = 2.0
@@ -50,7 +31,7 @@ class Stretch(NamedTuple):
     """What a stretch has come to."""
 
     index: int
-    results: list[BlockWork]  # of each block
+    results: list[racks.BlockWork]  # of each block
     carries: list  # where each pool's stream and routing stand, as JSON holds it
 
 
@@ -109,14 +90,14 @@ def simulate_site(
     with scenario.blaming("pue"):
         pue = resolve_pue(scenario.pue, scenario.folder)
     units = [unit_table(plant, entry, pue) for entry in plant.keep]
-    out = check_out(out, scenario.n_steps // plant.keep[0].every * len(units[0]), len(units))
+    out = store.check_out(out, scenario.n_steps // plant.keep[0].every * len(units[0]), len(units))
     part = out.with_name(f"{out.name}.part")
     try:
         with executor(workers, cluster) as submit:
             done, states, carries = _opened(part, scenario, plant, units, resume)
             stretches = _stretches(plant, scenario.n_steps, submit, done, states, carries)
             states = _written(scenario, plant, pue, part, stretches, states, progress)
-        finish(part / STORE, [entry.group for entry in plant.keep], _served(states), out)
+        store.finish(part / STORE, [entry.group for entry in plant.keep], _served(states), out)
         shutil.rmtree(part)
     except OSError as error:
         full = error.errno in (errno.ENOSPC, errno.EDQUOT)
@@ -125,7 +106,7 @@ def simulate_site(
         mend = "free some and go on with --resume" if full else "name another place"
         text = f"{part}: cannot be written ({error.strerror}): {mend}"
         raise InputError(text) from error
-    return read_site(out)
+    return store.read_site(out)
 
 
 def _opened(part: Path, scenario: Scenario, plant: Plant, units: list, resume: bool) -> tuple:
@@ -137,15 +118,15 @@ def _opened(part: Path, scenario: Scenario, plant: Plant, units: list, resume: b
         with xr.open_zarr(part / STORE, consolidated=False, chunks=None) as former:
             same = all(former.attrs.get(name) == value for name, value in attributes.items())
         require(same, part, "is of another scenario, model, file or version", "remove it")
-        return read_checkpoint(part / CHECKPOINT)
-    fresh = begin(plant)
+        return store.read_checkpoint(part / CHECKPOINT)
+    fresh = racks.begin(plant)
     shutil.rmtree(part, ignore_errors=True)
     part.mkdir()
     start = scenario.start.astimezone().isoformat()
     for entry, table in zip(plant.keep, units, strict=True):
-        empty = coordinates(table, scenario.n_steps // entry.every, entry.step_s, start)
+        empty = store.coordinates(table, scenario.n_steps // entry.every, entry.step_s, start)
         own = attributes | {"step_s": entry.step_s}
-        create(part / STORE, entry.group, empty.assign_attrs(own), plant.chunk // entry.every)
+        store.create(part / STORE, entry.group, empty.assign_attrs(own), plant.chunk // entry.every)
     return 0, fresh, [None] * len(plant.pools)
 
 
@@ -177,34 +158,34 @@ def _attributes(scenario: Scenario, plant: Plant) -> dict:
 
 
 def _stretches(
-    plant: Plant, n_bins: int, submit: Submit, done: int, states: list[State], carries: list
+    plant: Plant, n_bins: int, submit: Submit, done: int, states: list[racks.State], carries: list
 ) -> Iterator[Stretch]:
     """Work on all stretches but those `done`; a block begins the next when its present one ends."""
     blocks = plant.blocks()
     bins = [min(plant.chunk, n_bins - first) for first in range(0, n_bins, plant.chunk)]
     left = iter(states)
-    own = [[next(left) for _ in teams(plant, block)] for block in blocks]
+    own = [[next(left) for _ in racks.teams(plant, block)] for block in blocks]
 
     def inside(block: tuple[int, int], routed: dict) -> dict:
         return {at: routed[at] for at in plant.servers_in(block) if at in routed}
 
-    waiting = [lambda mine=mine: BlockWork(np.zeros(0), [], [], mine) for mine in own]
+    waiting = [lambda mine=mine: racks.BlockWork(np.zeros(0), [], [], mine) for mine in own]
     if done == 0:
-        routed, _ = routed_requests(plant, FAR, (0.0, WARM_UP_S), carries)
-        routed = {at: (arrival_s - WARM_UP_S, tokens) for at, (arrival_s, tokens) in routed.items()}
+        routed, _ = racks.routed_requests(plant, racks.FAR, (0.0, racks.WARM_UP_S), carries)
+        routed = {at: (at_s - racks.WARM_UP_S, tokens) for at, (at_s, tokens) in routed.items()}
         for place, block in enumerate(blocks):
             mine = (0, own[place], inside(block, routed))
-            waiting[place] = submit(work_block, plant, block, WARM_UP, *mine)
+            waiting[place] = submit(racks.work_block, plant, block, racks.WARM_UP, *mine)
     for index in range(done, len(bins) + 1):
         here, results = carries, []
         if index < len(bins):
             span_s = plant.span_s(index, bins[index])
-            routed, carries = routed_requests(plant, index, span_s, carries)
+            routed, carries = racks.routed_requests(plant, index, span_s, carries)
         for place, block in enumerate(blocks):
             results.append(waiting[place]())
             if index < len(bins):
                 mine = (bins[index], results[-1].states, inside(block, routed))
-                waiting[place] = submit(work_block, plant, block, index, *mine)
+                waiting[place] = submit(racks.work_block, plant, block, index, *mine)
         if index > done:
             yield Stretch(index - 1, results, here)
 
@@ -215,14 +196,14 @@ def _written(
     pue: Pue,
     part: Path,
     stretches: Iterator[Stretch],
-    states: list[State],
+    states: list[racks.State],
     progress: bool,
-) -> list[State]:
+) -> list[racks.State]:
     """Write each stretch, and now and then what is needed to go on from there."""
     import zarr
 
-    store = zarr.open_group(part / STORE, mode="r+")
-    arrays = [store[f"{entry.group or ''}/power_w".strip("/")] for entry in plant.keep]
+    root = zarr.open_group(part / STORE, mode="r+")
+    arrays = [root[f"{entry.group or ''}/power_w".strip("/")] for entry in plant.keep]
     hours, last = scenario.n_servers * float(plant.dt) / 3600, time.monotonic()
     hidden = None if progress else True  # None: shown on a terminal only
     with tqdm(total=round(hours * scenario.n_steps), unit=" server-hours", disable=hidden) as bar:
@@ -234,7 +215,7 @@ def _written(
             states, done = [each for of in stretch.results for each in of.states], stretch.index + 1
             bar.update(round(hours * min(done * plant.chunk, scenario.n_steps)) - bar.n)
             if time.monotonic() - last > CHECKPOINT_EVERY_S:
-                write_checkpoint(part / CHECKPOINT, done, states, stretch.carries)
+                store.write_checkpoint(part / CHECKPOINT, done, states, stretch.carries)
                 last = time.monotonic()
     return states
 
@@ -263,7 +244,7 @@ def site_power_w(scenario: Scenario, plant: Plant, pue: Pue, stretch: Stretch) -
     return power_w
 
 
-def _served(states: list[State]) -> dict:
+def _served(states: list[racks.State]) -> dict:
     tally = np.array([state["tally"] for state in states])
     names = ("requests", "input_tokens", "output_tokens")
     told = {name: int(count) for name, count in zip(names, tally[:, :3].sum(axis=0), strict=True)}

@@ -225,20 +225,6 @@ def settle(power, board, dt_s, bins, mean_w, sd_w):
 
 
 @compiled
-def add_mean(mean_w, total_w):
-    """Add the watts of a server without noise to a total."""
-    for b in range(mean_w.size):
-        total_w[b] += max(mean_w[b], 0.0)
-
-
-@compiled
-def clear(variance, covariance):
-    """Begin to gather noise."""
-    for b in range(variance.size):
-        variance[b] = covariance[b] = 0.0
-
-
-@compiled
 def add_noise(phi, normals, mean_w, sd_w, board, total_w):
     """Add the watts of a server to a total, with AR(1) noise of the deviations given."""
     noise, fresh = board.noise, np.sqrt(1.0 - phi * phi)
@@ -251,12 +237,13 @@ def add_noise(phi, normals, mean_w, sd_w, board, total_w):
 
 
 @compiled
-def gather_noise(sd_w, board, variance, covariance):
-    """Add a server's noise to that of its rack: its variance by bin, covariance with the last."""
+def gather(mean_w, sd_w, board, variance, covariance, total_w):
+    """Add a server to its rack: watts, variance of its noise by bin, covariance with the last."""
     covariance[0] += sd_w[0] * board.sd_w
     for b in range(1, sd_w.size):
         covariance[b] += sd_w[b] * sd_w[b - 1]
     for b in range(sd_w.size):
+        total_w[b] += max(mean_w[b], 0.0)
         variance[b] += sd_w[b] * sd_w[b]
     board.sd_w = sd_w[-1]
 
