@@ -132,5 +132,5 @@ def test_a_surrogate_is_expected_to_take_what_its_law_says(server, lasts_s):
 
 
 def test_an_unknown_routing_gets_one_line():
-    with pytest.raises(InputError, match="routing: 'sticky' is unknown: give random, round_robin"):
+    with pytest.raises(InputError, match="sticky: no such routing: there are random, round_robin"):
         route("sticky", np.zeros(1), np.ones((1, 2)), None, 2, np.random.default_rng(1), None, LAW)

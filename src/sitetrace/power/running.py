@@ -1,8 +1,4 @@
-"""Servers that run: engines, boards and noise, advanced in time, steered, and looked at.
-
-All that generates power goes on from here: a trace is one advance to its end, a site advances by
-stretches of hours, a control loop by ticks of seconds. Memory grows with the requests in flight.
-"""
+"""Servers that run: engines, boards and noise, advanced in time, steered, and looked at."""
 
 from __future__ import annotations
 
@@ -27,18 +23,10 @@ NO_NOISE = np.empty((0, 0), np.float32)
 
 
 class Running:
-    """Servers of the kind `timeline` that run side by side, each with its own model.
+    """Servers of the kind `timeline` that run side by side, each with its own model."""
 
-    Parameters
-    ----------
-    models : sequence of TimelineModel
-        One a server; all have the same step.
-    begin_s : float
-        Time at which they stand idle and cold, seconds; `clock_s` is what they have come to.
-    clocked : callable, optional
-        Server and surface of a model at a share of its clock, for `set`.
-    """
-
+    # All models have the same step; the servers stand idle and cold at `begin_s`. `clocked` gives
+    # server and surface of a model at a share of its clock, for `set`.
     def __init__(
         self, models: Sequence[Any], begin_s: float = 0.0, clocked: Callable | None = None
     ) -> None:
@@ -85,18 +73,7 @@ class Running:
     ) -> None:
         """Give a server orders that hold from its next step boundary on.
 
-        Parameters
-        ----------
-        server : int
-            Its place among the models.
-        clock : float
-            Share of the full clock.
-        batch : int, optional
-            Most sequences at once, else the model's own limit. Those that run finish.
-        model : TimelineModel, optional
-            Another configuration, such as another tensor parallelism: what runs is computed anew.
-        down_s : float
-            Seconds without service from now on.
+        `batch` limits admissions; under another `model` all that runs is computed anew.
         """
         if model is not None and model is not self.models[server]:
             engine, *rows = (part[server] for part in self._work)
@@ -125,31 +102,15 @@ class Running:
         normals: np.ndarray = NO_NOISE,
         edges: np.ndarray | None = None,
     ) -> np.ndarray:
-        """Work on until a time, and tell the mean watts of the bins up to it.
+        """Work on for whole bins until a time: their mean watts, shape (sums, bins).
 
-        Parameters
-        ----------
-        until_s : float
-            A whole number of bins after `clock_s`.
-        requests : numpy.ndarray
-            As of `sitetrace.serving.inflight.as_requests`, in order of arrival at each server.
-        to : numpy.ndarray
-            Server of each request.
-        normals : numpy.ndarray
-            As of `noise`; none for the mean.
-        edges : numpy.ndarray, optional
-            Servers ``edges[g]`` to ``edges[g + 1]``, of one model, are summed, with one draw of
-            noise for all of them; by default each stands alone.
-
-        Returns
-        -------
-        numpy.ndarray
-            Watts, shape (sums, bins).
+        Servers ``edges[g]`` to ``edges[g + 1]``, of one model, are summed; else each stands alone.
         """
-        n_bins = int(round((until_s - self.clock_s) / self.dt_s))
+        # requests: as of `inflight.as_requests`, in order of arrival at each server, `to` which each
+        # goes; normals: one draw of `noise` for each sum, none for the mean
         self._work = inflight.with_requests(self._work, requests, to)
         edges = np.arange(len(self.models) + 1) if edges is None else edges
-        power_w = np.zeros((len(edges) - 1, n_bins))
+        power_w = np.zeros((len(edges) - 1, round((until_s - self.clock_s) / self.dt_s)))
         clock = (self.clock_s, self.dt_s, until_s)
         servers = (self._laws, self._powers, self._work, self._boards)
         _advance(clock, servers, np.empty(PAGE, SEGMENT), normals, edges, power_w)
@@ -200,9 +161,7 @@ class RunningStates:
         self._slots = [np.empty(0) for _ in models]  # of a surrogate: when its places are free
         self._ended: list[tuple[np.ndarray, np.ndarray]] = []
 
-    def noise(
-        self, rngs: Sequence[Generator], n_bins: int, edges: np.ndarray
-    ) -> Sequence[Generator]:
+    def noise(self, rngs: Sequence[Generator], *_: object) -> Sequence[Generator]:
         """Give the sources of the random numbers that `advance` takes, one a server."""
         return rngs
 
@@ -215,7 +174,7 @@ class RunningStates:
         edges: np.ndarray | None = None,
     ) -> np.ndarray:
         """Work on until a time, and tell the watts of the bins up to it, as `Running` does."""
-        n_bins = int(round((until_s - self.clock_s) / self.dt_s))
+        n_bins = round((until_s - self.clock_s) / self.dt_s)
         power_w, arrived_s = np.empty((len(self.models), n_bins)), requests["arrival_s"]
         self._work = inflight.with_requests(self._work, requests, to)
         for s, (model, rng) in enumerate(zip(self.models, rngs, strict=True)):
@@ -230,14 +189,13 @@ class RunningStates:
         return power_w if edges is None else np.add.reduceat(power_w, edges[:-1], axis=0)
 
     def _serve_by_steps(self, s: int, until_s: float, rng: Generator) -> np.ndarray:
-        """Let one server's engine work: its segments."""
         segments, engine = steps.all_segments(until_s, self._laws, self._work, s), self._work.engine
         engine["clock_s"][s] = max(engine["clock_s"][s], until_s)
         self._ended.append(inflight.take_ended(self._work))
         return segments
 
     def _serve_by_surrogate(self, s: int, until_s: float, rng: Generator) -> np.ndarray:
-        """Tell the same of a surrogate, which knows the fate of a request when it comes."""
+        # a surrogate knows the fate of a request when it comes
         engine = self._work.engine[s]
         known = self._work.requests[s, : engine["known"]]
         slots = self._slots[s].tolist()
@@ -257,15 +215,16 @@ class RunningStates:
     def tally(self) -> np.ndarray:
         """Count instead, as `Running` does."""
         ended, _ = self.fates()
-        counts = [ended.size, ended["input_tokens"].sum(), ended["output_tokens"].sum()]
-        return np.array([*counts, (ended["start_s"] - ended["arrival_s"]).max(initial=0.0)])
+        waits_s = ended["start_s"] - ended["arrival_s"]
+        tokens = ended["input_tokens"].sum(), ended["output_tokens"].sum()
+        return np.array([ended.size, *tokens, waits_s.max(initial=0.0)])
 
     def state(self) -> dict[str, np.ndarray]:
         """Tell what a checkpoint stores."""
         told = inflight.packed(self._work) | {"clock_s": np.array([self.clock_s])}
-        for s, (board, slots_s) in enumerate(zip(self._boards, self._slots, strict=True)):
-            own = board | {"slots_s": slots_s}
-            told |= {f"{s}:{name}": value for name, value in own.items()}
+        for s, board in enumerate(self._boards):
+            told |= {f"{s}:{name}": value for name, value in board.items()}
+            told[f"{s}:slots_s"] = self._slots[s]
         return told
 
     def resumed(self, state: dict[str, np.ndarray]) -> RunningStates:
@@ -316,13 +275,13 @@ def _advance(clock, servers, page, normals, edges, total_w):
     n_bins, above_w, alone = total_w.shape[1], np.empty(len(page)), len(total_w) == len(laws)
     bins_of_slice, settled = np.empty((3, SLICE)), np.empty((4, SLICE))
     for first in range(0, n_bins, SLICE):
-        size = min(SLICE, n_bins - first)
-        here_s, inside = begin_s + first * dt_s, slice(first, first + size)
+        size, here_s = min(SLICE, n_bins - first), begin_s + first * dt_s
+        inside = slice(first, first + size)
         end_s = until_s if first + size == n_bins else here_s + size * dt_s
         bins, (mean_w, sd_w, variance, covariance) = bins_of_slice[:, :size], settled[:, :size]
         for g in range(len(total_w)):
             sum_w, before, lead = total_w[g, inside], 0.0, edges[g]
-            surface.clear(variance, covariance)
+            variance[:] = covariance[:] = 0.0
             for s in range(lead, edges[g + 1]):
                 power, board, n = powers[s], boards[s], len(page)
                 surface.begin_bins(here_s, dt_s, board, bins)
@@ -333,9 +292,8 @@ def _advance(clock, servers, page, normals, edges, total_w):
                 if normals.size > 0 and alone:
                     surface.add_noise(power.phi, normals[g, inside], mean_w, sd_w, board, sum_w)
                     continue
-                surface.add_mean(mean_w, sum_w)
                 before += board.sd_w * board.sd_w
-                surface.gather_noise(sd_w, board, variance, covariance)
+                surface.gather(mean_w, sd_w, board, variance, covariance, sum_w)
             if normals.size > 0 and not alone:
                 spread = normals[g, inside], variance, covariance, before
                 surface.add_shared_noise(powers[lead].phi, *spread, boards[lead], sum_w)
