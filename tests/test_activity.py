@@ -7,7 +7,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from sitetrace.core.types import SEGMENT_COLUMNS, Timeline
-from sitetrace.serving.activity import COLUMNS, PAPER_COLUMNS, activity_table
+from sitetrace.serving.activity import activity_table
 from sitetrace.serving.engine import Server, simulate
 from sitetrace.serving.surrogates import ConstantRate
 
@@ -90,8 +90,3 @@ def test_an_engine_that_never_worked_is_quiet():
     assert table["active"].tolist() == [0, 0, 1, 1, 1]
     assert np.isinf(table["quiet_for_s"]).all()
     assert (table[["busy_share", "prefill_tokens", "decode_tokens"]] == 0).all(axis=None)
-
-
-def test_the_papers_two_features_are_among_the_columns():
-    table = activity_table(timeline(1), np.arange(1.0, 30.0), 1.0)
-    assert set(PAPER_COLUMNS) < set(COLUMNS) <= set(table.columns)

@@ -169,12 +169,6 @@ def test_a_damaged_power_recording_is_refused_in_one_line(tmp_path, content, why
     assert [file.name for file in tmp_path.iterdir()] == ["smi.csv"]
 
 
-def test_missing_recordings_are_named(tmp_path):
-    for kind in FILES:
-        with pytest.raises(InputError, match="nothing.csv"):
-            ingest(**FILES | {kind: tmp_path / "nothing.csv"}, info=INFO, out=tmp_path / "run")
-
-
 CELL = st.sampled_from(
     ["", " ", "nan", "NaN", "inf", "-1", "0", "1e309", "1e18", "x", '"', "'", "0x1F", "1,2", "\0"]
     + ["9" * 400, "-0.0", "1_000", "True", "é", "\n", "\r", "1e-320", "2026/07/18"]

@@ -24,8 +24,7 @@ from sitetrace.power.states.bigru import (
     train,
 )
 from sitetrace.power.states.fit import cross_validate
-from sitetrace.power.states.labels import TrainingBins, idle_of, prepare, unbroken
-from sitetrace.power.states.transitions import log_likelihood
+from sitetrace.power.states.labels import TrainingBins, idle_of, prepare
 from sitetrace.serving.activity import COLUMNS, PAPER_COLUMNS, activity_table
 from sitetrace.serving.engine import simulate
 from sitetrace.testbed import BAND_EDGES, Testbed
@@ -143,15 +142,6 @@ def test_weights_that_fit_no_net_are_refused_whatever_their_digest(saved):
     refused(saved, "weights_sha256")
 
 
-@pytest.mark.parametrize("name", ["no/model.json", "taken.json"])
-def test_nothing_is_left_where_a_model_cannot_be_written(tmp_path, name):
-    (tmp_path / "taken.json").mkdir()
-    for model in (BASE, replace(BASE, transitions=net_of(6, 10, RNG(1)))):
-        with pytest.raises(InputError, match="cannot be written"):
-            save_model(model, tmp_path / name)
-    assert [path.name for path in tmp_path.iterdir()] == ["taken.json"]
-
-
 @pytest.mark.parametrize("name", splits.splits())
 def test_shipped_nets_differ_from_the_shipped_models_in_their_transitions_alone(name):
     shipped, net = (load_model(sitetrace.shipped_model(name + end)) for end in ("", "_bigru"))
@@ -166,17 +156,6 @@ def test_shipped_nets_differ_from_the_shipped_models_in_their_transitions_alone(
     losses = training["held_out_nats"]
     assert losses[training["best_epoch"] - 1] == min(losses)
     assert len(losses) == training["best_epoch"] + 50 == len(training["train_nats"])
-
-
-def test_the_shipped_net_knows_more_than_the_frequencies_of_the_states():
-    from sitebook.nets.gru_features import cross_entropy, labelled, null_entropy
-
-    net = load_model(sitetrace.shipped_model("testbed_bigru"))
-    steps = labelled(net, [sitetrace.testbed.run("poisson", 1)])
-    told = cross_entropy(net.transitions, steps, steps.pieces)
-    assert 0.5 < told < null_entropy(steps, steps.pieces) - 0.3
-    seen = (steps.previous, steps.state, np.ones(len(steps.table), dtype=bool))
-    assert told == pytest.approx(-log_likelihood(net.transitions, steps.table, *seen))
 
 
 def series(n, seed):
@@ -347,15 +326,6 @@ def test_recordings_validate_whole_and_the_end_of_a_single_one():
     assert hold_out(broken, 1) == ([(0, 0, 50), (0, 60, 90)], [(0, 90, 110)])
 
 
-def test_a_hole_or_a_block_held_out_breaks_a_series():
-    frame = pd.DataFrame({"recording": [0] * 6 + [1] * 4, "begins": False})
-    frame.loc[[0, 4, 6], "begins"] = True
-    keep = np.ones(10, dtype=bool)
-    assert unbroken(frame, keep) == ((0, 0, 4), (0, 4, 6), (1, 6, 10))
-    keep[1:3] = False
-    assert unbroken(frame, keep) == ((0, 0, 1), (0, 3, 4), (0, 4, 6), (1, 6, 10))
-
-
 def test_where_torch_is_missing_the_mend_is_named(monkeypatch):
     monkeypatch.setitem(sys.modules, "torch", None)
     run = sitetrace.testbed.run("poisson", 1)
@@ -377,18 +347,3 @@ def test_a_model_is_fitted_the_papers_way_and_can_be_cross_validated(torch, tmp_
     options = {"emissions": "gaussian", "columns": None, "seed": 1}
     told = cross_validate(frame, idle_of(frame), run.dt, "bigru", 4, **options)
     assert -np.log(5) - 1 < told["log_likelihood"] < 0
-
-
-@pytest.mark.parametrize(
-    ("options", "told"),
-    [(["-o", "m.json", "--checkpoint", "c.pt"], "--checkpoint")]
-    + [(["-o", "m.npz", "--transitions", "bigru"], "name it .json")],
-)
-def test_the_command_takes_a_checkpoint_for_the_net_alone(
-    call, tmp_path, monkeypatch, options, told
-):
-    sitetrace.testbed.write_dataset(tmp_path / "testbed", 1)
-    monkeypatch.chdir(tmp_path)
-    code, _, err = call("fit", tmp_path / "testbed" / "poisson", *options)
-    assert code == 2
-    assert told in err

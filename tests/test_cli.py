@@ -168,18 +168,6 @@ def test_an_option_of_the_kind_states_is_never_ignored(given):
         sitetrace.fit([run, other], seed=1, **given)
 
 
-def test_a_fit_says_what_stands_by_default(call, runs, tmp_path):
-    shutil.copytree(runs / "poisson", tmp_path / "run")
-    info = json.loads((tmp_path / "run" / "run.json").read_text()) | {"hardware": "RTX6000"}
-    (tmp_path / "run" / "run.json").write_text(json.dumps(info))
-    of = ["--kind", "timeline", "--to", 40, "-o", tmp_path / "m.json"]
-    code, out, _ = call("fit", tmp_path / "run", *of)
-    assert code == 0
-    (line,) = (line for line in out.splitlines() if "by default" in line)
-    assert "c4_s, kv_tokens" in line and "limit_w (unknown GPU 'RTX6000')" in line
-    assert line in call("show", tmp_path / "m.json")[1]
-
-
 TRACE = f"{GENERATE} -o t.csv"
 BAD = {  # command: what its one line tells
     "show none.json": "none.json: no such file",
@@ -252,11 +240,6 @@ def test_every_help_has_an_example_of_the_command(call, path):
     assert f"sitetrace {path}" in " ".join(out[out.index("Example: ") :].split())
 
 
-def test_without_arguments_the_help_is_shown(call):
-    code, out, err = call()
-    assert code == 2 and "Commands:" in out + err
-
-
 @pytest.mark.parametrize("module", ["sitetrace", "sitetrace.cli.main"])
 def test_importing_the_package_or_its_command_loads_nothing_heavy(module):
     heavy = ["sklearn", "statsmodels", "matplotlib", "seaborn", "pooch", "xarray", "numba"]
@@ -264,13 +247,3 @@ def test_importing_the_package_or_its_command_loads_nothing_heavy(module):
     told = f"import sys, {module}; print([m for m in {heavy} if m in sys.modules])"
     done = subprocess.run([sys.executable, "-c", told], capture_output=True, text=True, check=True)
     assert done.stdout == "[]\n"
-
-
-def test_a_cut_without_idle_seconds_is_told(call, runs, tmp_path):
-    cut = ["--kind", "states", "--transitions", "markov", "--states", "2"]
-    told = [
-        call("fit", runs / "poisson", "-o", tmp_path / "m.json", *cut, *of)[2]
-        for of in (["--from", 10, "--to", 60], ["--to", 60])
-    ]
-    assert "before load: take all of the recording" in told[0]
-    assert told[1] == ""

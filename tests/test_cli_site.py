@@ -83,12 +83,6 @@ def test_a_model_whose_fit_failed_is_warned_of_once(call, place, simulated, monk
     assert (code, err) == (0, "warning: the fit of own.json failed: steps\n")
 
 
-def test_where_no_site_is_kept_its_parts_are_summed(call, place, simulated):
-    simulated["answer"] = result(["row", "row", "rack"], [[1000, 2000, 9], [2000, 3000, 9]])
-    out = call("site", "site.yaml", "-o", "site.zarr")[1]
-    assert out.startswith("rows     mean 4.00 kW, peak 5.00 kW")
-
-
 def test_a_model_and_a_rate_make_a_scenario(call, place, simulated):
     command = f"site {MADE} --hours 6 --seed 3 -o site.zarr".split()
     assert call(*command)[0] == 0

@@ -225,26 +225,10 @@ def test_an_advance_shows_queue_and_running_and_can_change_the_law():
     assert slower[0] > 1.6 * simulate(table, server).requests["end_s"][0]
 
 
-def test_an_idle_engine_waits_for_the_time_asked():
-    engine = Engine(Server())
-    table = pd.DataFrame({"arrival_s": [3.0, 50.0], "input_tokens": 5, "output_tokens": 2})
-    engine.advance(20.0, table)
-    assert engine.clock_s == 20.0 and engine.running.size == engine.queue.size == 0
-    assert engine.advance(40.0).segments.empty
-
-
 def test_a_request_beyond_the_cache_is_refused_by_its_row():
     table = pd.DataFrame({"arrival_s": [0.0, 1.0], "input_tokens": [5, 90], "output_tokens": 20})
     with pytest.raises(InputError, match="row 1 needs 110 tokens"):
         simulate(table, Server(kv_tokens=100))
-
-
-def test_late_requests_are_refused():
-    table = pd.DataFrame({"arrival_s": [5.0], "input_tokens": [5], "output_tokens": [2]})
-    engine = Engine(Server())
-    engine.advance(10.0, table)
-    with pytest.raises(InputError, match="row 0 arrives before"):
-        engine.advance(20.0, table - [1.0, 0, 0])
 
 
 @pytest.mark.parametrize(
@@ -289,14 +273,6 @@ def test_log_normal_ttft_never_runs_more_than_its_limit_and_is_first_in_first_ou
     assert counts.max() == LOG_NORMAL.max_active
     assert fate["start_s"].is_monotonic_increasing
     assert (fate["start_s"] >= fate["arrival_s"]).all()
-
-
-def test_log_normal_ttft_needs_a_generator_and_repeats_with_its_seed():
-    requests = stream(np.random.default_rng(5), 50, 3.0, 300, 200)
-    one, two = (simulate(requests, LOG_NORMAL, np.random.default_rng(6)) for _ in range(2))
-    pd.testing.assert_frame_equal(one.requests, two.requests)
-    with pytest.raises(InputError, match="rng"):
-        simulate(requests, LOG_NORMAL)
 
 
 @pytest.mark.parametrize("server", [ConstantRate(1390.1, 52.92), LOG_NORMAL])

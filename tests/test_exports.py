@@ -110,15 +110,6 @@ def test_interval_csv_states_local_times_units_and_running_total(site, tmp_path)
     assert (about["data"], about["what"]) == ("testbed", "simulated, not metered")
 
 
-@pytest.mark.parametrize("hours", [5.5, 0.25, 0])
-def test_the_clocks_grid_is_that_of_local_time(hours):
-    """The first hour begins at local midnight, whatever the offset from UTC."""
-    site = site_dataset(7200, hours=hours)
-    assert not intervals(site, step_s=3600).notes
-    late = site.isel(time=slice(1800, 5400))
-    assert "off the clock's grid" in intervals(late, step_s=3600).notes[0]
-
-
 def test_pandapower_reads_active_and_reactive_power_of_several_loads(site, tmp_path):
     export(site, "pandapower", tmp_path / "rows.csv", ["row-0", "row-1"], power_factor=0.8)
     table = pd.read_csv(tmp_path / "rows.csv", index_col=0)

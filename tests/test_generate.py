@@ -13,7 +13,6 @@ import sitetrace
 from sitetrace.core.files import InputError
 from sitetrace.power.load import load_warnings
 from sitetrace.serving.engine import Server, simulate
-from sitetrace.serving.surrogates import ConstantRate
 from sitetrace.workload.streams import poisson
 
 MODEL = sitetrace.load_model(sitetrace.shipped_model("testbed"))
@@ -108,11 +107,6 @@ def test_power_stays_near_the_range_that_was_seen_and_more_work_draws_more():
     assert many.mean() > few.mean() + 50.0
 
 
-def test_another_way_of_serving_keeps_the_power_model():
-    trace = generated(requests(), replace(MODEL, server=ConstantRate(4000.0, 60.0)))
-    assert trace.power_w.max() > 2 * MODEL.idle.mean_w
-
-
 SMALL = Server(max_num_seqs=2)
 LOADS = [(requests(20.0), MODEL.server, "requests at once"),
          (one(prompt=9000), MODEL.server, "input tokens, but the model was fitted on at most 4000"),
@@ -124,12 +118,6 @@ def test_leaving_what_was_fitted_or_can_be_served_is_said():
     assert load_warnings(MODEL.fitted, simulate(requests(1.0), MODEL.server)) == []
     for stream, server, told in LOADS:
         assert told in " ".join(load_warnings(MODEL.fitted, simulate(stream, server)))
-
-
-def test_traces_of_years_are_refused():
-    for stream, lead_s in ((two(1e9), 1.0), (one(), 1e9), (one(), -1e9), (one(), np.nan)):
-        with pytest.raises(InputError, match="days"):
-            generated(stream, lead_s=lead_s)
 
 
 TABLE = requests()

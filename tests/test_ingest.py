@@ -91,13 +91,6 @@ def test_arrivals_and_lengths_are_never_invented(tmp_path, fields, why):
         read_vllm_requests(path)
 
 
-def test_a_stated_offset_is_taken_as_it_is(tmp_path):
-    ingest(SMI, REQUESTS, info=info(1), utc_offset_s=parse_utc_offset("-4"), out=tmp_path / "a")
-    ingest(SMI, REQUESTS, info=info(1), out=tmp_path / "b")
-    power = [(tmp_path / name / "power.csv").read_bytes() for name in "ab"]
-    assert power[0] == power[1]
-
-
 def test_clocks_that_do_not_meet_are_refused_and_leave_nothing_behind(tmp_path):
     times = [line.split(",")[0] for line in SMI.read_text().splitlines()[1:]]
     flat = tmp_path / "flat.csv"

@@ -43,13 +43,6 @@ def test_a_label_is_the_state_of_greatest_weighted_density():
     assert (mixture.label(power_w) == density.argmax(axis=1)).all()
 
 
-def test_the_same_seed_gives_the_same_states_in_order_of_their_mean():
-    _, _, power_w = three_states(RNG(5), size=300)
-    first, second = (fit_mixture(power_w, 8, seed=7) for _ in range(2))
-    assert (first.mean_w == second.mean_w).all()
-    assert (np.diff(first.mean_w) > 0).all()
-
-
 def drawn(kind, phi, states, seed):
     quantile_w = STATES.mean_w[:, None] + STATES.sigma_w[:, None] * np.linspace(-2, 2, 33)
     noise = RNG(seed).standard_normal(states.size)

@@ -79,18 +79,6 @@ def test_tracking_error_of_the_signal_itself_is_zero_and_of_its_mean_its_spread(
     assert setpoint.tracking_pct(flat, setpoint_w) == pytest.approx(50.0)
 
 
-def test_ninety_percent_of_a_first_order_step_take_2_3_time_constants():
-    after_s = np.arange(1.0, 201.0)
-    shed_w = np.tile(1 - np.exp(-after_s / 10), (4, 1))
-    assert setpoint.reached_s(after_s, shed_w) == pytest.approx(23.0, abs=0.6)
-
-
-def test_an_interval_holds_the_mean_and_is_a_point_where_nothing_varies():
-    low, high = setpoint.interval(np.arange(10.0))
-    assert low < 4.5 < high and low > 2
-    assert setpoint.interval(np.ones(5)) == (1.0, 1.0)
-
-
 def test_the_full_clock_is_the_server_itself_and_a_lower_one_the_stated_law():
     for rule in RULES:
         assert clocked(MODEL.server, MODEL.surface, 1.0, rule) == (MODEL.server, MODEL.surface)
@@ -133,16 +121,6 @@ def test_a_lower_batch_limit_lets_running_requests_finish_and_holds_for_admissio
         sizes.append(engine.running.size)
     after = sizes[sizes.index(2) :] if 2 in sizes else []
     assert after and max(after) == 2 and sizes[-1] == 0
-
-
-def test_a_batch_limit_may_be_raised_above_the_first():
-    server = Server(max_num_seqs=2)
-    engine = Engine(server)
-    engine.advance(0.5, burst())
-    assert engine.running.size == 2
-    engine.server = replace(server, max_num_seqs=8)
-    engine.advance(1.0)
-    assert engine.running.size == 8
 
 
 @pytest.mark.parametrize("seed", range(5))

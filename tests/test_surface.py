@@ -43,23 +43,12 @@ def test_energy_is_kept_in_bins_of_any_width(seed, dt_s):
     assert power_w.sum() * dt_s == pytest.approx(true_energy_j(work, n * dt_s), rel=1e-9)
 
 
-def test_decode_grows_by_the_sequence():
-    power_w = SURFACE.step_power_w(np.array([0, 1, 10]), np.zeros(3))
-    assert power_w == pytest.approx([240.0, 249.0, 330.0])
-
-
 def test_prefill_saturates_at_its_limit():
     tokens = np.array([0, 300, 1e9])
     power_w = SURFACE.step_power_w(np.full(3, 4), tokens)
     assert power_w[0] == 276.0
     assert (power_w[1] - 276.0) / (520.0 - 276.0) == pytest.approx(1 - np.exp(-1))
     assert power_w[2] == pytest.approx(520.0)
-
-
-def test_without_work_it_is_idle():
-    work = timeline()
-    after = work.segments["end_s"].max() + np.arange(2, 20)
-    assert SURFACE.mean_power_w(work, after, 1.0) == pytest.approx(80.0, abs=1e-9)
 
 
 def test_no_bin_leaves_the_range_of_idle_and_the_busiest_step():

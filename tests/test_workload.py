@@ -10,7 +10,7 @@ from sitetrace.core.files import InputError
 from sitetrace.core.types import MAX_SPAN_S
 from sitetrace.workload.spec import check_traffic, open_stream
 from sitetrace.workload.streams import DAY_S, bursty, diurnal, poisson, replay, switching, whole
-from sitetrace.workload.table import read_requests, validate_requests, write_requests
+from sitetrace.workload.table import validate_requests
 
 
 def rng(seed=1):
@@ -115,13 +115,6 @@ def test_absurd_values_are_refused_in_one_line(case):
     with pytest.raises(InputError, match=": ") as told:
         drawn(*values, rng())
     assert "\n" not in str(told.value)
-
-
-def test_a_written_stream_reads_as_it_was(tmp_path):
-    table = poisson(3.0, 50.0, rng())
-    write_requests(tmp_path / "requests.csv", table)
-    pd.testing.assert_frame_equal(read_requests(tmp_path / "requests.csv"), table)
-    assert [path.name for path in tmp_path.iterdir()] == ["requests.csv"]
 
 
 STREAMS = {
