@@ -125,14 +125,12 @@ def described_by(saved, arrays):
 def test_weights_that_fit_no_net_are_refused_whatever_their_digest(saved):
     good = dict(np.load(saved.with_suffix(".npz")))
     for name in WEIGHTS:
-        for arrays, told in (
-            ({key: value for key, value in good.items() if key != name}, name),
-            (good | {name: good[name][..., :-1]}, "shape"),
-            (good | {name: np.full_like(good[name], np.nan)}, name),
-            (good | {name: good[name].astype(str)}, name),
-        ):
-            described_by(saved, arrays)
-            refused(saved, told)
+        described_by(saved, {key: value for key, value in good.items() if key != name})
+        refused(saved, name)
+        described_by(saved, good | {name: good[name][..., :-1]})
+        refused(saved, "shape")
+        described_by(saved, good | {name: np.full_like(good[name], np.nan)})
+        refused(saved, name)
     described_by(saved, b"no archive")
     refused(saved, "no sound model file")
     content = described_by(saved, good)

@@ -121,18 +121,3 @@ def test_a_lower_batch_limit_lets_running_requests_finish_and_holds_for_admissio
         sizes.append(engine.running.size)
     after = sizes[sizes.index(2) :] if 2 in sizes else []
     assert after and max(after) == 2 and sizes[-1] == 0
-
-
-@pytest.mark.parametrize("seed", range(5))
-def test_an_unchanged_limit_changes_no_bit(seed):
-    rng = np.random.default_rng(seed)
-    requests = ROW.stream(40.0, rng).requests
-    server = Server(max_num_seqs=4, kv_tokens=6000)
-    plain, replaced = Engine(server), Engine(server)
-    for engine in (plain, replaced):
-        engine.advance(0.0, requests)
-    for until in np.arange(1.0, 60.0):
-        replaced.server = replace(server)
-        np.testing.assert_array_equal(plain.segments(until), replaced.segments(until))
-    fates = [engine.advance(np.inf).requests for engine in (plain, replaced)]
-    pd.testing.assert_frame_equal(*fates)

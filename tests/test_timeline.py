@@ -141,12 +141,6 @@ def test_power_in_bins_holds_the_energy_of_the_steps(seed, rate):
     assert trace.energy_j - 80.0 * trace.power_w.size / 4 == pytest.approx(above_j, rel=1e-6)
 
 
-def test_generating_and_drawing_a_timeline_give_the_same_power():
-    requests = requests_of(2)
-    two = MODEL.draw(simulate(requests, SERVER), np.random.default_rng(1))
-    np.testing.assert_allclose(generated(MODEL, requests).power_w, two.power_w, atol=1e-6)
-
-
 def test_a_day_of_work_creeps_up_by_less_than_the_warming_term():
     always = pd.DataFrame({"arrival_s": np.arange(0.0, 86400.0, 10.0)})
     segments = simulate(always.assign(input_tokens=50, output_tokens=900), SERVER).segments
