@@ -21,7 +21,6 @@ from click.testing import CliRunner
 
 import sitetrace
 from sitetrace.cli.main import cli
-from sitetrace.core.files import InputError
 from sitetrace.core.registry import data_dir
 from sitetrace.serving.engine import Engine, Server, simulate
 from sitetrace.studies import setpoint
@@ -40,24 +39,11 @@ FITS = {
     "trees": ["testbed/effects", "--kind", "states", "--transitions", "trees", "--states", 5],
     "logit": ["testbed/poisson", "testbed/bursty", "--kind", "states", "--transitions", "logit"],
 }
-BAD = [
-    ["generate", "model.json", "--requests", "none.csv", "-o", "t.csv"],
-    ["generate", "requests.csv", "--requests", "requests.csv", "-o", "t.csv"],
-    ["generate", "model.json", "--requests", "requests.csv", "-o", "t.csv", "--dt", 0.3],
-    ["evaluate", "--measured", "testbed", "--generated", "requests.csv"],
-    ["site", "--model", "none", "--servers", 2, "--rate", 1, "-o", "s.zarr"],
-    ["site", "bad.yaml", "-o", "s.zarr"],
-    ["fit", "testbed/poisson", "-o", "m.json", "--from", 1e6],
-    ["workload", "bursty", "--rate", -1, "-o", "r.csv"],
-    ["ingest", "--power", "requests.csv", "-o", "run"],
-]
 
 
 def call(*arguments):
     """Run the command; what it prints, with its exit code."""
     done = CliRunner().invoke(cli, [str(each) for each in arguments])
-    if isinstance(done.exception, InputError):
-        return f"exit 2\n{done.output}{done.exception}"
     if done.exception is not None and not isinstance(done.exception, SystemExit):
         raise done.exception
     return f"exit {done.exit_code}\n{done.output}"
@@ -208,10 +194,6 @@ def everything():
     yield from engines(requests)
     yield from rows()
     yield from on_sites()
-    sitetrace.save_model(sitetrace.load_model("timeline.json"), "model.json")
-    Path("bad.yaml").write_text("hours: 1\ntopolgy: {rows: 1}\n")
-    for number, arguments in enumerate(BAD):
-        yield f"bad/{number}", call(*arguments)
     yield "cli/keys", call("site", "--keys")
     if os.environ.get("SITETRACE_DATA"):
         yield from on_measured()
@@ -249,9 +231,7 @@ def compare(before, after):
             continue
         differ.append(name)
         worst = np.nanmax(np.abs(now / np.where(was == 0, 1, was) - 1)) if same else np.nan
-        print(
-            f"{name}: {was.shape} {now.shape}, at worst {worst:.2g}" if same else f"{name}: other"
-        )
+        print(f"{name}: {was.shape} {now.shape}, at worst {worst:.2g}")
     print(f"{len(old)} goldens, {len(differ)} differ")
     return len(differ)
 

@@ -1,4 +1,4 @@
-"""A small site of numbers that we make up, in the form of a simulated one."""
+"""A small site of numbers that we make up, in the form of a simulated one; and requests."""
 
 import json
 
@@ -53,6 +53,18 @@ def site_dataset(seconds=86_400, step_s=1.0, seed=1, hours=2):
             "utc_offset_h": float(hours),
         },
     )
+
+
+def requests_table(arrival_s, input_tokens, output_tokens):
+    """Return requests; lengths may be one for all."""
+    columns = {"arrival_s": arrival_s, "input_tokens": input_tokens}
+    return pd.DataFrame(columns | {"output_tokens": output_tokens})
+
+
+def requests_of_20_s(rng, n, longest_input, start_s=0.0):
+    """Return requests at random times, with answers of up to 200 tokens."""
+    arrival_s = start_s + np.sort(rng.uniform(0, 20, n))
+    return requests_table(arrival_s, rng.integers(1, longest_input, n), rng.integers(1, 200, n))
 
 
 def in_file(dataset, path):

@@ -15,14 +15,7 @@ from sitebook.judging import splits
 from sitetrace.core.files import InputError
 from sitetrace.power.modelfile import load_model, save_model
 from sitetrace.power.states import bigru
-from sitetrace.power.states.bigru import (
-    WEIGHTS,
-    BiGRU,
-    both_ways,
-    fit_bigru,
-    hold_out,
-    train,
-)
+from sitetrace.power.states.bigru import WEIGHTS, BiGRU, both_ways, fit_bigru, train
 from sitetrace.power.states.fit import cross_validate
 from sitetrace.power.states.labels import TrainingBins, idle_of, prepare
 from sitetrace.serving.activity import COLUMNS, PAPER_COLUMNS, activity_table
@@ -309,19 +302,6 @@ def test_bands_of_active_requests_are_recovered_on_requests_never_seen(torch):
     path = net.path(table[unseen], quiet, RNG(1).random(679), 0)
     assert len(set(state[unseen])) == 4
     assert np.mean(path == state[unseen]) > 0.9
-
-
-def test_recordings_validate_whole_and_the_end_of_a_single_one():
-    several = tuple((i, 10 * i, 10 * i + 10) for i in range(20))
-    fitting, validation = hold_out(several, seed=1)
-    assert len(validation) == 3
-    assert sorted(fitting + validation) == sorted(several)
-    assert hold_out(several, seed=2)[1] != validation
-    # pieces of one recording stay together
-    parts = hold_out(((0, 0, 10), (0, 10, 15), (1, 15, 40)), 1)
-    assert sorted(len({piece[0] for piece in part}) for part in parts) == [1, 1]
-    broken = ((0, 0, 50), (0, 60, 110))
-    assert hold_out(broken, 1) == ([(0, 0, 50), (0, 60, 90)], [(0, 90, 110)])
 
 
 def test_where_torch_is_missing_the_mend_is_named(monkeypatch):

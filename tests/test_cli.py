@@ -177,18 +177,15 @@ BAD = {  # command: what its one line tells
     f"{TRACE} --dt 0.3": "--dt 0.3",
     f"{TRACE} --lead -1": "--lead",
     f"{TRACE} --draws 2 --as expected": "--draws: an expected reading",
-    f"{TRACE} --colour red": "--colour",
     f"{GENERATE} -o t.xlsx": "t.xlsx: unknown ending",
-    f"{GENERATE} -o folder.csv": "folder.csv: a folder",
     "fit RUN -o m.json --kind timeline --states 3": "--kind states",
     "fit RUN -o m.json --from 50 --to 20": "--from/--to",
-    "fit run -o .": "in the way",
     "fit apart -o m.json": "apart",
     "workload poisson --rate nan -o x.csv": "nan requests/s",
-    "workload replay -o x.csv": "--from: is missing",
     "workload poisson --cv 2 -o x.csv": "--cv: poisson",
     "ingest --power no.csv -o r": "give --power and --vllm, or --azure",
     "data verify moon-base": "moon-base",
+    "data model llama-9 -o m.json": "llama-3-70b_H100_tp4",
     "evaluate --measured RUN --generated flat.csv": "",
     "dance": "'dance'",
 }
@@ -201,7 +198,6 @@ def damaged(place, runs):
     header = "arrival_s,input_tokens,output_tokens\n"
     Path("zero.csv").write_text(header + "0,5,5\n1,5,0\n")
     Path("flat.csv").write_text("time_s,power_w\n" + "".join(f"{k},100\n" for k in range(60)))
-    Path("folder.csv").mkdir()
     shutil.copytree(runs / "poisson", "apart")
     table = read_requests("apart/requests.csv")
     table.assign(arrival_s=table["arrival_s"] - 86400).to_csv("apart/requests.csv", index=False)

@@ -5,7 +5,6 @@ import sys
 from types import SimpleNamespace
 
 import numpy as np
-import pandas as pd
 import pytest
 import xarray as xr
 from synthetic_site import in_file, site_dataset
@@ -132,16 +131,6 @@ def test_bad_input_is_one_line_and_leaves_nothing(call, place, arguments):
 @pytest.fixture(scope="module")
 def made(tmp_path_factory):
     return in_file(site_dataset(8000), tmp_path_factory.mktemp("cli") / "site.zarr")
-
-
-def test_export_and_report_write_what_they_say(call, made, tmp_path):
-    code, out, err = call("export", made, "--format", "csv15", "-o", tmp_path / "a.csv")
-    assert code == 0
-    assert "facility, 8 intervals of 900 s from 2026-07-01T00:00:00+02:00" in out
-    assert err == "note: the last 800 s fill no interval and are left out\n"
-    assert len(pd.read_csv(tmp_path / "a.csv")) == 8
-    assert call("report", made, "-o", tmp_path / "r.html")[::2] == (0, "")
-    assert (tmp_path / "r.html").read_text("utf-8").startswith("<!doctype html>")
 
 
 BAD_WRITING = {

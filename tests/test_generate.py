@@ -4,10 +4,10 @@ from dataclasses import replace
 from fractions import Fraction
 
 import numpy as np
-import pandas as pd
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from synthetic_site import requests_table
 
 import sitetrace
 from sitetrace.core.files import InputError
@@ -34,12 +34,7 @@ def requests(rate=2.0, seconds=60.0, start_s=EPOCH_S):
 
 
 def one(arrival_s=0.0, prompt=100, answer=50):
-    columns = {"arrival_s": [arrival_s], "input_tokens": [prompt], "output_tokens": [answer]}
-    return pd.DataFrame(columns)
-
-
-def two(apart_s):
-    return pd.concat([one(0.0), one(apart_s)], ignore_index=True)
+    return requests_table([arrival_s], prompt, answer)
 
 
 def test_a_trace_spans_an_idle_lead_requests_and_an_idle_tail_on_the_clock_of_the_requests():
@@ -56,7 +51,9 @@ def test_a_trace_spans_an_idle_lead_requests_and_an_idle_tail_on_the_clock_of_th
 
 
 def test_a_step_of_a_third_does_not_drift_over_a_day():
-    trace = generated(two(86400.0), replace(MODEL, dt=Fraction(1, 3)), lead_s=0.0)
+    trace = generated(
+        requests_table([0.0, 86400.0], 100, 50), replace(MODEL, dt=Fraction(1, 3)), lead_s=0.0
+    )
     assert trace.time_s[3 * 86400] == 86400.0
     # the second request is seen in its own bins
     assert trace.power_w[3 * 86400 : 3 * 86400 + 3].max() > 150.0
@@ -92,11 +89,6 @@ def test_a_rebased_trace_idles_at_the_idle_power_asked_for():
         assert np.median(trace.power_w[:100]) == pytest.approx(idle_w, abs=1.0)
         assert np.abs(trace.power_w - plain.power_w).max() <= abs(idle_w - MODEL.idle.mean_w) + 1e-9
     assert (generated(requests(), idle_w=0.0).power_w >= 0).all()
-
-
-def test_the_same_seed_gives_the_same_bytes_and_another_seed_others():
-    first, second, other = (generated(TABLE, seed=seed).power_w.tobytes() for seed in (1, 1, 2))
-    assert first == second != other
 
 
 def test_power_stays_near_the_range_that_was_seen_and_more_work_draws_more():

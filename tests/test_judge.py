@@ -206,15 +206,6 @@ def test_predictions_of_others_are_judged_on_published_seconds():
     assert theirs["busy"]["n_samples"] == 80
 
 
-def test_the_table_shows_every_score_and_where_it_has_no_meaning():
-    published = pd.DataFrame({"predicted_w": power(2, 120)})
-    run = run_of(SECONDS_W, dt=Fraction(1), published=published, requests=None)
-    table = format_table(evaluate(run, trace_of(np.full(120, 9.0), Fraction(1))))
-    for word in (*SCORES, "noise floor", "predicted_w", "100.0%", "unknown"):
-        assert word in table
-    assert table.splitlines()[7].split() == ["correlation", "-", "-", "-", "-"]
-
-
 def test_predictions_published_for_a_measured_run_score_as_published(measured):
     run = read_run(measured / "qwen3-30b-a3b_h100_tp2_poisson_r2")
     begin_s = float(run.samples["time_s"].iloc[0]) - 1.0

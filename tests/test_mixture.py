@@ -6,13 +6,7 @@ from scipy.stats import norm
 
 from sitetrace.evaluate.metrics import acf
 from sitetrace.power.idle import DECAY_S, QUANTILES, Idle, fit_idle
-from sitetrace.power.states.mixture import (
-    Emissions,
-    Mixture,
-    bic_curve,
-    fit_emissions,
-    fit_mixture,
-)
+from sitetrace.power.states.mixture import Emissions, Mixture, bic_curve, fit_emissions, fit_mixture
 
 STATES = Mixture(np.array([100.0, 300.0]), np.array([4.0, 10.0]), np.array([0.5, 0.5]))
 N, DT_S = 40_000, 0.25
@@ -50,8 +44,7 @@ def drawn(kind, phi, states, seed):
 
 
 @pytest.mark.parametrize(
-    ("kind", "phi"),
-    [("gaussian", [0.0, 0.0]), ("ar1", [0.8, 0.5]), ("ar1_deviation", [0.8, 0.5])],
+    ("kind", "phi"), [("gaussian", [0.0, 0.0]), ("ar1", [0.8, 0.5]), ("ar1_deviation", [0.8, 0.5])]
 )
 def test_samples_have_the_mean_and_spread_of_their_state(kind, phi):
     states = np.repeat([0, 1], N)

@@ -17,10 +17,9 @@ from sitetrace.core.registry import data_dir
 from sitetrace.core.types import Configuration, Run
 from sitetrace.power.modelfile import load_model, save_model, summary
 from sitetrace.power.states.fit import fit_parts
-from sitetrace.power.states.labels import idle_of, prepare, usable, window_features
+from sitetrace.power.states.labels import idle_of, prepare, usable
 from sitetrace.power.states.mixture import fit_mixture
 from sitetrace.power.states.model import StatesModel
-from sitetrace.power.states.transitions import TREE_WINDOW
 from sitetrace.serving.activity import COLUMNS
 from sitetrace.testbed import Testbed, simulate_run
 from sitetrace.workload.streams import poisson
@@ -167,16 +166,6 @@ def put(content, path, value):
 def test_damage_is_refused_by_file_and_part(place, contents, kind, damage):
     for path, value, told in damage:
         refused(place, put(contents[kind], path, value), told)
-
-
-def test_a_tree_may_split_at_what_the_trees_see_and_at_nothing_else(place, contents):
-    # the damages above hit inner nodes and not leaves, where a branch has no meaning
-    assert contents["trees"]["transitions"]["feature"][0] >= 0
-    columns = contents["trees"]["transitions"]["columns"]
-    seen = window_features(dict.fromkeys(columns, [0.0]), columns, TREE_WINDOW).shape[1]
-    place.write_text(json.dumps(put(contents["trees"], ("transitions", "feature", 0), seen)))
-    load_model(place)  # the last is the previous state
-    refused(place, put(contents["trees"], ("transitions", "feature", 0), seen + 1), "feature")
 
 
 def places(part, path=()):

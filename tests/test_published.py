@@ -108,18 +108,3 @@ def test_damage_is_refused(tmp_path, field, value):
     (tmp_path / "model.json").write_text(json.dumps(content))
     with pytest.raises(InputError, match=field):
         load_model(tmp_path / "model.json")
-
-
-def test_idle_within_the_mixture_cannot_be_rebased():
-    with pytest.raises(InputError, match="leave idle_w out"):
-        paper_model(CONFIG).generate(poisson(1.0, 10.0, RNG(1)), rng=RNG(1), idle_w=80.0)
-
-
-def test_the_command_writes_a_model_and_lists_the_names(call, tmp_path):
-    path = tmp_path / "model.json"
-    assert call("data", "model", CONFIG, "-o", path, "--states", "independent")[0] == 0
-    assert load_model(path).provenance["config"] == CONFIG
-    assert CONFIG in call("data", "list")[1]
-    code, _, err = call("data", "model", "llama-9", "-o", path)
-    assert code == 2
-    assert CONFIG in err

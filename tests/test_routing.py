@@ -5,6 +5,7 @@ import json
 import numpy as np
 import pandas as pd
 import pytest
+from synthetic_site import requests_table
 
 from sitetrace.core.types import running_count
 from sitetrace.serving.engine import Server, simulate
@@ -73,8 +74,7 @@ def test_sessions_made_up_keep_requests_together_for_some_turns():
 
 def spread_of_running(server, arrival_s, tokens, n_servers):
     """Standard deviation over servers of what runs at a time, in the real engine."""
-    columns = {"arrival_s": arrival_s, "input_tokens": tokens[:, 0], "output_tokens": tokens[:, 1]}
-    table, times_s = pd.DataFrame(columns), np.arange(20, arrival_s[-1], 1.0)
+    table, times_s = requests_table(arrival_s, *tokens.T), np.arange(20, arrival_s[-1], 1.0)
     running = [
         running_count(simulate(table[server == one].reset_index(drop=True), LAW), times_s)
         for one in range(n_servers)

@@ -14,7 +14,7 @@ from sitetrace.cli.site import topology_of
 from sitetrace.core.files import InputError
 from sitetrace.core.registry import shipped_model
 from sitetrace.core.settings import MAX_BYTES, key_tables
-from sitetrace.site.scenario import Scenario, check_scenario, read_scenario, resolve_model
+from sitetrace.site.scenario import Scenario, check_scenario, read_scenario
 
 # each line names its key
 SOUND = """\
@@ -236,12 +236,6 @@ LEFT_OUT = [
 def test_what_stands_instead_of_a_part_is_told_its_mend(fault_of, key, instead, at, expected):
     said = fault_of(f"{without(key)}\n{instead}")
     assert f", key {at}: " in said and expected in said
-
-
-def test_a_model_is_a_file_beside_or_a_shipped_name(place):
-    assert resolve_model("own.json", place) == place / "own.json"
-    assert resolve_model("testbed", place) == shipped_model("testbed")
-    assert resolve_model(str(place / "own.json"), "/") == place / "own.json"
 
 
 def test_what_is_left_out_has_its_usual_value():

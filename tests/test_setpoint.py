@@ -4,7 +4,6 @@ import dataclasses
 from dataclasses import replace
 
 import numpy as np
-import pandas as pd
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
@@ -12,7 +11,6 @@ from hypothesis import strategies as st
 from sitetrace import load_model, shipped_model
 from sitetrace.control.clock import RULES, ClockRule, clocked
 from sitetrace.core.files import InputError
-from sitetrace.serving.engine import Engine, Server
 from sitetrace.studies import setpoint
 
 MODEL = load_model(shipped_model("testbed_timeline"))
@@ -21,10 +19,6 @@ STREAM = ROW.stream(200.0, np.random.default_rng(5))
 USUAL = setpoint.run(ROW, STREAM)
 LEVERS = {lever.label: lever for lever in setpoint.levers(ROW, USUAL, 2.0)}
 CLOCKS = [lever for lever in LEVERS.values() if lever.rule is not None]
-
-
-def burst(n=8, answer=300):
-    return pd.DataFrame({"arrival_s": [0.0] * n, "input_tokens": [10] * n, "output_tokens": answer})
 
 
 def test_limits_hold():
@@ -104,20 +98,3 @@ def test_a_lower_clock_never_takes_more_power_nor_less_time(phi, rule, batch):
     for tokens in (0, 300, 4000):
         less = cool.step_power_w(np.array([batch]), np.array([tokens]))
         assert less < MODEL.surface.step_power_w(np.array([batch]), np.array([tokens]))
-
-
-def test_a_lower_batch_limit_lets_running_requests_finish_and_holds_for_admissions():
-    server = Server(max_num_seqs=8)
-    engine = Engine(server)
-    engine.advance(0.5, burst())
-    assert engine.running.size == 8
-    engine.server = replace(server, max_num_seqs=2)
-    more = burst(6).assign(arrival_s=0.6)
-    engine.advance(2.0, more)
-    assert engine.running.tolist() == list(range(8)) and engine.queue.size == 6
-    sizes = []
-    for until in np.arange(2.5, 30.0, 0.5):
-        engine.advance(until)
-        sizes.append(engine.running.size)
-    after = sizes[sizes.index(2) :] if 2 in sizes else []
-    assert after and max(after) == 2 and sizes[-1] == 0

@@ -7,7 +7,6 @@ import signal
 import subprocess
 import sys
 import time
-from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -18,8 +17,7 @@ from hypothesis import strategies as st
 
 import sitetrace
 from sitetrace.core.files import InputError
-from sitetrace.power.modelfile import load_model, save_model
-from sitetrace.serving.surrogates import LogNormalTTFT
+from sitetrace.power.modelfile import load_model
 from sitetrace.site import simulate as site_module
 from sitetrace.site.scenario import check_scenario
 
@@ -261,22 +259,6 @@ def test_a_recording_is_replayed_over_and_over(tmp_path, routing):
     made = simulate(tmp_path / "site.zarr", tmp_path, traffic=pattern)
     assert made.attrs["requests"] == 720
     assert (made.attrs["input_tokens"], made.attrs["output_tokens"]) == (14_400, 21_600)
-
-
-@pytest.mark.parametrize(
-    ("routing", "bounds"), [("least_loaded", (0, 5)), ("round_robin", (99, 360))]
-)
-def test_two_surrogates_share_a_load_that_is_too_much_for_one(tmp_path, routing, bounds):
-    """Work of 14.5 s every 10 s, and little in between: in turn one server gets all the work."""
-    model = load_model(sitetrace.shipped_model("testbed"))
-    surrogate = LogNormalTTFT(np.log(4.5), 0.0, 0.0, -99.0, 0.0, 0.1, 0.0, 1)
-    save_model(replace(model, server=surrogate), tmp_path / "own.json")
-    (tmp_path / "requests.csv").write_text(f"{HEADER}\n0,10,100\n5,10,1\n")
-    two = {"topology": {"rows": 1, "racks_per_row": 1, "servers_per_rack": 2}}
-    two["fleet"] = [{"name": "all", "model": "own.json"}]
-    two["traffic"] = {"pattern": "replay", "file": "requests.csv", "routing": routing}
-    made = simulate(tmp_path / "site.zarr", tmp_path, **two)
-    assert bounds[0] <= made.attrs["longest_wait_s"] <= bounds[1]
 
 
 def test_a_run_on_other_requests_is_not_resumed(tmp_path, monkeypatch):

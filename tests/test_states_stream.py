@@ -170,5 +170,3 @@ def test_trees_give_the_mean_of_some_draws_as_expected_reading_and_a_board_count
     assert first[:100].std() < 0.3 * draw[:100].std()
     moved = drawn(reading="expected", idle_w=model.idle.mean_w + 20.0)
     assert moved[:50] - first[:50] == pytest.approx(20.0, abs=0.5)
-    with pytest.raises(InputError, match="reading 'watts'"):
-        drawn(reading="watts")

@@ -1,10 +1,10 @@
 """The surface counts energy once, whatever the bins, and stays within its limits."""
 
 import numpy as np
-import pandas as pd
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from synthetic_site import requests_of_20_s
 
 from sitetrace.power.timeline.surface import Surface
 from sitetrace.serving.engine import Server, simulate
@@ -13,17 +13,7 @@ SURFACE = Surface(80.0, 240.0, 9.0, 520.0, 300.0)
 
 
 def timeline(seed=1, n=40):
-    rng = np.random.default_rng(seed)
-    return simulate(
-        pd.DataFrame(
-            {
-                "arrival_s": np.sort(rng.uniform(0, 20, n)),
-                "input_tokens": rng.integers(1, 2000, n),
-                "output_tokens": rng.integers(1, 200, n),
-            }
-        ),
-        Server(),
-    )
+    return simulate(requests_of_20_s(np.random.default_rng(seed), n, 2000), Server())
 
 
 def true_energy_j(work, span_s):
