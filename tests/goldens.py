@@ -21,6 +21,7 @@ from click.testing import CliRunner
 
 import sitetrace
 from sitetrace.cli.main import cli
+from sitetrace.core.files import InputError
 from sitetrace.core.registry import data_dir
 from sitetrace.serving.engine import Engine, Server, simulate
 from sitetrace.studies import setpoint
@@ -44,6 +45,8 @@ FITS = {
 def call(*arguments):
     """Run the command; what it prints, with its exit code."""
     done = CliRunner().invoke(cli, [str(each) for each in arguments])
+    if isinstance(done.exception, InputError):
+        return f"exit 2\n{done.output}{done.exception}"
     if done.exception is not None and not isinstance(done.exception, SystemExit):
         raise done.exception
     return f"exit {done.exit_code}\n{done.output}"

@@ -100,19 +100,15 @@ def test_weights_that_are_cut_missing_or_of_another_net_are_refused(saved):
     refused(saved, f"{beside}: not the weights that the model file names")
     beside.unlink()
     refused(saved, str(beside))
-    save_model(replace(BASE, transitions=net_of(6, 10, RNG(9))), saved.with_name("other.json"))
-    saved.with_name("other.npz").rename(beside)
-    refused(saved, "not the weights that the model file names")
 
 
 def described_by(saved, arrays):
     """Put other arrays beside the model file, and their digest into it."""
     beside = saved.with_suffix(".npz")
-    np.savez(beside, **arrays) if isinstance(arrays, dict) else beside.write_bytes(arrays)
+    np.savez(beside, **arrays)
     content = json.loads(saved.read_text())
     content["transitions"]["weights_sha256"] = hashlib.sha256(beside.read_bytes()).hexdigest()
     saved.write_text(json.dumps(content))
-    return content
 
 
 def test_weights_that_fit_no_net_are_refused_whatever_their_digest(saved):
@@ -124,13 +120,8 @@ def test_weights_that_fit_no_net_are_refused_whatever_their_digest(saved):
         refused(saved, "shape")
         described_by(saved, good | {name: np.full_like(good[name], np.nan)})
         refused(saved, name)
-    described_by(saved, b"no archive")
-    refused(saved, "no sound model file")
-    content = described_by(saved, good)
+    described_by(saved, good)
     load_model(saved)
-    del content["transitions"]["weights_sha256"]
-    saved.write_text(json.dumps(content))
-    refused(saved, "weights_sha256")
 
 
 @pytest.mark.parametrize("name", splits.splits())
@@ -143,10 +134,6 @@ def test_shipped_nets_differ_from_the_shipped_models_in_their_transitions_alone(
     assert (net.server, net.fitted) == (shipped.server, shipped.fitted)
     for told in ("runs", "from_s", "to_s", "seed", "data"):
         assert net.provenance[told] == shipped.provenance[told]
-    training = net.provenance["training"]
-    losses = training["held_out_nats"]
-    assert losses[training["best_epoch"] - 1] == min(losses)
-    assert len(losses) == training["best_epoch"] + 50 == len(training["train_nats"])
 
 
 def series(n, seed):

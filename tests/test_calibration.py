@@ -1,14 +1,14 @@
 """An engine is learned from what a recording tells of it, and what it does not tell is said."""
 
 from dataclasses import replace
-from fractions import Fraction
 
 import numpy as np
 import pandas as pd
 import pytest
+from synthetic_site import run_of
 
 from sitetrace.core.files import InputError
-from sitetrace.core.types import Configuration, Run, running_count
+from sitetrace.core.types import Configuration, running_count
 from sitetrace.measured.rundir import read_run
 from sitetrace.serving.calibration import calibrate, from_architecture, judged, printed
 from sitetrace.serving.engine import Server, simulate
@@ -37,16 +37,9 @@ def recorded(seed, rate=4.0, n=200):
     engine = pd.DataFrame({"time_s": times, "running": printed(timeline, times)[0], "waiting": 0})
     engine["prompt_tokens"] = requests["input_tokens"].to_numpy() @ begun
     engine["generation_tokens"] = 17.0 + (begun + made).sum(axis=0)
-    return Run(
-        name="made by a known engine",
-        configuration=Configuration("a model of 8 billion", "A100", 1),
-        requests=requests,
-        samples=pd.DataFrame({"time_s": times, "power_w": 300.0}),
-        dt=Fraction(1, 4),
-        engine=engine,
-        info={"arch": ARCH, "max_num_seqs": 128, "max_num_batched_tokens": 4096},
-        digest="",
-    )
+    info = {"arch": ARCH, "max_num_seqs": 128, "max_num_batched_tokens": 4096}
+    samples = pd.DataFrame({"time_s": times, "power_w": 300.0})
+    return run_of(requests, samples, engine=engine, info=info)
 
 
 def count_error(server, run, count=lambda *given: printed(*given)[0]):

@@ -6,7 +6,6 @@ import os
 import shutil
 import subprocess
 import sys
-from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -50,10 +49,8 @@ def test_from_testbed_to_a_judged_trace(call, tmp_path, monkeypatch):
         assert code == 0 and not [text for text in told if text not in out]
         return out
 
-    good("data list", "azure")
     good("data testbed -o testbed --seed 1")
-    fitted = "fit testbed/poisson -o model.json --transitions logit --states 6 --seed 1"
-    good(fitted, "6 states above idle")
+    good("fit testbed/poisson -o model.json --transitions logit --states 6 --seed 1")
     good("show model.json", "6 states above idle, logit transitions")
     requests = "testbed/poisson_low/requests.csv"
     told = "mean", "energy", "TTFT at the engine"
@@ -162,10 +159,6 @@ def test_an_option_of_the_kind_states_is_never_ignored(given):
     run = sitetrace.testbed.run("poisson", 1)
     with pytest.raises(InputError, match=f"{[*given][0]}.*--kind states"):
         sitetrace.fit([run], seed=1, kind="timeline", **given)
-    other = replace(run, configuration=replace(run.configuration, tensor_parallel=2))
-    # the kind timeline takes several configurations, states does not: the option means states
-    with pytest.raises(InputError, match="one configuration|--checkpoint"):
-        sitetrace.fit([run, other], seed=1, **given)
 
 
 TRACE = f"{GENERATE} -o t.csv"
@@ -178,12 +171,12 @@ BAD = {  # command: what its one line tells
     f"{TRACE} --lead -1": "--lead",
     f"{TRACE} --draws 2 --as expected": "--draws: an expected reading",
     f"{GENERATE} -o t.xlsx": "t.xlsx: unknown ending",
-    "fit RUN -o m.json --kind timeline --states 3": "--kind states",
     "fit RUN -o m.json --from 50 --to 20": "--from/--to",
     "fit apart -o m.json": "apart",
     "workload poisson --rate nan -o x.csv": "nan requests/s",
     "workload poisson --cv 2 -o x.csv": "--cv: poisson",
     "ingest --power no.csv -o r": "give --power and --vllm, or --azure",
+    "ingest --power no.csv --vllm no.json --utc-offset -70 -o r": "--utc-offset",
     "data verify moon-base": "moon-base",
     "data model llama-9 -o m.json": "llama-3-70b_H100_tp4",
     "evaluate --measured RUN --generated flat.csv": "",

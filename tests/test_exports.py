@@ -10,7 +10,6 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from synthetic_site import site_dataset
 
-from sitetrace.core.files import InputError
 from sitetrace.planning.exports import FORMATS, export
 from sitetrace.planning.series import intervals
 
@@ -194,20 +193,3 @@ def test_the_same_site_gives_the_same_bytes_and_another_unit_other_names(site, t
     a, b, c = ((tmp_path / name).read_bytes() for name in "abc")
     assert a == b
     assert a.partition(b"</id>")[0] != c.partition(b"</id>")[0]
-
-
-@pytest.mark.parametrize(
-    ("change", "said"),
-    [
-        ({"units": ["hall"]}, "hall: no such unit"),
-        ({"units": ["site", "gpu"]}, "csv15 holds one unit"),
-        ({"power_factor": 1.2}, "--power-factor 1.2"),
-        ({"form": "excel"}, "there are csv15"),
-        ({"step_s": 7, "site": site_dataset(70, 2.0)}, "no multiple of the dataset's 2 s"),
-    ],
-)
-def test_what_does_not_fit_is_named(change, said, site, tmp_path):
-    given = {"site": site, "form": "csv15", "units": ["facility"]} | change
-    with pytest.raises(InputError, match=said):
-        export(out=tmp_path / "x", **given)
-    assert not list(tmp_path.iterdir())

@@ -10,7 +10,7 @@ import pytest
 
 from sitetrace.core.files import InputError
 from sitetrace.measured import ingestion
-from sitetrace.measured.ingestion import ingest, parse_utc_offset, read_vllm_requests
+from sitetrace.measured.ingestion import ingest, read_vllm_requests
 from sitetrace.measured.meters import read_meter
 from sitetrace.measured.rundir import read_run
 
@@ -100,14 +100,6 @@ def test_clocks_that_do_not_meet_are_refused_and_leave_nothing_behind(tmp_path):
         with pytest.raises(InputError, match=why):
             ingest(power, REQUESTS, info=info(gpus), utc_offset_s=offset_s, out=tmp_path / "run")
     assert [path.name for path in tmp_path.iterdir()] == ["flat.csv"]
-
-
-def test_utc_offsets_are_read_and_nonsense_is_refused():
-    known = {"-7": -25200, "-07:00": -25200, "+5:30": 19800, "Z": 0}
-    assert {text: parse_utc_offset(text) for text in known} == known
-    for text in ("", "west", "-70", "15", "-7:99"):
-        with pytest.raises(InputError, match="utc-offset"):
-            parse_utc_offset(text)
 
 
 def test_the_excerpts_of_the_tools_own_files_agree_with_the_run(measured):

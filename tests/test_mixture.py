@@ -2,7 +2,6 @@
 
 import numpy as np
 import pytest
-from scipy.stats import norm
 
 from sitetrace.evaluate.metrics import acf
 from sitetrace.power.idle import DECAY_S, QUANTILES, Idle, fit_idle
@@ -28,13 +27,6 @@ def test_states_set_far_apart_are_recovered_and_preferred():
     assert (mixture.label(power_w) == states).all()
     curve = bic_curve(power_w[:900], (1, 2, 3, 4, 5), seed=1)
     assert curve["n_states"][curve["bic"].idxmin()] == 3
-
-
-def test_a_label_is_the_state_of_greatest_weighted_density():
-    mixture = Mixture(np.array([100.0, 110.0]), np.array([5.0, 20.0]), np.array([0.7, 0.3]))
-    power_w = np.linspace(50, 200, 400)
-    density = mixture.weight * norm.pdf(power_w[:, None], mixture.mean_w, mixture.sigma_w)
-    assert (mixture.label(power_w) == density.argmax(axis=1)).all()
 
 
 def drawn(kind, phi, states, seed):

@@ -8,7 +8,6 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 import sitetrace
-from sitetrace.core.files import InputError
 from sitetrace.core.types import SEGMENT
 from sitetrace.power.states.mixture import KINDS
 from sitetrace.power.states.model import advance, begin
@@ -125,11 +124,6 @@ def test_a_trace_is_one_stretch_of_the_running_server(transitions):
     n_bins = trace.power_w.size
     told = from_table(model, timeline, trace.start_s, RNG(4), n_bins)
     assert (trace.power_w == told).all()
-
-
-def test_a_net_that_needs_the_whole_series_is_refused():
-    with pytest.raises(InputError, match="whole day"):
-        begin(model_of("bigru"))
 
 
 @pytest.mark.parametrize(

@@ -9,9 +9,10 @@ import pandas as pd
 import pytest
 from hypothesis import assume, given, settings
 from hypothesis import strategies as st
+from synthetic_site import run_of
 
 import sitetrace
-from sitetrace.core.types import Configuration, PowerTrace, Run
+from sitetrace.core.types import Configuration, PowerTrace
 from sitetrace.evaluate.judge import evaluate
 from sitetrace.evaluate.metrics import ks_distance
 from sitetrace.meter import Meter, PowerNoise, expected_w, placed_w, remembered
@@ -61,16 +62,8 @@ def recorded(requests, meter, seed):
     start_s, stop_s = -20.0, float(fate["end_s"].max()) + 8.0
     ends = start_s + np.arange(1, int((stop_s - start_s) / FINE) + 1) * float(FINE)
     power_w = SURFACE.mean_power_w(timeline, ends, float(FINE))
-    return Run(
-        name="known",
-        configuration=Configuration("made-up", "A100", 1),
-        requests=requests.assign(ttft_s=fate["first_token_s"] - fate["arrival_s"]),
-        samples=meter.read(PowerTrace(start_s, FINE, power_w), np.random.default_rng(seed)),
-        dt=Fraction(1, 4),
-        engine=None,
-        info={},
-        digest="0" * 64,
-    )
+    samples = meter.read(PowerTrace(start_s, FINE, power_w), np.random.default_rng(seed))
+    return run_of(requests.assign(ttft_s=fate["first_token_s"] - fate["arrival_s"]), samples)
 
 
 def fitted(meter):

@@ -57,9 +57,8 @@ def test_an_unknown_ending_or_place_is_refused_before_anything_is_written(tmp_pa
     (tmp_path / "file.zarr").write_text("mine")
     (tmp_path / "mine.zarr" / "letter.txt").write_text("mine")
     names = sorted(p.name for p in tmp_path.iterdir())
-    told = dict.fromkeys(("trace.xlsx", "trace"), "unknown ending")
-    told |= dict.fromkeys(("folder.csv", "file.zarr", "mine.zarr"), "in the way")
-    told |= {"missing/trace.csv": "no folder", "x" * 300 + ".csv": "cannot be written"}
+    told = dict.fromkeys(("folder.csv", "file.zarr", "mine.zarr"), "in the way")
+    told |= {"trace.xlsx": "unknown ending", "missing/trace.csv": "no folder"}
     for name, why in told.items():
         with pytest.raises(InputError, match=why):
             write_trace(tmp_path / name, draws(), PROVENANCE)
