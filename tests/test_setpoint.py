@@ -73,6 +73,12 @@ def test_tracking_error_of_the_signal_itself_is_zero_and_of_its_mean_its_spread(
     assert setpoint.tracking_pct(flat, setpoint_w) == pytest.approx(50.0)
 
 
+def test_ninety_percent_of_a_first_order_step_take_2_3_time_constants():
+    after_s = np.arange(1.0, 201.0)
+    shed_w = np.tile(1 - np.exp(-after_s / 10), (4, 1))
+    assert setpoint.reached_s(after_s, shed_w) == pytest.approx(23.0, abs=0.6)
+
+
 def test_the_full_clock_is_the_server_itself_and_a_lower_one_the_stated_law():
     for rule in RULES:
         assert clocked(MODEL.server, MODEL.surface, 1.0, rule) == (MODEL.server, MODEL.surface)

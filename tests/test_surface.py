@@ -33,7 +33,9 @@ def test_energy_is_kept_in_bins_of_any_width(seed, dt_s):
     assert power_w.sum() * dt_s == pytest.approx(true_energy_j(work, n * dt_s), rel=1e-9)
 
 
-def test_prefill_saturates_at_its_limit():
+def test_decode_grows_by_the_sequence_and_prefill_saturates_at_its_limit():
+    power_w = SURFACE.step_power_w(np.array([0, 1, 10]), np.zeros(3))
+    assert power_w == pytest.approx([240.0, 249.0, 330.0])
     tokens = np.array([0, 300, 1e9])
     power_w = SURFACE.step_power_w(np.full(3, 4), tokens)
     assert power_w[0] == 276.0
