@@ -1,9 +1,8 @@
 """Requests a second: our engine beside another public simulator of LLM serving on the same ones.
 
-Vidur (https://pypi.org/project/vidur) has its step times from profiles that it downloads. Here it
-is given the law of our engine's steps instead (some 5 % of its time), and the same limits: no
-network, and each request ends when it ends with us, which is printed. It works step by step, so
-that its rate falls with the tokens of the answers, not with the requests: a short stream will do.
+Vidur (https://pypi.org/project/vidur) is given the law of our engine's steps in place of profiles
+that it downloads, and the same limits: each request ends when it ends with us, which is printed.
+Its rate falls with the tokens of the answers, not with the requests: a short stream will do.
 """
 
 import logging
@@ -65,20 +64,20 @@ def vidur_config(requests, server, folder):
     blocks = {"block_size": BLOCK_TOKENS, "num_blocks": server.kv_tokens // BLOCK_TOKENS}
     limits = {"batch_size_cap": server.max_num_seqs, "chunk_size": server.max_num_batched_tokens}
     longest = int((requests["input_tokens"] + requests["output_tokens"]).max())
-    silent = dict.fromkeys(
-        ("write_metrics", "enable_chrome_trace", "store_plots", "store_request_metrics",
-         "store_batch_metrics", "store_utilization_metrics"), False
-    )  # fmt: skip
+    written = "request_metrics", "batch_metrics", "utilization_metrics", "plots"
+    written = ["write_metrics", "enable_chrome_trace", *(f"store_{name}" for name in written)]
+    lengths = config.FixedRequestLengthGeneratorConfig(max_tokens=longest)
+    cluster = config.ClusterConfig(
+        replica_config=config.ReplicaConfig(num_pipeline_stages=1, tensor_parallel_size=1),
+        cache_config=config.CacheConfig(watermark_blocks_fraction=0.0, **blocks),
+        replica_scheduler_config=config.SarathiSchedulerConfig(**limits),
+    )
     return config.SimulationConfig(
-        cluster_config=config.ClusterConfig(
-            replica_config=config.ReplicaConfig(num_pipeline_stages=1, tensor_parallel_size=1),
-            cache_config=config.CacheConfig(watermark_blocks_fraction=0.0, **blocks),
-            replica_scheduler_config=config.SarathiSchedulerConfig(**limits),
-        ),
+        cluster_config=cluster,
         request_generator_config=config.SyntheticRequestGeneratorConfig(
-            length_generator_config=config.FixedRequestLengthGeneratorConfig(max_tokens=longest)
+            length_generator_config=lengths
         ),
-        metrics_config=config.MetricsConfig(output_dir=folder, **silent),
+        metrics_config=config.MetricsConfig(output_dir=folder, **dict.fromkeys(written, False)),
     )
 
 

@@ -1,10 +1,13 @@
-"""A small site of numbers that we make up, in the form of a simulated one."""
+"""A small site of numbers that we make up, in the form of a simulated one; and requests."""
 
 import json
+from fractions import Fraction
 
 import numpy as np
 import pandas as pd
 import xarray as xr
+
+from sitetrace.core.types import Configuration, Run
 
 SCENARIO = {
     "topology": {"rows": 2, "racks_per_row": 3, "servers_per_rack": 4},
@@ -53,6 +56,25 @@ def site_dataset(seconds=86_400, step_s=1.0, seed=1, hours=2):
             "utc_offset_h": float(hours),
         },
     )
+
+
+def run_of(requests, samples, **changes):
+    """Return a recording, sampled every quarter of a second if nothing else is said."""
+    known = {"name": "made up", "configuration": Configuration("m", "A100", 1), "engine": None}
+    known |= {"dt": Fraction(1, 4), "info": {}, "digest": "0"}
+    return Run(**known | {"requests": requests, "samples": samples} | changes)
+
+
+def requests_table(arrival_s, input_tokens, output_tokens):
+    """Return requests; lengths may be one for all."""
+    columns = {"arrival_s": arrival_s, "input_tokens": input_tokens}
+    return pd.DataFrame(columns | {"output_tokens": output_tokens})
+
+
+def requests_of_20_s(rng, n, longest_input, start_s=0.0):
+    """Return requests at random times, with answers of up to 200 tokens."""
+    arrival_s = start_s + np.sort(rng.uniform(0, 20, n))
+    return requests_table(arrival_s, rng.integers(1, longest_input, n), rng.integers(1, 200, n))
 
 
 def in_file(dataset, path):

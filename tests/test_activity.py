@@ -5,9 +5,10 @@ import pandas as pd
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from synthetic_site import requests_of_20_s, requests_table
 
 from sitetrace.core.types import SEGMENT_COLUMNS, Timeline
-from sitetrace.serving.activity import COLUMNS, PAPER_COLUMNS, activity_table
+from sitetrace.serving.activity import activity_table
 from sitetrace.serving.engine import Server, simulate
 from sitetrace.serving.surrogates import ConstantRate
 
@@ -16,14 +17,7 @@ STEPS = (0.1, 0.25, 1.0)
 
 def timeline(seed, start_s=0.0, server=None):
     rng = np.random.default_rng(seed)
-    n = int(rng.integers(1, 30))
-    requests = pd.DataFrame(
-        {
-            "arrival_s": start_s + np.sort(rng.uniform(0, 20, n)),
-            "input_tokens": rng.integers(1, 3000, n),
-            "output_tokens": rng.integers(1, 200, n),
-        }
-    )
+    requests = requests_of_20_s(rng, int(rng.integers(1, 30)), 3000, start_s)
     return simulate(requests, server or Server())
 
 
@@ -72,8 +66,8 @@ def test_quiet_for_is_the_time_since_the_last_work(seed, dt_s):
 
 def test_one_request_by_hand():
     # 100 prompt tokens at 100 a second, then 50 tokens at 25 a second
-    one = pd.DataFrame({"arrival_s": [0.0], "input_tokens": [100], "output_tokens": [50]})
-    table = activity_table(simulate(one, ConstantRate(100.0, 25.0)), np.arange(0.0, 5.0), 1.0)
+    work = simulate(requests_table([0.0], 100, 50), ConstantRate(100.0, 25.0))
+    table = activity_table(work, np.arange(0.0, 5.0), 1.0)
     assert table["active"].tolist() == [1, 1, 1, 0, 0]
     assert table["delta_active"].tolist() == [0, 0, 0, -1, 0]
     assert table["prefill_tokens"].tolist() == pytest.approx([0, 100, 0, 0, 0])
@@ -90,8 +84,3 @@ def test_an_engine_that_never_worked_is_quiet():
     assert table["active"].tolist() == [0, 0, 1, 1, 1]
     assert np.isinf(table["quiet_for_s"]).all()
     assert (table[["busy_share", "prefill_tokens", "decode_tokens"]] == 0).all(axis=None)
-
-
-def test_the_papers_two_features_are_among_the_columns():
-    table = activity_table(timeline(1), np.arange(1.0, 30.0), 1.0)
-    assert set(PAPER_COLUMNS) < set(COLUMNS) <= set(table.columns)

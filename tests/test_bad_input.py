@@ -50,19 +50,13 @@ def line(text, number, new):
 ALTERNATING = "time_s,gpu,power_w\n" + "".join(f"{k / 8},{k % 2},90\n" for k in range(50))
 # of a file and its line what is said of it: rows that take its place
 ROWS = {
-    (
-        P,
-        9,
-        "power_w",
-    ): "1000.75,1,[N/A] 1000.75,1,nan 1000.75,1, 1000.75 1000.75,1,inf 1000.75,1,2e9",
-    (P, 9, "power_w: -1 is below zero"): "1000.75,1,-1",
+    (P, 9, "power_w"): "1000.75,1,[N/A] 1000.75,1, 1000.75,1,inf 1000.75,1,2e9 1000.75,1,-1",
     (P, 9, "time_s"): "inf,1,90 1000.1,1,90 1000.50,1,90",
     (P, 9, "gpu"): "1000.75,GPU-1,90 1000.75,0.5,90",
     (R, 3, "arrival_s"): "soon,5,5,0.1,1020 -inf,5,5,0.1,1020 9e9,5,5,0.1,9e9",
     (R, 3, "input_tokens"): "1011,nan,5,0.1,1020 1011,5.5,5,0.1,1020 1011,5e9,5,0.1,1020",
     (R, 3, "output_tokens: 0"): "1011,5,0,0.1,1020",
     (R, 3, "end_s"): "1011,5,5,0.1,1000",
-    (R, 3, "ttft_s"): "1011,5,5,-1,1020",
     (E, 5, ""): "1000.5,0,0,0,0,0 1003,-1,0,0,0,0",
 }
 BAD = [
@@ -70,21 +64,15 @@ BAD = [
     (R, "", "is empty"),
     (R, REQUESTS.splitlines()[0] + "\n", "no rows"),
     (P, POWER.replace("power_w", "watts"), "power_w is missing"),
-    (E, ENGINE.replace("waiting", "queue"), "waiting is missing"),
     (P, POWER.replace("gpu", "power_w"), "twice"),
     (P, line(POWER, 9, "1000.75,1,90,4"), "power.csv"),
-    (P, POWER.replace(".5\n", ".5,1\n"), "name all columns"),
     (P, "time_s,power_w\n1,0.09\n2,0.4\n3,0.3\n", "kilowatts"),
     (P, line(POWER, 9, "9e9,1,90"), "days"),
     (P, POWER + "1100,0,90\n1100,1,90\n", "no sample for"),
-    (P, "time_s,gpu,power_w\n1,0,90\n1,1,90\n", "fewer than two"),
     (P, ALTERNATING, "most instants lack a GPU"),
-    (P, b"\x89PNG\r\n\x1a\n\x00", "power.csv"),
     (R, REQUESTS.splitlines()[0] + "\n5000,5,5,0.1,5001\n", "lie outside"),
     *((J, text, "no complete JSON") for text in (json.dumps(INFO)[:30], "[" * 100_000)),
-    (J, '{"model": ' + "9" * 5000 + "}", "no complete JSON"),
     (J, "[1, 2]", "no JSON object"),
-    (J, json.dumps(INFO | {"model": None}), "field model"),
     (J, json.dumps(INFO | {"tensor_parallel": 1.5}), "field tensor_parallel"),
     (J, json.dumps(INFO | {"tensor_parallel": 4}), "2 GPUs recorded"),
 ]
@@ -95,9 +83,7 @@ for (name, at, why), rows in ROWS.items():
 @pytest.mark.parametrize(("name", "content", "why"), BAD, ids=[f"{it[0]}: {it[2]}" for it in BAD])
 def test_a_damaged_run_is_refused_in_one_line(run, name, content, why):
     (run / name).unlink()
-    if isinstance(content, bytes):
-        (run / name).write_bytes(content)
-    elif content is not None:
+    if content is not None:
         (run / name).write_text(content)
     with pytest.raises(InputError, match=why) as caught:
         read_run(run)
@@ -142,17 +128,13 @@ def test_what_cannot_be_read_again_or_written_leaves_nothing(run, tmp_path):
 SMI = (SAMPLES / "nvidia_smi_units_in_header.csv").read_text()
 BAD_METERS = [
     ("", "is empty"),
-    (SMI.splitlines()[0] + "\n", "no rows"),
     (SMI.replace("power.draw", "fan.speed"), "no power column"),
     (SMI.replace("timestamp", "clock"), "timestamp is missing"),
     (line(SMI, 6, "2025/06/15 11:06:41.000, much"), "line 6, power"),
     (line(SMI, 6, "2025/13/15 11:06:41.000, 70"), "line 6, time"),
-    (line(SMI, 6, "2025/06/15 11:06:41.000, -5"), "line 6, power_w"),
     (line(SMI, 6, "2025/06/15 11:06:40.750, 70"), "line 6, time_s"),
     (SMI.splitlines()[0] + "\n2025/06/15 11:06:41, [N/A]\n", "reports no power"),
     ("#Entity   POWER\nID   W\nGPU 0   70.1\n", "prints no times"),
-    ("1.5 #Entity   SMCLK\n", "no POWER column"),
-    ("1.5 #Entity   POWER\n1.5 ID   W\n", "no line of a GPU"),
     ("1.5 #Entity   POWER\n1750000000.0 GPU 0   70.1 5\n", "line 2"),
     ("Time,0\n1750000000000,70\n1750000000100,70\n", "line 2, time"),
 ]
@@ -167,12 +149,6 @@ def test_a_damaged_power_recording_is_refused_in_one_line(tmp_path, content, why
         ingest(path, SAMPLES / "vllm_bench_serve.json", info=info, out=tmp_path / "run")
     assert "smi.csv" in str(caught.value) and "\n" not in str(caught.value)
     assert [file.name for file in tmp_path.iterdir()] == ["smi.csv"]
-
-
-def test_missing_recordings_are_named(tmp_path):
-    for kind in FILES:
-        with pytest.raises(InputError, match="nothing.csv"):
-            ingest(**FILES | {kind: tmp_path / "nothing.csv"}, info=INFO, out=tmp_path / "run")
 
 
 CELL = st.sampled_from(

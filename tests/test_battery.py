@@ -6,7 +6,6 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from hypothesis.extra.numpy import arrays
 
-from sitetrace.core.files import InputError
 from sitetrace.studies import battery
 from sitetrace.studies.capacity import random_orders
 
@@ -71,14 +70,6 @@ def test_a_row_above_its_limit_on_average_has_no_battery_that_helps():
     power_w = np.where(np.arange(100) % 2, 90e3, 115e3)
     assert battery.needed_kwh(power_w, 60.0, LIMIT_W, 1e6) == np.inf
     assert battery.capped(power_w, 60.0, LIMIT_W)["backlog_kwh"] == np.inf
-
-
-@pytest.mark.parametrize(("rate_w", "efficiency"), [(-1.0, 0.9), (1.0, 0.0), (1.0, 1.1)])
-def test_an_impossible_battery_is_refused(rate_w, efficiency):
-    with pytest.raises(InputError, match="say"):
-        battery.needed_kwh(np.ones(3), 1.0, 1.0, rate_w, efficiency)
-    with pytest.raises(InputError, match="say"):
-        battery.with_battery(np.ones(3), 1.0, 1.0, 1.0, rate_w, efficiency)
 
 
 def test_a_cap_cuts_what_is_above_the_limit():

@@ -3,10 +3,10 @@
 import numpy as np
 import pandas as pd
 import pytest
-import xarray as xr
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from scipy.signal import lfilter
+from synthetic_site import site_dataset
 
 from sitetrace.core.files import InputError
 from sitetrace.studies import capacity
@@ -21,15 +21,10 @@ def synthetic_racks(seed, racks=12, seconds=3600):
 
 
 def test_racks_are_taken_from_a_site_with_their_step():
-    racks_w = synthetic_racks(1, racks=3, seconds=900)
-    time = np.datetime64("2001-01-01", "ns") + np.arange(900) * np.timedelta64(250, "ms")
-    levels = ("unit", ["site", "rack", "rack", "rack"])
-    coordinates = {"time": time, "unit": list("sabc"), "level": levels}
-    power_w = np.column_stack([racks_w.sum(axis=0), *racks_w]).astype(np.float32)
-    site = xr.Dataset({"power_w": (("time", "unit"), power_w)}, coords=coordinates)
+    site = site_dataset(600, step_s=0.25)
     found, dt_s = capacity.rack_powers(site)
     assert dt_s == 0.25
-    np.testing.assert_allclose(found, racks_w, rtol=1e-6)
+    np.testing.assert_array_equal(found.T, site.power_w.values[:, site.level.values == "rack"])
     with pytest.raises(InputError, match="keep"):
         capacity.rack_powers(site.isel(unit=[0]))
 

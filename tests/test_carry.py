@@ -91,10 +91,7 @@ def test_more_gpus_of_a_kind_draw_more_and_an_idle_board_stays_its_own(model):
     assert bandwidth_share(two, moved.server, 4.0) < bandwidth_share(ONE, model.server, 4.0)
 
 
-@pytest.mark.parametrize(
-    "arch",
-    [None, {}, DENSE | {"w_bytes": "many"}, DENSE | {"n_layers": 0}, SPARSE | {"top_k": "8"}],
-)
+@pytest.mark.parametrize("arch", [None, DENSE | {"n_layers": 0}, SPARSE | {"top_k": "8"}])
 def test_an_architecture_that_is_not_told_is_refused(arch):
     with pytest.raises(InputError, match="arch"):
         machine(Configuration("dense", "A100", 1), {"arch": arch})

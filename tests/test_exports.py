@@ -10,7 +10,6 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from synthetic_site import site_dataset
 
-from sitetrace.core.files import InputError
 from sitetrace.planning.exports import FORMATS, export
 from sitetrace.planning.series import intervals
 
@@ -110,15 +109,6 @@ def test_interval_csv_states_local_times_units_and_running_total(site, tmp_path)
     assert (about["data"], about["what"]) == ("testbed", "simulated, not metered")
 
 
-@pytest.mark.parametrize("hours", [5.5, 0.25, 0])
-def test_the_clocks_grid_is_that_of_local_time(hours):
-    """The first hour begins at local midnight, whatever the offset from UTC."""
-    site = site_dataset(7200, hours=hours)
-    assert not intervals(site, step_s=3600).notes
-    late = site.isel(time=slice(1800, 5400))
-    assert "off the clock's grid" in intervals(late, step_s=3600).notes[0]
-
-
 def test_pandapower_reads_active_and_reactive_power_of_several_loads(site, tmp_path):
     export(site, "pandapower", tmp_path / "rows.csv", ["row-0", "row-1"], power_factor=0.8)
     table = pd.read_csv(tmp_path / "rows.csv", index_col=0)
@@ -203,20 +193,3 @@ def test_the_same_site_gives_the_same_bytes_and_another_unit_other_names(site, t
     a, b, c = ((tmp_path / name).read_bytes() for name in "abc")
     assert a == b
     assert a.partition(b"</id>")[0] != c.partition(b"</id>")[0]
-
-
-@pytest.mark.parametrize(
-    ("change", "said"),
-    [
-        ({"units": ["hall"]}, "hall: no such unit"),
-        ({"units": ["site", "gpu"]}, "csv15 holds one unit"),
-        ({"power_factor": 1.2}, "--power-factor 1.2"),
-        ({"form": "excel"}, "there are csv15"),
-        ({"step_s": 7, "site": site_dataset(70, 2.0)}, "no multiple of the dataset's 2 s"),
-    ],
-)
-def test_what_does_not_fit_is_named(change, said, site, tmp_path):
-    given = {"site": site, "form": "csv15", "units": ["facility"]} | change
-    with pytest.raises(InputError, match=said):
-        export(out=tmp_path / "x", **given)
-    assert not list(tmp_path.iterdir())

@@ -8,7 +8,7 @@ from synthetic_site import site_dataset
 
 from sitetrace.core.files import InputError
 from sitetrace.planning.series import intervals
-from sitetrace.studies.feeder import Feeder, constant, feeder_for, solve, standard_kva, summary
+from sitetrace.studies.feeder import Feeder, constant, feeder_for, solve, summary
 
 
 @pytest.fixture(scope="module")
@@ -69,14 +69,6 @@ def test_the_summary_holds_energy_and_extremes(day):
     assert table.loc["trace", "losses_kwh"] > table.loc["mean", "losses_kwh"]
     kva = table["transformer_pct"] * feeder.transformer_kva / 100
     assert (table["size_kva"] >= kva).all()
-
-
-def test_transformers_come_in_usual_sizes():
-    assert standard_kva(1500.0) == 1500
-    assert standard_kva(1500.1) == 2000
-    assert feeder_for(1.2e6).transformer_kva == 1500
-    with pytest.raises(InputError, match="take a smaller site"):
-        standard_kva(1e5)
 
 
 def test_a_site_too_large_for_the_feeder_is_told(day):

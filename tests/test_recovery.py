@@ -5,9 +5,9 @@ from typing import NamedTuple
 
 import numpy as np
 import pytest
+from synthetic_site import run_of
 
 import sitetrace
-from sitetrace.core.types import Configuration, Run
 from sitetrace.power.states.fit import fit_parts
 from sitetrace.power.states.labels import TrainingBins, idle_of, label, prepare, usable
 from sitetrace.power.states.mixture import fit_mixture
@@ -32,10 +32,9 @@ def served(seed, rate_per_s, duration_s):
     )
 
 
-def run_of(tables):
-    configuration = Configuration("testbed-8b", "testbed", 1)
-    parts = tables["requests"], tables["power"], DT, tables["engine"]
-    return Run("served", configuration, *parts, info={"tensor_parallel": 1}, digest="0")
+def recorded(tables):
+    how = {"engine": tables["engine"], "info": {"tensor_parallel": 1}}
+    return run_of(tables["requests"], tables["power"], **how)
 
 
 class Recovered(NamedTuple):
@@ -49,7 +48,7 @@ class Recovered(NamedTuple):
 
 def recover(seed):
     tables = served([seed, 0], 2.5, TRAINING_S)
-    run = run_of(tables)
+    run = recorded(tables)
     frame = prepare([run], TRUTH.server, DT)
     power_w, idle = frame["power_w"].to_numpy(), idle_of(frame)
     mixture = fit_mixture(power_w[usable(frame, idle)[1]], len(STATES) - 1, seed)
@@ -90,7 +89,7 @@ def transition_errors(found, seed):
     """Predicted less counted transitions of an unseen stream, and the counts' standard error."""
     tables = served([seed, 3], 2.5, 3 * TRAINING_S)
     state = tables["truth"]["state"].to_numpy()
-    matrix = found.markov.matrix(prepare([run_of(tables)], TRUTH.server, DT))
+    matrix = found.markov.matrix(prepare([recorded(tables)], TRUTH.server, DT))
     here = np.r_[0, state[:-1]]
     taught = np.r_[0, found.true_state[:-1]][found.labels.use]
     # idle under load lasts a few bins only: its row is not learned from one run
@@ -116,7 +115,7 @@ def test_energy_of_unseen_requests_is_met_below_and_above_the_fitted_rate(recove
 
 
 def test_a_whole_fit_that_must_learn_the_server_meets_the_energy_too():
-    run = run_of(served([0, 0], 2.5, TRAINING_S))
+    run = recorded(served([0, 0], 2.5, TRAINING_S))
     model = sitetrace.fit([run], seed=1, transitions="logit", n_states=4)
     assert model.mixture.mean_w == pytest.approx(TRUTH.mean_w[1:], rel=0.01)
     assert model.server.c0_s == pytest.approx(TRUTH.server.c0_s, rel=0.1)

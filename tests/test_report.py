@@ -73,30 +73,6 @@ def test_what_the_attributes_say_cannot_break_the_page(site):
         assert "<li>The PUE is not stated.</li>" in little
 
 
-def test_assumptions_are_told_in_words(site):
-    scenario = {
-        "topology": {"rows": 10, "racks_per_row": 6, "servers_per_rack": 4},
-        "fleet": [
-            {"name": "chat", "model": "a.json", "rows": [0, 1]},
-            {"name": "code", "model": "b.json", "traffic": {"pattern": "poisson"}},
-        ],
-        "non_gpu": {"base_w": 560, "per_gpu_w": 0.12},
-        "pue": {"full": 1.2, "idle": 1.5, "temperature": {"mean_c": 15}},
-    }
-    page = compose(site.assign_attrs(scenario=json.dumps(scenario), data="measured"), 0.9)
-    for told in (
-        "<li>240 servers: rows 10, racks a row 6, servers a rack 4.</li>",
-        "<li>Pool chat: model a.json on rows 0, 1.</li>",
-        "traffic: poisson, requests reach servers by rule &#39;random&#39;.",
-        "560 W and 0.12 W for each watt",
-        "PUE 1.2 at full load and 1.5 at idle, more when",
-        "simulated, never measured",
-        '<tr><th scope="row">fleet 1.rows</th><td>[0, 1]</td></tr>',
-        '<tr><th scope="row">pue.temperature.mean_c</th><td>15</td></tr>',
-    ):
-        assert told in page
-
-
 def test_steps_coarser_than_the_data_are_left_out_and_one_sample_is_refused():
     page = compose(site_dataset(7200, 60.0), 1.0)
     assert "means over 1 min</td>" in page

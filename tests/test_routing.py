@@ -5,8 +5,8 @@ import json
 import numpy as np
 import pandas as pd
 import pytest
+from synthetic_site import requests_table
 
-from sitetrace.core.files import InputError
 from sitetrace.core.types import running_count
 from sitetrace.serving.engine import Server, simulate
 from sitetrace.serving.routing import ROUTINGS, route
@@ -74,8 +74,7 @@ def test_sessions_made_up_keep_requests_together_for_some_turns():
 
 def spread_of_running(server, arrival_s, tokens, n_servers):
     """Standard deviation over servers of what runs at a time, in the real engine."""
-    columns = {"arrival_s": arrival_s, "input_tokens": tokens[:, 0], "output_tokens": tokens[:, 1]}
-    table, times_s = pd.DataFrame(columns), np.arange(20, arrival_s[-1], 1.0)
+    table, times_s = requests_table(arrival_s, *tokens.T), np.arange(20, arrival_s[-1], 1.0)
     running = [
         running_count(simulate(table[server == one].reset_index(drop=True), LAW), times_s)
         for one in range(n_servers)
@@ -85,20 +84,14 @@ def spread_of_running(server, arrival_s, tokens, n_servers):
 
 def test_the_least_loaded_server_evens_out_what_runs():
     arrival_s, tokens = a_stream(3000, 24.0)
-    spread = {
-        (how, chunks): spread_of_running(
-            by_chunks(how, arrival_s, tokens, None, 6, chunks), arrival_s, tokens, 6
-        )
-        for how, chunks in (
-            ("random", 1),
-            ("round_robin", 1),
-            ("least_loaded", 1),
-            ("least_loaded", 25),
-        )
-    }
-    assert spread["least_loaded", 1] < 0.4 * spread["random", 1]
-    assert spread["least_loaded", 1] < 0.7 * spread["round_robin", 1]
-    assert spread["least_loaded", 25] == pytest.approx(spread["least_loaded", 1], rel=0.1)
+
+    def spread(how, chunks=1):
+        server = by_chunks(how, arrival_s, tokens, None, 6, chunks)
+        return spread_of_running(server, arrival_s, tokens, 6)
+
+    least = spread("least_loaded")
+    assert least < 0.4 * spread("random") and least < 0.7 * spread("round_robin")
+    assert spread("least_loaded", 25) == pytest.approx(least, rel=0.1)
 
 
 def test_least_loaded_never_passes_by_an_idle_server():
@@ -129,8 +122,3 @@ def test_a_surrogate_is_expected_to_take_what_its_law_says(server, lasts_s):
     went, carry = route("least_loaded", arrival_s, tokens, None, 2, rng, None, server)
     assert went.tolist() in ([0, 1, 0, 1], [1, 0, 1, 0])
     np.testing.assert_allclose(carry["ends"], arrival_s[2:] + lasts_s, rtol=1e-12)
-
-
-def test_an_unknown_routing_gets_one_line():
-    with pytest.raises(InputError, match="sticky: no such routing: there are random, round_robin"):
-        route("sticky", np.zeros(1), np.ones((1, 2)), None, 2, np.random.default_rng(1), None, LAW)

@@ -125,18 +125,3 @@ def test_one_draw_for_a_rack_has_the_noise_of_a_sum():
     one_by_one, together = moments(False), moments(True)
     assert together[0] == pytest.approx(one_by_one[0], rel=0.03)
     np.testing.assert_allclose(together / together[0], one_by_one / one_by_one[0], atol=0.03)
-
-
-def test_orders_hold_from_the_next_step_on():
-    requests = laid_out(sitetrace.workload.poisson(3.0, 120.0, np.random.default_rng(3)))
-    first = requests["arrival_s"] < 60.0
-    servers = [one_server(MODEL) for _ in range(3)]
-    for server in servers:
-        server.advance(60.0, requests[first], np.zeros(first.sum(), int))
-    servers[1].set(0, batch=2)
-    servers[2].set(0, down_s=20.0)
-    later = [s.advance(120.0, requests[~first], np.zeros((~first).sum(), int)) for s in servers]
-    assert servers[1].running[0] <= 2 < servers[0].running[0] + servers[0].queue[0] + 1
-    assert later[1].mean() < later[0].mean()
-    idle_w = later[2][0, :80]
-    assert idle_w.mean() < MODEL.idle.mean_w + 5.0 < later[0][0, :80].mean()

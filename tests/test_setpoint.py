@@ -4,7 +4,6 @@ import dataclasses
 from dataclasses import replace
 
 import numpy as np
-import pandas as pd
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
@@ -12,7 +11,6 @@ from hypothesis import strategies as st
 from sitetrace import load_model, shipped_model
 from sitetrace.control.clock import RULES, ClockRule, clocked
 from sitetrace.core.files import InputError
-from sitetrace.serving.engine import Engine, Server
 from sitetrace.studies import setpoint
 
 MODEL = load_model(shipped_model("testbed_timeline"))
@@ -21,10 +19,6 @@ STREAM = ROW.stream(200.0, np.random.default_rng(5))
 USUAL = setpoint.run(ROW, STREAM)
 LEVERS = {lever.label: lever for lever in setpoint.levers(ROW, USUAL, 2.0)}
 CLOCKS = [lever for lever in LEVERS.values() if lever.rule is not None]
-
-
-def burst(n=8, answer=300):
-    return pd.DataFrame({"arrival_s": [0.0] * n, "input_tokens": [10] * n, "output_tokens": answer})
 
 
 def test_limits_hold():
@@ -85,12 +79,6 @@ def test_ninety_percent_of_a_first_order_step_take_2_3_time_constants():
     assert setpoint.reached_s(after_s, shed_w) == pytest.approx(23.0, abs=0.6)
 
 
-def test_an_interval_holds_the_mean_and_is_a_point_where_nothing_varies():
-    low, high = setpoint.interval(np.arange(10.0))
-    assert low < 4.5 < high and low > 2
-    assert setpoint.interval(np.ones(5)) == (1.0, 1.0)
-
-
 def test_the_full_clock_is_the_server_itself_and_a_lower_one_the_stated_law():
     for rule in RULES:
         assert clocked(MODEL.server, MODEL.surface, 1.0, rule) == (MODEL.server, MODEL.surface)
@@ -116,45 +104,3 @@ def test_a_lower_clock_never_takes_more_power_nor_less_time(phi, rule, batch):
     for tokens in (0, 300, 4000):
         less = cool.step_power_w(np.array([batch]), np.array([tokens]))
         assert less < MODEL.surface.step_power_w(np.array([batch]), np.array([tokens]))
-
-
-def test_a_lower_batch_limit_lets_running_requests_finish_and_holds_for_admissions():
-    server = Server(max_num_seqs=8)
-    engine = Engine(server)
-    engine.advance(0.5, burst())
-    assert engine.running.size == 8
-    engine.server = replace(server, max_num_seqs=2)
-    more = burst(6).assign(arrival_s=0.6)
-    engine.advance(2.0, more)
-    assert engine.running.tolist() == list(range(8)) and engine.queue.size == 6
-    sizes = []
-    for until in np.arange(2.5, 30.0, 0.5):
-        engine.advance(until)
-        sizes.append(engine.running.size)
-    after = sizes[sizes.index(2) :] if 2 in sizes else []
-    assert after and max(after) == 2 and sizes[-1] == 0
-
-
-def test_a_batch_limit_may_be_raised_above_the_first():
-    server = Server(max_num_seqs=2)
-    engine = Engine(server)
-    engine.advance(0.5, burst())
-    assert engine.running.size == 2
-    engine.server = replace(server, max_num_seqs=8)
-    engine.advance(1.0)
-    assert engine.running.size == 8
-
-
-@pytest.mark.parametrize("seed", range(5))
-def test_an_unchanged_limit_changes_no_bit(seed):
-    rng = np.random.default_rng(seed)
-    requests = ROW.stream(40.0, rng).requests
-    server = Server(max_num_seqs=4, kv_tokens=6000)
-    plain, replaced = Engine(server), Engine(server)
-    for engine in (plain, replaced):
-        engine.advance(0.0, requests)
-    for until in np.arange(1.0, 60.0):
-        replaced.server = replace(server)
-        np.testing.assert_array_equal(plain.segments(until), replaced.segments(until))
-    fates = [engine.advance(np.inf).requests for engine in (plain, replaced)]
-    pd.testing.assert_frame_equal(*fates)

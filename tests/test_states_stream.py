@@ -8,7 +8,6 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 import sitetrace
-from sitetrace.core.files import InputError
 from sitetrace.core.types import SEGMENT
 from sitetrace.power.states.mixture import KINDS
 from sitetrace.power.states.model import advance, begin
@@ -117,27 +116,6 @@ def test_a_server_without_requests_idles_and_takes_as_many_numbers_as_a_busy_one
     assert idle.random() == busy.random()
 
 
-def test_the_engine_may_work_over_the_edge_of_a_chunk_for_long(tmp_path):
-    model = model_of("logit")
-    # one segment over three chunks of 100 bins, given to the first alone
-    long = np.array([(10.0, 70.0, 3000, 1, 500.0, 0.0, 3000.0)], SEGMENT)
-    given = (long, (np.array([10.0]), np.array([70.0])))
-    carried, rng, means = begin(model), RNG(1), []
-    for chunk in range(4):
-        begin_s = 100 * chunk * float(model.dt)
-        power_w, carried = advance(model, carried, *given, begin_s, 100, rng)
-        means.append(power_w.mean())
-        assert carried["activity"][0, -1] == (chunk < 2)
-        # what is carried over can be stored as arrays
-        np.savez(tmp_path / "carried.npz", **carried)
-        with np.load(tmp_path / "carried.npz") as stored:
-            carried = dict(stored)
-        given = NOTHING
-    assert means[1] > model.idle.mean_w + 30.0
-    assert means[3] == pytest.approx(model.idle.mean_w, abs=2.0)
-    assert carried["segments"].size == carried["ends_s"].size == 0
-
-
 @pytest.mark.parametrize("transitions", ["logit", "coupled", "bigru"])
 def test_a_trace_is_one_stretch_of_the_running_server(transitions):
     model = model_of(transitions, "ar1")
@@ -146,11 +124,6 @@ def test_a_trace_is_one_stretch_of_the_running_server(transitions):
     n_bins = trace.power_w.size
     told = from_table(model, timeline, trace.start_s, RNG(4), n_bins)
     assert (trace.power_w == told).all()
-
-
-def test_a_net_that_needs_the_whole_series_is_refused():
-    with pytest.raises(InputError, match="whole day"):
-        begin(model_of("bigru"))
 
 
 @pytest.mark.parametrize(
@@ -191,5 +164,3 @@ def test_trees_give_the_mean_of_some_draws_as_expected_reading_and_a_board_count
     assert first[:100].std() < 0.3 * draw[:100].std()
     moved = drawn(reading="expected", idle_w=model.idle.mean_w + 20.0)
     assert moved[:50] - first[:50] == pytest.approx(20.0, abs=0.5)
-    with pytest.raises(InputError, match="reading 'watts'"):
-        drawn(reading="watts")

@@ -1,10 +1,10 @@
 """The surface counts energy once, whatever the bins, and stays within its limits."""
 
 import numpy as np
-import pandas as pd
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from synthetic_site import requests_of_20_s
 
 from sitetrace.power.timeline.surface import Surface
 from sitetrace.serving.engine import Server, simulate
@@ -13,17 +13,7 @@ SURFACE = Surface(80.0, 240.0, 9.0, 520.0, 300.0)
 
 
 def timeline(seed=1, n=40):
-    rng = np.random.default_rng(seed)
-    return simulate(
-        pd.DataFrame(
-            {
-                "arrival_s": np.sort(rng.uniform(0, 20, n)),
-                "input_tokens": rng.integers(1, 2000, n),
-                "output_tokens": rng.integers(1, 200, n),
-            }
-        ),
-        Server(),
-    )
+    return simulate(requests_of_20_s(np.random.default_rng(seed), n, 2000), Server())
 
 
 def true_energy_j(work, span_s):
@@ -43,23 +33,14 @@ def test_energy_is_kept_in_bins_of_any_width(seed, dt_s):
     assert power_w.sum() * dt_s == pytest.approx(true_energy_j(work, n * dt_s), rel=1e-9)
 
 
-def test_decode_grows_by_the_sequence():
+def test_decode_grows_by_the_sequence_and_prefill_saturates_at_its_limit():
     power_w = SURFACE.step_power_w(np.array([0, 1, 10]), np.zeros(3))
     assert power_w == pytest.approx([240.0, 249.0, 330.0])
-
-
-def test_prefill_saturates_at_its_limit():
     tokens = np.array([0, 300, 1e9])
     power_w = SURFACE.step_power_w(np.full(3, 4), tokens)
     assert power_w[0] == 276.0
     assert (power_w[1] - 276.0) / (520.0 - 276.0) == pytest.approx(1 - np.exp(-1))
     assert power_w[2] == pytest.approx(520.0)
-
-
-def test_without_work_it_is_idle():
-    work = timeline()
-    after = work.segments["end_s"].max() + np.arange(2, 20)
-    assert SURFACE.mean_power_w(work, after, 1.0) == pytest.approx(80.0, abs=1e-9)
 
 
 def test_no_bin_leaves_the_range_of_idle_and_the_busiest_step():

@@ -11,7 +11,7 @@ from sitetrace.core.files import InputError, read_table
 from sitetrace.measured.rundir import read_run
 from sitetrace.serving.activity import activity_table
 from sitetrace.serving.engine import simulate
-from sitetrace.testbed import EFFECTS, EPOCH_S, STATES, Testbed, simulate_run, true_states
+from sitetrace.testbed import EPOCH_S, STATES, Testbed, simulate_run, true_states
 from sitetrace.workload.streams import poisson
 
 PLAIN = Testbed()
@@ -107,18 +107,3 @@ def test_active_idle_fades_after_work():
     after = truth["power_w"].to_numpy()[last_busy + 1 :] - 80.0
     assert 7.0 < after[0] <= 8.0
     assert after[1:] / after[:-1] == pytest.approx(np.exp(-0.25 / 5.0), abs=0.01)
-
-
-def test_the_run_with_effects_has_them_all_and_its_cap_holds_every_bin():
-    assert min(EFFECTS.phi, EFFECTS.drift_w, EFFECTS.active_idle_w) > 0.0
-    assert truth_of(EFFECTS)["power_w"].max() == EFFECTS.cap_w < PLAIN.cap_w
-
-
-def test_counters_end_at_what_was_asked_for():
-    tables = simulate_run(PLAIN, requests(), np.random.default_rng(2))
-    last, asked = tables["engine"].iloc[-1], tables["requests"]
-    assert last["prompt_tokens"] == asked["input_tokens"].sum()
-    assert last["generation_tokens"] == asked["output_tokens"].sum()
-    assert last["running"] == last["waiting"] == 0
-    counted = tables["engine"][["prompt_tokens", "generation_tokens", "steps"]]
-    assert (counted.diff().iloc[1:] >= 0).all(axis=None)

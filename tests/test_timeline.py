@@ -9,9 +9,10 @@ import pandas as pd
 import pytest
 from hypothesis import assume, given, settings
 from hypothesis import strategies as st
+from synthetic_site import run_of
 
 import sitetrace
-from sitetrace.core.types import Configuration, PowerTrace, Run
+from sitetrace.core.types import Configuration, PowerTrace
 from sitetrace.evaluate.judge import evaluate
 from sitetrace.evaluate.metrics import ks_distance
 from sitetrace.meter import Meter, PowerNoise, expected_w, placed_w, remembered
@@ -61,16 +62,8 @@ def recorded(requests, meter, seed):
     start_s, stop_s = -20.0, float(fate["end_s"].max()) + 8.0
     ends = start_s + np.arange(1, int((stop_s - start_s) / FINE) + 1) * float(FINE)
     power_w = SURFACE.mean_power_w(timeline, ends, float(FINE))
-    return Run(
-        name="known",
-        configuration=Configuration("made-up", "A100", 1),
-        requests=requests.assign(ttft_s=fate["first_token_s"] - fate["arrival_s"]),
-        samples=meter.read(PowerTrace(start_s, FINE, power_w), np.random.default_rng(seed)),
-        dt=Fraction(1, 4),
-        engine=None,
-        info={},
-        digest="0" * 64,
-    )
+    samples = meter.read(PowerTrace(start_s, FINE, power_w), np.random.default_rng(seed))
+    return run_of(requests.assign(ttft_s=fate["first_token_s"] - fate["arrival_s"]), samples)
 
 
 def fitted(meter):
@@ -139,12 +132,6 @@ def test_power_in_bins_holds_the_energy_of_the_steps(seed, rate):
     length_s = segments["end_s"] - segments["start_s"]
     above_j = float((still.surface.above_idle_w(segments) * length_s).sum())
     assert trace.energy_j - 80.0 * trace.power_w.size / 4 == pytest.approx(above_j, rel=1e-6)
-
-
-def test_generating_and_drawing_a_timeline_give_the_same_power():
-    requests = requests_of(2)
-    two = MODEL.draw(simulate(requests, SERVER), np.random.default_rng(1))
-    np.testing.assert_allclose(generated(MODEL, requests).power_w, two.power_w, atol=1e-6)
 
 
 def test_a_day_of_work_creeps_up_by_less_than_the_warming_term():

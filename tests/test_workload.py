@@ -10,7 +10,7 @@ from sitetrace.core.files import InputError
 from sitetrace.core.types import MAX_SPAN_S
 from sitetrace.workload.spec import check_traffic, open_stream
 from sitetrace.workload.streams import DAY_S, bursty, diurnal, poisson, replay, switching, whole
-from sitetrace.workload.table import read_requests, validate_requests, write_requests
+from sitetrace.workload.table import validate_requests
 
 
 def rng(seed=1):
@@ -97,14 +97,11 @@ FEW = table_with_correlation(3)
 LONG = FEW.assign(arrival_s=[0.0, 1.0, MAX_SPAN_S])
 BAD = [
     *((poisson, rate, 10.0) for rate in (0.0, np.nan, np.inf, 1e9)),
-    *((poisson, rate, duration_s) for rate, duration_s in ((1, 0.0), (1, np.nan), (1e-3, 1e9))),
-    (poisson, 1e-6, 1.0),
-    *((bursty, 1.0, cv, 10.0) for cv in (0.0, np.nan)),
-    *((diurnal, 1.0, swing, 10.0) for swing in (1.1, np.nan)),
-    *((switching, (1.0, 2.0), dwell_s, 10.0) for dwell_s in (1e-300, np.nan)),
-    *((switching, rates, 5.0, 10.0) for rates in ((-1.0, 2.0), (1.0, np.nan))),
-    *((replay, FEW, thin, 1.0) for thin in (1e-9, 1.1, np.nan)),
-    *((replay, FEW, 1.0, speed) for speed in (0.0, np.nan)),
+    *((poisson, rate, duration_s) for rate, duration_s in ((1, np.nan), (1e-3, 1e9), (1e-6, 1.0))),
+    (bursty, 1.0, 0.0, 10.0),
+    (diurnal, 1.0, 1.1, 10.0),
+    *((switching, *given, 10.0) for given in (((1.0, 2.0), 1e-300), ((-1.0, 2.0), 5.0))),
+    *((replay, FEW, *given) for given in ((1.1, 1.0), (1.0, 0.0))),
     (replay, LONG, 1.0, 0.5),
 ]
 
@@ -115,13 +112,6 @@ def test_absurd_values_are_refused_in_one_line(case):
     with pytest.raises(InputError, match=": ") as told:
         drawn(*values, rng())
     assert "\n" not in str(told.value)
-
-
-def test_a_written_stream_reads_as_it_was(tmp_path):
-    table = poisson(3.0, 50.0, rng())
-    write_requests(tmp_path / "requests.csv", table)
-    pd.testing.assert_frame_equal(read_requests(tmp_path / "requests.csv"), table)
-    assert [path.name for path in tmp_path.iterdir()] == ["requests.csv"]
 
 
 STREAMS = {

@@ -100,9 +100,7 @@ def test_a_day_of_azures_week_of_2024_is_ingested(tmp_path, call):
 
 
 BAD = [
-    ("", None, "the file is empty"),
     ("a,b\n1,2\n", None, "no columns TIMESTAMP"),
-    (HEAD, None, "no request with tokens"),
     (HEAD + OF_2024, "16.5.2024", "no request with tokens on 16.5.2024: .* YYYY-MM-DD"),
     (HEAD + OF_2023 + "yesterday,3,4\n", None, "line 4: no time and two numbers in 'yesterday"),
     (f"{HEAD}2024-05-15 9:00,5,6\n2024-05-16 8:00,5,1.5\n", "2024-05-16", "line 3, output"),

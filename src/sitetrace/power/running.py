@@ -106,7 +106,7 @@ class Running:
 
         Servers ``edges[g]`` to ``edges[g + 1]``, of one model, are summed; else each stands alone.
         """
-        # requests: as of `inflight.as_requests`, in order of arrival at each server, `to` which each
+        # requests: as of `as_requests`, in order of arrival at each server, `to` which each
         # goes; normals: one draw of `noise` for each sum, none for the mean
         self._work = inflight.with_requests(self._work, requests, to)
         edges = np.arange(len(self.models) + 1) if edges is None else edges
