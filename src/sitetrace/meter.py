@@ -1,8 +1,8 @@
 """A power meter such as nvidia-smi: how it reads a power trace, and what it prints of an engine.
 
 A reading is the mean power over a window that ended some time ago; how long ago is chance, between
-two renewals of the meter. `expected_w` is the mean over these chances, `drawn_w` draws them. Both
-take a model of kind `timeline`, whose surface tells watts of idle and of the engine's segments.
+two renewals of the meter. Of a model of kind `timeline`, `expected_w` gives the mean over these
+chances, `drawn_w` draws them.
 """
 
 import heapq
@@ -47,8 +47,7 @@ class Meter:
         if self.update_s > 0:
             phase_s = rng.uniform(0.0, self.update_s)
             ends = np.floor((ends - phase_s) / self.update_s) * self.update_s + phase_s
-        # jitter puts a sample past the end, a window reaches before the begin: there power is taken
-        # to be that of the last and the first bin
+        # before the begin and past the end power is taken to be that of the first and the last bin
         before_j, after_j = EDGE_S * trace.power_w[[0, -1]]
         energy_j = np.r_[0.0, np.cumsum(trace.power_w) * trace.dt_s]
         energy_j = np.r_[-before_j, energy_j, energy_j[-1] + after_j]
@@ -86,9 +85,8 @@ def expected_w(timeline: Timeline, model, times_s: np.ndarray) -> Readings:
 
 def drawn_w(timeline: Timeline, model, times_s: np.ndarray, rng: np.random.Generator) -> Readings:
     """Draw readings, placed where they are most likely; their share of work is the expected one."""
-    # Drawn one by one the distribution is right and the seconds are wrong, the expectation is right
-    # about the seconds and has no spikes. So readings are drawn and ordered as expected (weather
-    # forecasting calls it ensemble copula coupling).
+    # Drawn one by one the seconds are wrong, the expectation has no spikes. So readings are drawn
+    # and ordered as expected (weather forecasting calls it ensemble copula coupling).
     expected, busy = expected_w(timeline, model, times_s)
     power_w, working = chanced_w(timeline, model, times_s, rng), np.flatnonzero(busy > 0)
     # a window longer than a bin has no chances: there the order alone decides
@@ -140,8 +138,7 @@ def placed_w(
 ) -> np.ndarray:
     """Give drawn readings to the places around which most of what is expected is lacking."""
     # From the greatest down, each goes to the free place with the greatest lack: expected less
-    # given power, places weighted by how much of a second (`reach` bins) they share. So each second
-    # gets its energy. With a reach of one bin the order is the expected one's.
+    # given power, places weighted by how much of a second (`reach` bins) they share.
     if drawn_w.size == 0:
         return drawn_w
     middle_w, bins = np.median(drawn_w), place - place[0] + reach

@@ -1,7 +1,6 @@
 """Model files: one self-contained JSON, the same bytes for the same fit; and models in words.
 
-Fields are those of the dataclasses. Only the weights of a neural net lie beside it, in an ``.npz``
-of the same name, whose digest the JSON holds.
+Only the weights of a net lie beside it, in an ``.npz`` of its name, whose digest the JSON holds.
 """
 
 import hashlib
@@ -43,8 +42,7 @@ PARTS = {
     "timeline": SHARED | {"surface": Surface, "meter": Meter, "residual": PowerNoise},
     "states": SHARED | {"mixture": Mixture, "transitions": TRANSITIONS, "emissions": Emissions},
 }
-# Least and greatest value of a field: by its name, else by the unit that its name ends in, else up
-# to what no model needs.
+# least and greatest value of a field: by its name, else by its unit, else up to what none needs
 LEAST, GREATEST = 1e-9, 1e9
 RANGES = {
     **dict.fromkeys(("tensor_parallel", "max_num_seqs", "max_active"), (1, 1e6)),
@@ -60,8 +58,7 @@ RANGES = {
     "probability": (0, 1),
 }
 UNITS = {"_s": (0, 60), "_w": (0, MAX_POWER_W), "tokens": (0, 1e12)}
-# Sizes of arrays: k states of the mixture, s of these and idle, g and d as wide as h asks for in a
-# net; every other letter stands for what the first array says.
+# sizes of arrays: k states, s with idle, g and d by a net's h; other letters: what the first says
 SHAPES = {
     **dict.fromkeys(("mean_w", "sigma_w", "phi", "weight"), "k"),
     **dict.fromkeys(("prior", "intercept", "head_bias"), "s"),
@@ -222,7 +219,6 @@ autocorrelation {noise.phi:.2f}"""
 
 
 def _model(content: dict, path: Path | str) -> StatesModel | TimelineModel:
-    # make a model of what a file says and what lies beside it, and check it
     sizes, states = {"2": 2}, content["kind"] == "states"
     if states:
         sizes["k"] = len(content["mixture"]["mean_w"])
@@ -328,7 +324,6 @@ def _part(types: type | dict[str, type], content: dict, part: str, sizes: dict[s
 
 
 def _check_range(what: str, value: Any) -> None:
-    # the range that a field's name or its unit says
     name, numbers = what.split()[-1], np.asarray(value)
     units = (limits for unit, limits in UNITS.items() if name.endswith(unit))
     low, high = RANGES.get(name) or next(units, (-GREATEST, GREATEST))

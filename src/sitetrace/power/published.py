@@ -1,7 +1,6 @@
-"""The paper's configurations as models, made from its published numbers alone (data/paper).
+"""The configurations of arXiv:2603.18383 as models, made from its published numbers alone.
 
-Mixture, AR(1) coefficients and serving surrogates are those of arXiv:2603.18383's repository
-(grantwilkins/powertrace-sim); the weights of its state classifier are not published.
+They are those of its repository (grantwilkins/powertrace-sim), which lacks the state classifier.
 """
 
 from fractions import Fraction
@@ -24,7 +23,6 @@ RULES = {
     "of sitetrace, not of the paper, whose classifier is not published",
     "independent": "states drawn from the mixture's weights in every bin, whatever is served",
 }
-OLDER = "older fit"
 TTFT = ("alpha", "beta", "s0", "gamma", "delta")
 
 
@@ -84,7 +82,7 @@ def paper_model(
     transitions = Independent(mixture.weight)
     if states == "coupled":
         what = "its active requests were counted in an earlier campaign"
-        require(not row["source"].startswith(OLDER), config, what, "take states independent")
+        require(not row["source"].startswith("older fit"), config, what, "take states independent")
         moments = (float(row["active_mean"]), float(row["active_std"]))
         transitions = Coupled(*moments, mixture.weight)
     paths = [data_dir() / "paper" / f"{name}.csv" for name in TABLES]

@@ -93,8 +93,8 @@ def published_mixture(table: pd.DataFrame, config: str) -> Mixture:
 
 def fit_emissions(kind: str, stretches: list[tuple], mixture: Mixture) -> Emissions:
     """Learn the power within states from unbroken stretches of labels and watts."""
-    # phi_k = sum r_t r_(t+1) / sum r_t^2, r = p - mean_k, over runs of five samples and more of
-    # state k, as in the paper's repository (``gmm_bigru_v1``)
+    # as the paper's repository: phi_k = sum r_t r_(t+1) / sum r_t^2, r = p - mean_k, over runs of
+    # five samples and more of state k
     upper, lower = np.zeros((2, mixture.n_states))
     pools = [[] for _ in range(mixture.n_states)]
     for labels, power_w in stretches:
@@ -117,7 +117,7 @@ def fit_emissions(kind: str, stretches: list[tuple], mixture: Mixture) -> Emissi
 def _gaussian_mixture(power_w: np.ndarray, n_states: int, seed: int):
     from sklearn.mixture import GaussianMixture
 
-    # the settings of the paper's repository (powertrace-sim, ``gmm_bigru_v1``)
+    # as the paper's repository (powertrace-sim, ``gmm_bigru_v1``)
     options = {"n_init": 10, "max_iter": 300, "reg_covar": 1e-6, "random_state": seed}
     return GaussianMixture(n_states, **options).fit(np.asarray(power_w, dtype=float)[:, None])
 

@@ -1,9 +1,7 @@
 """Fit of the kind `timeline`: engine, surface and meter from readings, then noise and afterglow.
 
-What a reading saw is known but for its age, since the meter renews its value only now and then. So
-its likelihood is the mean over all ages of a normal density around the surface's power at that age.
-It is maximised over the surface and its noise by gradients, over the meter and the scales of
-saturation by trying values in turn.
+A reading's likelihood is the mean over its ages of a normal density around the surface's power. It
+is maximised over surface and noise by gradients, over meter and saturation by trying values.
 """
 
 import itertools
@@ -63,8 +61,8 @@ class Seen(NamedTuple):
     # a reading is the mean over printings so long before it: 0 alone, or the quarters of a second
     parts_s: np.ndarray
     step_s: float  # from one reading to the next
-    # Another configuration teaches the meter, warming up and prefill alone: its law is that of the
-    # fitted one, of which its GPUs are a multiple, scaled and shifted.
+    # another configuration teaches the meter, warming up and prefill alone: its law is that of the
+    # fitted one, of which its GPUs are a multiple, scaled and shifted
     gpus: float = 1.0
     scaled: np.ndarray = np.ones(6)
     shifted: np.ndarray = np.zeros(6)
@@ -137,8 +135,8 @@ def best_law(seen: list[Seen], start: Reading, gpus: int) -> Reading:
 
 def shares(seen: Seen, reading: Reading) -> np.ndarray:
     """Say what each reading may have seen, for each of its possible ages, shape (6, n, ages)."""
-    # The share of the meter's window at work, the batch and the warmth weighted by it; and the same
-    # three once more, weighted by how far prefill saturates.
+    # share of the meter's window at work, batch and warmth weighted by it; and the same three once
+    # more, weighted by how far prefill saturates
     meter, setting, work = reading.meter, reading.setting, seen.timeline.segments
     start, end = work["start_s"].to_numpy(), work["end_s"].to_numpy()
     batch = counted(work["batch"], seen.batch_scale or setting["batch"])
@@ -167,9 +165,8 @@ def _loss(law: np.ndarray, views: list[tuple[Seen, np.ndarray]], gpus: int) -> f
     total, spent_w, meant_w = 0.0, 0.0, 0.0
     for seen, share in views:
         power_w, own = expected(seen, share, law)
-        sd = np.exp(own[4:6])
         # noise grows with the share of saturated prefill in what was seen
-        sigma_w = np.hypot(sd[0], sd[1] * share[3])
+        sigma_w = np.hypot(np.exp(own[4]), np.exp(own[5]) * share[3])
         # a normal density (2.507 is the root of 2 pi), and a few readings anywhere in their range
         density = np.exp(-0.5 * ((seen.power_w[:, None] - power_w) / sigma_w) ** 2) / sigma_w
         reach_w = np.ptp(seen.power_w) + 1.0
@@ -217,8 +214,8 @@ def fit_timeline(runs: list[Run], provenance: dict) -> TimelineModel:
 
 def learn_decode(runs: list[Run], server: Server) -> Server:
     """Learn the time of decode steps from power, where no counter tells it."""
-    # Power rises with the batch and falls when the last request ends. What is taken from a step is
-    # added to what a client waits for besides, so that times to first token stay what they were.
+    # power rises with the batch and falls when the last request ends; what is taken from a step is
+    # added to the overhead, so that times to first token stay
     gpus = runs[0].configuration.tensor_parallel
     idle = idle_of(prepare(runs, server, runs[0].dt))
 
@@ -228,16 +225,14 @@ def learn_decode(runs: list[Run], server: Server) -> Server:
         overhead_s = max(server.overhead_s + server.c0_s - c0_s, 0.0)
         return replace(server, c0_s=float(c0_s), c1_s=float(c1_s), overhead_s=float(overhead_s))
 
-    def seen_at(point: np.ndarray) -> list[Seen]:
-        return _seen_by(runs, changed(point), idle)
-
     point, how = np.array([-0.3, 0.0]), {"maxfev": 40, "xatol": 0.01}
     for reach in (0.4, 0.15):
-        found, _ = fit_reading(seen_at(point), gpus)
-        reach *= np.diag([1.0, 2.0])
-        point, _ = engines.descended(
-            lambda at, law=found: best_law(seen_at(at), law, gpus).loss, point, reach, **how
-        )
+        found, _ = fit_reading(_seen_by(runs, changed(point), idle), gpus)
+
+        def loss(point: np.ndarray, found: Reading = found) -> float:
+            return best_law(_seen_by(runs, changed(point), idle), found, gpus).loss
+
+        point, _ = engines.descended(loss, point, reach * np.diag([1.0, 2.0]), **how)
     return changed(point)
 
 

@@ -144,8 +144,7 @@ class TimelineModel:
         """Carry the model over to a board of another idle power."""
         old = self.surface
         check_idle(idle_w, min(old.prefill_w, old.limit_w))
-        # the difference in full at idle, falling in a straight line to nothing at the limit of
-        # prefill, where the board's limit rules and not its leakage
+        # in full at idle, nothing at the limit of prefill, where the board's limit rules
         shift_w = idle_w - old.idle_w
         share = np.clip((old.prefill_w - old.decode_w) / (old.prefill_w - old.idle_w), 0.0, 1.0)
         surface = replace(old, idle_w=idle_w, decode_w=old.decode_w + shift_w * share)
