@@ -96,9 +96,7 @@ def drawn_w(timeline: Timeline, model, times_s: np.ndarray, rng: np.random.Gener
     return power_w, busy
 
 
-def chanced_w(
-    timeline: Timeline, model, times_s: np.ndarray, rng: np.random.Generator
-) -> np.ndarray:
+def chanced_w(timeline: Timeline, model, times_s: np.ndarray, rng) -> np.ndarray:
     """Draw readings each at an age of its own and with autocorrelated noise, in order of time."""
     # what a glimpse sees hangs on the phase of the sampling clock, which is as unknown as the age
     meter, noise, step_s = model.meter, model.residual, _step_s(times_s, model.meter)
@@ -133,9 +131,7 @@ def ages_s(meter: Meter, more_s: float = 0.0, count: int = AGES) -> np.ndarray:
     return meter.lag_s + 0.5 * meter.update_s + (meter.update_s + more_s) * middle
 
 
-def placed_w(
-    drawn_w: np.ndarray, expected_w: np.ndarray, place: np.ndarray, reach: int
-) -> np.ndarray:
+def placed_w(drawn_w, expected_w, place: np.ndarray, reach: int) -> np.ndarray:
     """Give drawn readings to the places around which most of what is expected is lacking."""
     # From the greatest down, each goes to the free place with the greatest lack: expected less
     # given power, places weighted by how much of a second (`reach` bins) they share.

@@ -43,9 +43,7 @@ class Emissions:
     phi: np.ndarray  # lag-one autocorrelation within each state, shape (K,), for the two AR(1)
     quantile_w: np.ndarray  # of the power of each state, shape (K, 33), for ``empirical``
 
-    def power_of(
-        self, states: np.ndarray, mixture: Mixture, noise: np.ndarray, last: float = np.nan
-    ) -> tuple[np.ndarray, float]:
+    def power_of(self, states, mixture: Mixture, noise, last=np.nan) -> tuple[np.ndarray, float]:
         """Turn random numbers into the watts of states, and what the next bin goes on from."""
         # Noise is standard normal, for ``empirical`` from 0 to 1; a state of -1 is none. `last` is
         # the power of the bin before, for ``ar1_deviation`` its deviation; NaN if there was none.

@@ -90,9 +90,7 @@ class StatesModel:
         noise[working] = draw(working.sum())
         return self.power_of(states, np.asarray(table["quiet_for_s"]), place, noise)[0]
 
-    def power_of(
-        self, states, quiet_for_s, uniform, noise, last: float = np.nan
-    ) -> tuple[np.ndarray, float]:
+    def power_of(self, states, quiet_for_s, uniform, noise, last=np.nan):
         """Turn random numbers, two a bin, into watts, and what the next bin goes on from."""
         power_w, last = self.emissions.power_of(states - 1, self.mixture, noise, last)
         idle = np.flatnonzero(states == 0)
@@ -126,8 +124,7 @@ class StatesModel:
         require(self.idle is not None, "idle", "is one of this model's states", "leave idle_w out")
         top = max(self.power_range_w[1], self.idle.mean_w + 1.0)
         check_idle(idle_w, top)
-        # the difference in full at idle, nothing at the greatest power seen while fitting, where the
-        # board's limit rules and not its leakage
+        # in full at idle, nothing at the greatest power seen, where the board's limit rules
         load = np.clip((power_w - self.idle.mean_w) / (top - self.idle.mean_w), 0.0, 1.0)
         # the meter's noise around an idle power of nearly nothing must not fall below nothing
         return np.maximum(power_w + (idle_w - self.idle.mean_w) * (1.0 - load), 0.0)

@@ -316,9 +316,7 @@ def fit_residual(seen: list[Seen], found: Reading, idle_sd_w: float) -> tuple[Po
     return PowerNoise(idle_sd_w, decode_sd_w, phi), misfit
 
 
-def fit_afterglow(
-    runs: list[Run], seen: list[Seen], band_w: float, meter: Meter, gpus: int
-) -> tuple[float, float, float, bool]:
+def fit_afterglow(runs: list[Run], seen: list[Seen], band_w: float, meter: Meter, gpus: int):
     """Learn what is left after work: extra watts, the seconds they last, watts of a warm board."""
     # The fewer the readings, the nearer to what experience says. The last says if it converged.
     parts = []

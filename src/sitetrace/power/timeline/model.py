@@ -122,9 +122,7 @@ class TimelineModel:
         power = running.power_law(self, self.surface)
         return running.power_of(work, power, begin_s, float(self.dt), normals)
 
-    def _readings(
-        self, timeline: Timeline, times_s: np.ndarray, rng: np.random.Generator | None
-    ) -> np.ndarray:
+    def _readings(self, timeline: Timeline, times_s: np.ndarray, rng) -> np.ndarray:
         """Draw what the meter prints at some times, watts; without `rng` the mean of all draws."""
         if rng is None:
             power_w, busy = expected_w(timeline, self, times_s)
