@@ -171,7 +171,7 @@ def test_weights_need_room_and_an_engine_may_have_taken_more_of_the_memory(known
         info = {"arch": ARCH | {"w_bytes": w_bytes}} | stated
         return from_architecture(replace(known_run, info=info), 100)[0]
 
-    with pytest.raises(InputError, match="w_bytes = 7.5e.*1 A100.*gpu_memory_utilization"):
+    with pytest.raises(InputError, match="w_bytes: 7.5e.*1 A100.*gpu_memory_utilization"):
         server(75e9)
     assert 100 < server(75e9, gpu_memory_utilization=0.97).kv_tokens < 50_000
 

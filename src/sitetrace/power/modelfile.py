@@ -68,7 +68,6 @@ SHAPES = {
 }
 SHAPES |= {"deviation_w": "i", "quantile_w": "kq", "edges": "e", "probability": "lss", "lag": "ss"}
 SHAPES |= {"roots": "rs", "input_weight": "2gf", "hidden_weight": "2gh", "head": "sd"}
-OWN_SHAPES = {(Logit, "weight"): "sf"}
 # what reading a damaged file raises
 DAMAGE = (TypeError, ValueError, ArithmeticError, AttributeError, LookupError)
 DAMAGE += (OSError, EOFError, MemoryError, zipfile.BadZipFile)
@@ -129,10 +128,9 @@ def load_model(path: Path | str) -> StatesModel | TimelineModel:
     >>> model.configuration.name
     'testbed-8b testbed tp1'
     """
-    content = read_json(path)
+    content, mend = read_json(path), "fit the model anew or take the matching version of sitetrace"
     schema, kind = content.get("schema"), content.get("kind")
     what = f"field schema {schema!r} or field kind {kind!r} is not of this version"
-    mend = "fit the model anew or take the matching version of sitetrace"
     require(schema == SCHEMA and kind in [*PARTS], path, what, mend)
     try:
         model = _model(content, path)
@@ -166,19 +164,12 @@ def summary(model: StatesModel | TimelineModel) -> str:
     runs = ", ".join(f"{run['name']} ({run['sha256'][:12]})" for run in provenance["runs"])
     idle = "one of the states" if model.idle is None else f"{model.idle.mean_w:.2f} W"
     kind, *table = (_timeline_lines if isinstance(model, TimelineModel) else _states_lines)(model)
-    lines = [
-        f"configuration  {model.configuration.name}",
-        f"kind           {kind}",
-        f"data           {provenance['data']}: {runs}",
-        f"step           {float(model.dt):g} s",
-        f"idle           {idle}",
-        f"server         {model.server}",
-        f"fitted up to   {model.fitted}",
-        *table,
-    ]
-    for name, title in (("rule", "rule"), ("kind_because", "chosen")):
-        if name in provenance:
-            lines.append(f"{title:15}{provenance[name]}")
+    told = {"configuration": model.configuration.name, "kind": kind}
+    told |= {"data": f"{provenance['data']}: {runs}", "step": f"{float(model.dt):g} s"}
+    told |= {"idle": idle, "server": model.server, "fitted up to": model.fitted}
+    because = {"rule": provenance.get("rule"), "chosen": provenance.get("kind_because")}
+    lines = [f"{title:15}{text}" for title, text in told.items()] + table
+    lines += [f"{title:15}{text}" for title, text in because.items() if text is not None]
     lines += misfit_lines(provenance)
     for name, rows in provenance["selection"].items():
         if name != "meter":  # hundreds of rows
@@ -309,7 +300,8 @@ def _part(types: type | dict[str, type], content: dict, part: str, sizes: dict[s
     for name in (field.name for field in fields(types)):
         value, hint, what = values[name], hints[name], f"{part}: {name}"
         if hint is np.ndarray:
-            value, shape = np.asarray(value), OWN_SHAPES.get((types, name), SHAPES[name])
+            shape = "sf" if types is Logit and name == "weight" else SHAPES[name]
+            value = np.asarray(value)
             _demand(value.size and value.ndim == len(shape), f"{what} is no list of such values")
             for letter, size in zip(shape, value.shape, strict=True):
                 _demand(sizes.setdefault(letter, size) == size, f"{what} is not of the right shape")

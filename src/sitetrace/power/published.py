@@ -60,13 +60,6 @@ def paper_model(
     -------
     StatesModel
         It holds idle among its states. An `InputError` says which number is not published.
-
-    Examples
-    --------
-    >>> from sitetrace.power.published import paper_model
-    >>> model = paper_model("llama-3-70b_H100_tp4")
-    >>> model.mixture.n_states
-    10
     """
     from sitetrace import __version__
 

@@ -43,8 +43,8 @@ EDGE_S, MOST_READINGS = 2.0, 5000  # before and after the load; more than so man
 WARM_W, WARM_SD_W, WARM_MAX_W, SCALE_SPREAD = 8.0, 3.0, 14.0, 0.5
 OUTLIER_SHARE, ENERGY_SHARE = 0.02, 0.003  # unexplained readings; error that mean power may have
 LEAST_SD_W, MOST_LOG_SD, PHI_MAX = 0.3, 9.0, 0.95
-# By experience, extra power just after work (watts a GPU), the logarithm of the seconds it lasts,
-# what a warm board idles above a cold one (watts a GPU); how sure that is, and between what limits.
+# By experience, extra watts a GPU just after work, the logarithm of the seconds it lasts, extra idle
+# watts a GPU of a warm board; how sure that is, and between what limits.
 USUAL, SPREAD = np.array([5.0, np.log(0.25), 7.0]), np.array([5.0, 0.5, 2.0])
 LEAST, MOST = np.array([0.0, -2.5, 0.0]), np.array([60.0, 3.0, 30.0])
 AFTER_NOISE_W, LONGEST_AFTER_S = 1.0, 60.0
@@ -265,19 +265,10 @@ def fit_power(
     # what the fit has seen, so that generating can warn outside of it
     loads = [load_of(each.timeline) for each in seen]
     fitted = {name: max(load[name] for load in loads) for name in loads[0]}
-    return TimelineModel(
-        configuration=configuration,
-        dt=DT,
-        server=server,
-        idle=replace(idle, active_w=active_w),
-        decay_s=decay_s,
-        surface=surface,
-        meter=found.meter,
-        residual=residual,
-        power_range_w=(float(power_w.min()), float(power_w.max())),
-        fitted=fitted | {"requests_per_s": round(fitted["requests_per_s"], 3)},
-        provenance=provenance | told,
-    )
+    fitted["requests_per_s"] = round(fitted["requests_per_s"], 3)
+    parts = (configuration, DT, server, replace(idle, active_w=active_w), decay_s, surface)
+    limits = (float(power_w.min()), float(power_w.max()))
+    return TimelineModel(*parts, found.meter, residual, limits, fitted, provenance | told)
 
 
 def _seen_by(runs: list[Run], server: Server, idle: Idle) -> list[Seen]:
