@@ -244,6 +244,8 @@ def _model(content: dict, path: Path | str) -> StatesModel | TimelineModel:
     made["decay_s"] = float(content["decay_s"])
     _check_range("decay_s", made["decay_s"])
     _demand(isinstance(made["server"], Server), "server: the kind timeline needs an engine")
+    same = (made["surface"].idle_w, made["meter"].dt_s) == (made["idle"].mean_w, float(made["dt"]))
+    _demand(same, "surface or meter: idle_w or dt_s is not the model's")
     return TimelineModel(**made)
 
 
