@@ -41,8 +41,7 @@ class Meter:
         """Read a trace of true power: ``time_s``, ``power_w`` from one step after its begin on."""
         count = int(trace.power_w.size * trace.dt_s / self.dt_s + 1e-9)
         times = np.arange(1, count + 1) * self.dt_s
-        shift = np.clip(rng.normal(0.0, self.jitter_s, count), -self.dt_s / 4, self.dt_s / 4)
-        times = times + (shift if self.jitter_s > 0 else 0.0)
+        times += rng.normal(0.0, self.jitter_s, count).clip(-self.dt_s / 4, self.dt_s / 4)
         ends = times - self.lag_s
         if self.update_s > 0:
             phase_s = rng.uniform(0.0, self.update_s)

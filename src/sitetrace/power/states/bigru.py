@@ -54,8 +54,7 @@ class BiGRU(Separable):
     def _factors(self, table: Table) -> Factors:
         seen = np.column_stack([np.asarray(table[name], float) for name in self.columns])
         score = self.logits((seen - self.center) / self.scale)
-        share = np.exp(score - score.max(axis=1, keepdims=True))
-        return whatever_was_before(share, len(share))
+        return whatever_was_before(np.exp(score - score.max(axis=1, keepdims=True)), len(score))
 
     def logits(self, scaled: np.ndarray) -> np.ndarray:
         """Scores of the states in each bin, given standardised columns of a whole series."""
@@ -220,8 +219,7 @@ def _epoch(net: Any, part: list[tuple[Any, Any]], adam: Any) -> float:
     torch, total = require_torch(), 0.0
     with torch.set_grad_enabled(adam is not None):
         for features, states in part:
-            score = net[1](both_ways(net[0], features))
-            loss = torch.nn.functional.cross_entropy(score, states)
+            loss = torch.nn.functional.cross_entropy(net[1](both_ways(net[0], features)), states)
             if adam is not None:
                 adam.zero_grad()
                 loss.backward()
@@ -232,7 +230,7 @@ def _epoch(net: Any, part: list[tuple[Any, Any]], adam: Any) -> float:
 
 
 def _best(losses: list[tuple[float, float]]) -> int:
-    # which epoch (from 1) had the least validation loss; 0 before the first
+    # epoch (from 1) of the least validation loss; 0 before the first
     return int(np.argmin([heard for _, heard in losses])) + 1 if losses else 0
 
 
@@ -277,6 +275,6 @@ def require_torch() -> Any:
     try:
         import torch
     except ImportError:
-        what = "transitions bigru: training needs torch"
-        raise InputError(f"{what}: pip install 'sitetrace[torch]'") from None
+        mend = "pip install 'sitetrace[torch]'"
+        raise InputError(f"transitions bigru: training needs torch: {mend}") from None
     return torch

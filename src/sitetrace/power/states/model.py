@@ -94,9 +94,8 @@ class StatesModel:
         """Turn random numbers, two a bin, into watts, and what the next bin goes on from."""
         power_w, last = self.emissions.power_of(states - 1, self.mixture, noise, last)
         idle = np.flatnonzero(states == 0)
-        power_w[idle] = 0.0
-        if self.idle is not None:
-            power_w[idle] = self.idle.power_w(quiet_for_s[idle], uniform[idle])
+        own = (quiet_for_s[idle], uniform[idle])
+        power_w[idle] = 0.0 if self.idle is None else self.idle.power_w(*own)
         return self.within_range(power_w), last
 
     def expected_w(self, table: pd.DataFrame, rng: np.random.Generator) -> np.ndarray:

@@ -143,7 +143,7 @@ class TimelineModel:
         old = self.surface
         check_idle(idle_w, min(old.prefill_w, old.limit_w))
         # in full at idle, nothing at the limit of prefill, where the board's limit rules
-        shift_w = idle_w - old.idle_w
         share = np.clip((old.prefill_w - old.decode_w) / (old.prefill_w - old.idle_w), 0.0, 1.0)
-        surface = replace(old, idle_w=idle_w, decode_w=old.decode_w + shift_w * share)
+        decode_w = old.decode_w + (idle_w - old.idle_w) * share
+        surface = replace(old, idle_w=idle_w, decode_w=decode_w)
         return replace(self, surface=surface, idle=replace(self.idle, mean_w=idle_w))
