@@ -49,14 +49,10 @@ RANGES = {
     **dict.fromkeys(("window_s", "tpot_mean_s", "decay_s"), (LEAST, 60)),
     **dict.fromkeys(("prefill_tok_s", "decode_tok_s"), (1 / 60, 1e12)),
     **dict.fromkeys(("scale", "batch_scale", "scale_tokens", "active_mean"), (LEAST, GREATEST)),
-    "active_sd": (0, GREATEST),
-    "dt_s": (1e-3, 3600),
-    "lag_s": (-60, 60),
-    "deviation_w": (-MAX_POWER_W, MAX_POWER_W),
-    "sigma_w": (LEAST, MAX_POWER_W),
-    "phi": (0, PHI_MAX),
-    "probability": (0, 1),
 }
+RANGES |= {"active_sd": (0, GREATEST), "dt_s": (1e-3, 3600), "lag_s": (-60, 60)}
+RANGES |= {"deviation_w": (-MAX_POWER_W, MAX_POWER_W), "sigma_w": (LEAST, MAX_POWER_W)}
+RANGES |= {"phi": (0, PHI_MAX), "probability": (0, 1)}
 UNITS = {"_s": (0, 60), "_w": (0, MAX_POWER_W), "tokens": (0, 1e12)}
 # sizes of arrays: k states, s with idle, g and d by a net's h; other letters: what the first says
 SHAPES = {

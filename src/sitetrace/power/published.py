@@ -23,6 +23,7 @@ RULES = {
     "of sitetrace, not of the paper, whose classifier is not published",
     "independent": "states drawn from the mixture's weights in every bin, whatever is served",
 }
+OLDER = "older fit"
 TTFT = ("alpha", "beta", "s0", "gamma", "delta")
 
 
@@ -75,7 +76,7 @@ def paper_model(
     transitions = Independent(mixture.weight)
     if states == "coupled":
         what = "its active requests were counted in an earlier campaign"
-        require(not row["source"].startswith("older fit"), config, what, "take states independent")
+        require(not row["source"].startswith(OLDER), config, what, "take states independent")
         moments = (float(row["active_mean"]), float(row["active_std"]))
         transitions = Coupled(*moments, mixture.weight)
     paths = [data_dir() / "paper" / f"{name}.csv" for name in TABLES]

@@ -43,8 +43,8 @@ EDGE_S, MOST_READINGS = 2.0, 5000  # before and after the load; more than so man
 WARM_W, WARM_SD_W, WARM_MAX_W, SCALE_SPREAD = 8.0, 3.0, 14.0, 0.5
 OUTLIER_SHARE, ENERGY_SHARE = 0.02, 0.003  # unexplained readings; error that mean power may have
 LEAST_SD_W, MOST_LOG_SD, PHI_MAX = 0.3, 9.0, 0.95
-# By experience: extra watts a GPU just after work, log of the seconds they last, extra watts a GPU of
-# a warm idle board; how sure that is, and between what limits.
+# by experience: watts a GPU just after work, log of the seconds they last, watts a GPU of a warm idle
+# board; how sure that is, and between what limits
 USUAL, SPREAD = np.array([5.0, np.log(0.25), 7.0]), np.array([5.0, 0.5, 2.0])
 LEAST, MOST = np.array([0.0, -2.5, 0.0]), np.array([60.0, 3.0, 30.0])
 AFTER_NOISE_W, LONGEST_AFTER_S = 1.0, 60.0
@@ -100,8 +100,7 @@ def fit_reading(seen: list[Seen], gpus: int) -> tuple[Reading, list[dict]]:
     thin = slice(None, None, max(-(-sum(len(each.times_s) for each in seen) // MOST_READINGS), 1))
     seen = [each._replace(times_s=each.times_s[thin], power_w=each.power_w[thin]) for each in seen]
     loaded = np.concatenate([each.power_w[each.power_w > 1.3 * each.idle_w] for each in seen])
-    what = "none rises above idle while requests run"
-    require(loaded.size, "readings", what, "check the clocks")
+    require(loaded.size, "readings", "none rises above idle under load", "check the clocks")
     middle, top = np.quantile(loaded, [0.4, 0.99])  # where decode and prefill begin
     law = [middle, gpus, top + 20.0 * gpus, WARM_W * gpus, *np.log([5.0 * gpus, 20.0 * gpus])]
     found, tried = Reading(FIRST, np.array(law)), []
@@ -281,9 +280,8 @@ def fit_residual(seen: list[Seen], found: Reading, idle_sd_w: float) -> tuple[Po
     pairs, errors = [], []
     for each in seen:
         share = shares(each, found)
-        expected_w = expected(each, share, found.law)[0].mean(axis=1)
-        errors.append(expected_w - each.power_w)
-        left_w = (each.power_w - expected_w) / each.gpus
+        errors.append(expected(each, share, found.law)[0].mean(axis=1) - each.power_w)
+        left_w = -errors[-1] / each.gpus
         # how long noise lasts is told by successive readings that saw decoding alone, at any age
         calm = (share[0].min(axis=1) > 0.98) & (share[3].max(axis=1) < 0.05)
         # of readings with the step of the first run, the others' tell of another distance
