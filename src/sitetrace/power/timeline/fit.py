@@ -43,8 +43,8 @@ EDGE_S, MOST_READINGS = 2.0, 5000  # before and after the load; more than so man
 WARM_W, WARM_SD_W, WARM_MAX_W, SCALE_SPREAD = 8.0, 3.0, 14.0, 0.5
 OUTLIER_SHARE, ENERGY_SHARE = 0.02, 0.003  # unexplained readings; error that mean power may have
 LEAST_SD_W, MOST_LOG_SD, PHI_MAX = 0.3, 9.0, 0.95
-# by experience: watts a GPU just after work, log of the seconds they last, watts a GPU of a warm idle
-# board; how sure that is, and between what limits
+# By experience: watts a GPU just after work, log of the seconds they last, watts a GPU that a warm
+# board idles more; how sure that is, and between what limits.
 USUAL, SPREAD = np.array([5.0, np.log(0.25), 7.0]), np.array([5.0, 0.5, 2.0])
 LEAST, MOST = np.array([0.0, -2.5, 0.0]), np.array([60.0, 3.0, 30.0])
 AFTER_NOISE_W, LONGEST_AFTER_S = 1.0, 60.0
