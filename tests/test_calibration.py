@@ -149,6 +149,16 @@ def test_what_is_missing_or_impossible_is_named(known_run):
             calibrate([replace(known_run, info={"max_num_seqs": value})])
 
 
+def test_weights_need_room_and_an_engine_may_have_taken_more_of_the_memory(known_run):
+    def server(w_bytes, **stated):
+        info = {"arch": ARCH | {"w_bytes": w_bytes}} | stated
+        return from_architecture(replace(known_run, info=info), 100)[0]
+
+    with pytest.raises(InputError, match="w_bytes: 7.5e.*1 A100.*gpu_memory_utilization"):
+        server(75e9)
+    assert 100 < server(75e9, gpu_memory_utilization=0.97).kv_tokens < 50_000
+
+
 @pytest.mark.parametrize(
     ("fitted", "judged", "most"), [(R4, R4, 0.5), (R4, R2P5, 0.3), (R2P5, R4, 0.8)]
 )

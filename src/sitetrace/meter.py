@@ -1,8 +1,8 @@
 """A power meter such as nvidia-smi: how it reads a power trace, and what it prints of an engine.
 
 A reading is the mean power over a window that ended some time ago; how long ago is chance, between
-two renewals of the meter. `expected_w` is the mean over these chances, `drawn_w` draws them. Both
-take a model of kind `timeline`, whose surface tells watts of idle and of the engine's segments.
+two renewals of the meter. Of a model of kind `timeline`, `expected_w` gives the mean over these
+chances, `drawn_w` draws them.
 """
 
 import heapq
@@ -41,14 +41,12 @@ class Meter:
         """Read a trace of true power: ``time_s``, ``power_w`` from one step after its begin on."""
         count = int(trace.power_w.size * trace.dt_s / self.dt_s + 1e-9)
         times = np.arange(1, count + 1) * self.dt_s
-        shift = np.clip(rng.normal(0.0, self.jitter_s, count), -self.dt_s / 4, self.dt_s / 4)
-        times = times + (shift if self.jitter_s > 0 else 0.0)
+        times += rng.normal(0.0, self.jitter_s, count).clip(-self.dt_s / 4, self.dt_s / 4)
         ends = times - self.lag_s
         if self.update_s > 0:
             phase_s = rng.uniform(0.0, self.update_s)
             ends = np.floor((ends - phase_s) / self.update_s) * self.update_s + phase_s
-        # jitter puts a sample past the end, a window reaches before the begin: there power is taken
-        # to be that of the last and the first bin
+        # before the begin and past the end power is taken to be that of the first and the last bin
         before_j, after_j = EDGE_S * trace.power_w[[0, -1]]
         energy_j = np.r_[0.0, np.cumsum(trace.power_w) * trace.dt_s]
         energy_j = np.r_[-before_j, energy_j, energy_j[-1] + after_j]
@@ -86,9 +84,8 @@ def expected_w(timeline: Timeline, model, times_s: np.ndarray) -> Readings:
 
 def drawn_w(timeline: Timeline, model, times_s: np.ndarray, rng: np.random.Generator) -> Readings:
     """Draw readings, placed where they are most likely; their share of work is the expected one."""
-    # Drawn one by one the distribution is right and the seconds are wrong, the expectation is right
-    # about the seconds and has no spikes. So readings are drawn and ordered as expected (weather
-    # forecasting calls it ensemble copula coupling).
+    # Drawn one by one the seconds are wrong, the expectation has no spikes. So readings are drawn
+    # and ordered as expected (weather forecasting calls it ensemble copula coupling).
     expected, busy = expected_w(timeline, model, times_s)
     power_w, working = chanced_w(timeline, model, times_s, rng), np.flatnonzero(busy > 0)
     # a window longer than a bin has no chances: there the order alone decides
@@ -98,9 +95,7 @@ def drawn_w(timeline: Timeline, model, times_s: np.ndarray, rng: np.random.Gener
     return power_w, busy
 
 
-def chanced_w(
-    timeline: Timeline, model, times_s: np.ndarray, rng: np.random.Generator
-) -> np.ndarray:
+def chanced_w(timeline: Timeline, model, times_s: np.ndarray, rng) -> np.ndarray:
     """Draw readings each at an age of its own and with autocorrelated noise, in order of time."""
     # what a glimpse sees hangs on the phase of the sampling clock, which is as unknown as the age
     meter, noise, step_s = model.meter, model.residual, _step_s(times_s, model.meter)
@@ -135,13 +130,10 @@ def ages_s(meter: Meter, more_s: float = 0.0, count: int = AGES) -> np.ndarray:
     return meter.lag_s + 0.5 * meter.update_s + (meter.update_s + more_s) * middle
 
 
-def placed_w(
-    drawn_w: np.ndarray, expected_w: np.ndarray, place: np.ndarray, reach: int
-) -> np.ndarray:
+def placed_w(drawn_w, expected_w, place: np.ndarray, reach: int) -> np.ndarray:
     """Give drawn readings to the places around which most of what is expected is lacking."""
     # From the greatest down, each goes to the free place with the greatest lack: expected less
-    # given power, places weighted by how much of a second (`reach` bins) they share. So each second
-    # gets its energy. With a reach of one bin the order is the expected one's.
+    # given power, places weighted by how much of a second (`reach` bins) they share.
     if drawn_w.size == 0:
         return drawn_w
     middle_w, bins = np.median(drawn_w), place - place[0] + reach

@@ -26,8 +26,7 @@ DT = Fraction(1, 4)
 EPOCH_S = 1_700_000_000.0
 # recorded before the first arrival and after the last token, and how long requests arrive
 BEFORE_S, AFTER_S, DURATION_S = 20.0, 8.0, 180.0
-# The state of a bin: idle where less than half of it is work, prefill where a fifth of it is; else
-# a band of the active requests. Where each is centred on the surface.
+# state of a bin: idle, prefill, or else a band of active requests; where these are on the surface
 STATES = ("idle", "decode 1 to 3", "decode 4 to 8", "decode 9 and more", "prefill")
 BUSY_SHARE, PREFILL_SHARE = 0.5, 0.2
 BAND_EDGES, BAND_CENTERS, PREFILL_TOKENS = (4, 9), (2, 6, 12), 500

@@ -41,15 +41,14 @@ def fit(
     Parameters
     ----------
     runs : list of Run
-        Of one configuration and step. To the kind ``timeline`` others on the first one's GPU type
-        tell more of its meter and prefill.
+        Of one configuration; to ``timeline`` others on its GPU type tell more of the meter.
     seed : int
         Seed of all that is drawn while fitting.
     kind : {"auto", "states", "timeline"}
         The paper's way, ours, or the better one in cross-validation within the runs.
     transitions : str
-        ``markov``, ``logit``, ``trees``, ``auto`` (the best of these in cross-validation), or the
-        paper's net ``bigru``. Giving this or one of the next four means the kind ``states``.
+        ``markov``, ``logit``, ``trees``, ``auto`` (the best of these), or the paper's net
+        ``bigru``. Giving this or one of the next four means the kind ``states``.
     n_states : int, optional
         Number of states; by default the best free-run KS over 8 to 16.
     emissions : str
@@ -57,7 +56,7 @@ def fit(
     columns : tuple of str, optional
         Activity that drives the transitions; by default all, for ``bigru`` the paper's two.
     checkpoint : Path or str, optional
-        For ``bigru``: file from which training goes on, and to which it is saved on the way.
+        For ``bigru``: file in which training is saved, and from which it goes on.
     start_s, stop_s : float, optional
         Cut, seconds after the first request of each run.
 

@@ -1,7 +1,6 @@
 """Model files: one self-contained JSON, the same bytes for the same fit; and models in words.
 
-Fields are those of the dataclasses. Only the weights of a neural net lie beside it, in an ``.npz``
-of the same name, whose digest the JSON holds.
+Only the weights of a net lie beside it, in an ``.npz`` of its name, whose digest the JSON holds.
 """
 
 import hashlib
@@ -43,25 +42,19 @@ PARTS = {
     "timeline": SHARED | {"surface": Surface, "meter": Meter, "residual": PowerNoise},
     "states": SHARED | {"mixture": Mixture, "transitions": TRANSITIONS, "emissions": Emissions},
 }
-# Least and greatest value of a field: by its name, else by the unit that its name ends in, else up
-# to what no model needs.
+# least and greatest value of a field: by its name, else by its unit, else up to what none needs
 LEAST, GREATEST = 1e-9, 1e9
 RANGES = {
     **dict.fromkeys(("tensor_parallel", "max_num_seqs", "max_active"), (1, 1e6)),
     **dict.fromkeys(("window_s", "tpot_mean_s", "decay_s"), (LEAST, 60)),
     **dict.fromkeys(("prefill_tok_s", "decode_tok_s"), (1 / 60, 1e12)),
     **dict.fromkeys(("scale", "batch_scale", "scale_tokens", "active_mean"), (LEAST, GREATEST)),
-    "active_sd": (0, GREATEST),
-    "dt_s": (1e-3, 3600),
-    "lag_s": (-60, 60),
-    "deviation_w": (-MAX_POWER_W, MAX_POWER_W),
-    "sigma_w": (LEAST, MAX_POWER_W),
-    "phi": (0, PHI_MAX),
-    "probability": (0, 1),
 }
+RANGES |= {"active_sd": (0, GREATEST), "dt_s": (1e-3, 3600), "lag_s": (-60, 60)}
+RANGES |= {"deviation_w": (-MAX_POWER_W, MAX_POWER_W), "sigma_w": (LEAST, MAX_POWER_W)}
+RANGES |= {"phi": (0, PHI_MAX), "probability": (0, 1)}
 UNITS = {"_s": (0, 60), "_w": (0, MAX_POWER_W), "tokens": (0, 1e12)}
-# Sizes of arrays: k states of the mixture, s of these and idle, g and d as wide as h asks for in a
-# net; every other letter stands for what the first array says.
+# sizes of arrays: k states, s with idle, g and d by a net's h; other letters: what the first says
 SHAPES = {
     **dict.fromkeys(("mean_w", "sigma_w", "phi", "weight"), "k"),
     **dict.fromkeys(("prior", "intercept", "head_bias"), "s"),
@@ -71,7 +64,6 @@ SHAPES = {
 }
 SHAPES |= {"deviation_w": "i", "quantile_w": "kq", "edges": "e", "probability": "lss", "lag": "ss"}
 SHAPES |= {"roots": "rs", "input_weight": "2gf", "hidden_weight": "2gh", "head": "sd"}
-OWN_SHAPES = {(Logit, "weight"): "sf"}
 # what reading a damaged file raises
 DAMAGE = (TypeError, ValueError, ArithmeticError, AttributeError, LookupError)
 DAMAGE += (OSError, EOFError, MemoryError, zipfile.BadZipFile)
@@ -132,10 +124,9 @@ def load_model(path: Path | str) -> StatesModel | TimelineModel:
     >>> model.configuration.name
     'testbed-8b testbed tp1'
     """
-    content = read_json(path)
+    content, mend = read_json(path), "fit the model anew or take the matching version of sitetrace"
     schema, kind = content.get("schema"), content.get("kind")
     what = f"field schema {schema!r} or field kind {kind!r} is not of this version"
-    mend = "fit the model anew or take the matching version of sitetrace"
     require(schema == SCHEMA and kind in [*PARTS], path, what, mend)
     try:
         model = _model(content, path)
@@ -169,19 +160,12 @@ def summary(model: StatesModel | TimelineModel) -> str:
     runs = ", ".join(f"{run['name']} ({run['sha256'][:12]})" for run in provenance["runs"])
     idle = "one of the states" if model.idle is None else f"{model.idle.mean_w:.2f} W"
     kind, *table = (_timeline_lines if isinstance(model, TimelineModel) else _states_lines)(model)
-    lines = [
-        f"configuration  {model.configuration.name}",
-        f"kind           {kind}",
-        f"data           {provenance['data']}: {runs}",
-        f"step           {float(model.dt):g} s",
-        f"idle           {idle}",
-        f"server         {model.server}",
-        f"fitted up to   {model.fitted}",
-        *table,
-    ]
-    for name, title in (("rule", "rule"), ("kind_because", "chosen")):
-        if name in provenance:
-            lines.append(f"{title:15}{provenance[name]}")
+    told = {"configuration": model.configuration.name, "kind": kind}
+    told |= {"data": f"{provenance['data']}: {runs}", "step": f"{float(model.dt):g} s"}
+    told |= {"idle": idle, "server": model.server, "fitted up to": model.fitted}
+    because = {"rule": provenance.get("rule"), "chosen": provenance.get("kind_because")}
+    lines = [f"{title:15}{text}" for title, text in told.items()] + table
+    lines += [f"{title:15}{text}" for title, text in because.items() if text is not None]
     lines += misfit_lines(provenance)
     for name, rows in provenance["selection"].items():
         if name != "meter":  # hundreds of rows
@@ -222,7 +206,6 @@ autocorrelation {noise.phi:.2f}"""
 
 
 def _model(content: dict, path: Path | str) -> StatesModel | TimelineModel:
-    # make a model of what a file says and what lies beside it, and check it
     sizes, states = {"2": 2}, content["kind"] == "states"
     if states:
         sizes["k"] = len(content["mixture"]["mean_w"])
@@ -257,6 +240,8 @@ def _model(content: dict, path: Path | str) -> StatesModel | TimelineModel:
     made["decay_s"] = float(content["decay_s"])
     _check_range("decay_s", made["decay_s"])
     _demand(isinstance(made["server"], Server), "server: the kind timeline needs an engine")
+    same = (made["surface"].idle_w, made["meter"].dt_s) == (made["idle"].mean_w, float(made["dt"]))
+    _demand(same, "surface or meter: idle_w or dt_s is not the model's")
     return TimelineModel(**made)
 
 
@@ -313,7 +298,8 @@ def _part(types: type | dict[str, type], content: dict, part: str, sizes: dict[s
     for name in (field.name for field in fields(types)):
         value, hint, what = values[name], hints[name], f"{part}: {name}"
         if hint is np.ndarray:
-            value, shape = np.asarray(value), OWN_SHAPES.get((types, name), SHAPES[name])
+            shape = "sf" if types is Logit and name == "weight" else SHAPES[name]
+            value = np.asarray(value)
             _demand(value.size and value.ndim == len(shape), f"{what} is no list of such values")
             for letter, size in zip(shape, value.shape, strict=True):
                 _demand(sizes.setdefault(letter, size) == size, f"{what} is not of the right shape")
@@ -328,7 +314,6 @@ def _part(types: type | dict[str, type], content: dict, part: str, sizes: dict[s
 
 
 def _check_range(what: str, value: Any) -> None:
-    # the range that a field's name or its unit says
     name, numbers = what.split()[-1], np.asarray(value)
     units = (limits for unit, limits in UNITS.items() if name.endswith(unit))
     low, high = RANGES.get(name) or next(units, (-GREATEST, GREATEST))

@@ -1,7 +1,6 @@
-"""The paper's configurations as models, made from its published numbers alone (data/paper).
+"""The configurations of arXiv:2603.18383 as models, made from its published numbers alone.
 
-Mixture, AR(1) coefficients and serving surrogates are those of arXiv:2603.18383's repository
-(grantwilkins/powertrace-sim); the weights of its state classifier are not published.
+They are those of its repository (grantwilkins/powertrace-sim), which lacks the state classifier.
 """
 
 from fractions import Fraction
@@ -62,13 +61,6 @@ def paper_model(
     -------
     StatesModel
         It holds idle among its states. An `InputError` says which number is not published.
-
-    Examples
-    --------
-    >>> from sitetrace.power.published import paper_model
-    >>> model = paper_model("llama-3-70b_H100_tp4")
-    >>> model.mixture.n_states
-    10
     """
     from sitetrace import __version__
 

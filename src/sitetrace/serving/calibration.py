@@ -68,9 +68,7 @@ def known_device(hardware: str) -> dict | None:
         return None
 
 
-def read_architecture(
-    where: str, info: dict, needed: tuple[str, ...], optional: tuple[str, ...] = ()
-) -> dict[str, float]:
+def read_architecture(where: str, info: dict, needed: tuple, optional: tuple = ()) -> dict:
     """Read fields of the served model's architecture; optional ones are 0 where not told."""
     table, place = _arch(info), f"{where}: run.json: arch."
     arch = {name: _number(place, table, name, 0.0, 0.0) for name in optional}
@@ -94,14 +92,12 @@ def _number(place: str, table: dict, name: str, default: float | None, lowest: f
     return float(value)
 
 
-def room_for_tokens(
-    where: str, arch: dict[str, float], configuration: Configuration, share: float = MEMORY_SHARE
-) -> int:
+def room_for_tokens(where, arch: dict, configuration: Configuration, share=MEMORY_SHARE) -> int:
     """Tokens whose keys and values find room beside the weights in a share of the memory."""
     gpus, hardware = configuration.tensor_parallel, configuration.hardware
     memory_bytes = share * (device(hardware)["memory_bytes"] * gpus)
     tokens = int((memory_bytes - arch["w_bytes"]) / arch["held_bytes"])
-    what = f"no room for keys and values in {memory_bytes:g} bytes of {gpus} {hardware}"
+    what = f"{arch['w_bytes']:g} leaves no room in {memory_bytes:g} bytes of {gpus} {hardware}"
     mend = "raise tensor_parallel, mend w_bytes, or state gpu_memory_utilization"
     require(tokens >= 1, f"{where}: run.json: arch.w_bytes", what, mend)
     return tokens
@@ -200,9 +196,7 @@ def _line(x: np.ndarray, y: np.ndarray) -> tuple[float, float]:
     return tuple(scale * found.x)
 
 
-def descended(
-    loss: Callable[[np.ndarray], float], point: np.ndarray, edges: np.ndarray, **options: float
-) -> tuple[np.ndarray, bool]:
+def descended(loss: Callable, point: np.ndarray, edges, **options: float):
     """Descend without gradients from a point and a simplex's edges; and whether that converged."""
     options["initial_simplex"] = np.vstack([point, point + edges])
     found = scipy.optimize.minimize(loss, point, method="Nelder-Mead", options=options)
@@ -238,8 +232,7 @@ def printed(timeline: Timeline, times_s: np.ndarray) -> tuple[np.ndarray, np.nda
 
 
 def judged(runs: list[Run], server: Server, far: list[str]) -> dict:
-    """Say how far an engine is from the runs it was learned from, and whether that has failed."""
-    # far: the coefficients that the fit left at the upper end of its search
+    """Say how far an engine is from its runs; and if it failed, `far` left at the search's end."""
     errors, found = [_errors(observe(run), server) for run in runs], {}
     for name in ("ttft", "running", "tokens"):
         error = np.concatenate([each.get(name, []) for each in errors])

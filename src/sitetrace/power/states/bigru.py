@@ -54,8 +54,7 @@ class BiGRU(Separable):
     def _factors(self, table: Table) -> Factors:
         seen = np.column_stack([np.asarray(table[name], float) for name in self.columns])
         score = self.logits((seen - self.center) / self.scale)
-        share = np.exp(score - score.max(axis=1, keepdims=True))
-        return whatever_was_before(share, len(share))
+        return whatever_was_before(np.exp(score - score.max(axis=1, keepdims=True)), len(score))
 
     def logits(self, scaled: np.ndarray) -> np.ndarray:
         """Scores of the states in each bin, given standardised columns of a whole series."""
@@ -80,8 +79,7 @@ class BiGRU(Separable):
 def states_along(drive, weight, bias, start):
     """Follow the states along a series of one direction: states, and gates for the gradient."""
     # `drive` is U x + c, shape (bins, 3 hidden), `weight` W, `bias` b; gates r, z, n, W_n h + b_n
-    n_bins, size = drive.shape[0], start.size
-    columns = weight.T.copy()
+    n_bins, size, columns = drive.shape[0], start.size, weight.T.copy()
     hidden = np.empty((n_bins, size), dtype=drive.dtype)
     gates = np.empty((n_bins, 4 * size), dtype=drive.dtype)
     before, one = start, drive.dtype.type(1)
@@ -105,11 +103,9 @@ def states_along(drive, weight, bias, start):
 @numba.njit(cache=True)
 def gradient_along(slope, hidden, gates, weight):
     """Carry a loss's gradient by each state back to U x + c and W h + b, shape (bins, 3 hidden)."""
-    n_bins, size = hidden.shape
+    (n_bins, size), one = hidden.shape, hidden.dtype.type(1)
     by_drive = np.empty((n_bins, 3 * size), dtype=hidden.dtype)
-    by_pull = np.empty((n_bins, 3 * size), dtype=hidden.dtype)
-    carried = np.zeros(size, dtype=hidden.dtype)
-    one = hidden.dtype.type(1)
+    by_pull, carried = np.empty_like(by_drive), np.zeros(size, dtype=hidden.dtype)
     for i in range(n_bins - 1, -1, -1):
         for j in range(size):
             r, z = gates[i, j], gates[i, size + j]
@@ -145,14 +141,14 @@ def fit_bigru(
 
 def hold_out(pieces: tuple[Piece, ...], seed: int) -> tuple[list[Piece], list[Piece]]:
     """Split unbroken stretches into those that teach and those that validate."""
-    # Of several recordings the last 15% of a permutation validate, of a single one its last fifth.
-    recordings = sorted({recording for recording, _, _ in pieces})
+    # of several recordings the last 15% of a permutation validate, of a single one its last fifth
+    recordings, fitting, validation = sorted({piece[0] for piece in pieces}), [], []
     if len(recordings) > 1:
         order = np.random.default_rng(seed).permutation(recordings)
-        last = set(order[-max(1, int(VALIDATION_SHARE * len(order))) :].tolist())
-        fitting = [piece for piece in pieces if piece[0] not in last]
-        return fitting, [piece for piece in pieces if piece[0] in last]
-    fitting, validation = [], []
+        last = order[-max(1, int(VALIDATION_SHARE * len(order))) :]
+        for piece in pieces:
+            (validation if piece[0] in last else fitting).append(piece)
+        return fitting, validation
     left = int((1 - LAST_SHARE) * sum(end - begin for _, begin, end in pieces))
     for recording, begin, end in pieces:
         cut = min(begin + left, end)
@@ -223,8 +219,7 @@ def _epoch(net: Any, part: list[tuple[Any, Any]], adam: Any) -> float:
     torch, total = require_torch(), 0.0
     with torch.set_grad_enabled(adam is not None):
         for features, states in part:
-            score = net[1](both_ways(net[0], features))
-            loss = torch.nn.functional.cross_entropy(score, states)
+            loss = torch.nn.functional.cross_entropy(net[1](both_ways(net[0], features)), states)
             if adam is not None:
                 adam.zero_grad()
                 loss.backward()
@@ -235,7 +230,7 @@ def _epoch(net: Any, part: list[tuple[Any, Any]], adam: Any) -> float:
 
 
 def _best(losses: list[tuple[float, float]]) -> int:
-    # which epoch (from 1) had the least validation loss; 0 before the first
+    # epoch (from 1) of the least validation loss; 0 before the first
     return int(np.argmin([heard for _, heard in losses])) + 1 if losses else 0
 
 
@@ -280,6 +275,6 @@ def require_torch() -> Any:
     try:
         import torch
     except ImportError:
-        what = "transitions bigru: training needs torch"
-        raise InputError(f"{what}: pip install 'sitetrace[torch]'") from None
+        mend = "pip install 'sitetrace[torch]'"
+        raise InputError(f"transitions bigru: training needs torch: {mend}") from None
     return torch

@@ -84,13 +84,12 @@ def cross_validate(
     frame: pd.DataFrame, idle: Idle, dt: Fraction, kind: str, n_states: int, **options: Any
 ) -> dict[str, float]:
     """Score free runs over blocks of time that the fit did not see; options as `fitting.fit`."""
-    # KS, ACF R2 and energy error, medians of the draws over whole recordings in which the samples
-    # without load are the measured ones; nats a bin of the next state; and the loss, in units.
+    # medians of the draws over whole recordings, the samples without load measured; nats a bin of
+    # the next state; and the loss, in units
     loaded, working = labelled.usable(frame, idle)
     power_w = frame["power_w"].to_numpy()
     generated, seed = np.tile(power_w, (DRAWS, 1)), options["seed"]
-    likelihood, n_bins = 0.0, 0
-    net = {"seed": seed} if kind == "bigru" else {}
+    likelihood, n_bins, net = 0.0, 0, {"seed": seed} if kind == "bigru" else {}
     for fold, block in enumerate(np.array_split(np.flatnonzero(loaded), FOLDS)):
         span = np.arange(block[0], block[-1] + 1)
         keep = np.ones(len(frame), dtype=bool)
@@ -98,18 +97,17 @@ def cross_validate(
         mixture = fit_mixture(power_w[working & keep], n_states, seed)
         how = (kind, options["emissions"], options["columns"], keep)
         parts = fit_parts(frame, idle, mixture, *how, **net)
-        labels = labelled.label(frame, idle, mixture)
+        labels, unseen = labelled.label(frame, idle, mixture), frame.iloc[span]
         limits = (float(power_w[keep].min()), float(power_w[keep].max()))
         # a model that can draw, without what only a file needs
         model = StatesModel(None, dt, None, idle, mixture, *parts, limits, {}, {})
-        unseen, before = frame.iloc[span], labels.previous[span]
+        before, state, use = (each[span] for each in (labels.previous, labels.state, labels.use))
         for draw in range(DRAWS):
             rng = np.random.default_rng([seed, fold, draw])
             states = model.draw_states(unseen, rng.random(span.size), int(before[0]))
             generated[draw, span] = model.draw_power(states, unseen, rng)
-        judged = (before, labels.state[span], labels.use[span])
-        likelihood += judged[2].sum() * kinds.log_likelihood(parts[0], unseen, *judged)
-        n_bins += judged[2].sum()
+        likelihood += use.sum() * kinds.log_likelihood(parts[0], unseen, before, state, use)
+        n_bins += use.sum()
     drawn = [scores(power_w, draw, float(dt)) for draw in generated]
     found = {name: float(np.median([score[name] for score in drawn])) for name in SCORED}
     loss = found["ks"] / KS_UNIT + (1 - found["acf_r2"]) / ACF_UNIT

@@ -32,8 +32,8 @@ class TrainingBins:
 
 def prepare(runs: list[Run], server: Server, dt: Fraction) -> pd.DataFrame:
     """Put power beside the simulated activity of the same bins, run below run."""
-    # A sample `begins` where none lies within four steps before it; it is `fresh` there and among
-    # the first four of its run, where its previous state is not known.
+    # a sample `begins` where none lies within four steps before it; it is `fresh` there and among
+    # the first four of its run, where its previous state is not known
     parts = []
     for number, run in enumerate(runs):
         times = run.samples["time_s"].to_numpy()
@@ -72,9 +72,8 @@ def unbroken(frame: pd.DataFrame, keep: np.ndarray) -> tuple[Piece, ...]:
     """Find the stretches of kept samples without a hole of more than four steps."""
     edges = frame["begins"].to_numpy() | np.diff(keep, prepend=keep[0])
     begin = np.unique(np.r_[0, np.flatnonzero(edges)])
-    columns = (frame["recording"].to_numpy()[begin], begin, np.r_[begin[1:], len(frame)])
-    found = zip(*(column.tolist() for column in columns), strict=True)
-    return tuple(piece for piece in found if keep[piece[1]])
+    pieces = np.array([frame["recording"].to_numpy()[begin], begin, np.r_[begin[1:], len(frame)]])
+    return tuple(map(tuple, pieces[:, keep[begin]].T.tolist()))
 
 
 def stretches(labels: TrainingBins, keep: np.ndarray) -> list[tuple[np.ndarray, np.ndarray]]:

@@ -43,9 +43,7 @@ class Emissions:
     phi: np.ndarray  # lag-one autocorrelation within each state, shape (K,), for the two AR(1)
     quantile_w: np.ndarray  # of the power of each state, shape (K, 33), for ``empirical``
 
-    def power_of(
-        self, states: np.ndarray, mixture: Mixture, noise: np.ndarray, last: float = np.nan
-    ) -> tuple[np.ndarray, float]:
+    def power_of(self, states, mixture: Mixture, noise, last=np.nan) -> tuple[np.ndarray, float]:
         """Turn random numbers into the watts of states, and what the next bin goes on from."""
         # Noise is standard normal, for ``empirical`` from 0 to 1; a state of -1 is none. `last` is
         # the power of the bin before, for ``ar1_deviation`` its deviation; NaN if there was none.
@@ -93,8 +91,8 @@ def published_mixture(table: pd.DataFrame, config: str) -> Mixture:
 
 def fit_emissions(kind: str, stretches: list[tuple], mixture: Mixture) -> Emissions:
     """Learn the power within states from unbroken stretches of labels and watts."""
-    # phi_k = sum r_t r_(t+1) / sum r_t^2, r = p - mean_k, over runs of five samples and more of
-    # state k, as in the paper's repository (``gmm_bigru_v1``)
+    # as the paper's repository: phi_k = sum r_t r_(t+1) / sum r_t^2, r = p - mean_k, over runs of
+    # five samples and more of state k
     upper, lower = np.zeros((2, mixture.n_states))
     pools = [[] for _ in range(mixture.n_states)]
     for labels, power_w in stretches:
@@ -117,7 +115,7 @@ def fit_emissions(kind: str, stretches: list[tuple], mixture: Mixture) -> Emissi
 def _gaussian_mixture(power_w: np.ndarray, n_states: int, seed: int):
     from sklearn.mixture import GaussianMixture
 
-    # the settings of the paper's repository (powertrace-sim, ``gmm_bigru_v1``)
+    # as the paper's repository (powertrace-sim, ``gmm_bigru_v1``)
     options = {"n_init": 10, "max_iter": 300, "reg_covar": 1e-6, "random_state": seed}
     return GaussianMixture(n_states, **options).fit(np.asarray(power_w, dtype=float)[:, None])
 

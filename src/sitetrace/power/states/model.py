@@ -59,7 +59,7 @@ class StatesModel:
         else:
             names, segments = ("arrival_s", "end_s"), as_segments(timeline.segments)
             events = tuple(np.sort(timeline.requests[name].to_numpy()) for name in names)
-            power_w, _ = advance(self, switched_on(), segments, events, start_s, n_bins, rng)
+            power_w, _ = advance(self, begin(self, True), segments, events, start_s, n_bins, rng)
         if idle_w is not None:
             power_w = self.rebase(power_w, idle_w)
         return PowerTrace(start_s, self.dt, power_w).resample(step)
@@ -90,15 +90,12 @@ class StatesModel:
         noise[working] = draw(working.sum())
         return self.power_of(states, np.asarray(table["quiet_for_s"]), place, noise)[0]
 
-    def power_of(
-        self, states, quiet_for_s, uniform, noise, last: float = np.nan
-    ) -> tuple[np.ndarray, float]:
+    def power_of(self, states, quiet_for_s, uniform, noise, last=np.nan):
         """Turn random numbers, two a bin, into watts, and what the next bin goes on from."""
         power_w, last = self.emissions.power_of(states - 1, self.mixture, noise, last)
         idle = np.flatnonzero(states == 0)
-        power_w[idle] = 0.0
-        if self.idle is not None:
-            power_w[idle] = self.idle.power_w(quiet_for_s[idle], uniform[idle])
+        own = (quiet_for_s[idle], uniform[idle])
+        power_w[idle] = 0.0 if self.idle is None else self.idle.power_w(*own)
         return self.within_range(power_w), last
 
     def expected_w(self, table: pd.DataFrame, rng: np.random.Generator) -> np.ndarray:
@@ -126,23 +123,17 @@ class StatesModel:
         require(self.idle is not None, "idle", "is one of this model's states", "leave idle_w out")
         top = max(self.power_range_w[1], self.idle.mean_w + 1.0)
         check_idle(idle_w, top)
-        # the difference in full at idle, falling in a straight line to nothing at the greatest
-        # power seen while fitting, where the board's limit rules and not its leakage
+        # in full at idle, nothing at the greatest power seen, where the board's limit rules
         load = np.clip((power_w - self.idle.mean_w) / (top - self.idle.mean_w), 0.0, 1.0)
         # the meter's noise around an idle power of nearly nothing must not fall below nothing
         return np.maximum(power_w + (idle_w - self.idle.mean_w) * (1.0 - load), 0.0)
 
 
-def begin(model: StatesModel) -> dict[str, np.ndarray]:
-    """Begin with a server that is idle, and was never at work before."""
+def begin(model: StatesModel, whole: bool = False) -> dict[str, np.ndarray]:
+    """Begin with a server that was never at work before; `whole` if all comes in one stretch."""
     mend = "sites take models with markov, logit, trees, coupled or independent transitions"
-    whole = model.transitions.reach is None
-    require(not whole, "transitions", "a bidirectional net needs the whole day", mend)
-    return switched_on()
-
-
-def switched_on() -> dict[str, np.ndarray]:
-    """Carry nothing from before."""
+    what = "a bidirectional net needs the whole day"
+    require(whole or model.transitions.reach is not None, "transitions", what, mend)
     events = {"arrivals_s": np.empty(0), "ends_s": np.empty(0), "segments": np.empty(0, SEGMENT)}
     last = {"worked_s": np.array([-np.inf]), "state": np.array([0]), "emitted": np.array([np.nan])}
     return events | last | {"activity": np.empty((len(ROW), 0))}

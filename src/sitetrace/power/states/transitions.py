@@ -116,16 +116,15 @@ class Coupled(Separable):
     weight: np.ndarray  # of each state of the mixture, lowest mean power first
 
     def _factors(self, table: Table) -> Factors:
-        # The interval from F(A - 1) to F(A) of a count A, F its distribution function, is laid over
-        # the cumulated weights: a state's probability is its share of it. When A follows the
-        # assumed distribution, every state gets its weight.
+        # the interval from F(A - 1) to F(A) of a count A, F its distribution function, is laid over
+        # the cumulated weights: a state's probability is its share of it
         counts, place = np.unique(np.asarray(table["active"], float), return_inverse=True)
         distribution = active_distribution(self.active_mean, self.active_sd)
         high = np.maximum(distribution.cdf(counts), LEAST_SHARE)
         low = np.minimum(distribution.cdf(counts - 1), high - LEAST_SHARE)
         edges = np.r_[0.0, np.cumsum(self.weight) / self.weight.sum()]
         overlap = np.minimum(high[:, None], edges[1:]) - np.maximum(low[:, None], edges[:-1])
-        overlap = np.maximum(overlap, 0.0)
+        overlap = overlap.clip(0.0)
         share = np.insert(overlap / overlap.sum(axis=1, keepdims=True), 0, 0.0, axis=1)
         return whatever_was_before(share[place], place.size)
 
@@ -149,8 +148,8 @@ class Trees:
     columns: tuple[str, ...]
     prior: np.ndarray  # score of each state before the first tree
     roots: np.ndarray  # first node of each tree, shape (rounds, states); -1 where there is no tree
-    # of each node: the feature that it splits at (-1 in a leaf), the nodes below, and the threshold
-    # (in a leaf what it adds to the score)
+    # of each node: feature that it splits at (-1 in a leaf), nodes below, threshold (in a leaf what
+    # it adds to the score)
     feature: np.ndarray
     left: np.ndarray
     right: np.ndarray

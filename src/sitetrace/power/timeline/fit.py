@@ -1,9 +1,7 @@
 """Fit of the kind `timeline`: engine, surface and meter from readings, then noise and afterglow.
 
-What a reading saw is known but for its age, since the meter renews its value only now and then. So
-its likelihood is the mean over all ages of a normal density around the surface's power at that age.
-It is maximised over the surface and its noise by gradients, over the meter and the scales of
-saturation by trying values in turn.
+A reading's likelihood is the mean over its ages of a normal density around the surface's power. It
+is maximised over surface and noise by gradients, over meter and saturation by trying values.
 """
 
 import itertools
@@ -45,8 +43,8 @@ EDGE_S, MOST_READINGS = 2.0, 5000  # before and after the load; more than so man
 WARM_W, WARM_SD_W, WARM_MAX_W, SCALE_SPREAD = 8.0, 3.0, 14.0, 0.5
 OUTLIER_SHARE, ENERGY_SHARE = 0.02, 0.003  # unexplained readings; error that mean power may have
 LEAST_SD_W, MOST_LOG_SD, PHI_MAX = 0.3, 9.0, 0.95
-# By experience, extra power just after work (watts a GPU), the logarithm of the seconds it lasts,
-# what a warm board idles above a cold one (watts a GPU); how sure that is, and between what limits.
+# By experience: watts a GPU just after work, log of the seconds they last, watts a GPU that a warm
+# board idles more; how sure that is, and between what limits.
 USUAL, SPREAD = np.array([5.0, np.log(0.25), 7.0]), np.array([5.0, 0.5, 2.0])
 LEAST, MOST = np.array([0.0, -2.5, 0.0]), np.array([60.0, 3.0, 30.0])
 AFTER_NOISE_W, LONGEST_AFTER_S = 1.0, 60.0
@@ -63,8 +61,8 @@ class Seen(NamedTuple):
     # a reading is the mean over printings so long before it: 0 alone, or the quarters of a second
     parts_s: np.ndarray
     step_s: float  # from one reading to the next
-    # Another configuration teaches the meter, warming up and prefill alone: its law is that of the
-    # fitted one, of which its GPUs are a multiple, scaled and shifted.
+    # another configuration teaches the meter, warming up and prefill alone: its law is that of the
+    # fitted one, of which its GPUs are a multiple, scaled and shifted
     gpus: float = 1.0
     scaled: np.ndarray = np.ones(6)
     shifted: np.ndarray = np.zeros(6)
@@ -102,8 +100,7 @@ def fit_reading(seen: list[Seen], gpus: int) -> tuple[Reading, list[dict]]:
     thin = slice(None, None, max(-(-sum(len(each.times_s) for each in seen) // MOST_READINGS), 1))
     seen = [each._replace(times_s=each.times_s[thin], power_w=each.power_w[thin]) for each in seen]
     loaded = np.concatenate([each.power_w[each.power_w > 1.3 * each.idle_w] for each in seen])
-    what = "none rises above idle while requests run"
-    require(loaded.size, "readings", what, "check the clocks")
+    require(loaded.size, "readings", "none rises above idle under load", "check the clocks")
     middle, top = np.quantile(loaded, [0.4, 0.99])  # where decode and prefill begin
     law = [middle, gpus, top + 20.0 * gpus, WARM_W * gpus, *np.log([5.0 * gpus, 20.0 * gpus])]
     found, tried = Reading(FIRST, np.array(law)), []
@@ -137,8 +134,8 @@ def best_law(seen: list[Seen], start: Reading, gpus: int) -> Reading:
 
 def shares(seen: Seen, reading: Reading) -> np.ndarray:
     """Say what each reading may have seen, for each of its possible ages, shape (6, n, ages)."""
-    # The share of the meter's window at work, the batch and the warmth weighted by it; and the same
-    # three once more, weighted by how far prefill saturates.
+    # share of the meter's window at work, batch and warmth weighted by it; and the same three once
+    # more, weighted by how far prefill saturates
     meter, setting, work = reading.meter, reading.setting, seen.timeline.segments
     start, end = work["start_s"].to_numpy(), work["end_s"].to_numpy()
     batch = counted(work["batch"], seen.batch_scale or setting["batch"])
@@ -167,9 +164,8 @@ def _loss(law: np.ndarray, views: list[tuple[Seen, np.ndarray]], gpus: int) -> f
     total, spent_w, meant_w = 0.0, 0.0, 0.0
     for seen, share in views:
         power_w, own = expected(seen, share, law)
-        sd = np.exp(own[4:6])
         # noise grows with the share of saturated prefill in what was seen
-        sigma_w = np.hypot(sd[0], sd[1] * share[3])
+        sigma_w = np.hypot(np.exp(own[4]), np.exp(own[5]) * share[3])
         # a normal density (2.507 is the root of 2 pi), and a few readings anywhere in their range
         density = np.exp(-0.5 * ((seen.power_w[:, None] - power_w) / sigma_w) ** 2) / sigma_w
         reach_w = np.ptp(seen.power_w) + 1.0
@@ -217,8 +213,8 @@ def fit_timeline(runs: list[Run], provenance: dict) -> TimelineModel:
 
 def learn_decode(runs: list[Run], server: Server) -> Server:
     """Learn the time of decode steps from power, where no counter tells it."""
-    # Power rises with the batch and falls when the last request ends. What is taken from a step is
-    # added to what a client waits for besides, so that times to first token stay what they were.
+    # power rises with the batch and falls when the last request ends; what is taken from a step is
+    # added to the overhead, so that times to first token stay
     gpus = runs[0].configuration.tensor_parallel
     idle = idle_of(prepare(runs, server, runs[0].dt))
 
@@ -228,16 +224,14 @@ def learn_decode(runs: list[Run], server: Server) -> Server:
         overhead_s = max(server.overhead_s + server.c0_s - c0_s, 0.0)
         return replace(server, c0_s=float(c0_s), c1_s=float(c1_s), overhead_s=float(overhead_s))
 
-    def seen_at(point: np.ndarray) -> list[Seen]:
-        return _seen_by(runs, changed(point), idle)
-
     point, how = np.array([-0.3, 0.0]), {"maxfev": 40, "xatol": 0.01}
     for reach in (0.4, 0.15):
-        found, _ = fit_reading(seen_at(point), gpus)
-        reach *= np.diag([1.0, 2.0])
-        point, _ = engines.descended(
-            lambda at, law=found: best_law(seen_at(at), law, gpus).loss, point, reach, **how
-        )
+        found, _ = fit_reading(_seen_by(runs, changed(point), idle), gpus)
+
+        def loss(point: np.ndarray, found: Reading = found) -> float:
+            return best_law(_seen_by(runs, changed(point), idle), found, gpus).loss
+
+        point, _ = engines.descended(loss, point, reach * np.diag([1.0, 2.0]), **how)
     return changed(point)
 
 
@@ -270,19 +264,10 @@ def fit_power(
     # what the fit has seen, so that generating can warn outside of it
     loads = [load_of(each.timeline) for each in seen]
     fitted = {name: max(load[name] for load in loads) for name in loads[0]}
-    return TimelineModel(
-        configuration=configuration,
-        dt=DT,
-        server=server,
-        idle=replace(idle, active_w=active_w),
-        decay_s=decay_s,
-        surface=surface,
-        meter=found.meter,
-        residual=residual,
-        power_range_w=(float(power_w.min()), float(power_w.max())),
-        fitted=fitted | {"requests_per_s": round(fitted["requests_per_s"], 3)},
-        provenance=provenance | told,
-    )
+    fitted["requests_per_s"] = round(fitted["requests_per_s"], 3)
+    parts = (configuration, DT, server, replace(idle, active_w=active_w), decay_s, surface)
+    limits = (float(power_w.min()), float(power_w.max()))
+    return TimelineModel(*parts, found.meter, residual, limits, fitted, provenance | told)
 
 
 def _seen_by(runs: list[Run], server: Server, idle: Idle) -> list[Seen]:
@@ -295,9 +280,8 @@ def fit_residual(seen: list[Seen], found: Reading, idle_sd_w: float) -> tuple[Po
     pairs, errors = [], []
     for each in seen:
         share = shares(each, found)
-        expected_w = expected(each, share, found.law)[0].mean(axis=1)
-        errors.append(expected_w - each.power_w)
-        left_w = (each.power_w - expected_w) / each.gpus
+        errors.append(expected(each, share, found.law)[0].mean(axis=1) - each.power_w)
+        left_w = -errors[-1] / each.gpus
         # how long noise lasts is told by successive readings that saw decoding alone, at any age
         calm = (share[0].min(axis=1) > 0.98) & (share[3].max(axis=1) < 0.05)
         # of readings with the step of the first run, the others' tell of another distance
@@ -321,9 +305,7 @@ def fit_residual(seen: list[Seen], found: Reading, idle_sd_w: float) -> tuple[Po
     return PowerNoise(idle_sd_w, decode_sd_w, phi), misfit
 
 
-def fit_afterglow(
-    runs: list[Run], seen: list[Seen], band_w: float, meter: Meter, gpus: int
-) -> tuple[float, float, float, bool]:
+def fit_afterglow(runs: list[Run], seen: list[Seen], band_w: float, meter: Meter, gpus: int):
     """Learn what is left after work: extra watts, the seconds they last, watts of a warm board."""
     # The fewer the readings, the nearer to what experience says. The last says if it converged.
     parts = []

@@ -122,9 +122,7 @@ class TimelineModel:
         power = running.power_law(self, self.surface)
         return running.power_of(work, power, begin_s, float(self.dt), normals)
 
-    def _readings(
-        self, timeline: Timeline, times_s: np.ndarray, rng: np.random.Generator | None
-    ) -> np.ndarray:
+    def _readings(self, timeline: Timeline, times_s: np.ndarray, rng) -> np.ndarray:
         """Draw what the meter prints at some times, watts; without `rng` the mean of all draws."""
         if rng is None:
             power_w, busy = expected_w(timeline, self, times_s)
@@ -144,9 +142,8 @@ class TimelineModel:
         """Carry the model over to a board of another idle power."""
         old = self.surface
         check_idle(idle_w, min(old.prefill_w, old.limit_w))
-        # the difference in full at idle, falling in a straight line to nothing at the limit of
-        # prefill, where the board's limit rules and not its leakage
-        shift_w = idle_w - old.idle_w
+        # in full at idle, nothing at the limit of prefill, where the board's limit rules
         share = np.clip((old.prefill_w - old.decode_w) / (old.prefill_w - old.idle_w), 0.0, 1.0)
-        surface = replace(old, idle_w=idle_w, decode_w=old.decode_w + shift_w * share)
+        decode_w = old.decode_w + (idle_w - old.idle_w) * share
+        surface = replace(old, idle_w=idle_w, decode_w=decode_w)
         return replace(self, surface=surface, idle=replace(self.idle, mean_w=idle_w))
