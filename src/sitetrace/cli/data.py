@@ -14,7 +14,7 @@ FILE = click.Path(path_type=Path)
 SEED = option("--seed", type=click.IntRange(0), default=0)
 
 
-def out(what: str = "File to be written."):
+def out(what: str):
     """Option for what is written."""
     return option("-o", "--out", type=FILE, required=True, help=what)
 

@@ -63,13 +63,12 @@ def workload(context, pattern, seed, out, **given) -> None:
     require(enough, "--from", "is missing", f"name the requests of a {pattern} stream")
     table, rng = source and read_requests(source), np.random.default_rng(seed)
     if pattern == "fitted":
-        section = fit_traffic(table, begin_hour=given["begin_hour"])
-        hour = (
-            f"{source}: second 0 is taken as hour {given['begin_hour']:g} of the day (--begin-hour)"
-        )
-        say([hour] if "peak_hour" in section else [])
+        hour = given["begin_hour"]
+        section = fit_traffic(table, begin_hour=hour)
+        if "peak_hour" in section:
+            say([f"{source}: second 0 is taken as hour {hour:g} of the day (--begin-hour)"])
         click.echo(f"traffic: {json.dumps(section)}")
-        table = draw_traffic(section, given["duration"], seed, given["begin_hour"])
+        table = draw_traffic(section, given["duration"], seed, hour)
     elif pattern == "replay":
         table = streams.replay(table, **given, rng=rng)
     else:

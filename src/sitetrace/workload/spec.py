@@ -11,28 +11,25 @@ from sitetrace.workload import streams
 from sitetrace.workload.clients import open_clients
 from sitetrace.workload.table import read_requests
 
-MAX_HOURS = 24 * 366
 RATE = "mean requests a second and server of the pool"
 SCALED = f"{RATE}, to which the whole stream is scaled; else as recorded"
-LENGTHS = (
-    "request table (CSV) whose rows are drawn for token lengths, or a mapping with the numbers of "
-    "a log-normal law; else those of shared chats"
-)
-OFFSET = "hours into the recording at second 0"
+LENGTHS = "request table (CSV) whose rows are drawn for token lengths, or a mapping with the "
+LENGTHS += "numbers of a log-normal law; else those of shared chats"
+ROUTING = "how requests reach the servers: random, round_robin, least_loaded or session"
+Routing = Literal["random", "round_robin", "least_loaded", "session"]
+CV = "coefficient of variation of the pool's gaps; 1 is Poisson"
 GivenLengths = Annotated[
     Annotated[streams.LogNormalLengths, Tag("LogNormalLengths")] | Annotated[Text, Tag("file")],
     Discriminator(lambda given: "file" if isinstance(given, str) else "LogNormalLengths"),
 ]
 Rate = Annotated[Number, Field(gt=0, le=streams.MAX_RATE)]
+MAX_HOURS, OFFSET = 24 * 366, "hours into the recording at second 0"
 Offset = Annotated[Number, Field(ge=0, le=MAX_HOURS, description=OFFSET)]
 
 
 class _Pattern(Part):
     pattern: str
-    routing: Literal["random", "round_robin", "least_loaded", "session"] = Field(
-        "random",
-        description="how requests reach the servers: random, round_robin, least_loaded or session",
-    )
+    routing: Routing = Field("random", description=ROUTING)
 
 
 class _Law(_Pattern):
@@ -50,9 +47,7 @@ class BurstyTraffic(_Law):
     """Arrivals of the pool with gamma-distributed gaps."""
 
     pattern: Literal["bursty"] = Field("bursty", description="bursty")
-    cv: Number = Field(
-        2.0, gt=0, le=100, description="coefficient of variation of the pool's gaps; 1 is Poisson"
-    )
+    cv: Number = Field(2.0, gt=0, le=100, description=CV)
 
 
 class DiurnalTraffic(_Law):
