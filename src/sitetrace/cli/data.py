@@ -51,7 +51,8 @@ def ingest(azure, day, out, **given) -> None:
     """Turn recordings of other tools into a run directory, a trace of Azure into requests."""
     given = {name: value for name, value in given.items() if value is not None}
     if azure is not None:
-        require(not given, "--azure", "a trace of requests alone", f"leave {', '.join(given)} out")
+        others = ", ".join(f"--{name}".replace("_", "-") for name in given)
+        require(not given, "--azure", "a trace of requests alone", f"leave {others} out")
         table, notes = read_azure(azure, day)
         say(notes)
         write_requests(out, table)

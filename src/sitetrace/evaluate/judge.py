@@ -23,7 +23,7 @@ LONGEST_GAP_STEPS = 4.5  # means of samples missing in shorter gaps are interpol
 CLOCK_NOISE_S, ROUNDING = 1e-6, 1e-3
 PHASES = ("idle", "prefill", "decode")
 ACTIVE, RISING, RISING_BINS = 1e-6, 0.05, 2
-Array = np.ndarray
+Array, Serving = np.ndarray, Server | ConstantRate
 
 
 def evaluate(
@@ -84,7 +84,12 @@ def evaluate(
     if requests is not None:
         check_overlap("requests", requests, run.samples)
         run = replace(run, requests=requests)
-    busy, dt_s = _busy_span(run, busy_end_s), float(run.dt)
+    busy, dt_s, source = run.busy_span(), float(run.dt), "simulated"
+    if busy is None and run.requests is not None:
+        if busy_end_s is None:
+            busy_end_s = simulate(run.requests, Server()).requests["end_s"].max()
+            source = "simulated by a default server (8B on one A100)"
+        busy = float(run.requests["arrival_s"].iloc[0]), float(busy_end_s), source
     middle_s = run.samples["time_s"].to_numpy() - dt_s / 2
     kept = np.ones(middle_s.size, dtype=bool)
     if (start_s, stop_s) != (None, None):
@@ -97,7 +102,8 @@ def evaluate(
             kept.sum() >= 2, f"from {start_s}, to {stop_s}", "fewer than two samples there", mend
         )
     window, middle_s = run.samples[kept], middle_s[kept]
-    begin_s, end_s = draws[0].start_s, _end_of(draws[0])
+    begin_s = draws[0].start_s
+    end_s = begin_s + float(draws[0].power_w.size * draws[0].dt)
     share = float(((middle_s >= begin_s) & (middle_s < end_s)).mean())
     what = f"{100 * share:.1f}% of the measured samples covered, {100 * LEAST_COVERED:.0f}% needed"
     lead_s = max(begin_s - middle_s[0] + dt_s / 2, 0)
@@ -124,16 +130,6 @@ def evaluate(
         told = run.published[kept].items()
         result["published"] = {name: {"1s": _judge(spans, power_w, [w], 1.0)} for name, w in told}
     return result
-
-
-def _busy_span(run: Run, busy_end_s: float | None) -> tuple[float, float, str] | None:
-    told, source = run.busy_span(), "simulated"
-    if told is not None or run.requests is None:
-        return told
-    if busy_end_s is None:
-        busy_end_s = simulate(run.requests, Server()).requests["end_s"].max()
-        source = "simulated by a default server (8B on one A100)"
-    return float(run.requests["arrival_s"].iloc[0]), float(busy_end_s), source
 
 
 def _spans(middle_s: Array, busy: tuple[float, float, str] | None) -> dict[str, Array]:
@@ -181,8 +177,8 @@ def pair(clock: str, window: pd.DataFrame, dt: Fraction, draws: list[PowerTrace]
         begin_s, width_s = trace.time_s, trace.dt_s
         begin_s = begin_s[(begin_s >= first_s) & (begin_s + width_s <= last_s)]
         power_w = _measured_mean(window, float(dt), begin_s, width_s)
-    middle_s = begin_s + width_s / 2
-    rows = (middle_s >= trace.start_s) & (middle_s < _end_of(trace)) & np.isfinite(power_w)
+    middle_s, end_s = begin_s + width_s / 2, trace.start_s + float(trace.power_w.size * trace.dt)
+    rows = (middle_s >= trace.start_s) & (middle_s < end_s) & np.isfinite(power_w)
     generated_w = [reading(draw, begin_s[rows], width_s) for draw in draws]
     return rows, power_w[rows], generated_w, middle_s[rows], width_s
 
@@ -194,10 +190,6 @@ def _as_run(measured: Run | pd.DataFrame) -> Run:
     require(sound, "measured: time_s, power_w", "not two finite rows", "mend or remove the others")
     dt = sampling_step(measured["time_s"].to_numpy())
     return Run("measured", Configuration("", "", 1), None, measured, dt, None, {}, "")
-
-
-def _end_of(trace: PowerTrace) -> float:
-    return trace.start_s + float(trace.power_w.size * trace.dt)
 
 
 def _measured_mean(window: pd.DataFrame, dt_s: float, begin_s: Array, width_s: float) -> Array:
@@ -271,12 +263,7 @@ def _rows(indent: str, entries: list[dict]) -> list[str]:
 
 
 def baselines(
-    fitting: Run,
-    server: Server | ConstantRate,
-    requests: pd.DataFrame,
-    start_s: float,
-    dt: Fraction,
-    size: int,
+    fitting: Run, server: Serving, requests: pd.DataFrame, start_s: float, dt: Fraction, size: int
 ) -> dict[str, PowerTrace]:
     """Power for a stream of requests, `size` bins of it, by all baselines of a fitting run.
 
@@ -292,18 +279,18 @@ def baselines(
     levels = power_w.groupby(phases(seen)).mean().reindex(PHASES).fillna(constant_w["mean"])
     ends_s = PowerTrace(start_s + float(dt), dt, np.empty(size)).time_s
     wanted = activity_table(simulate(requests, server), ends_s, float(dt))
-    since_s = start_s - float(requests["arrival_s"].iloc[0])
     # the recording over and over; a sample holds from the one before to its own time
     begin_s = sampled_s[0] - float(fitting.dt)
     knots_s = np.r_[0.0, sampled_s - begin_s]
     energy_j = np.r_[0.0, np.cumsum(power_w * np.diff(knots_s))]
-    since_s = PowerTrace(since_s, dt, np.empty(size + 1)).time_s
+    since_s = start_s - float(requests["arrival_s"].iloc[0])
+    edges_s = PowerTrace(since_s, dt, np.empty(size + 1)).time_s
     load_s = float(fitting.requests["arrival_s"].iloc[0]) - begin_s
-    turns, rest_s = np.divmod(since_s + load_s, knots_s[-1])
+    turns, rest_s = np.divmod(edges_s + load_s, knots_s[-1])
     replayed_j = np.diff(turns * energy_j[-1] + np.interp(rest_s, knots_s, energy_j))
     values_w = {name: np.full(size, value_w) for name, value_w in constant_w.items()}
-    values_w |= {"phase look-up": levels.loc[phases(wanted)].to_numpy()}
-    values_w |= {"static replay": replayed_j / float(dt)}
+    told_w = levels.loc[phases(wanted)].to_numpy()
+    values_w |= {"phase look-up": told_w, "static replay": replayed_j / float(dt)}
     return {name: PowerTrace(start_s, dt, each_w) for name, each_w in values_w.items()}
 
 
