@@ -10,8 +10,7 @@ import pytest
 from sitetrace.core.files import InputError
 from sitetrace.core.registry import device
 from sitetrace.core.types import Configuration, Run
-from sitetrace.evaluate.baselines import baselines, phases
-from sitetrace.evaluate.judge import evaluate
+from sitetrace.evaluate.judge import baselines, evaluate, phases
 from sitetrace.measured.rundir import read_run
 from sitetrace.serving.engine import Server
 from sitetrace.serving.surrogates import ConstantRate

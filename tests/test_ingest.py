@@ -10,8 +10,7 @@ import pytest
 
 from sitetrace.core.files import InputError
 from sitetrace.measured import ingestion
-from sitetrace.measured.ingestion import ingest, read_vllm_requests
-from sitetrace.measured.meters import read_meter
+from sitetrace.measured.ingestion import ingest, read_meter, read_vllm_requests
 from sitetrace.measured.rundir import read_run
 
 SAMPLES = Path(__file__).parent / "samples"
@@ -47,10 +46,10 @@ def test_every_tool_tells_the_same_run(tmp_path, name, gpus, offset_s):
 
 
 def test_rows_of_one_sweep_get_its_first_time_and_lost_samples_are_left_out_and_said():
-    log = read_meter(SAMPLES / "nvidia_smi_units_in_cells.csv")
-    assert np.allclose(np.diff(np.unique(log.table["time_s"])), 0.25)
-    assert log.table.groupby("time_s").size().value_counts().to_dict() == {2: 70, 1: 2}
-    assert log.notes == ("nvidia_smi_units_in_cells.csv: 2 samples without power left out",)
+    table, _, notes = read_meter(SAMPLES / "nvidia_smi_units_in_cells.csv")
+    assert np.allclose(np.diff(np.unique(table["time_s"])), 0.25)
+    assert table.groupby("time_s").size().value_counts().to_dict() == {2: 70, 1: 2}
+    assert notes[1:] == ["nvidia_smi_units_in_cells.csv: 2 samples without power left out"]
 
 
 def test_a_lost_row_does_not_join_two_sweeps(tmp_path):
@@ -59,7 +58,7 @@ def test_a_lost_row_does_not_join_two_sweeps(tmp_path):
         rows.append(f"2025/06/15 10:00:{k / 4:06.3f}, {gpu}, {100 + gpu:.2f} W")
     path = tmp_path / "smi.csv"
     path.write_text("\n".join(rows[:1] + sorted(rows[1:])))
-    assert np.allclose(np.diff(np.unique(read_meter(path).table["time_s"])), 0.25)
+    assert np.allclose(np.diff(np.unique(read_meter(path)[0]["time_s"])), 0.25)
 
 
 def test_a_request_ends_after_its_last_token_and_failed_ones_are_left_out():
@@ -105,16 +104,16 @@ def test_clocks_that_do_not_meet_are_refused_and_leave_nothing_behind(tmp_path):
 def test_the_excerpts_of_the_tools_own_files_agree_with_the_run(measured):
     formats = Path(os.environ["SITETRACE_DATA"]) / "formats"
     run = read_run(measured / "qwen3-8b_a100_tp1_poisson_r4")
-    log = read_meter(formats / "nvidia_smi_power.csv")
+    table, *_ = read_meter(formats / "nvidia_smi_power.csv")
     engine = ingestion.read_vllm_metrics(formats / "engine_metrics.csv")
-    watts = log.table.groupby("time_s")["power_w"].sum()
+    watts = table.groupby("time_s")["power_w"].sum()
     running = (engine["time_s"].to_numpy(), engine["running"].to_numpy())
     offset_s = ingestion.find_utc_offset(watts, [running], "excerpt")
     assert offset_s == -7 * 3600
-    times = log.table["time_s"] - offset_s
+    times = table["time_s"] - offset_s
     same = run.samples[run.samples["time_s"].between(times.min() - 0.01, times.max() + 0.01)]
     assert np.abs(same["time_s"].to_numpy() - times.to_numpy()).max() < 1e-3
-    assert same["power_w"].tolist() == log.table["power_w"].tolist()
+    assert same["power_w"].tolist() == table["power_w"].tolist()
     part = run.engine[run.engine["time_s"].between(engine["time_s"].min(), engine["time_s"].max())]
     columns = ["time_s", "running", "waiting", "prompt_tokens", "generation_tokens"]
     pd.testing.assert_frame_equal(part[columns].reset_index(drop=True), engine[columns])

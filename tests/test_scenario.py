@@ -10,7 +10,7 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from sitetrace.cli.site import topology_of
+from sitetrace.cli.main import topology_of
 from sitetrace.core.files import InputError
 from sitetrace.core.registry import shipped_model
 from sitetrace.core.settings import MAX_BYTES, key_tables

@@ -7,8 +7,7 @@ import pandas as pd
 import pytest
 
 from sitetrace.core.files import InputError
-from sitetrace.workload.fit import fit_traffic, index_of_dispersion
-from sitetrace.workload.spec import check_traffic, open_stream
+from sitetrace.workload.spec import check_traffic, fit_traffic, index_of_dispersion, open_stream
 from sitetrace.workload.table import read_azure, read_requests
 
 LENGTHS = {"input_median": 700.0, "input_sigma": 0.9, "input_limit": 200_000, "correlation": 0.4}

@@ -12,7 +12,7 @@ from sitebook.sites import hierarchy, simple_sites
 from sitetrace.core.files import InputError
 from sitetrace.core.registry import read_paper_table
 from sitetrace.core.types import Configuration
-from sitetrace.evaluate.baselines import phases
+from sitetrace.evaluate.judge import phases
 from sitetrace.planning import series
 from sitetrace.serving.surrogates import ConstantRate
 from sitetrace.studies import sizing

@@ -12,8 +12,7 @@ from sitebook.judging.splits import Part, Split
 from sitebook.ledger.records import record
 from sitetrace.core.registry import data_dir
 from sitetrace.core.types import PowerTrace, Run, cut_run
-from sitetrace.evaluate.baselines import baselines
-from sitetrace.evaluate.judge import evaluate
+from sitetrace.evaluate.judge import baselines, evaluate
 from sitetrace.evaluate.metrics import acf, acf_lags
 from sitetrace.power.fitting import as_metered
 from sitetrace.power.modelfile import load_model

@@ -19,8 +19,7 @@ from sitebook.ledger.records import record
 from sitetrace.core.files import InputError
 from sitetrace.core.registry import shipped_model
 from sitetrace.core.types import PowerTrace, Run, cut_run
-from sitetrace.evaluate.baselines import PHASES
-from sitetrace.evaluate.judge import CLOCKS, SPANS, evaluate, pair
+from sitetrace.evaluate.judge import CLOCKS, PHASES, SPANS, evaluate, pair
 from sitetrace.evaluate.metrics import (
     SCORES,
     acf_lags,

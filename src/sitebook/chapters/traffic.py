@@ -8,7 +8,7 @@ from scipy.stats import ks_2samp, spearmanr
 
 from sitebook.ledger.records import record
 from sitetrace.core.registry import dataset_path
-from sitetrace.workload.fit import draw_traffic, fit_traffic, index_of_dispersion
+from sitetrace.workload.spec import draw_traffic, fit_traffic, index_of_dispersion
 from sitetrace.workload.streams import replay, switching
 from sitetrace.workload.table import read_azure
 

@@ -8,8 +8,7 @@ import numpy as np
 import pandas as pd
 
 from sitebook.coursework.exercise import Exercise, recording, shipped
-from sitetrace.evaluate.baselines import baselines
-from sitetrace.evaluate.judge import aligned, evaluate
+from sitetrace.evaluate.judge import aligned, baselines, evaluate
 from sitetrace.evaluate.metrics import ks_distance, nrmse
 from sitetrace.power.fitting import as_metered
 

@@ -8,7 +8,7 @@ import numpy as np
 import pandas as pd
 
 from sitebook.coursework.exercise import Exercise
-from sitetrace.workload.fit import draw_traffic, fit_traffic, index_of_dispersion
+from sitetrace.workload.spec import draw_traffic, fit_traffic, index_of_dispersion
 from sitetrace.workload.streams import switching
 
 HOUR_S, MINUTE_S, WANTED, DRAWS = 3600.0, 60.0, 2.0, 5

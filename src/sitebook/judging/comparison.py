@@ -13,8 +13,7 @@ from sitetrace import testbed
 from sitetrace.core.files import InputError
 from sitetrace.core.registry import data_dir, dataset_path, shipped_model
 from sitetrace.core.types import PowerTrace, Run, cut_run
-from sitetrace.evaluate.baselines import baselines
-from sitetrace.evaluate.judge import evaluate
+from sitetrace.evaluate.judge import baselines, evaluate
 from sitetrace.evaluate.metrics import SCORES
 from sitetrace.measured.rundir import read_run
 from sitetrace.power.fitting import as_metered, fit

@@ -18,7 +18,7 @@ from sitetrace.workload.clients import (
     read_lengths,
     read_rates,
 )
-from sitetrace.workload.fit import index_of_dispersion
+from sitetrace.workload.spec import index_of_dispersion
 from sitetrace.workload.streams import DAY_S, HOUR_S
 
 CLOSE = 0.05

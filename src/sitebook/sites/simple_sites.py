@@ -9,7 +9,7 @@ import pandas as pd
 
 from sitetrace.core.registry import device
 from sitetrace.core.types import Configuration, Run
-from sitetrace.evaluate.baselines import PHASES, phases
+from sitetrace.evaluate.judge import PHASES, phases
 from sitetrace.serving.activity import activity_table
 from sitetrace.serving.engine import Server, simulate
 from sitetrace.serving.surrogates import ConstantRate
@@ -42,7 +42,7 @@ def constant_rates(server: Server, requests: pd.DataFrame) -> ConstantRate:
 
 
 def fit_lookup(fitting: Run, server: Server) -> PhaseLookup:
-    """Take the three powers from a fitting run, as `sitetrace.evaluate.baselines` does."""
+    """Take the three powers from a fitting run, as `sitetrace.evaluate.judge` does."""
     rates = constant_rates(server, fitting.requests)
     times_s = fitting.samples["time_s"].to_numpy()
     activity = activity_table(simulate(fitting.requests, rates), times_s, float(fitting.dt))
@@ -79,7 +79,7 @@ def lookup_gpu_w(
 
 
 def _phase_power(lookup: PhaseLookup, active: np.ndarray) -> np.ndarray:
-    """Power of one server, by the rule of `sitetrace.evaluate.baselines.phases` in whole counts."""
+    """Power of one server, by the rule of `sitetrace.evaluate.judge.phases` in whole counts."""
     rising = (np.diff(active, prepend=active[:1]) > 0) & (active > 0)
     # at least two rising bins on end
     neighbour = np.zeros_like(rising)

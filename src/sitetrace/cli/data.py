@@ -14,7 +14,7 @@ FILE = click.Path(path_type=Path)
 SEED = option("--seed", type=click.IntRange(0), default=0)
 
 
-def out(what: str = "File to be written."):
+def out(what: str):
     """Option for what is written."""
     return option("-o", "--out", type=FILE, required=True, help=what)
 
@@ -51,7 +51,8 @@ def ingest(azure, day, out, **given) -> None:
     """Turn recordings of other tools into a run directory, a trace of Azure into requests."""
     given = {name: value for name, value in given.items() if value is not None}
     if azure is not None:
-        require(not given, "--azure", "a trace of requests alone", f"leave {', '.join(given)} out")
+        others = ", ".join(f"--{name}".replace("_", "-") for name in given)
+        require(not given, "--azure", "a trace of requests alone", f"leave {others} out")
         table, notes = read_azure(azure, day)
         say(notes)
         write_requests(out, table)

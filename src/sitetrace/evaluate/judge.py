@@ -1,4 +1,4 @@
-"""Judging generated traces against a measured run, on the run's own clock and at 1 s."""
+"""Judging traces against a measured run, on its own clock and at 1 s; and simple baselines."""
 
 from collections.abc import Sequence
 from dataclasses import replace
@@ -8,17 +8,22 @@ import numpy as np
 import pandas as pd
 
 from sitetrace.core.files import require
+from sitetrace.core.registry import device
 from sitetrace.core.types import Configuration, PowerTrace, Run, sampling_step
 from sitetrace.evaluate.metrics import SCORES, noise_floor, scores
 from sitetrace.measured.rundir import check_overlap
+from sitetrace.serving.activity import activity_table
 from sitetrace.serving.engine import Server, simulate
+from sitetrace.serving.surrogates import ConstantRate
 
 LEAST_COVERED, WATT_DECIMALS = 0.95, 6
 CLOCKS, SPANS = ("native", "1s"), ("whole", "busy")
 SAME_STEP = 0.05  # steps that differ by no more than this share count as one
 LONGEST_GAP_STEPS = 4.5  # means of samples missing in shorter gaps are interpolated
 CLOCK_NOISE_S, ROUNDING = 1e-6, 1e-3
-Array = np.ndarray
+PHASES = ("idle", "prefill", "decode")
+ACTIVE, RISING, RISING_BINS = 1e-6, 0.05, 2
+Array, Serving = np.ndarray, Server | ConstantRate
 
 
 def evaluate(
@@ -26,10 +31,10 @@ def evaluate(
     traces: PowerTrace | Sequence[PowerTrace],
     *,
     requests: pd.DataFrame | None = None,
+    activity: pd.DataFrame | None = None,
     start_s: float | None = None,
     stop_s: float | None = None,
     busy_end_s: float | None = None,
-    activity: pd.DataFrame | None = None,
 ) -> dict:
     """Score generated draws of one trace on the seconds of a measured run.
 
@@ -79,7 +84,12 @@ def evaluate(
     if requests is not None:
         check_overlap("requests", requests, run.samples)
         run = replace(run, requests=requests)
-    busy, dt_s = _busy_span(run, busy_end_s), float(run.dt)
+    busy, dt_s, source = run.busy_span(), float(run.dt), "simulated"
+    if busy is None and run.requests is not None:
+        if busy_end_s is None:
+            busy_end_s = simulate(run.requests, Server()).requests["end_s"].max()
+            source = "simulated by a default server (8B on one A100)"
+        busy = float(run.requests["arrival_s"].iloc[0]), float(busy_end_s), source
     middle_s = run.samples["time_s"].to_numpy() - dt_s / 2
     kept = np.ones(middle_s.size, dtype=bool)
     if (start_s, stop_s) != (None, None):
@@ -92,7 +102,8 @@ def evaluate(
             kept.sum() >= 2, f"from {start_s}, to {stop_s}", "fewer than two samples there", mend
         )
     window, middle_s = run.samples[kept], middle_s[kept]
-    begin_s, end_s = draws[0].start_s, _end_of(draws[0])
+    begin_s = draws[0].start_s
+    end_s = begin_s + float(draws[0].power_w.size * draws[0].dt)
     share = float(((middle_s >= begin_s) & (middle_s < end_s)).mean())
     what = f"{100 * share:.1f}% of the measured samples covered, {100 * LEAST_COVERED:.0f}% needed"
     lead_s = max(begin_s - middle_s[0] + dt_s / 2, 0)
@@ -119,16 +130,6 @@ def evaluate(
         told = run.published[kept].items()
         result["published"] = {name: {"1s": _judge(spans, power_w, [w], 1.0)} for name, w in told}
     return result
-
-
-def _busy_span(run: Run, busy_end_s: float | None) -> tuple[float, float, str] | None:
-    told, source = run.busy_span(), "simulated"
-    if told is not None or run.requests is None:
-        return told
-    if busy_end_s is None:
-        busy_end_s = simulate(run.requests, Server()).requests["end_s"].max()
-        source = "simulated by a default server (8B on one A100)"
-    return float(run.requests["arrival_s"].iloc[0]), float(busy_end_s), source
 
 
 def _spans(middle_s: Array, busy: tuple[float, float, str] | None) -> dict[str, Array]:
@@ -176,8 +177,8 @@ def pair(clock: str, window: pd.DataFrame, dt: Fraction, draws: list[PowerTrace]
         begin_s, width_s = trace.time_s, trace.dt_s
         begin_s = begin_s[(begin_s >= first_s) & (begin_s + width_s <= last_s)]
         power_w = _measured_mean(window, float(dt), begin_s, width_s)
-    middle_s = begin_s + width_s / 2
-    rows = (middle_s >= trace.start_s) & (middle_s < _end_of(trace)) & np.isfinite(power_w)
+    middle_s, end_s = begin_s + width_s / 2, trace.start_s + float(trace.power_w.size * trace.dt)
+    rows = (middle_s >= trace.start_s) & (middle_s < end_s) & np.isfinite(power_w)
     generated_w = [reading(draw, begin_s[rows], width_s) for draw in draws]
     return rows, power_w[rows], generated_w, middle_s[rows], width_s
 
@@ -189,10 +190,6 @@ def _as_run(measured: Run | pd.DataFrame) -> Run:
     require(sound, "measured: time_s, power_w", "not two finite rows", "mend or remove the others")
     dt = sampling_step(measured["time_s"].to_numpy())
     return Run("measured", Configuration("", "", 1), None, measured, dt, None, {}, "")
-
-
-def _end_of(trace: PowerTrace) -> float:
-    return trace.start_s + float(trace.power_w.size * trace.dt)
 
 
 def _measured_mean(window: pd.DataFrame, dt_s: float, begin_s: Array, width_s: float) -> Array:
@@ -263,3 +260,46 @@ def _rows(indent: str, entries: list[dict]) -> list[str]:
                 cell = f"{value:.3f}" + (f" ± {spread:.3f}" if spread else "")
             lines[-1] += f"{cell:>20}"
     return lines
+
+
+def baselines(
+    fitting: Run, server: Serving, requests: pd.DataFrame, start_s: float, dt: Fraction, size: int
+) -> dict[str, PowerTrace]:
+    """Power for a stream of requests, `size` bins of it, by all baselines of a fitting run.
+
+    They are: its GPUs' nameplate, its mean, its mean by phase, its power from first arrival on.
+    """
+    asked = fitting.requests is not None
+    require(asked, fitting.name, "no requests.csv", "phases need the requests of the run")
+    power_w, served = fitting.samples["power_w"], fitting.configuration
+    design_w = device(served.hardware)["tdp_w"] * served.tensor_parallel
+    constant_w = {"nameplate": float(design_w), "mean": float(power_w.mean())}
+    sampled_s = fitting.samples["time_s"].to_numpy()
+    seen = activity_table(simulate(fitting.requests, server), sampled_s, float(fitting.dt))
+    levels = power_w.groupby(phases(seen)).mean().reindex(PHASES).fillna(constant_w["mean"])
+    ends_s = PowerTrace(start_s + float(dt), dt, np.empty(size)).time_s
+    wanted = activity_table(simulate(requests, server), ends_s, float(dt))
+    # the recording over and over; a sample holds from the one before to its own time
+    begin_s = sampled_s[0] - float(fitting.dt)
+    knots_s = np.r_[0.0, sampled_s - begin_s]
+    energy_j = np.r_[0.0, np.cumsum(power_w * np.diff(knots_s))]
+    since_s = start_s - float(requests["arrival_s"].iloc[0])
+    edges_s = PowerTrace(since_s, dt, np.empty(size + 1)).time_s
+    load_s = float(fitting.requests["arrival_s"].iloc[0]) - begin_s
+    turns, rest_s = np.divmod(edges_s + load_s, knots_s[-1])
+    replayed_j = np.diff(turns * energy_j[-1] + np.interp(rest_s, knots_s, energy_j))
+    values_w = {name: np.full(size, value_w) for name, value_w in constant_w.items()}
+    told_w = levels.loc[phases(wanted)].to_numpy()
+    values_w |= {"phase look-up": told_w, "static replay": replayed_j / float(dt)}
+    return {name: PowerTrace(start_s, dt, each_w) for name, each_w in values_w.items()}
+
+
+def phases(activity: pd.DataFrame) -> np.ndarray:
+    """Name the phase of each bin by the rule of the paper's repository."""
+    # of the look-up table that grantwilkins/powertrace-sim (March 2026) compares itself with:
+    # idle without an active request, prefill where their number rises for two bins on end
+    active = activity["active"].to_numpy() > ACTIVE
+    rising = pd.Series(active & (activity["delta_active"].to_numpy() > RISING))
+    stretch = rising.groupby((rising != rising.shift()).cumsum()).transform("size")
+    prefill = (rising & (stretch >= RISING_BINS)).to_numpy()
+    return np.select([~active, prefill], ["idle", "prefill"], "decode")

@@ -10,8 +10,7 @@ import pandas as pd
 
 from sitetrace.core.files import InputError, read_json, read_text_table, replacing, require
 from sitetrace.core.registry import cache_dir, dataset_path, mirror, registry_entry
-from sitetrace.measured.ingestion import ingest, read_vllm_metrics
-from sitetrace.measured.meters import read_meter
+from sitetrace.measured.ingestion import ingest, read_meter, read_vllm_metrics
 
 UPSTREAM = "https://raw.githubusercontent.com"
 RAW_RUN_FILES = ("power.csv", "requests.json", "engine.csv")
@@ -107,7 +106,7 @@ def content_totals(path: Path) -> dict[str, float]:
         content, names = read_json(path), ("input_lens", "output_lens")
         table = pd.DataFrame({name: content.get(name, []) for name in names})
     elif path.name == "power.csv":
-        table = read_meter(path).table[["power_w"]]
+        table = read_meter(path)[0][["power_w"]]
     elif path.name == "engine.csv":
         table = read_vllm_metrics(path)[["running", "prompt_tokens", "generation_tokens"]]
     else:

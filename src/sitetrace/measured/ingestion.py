@@ -6,8 +6,8 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 
-from sitetrace.core.files import InputError, read_json, read_table, require
-from sitetrace.measured.meters import EPOCH_FROM, EPOCH_TO, read_meter
+from sitetrace.core import files
+from sitetrace.core.files import InputError, read_json, read_table, refuse_row, require
 from sitetrace.measured.rundir import ENGINE_COLUMNS, check_power, write_run
 from sitetrace.workload.table import validate_requests
 
@@ -15,6 +15,14 @@ QUARTER_HOUR_S, FIRST_OFFSET_S, LAST_OFFSET_S = 900, -12 * 3600, 14 * 3600
 CLEAR_SCORE, CLEAR_MARGIN = 0.2, 0.1
 COUNTERS = ("timestamp", "num_requests_running", "num_requests_waiting")
 COUNTERS += ("prompt_tokens_total", "generation_tokens_total")
+LOST = ("", "[N/A]", "N/A", "[NOT SUPPORTED]", "NOT SUPPORTED", "[UNKNOWN ERROR]", "NAN")
+POWER_NAMES = {
+    "nvidia-smi": ("power.draw.instant", "power.draw.average", "power.draw"),
+    "DCGM": ("dcgm_fi_dev_power_usage", "power", "power_usage", "power_w"),
+}
+TIME_NAMES = ("timestamp", "time", "time_s")
+GPU_NAMES = ("index", "gpu", "uuid", "gpu_uuid", "pci.bus_id", "entity")
+EPOCH_FROM, EPOCH_TO = 1e9, 1e11
 
 
 def ingest(
@@ -30,27 +38,26 @@ def ingest(
 
     `info` goes to run.json; without `utc_offset_s` (local less UTC) local times' is found.
     """
-    log, name = read_meter(power), Path(power).name
+    table, local, notes = read_meter(power)
     request_table, left_out = read_vllm_requests(requests)
-    counters = None if engine is None else read_vllm_metrics(engine)
-    notes = [f"{name}: power as {log.tool} wrote it", *log.notes, *left_out]
-    check_power(Path(power), log.table)
-    if log.local and utc_offset_s is None:
+    counters = engine and read_vllm_metrics(engine)
+    notes += left_out
+    check_power(Path(power), table)
+    if local and utc_offset_s is None:
         times = np.r_[request_table["arrival_s"], request_table["end_s"]]
         order = np.argsort(times, kind="stable")
         at_work = np.cumsum(np.repeat([1.0, -1.0], len(request_table))[order])
         activity = [(times[order], at_work)]
         if counters is not None:
             activity.append(tuple(counters[["time_s", "running"]].to_numpy().T))
-        utc_offset_s = find_utc_offset(
-            log.table.groupby("time_s")["power_w"].sum(), activity, power
-        )
+        samples_w = table.groupby("time_s")["power_w"].sum()
+        utc_offset_s = find_utc_offset(samples_w, activity, power)
         told = f"local wall time taken as UTC{utc_offset_s / 3600:+g} h"
-        notes.append(f"{name}: {told}, where power and requests overlap best")
-    sound = log.local or utc_offset_s is None
+        notes.append(f"{Path(power).name}: {told}, where power and requests overlap best")
+    sound = local or utc_offset_s is None
     require(sound, power, "no local wall time", "leave the UTC offset out")
-    gpus = int(log.table["gpu"].nunique())
-    table = log.table.drop(columns="gpu") if gpus == 1 else log.table
+    gpus = int(table["gpu"].nunique())
+    table = table.drop(columns="gpu") if gpus == 1 else table
     table = table.assign(time_s=table["time_s"] - (utc_offset_s or 0.0))
     sources = {"power.csv": power, "requests.csv": requests, "engine.csv": engine}
     names = {kind: Path(file).name for kind, file in sources.items() if file}
@@ -149,3 +156,92 @@ def parse_utc_offset(text: str) -> float:
     known = FIRST_OFFSET_S <= seconds <= LAST_OFFSET_S
     require(known, "--utc-offset", f"{text!r} is no UTC offset", "give one such as -07:00")
     return seconds
+
+
+def read_meter(path: Path | str) -> tuple[pd.DataFrame, bool, list[str]]:
+    """Read a recording of nvidia-smi, DCGM or Zeus; whether its times are local; and notes.
+
+    Columns time_s, gpu, power_w; the index is the row below the header. Local times as if UTC.
+    """
+    path = Path(path)
+    tool, times, gpus, power = _columns(path)
+    seconds, local = _seconds(path, times.str.strip().rename("time"))
+    power = power.fillna("").astype(str).str.strip().rename("power")
+    lost = power.str.upper().isin(LOST).to_numpy()  # samples that the tool could not take
+    numbers = pd.to_numeric(power.str.replace(r"\s*W$", "", regex=True), errors="coerce")
+    bad, why = ~np.isfinite(numbers) & ~lost, "is no number of watts: mend or remove that row"
+    refuse_row(path, bad, why, power)
+    require(not lost.all(), f"{path}: power", "no sample is a number", "this GPU reports no power")
+    watts = np.where(lost, np.nan, numbers)
+    samples = {"time_s": seconds, "gpu": pd.factorize(gpus)[0], "power_w": watts}
+    table = pd.DataFrame(samples, index=power.index)
+    table["time_s"] = _sweep_times(table)
+    notes = [f"{path.name}: power as {tool} wrote it"]
+    notes += [f"{path.name}: {lost.sum()} samples without power left out"] if lost.any() else []
+    return table.dropna(subset="power_w"), local, notes
+
+
+def _columns(path: Path) -> tuple[str, pd.Series, pd.Series, pd.Series]:
+    """Tool, times, GPUs and powers as texts, one below another; the header tells which they are."""
+    # nvidia-smi --query-gpu=timestamp,index,power.draw --format=csv: units in the header, in the
+    # cells or nowhere; dcgmi dmon -e 155 | ts %.s; CSV with DCGM_FI_DEV_POWER_USAGE; Zeus' CSV
+    with files.reading_csv(path, "check it"), path.open(encoding="utf-8", errors="replace") as file:
+        dmon = "#Entity" in file.readline()
+    table = _dmon_table(path) if dmon else files.read_text_table(path)
+    table.columns = [re.sub(r"\s*\[.*\]$", "", name.strip().lower()) for name in table]
+    first, *others = table.columns
+    if first in TIME_NAMES and others and all(map(str.isdecimal, others)):  # Zeus: a column a GPU
+        rows = np.repeat(np.arange(len(table)), len(others))
+        power = pd.Series(table[others].to_numpy().ravel(), index=table.index[rows])
+        return "Zeus", table.iloc[rows, 0], pd.Series(np.tile(others, len(table))), power
+    powers = [(tool, name) for tool, names in POWER_NAMES.items() for name in names]
+    tool, power = next((pair for pair in powers if pair[1] in table), ("", ""))
+    what = "no power column of nvidia-smi (power.draw), DCGM (DCGM_FI_DEV_POWER_USAGE) or Zeus "
+    require(tool, f"{path}: line 1", what + "(Time,0,1,...)", "record power with one of them")
+    time = next((name for name in TIME_NAMES if name in table), None)
+    require(time, path, "column timestamp is missing", "record it together with power")
+    gpu = next((name for name in GPU_NAMES if name in table), None)
+    gpus = pd.Series("0", index=table.index) if gpu is None else table[gpu].str.strip()
+    return tool, table[time], gpus, table[power]
+
+
+def _dmon_table(path: Path) -> pd.DataFrame:
+    lines = path.read_text(encoding="utf-8", errors="replace").split("\n")
+    before, header = lines[0].split("#Entity", 1)
+    fields, where, mend = header.split(), f"{path}: line 1", "record with dcgmi dmon -e 155"
+    require(before.strip(), where, "dcgmi dmon prints no times", mend)
+    require("POWER" in fields, where, "no POWER column", mend)
+    rows = {}
+    for number, line in enumerate(lines):
+        if found := re.match(r"\s*(\S.*?)\s+GPU[ -](\d+)\s+(.*)$", line):
+            time, gpu, values = found.groups()
+            cells, where = values.split(), f"{path}: line {number + 1}"
+            what = f"{len(cells)} values under {len(fields)} column names"
+            require(len(cells) == len(fields), where, what, "remove that line")
+            rows[number - 1] = (time, gpu, cells[fields.index("POWER")])
+    require(rows, path, "no line of a GPU below the header", "record power again")
+    return pd.DataFrame.from_dict(rows, orient="index", columns=["timestamp", "gpu", "power"])
+
+
+def _seconds(path: Path, texts: pd.Series) -> tuple[np.ndarray, bool]:
+    numbers = pd.to_numeric(texts, errors="coerce")
+    if numbers.notna().any():
+        seconds, local = numbers.to_numpy(dtype=float), False
+        bad, why = ~((seconds > EPOCH_FROM) & (seconds < EPOCH_TO)), "is no epoch time in seconds"
+    else:
+        local = not texts.str.contains(r"(?:Z|UTC|[+-]\d\d:?\d\d)$").any()
+        texts = texts.str.replace("/", "-")
+        stamps = pd.to_datetime(texts, errors="coerce", format="ISO8601", utc=True)
+        seconds = stamps.to_numpy(dtype="datetime64[ns]").astype(np.int64) / 1e9
+        bad, why = stamps.isna(), "is no time such as 2026/07/18 15:57:43.179"
+    refuse_row(path, bad, f"{why}: mend or remove that row", texts)
+    return seconds, local
+
+
+def _sweep_times(table: pd.DataFrame) -> np.ndarray:
+    times, gpus = table["time_s"].to_numpy(), table["gpu"].to_numpy()
+    own_step = table.groupby("gpu")["time_s"].diff()
+    # a sweep ends where a GPU comes again, or where more than half a sampling step passes
+    half_step = 0.5 * float(own_step.median()) if own_step.notna().any() else np.inf
+    begins = (np.diff(gpus, prepend=gpus[0]) <= 0) | (np.diff(times, prepend=times[0]) > half_step)
+    return table["time_s"].groupby(np.cumsum(begins)).transform("min").to_numpy()

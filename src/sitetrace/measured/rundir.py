@@ -11,8 +11,8 @@ from sitetrace.core.files import InputError, read_json, read_table, refuse_row, 
 from sitetrace.core.types import MAX_SPAN_S, Configuration, Run, sampling_step
 from sitetrace.workload.table import read_requests
 
-MAX_GAP_S, MAX_GPUS = 60.0, 1024
-KILOWATT_SUSPICION_W, MAX_POWER_W = 20.0, 1e6
+MAX_GAP_S, MAX_GPUS, KILOWATT_SUSPICION_W, MAX_POWER_W = 60.0, 1024, 20.0, 1e6
+Table = pd.DataFrame
 RUN_FILES = ("power.csv", "power_1s.csv", "requests.csv", "engine.csv", "run.json")
 ENGINE_COLUMNS = ("time_s", "running", "waiting", "prompt_tokens", "generation_tokens")
 
@@ -71,11 +71,7 @@ def read_run(path: Path | str) -> Run:
 
 
 def write_run(
-    path: Path | str,
-    info: dict,
-    requests: pd.DataFrame,
-    power: pd.DataFrame,
-    engine: pd.DataFrame | None = None,
+    path: Path | str, info: dict, requests: Table, power: Table, engine: Table | None = None
 ) -> Run:
     """Write a new run directory, whole or not at all: it lands only when it can be read again."""
     path = files.check_place(path, folder=True, parents=True)
@@ -139,7 +135,7 @@ def check_power(path: Path, table: pd.DataFrame) -> None:
     """Refuse times out of order and powers that no server draws."""
     times_s, gpus, power_w = table["time_s"], table["gpu"], table["power_w"]
     bad = ~power_w.between(0, MAX_POWER_W)
-    refuse_row(path, bad, "is no power of a server in watts: mend or remove that sample", power_w)
+    refuse_row(path, bad, "is below zero or more than any server draws: give watts", power_w)
     what = f"the greatest is {power_w.max():g}, that looks like kilowatts"
     watts = power_w.max() >= KILOWATT_SUSPICION_W
     require(watts, f"{path}: power_w", what, "multiply by 1000")

@@ -1,38 +1,40 @@
-"""The traffic part of a scenario, and the stream that it opens."""
+"""The traffic part of a scenario, the stream that it opens, and its fit to a recorded one."""
 
+import json
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
+import numpy as np
 from pydantic import Discriminator, Field, Tag, TypeAdapter, ValidationError
 
 from sitetrace.core.files import InputError, require
 from sitetrace.core.settings import Number, Part, Text, first_fault
 from sitetrace.workload import streams
 from sitetrace.workload.clients import open_clients
-from sitetrace.workload.table import read_requests
+from sitetrace.workload.streams import DAY_S, Table, whole
+from sitetrace.workload.table import TOKENS, read_requests
 
-MAX_HOURS = 24 * 366
+LEAST_REQUESTS, LEAST_WINDOWS = 20, 3
+LEAST_CV, MOST_CV = 0.05, 50.0
 RATE = "mean requests a second and server of the pool"
 SCALED = f"{RATE}, to which the whole stream is scaled; else as recorded"
-LENGTHS = (
-    "request table (CSV) whose rows are drawn for token lengths, or a mapping with the numbers of "
-    "a log-normal law; else those of shared chats"
-)
-OFFSET = "hours into the recording at second 0"
+LENGTHS = "request table (CSV) whose rows are drawn for token lengths, or a mapping with the "
+LENGTHS += "numbers of a log-normal law; else those of shared chats"
+ROUTING = "how requests reach the servers: random, round_robin, least_loaded or session"
+Routing = Literal["random", "round_robin", "least_loaded", "session"]
+CV = "coefficient of variation of the pool's gaps; 1 is Poisson"
 GivenLengths = Annotated[
     Annotated[streams.LogNormalLengths, Tag("LogNormalLengths")] | Annotated[Text, Tag("file")],
     Discriminator(lambda given: "file" if isinstance(given, str) else "LogNormalLengths"),
 ]
 Rate = Annotated[Number, Field(gt=0, le=streams.MAX_RATE)]
+MAX_HOURS, OFFSET = 24 * 366, "hours into the recording at second 0"
 Offset = Annotated[Number, Field(ge=0, le=MAX_HOURS, description=OFFSET)]
 
 
 class _Pattern(Part):
     pattern: str
-    routing: Literal["random", "round_robin", "least_loaded", "session"] = Field(
-        "random",
-        description="how requests reach the servers: random, round_robin, least_loaded or session",
-    )
+    routing: Routing = Field("random", description=ROUTING)
 
 
 class _Law(_Pattern):
@@ -50,9 +52,7 @@ class BurstyTraffic(_Law):
     """Arrivals of the pool with gamma-distributed gaps."""
 
     pattern: Literal["bursty"] = Field("bursty", description="bursty")
-    cv: Number = Field(
-        2.0, gt=0, le=100, description="coefficient of variation of the pool's gaps; 1 is Poisson"
-    )
+    cv: Number = Field(2.0, gt=0, le=100, description=CV)
 
 
 class DiurnalTraffic(_Law):
@@ -119,3 +119,56 @@ def open_stream(
         return streams.Bursty(n_servers * traffic.rate_per_server, traffic.cv, lengths)
     day = (traffic.swing, traffic.peak_hour, start_hour) if traffic.pattern == "diurnal" else ()
     return streams.Poisson(n_servers, traffic.rate_per_server, lengths, *day)
+
+
+def fit_traffic(requests: Table, scale_s: float | None = None, begin_hour: float = 0.0) -> dict:
+    """Fit the traffic section of a scenario: its hours' swing, from two days on, else gamma gaps.
+
+    The gaps have the recorded spread, or with `scale_s` windows of it their counts' dispersion.
+    """
+    arrival_s = requests["arrival_s"].to_numpy()
+    few = arrival_s.size < LEAST_REQUESTS or arrival_s[-1] == arrival_s[0]
+    mend = f"give {LEAST_REQUESTS} that do not arrive at once"
+    require(not few, "fit", f"{arrival_s.size} requests are too few to fit", mend)
+    gaps_s, span_s = np.diff(arrival_s), arrival_s[-1] - arrival_s[0]
+    fitted = {"pattern": "bursty", "rate_per_server": 1 / gaps_s.mean()}
+    if (days := int((span_s + gaps_s.mean()) // DAY_S)) >= 2:
+        require(scale_s is None, "scale_s", "a day's swing has none", "leave it out")
+        of_days_s = arrival_s[arrival_s < arrival_s[0] + days * DAY_S]
+        harmonic = 2 * np.exp(2j * np.pi * of_days_s / DAY_S).mean()
+        hour = (np.angle(harmonic) / (2 * np.pi) * 24 + begin_hour) % 24
+        fitted |= {"pattern": "diurnal", "swing": min(1.0, abs(harmonic)), "peak_hour": hour}
+    else:
+        cv = gaps_s.std() / gaps_s.mean()
+        if scale_s is not None:
+            cv = np.sqrt(index_of_dispersion(arrival_s, scale_s))
+            mend = f"give so short windows that {LEAST_WINDOWS} fit into {span_s:g} s"
+            require(not np.isnan(cv), f"scale_s {scale_s:g} s", "no window", mend)
+        fitted["cv"] = np.clip(cv, LEAST_CV, MOST_CV)
+    logarithm, lengths = np.log(requests[[*TOKENS]]), {}
+    for side, column in zip(("input", "output"), TOKENS, strict=True):
+        lengths[f"{side}_median"] = np.exp(logarithm[column].mean())
+        lengths[f"{side}_sigma"] = logarithm[column].std(ddof=0)
+        lengths[f"{side}_limit"] = int(requests[column].max())
+    constant = logarithm.nunique().min() == 1
+    lengths["correlation"] = 0.0 if constant else logarithm.corr().iloc[0, 1].clip(-1, 1)
+    # six digits, as plain numbers that YAML can write
+    text = json.dumps(fitted | {"lengths": lengths}, default=float)
+    return json.loads(text, parse_float=lambda number: float(f"{float(number):.6g}"))
+
+
+def draw_traffic(section: dict, duration_s: float, seed: int, begin_hour: float = 0.0) -> Table:
+    """Draw requests of one server from a traffic section of a scenario or of `fit_traffic`."""
+    stream = open_stream(check_traffic(section), 1, ".", begin_hour)
+    rng = np.random.default_rng(np.random.SeedSequence(seed, spawn_key=(0,)))
+    return whole(stream, duration_s, rng)
+
+
+def index_of_dispersion(arrival_s: np.ndarray, window_s: float) -> float:
+    """Return variance over mean of the counts in windows: 1 for Poisson, NaN for too few."""
+    windows = (arrival_s[-1] - arrival_s[0]) // window_s if window_s > 0 else 0
+    if windows < LEAST_WINDOWS:
+        return np.nan
+    ends_s = arrival_s[0] + window_s * np.arange(windows + 1)
+    counts = np.diff(np.searchsorted(arrival_s, ends_s))
+    return float(counts.var(ddof=1) / counts.mean())

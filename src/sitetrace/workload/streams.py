@@ -1,8 +1,7 @@
 """Streams of requests and their token lengths: Poisson, bursty, replayed; in chunks, or whole.
 
-A chunk holds the requests with ``begin_s <= arrival_s < end_s``, in order. Chunks follow each
-other; each has a number and is told what the one before returned to be carried (None for the
-first). The same seeds give the same stream, wherever it is taken up again.
+A chunk holds the requests with ``begin_s <= arrival_s < end_s``, in order; it has a number and is
+told what the one before returned to be carried (None for the first). The same seeds give the same.
 """
 
 from collections.abc import Callable
@@ -124,7 +123,7 @@ class Poisson(Stream):
 
     def server_chunk(
         self, begin_s: float, end_s: float, rng: Generator, n_servers: int = 1
-    ) -> tuple[np.ndarray, np.ndarray]:
+    ) -> tuple:
         """Draw arrivals (s) and tokens of one server, where each request goes to one at random."""
         # a Poisson stream split at random is as many independent ones: each server draws its own,
         # at the chunk's greatest rate, and thins it
