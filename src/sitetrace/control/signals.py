@@ -50,8 +50,7 @@ class Actuator:
     """How late orders act."""
 
     latency_s: float = 0.0  # from the order to its effect, seconds
-    # whether a newer order takes the place of one that does not act yet, as a setting that is
-    # overwritten; else each acts in its time. The same order again is no newer one
+    # a newer order takes the place of one that does not act yet; else each acts in its time
     replaces: bool = True
     cut: bool = False  # orders get lost on their way
     _sent: list[tuple[float, Orders]] = field(default_factory=list, init=False, repr=False)

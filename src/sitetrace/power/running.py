@@ -1,9 +1,7 @@
 """Servers that run: engines, boards and noise, advanced in time, steered, and looked at."""
 
-from __future__ import annotations
-
 from collections.abc import Callable, Sequence
-from typing import Any
+from typing import Any, Self
 
 import numpy as np
 from numba import njit
@@ -139,7 +137,7 @@ class Running:
         clock_s = np.array([self.clock_s])
         return inflight.packed(self._work) | {"clock_s": clock_s, "boards": self._boards}
 
-    def resumed(self, state: dict[str, np.ndarray]) -> Running:
+    def resumed(self, state: dict[str, np.ndarray]) -> Self:
         """Go on from a state, which is left as it is."""
         self.clock_s, self._boards = float(state["clock_s"][0]), state["boards"].copy()
         self._work = inflight.unpacked(state, self._work.running.shape[1])
@@ -227,7 +225,7 @@ class RunningStates:
             told[f"{s}:slots_s"] = self._slots[s]
         return told
 
-    def resumed(self, state: dict[str, np.ndarray]) -> RunningStates:
+    def resumed(self, state: dict[str, np.ndarray]) -> Self:
         """Go on from a state, which is left as it is."""
         self.clock_s = float(state["clock_s"][0])
         self._work = inflight.unpacked(state, self._work.running.shape[1])

@@ -1,7 +1,5 @@
 """What a server does in each bin of time: running requests, tokens, time since work."""
 
-from __future__ import annotations
-
 import numpy as np
 import pandas as pd
 from numba import njit
@@ -78,7 +76,19 @@ def _amounts_in_bins(knots, amounts, begins, ends, found):
     found[:] = 0.0
     if knots.size == 0:
         return
-    total, slope = _running_totals(knots, amounts)
+    # sums of amounts up to each knot (begins and ends of stretches in turn), and slopes from there
+    kinds = len(amounts)
+    total, slope = np.empty((knots.size, kinds)), np.zeros((knots.size, kinds))
+    for kind in range(kinds):
+        so_far = 0.0
+        for i in range(amounts.shape[1]):
+            amount = amounts[kind, i]
+            so_far += amount
+            total[2 * i, kind], total[2 * i + 1, kind] = so_far - amount, so_far
+        for i in range(knots.size - 1):
+            length = knots[i + 1] - knots[i]
+            if length > 0.0:
+                slope[i, kind] = (total[i + 1, kind] - total[i, kind]) / length
     place, last, level = -1, np.nan, np.empty(len(amounts))
     for b in range(ends.size):
         if begins[b] != last:
@@ -91,25 +101,6 @@ def _amounts_in_bins(knots, amounts, begins, ends, found):
             after = slope[knot, kind] * on_s + total[knot, kind]
             found[kind, b] = max(after - level[kind], 0.0)
             level[kind] = after
-
-
-@njit(cache=True, nogil=True, error_model="numpy")
-def _running_totals(knots, amounts):
-    """Sum amounts up to each knot (begins and ends of stretches in turn), and slopes from there."""
-    kinds = len(amounts)
-    total, slope = np.empty((knots.size, kinds)), np.zeros((knots.size, kinds))
-    for kind in range(kinds):
-        so_far = 0.0
-        for i in range(amounts.shape[1]):
-            amount = amounts[kind, i]
-            so_far += amount
-            total[2 * i, kind], total[2 * i + 1, kind] = so_far - amount, so_far
-    for i in range(knots.size - 1):
-        length = knots[i + 1] - knots[i]
-        if length > 0.0:
-            for kind in range(kinds):
-                slope[i, kind] = (total[i + 1, kind] - total[i, kind]) / length
-    return total, slope
 
 
 @njit(cache=True, nogil=True)

@@ -1,7 +1,5 @@
 """Requests to what the engine does: a step-level engine and the paper's two surrogates."""
 
-from __future__ import annotations
-
 from dataclasses import dataclass
 from functools import cached_property
 

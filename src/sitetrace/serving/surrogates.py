@@ -1,7 +1,5 @@
 """The paper's two serving surrogates: rates and distributions instead of an engine."""
 
-from __future__ import annotations
-
 import heapq
 from dataclasses import dataclass
 

@@ -30,6 +30,12 @@ Level = Literal["site", "row", "rack", "server"]
 LEVELS = "list of site, row, rack, server; site keeps facility and gpu too"
 SERVERS = "how many of the servers that no pool has by rows, filled in order"
 IDLE = "idle watts of a server's GPUs, where the board's differ from the model's"
+FLEET = "list of pools; the last may leave out rows and servers and takes the rest"
+NON_GPU = "constant_w, or base_w and per_gpu_w; else fitted to wall-plug traces"
+KEEP = (
+    "list of entries with levels and step_s; the first is the root of the dataset, others are "
+    "groups of it; else site, rows and racks each second"
+)
 Levels = Annotated[tuple[Level, ...], Field(min_length=1)]
 Idle = Annotated[Number, Field(gt=0, le=100_000)]
 Step = Annotated[Number, Field(ge=0.01, le=3600)]
@@ -116,22 +122,12 @@ class Scenario(Part):
     )
     step_s: Step = Field(0.25, description="step of the simulation, seconds; a multiple of models'")
     topology: Topology = Field(description="rows, racks_per_row, servers_per_rack")
-    fleet: tuple[Pool, ...] = Field(
-        min_length=1,
-        description="list of pools; the last may leave out rows and servers and takes the rest",
-    )
+    fleet: tuple[Pool, ...] = Field(min_length=1, description=FLEET)
     traffic: Traffic | None = Field(None, description="traffic of pools that name none; by pattern")
-    non_gpu: GivenNonGpu | None = Field(
-        None, description="constant_w, or base_w and per_gpu_w; else fitted to wall-plug traces"
-    )
+    non_gpu: GivenNonGpu | None = Field(None, description=NON_GPU)
     pue: GivenPue = Field(1.3, description="PUE: a number from 1 to 5, a file, or full and idle")
     chunk_s: Number = Field(7200.0, ge=1, le=86400, description="seconds written at once")
-    keep: tuple[Keep, ...] = Field(
-        default_factory=usual_keep,
-        min_length=1,
-        description="list of entries with levels and step_s; the first is the root of the dataset, "
-        "others are groups of it; else site, rows and racks each second",
-    )
+    keep: tuple[Keep, ...] = Field(default_factory=usual_keep, min_length=1, description=KEEP)
     _folder: Path = PrivateAttr(Path())
     _source: tuple = PrivateAttr(())  # its file and the lines of its keys, if it has one
 

@@ -1,7 +1,5 @@
 """A site simulated: racks summed to rows and all, stretch by stretch at constant memory."""
 
-from __future__ import annotations
-
 import errno
 import json
 import shutil
