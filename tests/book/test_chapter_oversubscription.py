@@ -3,7 +3,8 @@
 import matplotlib.pyplot as plt
 import numpy as np
 import pytest
-from test_capacity import site_of, synthetic_racks
+import xarray as xr
+from test_capacity import synthetic_racks
 
 from sitebook.chapters import oversubscription as chapter
 from sitebook.plots import oversubscription as figures
@@ -15,9 +16,16 @@ STORES_KWH = [0.0, 0.01, 0.1, 1.0]
 
 
 def site(day):
-    found = site_of((0.96 + 0.04 * day) * synthetic_racks(day, racks=14))
-    nameplate_w = np.where(found["level"] == "rack", 15_200.0, 14 * 15_200.0)
-    return found.assign_coords(nameplate_w=("unit", nameplate_w))
+    racks_w = (0.96 + 0.04 * day) * synthetic_racks(day, racks=14)
+    seconds = np.arange(racks_w.shape[1]) * np.timedelta64(1, "s")
+    units = {
+        "unit": ["site", *(f"rack-0-{rack}" for rack in range(14))],
+        "level": ("unit", ["site"] + ["rack"] * 14),
+        "nameplate_w": ("unit", [14 * 15_200.0] + [15_200.0] * 14),
+        "time": np.datetime64("2001-01-01", "ns") + seconds,
+    }
+    power_w = np.column_stack([racks_w.sum(axis=0), *racks_w]).astype(np.float32)
+    return xr.Dataset({"power_w": (("time", "unit"), power_w)}, units)
 
 
 @pytest.fixture(scope="module")
