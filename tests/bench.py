@@ -15,7 +15,7 @@ from bench_site import best_s, peak_mb, print_sites
 import sitetrace
 from sitetrace.power import running
 from sitetrace.serving.engine import simulate
-from sitetrace.serving.steps import as_requests
+from sitetrace.serving.inflight import as_requests
 
 DAY_S, HOUR_S = 86400.0, 3600.0
 RATE_PER_S, CALM_RATE_PER_S = 1.0, 0.5

@@ -14,7 +14,7 @@ from sitetrace.control.signals import Actuator, Orders, Telemetry
 from sitetrace.core.files import InputError
 from sitetrace.power import running
 from sitetrace.serving.engine import simulate
-from sitetrace.serving.steps import as_requests
+from sitetrace.serving.inflight import as_requests
 from sitetrace.workload.streams import poisson
 
 MODEL = load_model(shipped_model("testbed_timeline"))

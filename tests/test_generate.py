@@ -114,7 +114,7 @@ def test_leaving_what_was_fitted_or_can_be_served_is_said():
 
 TABLE = requests()
 DAMAGED = {"there is none": TABLE[:0], "no number": TABLE.assign(arrival_s=np.nan),
-           "column is missing": TABLE.drop(columns="input_tokens"),
+           "a column is missing": TABLE.drop(columns="input_tokens"),
            "below 1": TABLE.assign(output_tokens=0)}  # fmt: skip
 
 

@@ -11,7 +11,7 @@ import sitetrace
 from sitetrace.power import running
 from sitetrace.power.modelfile import load_model
 from sitetrace.serving.engine import Server, simulate
-from sitetrace.serving.steps import as_requests
+from sitetrace.serving.inflight import as_requests
 from sitetrace.serving.surrogates import ConstantRate, LogNormalTTFT
 
 MODEL = load_model(sitetrace.shipped_model("testbed_timeline"))

@@ -213,17 +213,17 @@ def test_a_killed_process_can_be_resumed(tmp_path):
 
 
 def test_a_full_disk_is_said_and_nothing_is_lost(tmp_path, monkeypatch, made):
-    write = site_module.write_checkpoint
+    write = site_module.store.write_checkpoint
 
     def full(path, done, states, carries):
         if done == 3:
             raise OSError(28, "No space left on device")
         write(path, done, states, carries)
 
-    monkeypatch.setattr(site_module, "write_checkpoint", full)
-    with pytest.raises(InputError, match="no space left.*--resume"):
+    monkeypatch.setattr(site_module.store, "write_checkpoint", full)
+    with pytest.raises(InputError, match="No space left.*--resume"):
         simulate(tmp_path / "site.zarr")
-    monkeypatch.setattr(site_module, "write_checkpoint", write)
+    monkeypatch.setattr(site_module.store, "write_checkpoint", write)
     simulate(tmp_path / "site.zarr", resume=True)
     assert digest(tmp_path / "site.zarr") == digest(made)
 
@@ -236,7 +236,7 @@ def test_cut_short_at_the_very_end_and_resumed_is_the_same(tmp_path, monkeypatch
         raise KeyboardInterrupt
 
     with monkeypatch.context() as patch, pytest.raises(KeyboardInterrupt):
-        patch.setattr(site_module, "finish", end)
+        patch.setattr(site_module.store, "finish", end)
         simulate(tmp_path / "site.zarr")
     simulate(tmp_path / "site.zarr", resume=True)
     assert digest(tmp_path / "site.zarr") == digest(made)
@@ -244,7 +244,7 @@ def test_cut_short_at_the_very_end_and_resumed_is_the_same(tmp_path, monkeypatch
 
 @pytest.mark.parametrize("content", [b"", b"PK\x03\x04 cut"])
 def test_a_damaged_checkpoint_is_said(tmp_path, monkeypatch, content):
-    monkeypatch.setattr(site_module, "finish", lambda *given: 1 / 0)
+    monkeypatch.setattr(site_module.store, "finish", lambda *given: 1 / 0)
     with pytest.raises(ZeroDivisionError):
         simulate(tmp_path / "site.zarr")
     (tmp_path / "site.zarr.part" / "checkpoint.npz").write_bytes(content)
@@ -262,7 +262,7 @@ def test_a_recording_is_replayed_over_and_over(tmp_path, routing):
 
 
 def test_a_run_on_other_requests_is_not_resumed(tmp_path, monkeypatch):
-    monkeypatch.setattr(site_module, "finish", lambda *given: 1 / 0)
+    monkeypatch.setattr(site_module.store, "finish", lambda *given: 1 / 0)
     (tmp_path / "lengths.csv").write_text(f"{HEADER}\n0,10,20\n")
     pattern = {"pattern": "poisson", "rate_per_server": 1, "lengths": "lengths.csv"}
     with pytest.raises(ZeroDivisionError):

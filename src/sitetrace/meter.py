@@ -1,14 +1,12 @@
 """A power meter such as nvidia-smi: how it reads a power trace, and what it prints of an engine.
 
 A reading is the mean power over a window that ended some time ago; how long ago is chance, between
-two renewals of the meter. `expected_w` is the mean over these chances, `drawn_w` draws them.
+two renewals of the meter. `expected_w` is the mean over these chances, `drawn_w` draws them. Both
+take a model of kind `timeline`, whose surface tells watts of idle and of the engine's segments.
 """
-
-from __future__ import annotations  # a model file is read by the names of types
 
 import heapq
 from dataclasses import dataclass
-from typing import Any, Protocol
 
 import numpy as np
 import pandas as pd
@@ -58,9 +56,13 @@ class Meter:
         knots = np.r_[-EDGE_S, knots, knots[-1] + EDGE_S]
         first_j, last_j = np.interp([ends - self.window_s, ends], knots, energy_j)
         power_w = (last_j - first_j) / self.window_s + rng.normal(0.0, self.noise_w, count)
+        return pd.DataFrame({"time_s": trace.start_s + times, "power_w": self.printed_w(power_w)})
+
+    def printed_w(self, power_w: np.ndarray) -> np.ndarray:
+        """Round watts to the printed values, none below zero."""
         if self.quantum_w > 0:
             power_w = np.round(power_w / self.quantum_w) * self.quantum_w
-        return pd.DataFrame({"time_s": trace.start_s + times, "power_w": np.maximum(power_w, 0.0)})
+        return np.maximum(power_w, 0.0)
 
 
 @dataclass(frozen=True)
@@ -72,27 +74,17 @@ class PowerNoise:
     phi: float  # autocorrelation from one bin of 0.25 s to the next
 
 
-class Printed(Protocol):
-    """A power model of which a meter prints; its surface tells watts of idle and of segments."""
-
-    surface: Any
-    meter: Meter
-    residual: PowerNoise
-
-
 Readings = tuple[np.ndarray, np.ndarray]  # watts, and the share of their time at work
 
 
-def expected_w(timeline: Timeline, model: Printed, times_s: np.ndarray) -> Readings:
+def expected_w(timeline: Timeline, model, times_s: np.ndarray) -> Readings:
     """Expect a reading, its age and the phase of the sampling clock unknown."""
     ages = ages_s(model.meter, _step_s(times_s, model.meter))[:, None]
     power_w, busy = seen_w(timeline, model, times_s - ages)
     return power_w.mean(axis=0), busy.mean(axis=0)
 
 
-def drawn_w(
-    timeline: Timeline, model: Printed, times_s: np.ndarray, rng: np.random.Generator
-) -> Readings:
+def drawn_w(timeline: Timeline, model, times_s: np.ndarray, rng: np.random.Generator) -> Readings:
     """Draw readings, placed where they are most likely; their share of work is the expected one."""
     # Drawn one by one the distribution is right and the seconds are wrong, the expectation is right
     # about the seconds and has no spikes. So readings are drawn and ordered as expected (weather
@@ -107,7 +99,7 @@ def drawn_w(
 
 
 def chanced_w(
-    timeline: Timeline, model: Printed, times_s: np.ndarray, rng: np.random.Generator
+    timeline: Timeline, model, times_s: np.ndarray, rng: np.random.Generator
 ) -> np.ndarray:
     """Draw readings each at an age of its own and with autocorrelated noise, in order of time."""
     # what a glimpse sees hangs on the phase of the sampling clock, which is as unknown as the age
@@ -119,13 +111,14 @@ def chanced_w(
     return power_w + (noise.idle_w + (noise.decode_w - noise.idle_w) * share) * drawn
 
 
-def seen_w(timeline: Timeline, model: Printed, ends_s: np.ndarray) -> Readings:
+def seen_w(timeline: Timeline, model, ends_s: np.ndarray) -> Readings:
     """Mean power over the meter's windows that end at these times."""
     work, window_s = timeline.segments, model.meter.window_s
     length_s = (work["end_s"] - work["start_s"]).to_numpy()
-    amounts = (model.surface.above_idle_w(work) * length_s, length_s)
-    above, busy = (amount_in_bins(work, each, ends_s.ravel(), window_s) for each in amounts)
-    above, busy = (each.reshape(ends_s.shape) / window_s for each in (above, busy))
+    above, busy = (
+        amount_in_bins(work, each, ends_s.ravel(), window_s).reshape(ends_s.shape) / window_s
+        for each in (model.surface.above_idle_w(work) * length_s, length_s)
+    )
     return model.surface.idle_w + above, np.minimum(busy, 1.0)
 
 
@@ -138,9 +131,8 @@ def _step_s(times_s: np.ndarray, meter: Meter) -> float:
 def ages_s(meter: Meter, more_s: float = 0.0, count: int = AGES) -> np.ndarray:
     """Ages that a reading may have, each as likely as the others: from its window to its print."""
     # more_s: how far, in all, the clock of the readings may be from the grid they are printed on
-    reach_s = meter.update_s + more_s
     middle = (np.arange(count) + 0.5) / count - 0.5
-    return meter.lag_s + 0.5 * meter.update_s + reach_s * middle
+    return meter.lag_s + 0.5 * meter.update_s + (meter.update_s + more_s) * middle
 
 
 def placed_w(
@@ -152,8 +144,7 @@ def placed_w(
     # gets its energy. With a reach of one bin the order is the expected one's.
     if drawn_w.size == 0:
         return drawn_w
-    middle_w = np.median(drawn_w)
-    bins = place - place[0] + reach
+    middle_w, bins = np.median(drawn_w), place - place[0] + reach
     lack = np.zeros(bins[-1] + reach + 1)
     lack[bins] = expected_w - middle_w
     weight = 1.0 - np.abs(np.arange(-reach, reach + 1)) / reach
@@ -165,7 +156,7 @@ def placed_w(
 
 @njit(cache=True)
 def _give(values_w, middle_w, bins, weight, lack, given_w):
-    """Give descending values to the bins that lack most, each taking from those around it."""
+    # descending values to the bins that lack most, each taking from those around it
     reach = weight.size // 2
     free = np.zeros(lack.size, dtype=np.bool_)
     free[bins] = True

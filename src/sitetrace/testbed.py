@@ -1,7 +1,6 @@
 """A simulated server of known truth: it shows that a method works, never what hardware does.
 
-It stands on our own engine. Known, and to be found again by a fit, are the law of its steps, the
-state of each bin, the power of each state, the effects that are switched on, and the meter.
+A fit should find again the law of its steps, the states, their power, the effects and the meter.
 """
 
 import tempfile
@@ -96,7 +95,6 @@ def write_dataset(out: Path | str, seed: int) -> list[Path]:
 
 
 def _write(folder: Path, seed: int) -> Run:
-    """Simulate the run that a folder is named after and write it, with its truth."""
     name = folder.name
     rng = np.random.default_rng([seed, [*RATES].index(name)])
     requests = _drawn_requests(RATES[name], 2.0 if name == "bursty" else 1.0, rng)
@@ -110,9 +108,8 @@ def _write(folder: Path, seed: int) -> Run:
 
 
 def _drawn_requests(rate_per_s: float, cv: float, rng: np.random.Generator) -> pd.DataFrame:
-    """Draw requests with gamma-distributed gaps and the tokens of shared chats."""
-    # A law of its own: shipped models and nets name the testbed's recordings by their digests,
-    # which must not change with the streams of traffic.
+    # Gamma-distributed gaps and the tokens of shared chats, by a law of its own: shipped models and
+    # nets name the testbed's recordings by digests that must not change with streams of traffic.
     shape, arrival_s = cv**-2.0, np.zeros(1)
     while arrival_s[-1] < DURATION_S:
         count = int(1.1 * rate_per_s * (DURATION_S - arrival_s[-1])) + 16
@@ -121,17 +118,13 @@ def _drawn_requests(rate_per_s: float, cv: float, rng: np.random.Generator) -> p
     arrival_s = arrival_s[1:][arrival_s[1:] < DURATION_S]
     table, law = {"arrival_s": (EPOCH_S + arrival_s.round(6)).round(3)}, LogNormalLengths()
     for side in ("input", "output"):
-        median, sigma, most = (
-            getattr(law, f"{side}_{name}") for name in ("median", "sigma", "limit")
-        )
+        median, sigma, most = (getattr(law, f"{side}_{k}") for k in ("median", "sigma", "limit"))
         tokens = rng.lognormal(np.log(median), sigma, arrival_s.size)
         table[f"{side}_tokens"] = np.clip(tokens, 1, most).astype(np.int64)
     return pd.DataFrame(table)
 
 
-def simulate_run(
-    testbed: Testbed, requests: pd.DataFrame, rng: np.random.Generator
-) -> dict[str, pd.DataFrame]:
+def simulate_run(testbed: Testbed, requests: pd.DataFrame, rng) -> dict[str, pd.DataFrame]:
     """Serve requests and record the server as a measured one is; beside it ``truth`` by bins."""
     timeline = simulate(requests, testbed.server)
     fate, segments = timeline.requests, timeline.segments
@@ -174,6 +167,6 @@ def true_power_w(testbed: Testbed, table: pd.DataFrame, rng: np.random.Generator
     noise = remembered(rng.standard_normal(state.size), testbed.phi)
     power_w = testbed.mean_w[state] + np.asarray(testbed.sigma_w)[state] * noise
     worked_s = np.cumsum(table["busy_share"].to_numpy()) * float(DT)
-    power_w += np.where(state > 0, -np.expm1(-worked_s / THERMAL_S) * testbed.drift_w, 0.0)
-    fading = testbed.active_idle_w * np.exp(-table["quiet_for_s"].to_numpy() / ACTIVE_IDLE_S)
-    return np.minimum(power_w + np.where(state == 0, fading, 0.0), testbed.cap_w)
+    warmed_w = -np.expm1(-worked_s / THERMAL_S) * testbed.drift_w
+    fading_w = testbed.active_idle_w * np.exp(-table["quiet_for_s"].to_numpy() / ACTIVE_IDLE_S)
+    return np.minimum(power_w + np.where(state > 0, warmed_w, fading_w), testbed.cap_w)

@@ -17,15 +17,13 @@ STORES_KWH = [0.0, 0.01, 0.1, 1.0]
 
 def site(day):
     racks_w = (0.96 + 0.04 * day) * synthetic_racks(day, racks=14)
-    seconds = np.arange(racks_w.shape[1]) * np.timedelta64(1, "s")
-    units = {
-        "unit": ["site", *(f"rack-0-{rack}" for rack in range(14))],
-        "level": ("unit", ["site"] + ["rack"] * 14),
-        "nameplate_w": ("unit", [14 * 15_200.0] + [15_200.0] * 14),
-        "time": np.datetime64("2001-01-01", "ns") + seconds,
-    }
     power_w = np.column_stack([racks_w.sum(axis=0), *racks_w]).astype(np.float32)
-    return xr.Dataset({"power_w": (("time", "unit"), power_w)}, units)
+    time = np.datetime64("2001-01-01", "ns") + np.arange(len(power_w)) * np.timedelta64(1, "s")
+    units, levels = ["site", *(f"rack-0-{i}" for i in range(14))], ["site"] + ["rack"] * 14
+    coordinates = {"time": time, "unit": units, "level": ("unit", levels)}
+    found = xr.Dataset({"power_w": (("time", "unit"), power_w)}, coords=coordinates)
+    nameplate_w = np.where(found["level"] == "rack", 15_200.0, 14 * 15_200.0)
+    return found.assign_coords(nameplate_w=("unit", nameplate_w))
 
 
 @pytest.fixture(scope="module")

@@ -230,10 +230,10 @@ def test_before_and_after_the_load_the_server_idles():
 @pytest.mark.parametrize(
     ("change", "told"),
     [
-        ({"info": {}}, "arch.d_model is missing"),
+        ({"info": {}}, "arch.d_model: is missing"),
         ({"info": {"arch": {k: v for k, v in DENSE.items() if k != "n_active"}}}, "arch.n_active"),
-        ({"info": {"arch": DENSE | {"moe_frac": 0.9}}}, "arch.n_experts is missing"),
-        ({"info": {"arch": DENSE | {"w_bytes": "big"}}}, "w_bytes = 'big' is no sensible number"),
+        ({"info": {"arch": DENSE | {"moe_frac": 0.9}}}, "arch.n_experts: is missing"),
+        ({"info": {"arch": DENSE | {"w_bytes": "big"}}}, "w_bytes: 'big' is no sensible number"),
         ({"info": {"arch": DENSE | {"n_linear_layers": 3}}}, "keep keys and values"),
         ({"info": {"arch": DENSE | {"fp8": 1}}}, "no FP8 coefficient for A100"),
         ({"info": {"arch": DENSE, "max_num_seqs": 0}}, "max_num_seqs = 0 is no count"),

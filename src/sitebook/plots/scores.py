@@ -7,9 +7,8 @@ import numpy as np
 import pandas as pd
 from matplotlib.figure import Figure
 
-from sitetrace.core.style import BAND, GENERATED, MARKERS, MEASURED, OTHER, PAPER
+from sitetrace.core.style import BAND, GENERATED, MARKERS, MEASURED, OTHER, PAPER, band_of_draws
 from sitetrace.core.types import PowerTrace, Run
-from sitetrace.evaluate.figure import band_of_draws
 from sitetrace.evaluate.metrics import acf, acf_lags
 
 

@@ -51,8 +51,7 @@ def ingest(azure, day, out, **given) -> None:
     """Turn recordings of other tools into a run directory, a trace of Azure into requests."""
     given = {name: value for name, value in given.items() if value is not None}
     if azure is not None:
-        others = ", ".join(f"--{name}".replace("_", "-") for name in given)
-        require(not given, "--azure", "a trace of requests alone", f"leave {others} out")
+        require(not given, "--azure", "a trace of requests alone", f"leave {', '.join(given)} out")
         table, notes = read_azure(azure, day)
         say(notes)
         write_requests(out, table)
@@ -61,10 +60,9 @@ def ingest(azure, day, out, **given) -> None:
     enough = {"power", "vllm"} <= {*given} and day is None
     require(enough, "ingest", "recordings are missing", "give --power and --vllm, or --azure")
     files = given.pop("power"), given.pop("vllm"), given.pop("engine", None)
-    named = read_json(files[1]).get("model_id")
     zone = given.pop("utc_offset", None)
     offset_s = None if zone is None else ingestion.parse_utc_offset(zone)
-    usual = {"model": named if isinstance(named, str) else "unknown", "hardware": "unknown"}
+    usual = {"model": read_json(files[1]).get("model_id") or "unknown", "hardware": "unknown"}
     say(ingestion.ingest(*files, info=usual | given, utc_offset_s=offset_s, out=out))
     click.echo(f"wrote {out}")
 

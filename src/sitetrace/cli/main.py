@@ -59,17 +59,17 @@ def workload(context, pattern, seed, out, **given) -> None:
         require(not said, f"--{name.replace('_', '-')}", f"{pattern} has none", "leave it out")
     given = {name: given[name] for name in TAKES[pattern]}
     source = given.pop("source")
-    needed = source is None and pattern in ("replay", "fitted")
-    require(not needed, "--from", "is missing", f"name the requests of a {pattern} stream")
-    table = None if source is None else read_requests(source)
-    rng = np.random.default_rng(seed)
+    enough = source or pattern not in ("replay", "fitted")
+    require(enough, "--from", "is missing", f"name the requests of a {pattern} stream")
+    table, rng = source and read_requests(source), np.random.default_rng(seed)
     if pattern == "fitted":
-        begin_hour = given["begin_hour"]
-        section = fit_traffic(table, begin_hour=begin_hour)
-        if "peak_hour" in section:
-            say([f"{source}: second 0 is taken as hour {begin_hour:g} of the day (--begin-hour)"])
+        section = fit_traffic(table, begin_hour=given["begin_hour"])
+        hour = (
+            f"{source}: second 0 is taken as hour {given['begin_hour']:g} of the day (--begin-hour)"
+        )
+        say([hour] if "peak_hour" in section else [])
         click.echo(f"traffic: {json.dumps(section)}")
-        table = draw_traffic(section, given["duration"], seed, begin_hour)
+        table = draw_traffic(section, given["duration"], seed, given["begin_hour"])
     elif pattern == "replay":
         table = streams.replay(table, **given, rng=rng)
     else:
@@ -100,8 +100,7 @@ def fit(runs, out, transitions, start_s, **options) -> None:
     if transitions == "bigru":
         weights_path(out)
     loaded = [read_run(path) for path in runs]
-    for run in loaded:
-        say(run.notes)
+    say([note for run in loaded for note in run.notes])
     model = fit_model(loaded, transitions=transitions, start_s=start_s, **options)
     save_model(model, out)
     before_w, idle_w = loaded[0].idle_before_load_w(), model.idle.mean_w
@@ -139,24 +138,18 @@ def generate(model, requests, out, draws, seed, **options) -> None:
     from sitetrace.serving.engine import simulate
 
     check_place(out, ENDINGS)
-    expected = options["reading"] == "expected" and draws > 1
-    require(not expected, "--draws", "an expected reading is the mean of all", "leave it out")
+    sound = options["reading"] != "expected" or draws == 1
+    require(sound, "--draws", "an expected reading is the mean of all", "leave it out")
     fitted, table, rng = load_model(model), read_requests(requests), np.random.default_rng(seed)
     drawn = [fitted.generate(table, rng=rng, **options)]
     # the same timeline again, for whatever of it is random came first
     timeline = simulate(table, fitted.server, np.random.default_rng(seed))
     drawn += [fitted.draw(timeline, rng, **options) for _ in range(draws - 1)]
-    provenance = {
-        "data": fitted.provenance["data"],
-        "reading": options["reading"],
-        "model_sha256": digest_of([model]),
-        "requests_sha256": digest_of([requests]),
-        "configuration": fitted.configuration.name,
-        "seed": seed,
-        "busy_end_s": float(timeline.requests["end_s"].max()),
-        "sitetrace": __version__,
-    }
-    write_trace(out, drawn, provenance)
+    provenance = {"data": fitted.provenance["data"], "reading": options["reading"]}
+    provenance |= {"model_sha256": digest_of([model]), "requests_sha256": digest_of([requests])}
+    provenance |= {"configuration": fitted.configuration.name, "seed": seed}
+    provenance["busy_end_s"] = float(timeline.requests["end_s"].max())
+    write_trace(out, drawn, provenance | {"sitetrace": __version__})
     failed = failed_parts(fitted.provenance)
     say([f"the fit of {model} failed: {'; '.join(failed)}"] if failed else [], "warning")
     say(load_warnings(fitted.fitted, timeline), "warning")
@@ -164,7 +157,6 @@ def generate(model, requests, out, draws, seed, **options) -> None:
 
 
 def _described(traces, requests) -> str:
-    """Mean, peak, P99, energy and what the requests met."""
     power_w = np.concatenate([trace.power_w for trace in traces])
     energy_kwh = np.mean([trace.energy_j for trace in traces]) / 3.6e6
     first_s, tokens = requests["first_token_s"], requests["output_tokens"]
@@ -194,22 +186,21 @@ def evaluate(measured, requests, generated, more, start_s, stop_s, as_json, plot
     from sitetrace.evaluate.judge import evaluate as judge
     from sitetrace.evaluate.judge import format_table
 
-    if measured.is_dir():
-        recording = read_run(measured)
-        notes = recording.notes
-    else:
-        recording, notes = read_power(measured)
+    run = read_run(measured) if measured.is_dir() else None
+    samples, notes = (run.samples, run.notes) if run else read_power(measured)
     say(notes)
     files = [read_trace(path) for path in (*generated, *more)]
     draws = [trace for traces, _ in files for trace in traces]
     ends = [attributes["busy_end_s"] for _, attributes in files if "busy_end_s" in attributes]
-    table = None if requests is None else read_requests(requests)
-    options = {"requests": table, "start_s": start_s, "stop_s": stop_s}
-    result = judge(recording, draws, busy_end_s=max(ends, default=None), **options)
+    options = {
+        "requests": requests and read_requests(requests),
+        "busy_end_s": max(ends, default=None),
+    }
+    result = judge(run or samples, draws, start_s=start_s, stop_s=stop_s, **options)
     if plot is not None:
-        from sitetrace.evaluate.figure import save_comparison
+        from sitetrace.core.style import save_comparison
 
-        save_comparison(plot, recording, draws)
+        save_comparison(plot, samples, draws)
     click.echo(json.dumps(result, indent=1) if as_json else format_table(result))
 
 

@@ -47,10 +47,9 @@ def site(scenario, out, workers, cluster, resume, **given) -> None:
 
     twice = workers is not None and cluster is not None
     require(not twice, "--workers and --cluster", "work is done here or there", "leave one out")
-    told = [f"--{name}" for name, value in given.items() if value is not None]
-    if scenario is not None:
-        mend = "change it there or leave the file out"
-        require(not told, ", ".join(told), f"{scenario} says it", mend)
+    told = ", ".join(f"--{name}" for name, value in given.items() if value is not None)
+    sound = scenario is None or not told
+    require(sound, told, f"{scenario} says it", "change it there or leave the file out")
     checked = _of_options(given) if scenario is None else read_scenario(scenario)
     # they take their time: not before all is checked
     from sitetrace.power.modelfile import load_model
@@ -72,7 +71,6 @@ def site(scenario, out, workers, cluster, resume, **given) -> None:
 
 
 def _of_options(given):
-    """Make a scenario of one model and a rate."""
     from sitetrace.core.settings import Fault
     from sitetrace.site.scenario import check_scenario
 
@@ -99,7 +97,6 @@ def topology_of(servers: int) -> dict[str, int]:
 
 
 def _summary(result, hours) -> str:
-    """Power of facility, site and GPUs, else of all units that are kept; and the requests."""
     power, levels, lines = result["power_w"], result["level"].to_numpy(), []
     wholes = [level for level in ("facility", "site", "gpu") if level in levels]
     parts = [level for level in ("row", "rack", "server") if level in levels]
@@ -111,10 +108,8 @@ def _summary(result, hours) -> str:
             f"PAR {peak_kw / mean_kw:.3f}, load factor {mean_kw / peak_kw:.3f}, "
             f"energy {mean_kw * hours / 1e3:.4g} MWh"
         )
-    told = result.attrs
-    tokens = f"tokens {told['input_tokens']} in and {told['output_tokens']} out"
-    wait = f"longest wait {told['longest_wait_s']:.2f} s"
-    return "\n".join([*lines, f"requests {told['requests']}, {tokens}, {wait}"])
+    told = "requests {requests}, tokens {input_tokens} in and {output_tokens} out, longest wait "
+    return "\n".join([*lines, (told + "{longest_wait_s:.2f} s").format(**result.attrs)])
 
 
 @click.command(**example("export site.zarr --format csv15 -o site-15min.csv"))
@@ -149,12 +144,10 @@ def report(site, out, power_factor) -> None:
 
 @contextmanager
 def _opened(path):
-    """Open a site; say in one line where its values, read when they are used, are damaged."""
     from sitetrace.site.store import read_site
 
     with read_site(path) as dataset:
         try:
             yield dataset
         except (OSError, RuntimeError) as error:
-            why = f"{path}: damaged ({error}): make it anew with sitetrace site"
-            raise InputError(why) from error
+            raise InputError(f"{path}: damaged ({error}): make it anew: sitetrace site") from error

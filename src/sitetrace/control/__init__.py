@@ -7,6 +7,6 @@ __getattr__, __dir__, __all__ = lazy_loader.attach(
     submod_attrs={
         "row": ["run", "Outcome"],
         "signals": ["View", "Orders", "Telemetry", "Actuator"],
-        "clock": ["ClockRule", "clocked"],
+        "clock": ["ClockRule"],
     },
 )

@@ -1,22 +1,16 @@
 """An assumed rule: how the steps of an engine and their power follow a GPU's clock.
 
-No run at hand changes the clock. What is computed with this rule rests on an assumption, and counts
-as a finding only where it holds for every one of `RULES`.
+No run at hand changes the clock: what rests on this is a finding only if it holds for all `RULES`.
 """
-
-from __future__ import annotations
 
 from dataclasses import dataclass, replace
 
 import numpy as np
 
-from sitetrace.core.files import InputError
+from sitetrace.core.files import require
 from sitetrace.power.running import Running
 from sitetrace.power.timeline.surface import Surface
 from sitetrace.serving.engine import Server
-
-GAMMAS = ((1.2, 1.6), (1.2, 3.3), (1.6, 1.6), (1.6, 3.3))
-CLOCK_BOUND = (0.0, 0.3)
 
 
 @dataclass(frozen=True)
@@ -38,50 +32,23 @@ class ClockRule:
 
 # clocks that a cap may set, as shares of the full one
 CAP_CLOCKS = np.linspace(0.2, 1.0, 41)
-RULES = tuple(ClockRule(*pair, bound) for bound in CLOCK_BOUND for pair in GAMMAS)
+GAMMAS = ((1.2, 1.6), (1.2, 3.3), (1.6, 1.6), (1.6, 3.3))
+RULES = tuple(ClockRule(*pair, bound) for bound in (0.0, 0.3) for pair in GAMMAS)
 
 
 def clocked(
     server: Server, surface: Surface, phi: float, rule: ClockRule
 ) -> tuple[Server, Surface]:
-    """Run a server at a share of its clock, by the assumed rule.
-
-    A step lasts ``(c0 + c3 context) (1 - k + k/phi) + c1 batch (1/2 + 1/(2 phi)) + (c2 prefill +
-    c4 pairs)/phi`` with k = `ClockRule.clock_bound`; its power is ``idle + (step - idle)
-    phi**gamma``, each gamma for its kind of work. Taken by the letter, prefill falls below decoding
-    at low clocks when its exponent is the greater one.
-
-    Parameters
-    ----------
-    server, surface : Server, Surface
-        At full clock.
-    phi : float
-        Clock as a share of the full one, 0.2 to 1.
-    rule : ClockRule
-        The rule.
-
-    Returns
-    -------
-    server, surface : Server, Surface
-        With scaled times and power; at phi = 1 what was given, to the bit.
-
-    Raises
-    ------
-    InputError
-        If the clock is out of range.
-    """
-    if not 0.2 <= phi <= 1.0:
-        raise InputError(f"phi = {phi:g}: give a share of the full clock from 0.2 to 1")
+    """Run a server at a share phi of its clock, by the assumed rule; at 1 as given, to the bit."""
+    # A step lasts (c0 + c3 context) (1 - k + k/phi) + c1 batch (1/2 + 1/(2 phi)) + (c2 prefill +
+    # c4 pairs)/phi, k = clock_bound; its power is idle + (step - idle) phi**gamma, each gamma for
+    # its kind of work: at low clocks prefill may fall below decoding.
+    require(0.2 <= phi <= 1.0, f"phi = {phi:g}", "no clock", "give 0.2 to 1 of the full one")
     slower = 1.0 / phi - 1.0
     memory, half = 1.0 + rule.clock_bound * slower, 1.0 + 0.5 * slower
-    scaled = replace(
-        server,
-        c0_s=server.c0_s * memory,
-        c1_s=server.c1_s * half,
-        c2_s=server.c2_s * (1.0 + slower),
-        c3_s=server.c3_s * memory,
-        c4_s=server.c4_s * (1.0 + slower),
-    )
+    factors = {"c0_s": memory, "c1_s": half, "c2_s": 1.0 + slower, "c3_s": memory}
+    factors |= {"c4_s": 1.0 + slower}
+    times_s = {name: getattr(server, name) * factor for name, factor in factors.items()}
     decode, prefill = 1.0 - phi**rule.gamma_decode, 1.0 - phi**rule.gamma_prefill
     cooler = replace(
         surface,
@@ -90,7 +57,7 @@ def clocked(
         warm_w=surface.warm_w * (1.0 - decode),
         prefill_w=surface.prefill_w - (surface.prefill_w - surface.idle_w) * prefill,
     )
-    return scaled, cooler
+    return replace(server, **times_s), cooler
 
 
 def clock_under(

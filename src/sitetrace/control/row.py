@@ -1,26 +1,22 @@
 """A row of servers under a policy: telemetry, decision, orders that act late, power and fates.
 
-A policy is a function from `View` to `Orders`. All servers of a row share one stream of requests;
-each request goes to one of them at random, by weight.
+All servers share one stream of requests; each goes to one of them at random, by weight.
 """
-
-from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from functools import cached_property, partial
-from typing import NamedTuple
+from functools import cached_property
 
 import numpy as np
 import pandas as pd
 
 from sitetrace.control.clock import RULES, ClockRule, clock_under, clocked
 from sitetrace.control.signals import Actuator, Orders, Telemetry, View
-from sitetrace.core.files import InputError
+from sitetrace.core.files import require
 from sitetrace.power.running import Running
 from sitetrace.power.timeline.model import TimelineModel
-from sitetrace.serving.engine import check_fits
-from sitetrace.serving.steps import as_requests
+from sitetrace.serving.engine import arrivals_of, check_fits
+from sitetrace.serving.inflight import as_requests
 
 AT_REST = Orders()
 Policy = Callable[[View], Orders]
@@ -64,24 +60,6 @@ class Outcome:
         return (self.times_s[:, 1] - self.times_s[:, 0]) / np.where(more > 0, more, np.nan)
 
 
-class _Router(NamedTuple):
-    """The stream on its way to the servers."""
-
-    records: np.ndarray
-    chance: np.ndarray  # 0 to 1, chooses the server of each request
-
-    def hand_out(
-        self, first: int, now_s: float, until_s: float, room: float, weight: np.ndarray
-    ) -> tuple[np.ndarray, np.ndarray]:
-        """Give the requests that have come by a time to servers, as many as there is room for."""
-        coming = int(np.searchsorted(self.records["arrival_s"], until_s)) - first
-        inside = slice(first, first + int(max(min(coming, room), 0)))
-        new = self.records[inside].copy()
-        np.maximum(new["arrival_s"], now_s, out=new["arrival_s"])
-        edges = np.cumsum(weight)
-        return new, np.searchsorted(edges / edges[-1], self.chance[inside], side="right")
-
-
 def run(
     models: Sequence[TimelineModel],
     requests: pd.DataFrame,
@@ -97,13 +75,10 @@ def run(
 ) -> Outcome:
     """Run a row of servers over a stream of requests, under a policy or without one.
 
-    In each tick the policy sees the row late and gives orders, those that act by now are carried
-    out, requests that have come go to servers, and all work to the tick's end.
-
     Parameters
     ----------
     models : sequence of TimelineModel
-        One a server; they may differ, but for their step.
+        One a server, all of one step.
     requests : pandas.DataFrame
         ``arrival_s`` from 0 on, ``input_tokens``, ``output_tokens``, in order of arrival.
     policy : callable, optional
@@ -113,7 +88,7 @@ def run(
     rng : numpy.random.Generator
         Chooses the server of each request, and draws the noise of power.
     tick_s : float
-        A multiple of the models' step, seconds.
+        A multiple of the models' step.
     telemetry : Telemetry
         How late the policy sees.
     actuator : Actuator, optional
@@ -127,31 +102,28 @@ def run(
     -------
     Outcome
         Power, queues and the fates of all requests.
-
-    Raises
-    ------
-    InputError
-        If a tick is no multiple of the step, or a request larger than a KV cache.
     """
     dt_s, ticks = float(models[0].dt), round(seconds / tick_s)
-    if any(model.dt != models[0].dt for model in models) or round(tick_s / dt_s) * dt_s != tick_s:
-        raise InputError(f"tick_s {tick_s:g}: give a multiple of the one step of all models")
-    servers = Running(models, clocked=partial(_under, rule))
-    tokens = requests[["input_tokens", "output_tokens"]].to_numpy(dtype=np.int64)
+    fits = len({model.dt for model in models}) == 1 and round(tick_s / dt_s) * dt_s == tick_s
+    require(fits, f"tick_s {tick_s:g}", "does not fit", "give a multiple of all models' one step")
+    servers = Running(models, clocked=lambda m, clock: clocked(m.server, m.surface, clock, rule))
+    arrival_s, tokens = arrivals_of(requests)
     check_fits(tokens, min(model.server.kv_tokens for model in models), "requests")
     normals = rng.standard_normal((len(models), round(seconds / dt_s)), dtype=np.float32)
-    router = _Router(as_requests(requests["arrival_s"].to_numpy(), tokens), rng.random(len(tokens)))
+    records, chance = as_requests(arrival_s, tokens), rng.random(len(tokens))
     shape, per_tick = (ticks, len(models)), round(tick_s / dt_s)
     server_w, kv_share = np.zeros(shape), np.zeros(shape, np.float32)
     running, queued = np.zeros(shape, np.int32), np.zeros(shape, np.int32)
     held, times_s, first = np.zeros(ticks, np.int64), np.full((len(tokens), 2), np.nan), 0
     actuator = actuator or Actuator()
     window, delay = round(telemetry.window_s / tick_s), round(telemetry.delay_s / tick_s)
+    # In each tick the policy sees the row late and gives orders, those that act by now are carried
+    # out, requests that have come go to servers, and all work to the tick's end.
     given, clock, weight = AT_REST, np.ones(len(models)), np.ones(len(models))
     for k in range(ticks):
         now_s, seen = k * tick_s, max(k - delay, 0)
         running[k], queued[k], kv_share[k] = servers.running, servers.queue, servers.kv_share
-        held[k] = np.searchsorted(router.records["arrival_s"], now_s) - first
+        held[k] = np.searchsorted(arrival_s, now_s) - first
         if policy is not None:
             outside = {name: values[k] for name, values in (signals or {}).items()}
             late_w = np.full(len(models), np.nan)
@@ -169,8 +141,11 @@ def run(
                 _carry_out(servers, orders, clock)
                 weight, given = np.broadcast_to(orders.weight, len(models)), orders
         room = given.admit - int(running[k].sum() + queued[k].sum())
-        new, to = router.hand_out(first, now_s, now_s + tick_s, room, weight)
-        first += len(new)
+        coming = np.searchsorted(arrival_s, now_s + tick_s) - first
+        inside = slice(first, first + int(max(min(coming, room), 0)))
+        first, new, edges = inside.stop, records[inside].copy(), np.cumsum(weight)
+        np.maximum(new["arrival_s"], now_s, out=new["arrival_s"])
+        to = np.searchsorted(edges / edges[-1], chance[inside], side="right")
         noise = normals[:, k * per_tick : (k + 1) * per_tick]
         server_w[k] = servers.advance(now_s + tick_s, new, to, noise).mean(axis=1)
         ended, _ = servers.fates()
@@ -180,16 +155,8 @@ def run(
     return Outcome(tick_s, server_w, running, queued, held, requests, times_s)
 
 
-def _under(rule: ClockRule, model: TimelineModel, clock: float) -> tuple:
-    """Server and surface of a model at a share of its clock."""
-    return clocked(model.server, model.surface, clock, rule)
-
-
 def _carry_out(servers: Running, orders: Orders, clock: np.ndarray) -> None:
-    """Hand orders to the servers."""
     batch = np.broadcast_to(orders.batch, len(clock))
-    for s in range(len(clock)):
-        model = None if orders.model is None else orders.model[s]
-        changes = model is not None and model is not servers.models[s]
-        down_s = orders.down_s if changes else 0.0
+    for s, model in enumerate(orders.model or servers.models):
+        down_s = 0.0 if model is servers.models[s] else orders.down_s
         servers.set(s, clock=float(clock[s]), batch=batch[s], model=model, down_s=down_s)

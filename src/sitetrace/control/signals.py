@@ -1,7 +1,5 @@
 """What a policy sees and says, and how late: `View` and `Orders`, `Telemetry` and `Actuator`."""
 
-from __future__ import annotations
-
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, NamedTuple

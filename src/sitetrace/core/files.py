@@ -94,19 +94,21 @@ def read_text_table(path: Path | str) -> pd.DataFrame:
     return table
 
 
-def read_table(path: Path | str, required: tuple, optional: tuple = ()) -> pd.DataFrame:
-    """Read the numeric columns of a CSV file, refusing whatever is not a finite number."""
+def read_table(
+    path: Path | str, required: tuple, optional: tuple = (), texts: tuple = ()
+) -> pd.DataFrame:
+    """Read columns of a CSV file, refusing whatever is not a finite number, but in texts."""
     table = read_text_table(path)
     names = [*required, *(name for name in optional if name in table)]
-    for name in names:
+    for name in (*names, *texts):
         once = name in table and f"{name}.1" not in table  # as pandas calls a second one
-        mend = f"the first line must name {','.join(required)}, each once"
+        mend = f"the first line must name {','.join((*required, *texts))}, each once"
         require(once, path, f"column {name} is missing or stands there twice", mend)
     numbers = table[names].apply(pd.to_numeric, errors="coerce").astype(float)
     for name in names:
         why = "is not a finite number: mend or remove that row"
         refuse_row(path, ~np.isfinite(numbers[name]), why, table[name])
-    return numbers
+    return numbers.join(table[[*texts]])
 
 
 def refuse_row(path: Path | str, bad: object, why: str, values: pd.Series | None = None) -> None:

@@ -1,6 +1,7 @@
 """What there is by name: data sets, shipped models, tables of the paper, devices, nodes."""
 
 import os
+from contextlib import suppress
 from pathlib import Path
 
 import pandas as pd
@@ -10,8 +11,8 @@ from sitetrace.core.files import InputError, named, read_json, require
 
 def data_dir() -> Path:
     """Folder of the data that the project itself holds."""
-    installed = Path(__file__).parents[1] / "data"
-    return installed if installed.is_dir() else Path(__file__).parents[3] / "data"
+    places = (Path(__file__).parents[up] / "data" for up in (1, 3))  # installed, or in a checkout
+    return next(filter(Path.is_dir, places))
 
 
 def mirror() -> Path | None:
@@ -39,17 +40,11 @@ def registry_entry(name: str) -> dict:
     return named("data set", name, registry())
 
 
-def holds(root: Path, entry: dict) -> bool:
-    """Whether all files of a data set lie under a root."""
-    return all((root / entry["folder"] / file).is_file() for file in entry["files"])
-
-
 def dataset_path(name: str) -> Path:
     """Folder of a data set, in the mirror or among what was fetched."""
     entry = registry_entry(name)
-    for place in (mirror, cache_dir):
-        root = place()
-        if root is not None and holds(root, entry):
+    for root in filter(None, (mirror(), cache_dir())):
+        if all((root / entry["folder"] / file).is_file() for file in entry["files"]):
             return root / entry["folder"]
     raise InputError(f"{name}: not at hand: sitetrace data fetch {name}, or set SITETRACE_DATA")
 
@@ -58,10 +53,9 @@ def describe() -> list[str]:
     """One line a data set: name, where it is, licence, what it is."""
     lines = []
     for name, entry in registry().items():
-        try:
+        where = "not here" if "upstream" in entry else "not here (only with a mirror)"
+        with suppress(InputError):
             where = dataset_path(name)
-        except InputError:
-            where = "not here" if "upstream" in entry else "not here (only with a mirror)"
         lines.append(f"{name}: {where}; {entry['licence']}; {entry['what']}")
     return lines
 
@@ -79,16 +73,14 @@ def shipped_model(name: str) -> Path:
     Path
         The model file.
     """
-    return named("shipped model", name, _files("models", ".json"))
+    known = {path.stem: path for path in sorted((data_dir() / "models").glob("*.json"))}
+    return named("shipped model", name, known)
 
 
 def read_paper_table(name: str) -> pd.DataFrame:
     """Read a table of parameters and scores that the paper's repository publishes."""
-    return pd.read_csv(named("table of the paper", name, _files("paper", ".csv")))
-
-
-def _files(folder: str, ending: str) -> dict[str, Path]:
-    return {path.stem: path for path in sorted((data_dir() / folder).glob(f"*{ending}"))}
+    known = {path.stem: path for path in sorted((data_dir() / "paper").glob("*.csv"))}
+    return pd.read_csv(named("table of the paper", name, known))
 
 
 def device(hardware: str) -> dict:

@@ -76,9 +76,8 @@ def read_yaml(path: Path | str) -> tuple[dict, dict[Keys, int]]:
         mend = "check that it is UTF-8, its indents (spaces, no tabs), colons, quotes and brackets"
         raise InputError(f"{path}:{line} no plain YAML ({reason}): {mend}") from None
     require(len(text) <= MAX_BYTES, path, f"more than {MAX_BYTES} bytes", "write a shorter one")
-    mapping = isinstance(content, dict)
+    mapping, lines = isinstance(content, dict), {}
     require(mapping, f"{path}: line 1", "holds no mapping", "write keys such as hours: 24")
-    lines: dict[Keys, int] = {}
     _note_lines(path, node, (), lines, set())
     return content, lines
 

@@ -1,7 +1,5 @@
 """What is handed from step to step: configurations, power traces, runs and timelines."""
 
-from __future__ import annotations
-
 import math
 import re
 from dataclasses import dataclass, replace
@@ -56,7 +54,7 @@ class PowerTrace:
         """Energy of the whole trace, joules."""
         return float(self.power_w.sum() * self.dt_s)
 
-    def resample(self, dt: Fraction) -> PowerTrace:
+    def resample(self, dt: Fraction) -> "PowerTrace":
         """Return the trace at a coarser step, by mean, so that energy is kept."""
         ratio = dt / self.dt
         whole = ratio.denominator == 1 and ratio >= 1 and self.power_w.size % int(ratio) == 0

@@ -4,13 +4,11 @@ import sys
 
 import lazy_loader
 
-LISTED = {"judge": ["evaluate"], "baselines": ["baselines"], "metrics": ["scores"]}
+LISTED = {"judge": ["evaluate"], "metrics": ["scores"]}
 __getattr__, __dir__, __all__ = lazy_loader.attach(__name__, submod_attrs=LISTED)
 
 
 class _CallableModule(type(sys.modules[__name__])):
-    """The verb `sitetrace.evaluate` and its package share a name."""
-
     def __call__(self, *arguments, **named):
         return self.evaluate(*arguments, **named)
 

@@ -24,30 +24,14 @@ def baselines(
     dt: Fraction,
     size: int,
 ) -> dict[str, PowerTrace]:
-    """Power for a stream of requests by all baselines.
+    """Power for a stream of requests, `size` bins of it, by all baselines of a fitting run.
 
-    Parameters
-    ----------
-    fitting : Run
-        Fitting run, with requests.
-    server : Server or ConstantRate
-        What turns requests into activity, in the fitting run and in the trace alike.
-    requests : pandas.DataFrame
-        Requests whose power is asked for.
-    start_s, dt, size : float, fractions.Fraction, int
-        Begin (on the clock of `requests`) and step of the traces, seconds, and how many bins.
-
-    Returns
-    -------
-    dict of str to PowerTrace
-        ``nameplate``: thermal design power of the engine's GPUs. ``mean``: the mean of the fitting
-        run. ``phase look-up``: its mean while idle, in prefill and in decode (of all, where it had
-        none). ``static replay``: its power, first arrival upon first arrival, over and over.
+    They are: its GPUs' nameplate, its mean, its mean by phase, its power from first arrival on.
     """
     asked = fitting.requests is not None
     require(asked, fitting.name, "no requests.csv", "phases need the requests of the run")
-    power_w, hardware = fitting.samples["power_w"], fitting.configuration.hardware
-    design_w = device(hardware)["tdp_w"] * fitting.configuration.tensor_parallel
+    power_w, served = fitting.samples["power_w"], fitting.configuration
+    design_w = device(served.hardware)["tdp_w"] * served.tensor_parallel
     constant_w = {"nameplate": float(design_w), "mean": float(power_w.mean())}
     sampled_s = fitting.samples["time_s"].to_numpy()
     seen = activity_table(simulate(fitting.requests, server), sampled_s, float(fitting.dt))
@@ -74,7 +58,6 @@ def phases(activity: pd.DataFrame) -> np.ndarray:
 
 
 def _static_replay(fitting: Run, since_s: np.ndarray) -> np.ndarray:
-    """Joules of the recording between times since its first arrival, over and over."""
     time_s = fitting.samples["time_s"].to_numpy()
     # a sample holds from the one before to its own time
     begin_s = time_s[0] - float(fitting.dt)

@@ -13,12 +13,12 @@ from sitetrace.evaluate.metrics import SCORES, noise_floor, scores
 from sitetrace.measured.rundir import check_overlap
 from sitetrace.serving.engine import Server, simulate
 
-LEAST_COVERED = 0.95
+LEAST_COVERED, WATT_DECIMALS = 0.95, 6
 CLOCKS, SPANS = ("native", "1s"), ("whole", "busy")
 SAME_STEP = 0.05  # steps that differ by no more than this share count as one
 LONGEST_GAP_STEPS = 4.5  # means of samples missing in shorter gaps are interpolated
 CLOCK_NOISE_S, ROUNDING = 1e-6, 1e-3
-WATT_DECIMALS = 6
+Array = np.ndarray
 
 
 def evaluate(
@@ -43,23 +43,17 @@ def evaluate(
         A recording, or its samples alone (``time_s``, ``power_w``).
     traces : PowerTrace or sequence of PowerTrace
         Independent draws on one clock.
-    requests : pandas.DataFrame, optional
-        Request table that stands in for the run's own.
-    start_s, stop_s : float, optional
-        Judge only these seconds after the first request.
-    busy_end_s : float, optional
-        Simulated end of the last token (epoch s), used where the run does not tell it.
-    activity : pandas.DataFrame, optional
-        Simulated activity in the bins of the samples: adds a regression to the noise floors.
+    requests, activity : pandas.DataFrame, optional
+        Instead of the run's own; simulated in the bins of the samples, for a regression's floors.
+    start_s, stop_s, busy_end_s : float, optional
+        Seconds judged, after the first request; end of the last token (epoch s) if not in the run.
 
     Returns
     -------
     dict
         ``native`` and ``1s``, each with ``whole`` and ``busy`` (first arrival to last token): the
-        keys of `scores`, medians over draws, with ``<key>_spread``, half the distance from the
-        16th to the 84th percentile; ``noise_floor`` with the same levels; ``busy_end_from``;
-        ``n_draws``, ``covered_share``, ``native_dt_s``; and ``published``, where others predicted
-        the same seconds. A score without meaning is None.
+        keys of `scores`, medians over draws, and ``<key>_spread``, half of 16th to 84th percentile;
+        ``noise_floor`` and ``published`` alike; ``n_draws``, ``covered_share``, ``busy_end_from``.
 
     Examples
     --------
@@ -72,8 +66,15 @@ def evaluate(
     >>> bool(result["1s"]["whole"]["energy_error_pct"] < 2)
     True
     """
-    draws = [traces] if isinstance(traces, PowerTrace) else list(traces)
-    _check_draws(draws)
+    draws, again = [traces] if isinstance(traces, PowerTrace) else list(traces), "generate it anew"
+    require(draws and draws[0].power_w.size, "generated", "no power values", again)
+    for number, draw in enumerate(draws):
+        clocks = {(each.start_s, each.dt, each.power_w.size) for each in (draw, draws[0])}
+        what = f"draw {number} has another begin, step or length than draw 0"
+        require(len(clocks) == 1, "generated", what, "evaluate them one by one")
+        finite = np.isfinite(draw.power_w)
+        where = f"generated: draw {number}, row {int(np.argmin(finite))}"
+        require(finite, where, "power_w is no finite number", again)
     run = _as_run(measured)
     if requests is not None:
         check_overlap("requests", requests, run.samples)
@@ -82,21 +83,29 @@ def evaluate(
     middle_s = run.samples["time_s"].to_numpy() - dt_s / 2
     kept = np.ones(middle_s.size, dtype=bool)
     if (start_s, stop_s) != (None, None):
-        kept = _inside(middle_s, run.requests, start_s, stop_s)
+        require(run.requests is not None, "from, to", "there are no requests", "give --requests")
+        since_s = middle_s - run.requests["arrival_s"].iloc[0]
+        kept = since_s >= (-np.inf if start_s is None else start_s)
+        kept &= since_s < (np.inf if stop_s is None else stop_s)
+        mend = f"choose within {since_s[0]:.1f} to {since_s[-1]:.1f} s after the first request"
+        require(
+            kept.sum() >= 2, f"from {start_s}, to {stop_s}", "fewer than two samples there", mend
+        )
     window, middle_s = run.samples[kept], middle_s[kept]
-    share = float(_covered(draws[0], middle_s).mean())
+    begin_s, end_s = draws[0].start_s, _end_of(draws[0])
+    share = float(((middle_s >= begin_s) & (middle_s < end_s)).mean())
     what = f"{100 * share:.1f}% of the measured samples covered, {100 * LEAST_COVERED:.0f}% needed"
-    lead_s = max(draws[0].start_s - middle_s[0] + dt_s / 2, 0)
-    tail_s = max(middle_s[-1] + dt_s / 2 - _end_of(draws[0]), 0)
+    lead_s = max(begin_s - middle_s[0] + dt_s / 2, 0)
+    tail_s = max(middle_s[-1] + dt_s / 2 - end_s, 0)
     mend = f"generate with --lead {lead_s:.0f} s and --tail {tail_s:.0f} s more"
-    require(share >= LEAST_COVERED, f"generated from {draws[0].start_s:.2f} s", what, mend)
+    require(share >= LEAST_COVERED, f"generated from {begin_s:.2f} s", what, mend)
     result = {"native": {}, "1s": {}, "noise_floor": {}}
     for clock in CLOCKS:
         rows, power_w, generated_w, bins_s, width_s = pair(clock, window, run.dt, draws)
+        result.setdefault("native_dt_s", width_s)
         seen = None
-        if clock == "native":
-            result["native_dt_s"] = width_s
-            seen = activity[kept][rows] if activity is not None and width_s == dt_s else None
+        if clock == "native" and activity is not None and width_s == dt_s:
+            seen = activity[kept][rows]
         spans = _spans(bins_s, busy)
         result[clock] = _judge(spans, power_w, generated_w, width_s)
         floors = result["noise_floor"][clock] = {}
@@ -107,40 +116,12 @@ def evaluate(
     result |= {"n_draws": len(draws), "covered_share": share}
     if run.published is not None:
         spans, power_w = _spans(middle_s, busy), window["power_w"].to_numpy()
-        result["published"] = {
-            name: {"1s": _judge(spans, power_w, [predicted_w], 1.0)}
-            for name, predicted_w in run.published[kept].items()
-        }
+        told = run.published[kept].items()
+        result["published"] = {name: {"1s": _judge(spans, power_w, [w], 1.0)} for name, w in told}
     return result
 
 
-def _check_draws(draws: list[PowerTrace]) -> None:
-    again = "generate the trace anew"
-    some = draws and all(draw.power_w.size for draw in draws)
-    require(some, "generated", "no power values", again)
-    for number, draw in enumerate(draws):
-        finite = np.isfinite(draw.power_w)
-        where = f"generated: draw {number}, row {int(np.argmin(finite))}"
-        require(finite, where, "power_w is no finite number", again)
-        clocks = {(each.start_s, each.dt, each.power_w.size) for each in (draw, draws[0])}
-        what = f"draw {number} has another begin, step or length than draw 0"
-        require(len(clocks) == 1, "generated", what, "evaluate them one by one")
-
-
-def _inside(
-    middle_s: np.ndarray, requests: pd.DataFrame | None, start_s: float | None, stop_s: float | None
-) -> np.ndarray:
-    require(requests is not None, "from, to", "there are no requests", "give --requests")
-    since_s = middle_s - requests["arrival_s"].iloc[0]
-    kept = since_s >= (-np.inf if start_s is None else start_s)
-    kept &= since_s < (np.inf if stop_s is None else stop_s)
-    span = f"choose within {since_s[0]:.1f} to {since_s[-1]:.1f} s after the first request"
-    require(kept.sum() >= 2, f"from {start_s}, to {stop_s}", "fewer than two samples there", span)
-    return kept
-
-
 def _busy_span(run: Run, busy_end_s: float | None) -> tuple[float, float, str] | None:
-    """First arrival, last token and how the latter is known; None without requests."""
     told, source = run.busy_span(), "simulated"
     if told is not None or run.requests is None:
         return told
@@ -150,22 +131,18 @@ def _busy_span(run: Run, busy_end_s: float | None) -> tuple[float, float, str] |
     return float(run.requests["arrival_s"].iloc[0]), float(busy_end_s), source
 
 
-def _spans(middle_s: np.ndarray, busy: tuple[float, float, str] | None) -> dict[str, np.ndarray]:
-    begin_s, end_s = busy[:2] if busy else (np.inf, np.inf)
+def _spans(middle_s: Array, busy: tuple[float, float, str] | None) -> dict[str, Array]:
+    begin_s, end_s, _ = busy or (np.inf, np.inf, "")
     within = (middle_s >= begin_s) & (middle_s < end_s)
     return {"whole": np.ones(middle_s.shape, dtype=bool), "busy": within}
 
 
-def _judge(
-    spans: dict[str, np.ndarray], power_w: np.ndarray, generated_w: list, width_s: float
-) -> dict:
-    """Median and spread over draws of every score, for each span."""
+def _judge(spans: dict, power_w: Array, generated_w: list, width_s: float) -> dict:
     result = {}
     for name, rows in spans.items():
         draws = [scores(power_w[rows], np.asarray(draw)[rows], width_s) for draw in generated_w]
-        told = [[draw[key] for key in SCORES] for draw in draws]
+        told, entry = [list(draw.values()) for draw in draws], {}
         low, median, high = np.percentile(told, [16, 50, 84], axis=0)
-        entry = {}
         for key, middle, spread in zip(SCORES, median, (high - low) / 2, strict=True):
             entry |= {key: middle, f"{key}_spread": spread}
         result[name] = _without_nan(entry) | {"n_samples": int(entry["n_samples"])}
@@ -173,20 +150,17 @@ def _judge(
 
 
 def _without_nan(values: dict) -> dict:
-    """Python numbers, None in place of NaN, which JSON does not know."""
     return {key: float(value) if np.isfinite(value) else None for key, value in values.items()}
 
 
 def aligned(measured: Run | pd.DataFrame, trace: PowerTrace) -> tuple[np.ndarray, np.ndarray]:
     """Take recorded and generated power of the same bins, at the native step."""
     run = _as_run(measured)
-    _, power_w, (generated_w,), _, _ = pair("native", run.samples, run.dt, [trace])
+    _, power_w, (generated_w,), *_ = pair("native", run.samples, run.dt, [trace])
     return power_w, generated_w
 
 
-def pair(
-    clock: str, window: pd.DataFrame, dt: Fraction, draws: list[PowerTrace]
-) -> tuple[np.ndarray, np.ndarray, list[np.ndarray], np.ndarray, float]:
+def pair(clock: str, window: pd.DataFrame, dt: Fraction, draws: list[PowerTrace]) -> tuple:
     """Bins of a clock that are kept; measured and generated means; the bins' middles and length."""
     time_s, power_w = window["time_s"].to_numpy(), window["power_w"].to_numpy()
     trace, width_s = draws[0], float(dt)
@@ -202,10 +176,10 @@ def pair(
         begin_s, width_s = trace.time_s, trace.dt_s
         begin_s = begin_s[(begin_s >= first_s) & (begin_s + width_s <= last_s)]
         power_w = _measured_mean(window, float(dt), begin_s, width_s)
-    rows = _covered(trace, begin_s + width_s / 2) & np.isfinite(power_w)
-    begin_s = begin_s[rows]
-    generated_w = [reading(draw, begin_s, width_s) for draw in draws]
-    return rows, power_w[rows], generated_w, begin_s + width_s / 2, width_s
+    middle_s = begin_s + width_s / 2
+    rows = (middle_s >= trace.start_s) & (middle_s < _end_of(trace)) & np.isfinite(power_w)
+    generated_w = [reading(draw, begin_s[rows], width_s) for draw in draws]
+    return rows, power_w[rows], generated_w, middle_s[rows], width_s
 
 
 def _as_run(measured: Run | pd.DataFrame) -> Run:
@@ -221,13 +195,7 @@ def _end_of(trace: PowerTrace) -> float:
     return trace.start_s + float(trace.power_w.size * trace.dt)
 
 
-def _covered(trace: PowerTrace, middle_s: np.ndarray) -> np.ndarray:
-    return (middle_s >= trace.start_s) & (middle_s < _end_of(trace))
-
-
-def _measured_mean(
-    window: pd.DataFrame, dt_s: float, begin_s: np.ndarray, width_s: float
-) -> np.ndarray:
+def _measured_mean(window: pd.DataFrame, dt_s: float, begin_s: Array, width_s: float) -> Array:
     """Mean measured power of bins; NaN where a bin touches a gap too long to interpolate."""
     time_s, power_w = window["time_s"].to_numpy(), window["power_w"].to_numpy()
     origin_s = time_s[0] - dt_s
@@ -245,24 +213,20 @@ def _measured_mean(
     return np.where(opened > closed, np.nan, mean_w)
 
 
-def _picked(trace: PowerTrace, begin_s: np.ndarray, width_s: float) -> np.ndarray:
-    """Power of the bin nearest to ``[begin_s, begin_s + width_s)``."""
+def _picked(trace: PowerTrace, begin_s: Array, width_s: float) -> Array:
     # clocks half a step apart must not jump between two bins by rounding
     offset = (begin_s - trace.start_s) / trace.dt_s + ROUNDING
     nearest = np.floor(offset + 0.5 * width_s / trace.dt_s).astype(int)
     return trace.power_w[np.clip(nearest, 0, trace.power_w.size - 1)]
 
 
-def _mean_power(trace: PowerTrace, begin_s: np.ndarray, width_s: float) -> np.ndarray:
-    """Mean power over ``[begin_s, begin_s + width_s)``, as far as the trace goes."""
+def _mean_power(trace: PowerTrace, begin_s: Array, width_s: float) -> Array:
     edges_s, first_s = np.arange(trace.power_w.size + 1) * trace.dt_s, begin_s - trace.start_s
     last_s = np.minimum(first_s + width_s, edges_s[-1])
     return _mean_between(edges_s, trace.power_w, np.maximum(first_s, 0.0), last_s)
 
 
-def _mean_between(
-    edges_s: np.ndarray, power_w: np.ndarray, first_s: np.ndarray, last_s: np.ndarray
-) -> np.ndarray:
+def _mean_between(edges_s: Array, power_w: Array, first_s: Array, last_s: Array) -> Array:
     """Mean between two times each of a power that is constant between edges."""
     energy_j = np.r_[0.0, np.cumsum(power_w * np.diff(edges_s))]
     spent_j = np.diff(np.interp([first_s, last_s], edges_s, energy_j), axis=0)[0]
@@ -289,7 +253,6 @@ def format_table(result: dict) -> str:
 
 
 def _rows(indent: str, entries: list[dict]) -> list[str]:
-    """Lines of the table: each number with its spread, a dash where it has no meaning."""
     lines = []
     for key in [key for key in entries[-1] if not key.endswith("_spread")]:
         lines.append(f"{indent + key:24}")

@@ -8,8 +8,7 @@ SCORES = ("energy_error_pct", "energy_error_signed_pct", "ks", "acf_r2", "nrmse"
 # Below 1 s the lags of arXiv:2603.18383 (1 to 50 at 0.25 s), from 1 s on those of the paper's later
 # repository (1 to 60 at 1 s); other steps keep the seconds.
 NATIVE_LAGS_S, ONE_SECOND_LAGS_S = 12.5, 60.0
-CONSTANT, FLAT, SAME_ACF = 1e-9, 1e-12, 1e-10
-HALF_BLOCK_S = 5.0
+CONSTANT, FLAT, SAME_ACF, HALF_BLOCK_S = 1e-9, 1e-12, 1e-10, 5.0
 
 
 def scores(measured_w: np.ndarray, generated_w: np.ndarray, dt_s: float) -> dict[str, float]:
@@ -17,10 +16,8 @@ def scores(measured_w: np.ndarray, generated_w: np.ndarray, dt_s: float) -> dict
 
     Parameters
     ----------
-    measured_w, generated_w : numpy.ndarray
-        Aligned power, watts, shape (n,).
-    dt_s : float
-        Step, seconds; it decides over which lags ``acf_r2`` goes.
+    measured_w, generated_w, dt_s : numpy.ndarray, numpy.ndarray, float
+        Aligned power, watts, shape (n,), and its step, seconds, for the lags of ``acf_r2``.
 
     Returns
     -------
@@ -29,18 +26,11 @@ def scores(measured_w: np.ndarray, generated_w: np.ndarray, dt_s: float) -> dict
     """
     if len(measured_w) < 2:
         return dict.fromkeys(SCORES, np.nan) | {"n_samples": len(measured_w)}
-    signed = energy_error_pct(measured_w, generated_w)
-    return {
-        "energy_error_pct": abs(signed),
-        "energy_error_signed_pct": signed,
-        "ks": ks_distance(measured_w, generated_w),
-        "acf_r2": acf_r2(measured_w, generated_w, acf_lags(dt_s)),
-        "nrmse": nrmse(measured_w, generated_w),
-        "correlation": correlation(measured_w, generated_w),
-        "p95_error_pct": percentile_error_pct(measured_w, generated_w, 95.0),
-        "p99_error_pct": percentile_error_pct(measured_w, generated_w, 99.0),
-        "n_samples": len(measured_w),
-    }
+    signed, both = energy_error_pct(measured_w, generated_w), (measured_w, generated_w)
+    placed = ks_distance(*both), acf_r2(*both, acf_lags(dt_s)), nrmse(*both), correlation(*both)
+    tails = (percentile_error_pct(*both, percent) for percent in (95.0, 99.0))
+    values = abs(signed), signed, *placed, *tails, len(measured_w)
+    return dict(zip(SCORES, values, strict=True))
 
 
 def energy_error_pct(measured: np.ndarray, generated: np.ndarray) -> float:
@@ -86,12 +76,9 @@ def acf_r2_white(measured: np.ndarray, lags: int) -> float:
 
 
 def _r2_of_acfs(measured: np.ndarray, generated: np.ndarray) -> float:
-    """Coefficient of determination; a flat measurement is met (1) or missed (0)."""
     missed = float(((measured - generated) ** 2).sum())
     shape = float(((measured - measured.mean()) ** 2).sum()) if measured.size else 0.0
-    if shape <= FLAT:
-        return 1.0 if missed <= SAME_ACF else 0.0
-    return 1.0 - missed / shape
+    return 1.0 - missed / shape if shape > FLAT else float(missed <= SAME_ACF)
 
 
 def nrmse(measured: np.ndarray, generated: np.ndarray) -> float:
@@ -131,19 +118,14 @@ def noise_floor(measured_w: np.ndarray, dt_s: float, activity: pd.DataFrame | No
         floor["acf_r2_white"] = acf_r2_white(measured_w, lags)
     if activity is not None:
         # boosted trees fitted to power on the very samples they are judged on
-        told_w = _regression(measured_w, activity)
+        from sklearn.ensemble import HistGradientBoostingRegressor as Trees
+
+        now = activity.to_numpy(dtype=float)  # and in the bin before
+        features = np.hstack([now, np.vstack([now[:1], now[:-1]])])
+        features[np.isinf(features)] = np.nan
+        trees = Trees(max_leaf_nodes=15, early_stopping=False, random_state=0)
+        told_w = trees.fit(features, measured_w).predict(features)
         floor["nrmse_regression"] = nrmse(measured_w, told_w)
         floor["correlation_regression"] = correlation(measured_w, told_w)
         floor["acf_r2_regression"] = acf_r2(measured_w, told_w, lags)
     return floor
-
-
-def _regression(power_w: np.ndarray, activity: pd.DataFrame) -> np.ndarray:
-    """Power that boosted trees tell from the activity of the same bin and of the one before."""
-    from sklearn.ensemble import HistGradientBoostingRegressor
-
-    now = activity.to_numpy(dtype=float)
-    features = np.hstack([now, np.vstack([now[:1], now[:-1]])])
-    features[np.isinf(features)] = np.nan
-    trees = HistGradientBoostingRegressor(max_leaf_nodes=15, early_stopping=False, random_state=0)
-    return trees.fit(features, power_w).predict(features)

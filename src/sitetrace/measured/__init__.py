@@ -2,6 +2,4 @@
 
 import lazy_loader
 
-LISTED = {"rundir": ["read_run", "write_run"], "traces": ["read_trace", "write_trace"]}
-LISTED["ingestion"] = ["ingest"]
-__getattr__, __dir__, __all__ = lazy_loader.attach(__name__, submod_attrs=LISTED)
+__getattr__, __dir__, __all__ = lazy_loader.attach(__name__, submod_attrs={"rundir": ["read_run"]})

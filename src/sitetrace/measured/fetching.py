@@ -9,7 +9,7 @@ from tempfile import TemporaryDirectory
 import pandas as pd
 
 from sitetrace.core.files import InputError, read_json, read_text_table, replacing, require
-from sitetrace.core.registry import cache_dir, dataset_path, holds, mirror, registry_entry
+from sitetrace.core.registry import cache_dir, dataset_path, mirror, registry_entry
 from sitetrace.measured.ingestion import ingest, read_vllm_metrics
 from sitetrace.measured.meters import read_meter
 
@@ -20,8 +20,10 @@ RAW_RUN_FILES = ("power.csv", "requests.json", "engine.csv")
 def fetch(name: str, base_url: str | None = None) -> list[str]:
     """Fetch a data set at its pinned commit, check it, and bring a run into our form."""
     entry, here = registry_entry(name), mirror()
-    if base_url is None and here is not None and holds(here, entry):
-        return [f"{name}: in the mirror at {here / entry['folder']}, nothing to fetch"]
+    if base_url is None and here is not None:
+        with suppress(InputError):
+            if (folder := dataset_path(name)).is_relative_to(here):
+                return [f"{name}: in the mirror at {folder}, nothing to fetch"]
     require("upstream" in entry, name, entry.get("fetch"), "set SITETRACE_DATA to a mirror of it")
     folder, run_folder = _raw_folder(name, entry), cache_dir() / entry["folder"]
     root = f"{(base_url or UPSTREAM).rstrip('/')}/{entry['repository']}/{entry['commit']}"
@@ -41,15 +43,15 @@ def verify(name: str) -> list[str]:
     """Check the data set at hand against the registry; say by what it was checked."""
     # a mirror's copy has its digests; what was fetched is as upstream has it, and gives the run
     entry, folder, root = registry_entry(name), dataset_path(name), mirror()
-    raw, anew = _raw_folder(name, entry), f"fetch {name} again"
-    in_mirror = root is not None and folder.is_relative_to(root)
-    if in_mirror or "upstream" not in entry or not raw.is_dir():
-        for file, digest in entry["files"].items():
-            good = _is_good(folder / file, {"sha256": digest})
-            require(good, folder / file, "missing or not as registered", "copy it anew")
-        return [f"{name}: {len(entry['files'])} files agree with their mirror digests"]
-    for file, expected in entry["upstream"].items():
+    raw, anew, files = _raw_folder(name, entry), f"fetch {name} again", entry.get("upstream")
+    copied = root is not None and folder.is_relative_to(root) or not files or not raw.is_dir()
+    if copied:
+        raw, anew = folder, "copy it anew"
+        files = {file: {"sha256": digest} for file, digest in entry["files"].items()}
+    for file, expected in files.items():
         require(_is_good(raw / file, expected), raw / file, "missing or not as registered", anew)
+    if copied:
+        return [f"{name}: {len(files)} files agree with their mirror digests"]
     if "run" in entry:
         with TemporaryDirectory() as temporary:
             made = Path(temporary) / folder.name
@@ -57,7 +59,7 @@ def verify(name: str) -> list[str]:
             same, *_ = filecmp.cmpfiles(made, folder, entry["files"], shallow=False)
         odd = ", ".join(entry["files"].keys() - set(same))
         require(not odd, folder / odd, f"not what {raw} gives", anew)
-    return [f"{name}: {file}: {_basis(e)}" for file, e in entry["upstream"].items()]
+    return [f"{name}: {file}: {_basis(expected)}" for file, expected in files.items()]
 
 
 def _make_run(entry: dict, raw: Path, out: Path) -> list[str]:
@@ -66,12 +68,11 @@ def _make_run(entry: dict, raw: Path, out: Path) -> list[str]:
 
 
 def _raw_folder(name: str, entry: dict) -> Path:
-    """Where files lie as they were fetched: runs apart, for they are brought into our form."""
+    # runs lie apart as they were fetched, for they are brought into our form
     return cache_dir() / (f"raw/{name}" if "run" in entry else entry["folder"])
 
 
 def _load(url: str, path: Path, expected: dict) -> None:
-    """Load one file through a temporary one; what does not check out is removed."""
     import pooch
 
     pooch.get_logger().setLevel("WARNING")
@@ -104,7 +105,7 @@ def content_totals(path: Path) -> dict[str, float]:
     """Rows and column sums (to 0.01) of a table, where no digest of the original is known."""
     if path.suffix == ".json":
         content, names = read_json(path), ("input_lens", "output_lens")
-        table = pd.DataFrame({name: pd.Series(content.get(name, [])) for name in names})
+        table = pd.DataFrame({name: content.get(name, []) for name in names})
     elif path.name == "power.csv":
         table = read_meter(path).table[["power_w"]]
     elif path.name == "engine.csv":

@@ -8,19 +8,13 @@ import pandas as pd
 
 from sitetrace.core.files import InputError, read_json, read_table, require
 from sitetrace.measured.meters import EPOCH_FROM, EPOCH_TO, read_meter
-from sitetrace.measured.rundir import check_power, write_run
+from sitetrace.measured.rundir import ENGINE_COLUMNS, check_power, write_run
 from sitetrace.workload.table import validate_requests
 
 QUARTER_HOUR_S, FIRST_OFFSET_S, LAST_OFFSET_S = 900, -12 * 3600, 14 * 3600
 CLEAR_SCORE, CLEAR_MARGIN = 0.2, 0.1
-ENGINE_NAMES = {
-    "timestamp": "time_s",
-    "num_requests_running": "running",
-    "num_requests_waiting": "waiting",
-    "prompt_tokens_total": "prompt_tokens",
-    "generation_tokens_total": "generation_tokens",
-    "iteration_tokens_total_count": "steps",
-}
+COUNTERS = ("timestamp", "num_requests_running", "num_requests_waiting")
+COUNTERS += ("prompt_tokens_total", "generation_tokens_total")
 
 
 def ingest(
@@ -32,32 +26,14 @@ def ingest(
     utc_offset_s: float | None = None,
     out: Path | str,
 ) -> list[str]:
-    """Turn foreign recordings of one serving run into a run directory.
+    """Turn recordings of power, vLLM's requests and its metrics into a run directory; tell how.
 
-    Parameters
-    ----------
-    power : Path or str
-        Recording of nvidia-smi, DCGM or Zeus.
-    requests : Path or str
-        JSON of vLLM's ``bench serve --save-result --save-detailed``.
-    engine : Path or str, optional
-        CSV of samples of vLLM's Prometheus metrics.
-    info : dict
-        Content of ``run.json``; tensor_parallel is all recorded GPUs where it is not named.
-    utc_offset_s : float, optional
-        Local wall time less UTC, seconds; found from the recordings when it is not given.
-    out : Path or str
-        Run directory to be made.
-
-    Returns
-    -------
-    list of str
-        What had to be done or left out, to be said aloud.
+    `info` goes to run.json; without `utc_offset_s` (local less UTC) local times' is found.
     """
     log, name = read_meter(power), Path(power).name
-    request_table, notes = read_vllm_requests(requests)
+    request_table, left_out = read_vllm_requests(requests)
     counters = None if engine is None else read_vllm_metrics(engine)
-    notes = [f"{name}: power as {log.tool} wrote it", *log.notes, *notes]
+    notes = [f"{name}: power as {log.tool} wrote it", *log.notes, *left_out]
     check_power(Path(power), log.table)
     if log.local and utc_offset_s is None:
         times = np.r_[request_table["arrival_s"], request_table["end_s"]]
@@ -66,12 +42,13 @@ def ingest(
         activity = [(times[order], at_work)]
         if counters is not None:
             activity.append(tuple(counters[["time_s", "running"]].to_numpy().T))
-        samples_w = log.table.groupby("time_s")["power_w"].sum()
-        utc_offset_s = find_utc_offset(samples_w, activity, power)
+        utc_offset_s = find_utc_offset(
+            log.table.groupby("time_s")["power_w"].sum(), activity, power
+        )
         told = f"local wall time taken as UTC{utc_offset_s / 3600:+g} h"
         notes.append(f"{name}: {told}, where power and requests overlap best")
-    told = log.local or utc_offset_s is None
-    require(told, power, "no local wall time", "leave the UTC offset out")
+    sound = log.local or utc_offset_s is None
+    require(sound, power, "no local wall time", "leave the UTC offset out")
     gpus = int(log.table["gpu"].nunique())
     table = log.table.drop(columns="gpu") if gpus == 1 else log.table
     table = table.assign(time_s=table["time_s"] - (utc_offset_s or 0.0))
@@ -103,20 +80,19 @@ def read_vllm_requests(path: Path | str) -> tuple[pd.DataFrame, list[str]]:
     rows = list(zip(*(content[name] for name in (*names, "errors")), strict=True))
     good = {i: row[:-1] for i, row in enumerate(rows) if not row[-1] and row[2] != 0}
     require(good, path, "no request succeeded", "run the benchmark again")
-    numbers = {i: [*map(_number, row[:-1]), _sum(row[-1])] for i, row in good.items()}
-    table = pd.DataFrame.from_dict(numbers, "index")
-    for column, name in enumerate(names):
-        least = 1 if name.endswith("lens") else 0
-        bad = table.index[~table[column].between(least, 1e15)]
+    numbers = {i: map(_number, row) for i, row in good.items()}
+    table = pd.DataFrame.from_dict(numbers, "index", columns=names)
+    for name in names:
+        bad = table.index[~table[name].between(1 if name.endswith("lens") else 0, 1e15)]
         where = f"{path}: {name}[{min(bad, default=0)}]"
         require(bad.empty, where, "no sensible number of each", "mend or remove that request")
     sent_s, inputs, outputs, ttft_s, decode_s = table.to_numpy().T
     what = f"{sent_s[0]:g} is no epoch second (vLLM's own client counts from the machine's start)"
     mend = "add time.time() - time.perf_counter() of that machine"
     require((sent_s >= EPOCH_FROM) & (sent_s <= EPOCH_TO), f"{path}: {sent}", what, mend)
-    failed, unsorted = len(rows) - len(good), (np.diff(sent_s) < 0).any()
+    failed = len(rows) - len(good)
     notes = [f"{file}: {failed} failed requests left out"] if failed else []
-    notes += [f"{file}: requests sorted by arrival"] if unsorted else []
+    notes += [f"{file}: requests sorted by arrival"] if (np.diff(sent_s) < 0).any() else []
     columns = {"arrival_s": sent_s, "input_tokens": inputs, "output_tokens": outputs}
     # a request ends at its sending time + TTFT + the sum of its inter-token latencies
     columns |= {"ttft_s": ttft_s, "end_s": sent_s + ttft_s + decode_s}
@@ -128,28 +104,26 @@ def _count(values: object) -> int:
 
 
 def _number(value: object) -> float:
-    return float(value) if type(value) in (int, float) and abs(value) < 1e15 else np.nan
-
-
-def _sum(values: object) -> float:
-    numbers = [_number(value) for value in values] if isinstance(values, list) else [np.nan]
-    return float(np.sum(numbers)) if min(numbers, default=0.0) >= 0 else np.nan
+    """Take a number, or the sum of a list of them; NaN where one is none or is below zero."""
+    if isinstance(value, list):
+        return float(np.sum([_number(each) for each in value]))
+    return float(value) if type(value) in (int, float) and 0 <= value < 1e15 else np.nan
 
 
 def read_vllm_metrics(path: Path | str) -> pd.DataFrame:
     """Read samples of vLLM's Prometheus metrics (CSV, epoch s) into the columns of `engine.csv`."""
-    names = list(ENGINE_NAMES)
-    return read_table(path, tuple(names[:5]), tuple(names[5:])).rename(columns=ENGINE_NAMES)
+    table = read_table(path, COUNTERS, ("iteration_tokens_total_count",))
+    return table.set_axis([*ENGINE_COLUMNS, "steps"][: table.shape[1]], axis=1)
 
 
 def find_utc_offset(power_w: pd.Series, activity: list[tuple], path: Path | str) -> float:
     """Find the offset (local less UTC, s) at which power rises with work (times, requests)."""
     offsets = np.arange(FIRST_OFFSET_S, LAST_OFFSET_S + 1, QUARTER_HOUR_S)
     for times, counts in activity:
-        scores = np.array([_overlap(power_w, times + offset, counts) for offset in offsets])
+        scores = [_overlap(power_w, times + offset, counts) for offset in offsets]
         second, best = np.sort(scores)[-2:]
         if best >= CLEAR_SCORE and best - second >= CLEAR_MARGIN:
-            return float(offsets[int(np.argmax(scores))])
+            return float(offsets[np.argmax(scores)])
     what = "times are local and no single UTC offset brings power and requests together"
     raise InputError(f"{path}: {what}: give it, such as --utc-offset -07:00")
 

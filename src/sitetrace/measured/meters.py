@@ -33,12 +33,17 @@ def read_meter(path: Path | str) -> MeterLog:
     path = Path(path)
     tool, times, gpus, power = _columns(path)
     seconds, local = _seconds(path, times.str.strip().rename("time"))
-    watts = _watts(path, power.fillna("").astype(str).str.strip().rename("power"))
+    power = power.fillna("").astype(str).str.strip().rename("power")
+    lost = power.str.upper().isin(LOST).to_numpy()  # samples that the tool could not take
+    numbers = pd.to_numeric(power.str.replace(r"\s*W$", "", regex=True), errors="coerce")
+    bad, why = ~np.isfinite(numbers) & ~lost, "is no number of watts: mend or remove that row"
+    refuse_row(path, bad, why, power)
+    require(not lost.all(), f"{path}: power", "no sample is a number", "this GPU reports no power")
+    watts = np.where(lost, np.nan, numbers)
     samples = {"time_s": seconds, "gpu": pd.factorize(gpus)[0], "power_w": watts}
     table = pd.DataFrame(samples, index=power.index)
     table["time_s"] = _sweep_times(table)
-    lost = int(np.isnan(watts).sum())
-    notes = (f"{path.name}: {lost} samples without power left out",) if lost else ()
+    notes = (f"{path.name}: {lost.sum()} samples without power left out",) if lost.any() else ()
     return MeterLog(table.dropna(subset="power_w"), local, tool, notes)
 
 
@@ -67,7 +72,6 @@ def _columns(path: Path) -> tuple[str, pd.Series, pd.Series, pd.Series]:
 
 
 def _dmon_table(path: Path) -> pd.DataFrame:
-    """Turn dcgmi's text table with a time before each line into named columns."""
     lines = path.read_text(encoding="utf-8", errors="replace").split("\n")
     before, header = lines[0].split("#Entity", 1)
     fields, where, mend = header.split(), f"{path}: line 1", "record with dcgmi dmon -e 155"
@@ -77,17 +81,15 @@ def _dmon_table(path: Path) -> pd.DataFrame:
     for number, line in enumerate(lines):
         if found := re.match(r"\s*(\S.*?)\s+GPU[ -](\d+)\s+(.*)$", line):
             time, gpu, values = found.groups()
-            cells = values.split()
+            cells, where = values.split(), f"{path}: line {number + 1}"
             what = f"{len(cells)} values under {len(fields)} column names"
-            cut = len(cells) != len(fields)
-            require(not cut, f"{path}: line {number + 1}", what, "remove that line")
+            require(len(cells) == len(fields), where, what, "remove that line")
             rows[number - 1] = (time, gpu, cells[fields.index("POWER")])
     require(rows, path, "no line of a GPU below the header", "record power again")
     return pd.DataFrame.from_dict(rows, orient="index", columns=["timestamp", "gpu", "power"])
 
 
 def _seconds(path: Path, texts: pd.Series) -> tuple[np.ndarray, bool]:
-    """Turn texts into seconds: epoch numbers, times with a zone, or local wall time."""
     numbers = pd.to_numeric(texts, errors="coerce")
     if numbers.notna().any():
         seconds, local = numbers.to_numpy(dtype=float), False
@@ -102,23 +104,10 @@ def _seconds(path: Path, texts: pd.Series) -> tuple[np.ndarray, bool]:
     return seconds, local
 
 
-def _watts(path: Path, texts: pd.Series) -> np.ndarray:
-    """Turn texts such as ``82.04 W`` into watts; samples the tool could not take become NaN."""
-    lost = texts.str.upper().isin(LOST).to_numpy()
-    numbers = pd.to_numeric(texts.str.replace(r"\s*W$", "", regex=True), errors="coerce")
-    watts = numbers.to_numpy(dtype=float)
-    why = "is no number of watts: mend or remove that row"
-    refuse_row(path, ~np.isfinite(watts) & ~lost, why, texts)
-    require(not lost.all(), f"{path}: power", "no sample is a number", "this GPU reports no power")
-    return np.where(lost, np.nan, watts)
-
-
 def _sweep_times(table: pd.DataFrame) -> np.ndarray:
-    """Give all rows of one sweep over the GPUs its first time."""
     times, gpus = table["time_s"].to_numpy(), table["gpu"].to_numpy()
     own_step = table.groupby("gpu")["time_s"].diff()
     # a sweep ends where a GPU comes again, or where more than half a sampling step passes
     half_step = 0.5 * float(own_step.median()) if own_step.notna().any() else np.inf
     begins = (np.diff(gpus, prepend=gpus[0]) <= 0) | (np.diff(times, prepend=times[0]) > half_step)
-    sweep = np.cumsum(begins)
-    return table["time_s"].groupby(sweep).transform("min").to_numpy()
+    return table["time_s"].groupby(np.cumsum(begins)).transform("min").to_numpy()

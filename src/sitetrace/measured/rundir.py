@@ -23,8 +23,7 @@ def read_run(path: Path | str) -> Run:
     Parameters
     ----------
     path : Path or str
-        Directory with ``run.json``, ``power.csv`` or ``power_1s.csv``, and perhaps
-        ``requests.csv`` and ``engine.csv``.
+        ``run.json``, ``power.csv`` or ``power_1s.csv``, perhaps ``requests.csv``, ``engine.csv``.
 
     Returns
     -------
@@ -43,24 +42,30 @@ def read_run(path: Path | str) -> Run:
     """
     path = Path(path)
     require(path.is_dir(), path, "no such run directory", "check the path")
-    info = read_json(path / "run.json")
-    configuration = _configuration(path / "run.json", info)
-    present = [path / name for name in RUN_FILES if (path / name).exists()]
-    requests = engine = published = None
-    notes = []
-    if path / "power_1s.csv" in present and path / "power.csv" not in present:
-        samples, published = _read_power_1s(path / "power_1s.csv", info)
+    power, power_1s, requests_file, engine_file, about = (path / name for name in RUN_FILES)
+    info = read_json(about)
+    for name in ("model", "hardware"):
+        text = isinstance(info.get(name), str) and info[name]
+        require(text, about, f"field {name} is missing or no text", f"name the {name}")
+    gpus = info.get("tensor_parallel")
+    whole, what = type(gpus) is int and 1 <= gpus <= MAX_GPUS, f"{gpus!r} is no number of GPUs"
+    require(whole, about, f"field tensor_parallel: {what}", "give 1 or more")
+    requests, engine, published, notes = None, None, None, []
+    if power_1s.exists() and not power.exists():
+        samples, published = _read_power_1s(power_1s, info)
     else:
-        samples, notes = read_power(path / "power.csv", configuration.tensor_parallel)
-    if path / "requests.csv" in present:
-        requests = read_requests(path / "requests.csv")
-        check_overlap(path / "requests.csv", requests, samples)
-    if path / "engine.csv" in present:
-        engine = read_table(path / "engine.csv", ENGINE_COLUMNS, ("steps",))
-        _check_order(path / "engine.csv", engine["time_s"])
+        samples, notes = read_power(power, gpus)
+    if requests_file.exists():
+        requests = read_requests(requests_file)
+        check_overlap(requests_file, requests, samples)
+    if engine_file.exists():
+        engine = read_table(engine_file, ENGINE_COLUMNS, ("steps",))
+        _check_order(engine_file, engine["time_s"])
         negative = (engine.drop(columns="time_s") < 0).any(axis=1)
-        refuse_row(path / "engine.csv", negative, "a count is below zero: mend that row")
-    dt, digest = sampling_step(samples["time_s"].to_numpy()), files.digest_of(present)
+        refuse_row(engine_file, negative, "a count is below zero: mend that row")
+    dt = sampling_step(samples["time_s"].to_numpy())
+    digest = files.digest_of([path / name for name in RUN_FILES if (path / name).exists()])
+    configuration = Configuration(info["model"], info["hardware"], gpus)
     found = requests, samples, dt, engine, info, digest, published, tuple(notes)
     return Run(path.resolve().name, configuration, *found)
 
@@ -72,22 +77,7 @@ def write_run(
     power: pd.DataFrame,
     engine: pd.DataFrame | None = None,
 ) -> Run:
-    """Write a run directory, whole or not at all: it lands only when it can be read again.
-
-    Parameters
-    ----------
-    path : Path or str
-        A new or empty folder.
-    info : dict
-        Content of ``run.json``.
-    requests, power, engine : pandas.DataFrame
-        Tables of the run's files.
-
-    Returns
-    -------
-    Run
-        What is read again.
-    """
+    """Write a new run directory, whole or not at all: it lands only when it can be read again."""
     path = files.check_place(path, folder=True, parents=True)
     tables = {"requests.csv": requests, "power.csv": power, "engine.csv": engine}
     with files.replacing(path, parents=True) as folder:
@@ -102,31 +92,19 @@ def write_run(
             raise InputError(str(error).replace(str(folder), str(path))) from None
 
 
-def _configuration(path: Path, info: dict) -> Configuration:
-    for name in ("model", "hardware"):
-        text = isinstance(info.get(name), str) and info[name]
-        require(text, path, f"field {name} is missing or no text", f"name the {name}")
-    gpus = info.get("tensor_parallel")
-    whole = type(gpus) is int and 1 <= gpus <= MAX_GPUS
-    require(whole, path, f"field tensor_parallel: {gpus!r} is no number of GPUs", "give 1 or more")
-    return Configuration(info["model"], info["hardware"], gpus)
-
-
 def check_overlap(source: Path | str, requests: pd.DataFrame, samples: pd.DataFrame) -> None:
     """Refuse requests that lie outside the power recording."""
     first_s, last_s = samples["time_s"].iloc[[0, -1]]
-    within = requests["arrival_s"].between(first_s, last_s).any()
     what = f"all requests lie outside the power samples ({first_s:.0f} to {last_s:.0f})"
-    mend = "bring both to one clock (see ingest --utc-offset)"
-    require(within, f"{source}: arrival_s", what, mend)
+    within = requests["arrival_s"].between(first_s, last_s).any()
+    require(within, f"{source}: arrival_s", what, "bring both to one clock (ingest --utc-offset)")
 
 
 def read_power(path: Path | str, tensor_parallel: int | None = None) -> tuple[pd.DataFrame, list]:
     """Sum samples of the busiest GPUs to the server's power; with notes on what is left out."""
     path, notes = Path(path), []
     table = read_table(path, ("time_s", "power_w"), ("gpu",))
-    if "gpu" not in table:
-        table["gpu"] = 0.0
+    table = table if "gpu" in table else table.assign(gpu=0.0)
     check_power(path, table)
     wide = table.pivot(index="time_s", columns="gpu", values="power_w")
     recorded, used = wide.shape[1], tensor_parallel or wide.shape[1]
@@ -146,12 +124,10 @@ def read_power(path: Path | str, tensor_parallel: int | None = None) -> tuple[pd
 
 
 def _read_power_1s(path: Path, info: dict) -> tuple[pd.DataFrame, pd.DataFrame | None]:
-    """Read published one-second means, and what others predicted for the same seconds, if any."""
     table = read_table(path, ("second", "measured_w"), ("predicted_w",))
     start_s = info.get("power_1s_start_epoch_s")
-    told = isinstance(start_s, (int, float)) and np.isfinite(start_s)
-    where = path.parent / "run.json"
-    require(told, where, "power_1s_start_epoch_s is missing", "give the epoch of second 0")
+    told = isinstance(start_s, int | float) and np.isfinite(start_s)
+    require(told, path, "power_1s_start_epoch_s is not in run.json", "give the epoch of second 0")
     times_s = table["second"] + 1.0 + start_s  # the mean of second k is complete at k + 1
     samples = pd.DataFrame({"time_s": times_s, "power_w": table["measured_w"]})
     check_power(path, samples.assign(gpu=0.0))
@@ -162,11 +138,11 @@ def _read_power_1s(path: Path, info: dict) -> tuple[pd.DataFrame, pd.DataFrame |
 def check_power(path: Path, table: pd.DataFrame) -> None:
     """Refuse times out of order and powers that no server draws."""
     times_s, gpus, power_w = table["time_s"], table["gpu"], table["power_w"]
-    refuse_row(path, power_w < 0, "is below zero: mend or remove that sample", power_w)
-    refuse_row(path, power_w > MAX_POWER_W, "is more than any server draws: give watts", power_w)
+    bad = ~power_w.between(0, MAX_POWER_W)
+    refuse_row(path, bad, "is no power of a server in watts: mend or remove that sample", power_w)
+    what = f"the greatest is {power_w.max():g}, that looks like kilowatts"
     watts = power_w.max() >= KILOWATT_SUSPICION_W
-    where = f"{path}: power_w: the greatest is {power_w.max():g}"
-    require(watts, where, "that looks like kilowatts", "multiply by 1000")
+    require(watts, f"{path}: power_w", what, "multiply by 1000")
     bad = (gpus < 0) | (gpus >= MAX_GPUS) | (gpus != np.floor(gpus))
     refuse_row(path, bad, f"is no GPU number below {MAX_GPUS}: number the GPUs", gpus)
     odd_s = (times_s - times_s.median()).abs()
@@ -183,9 +159,7 @@ def _check_order(path: Path, times_s: pd.Series) -> None:
 
 
 def _check_gaps(path: Path, times_s: np.ndarray) -> None:
-    """Refuse recordings that are too short or have a hole of more than a minute."""
     require(times_s.size >= 2, path, "fewer than two samples", "a recording needs many")
     gap_s = np.diff(times_s)
-    what = f"no sample for {gap_s.max():.0f} s after {times_s[gap_s.argmax()]:.3f}"
-    mend = "make the parts before and after runs of their own"
-    require(gap_s.max() <= MAX_GAP_S, f"{path}: time_s", what, mend)
+    what = f"time_s: no sample for {gap_s.max():.0f} s after {times_s[gap_s.argmax()]:.3f}"
+    require(gap_s.max() <= MAX_GAP_S, path, what, "make the parts before and after runs")

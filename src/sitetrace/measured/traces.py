@@ -1,7 +1,6 @@
 """Generated traces in files: CSV, Parquet, NetCDF or Zarr by the file's ending."""
 
 import json
-import os
 from fractions import Fraction
 from pathlib import Path
 
@@ -16,17 +15,7 @@ ENDINGS = (".csv", ".parquet", ".nc", ".zarr")
 
 
 def write_trace(path: Path | str, traces: list[PowerTrace], provenance: dict) -> None:
-    """Write draws of one trace on one clock, whole or not at all.
-
-    Parameters
-    ----------
-    path : Path or str
-        A file that ends in ``.csv``, ``.parquet``, ``.nc`` or ``.zarr``.
-    traces : list of PowerTrace
-        The draws.
-    provenance : dict
-        Attributes; those of a CSV go into ``<name>.csv.json`` beside it.
-    """
+    """Write draws on one clock, whole or not at all; attributes of a CSV into ``<name>.json``."""
     path, first = files.check_place(path, ENDINGS), traces[0]
     step = f"{first.dt.numerator}/{first.dt.denominator}"
     attributes = {"units": "W", "dt_s": step, "start_s": first.start_s, **provenance}
@@ -44,9 +33,9 @@ def write_trace(path: Path | str, traces: list[PowerTrace], provenance: dict) ->
             beside.unlink(missing_ok=True)
         return
     dataset = table.set_index("time_s").to_xarray().assign_attrs(attributes)
-    for name, column in dataset.variables.items():
-        bins = {"units": "s", "long_name": "begin of bin"}
-        column.attrs = {"units": "W"} if name in names else bins
+    for name in names:
+        dataset[name].attrs = {"units": "W"}
+    dataset["time_s"].attrs = {"units": "s", "long_name": "begin of bin"}
     with replacing(path) as temporary:
         if path.suffix == ".nc":
             dataset.to_netcdf(temporary)
@@ -57,25 +46,14 @@ def write_trace(path: Path | str, traces: list[PowerTrace], provenance: dict) ->
 
 
 def read_trace(path: Path | str) -> tuple[list[PowerTrace], dict]:
-    """Read a generated trace in any of the formats of `write_trace`.
-
-    Parameters
-    ----------
-    path : Path or str
-        The file.
-
-    Returns
-    -------
-    tuple
-        One or more draws, and their provenance.
-    """
-    path, again, endings = Path(path), "write it anew", " ".join(ENDINGS)
-    require(path.suffix in ENDINGS, path, f"unknown ending {path.suffix!r}", f"use {endings}")
-    require(os.path.exists(path), path, "no such file", "check the path")
+    """Read the draws of a generated trace in any of its formats, and their provenance."""
+    path, again = Path(path), "write it anew"
+    require(path.suffix in ENDINGS, path, "unknown ending", f"use {' '.join(ENDINGS)}")
+    require(path.exists(), path, "no such file", "check the path")
     table, attributes = _read(path)
     # zarr keeps columns in the order of their names, where power_w_10 comes before power_w_2
-    columns = [name for name in table if name.startswith("power_w")]
-    columns.sort(key=lambda name: (len(name), name))
+    powers = (name for name in table if name.startswith("power_w"))
+    columns = sorted(powers, key=lambda name: (len(name), name))
     require(columns and "time_s" in table, path, "no columns time_s and power_w", again)
     try:
         power_w = table[columns].to_numpy(dtype=float).T

@@ -1,27 +1,23 @@
 """A site's power for grid tools: interval CSV, Green Button, OpenDSS, pandapower, PyPSA."""
 
-from __future__ import annotations
-
 import json
 import math
 import uuid
 from collections.abc import Iterable
 from importlib.resources import files
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 import numpy as np
 import pandas as pd
+import xarray as xr
 from jinja2 import Environment
 
 from sitetrace.core.files import check_place, named, replacing, require
 from sitetrace.planning.series import Intervals, intervals
 
-if TYPE_CHECKING:
-    import xarray as xr
-
 FOLDERS = ("opendss", "pypsa")
 SEVERAL_UNITS = ("pandapower", "pypsa")
+TIMES = "local, fixed offset from UTC, beginning of the interval; no daylight saving"
 Parts = list[Intervals]  # one, or one a unit
 MILLIWATTHOURS = 1_000_000  # in a kWh: energy is written to the milliwatt-hour
 MOST_MILLIWH = 2**47 - 1  # of an interval of Green Button
@@ -48,7 +44,7 @@ def export(
     units : iterable of str
         Units of the dataset: one, or several for pandapower and pypsa.
     step_s : int
-        Length of an interval, seconds.
+        Seconds of an interval.
     power_factor : float
         Lagging, assumed constant; for the reactive power of opendss and pandapower.
 
@@ -57,20 +53,23 @@ def export(
     list of str
         What was written, with its convention of time, and what was left out.
     """
-    units = list(dict.fromkeys(units))
-    named("format", form, FORMATS)
-    several = len(units) == 1 or form in SEVERAL_UNITS
-    require(several, f"--unit {units[-1]}", f"{form} holds one unit", "give one --unit a file")
+    units, write = list(dict.fromkeys(units)), named("format", form, FORMATS)
+    fits = len(units) == 1 or form in SEVERAL_UNITS
+    require(fits, f"--unit {units[-1]}", f"{form} holds one unit", "give one --unit a file")
     check_power_factor(power_factor)
     out = check_place(out, folder=form in FOLDERS)
     # a folder would take the place of a site
     require(out.suffix != ".zarr", out, "the ending of a site", "name another place")
     parts = [intervals(site, unit, step_s) for unit in units]
     with replacing(out) as temporary:
-        FORMATS[form](temporary, parts, power_factor)
+        write(temporary, parts, power_factor)
         if form == "csv15":
+            about = {"unit": parts[0].unit, "interval_s": step_s, "times": TIMES}
+            about |= {"cumulative_kwh": "from the first interval to the end of this one"}
+            about |= {"left_out_s": parts[0].left_out_s, "what": "simulated, not metered"}
+            told = json.dumps(about | parts[0].provenance, indent=1, default=str)
             with replacing(out.with_name(f"{out.name}.json")) as beside:
-                beside.write_text(_provenance(parts[0]), "utf-8")
+                beside.write_text(f"{told}\n", "utf-8")
     total_kwh = sum(int(part.energy_milliwh.sum()) for part in parts) / MILLIWATTHOURS
     begin = parts[0].begin
     told = f"wrote {out}: {', '.join(units)}, {len(begin)} intervals of {step_s} s from "
@@ -91,25 +90,12 @@ def rendered(template: str, **given: object) -> str:
 
 
 def _write_csv15(path: Path, parts: Parts, _: float) -> None:
-    """Write interval energy as CSV, units in the column names."""
     (part,) = parts
     begin = pd.Index([begin.isoformat() for begin in part.begin], name="interval_beginning")
     table = pd.DataFrame({"power_mean_kw": part.power_w / 1e3}, begin)
     table["energy_kwh"] = part.energy_milliwh / MILLIWATTHOURS
     table["cumulative_kwh"] = part.energy_milliwh.cumsum() / MILLIWATTHOURS
     table.to_csv(path, float_format="%.6f")
-
-
-def _provenance(part: Intervals) -> str:
-    about = {
-        "unit": part.unit,
-        "interval_s": part.step_s,
-        "times": "local, fixed offset from UTC, beginning of the interval; no daylight saving",
-        "cumulative_kwh": "from the first interval to the end of this one",
-        "left_out_s": part.left_out_s,
-        "what": "simulated, not metered",
-    }
-    return json.dumps(about | part.provenance, indent=1, default=str) + "\n"
 
 
 def _write_greenbutton(path: Path, parts: Parts, _: float) -> None:
@@ -145,8 +131,6 @@ def _write_greenbutton(path: Path, parts: Parts, _: float) -> None:
 
 def _write_pandapower(path: Path, parts: Parts, power_factor: float) -> None:
     """Write what pandapower's ``DFData`` takes: one row a time step, columns in MW and Mvar."""
-    # DFData(pd.read_csv(path, index_col=0)) makes the data source; a ConstControl with
-    # profile_name="facility_p_mw" puts its values into a load's p_mw
     table = pd.DataFrame()
     for part in parts:
         table[f"{part.unit}_p_mw"] = part.power_w / 1e6

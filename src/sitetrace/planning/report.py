@@ -1,15 +1,13 @@
 """One self-contained page on a site: numbers, figures, assumptions in words, provenance."""
 
-from __future__ import annotations
-
 import base64
 import io
 import json
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 import matplotlib as mpl
 import numpy as np
+import xarray as xr
 from matplotlib.figure import Figure
 from matplotlib.ticker import MultipleLocator, NullFormatter
 
@@ -18,9 +16,6 @@ from sitetrace.core.style import BAND, GENERATED, MARKERS, MEASURED, OTHER, PAPE
 from sitetrace.planning import series as planning
 from sitetrace.planning.exports import check_power_factor, rendered
 from sitetrace.planning.series import Intervals, intervals
-
-if TYPE_CHECKING:
-    import xarray as xr
 
 STEPS = {1: "1 s", 60: "1 min", 300: "5 min", 900: "15 min"}
 COLOURS = (MEASURED, GENERATED, PAPER, OTHER)
@@ -52,8 +47,11 @@ def compose(site: xr.Dataset, power_factor: float) -> str:
     bins, dt_s = site.sizes["time"], planning.step_of(site)
     fits = [step for step in STEPS if (step / dt_s).is_integer() and step * 2 <= bins * dt_s]
     what = f"has no two whole steps of {', '.join(map(str, STEPS))} s"
-    mend = "simulate a longer time, or keep a step that divides one of them"
-    require(fits, f"the dataset ({bins} steps of {dt_s:g} s)", what, mend)
+    where, mend = (
+        f"the dataset ({bins} steps of {dt_s:g} s)",
+        "simulate longer, or keep such a step",
+    )
+    require(fits, where, what, mend)
     series = {STEPS[step]: intervals(site, "facility", step) for step in fits}
     finest, widest = (series[STEPS[step]] for step in (min(fits), max(fits)))
     level, parts_w, peaks_w = _parts(site, widest.step_s, dt_s)
@@ -114,9 +112,6 @@ def _json(text: object) -> dict:
     return held if isinstance(held, dict) else {}
 
 
-# Figures, drawn without a screen and the same bytes each time
-
-
 def _profile(clock_h: np.ndarray, finest: Intervals, widest: Intervals) -> str:
     """Power over the time, means over intervals in the band of the samples within."""
     figure, axes = _figure(3.4, "hours after midnight, local time", "power [kW]")
@@ -125,9 +120,8 @@ def _profile(clock_h: np.ndarray, finest: Intervals, widest: Intervals) -> str:
     sides = inside.min(axis=1), inside.max(axis=1)
     band_kw = [np.append(watts, watts[-1]) / 1e3 for watts in sides]
     axes.fill_between(clock_h, *band_kw, step="post", color=BAND, label="samples")
-    axes.stairs(
-        widest.power_w / 1e3, clock_h, baseline=None, color=GENERATED, label="interval means"
-    )
+    look = {"baseline": None, "color": GENERATED, "label": "interval means"}
+    axes.stairs(widest.power_w / 1e3, clock_h, **look)
     _mark_hours(axes, clock_h)
     axes.set_ylim(bottom=0)
     axes.legend(loc="lower right", ncols=2)
@@ -136,7 +130,7 @@ def _profile(clock_h: np.ndarray, finest: Intervals, widest: Intervals) -> str:
 
 def _durations(*parts: Intervals) -> str:
     figure, axes = _figure(3.2, "share of the time [%]", "power reached or exceeded [kW]")
-    series = {STEPS[part.step_s]: part.power_w for part in parts}
+    series = {STEPS[part.step_s]: part.power_w for part in parts}  # once where they are the same
     for (name, power_w), colour in zip(series.items(), COLOURS, strict=False):
         share, sorted_w = planning.load_duration(power_w)
         chosen = np.unique(np.linspace(0, len(share) - 1, POINTS).astype(int))
@@ -146,7 +140,6 @@ def _durations(*parts: Intervals) -> str:
 
 
 def _ramp_sizes(ramps_w: dict[str, np.ndarray]) -> str:
-    """How often a change of power from one mean to the next is exceeded."""
     what = "change from one mean to the next, up or down [kW]"
     figure, axes = _figure(3.2, what, "exceeded in [%] of steps")
     for (name, ramps), colour, marker in zip(ramps_w.items(), COLOURS, MARKERS, strict=False):
@@ -155,7 +148,7 @@ def _ramp_sizes(ramps_w: dict[str, np.ndarray]) -> str:
         kw = size_w[chosen] / 1e3
         axes.loglog(kw, 100 * share[chosen], color=colour, label=name)
         axes.loglog(kw[::8], 100 * share[chosen][::8], marker, color=colour, markersize=4)
-    greatest_kw = max(1e-3, max(np.abs(ramps).max() for ramps in ramps_w.values()) / 1e3)
+    greatest_kw = max(1.0, *(np.abs(ramps).max() for ramps in ramps_w.values())) / 1e3
     axes.set_xlim(greatest_kw / 100, greatest_kw * 1.3)
     for axis in (axes.xaxis, axes.yaxis):
         axis.set_major_formatter("{x:g}")

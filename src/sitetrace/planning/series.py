@@ -1,21 +1,16 @@
 """Power over time for planners: means, peaks, ramps, load duration; the levels of a site."""
 
-from __future__ import annotations
-
 import math
 from collections.abc import Iterator
 from dataclasses import dataclass
 from datetime import timedelta, timezone
 from fractions import Fraction
-from typing import TYPE_CHECKING
 
 import numpy as np
 import pandas as pd
+import xarray as xr
 
 from sitetrace.core.files import named, require
-
-if TYPE_CHECKING:
-    import xarray as xr
 
 POWER_FACTOR = 0.9  # of the paper's transformer: its rating is the peak over this
 BLOCK_VALUES = 4_000_000
@@ -147,8 +142,8 @@ def intervals(site: xr.Dataset, unit: str = "facility", step_s: int = 900) -> In
     require(used, f"--step {step_s}", "the dataset is shorter than one interval", "take less")
     power_w = site["power_w"].sel(unit=unit).values[:used].astype(float)
     means = resample(power_w, gap_ns / 1e9, step_s)
-    finite = np.isfinite(means)
-    require(finite, f"unit {unit}", "holds values that are no power", "simulate the site anew")
+    what = "holds values that are no power"
+    require(np.isfinite(means), f"unit {unit}", what, "simulate the site anew")
     zone = timezone(timedelta(hours=float(site.attrs.get("utc_offset_h", 0.0))))
     begin = pd.DatetimeIndex(times[:used:each], tz="UTC").tz_convert(zone)
     left_out_s = (times.size - used) * gap_ns / 1e9

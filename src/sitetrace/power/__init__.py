@@ -6,7 +6,6 @@ __getattr__, __dir__, __all__ = lazy_loader.attach(
     __name__,
     submod_attrs={
         "idle": ["Idle"],
-        "running": ["Running"],
         "timeline.surface": ["Surface"],
         "timeline.model": ["TimelineModel"],
         "states.mixture": ["Mixture", "Emissions"],

@@ -10,7 +10,7 @@ from sitetrace.core.files import InputError, require
 from sitetrace.core.types import PowerTrace, Run, cut_run
 from sitetrace.evaluate.judge import evaluate
 from sitetrace.power.states.bigru import require_torch
-from sitetrace.power.states.fit import ACF_UNIT, ENERGY_UNIT_PCT, KS_UNIT, fit_states
+from sitetrace.power.states.fit import ACF_UNIT, ENERGY_UNIT_PCT, KS_UNIT, SCORED, fit_states
 from sitetrace.power.states.model import StatesModel
 from sitetrace.power.timeline.fit import fit_timeline
 from sitetrace.power.timeline.model import TimelineModel
@@ -92,10 +92,9 @@ def fit(
     if kind == "auto" and any(run.configuration != runs[0].configuration for run in runs):
         kind = "timeline"
     # without dates and paths: the same fit gives the same bytes
-    simulated = runs[0].configuration.hardware == "testbed"
+    data = "testbed" if runs[0].configuration.hardware == "testbed" else "measured"
     sources = [{"name": run.name, "sha256": run.digest} for run in runs]
-    provenance = {"data": "testbed" if simulated else "measured", "runs": sources}
-    provenance |= {"from_s": start_s, "to_s": stop_s, "seed": seed}
+    provenance = {"data": data, "runs": sources, "from_s": start_s, "to_s": stop_s, "seed": seed}
     provenance |= {"sitetrace": __version__, "selection": {}}
     if kind == "auto":
         kind, table, because = choose_kind(runs, seed)
@@ -121,13 +120,11 @@ def _check_runs(runs: list[Run], kind: str) -> None:
 def choose_kind(runs: list[Run], seed: int) -> tuple[str, list[dict], str]:
     """Fit both kinds on one half of the runs' time and judge them on the other, both ways."""
     # gives the better kind, the scores (medians over runs and draws) and loss of each, the reason
-    rows = []
+    rows, models = [], {}
     try:
         sides = list(zip(*map(_halves, runs), strict=True))
-        models = {
-            kind: [fit(list(side), seed=0, kind=kind, **options) for side in sides]
-            for kind, options in QUICK.items()
-        }
+        for kind, options in QUICK.items():
+            models[kind] = [fit(list(side), seed=0, kind=kind, **options) for side in sides]
     except InputError as error:
         return "timeline", [], f"timeline: too little to fit both kinds on halves ({error})"
     for kind, halves in models.items():
@@ -147,14 +144,14 @@ def choose_kind(runs: list[Run], seed: int) -> tuple[str, list[dict], str]:
 
 
 def _middle_s(run: Run) -> float:
-    """Middle of the arrivals that have samples, seconds after the first arrival."""
+    # of the arrivals that have samples, seconds after the first arrival
     arrivals, times = run.requests["arrival_s"], run.samples["time_s"]
     inside = arrivals[arrivals.between(times.iloc[0], times.iloc[-1])]
     return float(inside.median() - arrivals.iloc[0])
 
 
 def _halves(run: Run) -> list[Run]:
-    """Cut a run in two, but keep the samples before the load: idle power is no secret."""
+    # both keep the samples before the load: idle power is no secret
     idle = run.samples[run.samples["time_s"] < run.requests["arrival_s"].iloc[0]]
     middle_s, halves = _middle_s(run), []
     for half in (cut_run(run, 0.0, middle_s), cut_run(run, middle_s, None)):
@@ -164,7 +161,7 @@ def _halves(run: Run) -> list[Run]:
 
 
 def _scores(models: list[Model], run: Run, seed: int) -> list[dict[str, float]]:
-    """Score draws over a whole run, each half of it by the model that has not seen it."""
+    # draws over a whole run, each half of it by the model that has not seen it
     early, late = (
         as_metered(model, run, DRAWS, np.random.default_rng(seed)) for model in reversed(models)
     )
@@ -173,8 +170,7 @@ def _scores(models: list[Model], run: Run, seed: int) -> list[dict[str, float]]:
         turn = int((turn_s - before.start_s) / before.dt_s)
         power_w = np.concatenate([before.power_w[:turn], after.power_w[turn:]])
         result = evaluate(run, PowerTrace(before.start_s, before.dt, power_w))
-        whole = result["native"]["whole"]
-        row = {name: whole[name] for name in ("ks", "acf_r2", "energy_error_pct")}
+        row = {name: result["native"]["whole"][name] for name in SCORED}
         found.append(row | {"nrmse": result["1s"]["whole"]["nrmse"]})
     return found
 
@@ -185,6 +181,5 @@ def as_metered(model: Model, run: Run, draws: int, rng: np.random.Generator) -> 
     timeline = simulate(run.requests, model.server, rng)
     lead_s = max(float(arrivals.iloc[0] - times.iloc[0]) + MARGIN_S, MARGIN_S)
     tail_s = max(float(times.iloc[-1] - timeline.requests["end_s"].max()) + MARGIN_S, MARGIN_S)
-    options = {"reading": "meter"} if isinstance(model, TimelineModel) else {}
-    given = (None, lead_s, tail_s, run.idle_before_load_w())
-    return [model.draw(timeline, each, *given, **options) for each in rng.spawn(draws)]
+    how = (None, lead_s, tail_s, run.idle_before_load_w(), "meter")
+    return [model.draw(timeline, each, *how) for each in rng.spawn(draws)]

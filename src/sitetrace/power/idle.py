@@ -43,15 +43,13 @@ def check_idle(idle_w: float, most_w: float) -> None:
 def fit_idle(power_w: np.ndarray, before_load: np.ndarray, quiet_for_s: np.ndarray) -> Idle:
     """Learn the idle power of a board from samples, some of them before the load."""
     # where hardly any sample lies before the load, the lowest hundredth of all stands for idle
-    enough = before_load.sum() >= 8
+    enough, loaded = before_load.sum() >= 8, power_w[~before_load]
     mean_w = float(np.median(power_w[before_load]) if enough else np.quantile(power_w, 0.01))
-    loaded = power_w[~before_load]
     # a recording that starts in the middle of the load may never be idle
     load_w = float(np.median(loaded)) if loaded.size else mean_w
     band_w = mean_w + BAND_SHARE * max(load_w - mean_w, 50.0)
-    calm = before_load & (power_w <= band_w)
+    calm, after = (rows & (power_w <= band_w) for rows in (before_load, ~before_load))
     deviation_w = power_w[calm] - mean_w if calm.any() else np.zeros(1)
-    after = ~before_load & (power_w <= band_w)
     decay = np.exp(-quiet_for_s[after] / DECAY_S)
     active_w = (power_w[after] - mean_w) @ decay / (decay @ decay) if after.sum() >= 3 else 0.0
     hold_s = LONGEST_HOLD_S

@@ -1,7 +1,6 @@
 """How much load a stream puts on a server, and warnings when it leaves what was fitted."""
 
 import numpy as np
-import pandas as pd
 
 from sitetrace.core.types import Timeline
 
@@ -17,14 +16,7 @@ WORDS = {
 def load_warnings(fitted: dict, timeline: Timeline) -> list[str]:
     """Say where requests leave what the model was fitted on, or what the server can take."""
     requests, lines = timeline.requests, []
-    seen = {
-        "active": most_at_once(requests),
-        "context_tokens": int(timeline.segments["context"].max()),
-        "input_tokens": int(requests["input_tokens"].max()),
-        "output_tokens": int(requests["output_tokens"].max()),
-        "requests_per_s": busiest_rate(np.sort(requests["arrival_s"].to_numpy())),
-    }
-    for name, value in seen.items():
+    for name, value in load_of(timeline).items():
         limit, what = fitted.get(name), WORDS.get(name, name.replace("_", " "))
         if limit is not None and value > BEYOND * limit:
             lines.append(f"up to {value:g} {what}, but the model was fitted on at most {limit:g}")
@@ -35,14 +27,16 @@ def load_warnings(fitted: dict, timeline: Timeline) -> list[str]:
     return lines
 
 
-def most_at_once(requests: pd.DataFrame) -> int:
-    """Count the requests in the system at its fullest moment."""
+def load_of(timeline: Timeline) -> dict[str, float]:
+    """Greatest values of a load: tokens, requests in the system at once, a second's arrivals."""
+    requests, arrival_s = timeline.requests, np.sort(timeline.requests["arrival_s"].to_numpy())
     events = np.concatenate([requests["arrival_s"], requests["end_s"]])
     change = np.repeat([1, -1], len(requests))[np.argsort(events, kind="stable")]
-    return int(np.cumsum(change).max())
-
-
-def busiest_rate(arrival_s: np.ndarray) -> float:
-    """Greatest arrival rate over half a minute, requests a second."""
     after = np.searchsorted(arrival_s, arrival_s + RATE_WINDOW_S, side="left")
-    return float((after - np.arange(arrival_s.size)).max() / RATE_WINDOW_S)
+    return {
+        "input_tokens": int(requests["input_tokens"].max()),
+        "output_tokens": int(requests["output_tokens"].max()),
+        "active": int(np.cumsum(change).max()),
+        "requests_per_s": float((after - np.arange(arrival_s.size)).max() / RATE_WINDOW_S),
+        "context_tokens": int(timeline.segments["context"].max()),
+    }

@@ -91,9 +91,8 @@ def save_model(model: StatesModel | TimelineModel, path: Path | str) -> None:
     content = {"schema": SCHEMA, "kind": kind}
     for name, types in PARTS[kind].items():
         part = getattr(model, name)
-        content[name] = None if part is None else asdict(part)
-        if isinstance(types, dict):
-            content[name] = {"kind": _kind(part, types)} | content[name]
+        told = {"kind": _kind(part, types)} if isinstance(types, dict) else {}
+        content[name] = None if part is None else told | asdict(part)
         if name == "configuration":
             content["dt_s"] = f"{model.dt.numerator}/{model.dt.denominator}"
     for name in ("decay_s", "power_range_w", "fitted", "provenance"):
@@ -137,15 +136,15 @@ def load_model(path: Path | str) -> StatesModel | TimelineModel:
     schema, kind = content.get("schema"), content.get("kind")
     what = f"field schema {schema!r} or field kind {kind!r} is not of this version"
     mend = "fit the model anew or take the matching version of sitetrace"
-    require(schema == SCHEMA and kind in ("states", "timeline"), path, what, mend)
+    require(schema == SCHEMA and kind in [*PARTS], path, what, mend)
     try:
         model = _model(content, path)
         summary(model)  # provenance must hold what is printed of it
+        return model
     except DAMAGE as error:
         lacks = f"field {error} is missing" if isinstance(error, KeyError) else f"{error}"
         reason = " ".join(lacks.split())[:200]
         raise InputError(f"{path}: no sound model file ({reason}): fit the model anew") from None
-    return model
 
 
 def weights_path(model: Path | str) -> Path:
@@ -195,17 +194,14 @@ def summary(model: StatesModel | TimelineModel) -> str:
 
 def _states_lines(model: StatesModel) -> list[str]:
     kind, mixture, emissions = _kind(model.transitions, TRANSITIONS), model.mixture, model.emissions
-    above = "with" if model.idle is None else "above"
-    states = zip(mixture.mean_w, mixture.sigma_w, mixture.weight, emissions.phi, strict=True)
-    return [
-        f"states: {mixture.n_states} states {above} idle, {kind} transitions, {emissions.kind} "
-        "emissions",
-        "state  mean W  sigma W  weight   phi",
-        *(
-            f"{k:5d}  {mean_w:6.1f}  {sigma_w:7.2f}  {weight:6.3f}  {phi:4.2f}"
-            for k, (mean_w, sigma_w, weight, phi) in enumerate(states, start=1)
-        ),
-    ]
+    idle = "with idle" if model.idle is None else "above idle"
+    made_of = f"{kind} transitions, {emissions.kind} emissions"
+    lines = [f"states: {mixture.n_states} states {idle}, {made_of}"]
+    lines.append("state  mean W  sigma W  weight   phi")
+    columns = (mixture.mean_w, mixture.sigma_w, mixture.weight, emissions.phi)
+    for k, (mean_w, sigma_w, weight, phi) in enumerate(zip(*columns, strict=True), start=1):
+        lines.append(f"{k:5d}  {mean_w:6.1f}  {sigma_w:7.2f}  {weight:6.3f}  {phi:4.2f}")
+    return lines
 
 
 def _timeline_lines(model: TimelineModel) -> list[str]:
@@ -237,10 +233,9 @@ def _model(content: dict, path: Path | str) -> StatesModel | TimelineModel:
         same = hashlib.sha256(archive).hexdigest() == content["transitions"]["weights_sha256"]
         _demand(same, f"{place}: not the weights that the model file names")
         with np.load(io.BytesIO(archive), allow_pickle=False) as file:
-            weights = {name: file[name] for name in WEIGHTS}
-        content["transitions"] |= weights
-        sizes["h"] = weights["hidden_weight"].shape[-1]
-        sizes |= {"g": 3 * sizes["h"], "d": 2 * sizes["h"]}
+            content["transitions"] |= {name: file[name] for name in WEIGHTS}
+        hidden = content["transitions"]["hidden_weight"].shape[-1]
+        sizes |= {"h": hidden, "g": 3 * hidden, "d": 2 * hidden}
     parts = PARTS[content["kind"]].items()
     made = {name: _part(types, content, name, sizes) for name, types in parts}
     for name in ("fitted", "provenance"):
@@ -253,19 +248,16 @@ def _model(content: dict, path: Path | str) -> StatesModel | TimelineModel:
     _demand(0 <= lowest <= highest <= MAX_POWER_W, "power_range_w is no range of power")
     for name, limit in made["fitted"].items():
         _demand(type(limit) in (int, float) and limit >= 0, f"fitted.{name} is no number")
-    server = made["server"]
-    if isinstance(server, LogNormalTTFT):
+    if isinstance(made["server"], LogNormalTTFT):
         with np.errstate(all="ignore"):
-            mean, spread = server.log_ttft(np.array([1.0, MAX_TOKENS]))
-        _demand((np.abs(mean) < 50).all() and (spread < 50).all(), "server: absurd TTFT")
+            sizes_of_log = np.abs(made["server"].log_ttft(np.array([1.0, MAX_TOKENS])))
+        _demand((sizes_of_log < 50).all(), "server: absurd TTFT")
     if states:
         return _checked(StatesModel(**made), sizes["s"])
-    model = TimelineModel(**made, decay_s=float(content["decay_s"]))
-    _check_range("decay_s", model.decay_s)
-    _demand(isinstance(server, Server), "server: the kind timeline needs an engine")
-    same = (model.surface.idle_w, model.meter.dt_s) == (model.idle.mean_w, float(model.dt))
-    _demand(same, "surface or meter: idle_w or dt_s is not the model's")
-    return model
+    made["decay_s"] = float(content["decay_s"])
+    _check_range("decay_s", made["decay_s"])
+    _demand(isinstance(made["server"], Server), "server: the kind timeline needs an engine")
+    return TimelineModel(**made)
 
 
 def _checked(model: StatesModel, n_states: int) -> StatesModel:
@@ -273,16 +265,15 @@ def _checked(model: StatesModel, n_states: int) -> StatesModel:
     transitions, emissions = model.transitions, model.emissions
     _demand(emissions.kind in KINDS, f"emissions: kind is none of {', '.join(KINDS)}")
     _demand(emissions.quantile_w.shape[1] >= 2, "emissions: quantile_w has no two quantiles")
-    shares = [model.mixture.weight]
+    weights = [model.mixture.weight]
     if isinstance(transitions, Coupled | Independent):
-        shares.append(transitions.weight)
+        weights.append(transitions.weight)
     else:
         _demand(model.idle is not None, "idle: is missing, and the transitions lead there")
         columns = [transitions.column] if isinstance(transitions, Markov) else transitions.columns
         _demand(columns and set(columns) <= set(COLUMNS), "columns are no activity columns")
-    for weight in shares:
-        sound = (weight >= 0).all() and abs(weight.sum() - 1) < 1e-6
-        _demand(sound, "weight does not sum to one over the states")
+    sound = all((each >= 0).all() and abs(each.sum() - 1) < 1e-6 for each in weights)
+    _demand(sound, "weight does not sum to one over the states")
     if isinstance(transitions, Markov):
         _demand((np.diff(transitions.edges) > 0).all(), "transitions: edges do not ascend")
         sums = transitions.probability.sum(axis=2)
@@ -301,12 +292,12 @@ def _check_trees(trees: Trees) -> None:
     whole = (trees.roots, trees.feature, trees.left, trees.right)
     _demand(all(part.dtype.kind == "i" for part in whole), "transitions: a node is no whole number")
     inner, n_nodes = np.flatnonzero(trees.feature >= 0), trees.value.size
-    _demand((trees.roots < n_nodes).all(), "transitions: a root is no node")
+    below = np.array([trees.left[inner], trees.right[inner]])
     # the previous state comes after the features of the window
     one_bin = dict.fromkeys(trees.columns, [0.0])
     seen = kinds.window_features(one_bin, trees.columns, kinds.TREE_WINDOW).shape[1]
+    _demand((trees.roots < n_nodes).all(), "transitions: a root is no node")
     _demand((trees.feature <= seen).all(), "transitions: a feature is not there")
-    below = np.array([trees.left[inner], trees.right[inner]])
     sound = (below > inner) & (below < n_nodes)
     _demand(sound.all(), "transitions: a branch does not lead on to a node")
 

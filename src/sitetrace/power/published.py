@@ -79,24 +79,18 @@ def paper_model(
     named("emissions of the paper", emissions, EMISSIONS)
     row, phi = table.loc[config], rows.loc[rows["config"] == config, "phi"].to_numpy()
     server, mixture = surrogate(config, serving), published_mixture(rows, config)
-    older = states == "coupled" and row["source"].startswith(OLDER)
-    counted = "its active requests were counted in an earlier campaign"
-    require(not older, config, counted, "take states independent")
     known = emissions != "ar1" or not np.isnan(phi).any()
     require(known, config, "no phi is published for it", "take emissions gaussian")
     transitions = Independent(mixture.weight)
     if states == "coupled":
+        what = "its active requests were counted in an earlier campaign"
+        require(not row["source"].startswith(OLDER), config, what, "take states independent")
         moments = (float(row["active_mean"]), float(row["active_std"]))
         transitions = Coupled(*moments, mixture.weight)
     paths = [data_dir() / "paper" / f"{name}.csv" for name in TABLES]
-    provenance = {
-        "data": "paper",
-        "config": config,
-        "runs": [{"name": path.name, "sha256": digest_of([path])} for path in paths],
-        "rule": RULES[states],
-        "sitetrace": __version__,
-        "selection": {},
-    }
+    runs = [{"name": path.name, "sha256": digest_of([path])} for path in paths]
+    provenance = {"data": "paper", "config": config, "runs": runs, "rule": RULES[states]}
+    provenance |= {"sitetrace": __version__, "selection": {}}
     # only empirical emissions would read the quantiles
     emitted = Emissions(emissions, np.nan_to_num(phi), np.tile(mixture.mean_w, (2, 1)).T)
     configuration = Configuration(row["model"], row["gpu"], int(row["tensor_parallel"]))

@@ -1,8 +1,4 @@
-"""Servers that run: engines, boards and noise, advanced in time, steered, and looked at.
-
-All that generates power goes on from here: a trace is one advance to its end, a site advances by
-stretches of hours, a control loop by ticks of seconds. Memory grows with the requests in flight.
-"""
+"""Servers that run: engines, boards and noise, advanced in time, steered, and looked at."""
 
 from __future__ import annotations
 
@@ -17,7 +13,7 @@ from sitetrace.core.types import SEGMENT
 from sitetrace.power.states import model as states
 from sitetrace.power.timeline import surface
 from sitetrace.power.timeline.surface import BOARD, POWER
-from sitetrace.serving import steps
+from sitetrace.serving import inflight, steps
 from sitetrace.serving.engine import Server
 from sitetrace.serving.surrogates import fill_times, segments_of
 
@@ -27,25 +23,17 @@ NO_NOISE = np.empty((0, 0), np.float32)
 
 
 class Running:
-    """Servers of the kind `timeline` that run side by side, each with its own model.
+    """Servers of the kind `timeline` that run side by side, each with its own model."""
 
-    Parameters
-    ----------
-    models : sequence of TimelineModel
-        One a server; all have the same step.
-    begin_s : float
-        Time at which they stand idle and cold, seconds; `clock_s` is what they have come to.
-    clocked : callable, optional
-        Server and surface of a model at a share of its clock, for `set`.
-    """
-
+    # All models have the same step; the servers stand idle and cold at `begin_s`. `clocked` gives
+    # server and surface of a model at a share of its clock, for `set`.
     def __init__(
         self, models: Sequence[Any], begin_s: float = 0.0, clocked: Callable | None = None
     ) -> None:
         n, most = len(models), max(model.server.max_num_seqs for model in models)
         self.models, self.clock_s, self._clocked = list(models), begin_s, clocked
         self.dt_s = float(models[0].dt)
-        self._work = steps.idle_state(n, most, begin_s)
+        self._work = inflight.idle_state(n, most, begin_s)
         self._boards = np.zeros(n, BOARD)
         self._orders: list[tuple] = [(1.0, None)] * n
         # by model and clock
@@ -85,22 +73,11 @@ class Running:
     ) -> None:
         """Give a server orders that hold from its next step boundary on.
 
-        Parameters
-        ----------
-        server : int
-            Its place among the models.
-        clock : float
-            Share of the full clock.
-        batch : int, optional
-            Most sequences at once, else the model's own limit. Those that run finish.
-        model : TimelineModel, optional
-            Another configuration, such as another tensor parallelism: what runs is computed anew.
-        down_s : float
-            Seconds without service from now on.
+        `batch` limits admissions; under another `model` all that runs is computed anew.
         """
         if model is not None and model is not self.models[server]:
             engine, *rows = (part[server] for part in self._work)
-            steps.make_room(np.zeros(1, steps.LAW)[0], engine, *rows)  # there is none
+            steps.make_room(np.zeros(1, inflight.LAW)[0], engine, *rows)  # there is none
             self.models[server], self._orders[server] = model, (None, None)
         if down_s > 0.0:
             self._work.engine["clock_s"][server] = self.clock_s + down_s
@@ -115,7 +92,7 @@ class Running:
         self._laws[server], self._powers[server] = law[0], power[0]
         if batch is not None:
             self._laws["max_num_seqs"][server] = min(own.server.max_num_seqs, batch)
-        self._work = steps.changed(self._work, server, own.server.max_num_seqs)
+        self._work = inflight.changed(self._work, server, own.server.max_num_seqs)
 
     def advance(
         self,
@@ -125,31 +102,15 @@ class Running:
         normals: np.ndarray = NO_NOISE,
         edges: np.ndarray | None = None,
     ) -> np.ndarray:
-        """Work on until a time, and tell the mean watts of the bins up to it.
+        """Work on for whole bins until a time: their mean watts, shape (sums, bins).
 
-        Parameters
-        ----------
-        until_s : float
-            A whole number of bins after `clock_s`.
-        requests : numpy.ndarray
-            As of `sitetrace.serving.steps.as_requests`, in order of arrival at each server.
-        to : numpy.ndarray
-            Server of each request.
-        normals : numpy.ndarray
-            As of `noise`; none for the mean.
-        edges : numpy.ndarray, optional
-            Servers ``edges[g]`` to ``edges[g + 1]``, of one model, are summed, with one draw of
-            noise for all of them; by default each stands alone.
-
-        Returns
-        -------
-        numpy.ndarray
-            Watts, shape (sums, bins).
+        Servers ``edges[g]`` to ``edges[g + 1]``, of one model, are summed; else each stands alone.
         """
-        n_bins = int(round((until_s - self.clock_s) / self.dt_s))
-        self._work = steps.with_requests(self._work, requests, to)
+        # requests: as of `as_requests`, in order of arrival at each server, `to` which each
+        # goes; normals: one draw of `noise` for each sum, none for the mean
+        self._work = inflight.with_requests(self._work, requests, to)
         edges = np.arange(len(self.models) + 1) if edges is None else edges
-        power_w = np.zeros((len(edges) - 1, n_bins))
+        power_w = np.zeros((len(edges) - 1, round((until_s - self.clock_s) / self.dt_s)))
         clock = (self.clock_s, self.dt_s, until_s)
         servers = (self._laws, self._powers, self._work, self._boards)
         _advance(clock, servers, np.empty(PAGE, SEGMENT), normals, edges, power_w)
@@ -163,25 +124,25 @@ class Running:
 
     def fates(self) -> tuple[np.ndarray, np.ndarray]:
         """Take out the requests that have ended since this was asked last: records, and servers."""
-        return steps.take_ended(self._work)
+        return inflight.take_ended(self._work)
 
     def tally(self) -> np.ndarray:
         """Count instead: requests, their tokens of prompt and answer, and the longest wait."""
-        return steps.count_ended(self._work)
+        return inflight.count_ended(self._work)
 
     def unfinished(self) -> np.ndarray:
         """Look at the requests that have not ended: records."""
-        return steps.packed(self._work)["requests"]
+        return inflight.packed(self._work)["requests"]
 
     def state(self) -> dict[str, np.ndarray]:
         """Tell what a checkpoint stores."""
         clock_s = np.array([self.clock_s])
-        return steps.packed(self._work) | {"clock_s": clock_s, "boards": self._boards}
+        return inflight.packed(self._work) | {"clock_s": clock_s, "boards": self._boards}
 
     def resumed(self, state: dict[str, np.ndarray]) -> Running:
         """Go on from a state, which is left as it is."""
         self.clock_s, self._boards = float(state["clock_s"][0]), state["boards"].copy()
-        self._work = steps.unpacked(state, self._work.running.shape[1])
+        self._work = inflight.unpacked(state, self._work.running.shape[1])
         return self
 
 
@@ -195,14 +156,12 @@ class RunningStates:
         self.dt_s, server = float(models[0].dt), models[0].server
         self._laws = np.repeat(server.law, len(models)) if isinstance(server, Server) else None
         most = 0 if self._laws is None else server.max_num_seqs
-        self._work = steps.idle_state(len(models), most, begin_s)
+        self._work = inflight.idle_state(len(models), most, begin_s)
         self._boards = [states.begin(model) for model in models]
         self._slots = [np.empty(0) for _ in models]  # of a surrogate: when its places are free
         self._ended: list[tuple[np.ndarray, np.ndarray]] = []
 
-    def noise(
-        self, rngs: Sequence[Generator], n_bins: int, edges: np.ndarray
-    ) -> Sequence[Generator]:
+    def noise(self, rngs: Sequence[Generator], *_: object) -> Sequence[Generator]:
         """Give the sources of the random numbers that `advance` takes, one a server."""
         return rngs
 
@@ -215,9 +174,9 @@ class RunningStates:
         edges: np.ndarray | None = None,
     ) -> np.ndarray:
         """Work on until a time, and tell the watts of the bins up to it, as `Running` does."""
-        n_bins = int(round((until_s - self.clock_s) / self.dt_s))
+        n_bins = round((until_s - self.clock_s) / self.dt_s)
         power_w, arrived_s = np.empty((len(self.models), n_bins)), requests["arrival_s"]
-        self._work = steps.with_requests(self._work, requests, to)
+        self._work = inflight.with_requests(self._work, requests, to)
         for s, (model, rng) in enumerate(zip(self.models, rngs, strict=True)):
             serve = self._serve_by_surrogate if self._laws is None else self._serve_by_steps
             work = serve(s, until_s, rng)
@@ -230,14 +189,13 @@ class RunningStates:
         return power_w if edges is None else np.add.reduceat(power_w, edges[:-1], axis=0)
 
     def _serve_by_steps(self, s: int, until_s: float, rng: Generator) -> np.ndarray:
-        """Let one server's engine work: its segments."""
         segments, engine = steps.all_segments(until_s, self._laws, self._work, s), self._work.engine
         engine["clock_s"][s] = max(engine["clock_s"][s], until_s)
-        self._ended.append(steps.take_ended(self._work))
+        self._ended.append(inflight.take_ended(self._work))
         return segments
 
     def _serve_by_surrogate(self, s: int, until_s: float, rng: Generator) -> np.ndarray:
-        """Tell the same of a surrogate, which knows the fate of a request when it comes."""
+        # a surrogate knows the fate of a request when it comes
         engine = self._work.engine[s]
         known = self._work.requests[s, : engine["known"]]
         slots = self._slots[s].tolist()
@@ -257,21 +215,22 @@ class RunningStates:
     def tally(self) -> np.ndarray:
         """Count instead, as `Running` does."""
         ended, _ = self.fates()
-        counts = [ended.size, ended["input_tokens"].sum(), ended["output_tokens"].sum()]
-        return np.array([*counts, (ended["start_s"] - ended["arrival_s"]).max(initial=0.0)])
+        waits_s = ended["start_s"] - ended["arrival_s"]
+        tokens = ended["input_tokens"].sum(), ended["output_tokens"].sum()
+        return np.array([ended.size, *tokens, waits_s.max(initial=0.0)])
 
     def state(self) -> dict[str, np.ndarray]:
         """Tell what a checkpoint stores."""
-        told = steps.packed(self._work) | {"clock_s": np.array([self.clock_s])}
-        for s, (board, slots_s) in enumerate(zip(self._boards, self._slots, strict=True)):
-            own = board | {"slots_s": slots_s}
-            told |= {f"{s}:{name}": value for name, value in own.items()}
+        told = inflight.packed(self._work) | {"clock_s": np.array([self.clock_s])}
+        for s, board in enumerate(self._boards):
+            told |= {f"{s}:{name}": value for name, value in board.items()}
+            told[f"{s}:slots_s"] = self._slots[s]
         return told
 
     def resumed(self, state: dict[str, np.ndarray]) -> RunningStates:
         """Go on from a state, which is left as it is."""
         self.clock_s = float(state["clock_s"][0])
-        self._work = steps.unpacked(state, self._work.running.shape[1])
+        self._work = inflight.unpacked(state, self._work.running.shape[1])
         for s, board in enumerate(self._boards):
             self._boards[s] = {name: state[f"{s}:{name}"] for name in board}
             self._slots[s] = state[f"{s}:slots_s"]
@@ -316,13 +275,13 @@ def _advance(clock, servers, page, normals, edges, total_w):
     n_bins, above_w, alone = total_w.shape[1], np.empty(len(page)), len(total_w) == len(laws)
     bins_of_slice, settled = np.empty((3, SLICE)), np.empty((4, SLICE))
     for first in range(0, n_bins, SLICE):
-        size = min(SLICE, n_bins - first)
-        here_s, inside = begin_s + first * dt_s, slice(first, first + size)
+        size, here_s = min(SLICE, n_bins - first), begin_s + first * dt_s
+        inside = slice(first, first + size)
         end_s = until_s if first + size == n_bins else here_s + size * dt_s
         bins, (mean_w, sd_w, variance, covariance) = bins_of_slice[:, :size], settled[:, :size]
         for g in range(len(total_w)):
             sum_w, before, lead = total_w[g, inside], 0.0, edges[g]
-            surface.clear(variance, covariance)
+            variance[:] = covariance[:] = 0.0
             for s in range(lead, edges[g + 1]):
                 power, board, n = powers[s], boards[s], len(page)
                 surface.begin_bins(here_s, dt_s, board, bins)
@@ -333,9 +292,8 @@ def _advance(clock, servers, page, normals, edges, total_w):
                 if normals.size > 0 and alone:
                     surface.add_noise(power.phi, normals[g, inside], mean_w, sd_w, board, sum_w)
                     continue
-                surface.add_mean(mean_w, sum_w)
                 before += board.sd_w * board.sd_w
-                surface.gather_noise(sd_w, board, variance, covariance)
+                surface.gather(mean_w, sd_w, board, variance, covariance, sum_w)
             if normals.size > 0 and not alone:
                 spread = normals[g, inside], variance, covariance, before
                 surface.add_shared_noise(powers[lead].phi, *spread, boards[lead], sum_w)

@@ -7,7 +7,5 @@ __getattr__, __dir__, __all__ = lazy_loader.attach(
     submod_attrs={
         "engine": ["Server", "Engine", "simulate"],
         "surrogates": ["ConstantRate", "LogNormalTTFT"],
-        "activity": ["activity_table"],
-        "routing": ["route"],
     },
 )

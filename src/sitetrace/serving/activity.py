@@ -8,36 +8,21 @@ from numba import njit
 
 from sitetrace.core.types import SEGMENT, Timeline
 
-# what the paper's classifier sees, what ours may see, and all that a bin is described by
+# What the paper's classifier sees, what ours may see, and all that a bin is described by. Requests
+# that have arrived and not ended by the bin's end (A of arXiv:2603.18383), the change of that since
+# the bin before; shares of the bin in which the engine works, and works on a step with prefill;
+# tokens, spread evenly over their step; time since the last work, infinite before the first.
 PAPER_COLUMNS = ("active", "delta_active")
 COLUMNS = (*PAPER_COLUMNS, "busy_share", "prefill_share", "prefill_tokens", "decode_tokens")
 ROW = [*COLUMNS, "quiet_for_s"]
 
 
 def activity_table(timeline: Timeline, end_times_s: np.ndarray, dt_s: float) -> pd.DataFrame:
-    """Describe the engine's work in the bins ``[t - dt, t)``.
-
-    Parameters
-    ----------
-    timeline : Timeline
-        Result of `sitetrace.serving.engine.simulate`.
-    end_times_s, dt_s : numpy.ndarray, float
-        End of each bin (when a meter prints it), ascending, shape (n,), and its length, seconds.
-
-    Returns
-    -------
-    pandas.DataFrame
-        ``active``: requests arrived and not yet ended, at the bin's end (A of arXiv:2603.18383);
-        ``delta_active``: its change since the bin before, 0 in the first; ``busy_share``,
-        ``prefill_share``: shares of the bin in which the engine works, and works on a step with
-        prefill; ``prefill_tokens``, ``decode_tokens``: tokens in the bin, spread evenly over
-        their step; ``quiet_for_s``: time since the engine's last work, infinite before the first.
-    """
+    """Describe the engine's work in the bins ``[t - dt, t)``; their ends ascend."""
     ends = np.array(end_times_s, dtype=float)
-    events = (np.sort(timeline.requests[name].to_numpy()) for name in ("arrival_s", "end_s"))
-    return pd.DataFrame(
-        activity_columns(as_segments(timeline.segments), tuple(events), ends, dt_s).T, columns=ROW
-    )
+    events = tuple(np.sort(timeline.requests[name].to_numpy()) for name in ("arrival_s", "end_s"))
+    columns = activity_columns(as_segments(timeline.segments), events, ends, dt_s)
+    return pd.DataFrame(columns.T, columns=ROW)
 
 
 def as_segments(segments: pd.DataFrame) -> np.ndarray:
@@ -60,12 +45,10 @@ def activity_columns(
     # events: ascending arrivals and ends of requests; earlier: result for the k bins just before;
     # worked_s: end of the last work before these segments
     known = 0 if earlier is None else earlier.shape[1]
-    table = np.empty((len(ROW), known + ends.size))
+    table, before = np.empty((len(ROW), known + ends.size)), np.nan
     columns = table[:, known:]
-    before = np.nan
     if known:
-        table[:, :known] = earlier
-        before = earlier[0, -1]
+        table[:, :known], before = earlier, earlier[0, -1]
     # copies: the compiled passes are made once, for arrays that lie in one piece
     names = ("start_s", "end_s", "prefill_tokens", "decode_tokens")
     begin, finish, prefill, decode = (np.ascontiguousarray(segments[name]) for name in names)
@@ -75,8 +58,7 @@ def activity_columns(
     _amounts_in_bins(knots, amounts, ends - dt_s, ends, columns[2:6])
     # epoch seconds are floats of a fraction of a microsecond: a full bin may come out as more
     np.minimum(columns[2:4], 1.0, out=columns[2:4])
-    found = (columns[0], columns[1], columns[6])
-    _active_and_quiet(*events, (begin, finish), ends, before, worked_s, found)
+    _active_and_quiet(*events, (begin, finish), ends, before, worked_s, columns)
     return table
 
 
@@ -85,8 +67,7 @@ def amount_in_bins(
 ) -> np.ndarray:
     """Spread an amount per segment evenly over its time and sum it by bins."""
     knots = np.column_stack([segments["start_s"], segments["end_s"]]).reshape(-1)
-    ends = np.array(end_times_s, dtype=float)
-    found = np.empty((1, ends.size))
+    ends, found = np.array(end_times_s, dtype=float), np.empty((1, len(end_times_s)))
     _amounts_in_bins(knots, np.array([amount], dtype=float), ends - dt_s, ends, found)
     return found[0]
 
@@ -101,15 +82,11 @@ def _amounts_in_bins(knots, amounts, begins, ends, found):
     place, last, level = -1, np.nan, np.empty(len(amounts))
     for b in range(ends.size):
         if begins[b] != last:
-            place = _move(begins[b], place, knots)
-            knot = max(place, 0)
-            on_s = max(begins[b] - knots[knot], 0.0)
+            place, knot, on_s = _move(begins[b], place, knots)
             for kind in range(level.size):
                 level[kind] = slope[knot, kind] * on_s + total[knot, kind]
         last = ends[b]
-        place = _move(last, place, knots)
-        knot = max(place, 0)
-        on_s = max(last - knots[knot], 0.0)
+        place, knot, on_s = _move(last, place, knots)
         for kind in range(level.size):
             after = slope[knot, kind] * on_s + total[knot, kind]
             found[kind, b] = max(after - level[kind], 0.0)
@@ -137,19 +114,20 @@ def _running_totals(knots, amounts):
 
 @njit(cache=True, nogil=True)
 def _move(time, place, knots):
-    """Move to the last knot at or before a time, -1 if there is none."""
+    """Move to the last knot at or before a time, -1 if there is none; tell the time since it."""
     while place >= 0 and knots[place] > time:
         place -= 1
     while place + 1 < knots.size and knots[place + 1] <= time:
         place += 1
-    return place
+    knot = max(place, 0)
+    return place, knot, max(time - knots[knot], 0.0)
 
 
 @njit(cache=True, nogil=True)
 def _active_and_quiet(arrivals, leaves, work, ends, before, worked_s, found):
     """Count the requests there at the end of each bin, and the time since the last work."""
     begin, finish = work
-    active, change, quiet_for_s = found
+    active, change, quiet_for_s = found[0], found[1], found[6]
     there, known = (0.0, False) if np.isnan(before) else (before, True)
     came = left = done = 0
     for b in range(ends.size):

@@ -1,8 +1,4 @@
-"""The step law of an engine: least costs by its architecture, the rest from what a run tells.
-
-A simulated engine serves the run's requests, and its law is moved until it meets the run's times to
-first token and its counters.
-"""
+"""The step law of an engine: least costs by its architecture, the rest so that it meets a run."""
 
 from collections.abc import Callable
 from dataclasses import replace
@@ -25,7 +21,7 @@ MEMORY_SHARE, ELEMENT_BYTES = 0.9, 2.0  # what vLLM takes of a GPU; keys and val
 ATTENTION_EFFICIENCY = 0.5  # share of the peak rate at which it computes
 EXPERTS_BATCH = 4.0  # sequences at which one more costs half, in a mixture of experts
 COUNTERS = ["time_s", "running", "prompt_tokens", "generation_tokens"]
-TTFT_WEIGHT = 0.1  # when within a step a request comes is chance, which makes it a rough guide
+WEIGHTS = {"ttft": 0.1}  # a rough guide: when within a step a request comes is chance
 C3_ABOVE_FLOOR = 0.3  # first guess of c3 above the least that the memory allows, as its share
 FARTHEST, LEAST_POINTS = 4.0, 8  # end of the search of logarithms, begun at 1; points of a line
 PARTS = ("calibration", "power")  # of a fit's provenance, that hold a misfit
@@ -92,9 +88,9 @@ def _arch(info: dict) -> dict:
 
 def _number(place: str, table: dict, name: str, default: float | None, lowest: float) -> float:
     value = default if table.get(name) is None else table[name]
-    if isinstance(value, bool) or not isinstance(value, int | float) or not lowest <= value < 1e18:
-        problem = "is missing" if value is None else f"= {value!r} is no sensible number"
-        raise InputError(f"{place}{name} {problem}: mend it")
+    what = "is missing" if value is None else f"{value!r} is no sensible number"
+    sound = type(value) in (int, float) and lowest <= value < 1e18
+    require(sound, place + name, what, "mend it")
     return float(value)
 
 
@@ -105,10 +101,9 @@ def room_for_tokens(
     gpus, hardware = configuration.tensor_parallel, configuration.hardware
     memory_bytes = share * (device(hardware)["memory_bytes"] * gpus)
     tokens = int((memory_bytes - arch["w_bytes"]) / arch["held_bytes"])
-    weights = f"{where}: run.json: arch.w_bytes = {arch['w_bytes']:g}"
     what = f"no room for keys and values in {memory_bytes:g} bytes of {gpus} {hardware}"
     mend = "raise tensor_parallel, mend w_bytes, or state gpu_memory_utilization"
-    require(tokens >= 1, weights, what, mend)
+    require(tokens >= 1, f"{where}: run.json: arch.w_bytes", what, mend)
     return tokens
 
 
@@ -123,10 +118,9 @@ def calibrate(runs: list[Run]) -> tuple[Server, dict]:
         free = ["c0_s", "c1_s", "c2_s", "c3_s"]
         free += ["overhead_s"] * any(each.requests["ttft_s"].notna().any() for each in seen)
         free += ["batch_scale"] * (least.batch_scale < LINEAR)
-    guess, is_c3 = _first_guess(seen, least), np.array([name == "c3_s" for name in free])
-    start = np.array([getattr(guess, name) for name in free])
-    start[is_c3] *= C3_ABOVE_FLOOR
-    floor = np.where(is_c3, 0.0 if defaults else least.c3_s, 0.0)
+    guess, is_c3 = _first_guess(seen, least), np.array(free) == "c3_s"
+    start = np.array([getattr(guess, name) for name in free]) * np.where(is_c3, C3_ABOVE_FLOOR, 1.0)
+    floor = np.where(is_c3 & (not defaults), least.c3_s, 0.0)
 
     def server(point: np.ndarray) -> Server:
         law = floor + start * np.exp(point - 1.0)
@@ -134,8 +128,7 @@ def calibrate(runs: list[Run]) -> tuple[Server, dict]:
 
     def errors(point: np.ndarray) -> np.ndarray:
         told = [part for each in seen for part in _errors(each, server(point)).items()]
-        weights = [TTFT_WEIGHT if name == "ttft" else 1.0 for name, _ in told]
-        return np.concatenate([w * e / e.size for w, (_, e) in zip(weights, told, strict=True)])
+        return np.concatenate([WEIGHTS.get(name, 1.0) * e / e.size for name, e in told])
 
     # the sum of mean absolute errors has steps: squares find the valley, magnitudes its floor
     point = np.ones(start.size)
@@ -146,8 +139,8 @@ def calibrate(runs: list[Run]) -> tuple[Server, dict]:
     for edge in (0.4, 0.2, 0.1):
         edges = edge * np.eye(point.size)
         point, converged = descended(lambda at: np.abs(errors(at)).sum(), point, edges, **how)
-    # A coefficient at the upper end ran away, but the overhead may be as long as a client's network
-    # makes it. The last search may use up its steps at a good fit: that is told, not judged.
+    # A coefficient at the upper end ran away, but not the overhead: a client's network may be slow.
+    # The last search may use up its steps at a good fit: that is told, not judged.
     far = [free[k] for k in np.flatnonzero(point >= FARTHEST) if free[k] != "overhead_s"]
     calibration = judged(runs, server(point), far) | {"converged": converged}
     return server(point), {"calibration": calibration, "defaults": defaults}
@@ -173,10 +166,9 @@ def observe(run: Run) -> Run:
 
 
 def _first_guess(seen: list[Run], server: Server) -> Server:
-    """Regress step times on the batch, and TTFT on the prompt, without any queueing."""
-    guess, requests = {}, pd.concat([each.requests for each in seen])
-    names = ("input_tokens", "output_tokens", "ttft_s")
-    prompt, answer, ttft_s = (requests[name].to_numpy() for name in names)
+    # step times regressed on the batch, and TTFT on the prompt, without any queueing
+    guess, columns = {}, ["input_tokens", "output_tokens", "ttft_s"]
+    prompt, answer, ttft_s = pd.concat([each.requests[columns] for each in seen]).to_numpy().T
     batch = np.concatenate([each.engine["running"].iloc[1:] for each in seen])
     changes = np.concatenate([np.diff(each.engine, axis=0) for each in seen])
     elapsed_s, change, prompted, made = changes.T
@@ -198,7 +190,7 @@ def _first_guess(seen: list[Run], server: Server) -> Server:
 
 
 def _line(x: np.ndarray, y: np.ndarray) -> tuple[float, float]:
-    """Intercept and slope, neither negative: by relative errors, of which a few may be large."""
+    # intercept and slope, neither negative: by relative errors, of which a few may be large
     start = np.median(y)
     scale = np.array([start, start / x.mean()])
     robust = {"bounds": (0.0, np.inf), "loss": "cauchy", "f_scale": 0.02}
@@ -218,7 +210,7 @@ def descended(
 
 
 def _errors(seen: Run, server: Server) -> dict[str, np.ndarray]:
-    """Errors of ln(TTFT), of the running count over its mean, lead of the token counter (s)."""
+    # of ln(TTFT), of the running count over its mean, lead of the token counter (s)
     timeline, ttft_s = simulate(seen.requests, server), seen.requests["ttft_s"].to_numpy()
     parts, known = {}, ~np.isnan(ttft_s)
     if known.any():
@@ -235,8 +227,7 @@ def _errors(seen: Run, server: Server) -> dict[str, np.ndarray]:
 
 def printed(timeline: Timeline, times_s: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     """Count running requests, and tokens since the first time, as an engine's counters do."""
-    # vLLM renews its counters after each step, so a request appears with its first token; while
-    # its prompt is computed the counter still shows the step before.
+    # vLLM renews its counters after each step, so a request appears with its first token
     answered, ended = (
         np.searchsorted(np.sort(timeline.requests[name]), times_s, side="right")
         for name in ("first_token_s", "end_s")
@@ -254,11 +245,12 @@ def judged(runs: list[Run], server: Server, far: list[str]) -> dict:
         error = np.concatenate([each.get(name, []) for each in errors])
         if error.size == 0:
             continue
-        size = np.abs(np.expm1(error) if name == "ttft" else error)
-        (key,) = MOST[name][1]
-        told = {key: np.median(size) if name == "ttft" else size.mean()}
-        told |= {"mean_lead_s": error.mean()} if name == "tokens" else {}
-        found[name] = rounded(told) | {"points": error.size}
+        told = {
+            "ttft": {"median_error": np.median(np.abs(np.expm1(error)))},
+            "running": {"mean_error": np.abs(error).mean()},
+            "tokens": {"mean_error_s": np.abs(error).mean(), "mean_lead_s": error.mean()},
+        }
+        found[name] = rounded(told[name]) | {"points": error.size}
     left = [f"{name} is more than {np.exp(FARTHEST - 1):.0f} times its first guess" for name in far]
     return {"misfit": found, "at_bound": far, "failed": failures(found) + left}
 
@@ -285,7 +277,7 @@ def failed_parts(provenance: dict) -> list[str]:
 
 def misfit_lines(provenance: dict) -> list[str]:
     """Tell how well a model was fitted: its misfit, whether it failed, what stands by default."""
-    lines, reasons = [], {}
+    lines = []
     for part in filter(provenance.get, PARTS):
         said = []
         for name, numbers in provenance[part]["misfit"].items():
@@ -294,10 +286,9 @@ def misfit_lines(provenance: dict) -> list[str]:
         lines.append(f"{part:15}{'; '.join(said)}")
     if failed := failed_parts(provenance):
         lines.append(f"{'failed':15}{'; '.join(failed)}: {MEND}")
-    for name, why in provenance.get("defaults", {}).items():
-        reasons.setdefault(why, []).append(name)
-    if reasons:
-        told = [f"{', '.join(names)} ({why})" for why, names in reasons.items()]
+    if names := provenance.get("defaults"):
+        whys = dict.fromkeys(names.values())
+        told = [f"{', '.join(k for k in names if names[k] == why)} ({why})" for why in whys]
         lines.append(f"{'by default':15}{'; '.join(told)}")
     return lines
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, fields
+from dataclasses import dataclass
 from functools import cached_property
 
 import numpy as np
@@ -10,7 +10,7 @@ import pandas as pd
 
 from sitetrace.core.files import require
 from sitetrace.core.types import Timeline, segment_frame
-from sitetrace.serving import steps
+from sitetrace.serving import inflight, steps
 from sitetrace.serving.surrogates import ConstantRate, LogNormalTTFT, fill_times, segments_of
 
 
@@ -28,10 +28,9 @@ class Server:
     """An engine with continuous batching: the law of its steps and its limits.
 
     A step lasts ``c0 + c1*counted + c2*prefill + c3*context + c4*prefill*(prefix + prefill/2)``:
-    ``counted`` is the number of sequences that decode one token each, see `counted`, ``prefill``
-    prompt tokens are computed behind ``prefix`` earlier ones, ``context`` is the sum of the tokens
-    that the decoding sequences attend to. The defaults are near those of a model of 8 billion
-    parameters on one A100. A field out of its range is an `InputError`.
+    the sequences that decode are `counted`, ``prefill`` prompt tokens are computed behind
+    ``prefix`` earlier ones, the decoding sequences attend to ``context`` tokens. The defaults are
+    near those of a model of 8 billion parameters on one A100.
     """
 
     c0_s: float = 1.1e-2  # of any step: reading the weights, launching
@@ -51,46 +50,44 @@ class Server:
 
     def __post_init__(self) -> None:
         """Refuse values that no engine has."""
-        for name in (field.name for field in fields(self)):
-            value, lowest = getattr(self, name), 1 if name.startswith(("max_", "kv_")) else 0.0
+        for name, value in vars(self).items():
+            lowest = 1 if name.startswith(("max_", "kv_")) else 0.0
             sound = lowest <= value < np.inf and (value or name not in ("c0_s", "batch_scale"))
             require(sound, "server", f"{name} = {value!r} is out of range", "mend that field")
-        what = f"max_num_batched_tokens = {self.max_num_batched_tokens} is below max_num_seqs"
-        enough = self.max_num_batched_tokens >= self.max_num_seqs
-        require(enough, "server", what, "each sequence needs a token a step")
+        what = "max_num_batched_tokens is below max_num_seqs: a sequence needs a token a step"
+        require(self.max_num_batched_tokens >= self.max_num_seqs, "server", what, "raise it")
 
     @cached_property
     def law(self) -> np.ndarray:
         """Coefficients and limits as `sitetrace.serving.steps` takes them, shape (1,)."""
-        return np.array([tuple(getattr(self, name) for name in steps.LAW.names)], steps.LAW)
+        return np.array([tuple(getattr(self, name) for name in inflight.LAW.names)], inflight.LAW)
 
     def decode_s(self, batch: np.ndarray) -> np.ndarray:
         """Seconds of a decode step before its context is counted."""
         return self.c0_s + self.c1_s * counted(batch, self.batch_scale)
 
     def expected(self, prompt_tokens: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-        """Seconds to the first token and law of a step: all that a router expects of requests."""
-        # no queue, and no context counted
+        """Seconds to the first token without a queue, and law of a step: for a router."""
         return self.c2_s * prompt_tokens, self.law
 
 
 class Engine:
     """A serving engine that can be advanced in time, looked at, and advanced again.
 
-    First come, first served; running sequences before waiting ones; prompts in chunks within the
-    token budget of a step; when the KV cache is full the request admitted last loses its tokens
-    and returns to the front of the queue (recompute), all as in the scheduler of vLLM V1.
+    As in the scheduler of vLLM V1: first come, first served; running sequences before waiting ones;
+    prompts in chunks within the token budget of a step; when the KV cache is full the request
+    admitted last loses its tokens and returns to the front of the queue (recompute).
 
     Parameters
     ----------
     server : Server
-        Law and limits; the attribute may be replaced between two advances. A lower `max_num_seqs`
-        holds for admissions from then on: running requests finish.
+        Law and limits; may be replaced between two advances. A lower `max_num_seqs` holds for
+        admissions from then on.
     """
 
     def __init__(self, server: Server) -> None:
         self.server = self._leaping_by = server
-        self._state = steps.idle_state(1, server.max_num_seqs)
+        self._state = inflight.idle_state(1, server.max_num_seqs)
         self._origin_s: float | None = None
         self._given, self._last_s = 0, -np.inf
 
@@ -140,17 +137,10 @@ class Engine:
         Timeline
             What happened since the last advance: segments, and the requests that had not ended
             before, by the number of their row among all requests given so far.
-
-        Raises
-        ------
-        InputError
-            If a request needs more than the KV cache or comes before those given earlier.
         """
         segments = self.segments(until_s, requests)
-        told = self._known.copy()
-        if (np.diff(told["row"]) < 0).any():
-            told = told[np.argsort(told["row"])]
-        steps.take_ended(self._state)
+        told = self._known[np.argsort(self._known["row"])]
+        inflight.take_ended(self._state)
         return _as_timeline(told, self._origin_s or 0.0, segments)
 
     def segments(self, until_s: float, requests: pd.DataFrame | None = None) -> np.ndarray:
@@ -159,7 +149,7 @@ class Engine:
             self._add(requests)
         if self.server != self._leaping_by:
             self._leaping_by = self.server
-            self._state = steps.changed(self._state, 0, self.server.max_num_seqs)
+            self._state = inflight.changed(self._state, 0, self.server.max_num_seqs)
         until_s = np.inf if self._origin_s is None else until_s - self._origin_s
         segments = steps.all_segments(until_s, self.server.law, self._state, 0)
         if np.isfinite(until_s):
@@ -167,22 +157,18 @@ class Engine:
         return segments
 
     def _add(self, requests: pd.DataFrame) -> None:
-        """Put requests behind those known, in order of arrival."""
         arrival_s, tokens = arrivals_of(requests)
         check_fits(tokens, self.server.kv_tokens, "requests")
         if self._origin_s is None:
             # small numbers keep nanoseconds where epoch seconds would keep microseconds
             self._origin_s = float(arrival_s.min())
-        new = steps.as_requests(arrival_s - self._origin_s, tokens, self._given)
-        if (np.diff(arrival_s) < 0).any():
-            new = new[np.argsort(arrival_s, kind="stable")]
-        row = new["row"][0] - self._given
-        what = f"row {row} arrives before requests given in an earlier advance"
-        require(
-            new["arrival_s"][0] >= self._last_s, "requests", what, "give them in order of arrival"
-        )
+        new = inflight.as_requests(arrival_s - self._origin_s, tokens, self._given)
+        new = new[np.argsort(arrival_s, kind="stable")]
+        what = f"row {new['row'][0] - self._given} arrives before requests given in earlier ones"
+        in_order = new["arrival_s"][0] >= self._last_s
+        require(in_order, "requests", what, "give them in order of arrival")
         self._last_s, self._given = new["arrival_s"][-1], self._given + len(new)
-        self._state = steps.with_requests(self._state, new, np.zeros(len(new), np.int64))
+        self._state = inflight.with_requests(self._state, new, np.zeros(len(new), np.int64))
 
 
 def arrivals_of(requests: pd.DataFrame) -> tuple[np.ndarray, np.ndarray]:
@@ -215,13 +201,13 @@ def simulate(
     server : Server, ConstantRate or LogNormalTTFT
         The engine, or one of the paper's surrogates.
     rng : numpy.random.Generator, optional
-        Needed by `LogNormalTTFT` alone; the others are deterministic.
+        Needed by `LogNormalTTFT` alone.
 
     Returns
     -------
     Timeline
-        Requests in the order given, and segments of work. A surrogate has no steps: its segments
-        lie between changes of its active requests, with ``steps`` 1 and tokens spread evenly.
+        Requests in the order given, and segments of work; those of a surrogate, which has no
+        steps, lie between changes of its active requests, with tokens spread evenly.
 
     Examples
     --------
@@ -233,7 +219,7 @@ def simulate(
     """
     if isinstance(server, Server):
         return Engine(server).advance(np.inf, requests)
-    served = steps.as_requests(*arrivals_of(requests))
+    served = inflight.as_requests(*arrivals_of(requests))
     fill_times(server, served, [], rng)
     return _as_timeline(served, 0.0, segments_of(served, served["arrival_s"].min()))
 

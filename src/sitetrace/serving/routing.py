@@ -1,9 +1,4 @@
-"""Which server each request of a pool goes to.
-
-Random routing of Poisson traffic needs none of this: each server draws its own stream.
-"""
-
-from __future__ import annotations
+"""Which server each request of a pool goes to."""
 
 from heapq import heappop, heappush
 from typing import Any
@@ -11,11 +6,14 @@ from typing import Any
 import numpy as np
 from numba import njit
 
-from sitetrace.core.files import InputError
+from sitetrace.core.files import named
 from sitetrace.serving.engine import Server
 from sitetrace.serving.steps import decode_time
 from sitetrace.serving.surrogates import ConstantRate, LogNormalTTFT
 
+# In turn; to one of the servers with the fewest requests outstanding, by what a router may expect
+# of their ends; all requests of a session to one server. Sessions that the stream does not know
+# are made up, so many at a time, with a geometric number of turns of this mean.
 ROUTINGS = ("random", "round_robin", "least_loaded", "session")
 MEAN_TURNS = 4.0
 SESSIONS_PER_SERVER = 16
@@ -31,31 +29,8 @@ def route(
     carry: dict[str, Any] | None,
     serving: Server | ConstantRate | LogNormalTTFT,
 ) -> tuple[np.ndarray, dict[str, Any]]:
-    """Choose a server for each request of a chunk.
-
-    Parameters
-    ----------
-    how : str
-        ``random``; ``round_robin``: in turn; ``least_loaded``: to a server with the fewest requests
-        outstanding by what a router may expect of their ends; ``session``: all requests of a
-        session to one server. Where the stream knows no sessions they are made up, as many at a
-        time as 16 a server, with a geometric number of turns (mean 4).
-    arrival_s, tokens, session : numpy.ndarray
-        Sorted, seconds; of prompt and answer, shape (n, 2); numbers of sessions, or None.
-    n_servers : int
-        Servers of the pool.
-    rng : numpy.random.Generator
-        The chunk's own.
-    carry : dict or None
-        What the chunk before returned; None for the first. JSON can hold it.
-    serving : Server, ConstantRate or LogNormalTTFT
-        For ``least_loaded``: what a request that finds k others is `expected` to take.
-
-    Returns
-    -------
-    tuple of numpy.ndarray and dict
-        Server of each request, shape (n,), and what the next chunk is to be given.
-    """
+    """Choose a server for each request of a chunk; tell what the next one is to be given too."""
+    # tokens: of prompt and answer, shape (n, 2); carry: None for the first, else as JSON holds it
     carry = carry or {}
     n = arrival_s.size
     if how == "random":
@@ -63,28 +38,16 @@ def route(
     if how == "round_robin":
         first = carry.get("next", 0)
         return (first + np.arange(n)) % n_servers, {"next": (first + n) % n_servers}
-    if how == "session":
-        return _by_session(n, session, n_servers, rng, carry)
-    if how == "least_loaded":
-        ends, at = carry.get("ends", []), carry.get("servers", [])
-        expected = serving.expected(tokens[:, 0])
-        server, ends, at = _least_loaded(
-            arrival_s, tokens[:, 1], rng.random(n), n_servers, np.array(ends, float),
-            np.array(at, int), *expected,
-        )  # fmt: skip
+    if named("routing", how, ROUTINGS) == "least_loaded":
+        there = np.array(carry.get("ends", []), float), np.array(carry.get("servers", []), int)
+        given = arrival_s, tokens[:, 1], rng.random(n), n_servers, *there
+        server, ends, at = _least_loaded(*given, *serving.expected(tokens[:, 0]))
         return server, {"ends": ends.tolist(), "servers": at.tolist()}
-    raise InputError(f"routing: {how!r} is unknown: give {', '.join(ROUTINGS)}")
-
-
-def _by_session(
-    n: int, session: np.ndarray | None, n_servers: int, rng: np.random.Generator, carry: dict
-) -> tuple[np.ndarray, dict]:
-    """Send a session where a hash of its number points, as sticky routers do."""
+    # a hash of a session's number points to its server, as in sticky routers
     carry = dict(carry)
     salt = carry.setdefault("salt", int(rng.integers(2**62)))
     if session is None:
-        slots = carry.get("sessions", range(SESSIONS_PER_SERVER * n_servers))
-        slots = np.array(slots, dtype=np.int64)
+        slots = np.array(carry.get("sessions", range(SESSIONS_PER_SERVER * n_servers)), np.int64)
         chosen = rng.integers(0, slots.size, n)
         last = rng.random(n) < 1 / MEAN_TURNS
         following = carry.get("following", slots.size)
@@ -133,7 +96,7 @@ def _least_loaded(arrival_s, answer, chance, n_servers, ends, at, prompt_s, law)
     for i in range(ends.size):
         heappush(heap, (ends[i], at[i]))
     chosen = np.empty(arrival_s.size, np.int64)
-    for i in range(arrival_s.size):
+    for i in range(chosen.size):
         while len(heap) > 0 and heap[0][0] <= arrival_s[i]:
             server = heappop(heap)[1]
             k = count[server]  # to the front of its group, whose border then moves behind it

@@ -9,21 +9,17 @@ import numpy as np
 
 from sitetrace.core.files import InputError
 from sitetrace.core.types import SEGMENT
-from sitetrace.serving.steps import LAW
+from sitetrace.serving.inflight import LAW
 
 TTFT_FLOOR_S = 1e-3
 
 
 @dataclass(frozen=True)
 class ConstantRate:
-    """The surrogate behind the paper's results: no queue, no batch, constant token rates.
+    """The surrogate behind the paper's results: no queue, no batch, constant token rates."""
 
-    Notes
-    -----
-    METHOD: arXiv:2603.18383 and the paper's repository (grantwilkins/powertrace-sim):
-    ``end = arrival + input/prefill_tok_s + output/decode_tok_s``.
-    """
-
+    # METHOD: arXiv:2603.18383 and the paper's repository (grantwilkins/powertrace-sim):
+    # end = arrival + input/prefill_tok_s + output/decode_tok_s.
     # prefill_tok_s, decode_tok_s: prompt and output tokens of one request a second
     prefill_tok_s: float
     decode_tok_s: float
@@ -35,14 +31,10 @@ class ConstantRate:
 
 @dataclass(frozen=True)
 class LogNormalTTFT:
-    """The surrogate with log-normal TTFT, Gaussian TPOT and a first-in-first-out batch limit.
+    """The surrogate with log-normal TTFT, Gaussian TPOT and a first-in-first-out batch limit."""
 
-    Notes
-    -----
-    METHOD: the paper's repository (grantwilkins/powertrace-sim), its earlier simulator. TTFT has
-    a floor of 1 ms; the clipping to observed ranges is left out, since these are not published.
-    """
-
+    # METHOD: the paper's repository (grantwilkins/powertrace-sim), its earlier simulator. TTFT has
+    # a floor of 1 ms; the clipping to observed ranges is left out, since these are not published.
     # alpha, beta: ``ln TTFT`` has the mean ``alpha + beta*ln(input_tokens)``
     alpha: float
     beta: float
@@ -70,7 +62,6 @@ class LogNormalTTFT:
 
 
 def _whatever_the_batch(token_s: float) -> np.ndarray:
-    """Law of a step of the engine in which each sequence gets a token, however many there are."""
     return np.array([(token_s, 0.0, 0.0, 0.0, 0.0, np.inf, 0, 0, 0)], LAW)
 
 
@@ -81,9 +72,7 @@ def fill_times(
     rng: np.random.Generator | None,
 ) -> None:
     """Give new requests their start, first token and end; a heap of ends is kept in slots."""
-    arrival_s, prompt, output = (
-        new[name] for name in ("arrival_s", "input_tokens", "output_tokens")
-    )
+    arrival_s, prompt, output = new["arrival_s"], new["input_tokens"], new["output_tokens"]
     if isinstance(surrogate, ConstantRate):
         start_s = arrival_s
         ttft_s, decode_s = prompt / surrogate.prefill_tok_s, output / surrogate.decode_tok_s

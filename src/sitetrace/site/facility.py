@@ -75,12 +75,11 @@ def resolve_pue(pue: float | PueFile | PueFunction, folder: Path | str) -> Pue:
         return PueSteps(np.zeros(1), np.array([pue]))
     path = Path(folder) / pue.file
     table = read_table(path, ("time_s", "pue"))
-    time_s, values = table["time_s"].to_numpy(), table["pue"].to_numpy()
-    refuse_row(path, time_s[:1] > 0, "is late: second 0 needs a value", table["time_s"])
-    backward = np.diff(time_s, prepend=-np.inf) <= 0
-    refuse_row(path, backward, "is not after the line above: sort", table["time_s"])
-    refuse_row(path, (values < 1) | (values > 5), "is no PUE: give 1 to 5", table["pue"])
-    return PueSteps(time_s, values)
+    time_s, values = table["time_s"], table["pue"]
+    refuse_row(path, time_s[:1] > 0, "is late: second 0 needs a value", time_s)
+    refuse_row(path, time_s.diff() <= 0, "is not after the line above: sort", time_s)
+    refuse_row(path, ~values.between(1, 5), "is no PUE: give 1 to 5", values)
+    return PueSteps(time_s.to_numpy(), values.to_numpy())
 
 
 def pue_series(pue: Pue, time_s: np.ndarray, share: np.ndarray, start_hour: float) -> np.ndarray:
@@ -100,7 +99,7 @@ def greatest_pue(pue: Pue) -> float:
     """Bound that no value of `pue_series` exceeds: for the facility's nameplate."""
     if isinstance(pue, PueSteps):
         return float(pue.pue.max())
-    hottest_hour = 0.0 if pue.temperature is None else pue.temperature.hottest_hour
+    hottest_hour = pue.temperature.hottest_hour if pue.temperature else 0.0
     return float(pue_series(pue, np.zeros(1), np.zeros(1), hottest_hour)[0])
 
 

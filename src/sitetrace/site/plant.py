@@ -124,7 +124,6 @@ def make_plant(scenario: Scenario) -> Plant:
 
 
 def _opened(scenario: Scenario, place: int, servers: np.ndarray) -> ServerPool:
-    """Load the model of a pool and open its stream of requests."""
     pool, at = scenario.fleet[place], ("fleet", place)
     with scenario.blaming(*at, "model"):
         model = load_model(scenario.model_files[place])

@@ -1,10 +1,8 @@
 """Racks at work for a stretch of time: requests to servers, their power, and its sums.
 
-A worker does a block of racks at once. What it draws hangs on the site's seed, the server and the
-stretch alone, so that the result is the same whoever does the work.
+What a block of racks draws hangs on the site's seed, the server and the stretch alone, so that the
+result is the same whoever does the work.
 """
-
-from __future__ import annotations
 
 from collections.abc import Iterator
 from typing import NamedTuple
@@ -13,9 +11,10 @@ import numpy as np
 
 from sitetrace.power.running import Running, RunningStates, start
 from sitetrace.serving.engine import check_fits
+from sitetrace.serving.inflight import as_requests
 from sitetrace.serving.routing import route
-from sitetrace.serving.steps import as_requests
 from sitetrace.site.plant import Plant
+from sitetrace.workload.streams import Stream
 
 # each draws numbers of its own: the servers, and the traffic of pools with one stream for all
 SERVER_KEY, TRAFFIC_KEY = 1, 2
@@ -34,9 +33,9 @@ Series = list[list[np.ndarray]]
 
 
 class BlockWork(NamedTuple):
-    """What a block of racks has done in a stretch: GPU power of all, racks, servers, states."""
+    """What a block of racks has done in a stretch."""
 
-    gpu_w: np.ndarray
+    gpu_w: np.ndarray  # of all together
     racks_w: Series
     servers_w: Series
     states: list[State]
@@ -66,42 +65,41 @@ def work_block(
     states: list[State],
     routed: dict[int, Requests],
 ) -> BlockWork:
-    """Let a block of racks work for the stretch `index` of so many bins."""
+    """Let a block of racks work for a stretch of so many bins; of `WARM_UP` only states remain."""
     rack_w = np.zeros((block[1] - block[0], n_bins))
-    servers_w: dict[int, np.ndarray] = {}
-    after = []
-    for (pool, servers), state in zip(teams(plant, block), states, strict=True):
-        running = _started(plant, pool, servers).resumed(state)
-        power_w, leads = _advance(
-            plant, running, pool, servers, plant.span_s(index, n_bins), index, routed
-        )
-        every = plant.pools[pool].every
-        if every > 1:
-            power_w = power_w.reshape(len(power_w), -1, every).mean(axis=2)
-        for lead, row_w in zip(leads.tolist(), power_w, strict=True):
+    servers_w, after, warming = {}, [], index == WARM_UP
+    span_s = (-WARM_UP_S, 0.0) if warming else plant.span_s(index, n_bins)
+    for (number, servers), state in zip(teams(plant, block), states, strict=True):
+        running, before = _started(plant, number, servers).resumed(state), state["tally"]
+        pool = plant.pools[number]
+        rngs = [_rng(plant, SERVER_KEY, int(at), index - WARM_UP) for at in servers]
+        given = [
+            routed[at] if at in routed else _own_requests(pool.stream, span_s, rng)
+            for at, rng in zip(servers.tolist(), rngs, strict=True)
+        ]
+        arrival_s, tokens = (np.concatenate(part) for part in zip(*given, strict=True))
+        check_fits(tokens, getattr(pool.model.server, "kv_tokens", np.inf), f"pool {pool.name}")
+        to = np.repeat(np.arange(len(servers)), [len(arrival) for arrival, _ in given])
+        # what is not kept need not be drawn one by one: noises of independent servers add up
+        group = servers if plant.keeps_servers else plant.rack_of[servers]
+        edges = np.flatnonzero(np.diff(group, prepend=-1, append=-1))
+        noise = running.noise(rngs, round((span_s[1] - span_s[0]) / running.dt_s), edges)
+        power_w = running.advance(span_s[1], as_requests(arrival_s, tokens), to, noise, edges)
+        served = running.tally()
+        tally = np.append((before + served)[:3], max(before[3], served[3]))
+        after.append(running.state() | {"tally": before if warming else tally})
+        if warming:
+            continue
+        if pool.every > 1:
+            power_w = power_w.reshape(len(power_w), -1, pool.every).mean(axis=2)
+        for lead, row_w in zip(servers[edges[:-1]].tolist(), power_w, strict=True):
             rack_w[plant.rack_of[lead] - block[0]] += row_w
             if plant.keeps_servers:
                 servers_w[lead] = row_w
-        served, before = running.tally(), state["tally"]
-        tally = np.append((before + served)[:3], max(before[3], served[3]))
-        after.append(running.state() | {"tally": tally})
     base_w = np.bincount(plant.rack_of, plant.base_w)[slice(*block)]
     by_server = [(servers_w[at], plant.base_w[at]) for at in sorted(servers_w)]
     racks = _kept(plant, "rack", zip(rack_w, base_w, strict=True))
     return BlockWork(rack_w.sum(axis=0), racks, _kept(plant, "server", by_server), after)
-
-
-def warm_block(
-    plant: Plant, block: tuple[int, int], states: list[State], routed: dict[int, Requests]
-) -> list[State]:
-    """Let a block of racks work before second 0; forget its power and what it served."""
-    after = []
-    for (pool, servers), state in zip(teams(plant, block), states, strict=True):
-        running = _started(plant, pool, servers).resumed(state)
-        _advance(plant, running, pool, servers, (-WARM_UP_S, 0.0), WARM_UP, routed)
-        running.tally()
-        after.append(running.state() | {"tally": state["tally"]})
-    return after
 
 
 def routed_requests(
@@ -121,10 +119,8 @@ def routed_requests(
         after[-1] = [streamed, sent]
         order = np.argsort(server, kind="stable")
         edges = np.searchsorted(server[order], np.arange(pool.servers.size + 1))
-        arrival_s, tokens = drawn.arrival_s[order], drawn.tokens[order]
-        for place, at in enumerate(pool.servers.tolist()):
-            inside = slice(edges[place], edges[place + 1])
-            requests[at] = (arrival_s[inside], tokens[inside])
+        for at, part in zip(pool.servers.tolist(), np.split(order, edges[1:-1]), strict=True):
+            requests[at] = (drawn.arrival_s[part], drawn.tokens[part])
     return requests, after
 
 
@@ -138,34 +134,12 @@ def _started(plant: Plant, pool: int, servers: np.ndarray) -> Running | RunningS
     return start([of_pool.model] * len(servers), -WARM_UP_S, of_pool.idle_w)
 
 
-def _advance(
-    plant: Plant,
-    running: Running | RunningStates,
-    number: int,
-    servers: np.ndarray,
-    span_s: tuple[float, float],
-    index: int,
-    routed: dict[int, Requests],
-) -> tuple[np.ndarray, np.ndarray]:
-    """Let a team work: GPU power of each server, or summed by racks, and the first server of it."""
-    pool = plant.pools[number]
-    rngs = [_rng(plant, SERVER_KEY, int(at), index - WARM_UP) for at in servers]
-    given = []
-    for at, rng in zip(servers.tolist(), rngs, strict=True):
-        requests = routed.get(at)
-        if requests is None and index == WARM_UP:
-            arrival_s, tokens = pool.stream.server_chunk(0.0, WARM_UP_S, rng)
-            requests = (arrival_s - WARM_UP_S, tokens)
-        given.append(requests or pool.stream.server_chunk(*span_s, rng))
-    arrival_s, tokens = (np.concatenate(part) for part in zip(*given, strict=True))
-    check_fits(tokens, getattr(pool.model.server, "kv_tokens", np.inf), f"pool {pool.name}")
-    to = np.repeat(np.arange(len(servers)), [len(arrival) for arrival, _ in given])
-    # what is not kept need not be drawn one by one: noises of independent servers add up
-    group = servers if plant.keeps_servers else plant.rack_of[servers]
-    edges = np.flatnonzero(np.diff(group, prepend=-1, append=-1))
-    noise = running.noise(rngs, int(round((span_s[1] - span_s[0]) / running.dt_s)), edges)
-    power_w = running.advance(span_s[1], as_requests(arrival_s, tokens), to, noise, edges)
-    return power_w, servers[edges[:-1]]
+def _own_requests(
+    stream: Stream, span_s: tuple[float, float], rng: np.random.Generator
+) -> Requests:
+    later_s = WARM_UP_S if span_s[0] < 0 else 0.0
+    arrival_s, tokens = stream.server_chunk(span_s[0] + later_s, span_s[1] + later_s, rng)
+    return arrival_s - later_s, tokens
 
 
 def _kept(plant: Plant, level: str, units: object) -> Series:

@@ -28,6 +28,8 @@ Index = Annotated[Count, Field(ge=0, le=MAX_SERVERS - 1)]
 Rows = Annotated[tuple[Index, ...], Field(min_length=1)]
 Level = Literal["site", "row", "rack", "server"]
 LEVELS = "list of site, row, rack, server; site keeps facility and gpu too"
+SERVERS = "how many of the servers that no pool has by rows, filled in order"
+IDLE = "idle watts of a server's GPUs, where the board's differ from the model's"
 Levels = Annotated[tuple[Level, ...], Field(min_length=1)]
 Idle = Annotated[Number, Field(gt=0, le=100_000)]
 Step = Annotated[Number, Field(ge=0.01, le=3600)]
@@ -47,12 +49,8 @@ class Pool(Part):
     name: Text = Field(description="name of the pool")
     model: Text = Field(description="model file beside the scenario, or name of a shipped model")
     rows: Rows | None = Field(None, description="list of whole rows, from 0")
-    servers: Many | None = Field(
-        None, description="how many of the servers that no pool has by rows, filled in order"
-    )
-    idle_w: Idle | None = Field(
-        None, description="idle watts of a server's GPUs, where the board's differ from the model's"
-    )
+    servers: Many | None = Field(None, description=SERVERS)
+    idle_w: Idle | None = Field(None, description=IDLE)
     traffic: Traffic | None = Field(None, description="traffic of this pool; else that of the top")
 
 
@@ -177,11 +175,6 @@ class Scenario(Part):
         """Local hour of day of second 0."""
         return self.start.hour + self.start.minute / 60 + self.start.second / 3600
 
-    @property
-    def utc_offset_h(self) -> float:
-        """Local time less UTC, hours."""
-        return self.start.utcoffset().total_seconds() / 3600
-
     @cached_property
     def model_files(self) -> tuple[Path, ...]:
         """The file of each pool's model."""
@@ -225,10 +218,6 @@ class Scenario(Part):
         except InputError as error:
             where = f"{settings.place_of(*self._source, keys)}: " if self._source else ""
             raise InputError(f"{where}{error}") from None
-
-    def to_json(self) -> str:
-        """Write the scenario, defaults included, as one line of JSON: equal for equal ones."""
-        return self.model_dump_json(exclude_none=True)
 
 
 def read_scenario(path: Path | str) -> Scenario:

@@ -16,29 +16,10 @@ from tqdm import tqdm
 
 from sitetrace import __version__
 from sitetrace.core.files import InputError, digest_of, require
+from sitetrace.site import racks, store
 from sitetrace.site.facility import Pue, pue_series, resolve_pue
 from sitetrace.site.plant import Plant, make_plant, unit_table
-from sitetrace.site.racks import (
-    FAR,
-    WARM_UP_S,
-    BlockWork,
-    State,
-    begin,
-    routed_requests,
-    teams,
-    warm_block,
-    work_block,
-)
 from sitetrace.site.scenario import Scenario, read_scenario
-from sitetrace.site.store import (
-    check_out,
-    coordinates,
-    create,
-    finish,
-    read_checkpoint,
-    read_site,
-    write_checkpoint,
-)
 from sitetrace.site.workers import Submit, executor
 
 CHECKPOINT_EVERY_S = 2.0
@@ -47,10 +28,10 @@ STORE, CHECKPOINT = "site.zarr", "checkpoint.npz"
 
 
 class Stretch(NamedTuple):
-    """What a stretch has come to: work and states of each block, and of each pool."""
+    """What a stretch has come to."""
 
     index: int
-    results: list[BlockWork]
+    results: list[racks.BlockWork]  # of each block
     carries: list  # where each pool's stream and routing stand, as JSON holds it
 
 
@@ -65,10 +46,8 @@ def simulate_site(
 ) -> xr.Dataset:
     """Simulate the power of a site and write it as it is done.
 
-    Memory does not grow with the hours: a stretch of time (``chunk_s`` of the scenario) is
-    simulated, summed, written and forgotten. Each server has random numbers of its own for each
-    stretch, so that the result is the same, byte for byte, whatever the workers, and also when a
-    run was killed and resumed.
+    Memory does not grow with the hours. The result is the same, byte for byte, whatever the
+    workers, and also when a run was killed and resumed.
 
     Parameters
     ----------
@@ -77,7 +56,7 @@ def simulate_site(
     out : Path or str
         ``.zarr``, or ``.nc`` and ``.parquet`` for small sites; ``<out>.part`` until it is complete.
     workers : int
-        Threads of this process; what is compiled runs side by side.
+        Threads of this process.
     cluster : str, optional
         Address of a Dask scheduler whose workers do the work instead.
     resume : bool
@@ -88,13 +67,7 @@ def simulate_site(
     Returns
     -------
     xarray.Dataset
-        The root entry, opened: see `sitetrace.site.store.read_site`.
-
-    Raises
-    ------
-    InputError
-        If scenario and models do not go together, the place cannot be written, a part is in the
-        way, or one to be resumed is of another scenario.
+        The root entry, opened: see `sitetrace.read_site`.
 
     Examples
     --------
@@ -117,45 +90,43 @@ def simulate_site(
     with scenario.blaming("pue"):
         pue = resolve_pue(scenario.pue, scenario.folder)
     units = [unit_table(plant, entry, pue) for entry in plant.keep]
-    out = check_out(out, scenario.n_steps // plant.keep[0].every * len(units[0]), len(units))
+    out = store.check_out(out, scenario.n_steps // plant.keep[0].every * len(units[0]), len(units))
     part = out.with_name(f"{out.name}.part")
     try:
         with executor(workers, cluster) as submit:
             done, states, carries = _opened(part, scenario, plant, units, resume)
             stretches = _stretches(plant, scenario.n_steps, submit, done, states, carries)
             states = _written(scenario, plant, pue, part, stretches, states, progress)
-        finish(part / STORE, [entry.group for entry in plant.keep], _served(states), out)
+        store.finish(part / STORE, [entry.group for entry in plant.keep], _served(states), out)
         shutil.rmtree(part)
     except OSError as error:
-        if error.errno in (errno.ENOSPC, errno.EDQUOT):
-            fault = "no space left on the device: free some and go on with --resume"
-        elif error.filename is None:
+        full = error.errno in (errno.ENOSPC, errno.EDQUOT)
+        if not full and error.filename is None:
             raise
-        else:
-            fault = f"cannot be written ({error.strerror}): name another place"
-        raise InputError(f"{part}: {fault}") from error
-    return read_site(out)
+        mend = "free some and go on with --resume" if full else "name another place"
+        text = f"{part}: cannot be written ({error.strerror}): {mend}"
+        raise InputError(text) from error
+    return store.read_site(out)
 
 
 def _opened(part: Path, scenario: Scenario, plant: Plant, units: list, resume: bool) -> tuple:
     """Make the part, or read how far the one that is there has come: as of `read_checkpoint`."""
-    attributes, what = _attributes(scenario, plant), "a run that was cut short has left it"
-    require(resume or not part.exists(), part, what, "go on with --resume, or remove it")
+    attributes, mend = _attributes(scenario, plant), "go on with --resume, or remove it"
+    require(resume or not part.exists(), part, "a run that was cut short has left it", mend)
     # a run that was cut short in its last moment has given its store away
     if (part / CHECKPOINT).exists() and (part / STORE).exists():
         with xr.open_zarr(part / STORE, consolidated=False, chunks=None) as former:
             same = all(former.attrs.get(name) == value for name, value in attributes.items())
         require(same, part, "is of another scenario, model, file or version", "remove it")
-        return read_checkpoint(part / CHECKPOINT)
-    fresh = begin(plant)
-    if part.exists():
-        shutil.rmtree(part)
+        return store.read_checkpoint(part / CHECKPOINT)
+    fresh = racks.begin(plant)
+    shutil.rmtree(part, ignore_errors=True)
     part.mkdir()
     start = scenario.start.astimezone().isoformat()
     for entry, table in zip(plant.keep, units, strict=True):
-        empty = coordinates(table, scenario.n_steps // entry.every, entry.step_s, start)
+        empty = store.coordinates(table, scenario.n_steps // entry.every, entry.step_s, start)
         own = attributes | {"step_s": entry.step_s}
-        create(part / STORE, entry.group, empty.assign_attrs(own), plant.chunk // entry.every)
+        store.create(part / STORE, entry.group, empty.assign_attrs(own), plant.chunk // entry.every)
     return 0, fresh, [None] * len(plant.pools)
 
 
@@ -172,51 +143,49 @@ def _attributes(scenario: Scenario, plant: Plant) -> dict:
     }
     drawn_for = "server" if plant.keeps_servers else "rack and model"
     files = {name: digest_of([scenario.folder / name]) for _, name in scenario.named_files()}
-    told = {
+    return {
         "Conventions": "CF-1.11",
         "title": scenario.name,
         "data": " and ".join(sorted({told["data"] for told in models.values()})),
-        "scenario": scenario.to_json(),
+        "scenario": scenario.model_dump_json(exclude_none=True),
         "models": json.dumps(models),
         "seed": scenario.seed,
-        "utc_offset_h": scenario.utc_offset_h,
+        "utc_offset_h": scenario.start.utcoffset().total_seconds() / 3600,
         "noise": f"of models of kind timeline one draw a {drawn_for}",
         "sitetrace": __version__,
+        **({"files": json.dumps(files)} if files else {}),
     }
-    return told | ({"files": json.dumps(files)} if files else {})
 
 
 def _stretches(
-    plant: Plant, n_bins: int, submit: Submit, done: int, states: list[State], carries: list
+    plant: Plant, n_bins: int, submit: Submit, done: int, states: list[racks.State], carries: list
 ) -> Iterator[Stretch]:
     """Work on all stretches but those `done`; a block begins the next when its present one ends."""
     blocks = plant.blocks()
     bins = [min(plant.chunk, n_bins - first) for first in range(0, n_bins, plant.chunk)]
     left = iter(states)
-    own = [[next(left) for _ in teams(plant, block)] for block in blocks]
+    own = [[next(left) for _ in racks.teams(plant, block)] for block in blocks]
 
     def inside(block: tuple[int, int], routed: dict) -> dict:
         return {at: routed[at] for at in plant.servers_in(block) if at in routed}
 
-    if done == 0:  # all servers work for some minutes, on traffic like that of the first ones
-        routed, _ = routed_requests(plant, FAR, (0.0, WARM_UP_S), carries)
-        routed = {at: (arrival_s - WARM_UP_S, tokens) for at, (arrival_s, tokens) in routed.items()}
-        waiting = [
-            submit(warm_block, plant, block, mine, inside(block, routed))
-            for block, mine in zip(blocks, own, strict=True)
-        ]
-        own = [wait() for wait in waiting]
-    waiting = [lambda mine=mine: BlockWork(np.zeros(0), [], [], mine) for mine in own]
+    waiting = [lambda mine=mine: racks.BlockWork(np.zeros(0), [], [], mine) for mine in own]
+    if done == 0:
+        routed, _ = racks.routed_requests(plant, racks.FAR, (0.0, racks.WARM_UP_S), carries)
+        routed = {at: (at_s - racks.WARM_UP_S, tokens) for at, (at_s, tokens) in routed.items()}
+        for place, block in enumerate(blocks):
+            mine = (0, own[place], inside(block, routed))
+            waiting[place] = submit(racks.work_block, plant, block, racks.WARM_UP, *mine)
     for index in range(done, len(bins) + 1):
         here, results = carries, []
         if index < len(bins):
             span_s = plant.span_s(index, bins[index])
-            routed, carries = routed_requests(plant, index, span_s, carries)
+            routed, carries = racks.routed_requests(plant, index, span_s, carries)
         for place, block in enumerate(blocks):
             results.append(waiting[place]())
             if index < len(bins):
                 mine = (bins[index], results[-1].states, inside(block, routed))
-                waiting[place] = submit(work_block, plant, block, index, *mine)
+                waiting[place] = submit(racks.work_block, plant, block, index, *mine)
         if index > done:
             yield Stretch(index - 1, results, here)
 
@@ -227,29 +196,26 @@ def _written(
     pue: Pue,
     part: Path,
     stretches: Iterator[Stretch],
-    states: list[State],
+    states: list[racks.State],
     progress: bool,
-) -> list[State]:
+) -> list[racks.State]:
     """Write each stretch, and now and then what is needed to go on from there."""
     import zarr
 
-    opened = [zarr.open_group(part / STORE, path=entry.group, mode="r+") for entry in plant.keep]
-    arrays = [group["power_w"] for group in opened]
-    hours = scenario.n_servers * float(plant.dt) / 3600
-    last = time.monotonic()
-    # tqdm shows a bar on a terminal only, where it is not told otherwise
-    hidden = None if progress else True
+    root = zarr.open_group(part / STORE, mode="r+")
+    arrays = [root[f"{entry.group or ''}/power_w".strip("/")] for entry in plant.keep]
+    hours, last = scenario.n_servers * float(plant.dt) / 3600, time.monotonic()
+    hidden = None if progress else True  # None: shown on a terminal only
     with tqdm(total=round(hours * scenario.n_steps), unit=" server-hours", disable=hidden) as bar:
         for stretch in stretches:
             power_w = site_power_w(scenario, plant, pue, stretch)
             for entry, array, part_w in zip(plant.keep, arrays, power_w, strict=True):
                 first = stretch.index * plant.chunk // entry.every
                 array[first : first + len(part_w)] = part_w
-            done = stretch.index + 1
-            states = [state for block in stretch.results for state in block.states]
+            states, done = [each for of in stretch.results for each in of.states], stretch.index + 1
             bar.update(round(hours * min(done * plant.chunk, scenario.n_steps)) - bar.n)
             if time.monotonic() - last > CHECKPOINT_EVERY_S:
-                write_checkpoint(part / CHECKPOINT, done, states, stretch.carries)
+                store.write_checkpoint(part / CHECKPOINT, done, states, stretch.carries)
                 last = time.monotonic()
     return states
 
@@ -272,14 +238,13 @@ def site_power_w(scenario: Scenario, plant: Plant, pue: Pue, stretch: Stretch) -
         totals = [facility_w, site_w, gpu_w] if "site" in entry.levels else []
         totals += list(row_w) if "row" in entry.levels else []
         columns = [entry.mean(total) for total in totals]
-        columns += [one for done in stretch.results for one in done.racks_w[place]]
-        columns += [one for done in stretch.results for one in done.servers_w[place]]
+        for level in ("racks_w", "servers_w"):
+            columns += [one for done in stretch.results for one in getattr(done, level)[place]]
         power_w.append(np.column_stack(columns))
     return power_w
 
 
-def _served(states: list[State]) -> dict:
-    """Count what all servers served."""
+def _served(states: list[racks.State]) -> dict:
     tally = np.array([state["tally"] for state in states])
     names = ("requests", "input_tokens", "output_tokens")
     told = {name: int(count) for name, count in zip(names, tally[:, :3].sum(axis=0), strict=True)}

@@ -67,8 +67,7 @@ def read_site(path: Path | str, group: str | None = None) -> xr.Dataset:
     except (OSError, ValueError, KeyError, TypeError) as error:
         dataset.close()
         reason = " ".join(str(error).split())[:120]
-        text = f"{path}: no site ({reason}): make it with sitetrace site"
-        raise InputError(text) from None
+        raise InputError(f"{path}: no site ({reason}): make it with sitetrace site") from None
     return dataset
 
 

@@ -46,7 +46,7 @@ def _cluster(address: str) -> Iterator[Submit]:
     except ImportError:
         text = "cluster: Dask is not installed: pip install 'sitetrace[cluster]'"
         raise InputError(text) from None
-    where = f"cluster {address}"
+    where, mend = f"cluster {address}", "mend or start workers and go on with --resume"
     try:
         client = Client(address, timeout=CONNECT_S)
     except (OSError, ValueError) as error:
@@ -61,11 +61,9 @@ def _cluster(address: str) -> Iterator[Submit]:
                 return future.result(timeout=PATIENCE_S)
             except TimeoutError:
                 idle_rounds = 0 if _has_workers(client) else idle_rounds + 1
-                left = idle_rounds < 2
-                require(left, where, "no worker is left", "start one and go on with --resume")
+                require(idle_rounds < 2, where, "no worker is left", mend)
             except (KilledWorker, FutureCancelledError) as error:
-                text = f"{where}: workers died over and over ({error}): mend them and go on"
-                raise InputError(f"{text} with --resume") from None
+                raise InputError(f"{where}: workers died over and over ({error}): {mend}") from None
 
     def submit(function: Callable, *given: Any) -> Callable[[], Any]:
         future = client.submit(function, *given, pure=False)

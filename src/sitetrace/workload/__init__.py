@@ -2,11 +2,5 @@
 
 import lazy_loader
 
-__getattr__, __dir__, __all__ = lazy_loader.attach(
-    __name__,
-    submod_attrs={
-        "table": ["read_requests"],
-        "streams": ["poisson", "bursty"],
-        "fit": ["fit_traffic", "draw_traffic"],
-    },
-)
+LISTED = {"table": ["read_requests"], "streams": ["poisson", "bursty"]}
+__getattr__, __dir__, __all__ = lazy_loader.attach(__name__, submod_attrs=LISTED)

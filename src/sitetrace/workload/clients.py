@@ -1,8 +1,7 @@
 """Streams of many clients, each with rates, burstiness and lengths of its own.
 
-ServeGen (alibaba/ServeGen, Apache-2.0) publishes, for windows of 600 s and each client with
-traffic, the rate and the gamma or Weibull law of the gaps (arg1 is the shape, arg2 the scale in
-seconds); and token lengths for windows of 6 h.
+ServeGen (alibaba/ServeGen, Apache-2.0) publishes, for windows of 600 s and each client, the rate
+and the gamma or Weibull law of the gaps (arg1 is the shape); and token lengths for windows of 6 h.
 """
 
 from dataclasses import dataclass
@@ -13,16 +12,13 @@ import pandas as pd
 from numpy.random import Generator
 from scipy.special import ndtri
 
-from sitetrace.core.files import read_table, read_text_table, refuse_row, require
+from sitetrace.core.files import read_table, refuse_row, require
 from sitetrace.workload.streams import Carry, Drawn, Requests, Stream, renew
 from sitetrace.workload.table import MAX_TOKENS, TOKENS
 
-WINDOW_S = 600.0
-LENGTH_WINDOW_S = 36 * WINDOW_S
-WINDOWS_A_DAY = 144
-QUANTILES = 1024
-STEEPEST = 3.0
-STEEPNESS_HALVINGS = 18
+WINDOW_S, LENGTH_WINDOW_S = 600.0, 21600.0
+WINDOWS_A_DAY, QUANTILES = 144, 1024
+STEEPEST, STEEPNESS_HALVINGS = 3.0, 18
 
 
 @dataclass(frozen=True)
@@ -116,7 +112,6 @@ def _length_laws(path: Path, clients: np.ndarray, rates: np.ndarray) -> tuple[np
 
 
 def _quantiles(summaries: pd.DataFrame) -> np.ndarray:
-    """Return token counts at equally likely quantiles, for one field; shape (rows, 1024)."""
     # the logarithm is a line over a normal variable, broken at P50, P90 and P99; the piece below
     # P50 is as steep as the mean asks
     z = ndtri((np.arange(QUANTILES) + 0.5) / QUANTILES)
@@ -138,7 +133,7 @@ def _quantiles(summaries: pd.DataFrame) -> np.ndarray:
 def read_rates(path: Path | str) -> pd.DataFrame:
     """Read rates, and the laws of the gaps, by client and window."""
     numbers = ["rate_rps", "cv", "arg1", "arg2"]
-    table = _read(path, ("client", "window_start_s", *numbers), "pattern")
+    table = read_table(path, ("client", "window_start_s", *numbers), texts=("pattern",))
     bad = (table[numbers] <= 0).any(axis=1) | (table["window_start_s"] % WINDOW_S != 0)
     bad |= ~table["pattern"].isin(["Gamma", "Weibull"]) | (table["window_start_s"] < 0)
     bad |= table.duplicated(["client", "window_start_s"])
@@ -150,16 +145,10 @@ def read_rates(path: Path | str) -> pd.DataFrame:
 def read_lengths(path: Path | str) -> pd.DataFrame:
     """Read summaries of token lengths by client and window."""
     rising = ["p50", "p90", "p99"]
-    table = _read(path, ("client", "window_start_s", "mean_tokens", *rising), "field")
+    columns = ("client", "window_start_s", "mean_tokens", *rising)
+    table = read_table(path, columns, texts=("field",))
     tokens = table["field"].isin(TOKENS)
     bad = (table[rising].diff(axis=1) < 0).any(axis=1) | (table["p99"] > MAX_TOKENS)
     bad |= (table[["mean_tokens", "p50"]] <= 0).any(axis=1)
     refuse_row(path, tokens & bad, "not a mean and rising percentiles above 0: mend or remove it")
     return table[tokens].reset_index(drop=True)
-
-
-def _read(path: Path | str, numbers: tuple[str, ...], text: str) -> pd.DataFrame:
-    """Read columns of numbers, and one of names."""
-    table, texts = read_table(path, numbers), read_text_table(path)
-    require(text in texts, path, f"column {text} is missing", "export it again")
-    return table.assign(**{text: texts[text]})

@@ -1,42 +1,22 @@
 """A recorded stream in a few numbers, from which streams of any length can be drawn."""
 
 import json
-from typing import Any
 
 import numpy as np
-import pandas as pd
 
 from sitetrace.core.files import require
 from sitetrace.workload.spec import check_traffic, open_stream
-from sitetrace.workload.streams import DAY_S, whole
+from sitetrace.workload.streams import DAY_S, Table, whole
 from sitetrace.workload.table import TOKENS
 
-LEAST_REQUESTS = 20
+LEAST_REQUESTS, LEAST_WINDOWS = 20, 3
 LEAST_CV, MOST_CV = 0.05, 50.0
-LEAST_WINDOWS = 3
 
 
-def fit_traffic(
-    requests: pd.DataFrame, scale_s: float | None = None, begin_hour: float = 0.0
-) -> dict[str, Any]:
-    """Fit arrivals and token lengths; the result is the traffic section of a scenario.
+def fit_traffic(requests: Table, scale_s: float | None = None, begin_hour: float = 0.0) -> dict:
+    """Fit the traffic section of a scenario: its hours' swing, from two days on, else gamma gaps.
 
-    Two days and more have a rate that swings with the hour, shorter ones gamma gaps; lengths are
-    log-normal, correlated, cut at the greatest ones seen.
-
-    Parameters
-    ----------
-    requests : pandas.DataFrame
-        Request table.
-    scale_s : float, optional
-        Seconds of windows whose counts get the right index of dispersion, else gaps their spread.
-    begin_hour : float
-        Hour of the day at second 0; of epoch seconds the hours ahead of UTC.
-
-    Returns
-    -------
-    dict
-        Pattern, rate, ``cv`` or ``swing`` and ``peak_hour``, and fields of `LogNormalLengths`.
+    The gaps have the recorded spread, or with `scale_s` windows of it their counts' dispersion.
     """
     arrival_s = requests["arrival_s"].to_numpy()
     few = arrival_s.size < LEAST_REQUESTS or arrival_s[-1] == arrival_s[0]
@@ -44,8 +24,7 @@ def fit_traffic(
     require(not few, "fit", f"{arrival_s.size} requests are too few to fit", mend)
     gaps_s, span_s = np.diff(arrival_s), arrival_s[-1] - arrival_s[0]
     fitted = {"pattern": "bursty", "rate_per_server": 1 / gaps_s.mean()}
-    days = int((span_s + gaps_s.mean()) // DAY_S)
-    if days >= 2:
+    if (days := int((span_s + gaps_s.mean()) // DAY_S)) >= 2:
         require(scale_s is None, "scale_s", "a day's swing has none", "leave it out")
         of_days_s = arrival_s[arrival_s < arrival_s[0] + days * DAY_S]
         harmonic = 2 * np.exp(2j * np.pi * of_days_s / DAY_S).mean()
@@ -59,8 +38,7 @@ def fit_traffic(
             require(not np.isnan(cv), f"scale_s {scale_s:g} s", "no window", mend)
         fitted["cv"] = np.clip(cv, LEAST_CV, MOST_CV)
     logarithm, lengths = np.log(requests[[*TOKENS]]), {}
-    for column in TOKENS:
-        side = column.removesuffix("_tokens")
+    for side, column in zip(("input", "output"), TOKENS, strict=True):
         lengths[f"{side}_median"] = np.exp(logarithm[column].mean())
         lengths[f"{side}_sigma"] = logarithm[column].std(ddof=0)
         lengths[f"{side}_limit"] = int(requests[column].max())
@@ -71,26 +49,11 @@ def fit_traffic(
     return json.loads(text, parse_float=lambda number: float(f"{float(number):.6g}"))
 
 
-def draw_traffic(
-    section: dict[str, Any], duration_s: float, seed: int, begin_hour: float = 0.0
-) -> pd.DataFrame:
-    """Draw requests of one server from a traffic section.
-
-    Parameters
-    ----------
-    section : dict
-        From `fit_traffic`, or any traffic section of a scenario.
-    duration_s, seed, begin_hour : float, int, float
-        Seconds, seed of the stream, and hour of the day at second 0.
-
-    Returns
-    -------
-    pandas.DataFrame
-        Request table.
-    """
+def draw_traffic(section: dict, duration_s: float, seed: int, begin_hour: float = 0.0) -> Table:
+    """Draw requests of one server from a traffic section of a scenario or of `fit_traffic`."""
     stream = open_stream(check_traffic(section), 1, ".", begin_hour)
-    seeds = np.random.SeedSequence(seed, spawn_key=(0,))
-    return whole(stream, duration_s, np.random.default_rng(seeds))
+    rng = np.random.default_rng(np.random.SeedSequence(seed, spawn_key=(0,)))
+    return whole(stream, duration_s, rng)
 
 
 def index_of_dispersion(arrival_s: np.ndarray, window_s: float) -> float:

@@ -22,14 +22,11 @@ from sitetrace.core.settings import Number, Part
 from sitetrace.core.types import MAX_SPAN_S
 from sitetrace.workload.table import MAX_TOKENS, TOKENS, read_requests
 
-HOUR_S, DAY_S = 3600.0, 86400.0
-MAX_RATE = 1000
-MAX_REQUESTS = 50_000_000
-LEAST_DWELL_S = 0.1
-RESIDUAL_DRAWS = 512
-QUANTILES = 2**16
+HOUR_S, DAY_S, LEAST_DWELL_S = 3600.0, 86400.0, 0.1
+MAX_RATE, MAX_REQUESTS = 1000, 50_000_000
+RESIDUAL_DRAWS, QUANTILES = 512, 2**16
 Carry = dict[str, Any] | None
-Like = pd.DataFrame | None
+Table, Like = pd.DataFrame, pd.DataFrame | None
 # draws input and output tokens of so many requests, int64, shape (n, 2)
 Lengths = Callable[[int, Generator], np.ndarray]
 Tokens = Annotated[Number, Field(ge=1, le=MAX_TOKENS)]
@@ -61,22 +58,17 @@ class LogNormalLengths(Part):
 
     @cached_property
     def _quantiles(self) -> list[np.ndarray]:
-        """Token counts at as many equally likely quantiles as 16 bits tell apart."""
         z = ndtri((np.arange(QUANTILES) + 0.5) / QUANTILES)
         # short numbers stay in the nearest memory
         return [table.astype(np.min_scalar_type(table[-1])) for table in self._at(z, z)]
 
     def _at(self, prompt: np.ndarray, answer: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-        """Turn standard normal numbers into input and output tokens."""
-        prompt = self.input_median * np.exp(self.input_sigma * prompt)
+        prompt = np.clip(self.input_median * np.exp(self.input_sigma * prompt), 1, self.input_limit)
         answer = self.output_median * np.exp(self.output_sigma * answer)
-        prompt, answer = np.clip(prompt, 1, self.input_limit), np.clip(answer, 1, self.output_limit)
-        return prompt.astype(np.int64), answer.astype(np.int64)
+        return prompt.astype(np.int64), np.clip(answer, 1, self.output_limit).astype(np.int64)
 
 
-def open_lengths(
-    given: LogNormalLengths | pd.DataFrame | str | None, folder: Path | str = "."
-) -> Lengths:
+def open_lengths(given: LogNormalLengths | Like | str, folder: Path | str = ".") -> Lengths:
     """Return what draws token counts: a law, rows of a request table or its file, else chats'."""
     if isinstance(given, str):
         given = read_requests(Path(folder) / given)
@@ -205,10 +197,10 @@ class Replay(Stream):
         recorded_s = times_round * self.period_s + self.after_s[row]
         arrival_s = within((recorded_s - self.offset_s) / self.speed, begin_s, end_s)
         tokens = np.stack([self.recorded[name].to_numpy()[row] for name in TOKENS], axis=1)
-        session = None
-        if "session" in self.recorded:  # new ones each time round
-            session = self.recorded["session"].to_numpy()
-            session = session[row] + times_round * (int(session.max()) + 1)
+        if "session" not in self.recorded:
+            return Requests(arrival_s, tokens), {}
+        session = self.recorded["session"].to_numpy()  # new ones each time round
+        session = session[row] + times_round * (int(session.max()) + 1)
         return Requests(arrival_s, tokens, session), {}
 
     def _before(self, time_s: float) -> int:
@@ -225,12 +217,10 @@ def renew(
         met = _gaps(law, RESIDUAL_DRAWS, rng).cumsum()
         at = rng.random() * met[-1]
         left = float(met[np.searchsorted(met, at)] - at)
-    length, times = (end_s - begin_s) * rate, [np.array([left])]
-    while times[-1][-1] < length:
-        togo = length - times[-1][-1]
+    length, events = (end_s - begin_s) * rate, np.array([left])
+    while (togo := length - events[-1]) > 0:
         drawn = _gaps(law, int(togo + 4 * np.sqrt(togo)) + 16, rng)
-        times.append(times[-1][-1] + np.cumsum(drawn))
-    events = np.concatenate(times)
+        events = np.r_[events, events[-1] + np.cumsum(drawn)]
     count = int(np.searchsorted(events, length))
     return within(begin_s + events[:count] / rate, begin_s, end_s), float(events[count] - length)
 
@@ -248,17 +238,14 @@ def within(arrival_s: np.ndarray, begin_s: float, end_s: float) -> np.ndarray:
 
 
 def _even(rate_per_s: float, begin_s: float, end_s: float, rng: Generator) -> np.ndarray:
-    """Draw arrivals at a constant rate, shape (n,)."""
     # the partial sums of exponential gaps, over all of them, are sorted uniform numbers
-    gaps = rng.standard_exponential(rng.poisson(rate_per_s * (end_s - begin_s)) + 1)
-    reached = np.cumsum(gaps)
+    count = rng.poisson(rate_per_s * (end_s - begin_s))
+    reached = np.cumsum(rng.standard_exponential(count + 1))
     each_s = (end_s - begin_s) / reached[-1]
     return within(begin_s + reached[:-1] * each_s, begin_s, end_s)
 
 
-def whole(
-    stream: Stream, duration_s: float, rng: Generator, rate_per_s: float = 1.0
-) -> pd.DataFrame:
+def whole(stream: Stream, duration_s: float, rng: Generator, rate_per_s: float = 1.0) -> Table:
     """Draw a stream from second 0 on, as a request table of whole microseconds."""
     where = f"{rate_per_s:g} requests/s over {duration_s:g} s"
     sound = 0 < duration_s <= MAX_SPAN_S and 0 < rate_per_s <= MAX_REQUESTS / duration_s
@@ -269,9 +256,7 @@ def whole(
     return requests.table().round({"arrival_s": 6})
 
 
-def poisson(
-    rate_per_s: float, duration_s: float, rng: Generator, like: Like = None
-) -> pd.DataFrame:
+def poisson(rate_per_s: float, duration_s: float, rng: Generator, like: Like = None) -> Table:
     """Poisson arrivals at a constant rate.
 
     Parameters
@@ -295,8 +280,7 @@ def bursty(
     Parameters
     ----------
     rate_per_s, cv, duration_s : float
-        Requests a second; variation of the gaps: 1 is Poisson, above it bursts (the burstiness of
-        vLLM's client is ``1 / cv**2``); and seconds.
+        Mean; variation of the gaps (1 is Poisson; vLLM's burstiness is ``1 / cv**2``); seconds.
     rng, like : numpy.random.Generator, pandas.DataFrame
         Source of randomness; request table whose rows give token lengths, else those of chats.
 
@@ -326,9 +310,7 @@ def diurnal(
     return whole(stream, duration_s, rng, rate_per_s)
 
 
-def switching(
-    rates_per_s: tuple[float, float], dwell_s: float, duration_s: float, rng: Generator
-) -> pd.DataFrame:
+def switching(rates_per_s: tuple, dwell_s: float, duration_s: float, rng: Generator) -> Table:
     """Poisson arrivals at two rates in turn, the first one first, each for a mean ``dwell_s``."""
     sound = all(rate >= 0 for rate in rates_per_s) and LEAST_DWELL_S <= dwell_s < np.inf
     where = f"rates {rates_per_s} requests/s, dwell {dwell_s:g} s"
@@ -336,7 +318,7 @@ def switching(
     return whole(_Switching(rates_per_s, dwell_s), duration_s, rng, max(rates_per_s))
 
 
-def replay(requests: pd.DataFrame, thin: float, speed: float, rng: Generator) -> pd.DataFrame:
+def replay(requests: Table, thin: float, speed: float, rng: Generator) -> Table:
     """Replay a recorded table once, thinned to a share and warped in time, from its own begin."""
     stream, where = Replay(requests, thin, speed), f"thin {thin:g}, speed {speed:g}"
     sound = 0 < thin <= 1 and 1e-3 <= speed <= 1e3 and stream.after_s[-1] <= speed * MAX_SPAN_S

@@ -6,8 +6,7 @@ With s the logistic function, x the input and h the state before, each bin takes
     n = tanh(U_n x + c_n + r (W_n h + b_n))     h' = (1 - z) n + z h
 
 Compiled, these small steps take a tenth of torch's time. Training is that of arXiv:2603.18383: Adam
-with clipped gradients, a step for each series, the rate halved and training stopped when the
-validation loss no longer falls, the best epoch kept.
+with clipped gradients, a step for each series, the best epoch by validation loss kept.
 """
 
 import hashlib
@@ -164,16 +163,10 @@ def hold_out(pieces: tuple[Piece, ...], seed: int) -> tuple[list[Piece], list[Pi
 
 
 def train(
-    fitting: list[tuple[np.ndarray, np.ndarray]],  # features and states of unbroken series
-    held_out: list[tuple[np.ndarray, np.ndarray]],
-    n_states: int,
-    *,
-    seed: int,
-    hidden: int = HIDDEN,
-    epochs: int = MOST_EPOCHS,
-    checkpoint: Path | str | None = None,
+    fitting, held_out, n_states: int, *, seed, hidden=HIDDEN, epochs=MOST_EPOCHS, checkpoint=None
 ) -> tuple[dict[str, np.ndarray], dict]:
     """Train a net until its validation loss no longer falls: its weights, and loss by epoch."""
+    # series to fit and to validate: features and states of each unbroken one
     from tqdm import tqdm
 
     torch = require_torch()

@@ -1,6 +1,7 @@
 """Fit of the kind `states`: the number of states and the transitions by cross-validation."""
 
 from fractions import Fraction
+from functools import partial
 from typing import Any
 
 import numpy as np
@@ -21,7 +22,7 @@ from sitetrace.serving.calibration import calibrate
 
 FITS = {"markov": kinds.fit_markov, "logit": kinds.fit_logit, "trees": kinds.fit_trees}
 FITS |= {"bigru": fit_bigru}
-FOLDS, DRAWS = 4, 5
+FOLDS, DRAWS, SCORED = 4, 5, ("ks", "acf_r2", "energy_error_pct")
 CANDIDATES = tuple(range(8, 17))  # numbers of states that are tried
 # what counts as one unit of loss: the aims for KS, 1 - ACF R2 and energy
 KS_UNIT, ACF_UNIT, ENERGY_UNIT_PCT = 0.10, 0.05, 1.5
@@ -31,10 +32,8 @@ def fit_states(
     runs: list[Run], provenance: dict, transitions: str, n_states: int | None, **how: Any
 ) -> StatesModel:
     """Fit engine, idle power, states, transitions and emissions; `how` as `fitting.fit`."""
-    options = {name: how[name] for name in ("emissions", "columns", "seed")}
-    seed = how["seed"]
-    server, calibrated = calibrate(runs)
-    dt = runs[0].dt
+    options, seed = {name: how[name] for name in ("emissions", "columns", "seed")}, how["seed"]
+    (server, calibrated), dt = calibrate(runs), runs[0].dt
     frame = labelled.prepare(runs, server, dt)
     idle = labelled.idle_of(frame)
     _, working = labelled.usable(frame, idle)
@@ -43,10 +42,7 @@ def fit_states(
     mend = "give a longer recording, or check that both clocks agree"
     require(working.sum() >= LEAST_SAMPLES, f"run {runs[0].name}", few, mend)
 
-    def tried(kind: str, n_states: int) -> dict:
-        return cross_validate(frame, idle, dt, kind, n_states, **options)
-
-    selection: dict[str, list[dict]] = provenance["selection"]
+    tried, selection = partial(cross_validate, frame, idle, dt, **options), provenance["selection"]
     if n_states is None:
         # the net would take too long: logit stands for it
         pilot = "logit" if transitions in ("auto", "bigru") else transitions
@@ -59,9 +55,9 @@ def fit_states(
         selection["transitions"] = rows
         transitions = min(rows, key=lambda row: row["loss"])["kind"]
     mixture = fit_mixture(power_w[working], n_states, seed)
-    net, training = {}, {}
-    if transitions == "bigru":
-        net = {"seed": seed, "checkpoint": how["checkpoint"], "record": training}
+    training = {}
+    net = {"seed": seed, "checkpoint": how["checkpoint"], "record": training}
+    net = net if transitions == "bigru" else {}
     parts = (transitions, how["emissions"], how["columns"], np.ones(len(frame), dtype=bool))
     fitted = fit_parts(frame, idle, mixture, *parts, **net)
     # what the fit has seen, so that generating can warn outside of it
@@ -69,20 +65,12 @@ def fit_states(
     for name in ("input_tokens", "output_tokens"):
         seen[name] = int(max(run.requests[name].max() for run in runs))
     provenance = provenance | calibrated | ({"training": training} if training else {})
-    limits = (float(power_w.min()), float(power_w.max()))
-    configuration = runs[0].configuration
-    return StatesModel(configuration, dt, server, idle, mixture, *fitted, limits, seen, provenance)
+    parts = (runs[0].configuration, dt, server, idle, mixture, *fitted)
+    return StatesModel(*parts, (float(power_w.min()), float(power_w.max())), seen, provenance)
 
 
 def fit_parts(
-    frame: pd.DataFrame,
-    idle: Idle,
-    mixture: Mixture,
-    kind: str,
-    emissions: str,
-    columns: tuple[str, ...] | None,
-    keep: np.ndarray,
-    **net: Any,
+    frame: pd.DataFrame, idle: Idle, mixture: Mixture, kind, emissions, columns, keep, **net: Any
 ) -> tuple[kinds.Separable | kinds.Trees, Emissions]:
     """Fit transitions and emissions on the kept samples; `net` goes to `fit_bigru`."""
     steps = labelled.label(frame, idle, mixture, keep)
@@ -100,9 +88,8 @@ def cross_validate(
     # without load are the measured ones; nats a bin of the next state; and the loss, in units.
     loaded, working = labelled.usable(frame, idle)
     power_w = frame["power_w"].to_numpy()
-    generated = np.tile(power_w, (DRAWS, 1))
+    generated, seed = np.tile(power_w, (DRAWS, 1)), options["seed"]
     likelihood, n_bins = 0.0, 0
-    seed = options["seed"]
     net = {"seed": seed} if kind == "bigru" else {}
     for fold, block in enumerate(np.array_split(np.flatnonzero(loaded), FOLDS)):
         span = np.arange(block[0], block[-1] + 1)
@@ -124,8 +111,7 @@ def cross_validate(
         likelihood += judged[2].sum() * kinds.log_likelihood(parts[0], unseen, *judged)
         n_bins += judged[2].sum()
     drawn = [scores(power_w, draw, float(dt)) for draw in generated]
-    names = ("ks", "acf_r2", "energy_error_pct")
-    found = {name: float(np.median([score[name] for score in drawn])) for name in names}
+    found = {name: float(np.median([score[name] for score in drawn])) for name in SCORED}
     loss = found["ks"] / KS_UNIT + (1 - found["acf_r2"]) / ACF_UNIT
     loss += found["energy_error_pct"] / ENERGY_UNIT_PCT
     return found | {"log_likelihood": float(likelihood / n_bins), "loss": loss}

@@ -59,16 +59,13 @@ def usable(frame: pd.DataFrame, idle: Idle) -> tuple[np.ndarray, np.ndarray]:
     return loaded.to_numpy(), (loaded & (frame["power_w"] > idle.band_w)).to_numpy()
 
 
-def label(
-    frame: pd.DataFrame, idle: Idle, mixture: Mixture, keep: np.ndarray | None = None
-) -> TrainingBins:
-    """Label prepared samples: 0 where idle, else the states of the mixture from 1."""
+def label(frame: pd.DataFrame, idle: Idle, mixture: Mixture, keep=None) -> TrainingBins:
+    """Label prepared samples, all or those kept: 0 where idle, else the mixture's states from 1."""
     loaded, working = usable(frame, idle)
     keep = np.ones(len(frame), dtype=bool) if keep is None else keep
     state = np.where(working, mixture.label(frame["power_w"].to_numpy()) + 1, 0)
-    use = loaded & keep & ~frame["fresh"].to_numpy()
-    n_states = mixture.n_states + 1
-    return TrainingBins(frame, np.r_[0, state[:-1]], state, use, n_states, unbroken(frame, keep))
+    labels = (np.r_[0, state[:-1]], state, loaded & keep & ~frame["fresh"].to_numpy())
+    return TrainingBins(frame, *labels, mixture.n_states + 1, unbroken(frame, keep))
 
 
 def unbroken(frame: pd.DataFrame, keep: np.ndarray) -> tuple[Piece, ...]:

@@ -6,6 +6,8 @@ import numba
 import numpy as np
 import pandas as pd
 
+from sitetrace.core.files import named
+
 KINDS = ("gaussian", "ar1", "ar1_deviation", "empirical")  # how power is drawn within a state
 MIN_VARIANCE, QUANTILES = 1e-12, 33
 # a state of less autocorrelation draws independently; one is learnt from runs of five samples up
@@ -84,15 +86,12 @@ def bic_curve(power_w: np.ndarray, candidates: tuple[int, ...], seed: int) -> pd
 
 def published_mixture(table: pd.DataFrame, config: str) -> Mixture:
     """Take the paper's fitted mixture of a configuration from its table ``mixtures``."""
+    named("mixture of the paper", config, [*table["config"].unique()])
     rows = table[table["config"] == config].sort_values("state")
-    if rows.empty:
-        raise KeyError(f"no mixture of {config}: the table holds {sorted(set(table['config']))}")
     return Mixture(*(rows[name].to_numpy() for name in ("mean_w", "sigma_w", "weight")))
 
 
-def fit_emissions(
-    kind: str, stretches: list[tuple[np.ndarray, np.ndarray]], mixture: Mixture
-) -> Emissions:
+def fit_emissions(kind: str, stretches: list[tuple], mixture: Mixture) -> Emissions:
     """Learn the power within states from unbroken stretches of labels and watts."""
     # phi_k = sum r_t r_(t+1) / sum r_t^2, r = p - mean_k, over runs of five samples and more of
     # state k, as in the paper's repository (``gmm_bigru_v1``)
@@ -108,10 +107,11 @@ def fit_emissions(
                 upper[k] += residual[:-1] @ residual[1:]
                 lower[k] += residual @ residual
     phi = np.divide(upper, lower, out=np.zeros_like(upper), where=lower > 0).clip(0, PHI_MAX)
-    # a state that no sample was given to stands at its mean
-    filled = [pool or [mean] for pool, mean in zip(pools, mixture.mean_w[:, None], strict=True)]
-    grid = np.linspace(0, 1, QUANTILES)
-    return Emissions(kind, phi, np.array([np.quantile(np.concatenate(p), grid) for p in filled]))
+    grid, quantile_w = np.linspace(0, 1, QUANTILES), []
+    for pool, mean_w in zip(pools, mixture.mean_w, strict=True):
+        # a state that no sample was given to stands at its mean
+        quantile_w.append(np.quantile(np.concatenate(pool or [[mean_w]]), grid))
+    return Emissions(kind, phi, np.array(quantile_w))
 
 
 def _gaussian_mixture(power_w: np.ndarray, n_states: int, seed: int):

@@ -9,7 +9,7 @@ import pandas as pd
 
 from sitetrace.core import types
 from sitetrace.core.files import require
-from sitetrace.core.types import SEGMENT, Configuration, PowerTrace, Timeline
+from sitetrace.core.types import LEAD_S, SEGMENT, TAIL_S, Configuration, PowerTrace
 from sitetrace.power.idle import Idle, check_idle
 from sitetrace.power.states.mixture import Emissions, Mixture
 from sitetrace.power.states.transitions import Separable, Table, Trees
@@ -46,14 +46,7 @@ class StatesModel:
         return self.draw(simulate(requests, self.server, rng), rng, **how)
 
     def draw(
-        self,
-        timeline: Timeline,
-        rng: np.random.Generator,
-        dt_s: float | None = None,
-        lead_s: float = types.LEAD_S,
-        tail_s: float = types.TAIL_S,
-        idle_w: float | None = None,
-        reading: str = "power",
+        self, timeline, rng, dt_s=None, lead_s=LEAD_S, tail_s=TAIL_S, idle_w=None, reading="power"
     ) -> PowerTrace:
         """Draw one power trace for a simulated timeline; ``expected`` is the mean of all draws."""
         mend = f"give {', '.join(READINGS)}"
@@ -64,8 +57,8 @@ class StatesModel:
             table = activity_table(timeline, self.bin_ends(start_s, n_bins), float(self.dt))
             power_w = self.expected_w(table, rng)
         else:
-            segments, requests = as_segments(timeline.segments), timeline.requests
-            events = tuple(np.sort(requests[name].to_numpy()) for name in ("arrival_s", "end_s"))
+            names, segments = ("arrival_s", "end_s"), as_segments(timeline.segments)
+            events = tuple(np.sort(timeline.requests[name].to_numpy()) for name in names)
             power_w, _ = advance(self, switched_on(), segments, events, start_s, n_bins, rng)
         if idle_w is not None:
             power_w = self.rebase(power_w, idle_w)
@@ -98,12 +91,7 @@ class StatesModel:
         return self.power_of(states, np.asarray(table["quiet_for_s"]), place, noise)[0]
 
     def power_of(
-        self,
-        states: np.ndarray,
-        quiet_for_s: np.ndarray,
-        uniform: np.ndarray,
-        noise: np.ndarray,
-        last: float = np.nan,
+        self, states, quiet_for_s, uniform, noise, last: float = np.nan
     ) -> tuple[np.ndarray, float]:
         """Turn random numbers, two a bin, into watts, and what the next bin goes on from."""
         power_w, last = self.emissions.power_of(states - 1, self.mixture, noise, last)
@@ -155,20 +143,13 @@ def begin(model: StatesModel) -> dict[str, np.ndarray]:
 
 def switched_on() -> dict[str, np.ndarray]:
     """Carry nothing from before."""
-    times = dict.fromkeys(("arrivals_s", "ends_s"), np.empty(0))
-    seen = {"segments": np.empty(0, SEGMENT), "activity": np.empty((len(ROW), 0))}
+    events = {"arrivals_s": np.empty(0), "ends_s": np.empty(0), "segments": np.empty(0, SEGMENT)}
     last = {"worked_s": np.array([-np.inf]), "state": np.array([0]), "emitted": np.array([np.nan])}
-    return times | seen | last
+    return events | last | {"activity": np.empty((len(ROW), 0))}
 
 
 def advance(
-    model: StatesModel,
-    carried: dict[str, np.ndarray],
-    segments: np.ndarray,
-    events: tuple[np.ndarray, np.ndarray],
-    begin_s: float,
-    n_bins: int,
-    rng: np.random.Generator,
+    model: StatesModel, carried: dict, segments, events, begin_s: float, n_bins: int, rng
 ) -> tuple[np.ndarray, dict[str, np.ndarray]]:
     """Draw the watts of a server's bins in a stretch of time, and what the next goes on from."""
     # Segments (as in `Timeline`) begin in the stretch; arrivals and ends of requests ascend, later
@@ -179,9 +160,8 @@ def advance(
     segments = np.concatenate([carried["segments"], segments])
     arrivals_s = np.concatenate([carried["arrivals_s"], events[0]])
     ends_s = np.concatenate([carried["ends_s"], events[1]])
-    worked_s, dt_s = float(carried["worked_s"][0]), float(model.dt)
-    before = (carried["activity"], worked_s)
-    seen = activity_columns(segments, (arrivals_s, ends_s), ends, dt_s, *before)
+    before = (carried["activity"], float(carried["worked_s"][0]))
+    seen = activity_columns(segments, (arrivals_s, ends_s), ends, float(model.dt), *before)
     table = dict(zip(ROW, seen, strict=True))
     states = model.draw_states(table, uniform[0], int(carried["state"][0]))
     given = (seen[-1, -n_bins:], uniform[1], noise, float(carried["emitted"][0]))
@@ -192,7 +172,7 @@ def advance(
         "arrivals_s": arrivals_s[arrivals_s > ends[-1]],
         "ends_s": ends_s[ends_s > ends[-1]],
         "activity": seen[:, -max(model.transitions.reach or 0, 1) :].copy(),
-        "worked_s": np.array([segments["end_s"][begun - 1] if begun else worked_s]),
+        "worked_s": np.array([segments["end_s"][begun - 1] if begun else before[1]]),
         "state": states[-1:].copy(),
         "emitted": np.array([float(emitted)]),
     }

@@ -2,11 +2,10 @@
 
 State 0 is idle; the mixture's states follow from 1. All kinds but the trees have one form,
 
-    P(k | j, bin) ~ weight[bin, k] factor[level(bin), j, k],
+    P(k | j, bin) ~ weight[bin, k] factor[level(bin), j, k].
 
-and so one matrix, one compiled walk and one mean over all walks. The weights of the paper's
-classifier are not published: `Coupled` (a rule of sitetrace, not of arXiv:2603.18383) and
-`Independent` (what the paper's repository calls marginal) need nothing but its mixtures.
+The weights of the paper's classifier are not published: `Coupled` (a rule of sitetrace, not of
+arXiv:2603.18383) and `Independent` (its repository's marginal) need nothing but its mixtures.
 """
 
 from collections.abc import Mapping
@@ -26,7 +25,6 @@ ROUNDS, DEPTH, RATE, TREE_WINDOW = 40, 2, 0.1, 4
 EXCESS = 1e-6  # a variance above the mean by less than this share is the mean's: Poisson
 LEAST_SHARE = 1e-9  # counts rarer than this stand for an interval of this length
 NEVER = -50.0  # score of a state that was never seen
-SLICE = 250  # bins that are worked on while they are still in the nearest memory
 Table = Mapping[str, ArrayLike]  # activity by its columns
 # weight (bins or 1, states or 1), factor (levels, previous or 1, states or 1), level of each bin
 Factors = tuple[np.ndarray, np.ndarray, np.ndarray]
@@ -49,13 +47,11 @@ class Separable:
         """Turn numbers from 0 to 1 into states; the table may begin with earlier bins."""
         return _walk(*self._laid_out(table, quiet.size), quiet, uniform, start)
 
-    def expected_w(
-        self, table: Table, quiet: np.ndarray, state_w: np.ndarray, phi: np.ndarray
-    ) -> tuple[np.ndarray, np.ndarray]:
+    def expected_w(self, table: Table, quiet, state_w, phi) -> tuple[np.ndarray, np.ndarray]:
         """Mean watts of the mixture's states over all walks from idle, and how likely idle is."""
         # idle emits nothing here, and hands on what was emitted before it
-        laid_out = self._laid_out(table, quiet.size)
-        return _mean_walk(*laid_out, quiet, np.r_[0.0, state_w], np.r_[1.0, phi])
+        emitted = (quiet, np.r_[0.0, state_w], np.r_[1.0, phi])
+        return _mean_walk(*self._laid_out(table, quiet.size), *emitted)
 
     def _laid_out(self, table: Table, n_bins: int) -> Factors:
         weight, factor, level = self._factors(table)
@@ -99,9 +95,14 @@ class Logit(Separable):
     def _factors(self, table: Table) -> Factors:
         features = bin_features(table, self.columns)
         weight = self.weight / self.scale
-        intercept = self.intercept - weight @ self.center
-        now, before = np.ascontiguousarray(weight.T).reshape(WINDOW, len(features), intercept.size)
-        chance = _weigh(features, now, before, intercept)
+        now, before = np.split(weight, WINDOW, axis=1)
+        # states stand by rows, each in one piece of memory; nothing is known before the first bin
+        score, earlier = now @ features, before @ features
+        score[:, 0] += earlier[:, 0]
+        score[:, 1:] += earlier[:, :-1]
+        score += (self.intercept - weight @ self.center)[:, None]
+        score -= score.max(axis=0)
+        chance = np.exp(score, out=score)
         factor = np.exp(self.lag - self.lag.max(axis=1, keepdims=True))
         return chance.T, factor[None], np.zeros(chance.shape[1], dtype=np.int64)
 
@@ -159,18 +160,16 @@ class Trees:
         """Transition probabilities, shape (bins, previous, states)."""
         from scipy.special import softmax
 
-        features = window_features(table, self.columns, TREE_WINDOW).astype(np.float32)
-        return softmax(_all_scores(features, self._forest), axis=-1)
+        return softmax(_all_scores(*self._laid_out(table)), axis=-1)
 
     def path(self, table: Table, quiet: np.ndarray, uniform: np.ndarray, start: int) -> np.ndarray:
         """Turn numbers from 0 to 1 into states, as `Separable.path`."""
-        features = window_features(table, self.columns, TREE_WINDOW).astype(np.float32)
-        features = features[len(features) - quiet.size :]
-        return _walk_trees(features, self._forest, quiet, uniform, start)
+        features, forest = self._laid_out(table)
+        return _walk_trees(features[len(features) - quiet.size :], forest, quiet, uniform, start)
 
-    @property
-    def _forest(self) -> tuple[np.ndarray, ...]:
-        return self.prior, self.roots, self.feature, self.left, self.right, self.value
+    def _laid_out(self, table: Table) -> tuple[np.ndarray, tuple[np.ndarray, ...]]:
+        forest = (self.prior, self.roots, self.feature, self.left, self.right, self.value)
+        return window_features(table, self.columns, TREE_WINDOW).astype(np.float32), forest
 
 
 def fit_markov(steps: TrainingBins, columns: tuple[str, ...]) -> Markov:
@@ -214,9 +213,8 @@ def fit_trees(steps: TrainingBins, columns: tuple[str, ...]) -> Trees:
 
     features = window_features(steps.table, columns, TREE_WINDOW)[steps.use]
     design = np.column_stack([features, steps.previous[steps.use]]).astype(np.float32)
-    model = GradientBoostingClassifier(
-        n_estimators=ROUNDS, max_depth=DEPTH, learning_rate=RATE, random_state=0
-    ).fit(design, steps.state[steps.use])
+    how = {"n_estimators": ROUNDS, "max_depth": DEPTH, "learning_rate": RATE, "random_state": 0}
+    model = GradientBoostingClassifier(**how).fit(design, steps.state[steps.use])
     share = np.bincount(steps.state[steps.use], minlength=steps.n_states) / steps.use.sum()
     prior = np.log(np.maximum(share, np.exp(-50.0)))
     if model.classes_.size == 2:  # one tree a round, for the log odds of the second class
@@ -225,12 +223,10 @@ def fit_trees(steps: TrainingBins, columns: tuple[str, ...]) -> Trees:
     parts, size = [], 0
     for i, row in enumerate(model.estimators_):
         for label, regressor in zip(model.classes_[-row.size :], row, strict=True):
-            tree = regressor.tree_
-            leaf = tree.children_left < 0
+            tree, leaf = regressor.tree_, regressor.tree_.children_left < 0
             value = np.where(leaf, RATE * tree.value[:, 0, 0], tree.threshold)
-            feature = np.where(leaf, -1, tree.feature)
-            below = (tree.children_left + size, tree.children_right + size)
-            parts.append((feature, *(np.where(leaf, -1, side) for side in below), value))
+            of_inner = (tree.feature, tree.children_left + size, tree.children_right + size)
+            parts.append((*(np.where(leaf, -1, column) for column in of_inner), value))
             roots[i, label] = size
             size += leaf.size
     feature, left, right, value = (np.concatenate(column) for column in zip(*parts, strict=True))
@@ -273,9 +269,8 @@ def _walk(weight, factor, level, quiet, uniform, start):
 
 @numba.njit(cache=True, nogil=True)
 def _mean_walk(weight, factor, level, quiet, state_w, phi):
-    # Mean over all walks of the watts of the states, and of being idle. What a state emits goes on
-    # to the next with its phi, as in the paper's AR(1); `emitted` is its mean times the probability
-    # of the state. A walk that never emitted begins at a state's mean.
+    # What a state emits goes on to the next with its phi, as in the paper's AR(1); `emitted` is its
+    # mean times the probability of the state. A walk that never emitted begins at a state's mean.
     n_states, earlier = len(weight), weight.shape[1] - quiet.size
     power_w, idle = np.empty(quiet.size), np.empty(quiet.size)
     share, emitted, never = np.zeros(n_states), np.zeros(n_states), 1.0
@@ -295,43 +290,6 @@ def _mean_walk(weight, factor, level, quiet, state_w, phi):
         share, emitted = came, came * state_w * (1.0 - phi) + brought * phi
         power_w[i], idle[i] = emitted[1:].sum(), share[0]
     return power_w, idle
-
-
-@numba.njit(cache=True, nogil=True)
-def _weigh(features, now, before, intercept):
-    # features of shape (features, bins); nothing is known before the first bin, a slice of its own
-    n_bins, n_states, first = features.shape[1], intercept.size, 0
-    chance = np.empty((n_states, n_bins))
-    while first < n_bins:
-        size = min(SLICE, n_bins - first) if first else 1
-        top = np.full(size, -np.inf)
-        for k in range(n_states):
-            score = chance[k, first : first + size]
-            score[:] = intercept[k]
-            for f in range(len(features)):
-                here, earlier = features[f, first:], features[f, max(first - 1, 0) :]
-                w, w_before = now[f, k], before[f, k]
-                for i in range(size):
-                    score[i] += here[i] * w + earlier[i] * w_before
-            for i in range(size):
-                top[i] = score[i] if score[i] > top[i] else top[i]
-        for k in range(n_states):
-            score = chance[k, first : first + size]
-            for i in range(size):
-                score[i] = _exponential(score[i] - top[i])
-        first += size
-    return chance
-
-
-@numba.njit(cache=True, nogil=True)
-def _exponential(x):
-    # right within 1e-13 up to 0; unlike the library's it is compiled for several numbers at once
-    x = (x if x > -40.0 else -40.0) * (1 / 256)
-    high = 1 / 24 + x * (1 / 120) + x * x * (1 / 720 + x * (1 / 5040))
-    power = 1.0 + x + x * x * (1 / 2 + x * (1 / 6) + x * x * high)
-    for _ in range(8):
-        power *= power
-    return power
 
 
 @numba.njit(cache=True, nogil=True)

@@ -18,7 +18,7 @@ from sitetrace.core.files import require
 from sitetrace.core.types import Run, Timeline
 from sitetrace.meter import Meter, PowerNoise, ages_s
 from sitetrace.power.idle import Idle
-from sitetrace.power.load import busiest_rate, most_at_once
+from sitetrace.power.load import load_of
 from sitetrace.power.states.labels import idle_of, prepare
 from sitetrace.power.timeline import surface as surfaces
 from sitetrace.power.timeline.model import TimelineModel
@@ -91,8 +91,7 @@ def observe_power(run: Run, server: Server, idle_w: float) -> Seen:
     origin_s = float(run.requests["arrival_s"].iloc[0])
     timeline = simulate(run.requests.assign(arrival_s=run.requests["arrival_s"] - origin_s), server)
     times = run.samples["time_s"].to_numpy() - origin_s
-    last_s = float(timeline.segments["end_s"].iloc[-1])
-    near = (times > -EDGE_S) & (times < last_s + EDGE_S)
+    near = (times > -EDGE_S) & (times < float(timeline.segments["end_s"].iloc[-1]) + EDGE_S)
     parts_s = np.arange(4 if run.dt == 1 and run.published is not None else 1) / 4
     power_w = run.samples["power_w"].to_numpy()[near]
     return Seen(timeline, times[near], power_w, idle_w, parts_s, float(run.dt))
@@ -106,9 +105,8 @@ def fit_reading(seen: list[Seen], gpus: int) -> tuple[Reading, list[dict]]:
     what = "none rises above idle while requests run"
     require(loaded.size, "readings", what, "check the clocks")
     middle, top = np.quantile(loaded, [0.4, 0.99])  # where decode and prefill begin
-    noise = np.log([5.0 * gpus, 20.0 * gpus])
-    law = np.array([middle, gpus, top + 20.0 * gpus, WARM_W * gpus, *noise])
-    found, tried = Reading(FIRST, law), []
+    law = [middle, gpus, top + 20.0 * gpus, WARM_W * gpus, *np.log([5.0 * gpus, 20.0 * gpus])]
+    found, tried = Reading(FIRST, np.array(law)), []
     for names in TURNS:
         results = []
         for values in itertools.product(*(TRIED[name] for name in names)):
@@ -165,7 +163,7 @@ def expected(seen: Seen, share: np.ndarray, law: np.ndarray) -> tuple[np.ndarray
 
 
 def _loss(law: np.ndarray, views: list[tuple[Seen, np.ndarray]], gpus: int) -> float:
-    """Negative log-likelihood of the readings, their age unknown, with priors."""
+    # negative log-likelihood of the readings, their age unknown, with priors
     total, spent_w, meant_w = 0.0, 0.0, 0.0
     for seen, share in views:
         power_w, own = expected(seen, share, law)
@@ -210,11 +208,11 @@ def fit_timeline(runs: list[Run], provenance: dict) -> TimelineModel:
         for each in _seen_by(group, other.server, other.idle):
             prefill_w = each.idle_w - gpus * home_w
             shifted = np.array([own.decode_w, own.per_sequence_w, prefill_w, 0.0, more, more])
-            law = {"gpus": gpus, "scaled": scaled, "shifted": shifted}
-            others_seen.append(each._replace(**law, batch_scale=own.batch_scale))
+            law = (gpus, scaled, shifted, own.batch_scale)
+            others_seen.append(Seen(*each[:6], *law))
     after = (home.idle.active_w, home.decay_s, home.surface.warm_idle_w, told["power"]["converged"])
     told = told | {"calibration": told["calibration"] | {"failed": failed}, "defaults": defaults}
-    return fit_power(runs, home.server, told, (after, others_seen))
+    return fit_power(runs, home.server, told, after, others_seen)
 
 
 def learn_decode(runs: list[Run], server: Server) -> Server:
@@ -244,11 +242,10 @@ def learn_decode(runs: list[Run], server: Server) -> Server:
 
 
 def fit_power(
-    runs: list[Run], server: Server, provenance: dict, joint: tuple = (None, [])
+    runs: list[Run], server: Server, provenance: dict, after: tuple | None = None, others=()
 ) -> TimelineModel:
     """Fit surface, meter and noise of one configuration behind a calibrated engine."""
-    # joint: what `fit_afterglow` gave of its own readings, and those of others to be added to them
-    after, others = joint
+    # after: what `fit_afterglow` gave of its own readings; others are added to these
     configuration, gpus = runs[0].configuration, runs[0].configuration.tensor_parallel
     idle = idle_of(prepare(runs, server, runs[0].dt))
     seen = [*_seen_by(runs, server, idle), *others]
@@ -270,8 +267,9 @@ def fit_power(
     told = {"selection": provenance["selection"] | {"meter": tried}, "power": misfit}
     told["defaults"] = provenance.get("defaults", {}) | unknown
     power_w = np.concatenate([run.samples["power_w"] for run in runs])
-    requests = [each.timeline.requests for each in seen]
-    rates = [busiest_rate(each["arrival_s"].to_numpy()) for each in requests]
+    # what the fit has seen, so that generating can warn outside of it
+    loads = [load_of(each.timeline) for each in seen]
+    fitted = {name: max(load[name] for load in loads) for name in loads[0]}
     return TimelineModel(
         configuration=configuration,
         dt=DT,
@@ -282,20 +280,13 @@ def fit_power(
         meter=found.meter,
         residual=residual,
         power_range_w=(float(power_w.min()), float(power_w.max())),
-        # what the fit has seen, so that generating can warn outside of it
-        fitted={
-            "input_tokens": int(max(each["input_tokens"].max() for each in requests)),
-            "output_tokens": int(max(each["output_tokens"].max() for each in requests)),
-            "active": max(most_at_once(each) for each in requests),
-            "requests_per_s": round(max(rates), 3),
-            "context_tokens": int(max(each.timeline.segments["context"].max() for each in seen)),
-        },
+        fitted=fitted | {"requests_per_s": round(fitted["requests_per_s"], 3)},
         provenance=provenance | told,
     )
 
 
 def _seen_by(runs: list[Run], server: Server, idle: Idle) -> list[Seen]:
-    """Put readings beside their work; a board that never idles takes the others' idle power."""
+    # a board that never idles takes the others' idle power
     return [observe_power(run, server, run.idle_before_load_w() or idle.mean_w) for run in runs]
 
 

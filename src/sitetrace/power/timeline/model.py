@@ -1,24 +1,15 @@
 """The model of kind `timeline`: power from the engine's steps, as it is or as a meter prints it."""
 
-from __future__ import annotations
-
 from dataclasses import dataclass, replace
 from fractions import Fraction
+from typing import Self
 
 import numpy as np
 import pandas as pd
 
-from sitetrace.core.files import InputError
-from sitetrace.core.types import (
-    LEAD_S,
-    TAIL_S,
-    Configuration,
-    PowerTrace,
-    Timeline,
-    hold_memory,
-    span_of,
-    trace_clock,
-)
+from sitetrace.core import types
+from sitetrace.core.files import require
+from sitetrace.core.types import LEAD_S, TAIL_S, Configuration, PowerTrace, Timeline
 from sitetrace.meter import Meter, PowerNoise, drawn_w, expected_w
 from sitetrace.power import running
 from sitetrace.power.idle import Idle, check_idle
@@ -82,11 +73,6 @@ class TimelineModel:
         PowerTrace
             On the clock of the requests.
 
-        Raises
-        ------
-        InputError
-            If the step is no multiple of the model's, the span is absurd or requests are damaged.
-
         Examples
         --------
         >>> import numpy as np
@@ -99,32 +85,26 @@ class TimelineModel:
         """
         check_stream(requests)
         if reading != "power":
-            timeline = simulate(requests, self.server)
-            return self.draw(timeline, rng, dt_s, lead_s, tail_s, idle_w, reading)
+            how = (rng, dt_s, lead_s, tail_s, idle_w, reading)
+            return self.draw(simulate(requests, self.server), *how)
         # mean power needs the steps alone: without tables a day takes milliseconds
-        hold_memory()
+        types.hold_memory()
         work = Engine(self.server).segments(np.inf, requests)
         first_s = float(requests["arrival_s"].min())
         span = (first_s, first_s + float(work["end_s"][-1]))
-        start_s, step, n_bins = trace_clock(span, self.dt, dt_s, lead_s, tail_s)
+        start_s, step, n_bins = types.trace_clock(span, self.dt, dt_s, lead_s, tail_s)
         board = self if idle_w is None else self.on_board(idle_w)
         power_w = board.power_of(work, start_s - first_s, n_bins, rng)
         return PowerTrace(start_s, self.dt, power_w).resample(step)
 
     def draw(
-        self,
-        timeline: Timeline,
-        rng: np.random.Generator,
-        dt_s: float | None = None,
-        lead_s: float = LEAD_S,
-        tail_s: float = TAIL_S,
-        idle_w: float | None = None,
-        reading: str = "power",
+        self, timeline, rng, dt_s=None, lead_s=LEAD_S, tail_s=TAIL_S, idle_w=None, reading="power"
     ) -> PowerTrace:
         """Draw one power trace for a simulated timeline; other arguments as `generate`."""
-        if reading not in READINGS:
-            raise InputError(f"reading {reading!r}: give {' or '.join(READINGS)}")
-        start_s, step, n_bins = trace_clock(span_of(timeline), self.dt, dt_s, lead_s, tail_s)
+        mend = f"give {' or '.join(READINGS)}"
+        require(reading in READINGS, f"reading {reading!r}", "there is none such", mend)
+        span = types.span_of(timeline)
+        start_s, step, n_bins = types.trace_clock(span, self.dt, dt_s, lead_s, tail_s)
         board = self if idle_w is None else self.on_board(idle_w)
         if reading == "power":
             work = as_segments(timeline.segments)
@@ -133,52 +113,34 @@ class TimelineModel:
             power_w = board.power_of(work, 0.0, n_bins, rng)
         else:
             times_s = start_s + np.arange(1, n_bins + 1) * float(self.dt)
-            if reading == "meter":
-                power_w = board._draw_readings(timeline, times_s, rng)
-            else:
-                power_w = board._expect_readings(timeline, times_s)
+            power_w = board._readings(timeline, times_s, rng if reading == "meter" else None)
         return PowerTrace(start_s, self.dt, power_w).resample(step)
 
-    def power_of(
-        self, work: np.ndarray, begin_s: float, n_bins: int, rng: np.random.Generator
-    ) -> np.ndarray:
+    def power_of(self, work: np.ndarray, begin_s: float, n_bins: int, rng) -> np.ndarray:
         """Draw the mean watts of bins: the noise of the process, but nothing of the meter."""
         normals = rng.standard_normal(n_bins, dtype=np.float32)
         power = running.power_law(self, self.surface)
         return running.power_of(work, power, begin_s, float(self.dt), normals)
 
-    def _draw_readings(
-        self, timeline: Timeline, times_s: np.ndarray, rng: np.random.Generator
+    def _readings(
+        self, timeline: Timeline, times_s: np.ndarray, rng: np.random.Generator | None
     ) -> np.ndarray:
-        """Draw what the meter prints at some times, watts."""
-        drawn, busy = drawn_w(timeline, self, times_s, rng)
-        deviation_w = rng.choice(self.idle.deviation_w, times_s.size)
-        power_w = self._with_idle(drawn, busy, deviation_w, timeline, times_s)
-        if self.meter.quantum_w > 0:
-            power_w = np.round(power_w / self.meter.quantum_w) * self.meter.quantum_w
-        return np.maximum(power_w, 0.0)
-
-    def _expect_readings(self, timeline: Timeline, times_s: np.ndarray) -> np.ndarray:
-        """Mean over noise and age of what the meter prints at some times, watts."""
-        expected, busy = expected_w(timeline, self, times_s)
-        return self._with_idle(expected, busy, self.idle.deviation_w.mean(), timeline, times_s)
-
-    def _with_idle(
-        self,
-        power_w: np.ndarray,
-        busy: np.ndarray,
-        deviation_w: np.ndarray | float,
-        timeline: Timeline,
-        times_s: np.ndarray,
-    ) -> np.ndarray:
-        """Put what an idle board draws beside its idle power into the idle share of readings."""
-        # the afterglow decays in this kind's own time, not in that of `Idle`
+        """Draw what the meter prints at some times, watts; without `rng` the mean of all draws."""
+        if rng is None:
+            power_w, busy = expected_w(timeline, self, times_s)
+            extra_w = self.idle.deviation_w.mean()
+        else:
+            power_w, busy = drawn_w(timeline, self, times_s, rng)
+            extra_w = rng.choice(self.idle.deviation_w, times_s.size)
+        # an idle board draws more: it decays in this kind's own time, not in that of `Idle`
         since_s = since_work_s(timeline, times_s - self.meter.lag_s)
-        extra_w = deviation_w + self.idle.active_w * np.exp(-since_s / self.decay_s)
+        extra_w = extra_w + self.idle.active_w * np.exp(-since_s / self.decay_s)
         extra_w += self.surface.warm_idle_w * left_warmth(timeline, times_s)
-        return np.where(busy > 0, power_w + (1.0 - busy) * extra_w, self.idle.mean_w + extra_w)
+        idle_w = self.idle.mean_w + extra_w
+        power_w = np.where(busy > 0, power_w + (1.0 - busy) * extra_w, idle_w)
+        return power_w if rng is None else self.meter.printed_w(power_w)
 
-    def on_board(self, idle_w: float) -> TimelineModel:
+    def on_board(self, idle_w: float) -> Self:
         """Carry the model over to a board of another idle power."""
         old = self.surface
         check_idle(idle_w, min(old.prefill_w, old.limit_w))

@@ -1,11 +1,4 @@
-"""Watts of an engine's steps: the surface, and the compiled passes that put it into bins.
-
-A step's power depends on the sequences that decode and on the prompt tokens that it computes; a
-board warms up while it works, and holds a long prefill down to its limit. A segment is a stretch of
-equal steps, as in `sitetrace.core.types.Timeline`.
-"""
-
-from __future__ import annotations
+"""Watts of an engine's steps: the surface, and the compiled passes that put it into bins."""
 
 from dataclasses import asdict, dataclass
 
@@ -15,7 +8,8 @@ import pandas as pd
 from sitetrace.core.types import Timeline
 from sitetrace.serving.activity import amount_in_bins, as_segments
 from sitetrace.serving.engine import counted
-from sitetrace.serving.steps import LINEAR, compiled, record
+from sitetrace.serving.inflight import compiled, record
+from sitetrace.serving.steps import LINEAR
 
 # time constant of warming up and cooling down, and how long prefill may stay above the limit
 WARM_S, LIMIT_S = 20.0, 0.5
@@ -76,12 +70,9 @@ class Surface:
 
     def mean_power_w(self, timeline: Timeline, end_times_s: np.ndarray, dt_s: float) -> np.ndarray:
         """Mean watts of the bins ``[t - dt, t)``; energy is neither lost nor counted twice."""
-        segments = timeline.segments
-        length_s = (segments["end_s"] - segments["start_s"]).to_numpy()
-        above_j = amount_in_bins(
-            segments, self.above_idle_w(segments) * length_s, end_times_s, dt_s
-        )
-        return self.idle_w + above_j / dt_s
+        work = timeline.segments
+        above_j = self.above_idle_w(work) * (work["end_s"] - work["start_s"]).to_numpy()
+        return self.idle_w + amount_in_bins(work, above_j, end_times_s, dt_s) / dt_s
 
 
 def since_work_s(timeline: Timeline, times_s: np.ndarray) -> np.ndarray:
@@ -104,12 +95,12 @@ def left_warmth(timeline: Timeline, times_s: np.ndarray) -> np.ndarray:
 def warmth(start_s: np.ndarray, end_s: np.ndarray) -> np.ndarray:
     """Mean warmth of a board, cold at first, in each segment of work, from 0 to 1."""
     mean = np.empty(start_s.size)
-    _warmth(start_s, end_s, mean)
+    _fill_warmth(start_s, end_s, mean)
     return mean
 
 
 @compiled
-def _warmth(start_s, end_s, mean):
+def _fill_warmth(start_s, end_s, mean):
     now, last_s = 0.0, 0.0
     for i in range(mean.size):
         gap, length = (start_s[i] - last_s) / WARM_S, (end_s[i] - start_s[i]) / WARM_S
@@ -218,11 +209,8 @@ def settle(power, board, dt_s, bins, mean_w, sd_w):
     busy, above_w, rest = bins[0], bins[1], bins[2]
     fade, cooling = np.exp(-dt_s / power.after_s), np.exp(-dt_s / WARM_S)
     glow_w, heat, after_w, idle_w = board.glow_w, board.heat, power.after_w, power.board_w
-    warm_w, idle_sd_w, more_w = (
-        power.warm_idle_w,
-        power.idle_sd_w,
-        power.work_sd_w - power.idle_sd_w,
-    )
+    warm_w, idle_sd_w = power.warm_idle_w, power.idle_sd_w
+    more_w = power.work_sd_w - idle_sd_w
     for b in range(busy.size):
         share = min(busy[b], 1.0)
         if rest[b] == 0.0:
@@ -238,20 +226,6 @@ def settle(power, board, dt_s, bins, mean_w, sd_w):
 
 
 @compiled
-def add_mean(mean_w, total_w):
-    """Add the watts of a server without noise to a total."""
-    for b in range(mean_w.size):
-        total_w[b] += max(mean_w[b], 0.0)
-
-
-@compiled
-def clear(variance, covariance):
-    """Begin to gather noise."""
-    for b in range(variance.size):
-        variance[b] = covariance[b] = 0.0
-
-
-@compiled
 def add_noise(phi, normals, mean_w, sd_w, board, total_w):
     """Add the watts of a server to a total, with AR(1) noise of the deviations given."""
     noise, fresh = board.noise, np.sqrt(1.0 - phi * phi)
@@ -264,12 +238,13 @@ def add_noise(phi, normals, mean_w, sd_w, board, total_w):
 
 
 @compiled
-def gather_noise(sd_w, board, variance, covariance):
-    """Add a server's noise to that of its rack: its variance by bin, covariance with the last."""
+def gather(mean_w, sd_w, board, variance, covariance, total_w):
+    """Add a server to its rack: watts, variance of its noise by bin, covariance with the last."""
     covariance[0] += sd_w[0] * board.sd_w
     for b in range(1, sd_w.size):
         covariance[b] += sd_w[b] * sd_w[b - 1]
     for b in range(sd_w.size):
+        total_w[b] += max(mean_w[b], 0.0)
         variance[b] += sd_w[b] * sd_w[b]
     board.sd_w = sd_w[-1]
 
