@@ -162,6 +162,7 @@ def test_an_option_of_the_kind_states_is_never_ignored(given):
 
 
 TRACE = f"{GENERATE} -o t.csv"
+INGEST = f"ingest --power {SAMPLES / 'zeus.csv'} --vllm {SAMPLES / 'vllm_bench_serve.json'}"
 BAD = {  # command: what its one line tells
     "show none.json": "none.json: no such file",
     "show half.json": "half.json: no complete JSON",
@@ -176,7 +177,7 @@ BAD = {  # command: what its one line tells
     "workload poisson --rate nan -o x.csv": "nan requests/s",
     "workload poisson --cv 2 -o x.csv": "--cv: poisson",
     "ingest --power no.csv -o r": "give --power and --vllm, or --azure",
-    "ingest --power no.csv --vllm no.json --utc-offset -70 -o r": "--utc-offset",
+    f"{INGEST} --utc-offset -70 -o r": "--utc-offset",
     "data verify moon-base": "moon-base",
     "data model llama-9 -o m.json": "llama-3-70b_H100_tp4",
     "evaluate --measured RUN --generated flat.csv": "",

@@ -134,7 +134,6 @@ BAD_WRITING = {
     "export other.zarr": "other.zarr",
     "export SITE --unit hall": "hall: no such unit",
     "export SITE --unit site --unit gpu": "csv15 holds one unit",
-    "export SITE --step 1.5": "no multiple of the dataset's 1 s",
     "export SITE --format pypsa -o full": "is there already",
     "export SITE -o no/such/place.csv": "no folder no/such",
     "report SITE -o full": "is there already",
