@@ -3,8 +3,6 @@
 One set of arrays holds any number of servers, a row each. It grows with the requests in flight.
 """
 
-from __future__ import annotations
-
 from collections.abc import Iterator
 from typing import NamedTuple
 

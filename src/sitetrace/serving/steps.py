@@ -6,8 +6,6 @@ steps are done at once, by a leap. Slices of time agree with the whole to the bi
 are records of the dtype `sitetrace.core.types.SEGMENT`.
 """
 
-from __future__ import annotations
-
 import numpy as np
 
 from sitetrace.core.types import SEGMENT

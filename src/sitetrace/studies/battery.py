@@ -6,8 +6,6 @@ later. A battery gives power above the limit and recharges below it as fast as i
 lost while charging. The day is taken to repeat.
 """
 
-from __future__ import annotations
-
 import numpy as np
 import pandas as pd
 from numba import njit

@@ -7,8 +7,6 @@ nested, so that a further rack never lowers a peak. All subsets of one simulated
 traffic, so they are no independent trials of a day.
 """
 
-from __future__ import annotations
-
 from fractions import Fraction
 
 import numpy as np

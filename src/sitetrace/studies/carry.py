@@ -8,8 +8,6 @@ design power, and while decoding grows with the root of the bandwidth in use, as
 of grantwilkins/powertrace-sim.
 """
 
-from __future__ import annotations
-
 from collections.abc import Callable
 from dataclasses import dataclass, replace
 

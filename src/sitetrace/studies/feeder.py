@@ -5,8 +5,6 @@ site's transformer at its end; the site draws constant power at a constant power
 is what a utility would plan for the site's nameplate.
 """
 
-from __future__ import annotations
-
 import tempfile
 from dataclasses import dataclass, replace
 from pathlib import Path

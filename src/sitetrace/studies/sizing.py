@@ -4,8 +4,6 @@ METHOD: the tables `facility`, `sizing` and `interconnection` of arXiv:2603.1838
 sized by means over 15 minutes, its transformer by their peak at the paper's power factor.
 """
 
-from __future__ import annotations
-
 import numpy as np
 import pandas as pd
 
