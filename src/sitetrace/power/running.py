@@ -256,13 +256,13 @@ def power_law(model: Any, of_work: surface.Surface) -> np.ndarray:  # noqa: ANN4
 @njit(cache=True, nogil=True, error_model="numpy")
 def power_of(segments, power, begin_s, dt_s, normals):
     """Mean watts of bins in which a server that was idle and cold does the work of segments."""
-    board, total_w = np.zeros(1, BOARD)[0], np.zeros(normals.size)
+    board, total_w = np.zeros(1, BOARD), np.zeros(normals.size)  # held until the last pass
     bins, above_w = np.empty((3, normals.size)), np.empty(len(segments))
     mean_w, sd_w = np.empty(normals.size), np.empty(normals.size)
-    surface.begin_bins(begin_s, dt_s, board, bins)
-    surface.lay(segments, len(segments), power[0], board, begin_s, dt_s, bins, above_w)
-    surface.settle(power[0], board, dt_s, bins, mean_w, sd_w)
-    surface.add_noise(power[0].phi, normals, mean_w, sd_w, board, total_w)
+    surface.begin_bins(begin_s, dt_s, board[0], bins)
+    surface.lay(segments, len(segments), power[0], board[0], begin_s, dt_s, bins, above_w)
+    surface.settle(power[0], board[0], dt_s, bins, mean_w, sd_w)
+    surface.add_noise(power[0].phi, normals, mean_w, sd_w, board[0], total_w)
     return total_w
 
 
