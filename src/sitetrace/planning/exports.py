@@ -6,14 +6,17 @@ import uuid
 from collections.abc import Iterable
 from importlib.resources import files
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import numpy as np
 import pandas as pd
-import xarray as xr
 from jinja2 import Environment
 
 from sitetrace.core.files import check_place, named, replacing, require
 from sitetrace.planning.series import Intervals, intervals
+
+if TYPE_CHECKING:  # the command names the formats and loads nothing heavy
+    import xarray as xr
 
 FOLDERS = ("opendss", "pypsa")
 SEVERAL_UNITS = ("pandapower", "pypsa")
@@ -24,7 +27,7 @@ MOST_MILLIWH = 2**47 - 1  # of an interval of Green Button
 
 
 def export(
-    site: xr.Dataset,
+    site: "xr.Dataset",
     form: str,
     out: Path | str,
     units: Iterable[str] = ("facility",),

@@ -5,12 +5,15 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from datetime import timedelta, timezone
 from fractions import Fraction
+from typing import TYPE_CHECKING
 
 import numpy as np
 import pandas as pd
-import xarray as xr
 
 from sitetrace.core.files import named, require
+
+if TYPE_CHECKING:  # the command names the formats and loads nothing heavy
+    import xarray as xr
 
 POWER_FACTOR = 0.9  # of the paper's transformer: its rating is the peak over this
 BLOCK_VALUES = 4_000_000
@@ -77,7 +80,7 @@ def load_duration(power_w: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     return np.arange(1, len(power_w) + 1) / len(power_w), np.sort(power_w)[::-1]
 
 
-def step_of(site: xr.Dataset) -> float:
+def step_of(site: "xr.Dataset") -> float:
     """Find the step of a site's power, seconds."""
     gaps = np.diff(site["time"].values.astype("datetime64[ns]").astype(np.int64))
     even = gaps.size and gaps[0] > 0 and (gaps == gaps[0]).all()
@@ -85,13 +88,13 @@ def step_of(site: xr.Dataset) -> float:
     return int(gaps[0]) / 1e9
 
 
-def power_at(site: xr.Dataset, level: str) -> np.ndarray:
+def power_at(site: "xr.Dataset", level: str) -> np.ndarray:
     """Read the watts of all units of a level, shape (time, units); (time,) for the whole site."""
     (power_w,) = blocks(site, level, site.sizes["time"] * step_of(site))
     return power_w[:, 0] if level in ("facility", "site", "gpu") else power_w
 
 
-def blocks(site: xr.Dataset, level: str, whole_s: float = 0.0) -> Iterator[np.ndarray]:
+def blocks(site: "xr.Dataset", level: str, whole_s: float = 0.0) -> Iterator[np.ndarray]:
     """Read the watts of a level piece by piece; each but the last is whole steps of `whole_s`."""
     units = np.flatnonzero(site["level"].values == level)
     named("level of this site", level, dict.fromkeys(site["level"].values))
@@ -130,7 +133,7 @@ class Intervals:
         return lines
 
 
-def intervals(site: xr.Dataset, unit: str = "facility", step_s: int = 900) -> Intervals:
+def intervals(site: "xr.Dataset", unit: str = "facility", step_s: int = 900) -> Intervals:
     """Take a unit's mean power over whole intervals from the first sample on."""
     named("unit of this site", unit, site["unit"].values.tolist())
     gap_ns, times = round(step_of(site) * 1e9), site["time"].values.astype("datetime64[ns]")
