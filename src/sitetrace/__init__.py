@@ -7,20 +7,9 @@ __version__ = "0.1.0"
 # A verb or a package is loaded when it is first used.
 __getattr__, __dir__, __all__ = lazy_loader.attach(
     __name__,
-    submodules=[
-        "core",
-        "workload",
-        "measured",
-        "serving",
-        "meter",
-        "evaluate",
-        "power",
-        "testbed",
-        "site",
-        "planning",
-        "control",
-        "studies",
-    ],
+    submodules=(
+        "core workload measured serving meter evaluate power testbed site planning control studies"
+    ).split(),
     submod_attrs={
         "core.files": ["InputError"],
         "core.registry": ["shipped_model"],
