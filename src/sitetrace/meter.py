@@ -1,8 +1,7 @@
 """A power meter such as nvidia-smi: how it reads a power trace, and what it prints of an engine.
 
 A reading is the mean power over a window that ended some time ago; how long ago is chance, between
-two renewals of the meter. Of a model of kind `timeline`, `expected_w` gives the mean over these
-chances, `drawn_w` draws them.
+two renewals of the meter. `expected_w` gives a model's mean over these chances, `drawn_w` a draw.
 """
 
 import heapq
@@ -29,11 +28,8 @@ class Meter:
     dt_s: float = 0.25  # distance of samples
     window_s: float = 0.25  # time over which a sample averages
     lag_s: float = 0.0  # age of the window's end when the sample is printed
-    # distance of the meter's own renewals: between two of them it prints the same, so a reading may
-    # be older than `lag_s` by up to as much
-    update_s: float = 0.0
-    # standard deviation of the sample times around their grid; cut at a quarter step
-    jitter_s: float = 0.0
+    update_s: float = 0.0  # between its renewals: a reading may be older than `lag_s` by as much
+    jitter_s: float = 0.0  # deviation of sample times around their grid, cut at a quarter step
     noise_w: float = 0.0  # standard deviation of the noise of a sample
     quantum_w: float = 0.01  # step of the printed values; 0 for none
 
@@ -84,8 +80,7 @@ def expected_w(timeline: Timeline, model, times_s: np.ndarray) -> Readings:
 
 def drawn_w(timeline: Timeline, model, times_s: np.ndarray, rng: np.random.Generator) -> Readings:
     """Draw readings, placed where they are most likely; their share of work is the expected one."""
-    # Drawn one by one the seconds are wrong, the expectation has no spikes. So readings are drawn
-    # and ordered as expected (weather forecasting calls it ensemble copula coupling).
+    # drawn alone the seconds are wrong: draws are ordered as expected (ensemble copula coupling)
     expected, busy = expected_w(timeline, model, times_s)
     power_w, working = chanced_w(timeline, model, times_s, rng), np.flatnonzero(busy > 0)
     # a window longer than a bin has no chances: there the order alone decides
@@ -132,8 +127,7 @@ def ages_s(meter: Meter, more_s: float = 0.0, count: int = AGES) -> np.ndarray:
 
 def placed_w(drawn_w, expected_w, place: np.ndarray, reach: int) -> np.ndarray:
     """Give drawn readings to the places around which most of what is expected is lacking."""
-    # From the greatest down, each goes to the free place with the greatest lack: expected less
-    # given power, places weighted by how much of a second (`reach` bins) they share.
+    # greatest first; lack: expected less given power, weighted by the share of a second (`reach`)
     if drawn_w.size == 0:
         return drawn_w
     middle_w, bins = np.median(drawn_w), place - place[0] + reach

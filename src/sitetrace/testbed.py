@@ -24,15 +24,13 @@ __all__ = ["run"]
 
 DT = Fraction(1, 4)
 EPOCH_S = 1_700_000_000.0
-# recorded before the first arrival and after the last token, and how long requests arrive
-BEFORE_S, AFTER_S, DURATION_S = 20.0, 8.0, 180.0
+BEFORE_S, AFTER_S, DURATION_S = 20.0, 8.0, 180.0  # recorded around the load; how long it arrives
 # state of a bin: idle, prefill, or else a band of active requests; where these are on the surface
 STATES = ("idle", "decode 1 to 3", "decode 4 to 8", "decode 9 and more", "prefill")
 BUSY_SHARE, PREFILL_SHARE = 0.5, 0.2
 BAND_EDGES, BAND_CENTERS, PREFILL_TOKENS = (4, 9), (2, 6, 12), 500
 THERMAL_S, ACTIVE_IDLE_S = 60.0, 5.0
-# mean requests a second of each run
-RATES = {"poisson": 2.5, "poisson_low": 1.0, "bursty": 2.0, "effects": 2.5}
+RATES = {"poisson": 2.5, "poisson_low": 1.0, "bursty": 2.0, "effects": 2.5}  # requests a second
 SURFACE = Surface(80.0, 240.0, 9.0, 520.0, 300.0)
 
 
@@ -94,11 +92,10 @@ def write_dataset(out: Path | str, seed: int) -> list[Path]:
 
 
 def _write(folder: Path, seed: int) -> Run:
-    name = folder.name
+    name, info = folder.name, {"model": "testbed-8b", "hardware": "testbed", "tensor_parallel": 1}
     rng = np.random.default_rng([seed, [*RATES].index(name)])
     requests = _drawn_requests(RATES[name], 2.0 if name == "bursty" else 1.0, rng)
     tables = simulate_run(EFFECTS if name == "effects" else Testbed(), requests, rng)
-    info = {"model": "testbed-8b", "hardware": "testbed", "tensor_parallel": 1}
     info["source"] = "simulated by sitetrace.testbed on sitetrace's own engine; no measurement"
     tables["power"]["time_s"] = tables["power"]["time_s"].map("{:.3f}".format)
     written = write_run(folder, info, tables["requests"], tables["power"], tables["engine"])
@@ -107,8 +104,7 @@ def _write(folder: Path, seed: int) -> Run:
 
 
 def _drawn_requests(rate_per_s: float, cv: float, rng: np.random.Generator) -> pd.DataFrame:
-    # Gamma-distributed gaps and the tokens of shared chats, by a law of its own: shipped models and
-    # nets name the testbed's recordings by digests that must not change with streams of traffic.
+    # a law of its own: shipped models name the testbed's recordings by digests, which must stay
     shape, arrival_s = cv**-2.0, np.zeros(1)
     while arrival_s[-1] < DURATION_S:
         count = int(1.1 * rate_per_s * (DURATION_S - arrival_s[-1])) + 16

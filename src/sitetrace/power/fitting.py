@@ -45,10 +45,9 @@ def fit(
     seed : int
         Seed of all that is drawn while fitting.
     kind : {"auto", "states", "timeline"}
-        The paper's way, ours, or the better one in cross-validation within the runs.
+        The paper's way, ours, or the better in cross-validation; the next five mean ``states``.
     transitions : str
-        ``markov``, ``logit``, ``trees``, ``auto`` (the best of these), or the paper's net
-        ``bigru``. Giving this or one of the next four means the kind ``states``.
+        ``markov``, ``logit``, ``trees``, ``auto`` (the best of these) or the paper's net ``bigru``.
     n_states : int, optional
         Number of states; by default the best free-run KS over 8 to 16.
     emissions : str
@@ -161,11 +160,9 @@ def _halves(run: Run) -> list[Run]:
 
 def _scores(models: list[Model], run: Run, seed: int) -> list[dict[str, float]]:
     # draws over a whole run, each half of it by the model that has not seen it
-    early, late = (
-        as_metered(model, run, DRAWS, np.random.default_rng(seed)) for model in reversed(models)
-    )
+    draws = [as_metered(model, run, DRAWS, np.random.default_rng(seed)) for model in models[::-1]]
     found, turn_s = [], float(run.requests["arrival_s"].iloc[0]) + _middle_s(run)
-    for before, after in zip(early, late, strict=True):
+    for before, after in zip(*draws, strict=True):
         turn = int((turn_s - before.start_s) / before.dt_s)
         power_w = np.concatenate([before.power_w[:turn], after.power_w[turn:]])
         result = evaluate(run, PowerTrace(before.start_s, before.dt, power_w))

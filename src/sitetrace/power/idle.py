@@ -6,8 +6,7 @@ import numpy as np
 
 from sitetrace.core.files import require
 
-# samples count as idle up to this share of the way from idle to the power under load
-BAND_SHARE = 0.1
+BAND_SHARE = 0.1  # samples count as idle up to this share of the way to the power under load
 DECAY_S = 5.0  # time constant of what is left just after work, in the kind `states`
 QUANTILES, LONGEST_HOLD_S = 33, 1.0
 
@@ -50,9 +49,8 @@ def fit_idle(power_w: np.ndarray, before_load: np.ndarray, quiet_for_s: np.ndarr
     band_w = mean_w + BAND_SHARE * max(load_w - mean_w, 50.0)
     calm, after = (rows & (power_w <= band_w) for rows in (before_load, ~before_load))
     deviation_w = power_w[calm] - mean_w if calm.any() else np.zeros(1)
-    decay = np.exp(-quiet_for_s[after] / DECAY_S)
+    decay, hold_s = np.exp(-quiet_for_s[after] / DECAY_S), LONGEST_HOLD_S
     active_w = (power_w[after] - mean_w) @ decay / (decay @ decay) if after.sum() >= 3 else 0.0
-    hold_s = LONGEST_HOLD_S
     # the shortest quiet time after which four of five samples read idle
     for tried_s in np.arange(0.25, LONGEST_HOLD_S, 0.25)[::-1]:
         quiet = ~before_load & (quiet_for_s >= tried_s) & (quiet_for_s < LONGEST_HOLD_S + 0.25)

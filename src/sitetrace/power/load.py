@@ -4,8 +4,7 @@ import numpy as np
 
 from sitetrace.core.types import Timeline
 
-# a model is trusted up to BEYOND times what it was fitted on
-QUEUE_LIMIT_S, RATE_WINDOW_S, BEYOND = 10.0, 30.0, 1.25
+QUEUE_LIMIT_S, RATE_WINDOW_S, BEYOND = 10.0, 30.0, 1.25  # trusted to BEYOND times what was fitted
 WORDS = {
     "active": "requests at once",
     "context_tokens": "tokens of context in a step",

@@ -64,9 +64,8 @@ SHAPES = {
 }
 SHAPES |= {"deviation_w": "i", "quantile_w": "kq", "edges": "e", "probability": "lss", "lag": "ss"}
 SHAPES |= {"roots": "rs", "input_weight": "2gf", "hidden_weight": "2gh", "head": "sd"}
-# what reading a damaged file raises
 DAMAGE = (TypeError, ValueError, ArithmeticError, AttributeError, LookupError)
-DAMAGE += (OSError, EOFError, MemoryError, zipfile.BadZipFile)
+DAMAGE += (OSError, EOFError, MemoryError, zipfile.BadZipFile)  # what a damaged file raises
 
 
 def save_model(model: StatesModel | TimelineModel, path: Path | str) -> None:
@@ -246,7 +245,6 @@ def _model(content: dict, path: Path | str) -> StatesModel | TimelineModel:
 
 
 def _checked(model: StatesModel, n_states: int) -> StatesModel:
-    # shares must sum to one, and transitions give probabilities and end
     transitions, emissions = model.transitions, model.emissions
     _demand(emissions.kind in KINDS, f"emissions: kind is none of {', '.join(KINDS)}")
     _demand(emissions.quantile_w.shape[1] >= 2, "emissions: quantile_w has no two quantiles")

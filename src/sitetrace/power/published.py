@@ -77,8 +77,7 @@ def paper_model(
     if states == "coupled":
         what = "its active requests were counted in an earlier campaign"
         require(not row["source"].startswith(OLDER), config, what, "take states independent")
-        moments = (float(row["active_mean"]), float(row["active_std"]))
-        transitions = Coupled(*moments, mixture.weight)
+        transitions = Coupled(float(row["active_mean"]), float(row["active_std"]), mixture.weight)
     paths = [data_dir() / "paper" / f"{name}.csv" for name in TABLES]
     runs = [{"name": path.name, "sha256": digest_of([path])} for path in paths]
     provenance = {"data": "paper", "config": config, "runs": runs, "rule": RULES[states]}

@@ -15,26 +15,22 @@ from sitetrace.serving import inflight, steps
 from sitetrace.serving.engine import Server
 from sitetrace.serving.surrogates import fill_times, segments_of
 
-# segments and bins that are worked on while they are still in the nearest memory
-PAGE, SLICE = 512, 2048
+PAGE, SLICE = 512, 2048  # segments and bins worked on while still in the nearest memory
 NO_NOISE = np.empty((0, 0), np.float32)
 
 
 class Running:
     """Servers of the kind `timeline` that run side by side, each with its own model."""
 
-    # All models have the same step; the servers stand idle and cold at `begin_s`. `clocked` gives
-    # server and surface of a model at a share of its clock, for `set`.
+    # of one step, idle and cold at `begin_s`; `clocked`: server and surface at a share of the clock
     def __init__(
         self, models: Sequence[Any], begin_s: float = 0.0, clocked: Callable | None = None
     ) -> None:
         n, most = len(models), max(model.server.max_num_seqs for model in models)
         self.models, self.clock_s, self._clocked = list(models), begin_s, clocked
-        self.dt_s = float(models[0].dt)
+        self.dt_s, self._boards = float(models[0].dt), np.zeros(n, BOARD)
         self._work = inflight.idle_state(n, most, begin_s)
-        self._boards = np.zeros(n, BOARD)
         self._orders: list[tuple] = [(1.0, None)] * n
-        # by model and clock
         self._known = {(id(m), 1.0): (m.server.law, power_law(m, m.surface)) for m in models}
         told = [self._known[id(model), 1.0] for model in models]
         self._laws, self._powers = (np.concatenate(part) for part in zip(*told, strict=True))
@@ -69,10 +65,7 @@ class Running:
         model: Any = None,  # noqa: ANN401
         down_s: float = 0.0,
     ) -> None:
-        """Give a server orders that hold from its next step boundary on.
-
-        `batch` limits admissions; under another `model` all that runs is computed anew.
-        """
+        """Give orders from the next step boundary on; another `model` computes what runs anew."""
         if model is not None and model is not self.models[server]:
             engine, *rows = (part[server] for part in self._work)
             steps.make_room(np.zeros(1, inflight.LAW)[0], engine, *rows)  # there is none
@@ -81,8 +74,7 @@ class Running:
             self._work.engine["clock_s"][server] = self.clock_s + down_s
         if (clock, batch) == self._orders[server]:
             return
-        own = self.models[server]
-        self._orders[server] = (clock, batch)
+        own, self._orders[server] = self.models[server], (clock, batch)
         if (id(own), clock) not in self._known:
             pair = (own.server, own.surface) if clock == 1.0 else self._clocked(own, clock)
             self._known[id(own), clock] = pair[0].law, power_law(own, pair[1])
@@ -100,12 +92,9 @@ class Running:
         normals: np.ndarray = NO_NOISE,
         edges: np.ndarray | None = None,
     ) -> np.ndarray:
-        """Work on for whole bins until a time: their mean watts, shape (sums, bins).
-
-        Servers ``edges[g]`` to ``edges[g + 1]``, of one model, are summed; else each stands alone.
-        """
-        # requests: as of `as_requests`, in order of arrival at each server, `to` which each
-        # goes; normals: one draw of `noise` for each sum, none for the mean
+        """Work on for whole bins until a time: their mean watts, shape (sums, bins)."""
+        # requests as of `as_requests`, by arrival at each server, `to` which each goes; one draw of
+        # `noise` a sum, none for the mean; summed are servers edges[g] to [g + 1], of one model
         self._work = inflight.with_requests(self._work, requests, to)
         edges = np.arange(len(self.models) + 1) if edges is None else edges
         power_w = np.zeros((len(edges) - 1, round((until_s - self.clock_s) / self.dt_s)))
@@ -194,9 +183,8 @@ class RunningStates:
 
     def _serve_by_surrogate(self, s: int, until_s: float, rng: Generator) -> np.ndarray:
         # a surrogate knows the fate of a request when it comes
-        engine = self._work.engine[s]
+        engine, slots = self._work.engine[s], self._slots[s].tolist()
         known = self._work.requests[s, : engine["known"]]
-        slots = self._slots[s].tolist()
         fill_times(self.models[s].server, known[engine["following"] :], slots, rng)
         segments = segments_of(known, self.clock_s, until_s - self.clock_s)
         on, self._slots[s] = known["end_s"] > until_s, np.array(slots)
@@ -268,7 +256,6 @@ def power_of(segments, power, begin_s, dt_s, normals):
 
 @njit(cache=True, nogil=True, error_model="numpy")
 def _advance(clock, servers, page, normals, edges, total_w):
-    """Let each server work through slice after slice of bins, and tell the power of their sums."""
     (begin_s, dt_s, until_s), (laws, powers, work, boards) = clock, servers
     n_bins, above_w, alone = total_w.shape[1], np.empty(len(page)), len(total_w) == len(laws)
     bins_of_slice, settled = np.empty((3, SLICE)), np.empty((4, SLICE))

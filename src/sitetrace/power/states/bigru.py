@@ -38,9 +38,7 @@ WAYS, PARTS = ("", "_reverse"), ("weight_ih", "bias_ih", "weight_hh", "bias_hh")
 class BiGRU(Separable):
     """Bidirectional GRU over the activity of a whole series, and a softmax in each bin."""
 
-    # a state persists only as far as activity makes it certain; the net sees the schedule's future
-    reach: ClassVar[None] = None
-
+    reach: ClassVar[None] = None  # the net sees the whole schedule, its future too
     columns: tuple[str, ...]
     center: np.ndarray  # standardisation of the columns, as `scale`
     scale: np.ndarray
@@ -162,7 +160,6 @@ def train(
     fitting, held_out, n_states: int, *, seed, hidden=HIDDEN, epochs=MOST_EPOCHS, checkpoint=None
 ) -> tuple[dict[str, np.ndarray], dict]:
     """Train a net until its validation loss no longer falls: its weights, and loss by epoch."""
-    # series to fit and to validate: features and states of each unbroken one
     from tqdm import tqdm
 
     torch = require_torch()

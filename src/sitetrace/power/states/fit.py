@@ -24,8 +24,7 @@ FITS = {"markov": kinds.fit_markov, "logit": kinds.fit_logit, "trees": kinds.fit
 FITS |= {"bigru": fit_bigru}
 FOLDS, DRAWS, SCORED = 4, 5, ("ks", "acf_r2", "energy_error_pct")
 CANDIDATES = tuple(range(8, 17))  # numbers of states that are tried
-# what counts as one unit of loss: the aims for KS, 1 - ACF R2 and energy
-KS_UNIT, ACF_UNIT, ENERGY_UNIT_PCT = 0.10, 0.05, 1.5
+KS_UNIT, ACF_UNIT, ENERGY_UNIT_PCT = 0.10, 0.05, 1.5  # one unit of loss: what is aimed at
 
 
 def fit_states(
@@ -36,12 +35,10 @@ def fit_states(
     (server, calibrated), dt = calibrate(runs), runs[0].dt
     frame = labelled.prepare(runs, server, dt)
     idle = labelled.idle_of(frame)
-    _, working = labelled.usable(frame, idle)
-    power_w = frame["power_w"].to_numpy()
+    working, power_w = labelled.usable(frame, idle)[1], frame["power_w"].to_numpy()
     few = f"{working.sum()} samples above idle while requests run, fewer than {LEAST_SAMPLES}"
     mend = "give a longer recording, or check that both clocks agree"
     require(working.sum() >= LEAST_SAMPLES, f"run {runs[0].name}", few, mend)
-
     tried, selection = partial(cross_validate, frame, idle, dt, **options), provenance["selection"]
     if n_states is None:
         # the net would take too long: logit stands for it
@@ -54,8 +51,7 @@ def fit_states(
         rows = [{"kind": kind} | tried(kind, n_states) for kind in kinds.KINDS]
         selection["transitions"] = rows
         transitions = min(rows, key=lambda row: row["loss"])["kind"]
-    mixture = fit_mixture(power_w[working], n_states, seed)
-    training = {}
+    mixture, training = fit_mixture(power_w[working], n_states, seed), {}
     net = {"seed": seed, "checkpoint": how["checkpoint"], "record": training}
     net = net if transitions == "bigru" else {}
     parts = (transitions, how["emissions"], how["columns"], np.ones(len(frame), dtype=bool))
@@ -74,7 +70,6 @@ def fit_parts(
 ) -> tuple[kinds.Separable | kinds.Trees, Emissions]:
     """Fit transitions and emissions on the kept samples; `net` goes to `fit_bigru`."""
     steps = labelled.label(frame, idle, mixture, keep)
-    # all columns, but for the net the paper's two
     columns = columns or (PAPER_COLUMNS if kind == "bigru" else COLUMNS)
     transitions = FITS[kind](steps, columns, **net)
     return transitions, mixtures.fit_emissions(emissions, labelled.stretches(steps, keep), mixture)
@@ -84,8 +79,7 @@ def cross_validate(
     frame: pd.DataFrame, idle: Idle, dt: Fraction, kind: str, n_states: int, **options: Any
 ) -> dict[str, float]:
     """Score free runs over blocks of time that the fit did not see; options as `fitting.fit`."""
-    # medians of the draws over whole recordings, the samples without load measured; nats a bin of
-    # the next state; and the loss, in units
+    # medians of draws, samples without load as measured; nats a bin of the next state; the loss
     loaded, working = labelled.usable(frame, idle)
     power_w = frame["power_w"].to_numpy()
     generated, seed = np.tile(power_w, (DRAWS, 1)), options["seed"]

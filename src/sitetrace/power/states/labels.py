@@ -14,8 +14,7 @@ from sitetrace.serving.activity import activity_table
 from sitetrace.serving.engine import Server, simulate
 
 MAX_GAP_STEPS = 4
-# a stretch of samples without a hole: number of its recording, first row, row after the last
-Piece = tuple[int, int, int]
+Piece = tuple[int, int, int]  # samples without a hole: recording, first row, row after the last
 
 
 @dataclass(frozen=True)
@@ -32,15 +31,13 @@ class TrainingBins:
 
 def prepare(runs: list[Run], server: Server, dt: Fraction) -> pd.DataFrame:
     """Put power beside the simulated activity of the same bins, run below run."""
-    # a sample `begins` where none lies within four steps before it; it is `fresh` there and among
-    # the first four of its run, where its previous state is not known
+    # a sample `begins` after a hole of four steps; where it is `fresh` its last state is not known
     parts = []
     for number, run in enumerate(runs):
         times = run.samples["time_s"].to_numpy()
         part = activity_table(simulate(run.requests, server), times, float(dt))
         part["power_w"] = run.samples["power_w"].to_numpy()
-        part["before_load"] = times < run.requests["arrival_s"].iloc[0]
-        part["recording"] = number
+        part["before_load"], part["recording"] = times < run.requests["arrival_s"].iloc[0], number
         part["begins"] = np.diff(times, prepend=-np.inf) > (MAX_GAP_STEPS + 0.5) * float(dt)
         part["fresh"] = part["begins"] | (np.arange(times.size) < MAX_GAP_STEPS)
         parts.append(part)

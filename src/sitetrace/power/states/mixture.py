@@ -91,8 +91,7 @@ def published_mixture(table: pd.DataFrame, config: str) -> Mixture:
 
 def fit_emissions(kind: str, stretches: list[tuple], mixture: Mixture) -> Emissions:
     """Learn the power within states from unbroken stretches of labels and watts."""
-    # as the paper's repository: phi_k = sum r_t r_(t+1) / sum r_t^2, r = p - mean_k, over runs of
-    # five samples and more of state k
+    # as the paper: phi_k = sum r_t r_(t+1) / sum r_t^2, r = p - mean_k, over runs of five and more
     upper, lower = np.zeros((2, mixture.n_states))
     pools = [[] for _ in range(mixture.n_states)]
     for labels, power_w in stretches:
@@ -105,11 +104,10 @@ def fit_emissions(kind: str, stretches: list[tuple], mixture: Mixture) -> Emissi
                 upper[k] += residual[:-1] @ residual[1:]
                 lower[k] += residual @ residual
     phi = np.divide(upper, lower, out=np.zeros_like(upper), where=lower > 0).clip(0, PHI_MAX)
-    grid, quantile_w = np.linspace(0, 1, QUANTILES), []
-    for pool, mean_w in zip(pools, mixture.mean_w, strict=True):
-        # a state that no sample was given to stands at its mean
-        quantile_w.append(np.quantile(np.concatenate(pool or [[mean_w]]), grid))
-    return Emissions(kind, phi, np.array(quantile_w))
+    # a state that no sample was given to stands at its mean
+    filled = (pool or [[mean_w]] for pool, mean_w in zip(pools, mixture.mean_w, strict=True))
+    grid = np.linspace(0, 1, QUANTILES)
+    return Emissions(kind, phi, np.array([np.quantile(np.concatenate(p), grid) for p in filled]))
 
 
 def _gaussian_mixture(power_w: np.ndarray, n_states: int, seed: int):

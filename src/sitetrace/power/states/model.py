@@ -143,8 +143,7 @@ def advance(
     model: StatesModel, carried: dict, segments, events, begin_s: float, n_bins: int, rng
 ) -> tuple[np.ndarray, dict[str, np.ndarray]]:
     """Draw the watts of a server's bins in a stretch of time, and what the next goes on from."""
-    # Segments (as in `Timeline`) begin in the stretch; arrivals and ends of requests ascend, later
-    # ones are kept for later. It takes three random numbers a bin, whatever happens.
+    # segments begin in the stretch, later arrivals and ends are kept; three random numbers a bin
     uniform = rng.random((2, n_bins))
     noise = uniform[1] if model.emissions.kind == "empirical" else rng.standard_normal(n_bins)
     ends = model.bin_ends(begin_s, n_bins)

@@ -33,8 +33,7 @@ Factors = tuple[np.ndarray, np.ndarray, np.ndarray]
 class Separable:
     """Transitions of the one form: `_factors` of a table gives weight, factor and level by bin."""
 
-    # how many bins before a bin it looks at; None if at the whole series
-    reach: ClassVar[int | None] = 0
+    reach: ClassVar[int | None] = 0  # bins before a bin that it looks at; None: the whole series
 
     def matrix(self, table: Table) -> np.ndarray:
         """Transition probabilities, shape (bins, previous, states); a view where none matters."""
@@ -84,7 +83,6 @@ class Logit(Separable):
     """Multinomial logit of activity (this bin and the one before) and the previous state."""
 
     reach: ClassVar[int] = WINDOW - 1
-
     columns: tuple[str, ...]
     center: np.ndarray  # standardisation of the features, as `scale`
     scale: np.ndarray
@@ -116,8 +114,7 @@ class Coupled(Separable):
     weight: np.ndarray  # of each state of the mixture, lowest mean power first
 
     def _factors(self, table: Table) -> Factors:
-        # the interval from F(A - 1) to F(A) of a count A, F its distribution function, is laid over
-        # the cumulated weights: a state's probability is its share of it
+        # F(A - 1) to F(A) of a count A is laid over the cumulated weights: a state takes its share
         counts, place = np.unique(np.asarray(table["active"], float), return_inverse=True)
         distribution = active_distribution(self.active_mean, self.active_sd)
         high = np.maximum(distribution.cdf(counts), LEAST_SHARE)
@@ -144,12 +141,10 @@ class Trees:
     """Gradient-boosted trees on a window of activity and the previous state's rank."""
 
     reach: ClassVar[int] = TREE_WINDOW - 1
-
     columns: tuple[str, ...]
     prior: np.ndarray  # score of each state before the first tree
     roots: np.ndarray  # first node of each tree, shape (rounds, states); -1 where there is no tree
-    # of each node: feature that it splits at (-1 in a leaf), nodes below, threshold (in a leaf what
-    # it adds to the score)
+    # of each node: feature it splits at (-1 in a leaf), nodes below, threshold (a leaf: its score)
     feature: np.ndarray
     left: np.ndarray
     right: np.ndarray
@@ -218,8 +213,7 @@ def fit_trees(steps: TrainingBins, columns: tuple[str, ...]) -> Trees:
     prior = np.log(np.maximum(share, np.exp(-50.0)))
     if model.classes_.size == 2:  # one tree a round, for the log odds of the second class
         prior = prior - prior[model.classes_[0]]
-    roots = np.full((ROUNDS, steps.n_states), -1)
-    parts, size = [], 0
+    roots, parts, size = np.full((ROUNDS, steps.n_states), -1), [], 0
     for i, row in enumerate(model.estimators_):
         for label, regressor in zip(model.classes_[-row.size :], row, strict=True):
             tree, leaf = regressor.tree_, regressor.tree_.children_left < 0

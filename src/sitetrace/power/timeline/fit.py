@@ -58,11 +58,9 @@ class Seen(NamedTuple):
     times_s: np.ndarray
     power_w: np.ndarray
     idle_w: float
-    # a reading is the mean over printings so long before it: 0 alone, or the quarters of a second
-    parts_s: np.ndarray
+    parts_s: np.ndarray  # a reading is the mean over printings so long before it: 0, or quarters
     step_s: float  # from one reading to the next
-    # another configuration teaches the meter, warming up and prefill alone: its law is that of the
-    # fitted one, of which its GPUs are a multiple, scaled and shifted
+    # another configuration has a multiple of the fitted one's GPUs, and its law scaled and shifted
     gpus: float = 1.0
     scaled: np.ndarray = np.ones(6)
     shifted: np.ndarray = np.zeros(6)
@@ -73,8 +71,7 @@ class Reading(NamedTuple):
     """What readings tell of the surface, the meter and the noise."""
 
     setting: dict[str, float]  # one of those TRIED
-    # watts of LAW, and logarithms of the noise's sd (W) while decoding and in saturated prefill
-    law: np.ndarray
+    law: np.ndarray  # watts of LAW, logarithms of the noise's sd (W) in decode and full prefill
     loss: float = np.inf  # negative log-likelihood with priors
     converged: bool = False
 
@@ -134,18 +131,15 @@ def best_law(seen: list[Seen], start: Reading, gpus: int) -> Reading:
 
 def shares(seen: Seen, reading: Reading) -> np.ndarray:
     """Say what each reading may have seen, for each of its possible ages, shape (6, n, ages)."""
-    # share of the meter's window at work, batch and warmth weighted by it; and the same three once
-    # more, weighted by how far prefill saturates
+    # share of the window at work, batch and warmth by it; the three again by how prefill saturates
     meter, setting, work = reading.meter, reading.setting, seen.timeline.segments
     start, end = work["start_s"].to_numpy(), work["end_s"].to_numpy()
     batch = counted(work["batch"], seen.batch_scale or setting["batch"])
     full = -np.expm1(-work["prefill_tokens"].to_numpy() / setting["tokens"])
     plain = [(end - start) * each for each in (1.0, batch, surfaces.warmth(start, end))]
     ends = seen.times_s[:, None, None] - seen.parts_s[:, None] - ages_s(meter)
-    columns = [
-        amount_in_bins(work, each, ends.ravel(), meter.window_s)
-        for each in (*plain, *(amount * full for amount in plain))
-    ]
+    amounts = plain + [amount * full for amount in plain]
+    columns = [amount_in_bins(work, each, ends.ravel(), meter.window_s) for each in amounts]
     return np.reshape(columns, (6, *ends.shape)).mean(axis=2) / meter.window_s
 
 
@@ -204,8 +198,7 @@ def fit_timeline(runs: list[Run], provenance: dict) -> TimelineModel:
         for each in _seen_by(group, other.server, other.idle):
             prefill_w = each.idle_w - gpus * home_w
             shifted = np.array([own.decode_w, own.per_sequence_w, prefill_w, 0.0, more, more])
-            law = (gpus, scaled, shifted, own.batch_scale)
-            others_seen.append(Seen(*each[:6], *law))
+            others_seen.append(Seen(*each[:6], gpus, scaled, shifted, own.batch_scale))
     after = (home.idle.active_w, home.decay_s, home.surface.warm_idle_w, told["power"]["converged"])
     told = told | {"calibration": told["calibration"] | {"failed": failed}, "defaults": defaults}
     return fit_power(runs, home.server, told, after, others_seen)
@@ -213,8 +206,7 @@ def fit_timeline(runs: list[Run], provenance: dict) -> TimelineModel:
 
 def learn_decode(runs: list[Run], server: Server) -> Server:
     """Learn the time of decode steps from power, where no counter tells it."""
-    # power rises with the batch and falls when the last request ends; what is taken from a step is
-    # added to the overhead, so that times to first token stay
+    # power rises with the batch; what a step loses the overhead gains: times to first token stay
     gpus = runs[0].configuration.tensor_parallel
     idle = idle_of(prepare(runs, server, runs[0].dt))
 
@@ -250,14 +242,10 @@ def fit_power(
     residual, misfit = fit_residual(seen, found, float(np.std(idle.deviation_w)))
     gpu = engines.known_device(configuration.hardware)
     unknown = {} if gpu else {"limit_w": f"unknown GPU {configuration.hardware!r}"}
-    surface = surfaces.Surface(
-        idle_w=idle.mean_w,
-        scale_tokens=found.setting["tokens"],
-        batch_scale=found.setting["batch"],
-        limit_w=gpu["tdp_w"] * gpus if gpu else surfaces.LIMITLESS_W,
-        warm_idle_w=warm_idle_w,
-        **dict(zip(LAW, found.law[:4].tolist(), strict=True)),
-    )
+    limit_w = gpu["tdp_w"] * gpus if gpu else surfaces.LIMITLESS_W
+    law = dict(zip(LAW, found.law[:4].tolist(), strict=True))
+    law |= {"scale_tokens": found.setting["tokens"], "batch_scale": found.setting["batch"]}
+    surface = surfaces.Surface(idle.mean_w, limit_w=limit_w, warm_idle_w=warm_idle_w, **law)
     told = {"selection": provenance["selection"] | {"meter": tried}, "power": misfit}
     told["defaults"] = provenance.get("defaults", {}) | unknown
     power_w = np.concatenate([run.samples["power_w"] for run in runs])

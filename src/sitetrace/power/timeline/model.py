@@ -34,9 +34,7 @@ class TimelineModel:
     meter: Meter  # what is printed of them
     residual: PowerNoise  # what is left over
     power_range_w: tuple[float, float]  # least and greatest power seen while fitting, watts
-    # greatest values met while fitting: ``active``, ``input_tokens``, ``output_tokens``,
-    # ``context_tokens``, ``requests_per_s``
-    fitted: dict
+    fitted: dict  # greatest values met while fitting, such as ``active`` and ``requests_per_s``
     provenance: dict  # runs, digests, cut, seed, package version, what was tried
 
     def generate(
@@ -65,8 +63,7 @@ class TimelineModel:
         idle_w : float, optional
             Idle power of the board, where it differs from the fitted one.
         reading : {"power", "expected", "meter"}
-            Mean power of each bin, or what the fitted meter would print at its end: the mean over
-            noise and phase, or one draw.
+            Mean power of each bin, or what the meter would print: the mean of draws, or one.
 
         Returns
         -------
@@ -85,10 +82,9 @@ class TimelineModel:
         """
         check_stream(requests)
         if reading != "power":
-            how = (rng, dt_s, lead_s, tail_s, idle_w, reading)
-            return self.draw(simulate(requests, self.server), *how)
-        # mean power needs the steps alone: without tables a day takes milliseconds
-        types.hold_memory()
+            timeline = simulate(requests, self.server)
+            return self.draw(timeline, rng, dt_s, lead_s, tail_s, idle_w, reading)
+        types.hold_memory()  # mean power needs the steps alone: a day takes milliseconds
         work = Engine(self.server).segments(np.inf, requests)
         first_s = float(requests["arrival_s"].min())
         span = (first_s, first_s + float(work["end_s"][-1]))
@@ -123,7 +119,6 @@ class TimelineModel:
         return running.power_of(work, power, begin_s, float(self.dt), normals)
 
     def _readings(self, timeline: Timeline, times_s: np.ndarray, rng) -> np.ndarray:
-        """Draw what the meter prints at some times, watts; without `rng` the mean of all draws."""
         if rng is None:
             power_w, busy = expected_w(timeline, self, times_s)
             extra_w = self.idle.deviation_w.mean()
@@ -134,8 +129,7 @@ class TimelineModel:
         since_s = since_work_s(timeline, times_s - self.meter.lag_s)
         extra_w = extra_w + self.idle.active_w * np.exp(-since_s / self.decay_s)
         extra_w += self.surface.warm_idle_w * left_warmth(timeline, times_s)
-        idle_w = self.idle.mean_w + extra_w
-        power_w = np.where(busy > 0, power_w + (1.0 - busy) * extra_w, idle_w)
+        power_w = np.where(busy > 0, power_w + (1.0 - busy) * extra_w, self.idle.mean_w + extra_w)
         return power_w if rng is None else self.meter.printed_w(power_w)
 
     def on_board(self, idle_w: float) -> Self:

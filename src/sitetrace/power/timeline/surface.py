@@ -11,10 +11,8 @@ from sitetrace.serving.engine import counted
 from sitetrace.serving.inflight import compiled, record
 from sitetrace.serving.steps import LINEAR
 
-# time constant of warming up and cooling down, and how long prefill may stay above the limit
-WARM_S, LIMIT_S = 20.0, 0.5
-# finite, so that a model file can hold it
-LIMITLESS_W = 1e6
+WARM_S, LIMIT_S = 20.0, 0.5  # time constant of warmth, and how long prefill may exceed the limit
+LIMITLESS_W = 1e6  # finite, so that a model file can hold it
 # below SMALL an exponential is a quotient; a rest below FAINT is nothing, its arithmetic is slow
 SMALL, FAINT = 0.1, 1e-9
 # Power of a server: its `Surface`; of its board idle watts, extra power just after work with the
@@ -39,22 +37,14 @@ class Surface:
     per_sequence_w: float  # added by each decoding sequence, watts
     prefill_w: float  # limit for a step with very many prompt tokens, watts
     scale_tokens: float  # prompt tokens at which 63% of the way to that limit are gone
-    # added to decoding on a warm board, watts: a first-order term that saturates, with a time
-    # constant of 20 s of work, and fades as fast without it
-    warm_w: float = 0.0
-    # sequences from which on one more adds ever less: the batch counts as ``batch_scale ln(1 +
-    # batch/batch_scale)``, which is the batch itself without a scale
+    warm_w: float = 0.0  # added to decoding on a warm board, watts: saturates and fades in 20 s
+    # sequences from which one more adds less: ``batch_scale ln(1 + batch/batch_scale)`` count
     batch_scale: float = LINEAR
-    # what the board holds its power to when prefill would stay above for half a second, watts
-    limit_w: float = LIMITLESS_W
-    # added to idle on a warm board, watts: it fades with the time constant of warming up
-    warm_idle_w: float = 0.0
+    limit_w: float = LIMITLESS_W  # held to when prefill would stay above for half a second, watts
+    warm_idle_w: float = 0.0  # added to idle on a warm board, watts: it fades as `warm_w` does
 
     def step_power_w(self, batch: np.ndarray, prefill_tokens: np.ndarray) -> np.ndarray:
-        """Watts of steps on a cold board: d + (prefill_w - d) (1 - exp(-tokens/scale_tokens)).
-
-        d = decode_w + per_sequence_w counted(batch) is what decoding alone draws.
-        """
+        """Watts of steps on a cold board: of decoding alone, and with prefill that saturates."""
         decode_w = self.decode_w + self.per_sequence_w * counted(batch, self.batch_scale)
         saturation = -np.expm1(-np.asarray(prefill_tokens, dtype=float) / self.scale_tokens)
         return decode_w + (self.prefill_w - decode_w) * saturation
@@ -116,8 +106,7 @@ def _decay(x):
 
 @compiled
 def _warmed(now, gap, length):
-    """Cool down in a gap, warm up in the work behind it: mean warmth in it, and at its end."""
-    # Gap and length of the work are in time constants, warmth is from 0 to 1.
+    """Cool in a gap, warm up in work (in time constants): mean warmth in it, and at its end."""
     if gap > 0.0:
         now *= _decay(gap)
     left = _decay(length)
@@ -129,8 +118,7 @@ def _warmed(now, gap, length):
 @compiled
 def segment_power(segments, n, power, board, above_w):
     """Mean watts above idle of n segments: decode, prefill that saturates, warmth, the limit."""
-    # Energy above the limit goes into a store that power below it empties; when the store is full,
-    # power is held to the limit.
+    # energy above the limit fills a store that power below empties; a full one holds to the limit
     warm, stored_j, last_s = board.warm, board.stored_j, board.until_s
     decode_w, sequence_w, warm_w = power.decode_w, power.per_sequence_w, power.warm_w
     prefill_w, limit_w, idle_w = power.prefill_w, power.limit_w, power.idle_w
@@ -160,8 +148,7 @@ def segment_power(segments, n, power, board, above_w):
 @compiled
 def begin_bins(begin_s, dt_s, board, bins):
     """Empty the bins (share at work, watts above idle, rest), but for work that reaches in."""
-    # The rest is the time from the last work in a bin to the bin's end, in bins: 0 where work goes
-    # on into the next bin, -1 where there was none.
+    # rest: bins from the last work in a bin to its end, 0 where work goes on, -1 without work
     for b in range(bins.shape[1]):
         bins[0, b], bins[1, b], bins[2, b] = 0.0, 0.0, -1.0
     if board.open_end_s > begin_s:
@@ -183,7 +170,6 @@ def lay(segments, n, power, board, begin_s, dt_s, bins, above_w):
 
 @compiled
 def _spread_out(start_s, end_s, power_w, begin_s, dt_s, bins):
-    """Spread a segment of power above idle over the bins that it touches."""
     busy, above_w, rest, rate = bins[0], bins[1], bins[2], 1.0 / dt_s
     first = max((start_s - begin_s) * rate, 0.0)
     last = min((end_s - begin_s) * rate, float(busy.size))
