@@ -137,8 +137,7 @@ def check_power(path: Path, table: pd.DataFrame) -> None:
     bad = ~power_w.between(0, MAX_POWER_W)
     refuse_row(path, bad, "is below zero or more than any server draws: give watts", power_w)
     what = f"the greatest is {power_w.max():g}, that looks like kilowatts"
-    watts = power_w.max() >= KILOWATT_SUSPICION_W
-    require(watts, f"{path}: power_w", what, "multiply by 1000")
+    require(power_w.max() >= KILOWATT_SUSPICION_W, f"{path}: power_w", what, "multiply by 1000")
     bad = (gpus < 0) | (gpus >= MAX_GPUS) | (gpus != np.floor(gpus))
     refuse_row(path, bad, f"is no GPU number below {MAX_GPUS}: number the GPUs", gpus)
     odd_s = (times_s - times_s.median()).abs()
