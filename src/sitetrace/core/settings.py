@@ -14,12 +14,10 @@ from sitetrace.core.files import InputError, require
 
 Keys = tuple[str | int, ...]
 MAX_BYTES = 256_000
-
 # Nothing is turned into a number that is not one: "0.5" and true are refused.
 Number = Annotated[float, Field(strict=True)]
 Count = Annotated[int, Field(strict=True)]
 Text = Annotated[str, Field(strict=True, min_length=1, max_length=300)]
-
 # words of JSON's schema, and pydantic's of Python's types, as a reader of YAML knows them
 KINDS = {"mapping": "mapping", "number": "number", "integer": "whole number", "string": "text"}
 KINDS |= {"time": "time", "name": "name"}

@@ -41,8 +41,9 @@ def ingest(
         times = np.r_[request_table["arrival_s"], request_table["end_s"]]
         order = np.argsort(times, kind="stable")
         activity = [(times[order], np.cumsum(np.repeat([1.0, -1.0], len(request_table))[order]))]
-        if counters is not None:
-            activity.append(tuple(counters[["time_s", "running"]].to_numpy().T))
+        activity += (
+            [] if counters is None else [tuple(counters[["time_s", "running"]].to_numpy().T)]
+        )
         samples_w = table.groupby("time_s")["power_w"].sum()
         utc_offset_s = find_utc_offset(samples_w, activity, power)
         told = f"local wall time taken as UTC{utc_offset_s / 3600:+g} h"

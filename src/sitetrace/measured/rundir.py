@@ -112,8 +112,7 @@ def read_power(path: Path | str, tensor_parallel: int | None = None) -> tuple[pd
     whole = wide.dropna()
     lost, mend = len(wide) - len(whole), "give all GPUs of a sample the same time_s"
     require(lost <= len(whole), path, "most instants lack a GPU", mend)
-    if lost:
-        notes.append(f"{path.name}: {lost} instants lack a GPU and are left out")
+    notes += [f"{path.name}: {lost} instants lack a GPU and are left out"] if lost else []
     samples = whole.sum(axis=1).rename("power_w").reset_index()
     _check_gaps(path, samples["time_s"].to_numpy())
     return samples, notes

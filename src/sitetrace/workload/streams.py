@@ -24,6 +24,7 @@ from sitetrace.workload.table import MAX_TOKENS, TOKENS, read_requests
 HOUR_S, DAY_S, LEAST_DWELL_S = 3600.0, 86400.0, 0.1
 MAX_RATE, MAX_REQUESTS, RESIDUAL_DRAWS, QUANTILES = 1000, 50_000_000, 512, 2**16
 Carry = dict[str, Any] | None
+Drawn = tuple["Requests", Carry]
 Table, Like = pd.DataFrame, pd.DataFrame | None
 # draws input and output tokens of so many requests, int64, shape (n, 2)
 Lengths = Callable[[int, Generator], np.ndarray]
@@ -68,8 +69,7 @@ class LogNormalLengths(Part):
 
 def open_lengths(given: LogNormalLengths | Like | str, folder: Path | str = ".") -> Lengths:
     """Return what draws token counts: a law, rows of a request table or its file, else chats'."""
-    if isinstance(given, str):
-        given = read_requests(Path(folder) / given)
+    given = read_requests(Path(folder) / given) if isinstance(given, str) else given
     if not isinstance(given, pd.DataFrame):
         return given or LogNormalLengths()
     rows = given[[*TOKENS]].to_numpy()
@@ -88,9 +88,6 @@ class Requests(NamedTuple):
         """Return them as a request table."""
         columns = {"arrival_s": self.arrival_s} | dict(zip(TOKENS, self.tokens.T, strict=True))
         return pd.DataFrame(columns | ({} if self.session is None else {"session": self.session}))
-
-
-Drawn = tuple[Requests, Carry]
 
 
 class Stream:
