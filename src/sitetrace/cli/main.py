@@ -24,13 +24,10 @@ SERVERS_PER_RACK, RACKS_PER_ROW = 4, 6
 ALONE = {"is_flag": True, "is_eager": True, "expose_value": False}
 OPTION_OF = {"topology": "servers", "rate_per_server": "rate", "step_s": "step"}  # of a key
 # options that each pattern of requests takes
-TAKES = {
-    "poisson": {"rate", "duration", "source"},
-    "bursty": {"rate", "duration", "source", "cv"},
-    "diurnal": {"rate", "duration", "source", "swing", "peak_hour", "begin_hour"},
-    "replay": {"source", "thin", "speed"},
-    "fitted": {"source", "duration", "begin_hour"},
-}
+LAW = {"rate", "duration", "source"}
+TAKES = {"poisson": LAW, "bursty": LAW | {"cv"}}
+TAKES |= {"diurnal": LAW | {"swing", "peak_hour", "begin_hour"}}
+TAKES |= {"replay": {"source", "thin", "speed"}, "fitted": {"source", "duration", "begin_hour"}}
 
 
 @click.group(context_settings=SETTINGS, **example("fit runs/poisson_r4 -o model.json"))
@@ -186,8 +183,7 @@ def _described(traces, requests) -> str:
 @option("--plot", type=FILE, help="Also draw both traces (PNG).")
 def evaluate(measured, requests, generated, more, start_s, stop_s, as_json, plot) -> None:
     """Judge generated traces against a measured run."""
-    from sitetrace.evaluate.judge import evaluate as judge
-    from sitetrace.evaluate.judge import format_table
+    from sitetrace.evaluate import judge
 
     run = read_run(measured) if measured.is_dir() else None
     samples, notes = (run.samples, run.notes) if run else read_power(measured)
@@ -195,16 +191,14 @@ def evaluate(measured, requests, generated, more, start_s, stop_s, as_json, plot
     files = [read_trace(path) for path in (*generated, *more)]
     draws = [trace for traces, _ in files for trace in traces]
     ends = [attributes["busy_end_s"] for _, attributes in files if "busy_end_s" in attributes]
-    options = {
-        "requests": requests and read_requests(requests),
-        "busy_end_s": max(ends, default=None),
-    }
-    result = judge(run or samples, draws, start_s=start_s, stop_s=stop_s, **options)
+    table = requests and read_requests(requests)
+    how = {"start_s": start_s, "stop_s": stop_s, "busy_end_s": max(ends, default=None)}
+    result = judge.evaluate(run or samples, draws, requests=table, **how)
     if plot is not None:
         from sitetrace.core.style import save_comparison
 
         save_comparison(plot, samples, draws)
-    click.echo(json.dumps(result, indent=1) if as_json else format_table(result))
+    click.echo(json.dumps(result, indent=1) if as_json else judge.format_table(result))
 
 
 def _print_keys(context, option, wanted) -> None:

@@ -14,12 +14,10 @@ from sitetrace.core.files import InputError, require
 
 Keys = tuple[str | int, ...]
 MAX_BYTES = 256_000
-
 # Nothing is turned into a number that is not one: "0.5" and true are refused.
 Number = Annotated[float, Field(strict=True)]
 Count = Annotated[int, Field(strict=True)]
 Text = Annotated[str, Field(strict=True, min_length=1, max_length=300)]
-
 # words of JSON's schema, and pydantic's of Python's types, as a reader of YAML knows them
 KINDS = {"mapping": "mapping", "number": "number", "integer": "whole number", "string": "text"}
 KINDS |= {"time": "time", "name": "name"}
@@ -83,7 +81,6 @@ def read_yaml(path: Path | str) -> tuple[dict, dict[Keys, int]]:
 
 
 def _note_lines(path: Path | str, node: yaml.Node, keys: Keys, lines: dict, seen: set) -> None:
-    """Walk through a document; refuse aliases, keys that stand twice, numbers that mislead."""
     here = place_of(path, lines, keys)
     require(node not in seen, here, "an alias (*)", "write it out")
     seen.add(node)
@@ -137,8 +134,7 @@ def first_fault(error: ValidationError, content: dict) -> tuple[Keys, str]:
         text = "no such key here: did you mean pattern?" if close else "is missing: name one"
         return (*keys, *(close or ["pattern"])), text
     shown = json.dumps(context.get("tag", value), default=str, ensure_ascii=False)[:40]
-    if kind == "union_tag_invalid":
-        keys.append("pattern")
+    keys += ["pattern"] if kind == "union_tag_invalid" else []
     if kind in ("union_tag_invalid", "literal_error"):
         known = re.findall(r"'([^']+)'", context.get("expected_tags") or context["expected"])
         return (*keys,), f"{shown} is not known: {nearest(shown, known)}"

@@ -13,8 +13,7 @@ from sitetrace.core.types import PowerTrace
 
 # Okabe and Ito's colours: told apart by the colour-blind, and of different grey
 MEASURED, GENERATED, PAPER, OTHER = "#000000", "#0072B2", "#D55E00", "#009E73"
-BAND = "#8CC4E8"
-MARKERS = ("o", "s", "^", "v", "D", "P")
+BAND, MARKERS = "#8CC4E8", ("o", "s", "^", "v", "D", "P")
 # a light grid behind the data, no box around it
 PLAIN = {"axes.grid": True, "axes.axisbelow": True, "grid.color": "#DDDDDD"}
 PLAIN |= {"axes.spines.top": False, "axes.spines.right": False, "legend.frameon": False}

@@ -180,8 +180,7 @@ def segment_frame(segments: np.ndarray) -> pd.DataFrame:
 
 def span_of(timeline: Timeline) -> tuple[float, float]:
     """Seconds at which the first request arrives and the last ends."""
-    requests = timeline.requests
-    return float(requests["arrival_s"].min()), float(requests["end_s"].max())
+    return float(timeline.requests["arrival_s"].min()), float(timeline.requests["end_s"].max())
 
 
 def running_count(timeline: Timeline, times_s: np.ndarray) -> np.ndarray:
@@ -192,6 +191,5 @@ def running_count(timeline: Timeline, times_s: np.ndarray) -> np.ndarray:
 
 
 def hold_memory() -> None:
-    """Let glibc keep memory that is given back, for which it must have seen a large block go."""
-    # else each trace, and each stretch of each server of a site, asks for the same pages again
+    """Let glibc keep freed memory for the next trace: it must have seen a large block go."""
     np.empty(2**24, dtype=np.uint8)

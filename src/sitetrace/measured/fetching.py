@@ -24,9 +24,8 @@ def fetch(name: str, base_url: str | None = None) -> list[str]:
             if (folder := dataset_path(name)).is_relative_to(here):
                 return [f"{name}: in the mirror at {folder}, nothing to fetch"]
     require("upstream" in entry, name, entry.get("fetch"), "set SITETRACE_DATA to a mirror of it")
-    folder, run_folder = _raw_folder(name, entry), cache_dir() / entry["folder"]
+    folder, run_folder, notes = _raw_folder(name, entry), cache_dir() / entry["folder"], []
     root = f"{(base_url or UPSTREAM).rstrip('/')}/{entry['repository']}/{entry['commit']}"
-    notes = []
     for file, expected in entry["upstream"].items():
         good = _is_good(folder / file, expected)
         if not good:
@@ -111,5 +110,4 @@ def content_totals(path: Path) -> dict[str, float]:
         table = read_vllm_metrics(path)[["running", "prompt_tokens", "generation_tokens"]]
     else:
         table = read_text_table(path).apply(pd.to_numeric, errors="coerce").dropna(axis=1)
-    sums = {name: round(float(column.sum()), 2) for name, column in table.items()}
-    return {"rows": len(table), **sums}
+    return {"rows": len(table)} | {key: round(float(each.sum()), 2) for key, each in table.items()}

@@ -12,17 +12,14 @@ from sitetrace.measured.rundir import ENGINE_COLUMNS, check_power, write_run
 from sitetrace.workload.table import validate_requests
 
 QUARTER_HOUR_S, FIRST_OFFSET_S, LAST_OFFSET_S = 900, -12 * 3600, 14 * 3600
-CLEAR_SCORE, CLEAR_MARGIN = 0.2, 0.1
+CLEAR_SCORE, CLEAR_MARGIN, EPOCH_FROM, EPOCH_TO = 0.2, 0.1, 1e9, 1e11
 COUNTERS = ("timestamp", "num_requests_running", "num_requests_waiting")
 COUNTERS += ("prompt_tokens_total", "generation_tokens_total")
 LOST = ("", "[N/A]", "N/A", "[NOT SUPPORTED]", "NOT SUPPORTED", "[UNKNOWN ERROR]", "NAN")
-POWER_NAMES = {
-    "nvidia-smi": ("power.draw.instant", "power.draw.average", "power.draw"),
-    "DCGM": ("dcgm_fi_dev_power_usage", "power", "power_usage", "power_w"),
-}
+POWER_NAMES = {"nvidia-smi": ("power.draw.instant", "power.draw.average", "power.draw")}
+POWER_NAMES |= {"DCGM": ("dcgm_fi_dev_power_usage", "power", "power_usage", "power_w")}
 TIME_NAMES = ("timestamp", "time", "time_s")
 GPU_NAMES = ("index", "gpu", "uuid", "gpu_uuid", "pci.bus_id", "entity")
-EPOCH_FROM, EPOCH_TO = 1e9, 1e11
 
 
 def ingest(
@@ -34,10 +31,7 @@ def ingest(
     utc_offset_s: float | None = None,
     out: Path | str,
 ) -> list[str]:
-    """Turn recordings of power, vLLM's requests and its metrics into a run directory; tell how.
-
-    `info` goes to run.json; without `utc_offset_s` (local less UTC) local times' is found.
-    """
+    """Turn recordings into a run directory, `info` into run.json; an offset not given is found."""
     table, local, notes = read_meter(power)
     request_table, left_out = read_vllm_requests(requests)
     counters = engine and read_vllm_metrics(engine)
@@ -46,16 +40,15 @@ def ingest(
     if local and utc_offset_s is None:
         times = np.r_[request_table["arrival_s"], request_table["end_s"]]
         order = np.argsort(times, kind="stable")
-        at_work = np.cumsum(np.repeat([1.0, -1.0], len(request_table))[order])
-        activity = [(times[order], at_work)]
-        if counters is not None:
-            activity.append(tuple(counters[["time_s", "running"]].to_numpy().T))
+        activity = [(times[order], np.cumsum(np.repeat([1.0, -1.0], len(request_table))[order]))]
+        activity += (
+            [] if counters is None else [tuple(counters[["time_s", "running"]].to_numpy().T)]
+        )
         samples_w = table.groupby("time_s")["power_w"].sum()
         utc_offset_s = find_utc_offset(samples_w, activity, power)
         told = f"local wall time taken as UTC{utc_offset_s / 3600:+g} h"
         notes.append(f"{Path(power).name}: {told}, where power and requests overlap best")
-    sound = local or utc_offset_s is None
-    require(sound, power, "no local wall time", "leave the UTC offset out")
+    require(local or utc_offset_s is None, power, "no local wall time", "leave the UTC offset out")
     gpus = int(table["gpu"].nunique())
     table = table.drop(columns="gpu") if gpus == 1 else table
     table = table.assign(time_s=table["time_s"] - (utc_offset_s or 0.0))
@@ -101,8 +94,7 @@ def read_vllm_requests(path: Path | str) -> tuple[pd.DataFrame, list[str]]:
     notes = [f"{file}: {failed} failed requests left out"] if failed else []
     notes += [f"{file}: requests sorted by arrival"] if (np.diff(sent_s) < 0).any() else []
     columns = {"arrival_s": sent_s, "input_tokens": inputs, "output_tokens": outputs}
-    # a request ends at its sending time + TTFT + the sum of its inter-token latencies
-    columns |= {"ttft_s": ttft_s, "end_s": sent_s + ttft_s + decode_s}
+    columns |= {"ttft_s": ttft_s, "end_s": sent_s + ttft_s + decode_s}  # sum of the gaps (itls)
     return validate_requests(pd.DataFrame(columns), path), notes
 
 
@@ -111,7 +103,6 @@ def _count(values: object) -> int:
 
 
 def _number(value: object) -> float:
-    """Take a number, or the sum of a list of them; NaN where one is none or is below zero."""
     if isinstance(value, list):
         return float(np.sum([_number(each) for each in value]))
     return float(value) if type(value) in (int, float) and 0 <= value < 1e15 else np.nan
@@ -136,7 +127,6 @@ def find_utc_offset(power_w: pd.Series, activity: list[tuple], path: Path | str)
 
 
 def _overlap(power_w: pd.Series, times: np.ndarray, counts: np.ndarray) -> float:
-    """Score an offset: share of the requests' work that was recorded, times its correlation."""
     instants = power_w.index.to_numpy()
     work = counts[:-1] @ np.diff(times)
     covered = counts[:-1] @ np.diff(np.clip(times, instants[0], instants[-1]))
@@ -159,10 +149,7 @@ def parse_utc_offset(text: str) -> float:
 
 
 def read_meter(path: Path | str) -> tuple[pd.DataFrame, bool, list[str]]:
-    """Read a recording of nvidia-smi, DCGM or Zeus; whether its times are local; and notes.
-
-    Columns time_s, gpu, power_w; the index is the row below the header. Local times as if UTC.
-    """
+    """Read time_s (local as if UTC), gpu, power_w by row; whether times are local; and notes."""
     path = Path(path)
     tool, times, gpus, power = _columns(path)
     seconds, local = _seconds(path, times.str.strip().rename("time"))
@@ -175,7 +162,12 @@ def read_meter(path: Path | str) -> tuple[pd.DataFrame, bool, list[str]]:
     watts = np.where(lost, np.nan, numbers)
     samples = {"time_s": seconds, "gpu": pd.factorize(gpus)[0], "power_w": watts}
     table = pd.DataFrame(samples, index=power.index)
-    table["time_s"] = _sweep_times(table)
+    own_step = table.groupby("gpu")["time_s"].diff()
+    # a sweep ends where a GPU comes again, or where more than half a sampling step passes
+    half_step = 0.5 * float(own_step.median()) if own_step.notna().any() else np.inf
+    again = np.diff(table["gpu"], prepend=table["gpu"].iloc[0]) <= 0
+    begins = again | (np.diff(seconds, prepend=seconds[0]) > half_step)
+    table["time_s"] = table["time_s"].groupby(np.cumsum(begins)).transform("min").to_numpy()
     notes = [f"{path.name}: power as {tool} wrote it"]
     notes += [f"{path.name}: {lost.sum()} samples without power left out"] if lost.any() else []
     return table.dropna(subset="power_w"), local, notes
@@ -183,8 +175,7 @@ def read_meter(path: Path | str) -> tuple[pd.DataFrame, bool, list[str]]:
 
 def _columns(path: Path) -> tuple[str, pd.Series, pd.Series, pd.Series]:
     """Tool, times, GPUs and powers as texts, one below another; the header tells which they are."""
-    # nvidia-smi --query-gpu=timestamp,index,power.draw --format=csv: units in the header, in the
-    # cells or nowhere; dcgmi dmon -e 155 | ts %.s; CSV with DCGM_FI_DEV_POWER_USAGE; Zeus' CSV
+    # nvidia-smi (units in the header, the cells or nowhere); dcgmi dmon -e 155 | ts %.s; CSVs
     with files.reading_csv(path, "check it"), path.open(encoding="utf-8", errors="replace") as file:
         dmon = "#Entity" in file.readline()
     table = _dmon_table(path) if dmon else files.read_text_table(path)
@@ -236,12 +227,3 @@ def _seconds(path: Path, texts: pd.Series) -> tuple[np.ndarray, bool]:
         bad, why = stamps.isna(), "is no time such as 2026/07/18 15:57:43.179"
     refuse_row(path, bad, f"{why}: mend or remove that row", texts)
     return seconds, local
-
-
-def _sweep_times(table: pd.DataFrame) -> np.ndarray:
-    times, gpus = table["time_s"].to_numpy(), table["gpu"].to_numpy()
-    own_step = table.groupby("gpu")["time_s"].diff()
-    # a sweep ends where a GPU comes again, or where more than half a sampling step passes
-    half_step = 0.5 * float(own_step.median()) if own_step.notna().any() else np.inf
-    begins = (np.diff(gpus, prepend=gpus[0]) <= 0) | (np.diff(times, prepend=times[0]) > half_step)
-    return table["time_s"].groupby(np.cumsum(begins)).transform("min").to_numpy()

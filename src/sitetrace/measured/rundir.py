@@ -112,8 +112,7 @@ def read_power(path: Path | str, tensor_parallel: int | None = None) -> tuple[pd
     whole = wide.dropna()
     lost, mend = len(wide) - len(whole), "give all GPUs of a sample the same time_s"
     require(lost <= len(whole), path, "most instants lack a GPU", mend)
-    if lost:
-        notes.append(f"{path.name}: {lost} instants lack a GPU and are left out")
+    notes += [f"{path.name}: {lost} instants lack a GPU and are left out"] if lost else []
     samples = whole.sum(axis=1).rename("power_w").reset_index()
     _check_gaps(path, samples["time_s"].to_numpy())
     return samples, notes
@@ -137,8 +136,7 @@ def check_power(path: Path, table: pd.DataFrame) -> None:
     bad = ~power_w.between(0, MAX_POWER_W)
     refuse_row(path, bad, "is below zero or more than any server draws: give watts", power_w)
     what = f"the greatest is {power_w.max():g}, that looks like kilowatts"
-    watts = power_w.max() >= KILOWATT_SUSPICION_W
-    require(watts, f"{path}: power_w", what, "multiply by 1000")
+    require(power_w.max() >= KILOWATT_SUSPICION_W, f"{path}: power_w", what, "multiply by 1000")
     bad = (gpus < 0) | (gpus >= MAX_GPUS) | (gpus != np.floor(gpus))
     refuse_row(path, bad, f"is no GPU number below {MAX_GPUS}: number the GPUs", gpus)
     odd_s = (times_s - times_s.median()).abs()

@@ -52,8 +52,7 @@ def read_trace(path: Path | str) -> tuple[list[PowerTrace], dict]:
     require(path.exists(), path, "no such file", "check the path")
     table, attributes = _read(path)
     # zarr keeps columns in the order of their names, where power_w_10 comes before power_w_2
-    powers = (name for name in table if name.startswith("power_w"))
-    columns = sorted(powers, key=lambda name: (len(name), name))
+    columns = sorted((n for n in table if n.startswith("power_w")), key=lambda n: (len(n), n))
     require(columns and "time_s" in table, path, "no columns time_s and power_w", again)
     try:
         power_w = table[columns].to_numpy(dtype=float).T

@@ -16,8 +16,7 @@ from sitetrace.core.files import read_table, refuse_row, require
 from sitetrace.workload.streams import Carry, Drawn, Requests, Stream, renew
 from sitetrace.workload.table import MAX_TOKENS, TOKENS
 
-WINDOW_S, LENGTH_WINDOW_S = 600.0, 21600.0
-WINDOWS_A_DAY, QUANTILES = 144, 1024
+WINDOW_S, LENGTH_WINDOW_S, WINDOWS_A_DAY, QUANTILES = 600.0, 21600.0, 144, 1024
 STEEPEST, STEEPNESS_HALVINGS = 3.0, 18
 
 
@@ -72,8 +71,7 @@ def open_clients(
     table = read_rates(rates_file)
     clients, place = np.unique(table["client"], return_inverse=True)
     window = (table["window_start_s"] / WINDOW_S).astype(int).to_numpy()
-    days = window.max() // WINDOWS_A_DAY + 1
-    rates, laws = np.zeros((2, clients.size, days * WINDOWS_A_DAY))
+    rates, laws = np.zeros((2, clients.size, (window.max() // WINDOWS_A_DAY + 1) * WINDOWS_A_DAY))
     rates[place, window] = table["rate_rps"]
     weibull = table["pattern"] == "Weibull"
     laws[place, window] = np.where(weibull, -table["arg1"], table["arg1"] ** -0.5)
@@ -88,7 +86,6 @@ def open_clients(
 
 
 def _length_laws(path: Path, clients: np.ndarray, rates: np.ndarray) -> tuple[np.ndarray, ...]:
-    """Find for each client and window of rates the nearest summary in time, and the donors."""
     keys = ["client", "window_start_s"]
     summaries = read_lengths(path).sort_values(keys)
     sides = [summaries[summaries["field"] == name] for name in TOKENS]
@@ -112,8 +109,7 @@ def _length_laws(path: Path, clients: np.ndarray, rates: np.ndarray) -> tuple[np
 
 
 def _quantiles(summaries: pd.DataFrame) -> np.ndarray:
-    # the logarithm is a line over a normal variable, broken at P50, P90 and P99; the piece below
-    # P50 is as steep as the mean asks
+    # its log is a line over a normal variable, broken at P50, P90, P99; at first as the mean asks
     z = ndtri((np.arange(QUANTILES) + 0.5) / QUANTILES)
     low, high = -z[: QUANTILES // 2], z[QUANTILES // 2 :]
     p50, p90, p99 = (np.log(summaries[[name]].to_numpy()) for name in ("p50", "p90", "p99"))
@@ -145,8 +141,7 @@ def read_rates(path: Path | str) -> pd.DataFrame:
 def read_lengths(path: Path | str) -> pd.DataFrame:
     """Read summaries of token lengths by client and window."""
     rising = ["p50", "p90", "p99"]
-    columns = ("client", "window_start_s", "mean_tokens", *rising)
-    table = read_table(path, columns, texts=("field",))
+    table = read_table(path, ("client", "window_start_s", "mean_tokens", *rising), (), ("field",))
     tokens = table["field"].isin(TOKENS)
     bad = (table[rising].diff(axis=1) < 0).any(axis=1) | (table["p99"] > MAX_TOKENS)
     bad |= (table[["mean_tokens", "p50"]] <= 0).any(axis=1)

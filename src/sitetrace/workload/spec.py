@@ -14,8 +14,7 @@ from sitetrace.workload.clients import open_clients
 from sitetrace.workload.streams import DAY_S, Table, whole
 from sitetrace.workload.table import TOKENS, read_requests
 
-LEAST_REQUESTS, LEAST_WINDOWS = 20, 3
-LEAST_CV, MOST_CV = 0.05, 50.0
+LEAST_REQUESTS, LEAST_WINDOWS, LEAST_CV, MOST_CV = 20, 3, 0.05, 50.0
 RATE = "mean requests a second and server of the pool"
 SCALED = f"{RATE}, to which the whole stream is scaled; else as recorded"
 LENGTHS = "request table (CSV) whose rows are drawn for token lengths, or a mapping with the "
@@ -23,10 +22,9 @@ LENGTHS += "numbers of a log-normal law; else those of shared chats"
 ROUTING = "how requests reach the servers: random, round_robin, least_loaded or session"
 Routing = Literal["random", "round_robin", "least_loaded", "session"]
 CV = "coefficient of variation of the pool's gaps; 1 is Poisson"
-GivenLengths = Annotated[
-    Annotated[streams.LogNormalLengths, Tag("LogNormalLengths")] | Annotated[Text, Tag("file")],
-    Discriminator(lambda given: "file" if isinstance(given, str) else "LogNormalLengths"),
-]
+GIVEN = Discriminator(lambda given: "file" if isinstance(given, str) else "LogNormalLengths")
+GivenLaw = Annotated[streams.LogNormalLengths, Tag("LogNormalLengths")]
+GivenLengths = Annotated[GivenLaw | Annotated[Text, Tag("file")], GIVEN]
 Rate = Annotated[Number, Field(gt=0, le=streams.MAX_RATE)]
 MAX_HOURS, OFFSET = 24 * 366, "hours into the recording at second 0"
 Offset = Annotated[Number, Field(ge=0, le=MAX_HOURS, description=OFFSET)]
@@ -83,10 +81,8 @@ class ClientsTraffic(_Pattern):
     offset_h: Offset = 0.0
 
 
-Traffic = Annotated[
-    PoissonTraffic | BurstyTraffic | DiurnalTraffic | ReplayTraffic | ClientsTraffic,
-    Field(discriminator="pattern"),
-]
+Patterns = PoissonTraffic | BurstyTraffic | DiurnalTraffic | ReplayTraffic | ClientsTraffic
+Traffic = Annotated[Patterns, Field(discriminator="pattern")]
 
 
 def check_traffic(section: dict[str, Any]) -> Traffic:
@@ -122,10 +118,7 @@ def open_stream(
 
 
 def fit_traffic(requests: Table, scale_s: float | None = None, begin_hour: float = 0.0) -> dict:
-    """Fit the traffic section of a scenario: its hours' swing, from two days on, else gamma gaps.
-
-    The gaps have the recorded spread, or with `scale_s` windows of it their counts' dispersion.
-    """
+    """Fit a section: hours' swing from two days on, else gaps' spread or `scale_s` dispersion."""
     arrival_s = requests["arrival_s"].to_numpy()
     few = arrival_s.size < LEAST_REQUESTS or arrival_s[-1] == arrival_s[0]
     mend = f"give {LEAST_REQUESTS} that do not arrive at once"
@@ -159,9 +152,8 @@ def fit_traffic(requests: Table, scale_s: float | None = None, begin_hour: float
 
 def draw_traffic(section: dict, duration_s: float, seed: int, begin_hour: float = 0.0) -> Table:
     """Draw requests of one server from a traffic section of a scenario or of `fit_traffic`."""
-    stream = open_stream(check_traffic(section), 1, ".", begin_hour)
     rng = np.random.default_rng(np.random.SeedSequence(seed, spawn_key=(0,)))
-    return whole(stream, duration_s, rng)
+    return whole(open_stream(check_traffic(section), 1, ".", begin_hour), duration_s, rng)
 
 
 def index_of_dispersion(arrival_s: np.ndarray, window_s: float) -> float:
@@ -169,6 +161,5 @@ def index_of_dispersion(arrival_s: np.ndarray, window_s: float) -> float:
     windows = (arrival_s[-1] - arrival_s[0]) // window_s if window_s > 0 else 0
     if windows < LEAST_WINDOWS:
         return np.nan
-    ends_s = arrival_s[0] + window_s * np.arange(windows + 1)
-    counts = np.diff(np.searchsorted(arrival_s, ends_s))
+    counts = np.diff(np.searchsorted(arrival_s, arrival_s[0] + window_s * np.arange(windows + 1)))
     return float(counts.var(ddof=1) / counts.mean())

@@ -22,9 +22,9 @@ from sitetrace.core.types import MAX_SPAN_S
 from sitetrace.workload.table import MAX_TOKENS, TOKENS, read_requests
 
 HOUR_S, DAY_S, LEAST_DWELL_S = 3600.0, 86400.0, 0.1
-MAX_RATE, MAX_REQUESTS = 1000, 50_000_000
-RESIDUAL_DRAWS, QUANTILES = 512, 2**16
+MAX_RATE, MAX_REQUESTS, RESIDUAL_DRAWS, QUANTILES = 1000, 50_000_000, 512, 2**16
 Carry = dict[str, Any] | None
+Drawn = tuple["Requests", Carry]
 Table, Like = pd.DataFrame, pd.DataFrame | None
 # draws input and output tokens of so many requests, int64, shape (n, 2)
 Lengths = Callable[[int, Generator], np.ndarray]
@@ -69,8 +69,7 @@ class LogNormalLengths(Part):
 
 def open_lengths(given: LogNormalLengths | Like | str, folder: Path | str = ".") -> Lengths:
     """Return what draws token counts: a law, rows of a request table or its file, else chats'."""
-    if isinstance(given, str):
-        given = read_requests(Path(folder) / given)
+    given = read_requests(Path(folder) / given) if isinstance(given, str) else given
     if not isinstance(given, pd.DataFrame):
         return given or LogNormalLengths()
     rows = given[[*TOKENS]].to_numpy()
@@ -91,17 +90,13 @@ class Requests(NamedTuple):
         return pd.DataFrame(columns | ({} if self.session is None else {"session": self.session}))
 
 
-Drawn = tuple[Requests, Carry]
-
-
 class Stream:
     """What every pattern offers, that says how to `draw` a chunk from a generator of its own."""
 
     def chunk(
         self, index: int, begin_s: float, end_s: float, seeds: SeedSequence, carry: Carry
     ) -> Drawn:
-        """Return the requests of a chunk, and what the next one is to be given."""
-        # the same numbers whatever chunks were drawn before
+        """Return requests, the same whatever was drawn before, and what the next is to be given."""
         seeds = SeedSequence(seeds.entropy, spawn_key=(*seeds.spawn_key, index))
         return self.draw(begin_s, end_s, np.random.default_rng(seeds), carry)
 
@@ -125,13 +120,11 @@ class Poisson(Stream):
         self, begin_s: float, end_s: float, rng: Generator, n_servers: int = 1
     ) -> tuple:
         """Draw arrivals (s) and tokens of one server, where each request goes to one at random."""
-        # a Poisson stream split at random is as many independent ones: each server draws its own,
-        # at the chunk's greatest rate, and thins it
-        rate_per_s = n_servers * self.rate_per_server
+        # split at random a Poisson stream is many: each server thins its own of the greatest rate
         first, last = self._since_peak_rad(begin_s), self._since_peak_rad(end_s)
         peaks = np.floor(last / (2 * np.pi)) * 2 * np.pi >= first
         most = 1 + self.swing * (1.0 if peaks else max(np.cos(first), np.cos(last)))
-        arrival_s = _even(rate_per_s * most, begin_s, end_s, rng)
+        arrival_s = _even(n_servers * self.rate_per_server * most, begin_s, end_s, rng)
         if self.swing:
             rate = 1 + self.swing * np.cos(self._since_peak_rad(arrival_s))
             arrival_s = arrival_s[rng.random(arrival_s.size) * most < rate]
@@ -203,7 +196,6 @@ class Replay(Stream):
         return Requests(arrival_s, tokens, session), {}
 
     def _before(self, time_s: float) -> int:
-        """Count the requests of all times round before a time, so that no seam loses one."""
         round_s = divmod(self.offset_s + time_s * self.speed, self.period_s)
         return int(round_s[0]) * self.after_s.size + int(np.searchsorted(self.after_s, round_s[1]))
 
@@ -225,8 +217,7 @@ def renew(
 
 
 def _gaps(law: float, count: int, rng: Generator) -> np.ndarray:
-    """Draw gaps of mean 1: gamma of this variation; of a negative one Weibull of that shape."""
-    if law < 0:
+    if law < 0:  # the shape of Weibull gaps; else the variation of gamma ones, of mean 1
         return rng.weibull(-law, count) / gamma(1 - 1 / law)
     return rng.standard_gamma(law**-2.0, count) / law**-2.0
 
@@ -240,8 +231,7 @@ def _even(rate_per_s: float, begin_s: float, end_s: float, rng: Generator) -> np
     # the partial sums of exponential gaps, over all of them, are sorted uniform numbers
     count = rng.poisson(rate_per_s * (end_s - begin_s))
     reached = np.cumsum(rng.standard_exponential(count + 1))
-    each_s = (end_s - begin_s) / reached[-1]
-    return within(begin_s + reached[:-1] * each_s, begin_s, end_s)
+    return within(begin_s + reached[:-1] * ((end_s - begin_s) / reached[-1]), begin_s, end_s)
 
 
 def whole(stream: Stream, duration_s: float, rng: Generator, rate_per_s: float = 1.0) -> Table:

@@ -8,12 +8,10 @@ import pandas as pd
 from sitetrace.core.files import InputError, read_table, reading_csv, refuse_row, replacing, require
 from sitetrace.core.types import MAX_SPAN_S
 
-MAX_TOKENS = 10_000_000
+MAX_TOKENS, PIECE_ROWS = 10_000_000, 1_000_000
 TOKENS = ("input_tokens", "output_tokens")
-REQUIRED = ("arrival_s", *TOKENS)
-OPTIONAL = ("ttft_s", "end_s", "session")
+REQUIRED, OPTIONAL = ("arrival_s", *TOKENS), ("ttft_s", "end_s", "session")
 AZURE = ["TIMESTAMP", "ContextTokens", "GeneratedTokens"]
-PIECE_ROWS = 1_000_000
 
 
 def read_requests(path: Path | str) -> pd.DataFrame:
@@ -70,10 +68,7 @@ def check_stream(table: pd.DataFrame) -> None:
 
 
 def read_azure(path: Path | str, day: str | None = None) -> tuple[pd.DataFrame, list[str]]:
-    """Read a trace of Azure, or one day (``YYYY-MM-DD``) of it; with it notes to be said aloud.
-
-    Second 0 is the first request.
-    """
+    """Read a trace of Azure, or a day (``YYYY-MM-DD``), second 0 its first request; with notes."""
     path, pieces = Path(path), []
     options = {"dtype": str, "keep_default_na": False, "chunksize": PIECE_ROWS}
     with reading_csv(path, "fetch it again"), pd.read_csv(path, **options) as reader:
