@@ -20,7 +20,7 @@ class ClockRule:
     # gamma_decode, gamma_prefill: exponents of the clock to which power above idle is proportional
     gamma_decode: float
     gamma_prefill: float
-    # share of a step's weight and cache reading that slows as the clock does; memory has its own
+    # 0 to 1: share of weight and cache reading that slows with the clock; the rest waits for memory
     clock_bound: float = 0.0
 
     @property
