@@ -2,11 +2,6 @@
 
 import lazy_loader
 
-__getattr__, __dir__, __all__ = lazy_loader.attach(
-    __name__,
-    submod_attrs={
-        "row": ["run", "Outcome"],
-        "signals": ["View", "Orders", "Telemetry", "Actuator"],
-        "clock": ["ClockRule"],
-    },
-)
+LISTED = {"row": ["run", "Outcome"], "clock": ["ClockRule"]}
+LISTED |= {"signals": ["View", "Orders", "Telemetry", "Actuator"]}
+__getattr__, __dir__, __all__ = lazy_loader.attach(__name__, submod_attrs=LISTED)

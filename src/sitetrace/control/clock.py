@@ -20,8 +20,7 @@ class ClockRule:
     # gamma_decode, gamma_prefill: exponents of the clock to which power above idle is proportional
     gamma_decode: float
     gamma_prefill: float
-    # share of a step's weight and cache reading that slows down as the clock does, 0 to 1; the rest
-    # waits for memory, whose clock is another
+    # 0 to 1: share of weight and cache reading that slows with the clock; the rest waits for memory
     clock_bound: float = 0.0
 
     @property
@@ -30,8 +29,7 @@ class ClockRule:
         return f"γ {self.gamma_decode:g}/{self.gamma_prefill:g}, k {self.clock_bound:g}"
 
 
-# clocks that a cap may set, as shares of the full one
-CAP_CLOCKS = np.linspace(0.2, 1.0, 41)
+CAP_CLOCKS = np.linspace(0.2, 1.0, 41)  # that a cap may set, as shares of the full clock
 GAMMAS = ((1.2, 1.6), (1.2, 3.3), (1.6, 1.6), (1.6, 3.3))
 RULES = tuple(ClockRule(*pair, bound) for bound in (0.0, 0.3) for pair in GAMMAS)
 

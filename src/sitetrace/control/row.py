@@ -28,14 +28,12 @@ class Outcome:
 
     tick_s: float  # seconds of a tick
     server_w: np.ndarray  # mean power of each server, watts, shape (ticks, servers)
-    # running, queued: requests at work and waiting at each server at a tick's begin, shape (ticks,
-    # servers)
+    # requests at work and waiting at each server at a tick's begin, shape (ticks, servers)
     running: np.ndarray
     queued: np.ndarray
     held: np.ndarray  # requests that waited at the router then, shape (ticks,)
     requests: pd.DataFrame  # the stream
-    # first token and end of each request, NaN where not reached, shape (requests, 2)
-    times_s: np.ndarray
+    times_s: np.ndarray  # first token and end of each request, else NaN, shape (requests, 2)
 
     @cached_property
     def power_w(self) -> np.ndarray:
@@ -138,7 +136,10 @@ def run(
                 if capped and k > 0:
                     second_w = server_w[max(k - max(round(1.0 / tick_s), 1), 0) : k].mean(axis=0)
                     clock = np.minimum(clock, clock_under(orders.cap_w, second_w, servers, rule))
-                _carry_out(servers, orders, clock)
+                batch = np.broadcast_to(orders.batch, len(clock))
+                for s, m in enumerate(orders.model or servers.models):
+                    down_s = 0.0 if m is servers.models[s] else orders.down_s
+                    servers.set(s, clock=float(clock[s]), batch=batch[s], model=m, down_s=down_s)
                 weight, given = np.broadcast_to(orders.weight, len(models)), orders
         room = given.admit - int(running[k].sum() + queued[k].sum())
         coming = np.searchsorted(arrival_s, now_s + tick_s) - first
@@ -153,10 +154,3 @@ def run(
     left = servers.unfinished()
     times_s[left["row"], 0] = left["first_token_s"]
     return Outcome(tick_s, server_w, running, queued, held, requests, times_s)
-
-
-def _carry_out(servers: Running, orders: Orders, clock: np.ndarray) -> None:
-    batch = np.broadcast_to(orders.batch, len(clock))
-    for s, model in enumerate(orders.model or servers.models):
-        down_s = 0.0 if model is servers.models[s] else orders.down_s
-        servers.set(s, clock=float(clock[s]), batch=batch[s], model=model, down_s=down_s)

@@ -11,8 +11,7 @@ class View(NamedTuple):
     """What a policy sees at the begin of a tick."""
 
     time_s: float  # now, seconds
-    # mean power of each server over the telemetry's window, which ended its delay ago; NaN until
-    # there is one, shape (servers,)
+    # mean power over the telemetry's window, which ended its delay ago, else NaN, shape (servers,)
     power_w: np.ndarray
     # running, queued: requests at work and waiting at each server, the delay ago, shape (servers,)
     running: np.ndarray
@@ -27,8 +26,7 @@ class Orders:
     """What all servers are to do from now on: a value for all, or one a server; else as at rest."""
 
     clock: float | np.ndarray = 1.0  # share of the full clock
-    # limit of a server's mean power over a second, kept by its clock, watts
-    cap_w: float | np.ndarray = np.inf
+    cap_w: float | np.ndarray = np.inf  # most mean power over a second, kept by its clock, watts
     batch: int | np.ndarray | None = None  # most sequences at once
     weight: float | np.ndarray = 1.0  # share of new requests relative to the other servers; 0: none
     admit: float = np.inf  # most requests in service in the row; the others wait at the router

@@ -98,25 +98,21 @@ def evaluate(
         kept = since_s >= (-np.inf if start_s is None else start_s)
         kept &= since_s < (np.inf if stop_s is None else stop_s)
         mend = f"choose within {since_s[0]:.1f} to {since_s[-1]:.1f} s after the first request"
-        require(
-            kept.sum() >= 2, f"from {start_s}, to {stop_s}", "fewer than two samples there", mend
-        )
+        where, enough = f"from {start_s}, to {stop_s}", kept.sum() >= 2
+        require(enough, where, "fewer than two samples there", mend)
     window, middle_s = run.samples[kept], middle_s[kept]
-    begin_s = draws[0].start_s
-    end_s = begin_s + float(draws[0].power_w.size * draws[0].dt)
+    begin_s, end_s = draws[0].start_s, draws[0].start_s + float(draws[0].power_w.size * draws[0].dt)
     share = float(((middle_s >= begin_s) & (middle_s < end_s)).mean())
     what = f"{100 * share:.1f}% of the measured samples covered, {100 * LEAST_COVERED:.0f}% needed"
-    lead_s = max(begin_s - middle_s[0] + dt_s / 2, 0)
-    tail_s = max(middle_s[-1] + dt_s / 2 - end_s, 0)
-    mend = f"generate with --lead {lead_s:.0f} s and --tail {tail_s:.0f} s more"
+    lead_s, tail_s = begin_s - middle_s[0] + dt_s / 2, middle_s[-1] + dt_s / 2 - end_s
+    mend = f"generate with --lead {max(lead_s, 0):.0f} s and --tail {max(tail_s, 0):.0f} s more"
     require(share >= LEAST_COVERED, f"generated from {begin_s:.2f} s", what, mend)
     result = {"native": {}, "1s": {}, "noise_floor": {}}
     for clock in CLOCKS:
         rows, power_w, generated_w, bins_s, width_s = pair(clock, window, run.dt, draws)
         result.setdefault("native_dt_s", width_s)
-        seen = None
-        if clock == "native" and activity is not None and width_s == dt_s:
-            seen = activity[kept][rows]
+        known = clock == "native" and activity is not None and width_s == dt_s
+        seen = activity[kept][rows] if known else None
         spans = _spans(bins_s, busy)
         result[clock] = _judge(spans, power_w, generated_w, width_s)
         floors = result["noise_floor"][clock] = {}
@@ -265,10 +261,7 @@ def _rows(indent: str, entries: list[dict]) -> list[str]:
 def baselines(
     fitting: Run, server: Serving, requests: pd.DataFrame, start_s: float, dt: Fraction, size: int
 ) -> dict[str, PowerTrace]:
-    """Power for a stream of requests, `size` bins of it, by all baselines of a fitting run.
-
-    They are: its GPUs' nameplate, its mean, its mean by phase, its power from first arrival on.
-    """
+    """Power in `size` bins of a stream: a run's nameplate, mean, mean by phase, and replay."""
     asked = fitting.requests is not None
     require(asked, fitting.name, "no requests.csv", "phases need the requests of the run")
     power_w, served = fitting.samples["power_w"], fitting.configuration

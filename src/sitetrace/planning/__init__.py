@@ -2,7 +2,5 @@
 
 import lazy_loader
 
-__getattr__, __dir__, __all__ = lazy_loader.attach(
-    __name__,
-    submod_attrs={"exports": ["export"], "report": ["write_report"]},
-)
+LISTED = {"exports": ["export"], "report": ["write_report"]}
+__getattr__, __dir__, __all__ = lazy_loader.attach(__name__, submod_attrs=LISTED)

@@ -115,21 +115,14 @@ def _write_greenbutton(path: Path, parts: Parts, _: float) -> None:
         days.setdefault(begin.date(), []).append(reading)
     title, end = str(part.provenance.get("title", "site")), starts[-1] + part.step_s
     plain = "".join(letter if letter.isprintable() else " " for letter in title)
-    feed = rendered(
-        "greenbutton.xml",
-        part=part,
-        name_of=lambda place: f"urn:uuid:{uuid.uuid5(root, place)}",
-        title=f"{plain}: {part.unit} (simulated)",
-        updated=pd.Timestamp(end, unit="s").strftime("%Y-%m-%dT%H:%M:%SZ"),
-        offset_s=int(part.begin[0].utcoffset().total_seconds()),
-        days=days.values(),
-        begin=starts[0],
-        end=end,
-        total_wh=round(int(energy.sum()) / 1e3),
-        highest=starts[int(np.argmax(part.power_w))],
-        peak_w=round(part.power_w.max()),
-    )
-    path.write_text(feed.lstrip(), "utf-8")
+    given = {"part": part, "begin": starts[0], "end": end, "days": days.values()}
+    given |= {"title": f"{plain}: {part.unit} (simulated)", "peak_w": round(part.power_w.max())}
+    given |= {"name_of": lambda place: f"urn:uuid:{uuid.uuid5(root, place)}"}
+    given |= {"updated": pd.Timestamp(end, unit="s").strftime("%Y-%m-%dT%H:%M:%SZ")}
+    given |= {"offset_s": int(part.begin[0].utcoffset().total_seconds())}
+    given |= {"total_wh": round(int(energy.sum()) / 1e3)}
+    given |= {"highest": starts[int(np.argmax(part.power_w))]}
+    path.write_text(rendered("greenbutton.xml", **given).lstrip(), "utf-8")
 
 
 def _write_pandapower(path: Path, parts: Parts, power_factor: float) -> None:
@@ -169,10 +162,5 @@ def write_opendss(path: Path, parts: Parts, power_factor: float) -> None:
     (path / "site.dss").write_text(rendered("opendss.dss", **given) + "\n", "utf-8")
 
 
-FORMATS = {
-    "csv15": _write_csv15,
-    "greenbutton": _write_greenbutton,
-    "opendss": write_opendss,
-    "pandapower": _write_pandapower,
-    "pypsa": _write_pypsa,
-}
+FORMATS = {"csv15": _write_csv15, "greenbutton": _write_greenbutton, "opendss": write_opendss}
+FORMATS |= {"pandapower": _write_pandapower, "pypsa": _write_pypsa}

@@ -47,11 +47,8 @@ def compose(site: xr.Dataset, power_factor: float) -> str:
     bins, dt_s = site.sizes["time"], planning.step_of(site)
     fits = [step for step in STEPS if (step / dt_s).is_integer() and step * 2 <= bins * dt_s]
     what = f"has no two whole steps of {', '.join(map(str, STEPS))} s"
-    where, mend = (
-        f"the dataset ({bins} steps of {dt_s:g} s)",
-        "simulate longer, or keep such a step",
-    )
-    require(fits, where, what, mend)
+    where = f"the dataset ({bins} steps of {dt_s:g} s)"
+    require(fits, where, what, "simulate longer, or keep such a step")
     series = {STEPS[step]: intervals(site, "facility", step) for step in fits}
     finest, widest = (series[STEPS[step]] for step in (min(fits), max(fits)))
     level, parts_w, peaks_w = _parts(site, widest.step_s, dt_s)
@@ -65,8 +62,7 @@ def compose(site: xr.Dataset, power_factor: float) -> str:
     if "nameplate_w" in site.coords:
         given["plate_w"] = float(site["nameplate_w"].sel(unit="facility"))
     # hours after the first day's midnight at the beginning of each interval, and at the end
-    first = widest.begin[0]
-    before_h = (first - first.normalize()).total_seconds() / 3600
+    before_h = (widest.begin[0] - widest.begin[0].normalize()).total_seconds() / 3600
     clock_h = before_h + np.arange(len(widest.begin) + 1) * widest.step_s / 3600
     changes_w = {name: np.diff(part.power_w) for name, part in series.items()}
     with mpl.rc_context(LOOK):
@@ -104,7 +100,6 @@ def as_table(value: object, name: str = "") -> list[tuple[str, str]]:
 
 
 def _json(text: object) -> dict:
-    """Read an attribute that holds a mapping; an empty one where it does not."""
     try:
         held = json.loads(text) if isinstance(text, str) else {}
     except ValueError:
@@ -113,12 +108,10 @@ def _json(text: object) -> dict:
 
 
 def _profile(clock_h: np.ndarray, finest: Intervals, widest: Intervals) -> str:
-    """Power over the time, means over intervals in the band of the samples within."""
     figure, axes = _figure(3.4, "hours after midnight, local time", "power [kW]")
     each = widest.step_s // finest.step_s
     inside = finest.power_w[: len(widest.power_w) * each].reshape(-1, each)
-    sides = inside.min(axis=1), inside.max(axis=1)
-    band_kw = [np.append(watts, watts[-1]) / 1e3 for watts in sides]
+    band_kw = [np.append(watts, watts[-1]) / 1e3 for watts in (inside.min(1), inside.max(1))]
     axes.fill_between(clock_h, *band_kw, step="post", color=BAND, label="samples")
     look = {"baseline": None, "color": GENERATED, "label": "interval means"}
     axes.stairs(widest.power_w / 1e3, clock_h, **look)

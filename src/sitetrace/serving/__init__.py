@@ -2,10 +2,6 @@
 
 import lazy_loader
 
-__getattr__, __dir__, __all__ = lazy_loader.attach(
-    __name__,
-    submod_attrs={
-        "engine": ["Server", "Engine", "simulate"],
-        "surrogates": ["ConstantRate", "LogNormalTTFT"],
-    },
-)
+LISTED = {"engine": ["Server", "Engine", "simulate"]}
+LISTED |= {"surrogates": ["ConstantRate", "LogNormalTTFT"]}
+__getattr__, __dir__, __all__ = lazy_loader.attach(__name__, submod_attrs=LISTED)

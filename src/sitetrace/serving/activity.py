@@ -116,7 +116,6 @@ def _move(time, place, knots):
 
 @njit(cache=True, nogil=True)
 def _active_and_quiet(arrivals, leaves, work, ends, before, worked_s, found):
-    """Count the requests there at the end of each bin, and the time since the last work."""
     begin, finish = work
     active, change, quiet_for_s = found[0], found[1], found[6]
     there, known = (0.0, False) if np.isnan(before) else (before, True)

@@ -187,8 +187,7 @@ def _first_guess(seen: list[Run], server: Server) -> Server:
 
 def _line(x: np.ndarray, y: np.ndarray) -> tuple[float, float]:
     # intercept and slope, neither negative: by relative errors, of which a few may be large
-    start = np.median(y)
-    scale = np.array([start, start / x.mean()])
+    scale = np.array([np.median(y), np.median(y) / x.mean()])
     robust = {"bounds": (0.0, np.inf), "loss": "cauchy", "f_scale": 0.02}
     found = scipy.optimize.least_squares(
         lambda line: (scale[0] * line[0] + scale[1] * line[1] * x) / y - 1.0, [0.9, 0.1], **robust
@@ -222,10 +221,8 @@ def _errors(seen: Run, server: Server) -> dict[str, np.ndarray]:
 def printed(timeline: Timeline, times_s: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     """Count running requests, and tokens since the first time, as an engine's counters do."""
     # vLLM renews its counters after each step, so a request appears with its first token
-    answered, ended = (
-        np.searchsorted(np.sort(timeline.requests[name]), times_s, side="right")
-        for name in ("first_token_s", "end_s")
-    )
+    fates = [np.sort(timeline.requests[name]) for name in ("first_token_s", "end_s")]
+    answered, ended = (np.searchsorted(fate, times_s, side="right") for fate in fates)
     decode = timeline.segments["decode_tokens"].to_numpy()
     decoded = amount_in_bins(timeline.segments, decode, times_s, times_s - times_s[0])
     return answered - ended, decoded + answered - answered[0]
@@ -238,11 +235,9 @@ def judged(runs: list[Run], server: Server, far: list[str]) -> dict:
         error = np.concatenate([each.get(name, []) for each in errors])
         if error.size == 0:
             continue
-        told = {
-            "ttft": {"median_error": np.median(np.abs(np.expm1(error)))},
-            "running": {"mean_error": np.abs(error).mean()},
-            "tokens": {"mean_error_s": np.abs(error).mean(), "mean_lead_s": error.mean()},
-        }
+        told = {"ttft": {"median_error": np.median(np.abs(np.expm1(error)))}}
+        told |= {"running": {"mean_error": np.abs(error).mean()}}
+        told |= {"tokens": {"mean_error_s": np.abs(error).mean(), "mean_lead_s": error.mean()}}
         found[name] = rounded(told[name]) | {"points": error.size}
     left = [f"{name} is more than {np.exp(FARTHEST - 1):.0f} times its first guess" for name in far]
     return {"misfit": found, "at_bound": far, "failed": failures(found) + left}

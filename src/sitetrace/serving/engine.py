@@ -14,9 +14,8 @@ from sitetrace.serving.surrogates import ConstantRate, LogNormalTTFT, fill_times
 
 def counted(batch: np.ndarray, batch_scale: float) -> np.ndarray:
     """Count the sequences of a batch as its time and power do: ``scale * ln(1 + batch/scale)``."""
-    # A further sequence of a mixture of experts touches fewer experts that no other one touched: it
-    # adds less time and less power. One of a dense model adds its time, but finds the memory at
-    # work already.
+    # A further sequence of a mixture of experts touches fewer new experts: it adds less time and
+    # less power. One of a dense model adds its time, but finds the memory at work already.
     batch = np.asarray(batch, dtype=float)
     return batch if batch_scale >= steps.LINEAR else batch_scale * np.log1p(batch / batch_scale)
 
@@ -36,11 +35,9 @@ class Server:
     c2_s: float = 9.0e-5  # a prompt token
     c3_s: float = 7.5e-8  # a token of context
     c4_s: float = 0.0  # a pair of prompt token and earlier token (attention of prefill)
-    # Decoding sequences from which on one more adds ever less time, as in a mixture of experts;
-    # from a million on never.
+    # decoding sequences from which on one more adds ever less time; from a million on never
     batch_scale: float = steps.LINEAR
-    # What a client sees on top of the engine's time to first token; it moves nothing on the
-    # engine's clock, so no time of a `Timeline` contains it.
+    # what a client sees on top of the time to first token; no time of a `Timeline` contains it
     overhead_s: float = 5.0e-3
     max_num_seqs: int = 256  # that run at once
     max_num_batched_tokens: int = 8192  # of a step, at least `max_num_seqs`
@@ -223,7 +220,6 @@ def simulate(
 
 
 def _as_timeline(told: np.ndarray, origin_s: float, segments: np.ndarray) -> Timeline:
-    """Tables of requests and segments, on the clock of the requests."""
     names = ["arrival_s", "start_s", "first_token_s", "end_s"]
     table = {name: told[name] + origin_s for name in names}
     table |= {name: told[name] for name in ("input_tokens", "output_tokens")}

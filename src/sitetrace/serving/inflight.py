@@ -121,7 +121,6 @@ def changed(state: State, s: int, most_sequences: int) -> State:
 
 @compiled
 def _add(engine, requests, new, server):
-    """Append each request to those of its server."""
     for i in range(len(new)):
         s = server[i]
         requests[s, engine[s].known] = new[i]

@@ -15,8 +15,7 @@ from sitetrace.serving.surrogates import ConstantRate, LogNormalTTFT
 # of their ends; all requests of a session to one server. Sessions that the stream does not know
 # are made up, so many at a time, with a geometric number of turns of this mean.
 ROUTINGS = ("random", "round_robin", "least_loaded", "session")
-MEAN_TURNS = 4.0
-SESSIONS_PER_SERVER = 16
+MEAN_TURNS, SESSIONS_PER_SERVER = 4.0, 16
 
 
 def route(
@@ -31,8 +30,7 @@ def route(
 ) -> tuple[np.ndarray, dict[str, Any]]:
     """Choose a server for each request of a chunk; tell what the next one is to be given too."""
     # tokens: of prompt and answer, shape (n, 2); carry: None for the first, else as JSON holds it
-    carry = carry or {}
-    n = arrival_s.size
+    carry, n = carry or {}, arrival_s.size
     if how == "random":
         return rng.integers(0, n_servers, n), {}
     if how == "round_robin":
@@ -50,8 +48,7 @@ def route(
         slots = np.array(carry.get("sessions", range(SESSIONS_PER_SERVER * n_servers)), np.int64)
         chosen = rng.integers(0, slots.size, n)
         last = rng.random(n) < 1 / MEAN_TURNS
-        following = carry.get("following", slots.size)
-        session, following = _draw_sessions(slots, chosen, last, following)
+        session, following = _draw_sessions(slots, chosen, last, carry.get("following", slots.size))
         carry |= {"sessions": slots.tolist(), "following": int(following)}
     return (_mixed(session, salt) % np.uint64(n_servers)).astype(np.int64), carry
 
@@ -119,6 +116,5 @@ def _least_loaded(arrival_s, answer, chance, n_servers, ends, at, prompt_s, law)
 
 @njit(cache=True, inline="always")
 def _swap(order, place, one, other):
-    """Let two servers change places in the order."""
     order[one], order[other] = order[other], order[one]
     place[order[one]], place[order[other]] = one, other

@@ -229,7 +229,6 @@ def make_room(law, engine, requests, running, preempted):
 
 @compiled
 def _find_next_end(engine, requests, running):
-    """Find the step after which the next request has all its tokens."""
     engine.next_end = NEVER
     for i in range(engine.running - engine.prefilling):
         engine.next_end = min(engine.next_end, requests[running[i]].finish)
@@ -237,7 +236,6 @@ def _find_next_end(engine, requests, running):
 
 @compiled
 def _retire(engine, requests, running):
-    """Let the requests leave that have all their tokens."""
     kept = 0
     for i in range(engine.running):
         request = requests[running[i]]

@@ -2,11 +2,5 @@
 
 import lazy_loader
 
-__getattr__, __dir__, __all__ = lazy_loader.attach(
-    __name__,
-    submod_attrs={
-        "scenario": ["read_scenario"],
-        "simulate": ["simulate_site"],
-        "store": ["read_site"],
-    },
-)
+LISTED = {"scenario": ["read_scenario"], "simulate": ["simulate_site"], "store": ["read_site"]}
+__getattr__, __dir__, __all__ = lazy_loader.attach(__name__, submod_attrs=LISTED)

@@ -16,8 +16,7 @@ from sitetrace.site.scenario import Scenario, Topology, exact
 from sitetrace.workload.spec import open_stream
 from sitetrace.workload.streams import Stream
 
-# enough blocks for any number of workers at hand; the result hangs on their number in no way
-MOST_BLOCKS = 16
+MOST_BLOCKS = 16  # enough for any number of workers at hand; no result hangs on it
 
 
 @dataclass(frozen=True)
@@ -26,8 +25,7 @@ class ServerPool:
 
     name: str
     model: TimelineModel | StatesModel
-    # of boards whose idle is not the model's; a model of the kind timeline is re-based already
-    idle_w: float | None
+    idle_w: float | None  # where boards idle unlike the model; kind timeline is re-based already
     servers: np.ndarray  # their numbers on the site, ascending
     stream: Stream
     routing: str
@@ -107,20 +105,12 @@ def make_plant(scenario: Scenario) -> Plant:
         group = f"{each.step_s:.15g}s" if keep else None
         keep.append(Kept(group, each.levels, each.step_s, int(exact(each.step_s) / dt)))
     racks = np.arange(topology.rows * topology.racks_per_row)
-    return Plant(
-        pools=tuple(pools),
-        topology=topology,
-        pool_of=of,
-        rack_of=np.repeat(racks, topology.servers_per_rack),
-        row_of=racks // topology.racks_per_row,
-        nameplate_gpu_w=np.array(gpu_w, dtype=float)[of],
-        base_w=np.array([base_w for base_w, _ in laws])[of],
-        per_gpu_w=per_gpu_w,
-        seed=scenario.seed,
-        dt=dt,
-        chunk=int(exact(scenario.chunk_s) / dt),
-        keep=tuple(keep),
-    )
+    given = {"pools": tuple(pools), "topology": topology, "keep": tuple(keep), "dt": dt}
+    given |= {"pool_of": of, "rack_of": np.repeat(racks, topology.servers_per_rack)}
+    given |= {"row_of": racks // topology.racks_per_row, "seed": scenario.seed}
+    given |= {"nameplate_gpu_w": np.array(gpu_w, dtype=float)[of], "per_gpu_w": per_gpu_w}
+    given |= {"base_w": np.array([base_w for base_w, _ in laws])[of]}
+    return Plant(**given, chunk=int(exact(scenario.chunk_s) / dt))
 
 
 def _opened(scenario: Scenario, place: int, servers: np.ndarray) -> ServerPool:

@@ -21,8 +21,7 @@ SERVER_KEY, TRAFFIC_KEY = 1, 2
 # Servers that are switched on together would start with a ramp that no site has: they work before
 # second 0, in a stretch of this number, on traffic like that of the first minutes.
 WARM_UP_S, WARM_UP = 300.0, -1
-# number of the stretch whose traffic warms servers up: no site gets there
-FAR = 2**31
+FAR = 2**31  # number of the stretch whose traffic warms servers up: no site gets there
 # arrivals, seconds, shape (n,), and tokens of prompt and answer, shape (n, 2)
 Requests = tuple[np.ndarray, np.ndarray]
 # what the servers of a pool in a block go on from; `tally` counts requests and tokens of prompt and

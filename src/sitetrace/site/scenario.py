@@ -32,10 +32,8 @@ SERVERS = "how many of the servers that no pool has by rows, filled in order"
 IDLE = "idle watts of a server's GPUs, where the board's differ from the model's"
 FLEET = "list of pools; the last may leave out rows and servers and takes the rest"
 NON_GPU = "constant_w, or base_w and per_gpu_w; else fitted to wall-plug traces"
-KEEP = (
-    "list of entries with levels and step_s; the first is the root of the dataset, others are "
-    "groups of it; else site, rows and racks each second"
-)
+KEEP = "list of entries with levels and step_s; the first is the root of the dataset, others "
+KEEP += "are groups of it; else site, rows and racks each second"
 Levels = Annotated[tuple[Level, ...], Field(min_length=1)]
 Idle = Annotated[Number, Field(gt=0, le=100_000)]
 Step = Annotated[Number, Field(ge=0.01, le=3600)]

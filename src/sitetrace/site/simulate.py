@@ -21,8 +21,7 @@ from sitetrace.site.scenario import Scenario, read_scenario
 from sitetrace.site.workers import Submit, executor
 
 CHECKPOINT_EVERY_S = 2.0
-# what a part, the folder of a run that is not complete, holds
-STORE, CHECKPOINT = "site.zarr", "checkpoint.npz"
+STORE, CHECKPOINT = "site.zarr", "checkpoint.npz"  # in the folder of a run that is not complete
 
 
 class Stretch(NamedTuple):
@@ -82,8 +81,7 @@ def simulate_site(
     ...     print(dict(site.sizes))
     {'time': 1800, 'unit': 6}
     """
-    if not isinstance(scenario, Scenario):
-        scenario = read_scenario(scenario)
+    scenario = scenario if isinstance(scenario, Scenario) else read_scenario(scenario)
     plant = make_plant(scenario)
     with scenario.blaming("pue"):
         pue = resolve_pue(scenario.pue, scenario.folder)
@@ -102,8 +100,7 @@ def simulate_site(
         if not full and error.filename is None:
             raise
         mend = "free some and go on with --resume" if full else "name another place"
-        text = f"{part}: cannot be written ({error.strerror}): {mend}"
-        raise InputError(text) from error
+        raise InputError(f"{part}: cannot be written ({error.strerror}): {mend}") from error
     return store.read_site(out)
 
 
@@ -130,29 +127,21 @@ def _opened(part: Path, scenario: Scenario, plant: Plant, units: list, resume: b
 
 def _attributes(scenario: Scenario, plant: Plant) -> dict:
     """Tell where the power comes from: a run goes on only if all of it is the same."""
-    models = {
-        pool.name: {
-            "file": given.model,
-            "sha256": digest_of([file]),
-            "configuration": pool.model.configuration.name,
-            "data": pool.model.provenance["data"],
-        }
-        for pool, given, file in zip(plant.pools, scenario.fleet, scenario.model_files, strict=True)
-    }
+    models = {}
+    for pool, given, file in zip(plant.pools, scenario.fleet, scenario.model_files, strict=True):
+        board = pool.model.configuration.name
+        told = {"file": given.model, "sha256": digest_of([file]), "configuration": board}
+        models[pool.name] = told | {"data": pool.model.provenance["data"]}
     drawn_for = "server" if plant.keeps_servers else "rack and model"
     files = {name: digest_of([scenario.folder / name]) for _, name in scenario.named_files()}
-    return {
-        "Conventions": "CF-1.11",
-        "title": scenario.name,
-        "data": " and ".join(sorted({told["data"] for told in models.values()})),
-        "scenario": scenario.model_dump_json(exclude_none=True),
-        "models": json.dumps(models),
-        "seed": scenario.seed,
-        "utc_offset_h": scenario.start.utcoffset().total_seconds() / 3600,
-        "noise": f"of models of kind timeline one draw a {drawn_for}",
-        "sitetrace": __version__,
-        **({"files": json.dumps(files)} if files else {}),
-    }
+    data = " and ".join(sorted({told["data"] for told in models.values()}))
+    about = {"Conventions": "CF-1.11", "title": scenario.name, "data": data}
+    about |= {"scenario": scenario.model_dump_json(exclude_none=True), "models": json.dumps(models)}
+    about |= {"seed": scenario.seed}
+    about |= {"utc_offset_h": scenario.start.utcoffset().total_seconds() / 3600}
+    about |= {"noise": f"of models of kind timeline one draw a {drawn_for}"}
+    about |= {"sitetrace": __version__}
+    return about | ({"files": json.dumps(files)} if files else {})
 
 
 def _stretches(

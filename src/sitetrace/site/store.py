@@ -106,14 +106,10 @@ def create(folder: Path, group: str | None, empty: xr.Dataset, chunk: int) -> No
     about = {"_ARRAY_DIMENSIONS": ["time", "unit"], "units": "W"}
     about |= {"long_name": "mean power of the bin", "coordinates": " ".join(TOLD)}
     bins, units = empty.sizes["time"], empty.sizes["unit"]
-    zarr.open_group(folder, path=group, mode="r+").create_array(
-        "power_w",
-        shape=(bins, units),
-        chunks=(min(chunk, bins), min(units, UNITS_AT_ONCE)),
-        dtype="f8",
-        compressors=Blosc(cname="lz4", clevel=1, shuffle=Blosc.SHUFFLE),
-        attributes=about,
-    )
+    layout = {"shape": (bins, units), "chunks": (min(chunk, bins), min(units, UNITS_AT_ONCE))}
+    packing = Blosc(cname="lz4", clevel=1, shuffle=Blosc.SHUFFLE)
+    root = zarr.open_group(folder, path=group, mode="r+")
+    root.create_array("power_w", **layout, dtype="f8", compressors=packing, attributes=about)
 
 
 def finish(store: Path, groups: list[str | None], attributes: dict, out: Path) -> None:

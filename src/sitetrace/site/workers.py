@@ -10,9 +10,7 @@ from sitetrace.core.files import InputError, require
 from sitetrace.core.types import hold_memory
 
 MOST_WORKERS = 1024
-PATIENCE_S = 10.0
-CONNECT_S = 10.0
-SWITCH_S = 5e-4
+PATIENCE_S, CONNECT_S, SWITCH_S = 10.0, 10.0, 5e-4
 # takes a function and its arguments; returns what waits for the result and gives it
 Submit = Callable[..., Callable[[], Any]]
 
@@ -54,7 +52,6 @@ def _cluster(address: str) -> Iterator[Submit]:
         raise InputError(text) from None
 
     def result(future: Future) -> Any:
-        """Wait for as long as there is anybody who can work on it."""
         idle_rounds = 0
         while True:
             try:
