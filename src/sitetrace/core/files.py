@@ -127,7 +127,9 @@ def read_json(path: Path | str) -> dict:
         content = json.loads(Path(path).read_text(encoding="utf-8"))
     except FileNotFoundError:
         raise InputError(f"{path}: no such file: check the path") from None
-    except (OSError, ValueError, RecursionError) as error:  # also no UTF-8, or absurd numbers
+    except OSError as error:
+        raise InputError(f"{path}: cannot be read ({error.strerror}): name a file") from None
+    except (ValueError, RecursionError) as error:  # also no UTF-8, or absurd numbers
         raise InputError(f"{path}: no complete JSON ({error}): write it anew") from None
     require(isinstance(content, dict), path, "holds no JSON object", "write it anew")
     return content

@@ -292,9 +292,9 @@ def diurnal(
     begin_hour: float = 0.0,
 ) -> pd.DataFrame:
     """Poisson arrivals whose rate is a cosine of the hour of the day; `swing` is its amplitude."""
-    day = f"swing {swing:g}, hours {peak_hour:g} and {begin_hour:g}"
-    sound = 0 <= swing <= 1 and 0 <= peak_hour <= 24 and -24 <= begin_hour <= 24
-    require(sound, day, "no day", "give a swing of 0 to 1, hours of the day")
+    require(0 <= swing <= 1, f"swing {swing:g}", "out of range", "give 0 to 1")
+    for name, hour, least in (("peak_hour", peak_hour, 0), ("begin_hour", begin_hour, -24)):
+        require(least <= hour <= 24, f"{name} {hour:g}", "no hour of a day", f"give {least} to 24")
     stream = Poisson(1, rate_per_s, open_lengths(like), swing, peak_hour, begin_hour)
     return whole(stream, duration_s, rng, rate_per_s)
 
