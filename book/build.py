@@ -19,8 +19,8 @@ import nbformat
 import yaml
 from tqdm import tqdm
 
-from sitebook.ledger.records import read_records
-from sitebook.ledger.tables import record_cells
+from sitebook.old.ledger.records import read_records
+from sitebook.old.ledger.tables import record_cells
 from sitetrace.core.files import InputError, digest_of
 
 ROOT = Path(__file__).resolve().parents[1]

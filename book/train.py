@@ -11,10 +11,10 @@ from pathlib import Path
 
 import pandas as pd
 
-from sitebook.judging.comparison import TESTBED
-from sitebook.judging.splits import splits
-from sitebook.nets import gru_study
-from sitebook.nets.nets import read_net_table
+from sitebook.old.judging.comparison import TESTBED
+from sitebook.old.judging.splits import splits
+from sitebook.old.nets import gru_study
+from sitebook.old.nets.nets import read_net_table
 from sitetrace import __version__
 from sitetrace.core.files import InputError, digest_of, replacing
 from sitetrace.core.registry import data_dir, mirror, shipped_model

@@ -11,7 +11,7 @@ import pandas as pd
 import pytest
 
 import sitetrace
-from sitebook.judging import splits
+from sitebook.old.judging import splits
 from sitetrace.core.files import InputError
 from sitetrace.power.modelfile import load_model, save_model
 from sitetrace.power.states import bigru

@@ -6,9 +6,9 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from sitebook.chapters import acf as chapter
-from sitebook.judging import alternation, comparison
-from sitebook.judging.splits import split
+from sitebook.old.chapters import acf as chapter
+from sitebook.old.judging import alternation, comparison
+from sitebook.old.judging.splits import split
 from sitetrace.evaluate.metrics import acf_r2
 
 RNG = np.random.default_rng(7)

@@ -6,11 +6,11 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from sitebook.chapters import distributions as chapter
-from sitebook.judging import decomposition
-from sitebook.judging.comparison import open_run
-from sitebook.judging.splits import split
-from sitebook.looks import carryover, idle_ends, normality
+from sitebook.old.chapters import distributions as chapter
+from sitebook.old.judging import decomposition
+from sitebook.old.judging.comparison import open_run
+from sitebook.old.judging.splits import split
+from sitebook.old.looks import carryover, idle_ends, normality
 from sitetrace.core.registry import shipped_model
 from sitetrace.power.modelfile import load_model
 from sitetrace.power.states.mixture import Emissions, Mixture

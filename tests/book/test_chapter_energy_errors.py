@@ -4,11 +4,11 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from sitebook.chapters import energy_errors as chapter
-from sitebook.judging import comparison
-from sitebook.judging.splits import split
-from sitebook.ledger.claims import claim, claims
-from sitebook.plots import energy_forms as figures
+from sitebook.old.chapters import energy_errors as chapter
+from sitebook.old.judging import comparison
+from sitebook.old.judging.splits import split
+from sitebook.old.ledger.claims import claim, claims
+from sitebook.old.plots import energy_forms as figures
 from sitetrace.core.registry import read_paper_table
 from sitetrace.evaluate.metrics import SCORES
 

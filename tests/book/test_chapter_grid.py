@@ -6,10 +6,10 @@ import numpy as np
 import pytest
 from synthetic_site import site_dataset
 
-from sitebook.chapters import grid as chapter
-from sitebook.chapters.grid import MEAN, MINUTE, NAMEPLATE, QUARTER
-from sitebook.plots import grid as figures
-from sitebook.sites.setups import fitted_setup
+from sitebook.old.chapters import grid as chapter
+from sitebook.old.chapters.grid import MEAN, MINUTE, NAMEPLATE, QUARTER
+from sitebook.old.plots import grid as figures
+from sitebook.old.sites.setups import fitted_setup
 from sitetrace.studies.feeder import LOWEST_PU, constant, feeder_for, solve
 
 

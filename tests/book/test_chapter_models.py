@@ -6,11 +6,11 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from sitebook.chapters import models as chapter
-from sitebook.judging import comparison, costs, powertrace_v1, ranking
-from sitebook.judging.splits import split
-from sitebook.ledger.claims import claims
-from sitebook.plots import models as figures
+from sitebook.old.chapters import models as chapter
+from sitebook.old.judging import comparison, costs, powertrace_v1, ranking
+from sitebook.old.judging.splits import split
+from sitebook.old.ledger.claims import claims
+from sitebook.old.plots import models as figures
 from sitetrace.core.registry import shipped_model
 from sitetrace.evaluate.judge import evaluate
 from sitetrace.power.modelfile import load_model

@@ -4,9 +4,9 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from sitebook.chapters import modulation as chapter
-from sitebook.chapters import modulation_answers as answers
-from sitebook.chapters import modulation_tracking as signals
+from sitebook.old.chapters import modulation as chapter
+from sitebook.old.chapters import modulation_answers as answers
+from sitebook.old.chapters import modulation_tracking as signals
 from sitetrace.studies import setpoint
 
 STREAMS, SEED = 4, 3

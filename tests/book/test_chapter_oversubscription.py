@@ -6,9 +6,9 @@ import pytest
 import xarray as xr
 from test_capacity import synthetic_racks
 
-from sitebook.chapters import oversubscription as chapter
-from sitebook.plots import oversubscription as figures
-from sitebook.sites import row_days
+from sitebook.old.chapters import oversubscription as chapter
+from sitebook.old.plots import oversubscription as figures
+from sitebook.old.sites import row_days
 from sitetrace.studies import battery
 
 LIMIT_KW, RACK_KW = 130.0, 26.0

@@ -3,8 +3,8 @@
 import numpy as np
 import pytest
 
-from sitebook.chapters import published as chapter
-from sitebook.ledger.records import write_records
+from sitebook.old.chapters import published as chapter
+from sitebook.old.ledger.records import write_records
 from sitetrace import load_model, shipped_model
 from sitetrace.core.registry import read_paper_table
 from sitetrace.serving.engine import simulate

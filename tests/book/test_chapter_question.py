@@ -4,9 +4,9 @@ import re
 
 import pytest
 
-from sitebook.chapters import question as chapter
-from sitebook.ledger.claims import claims
-from sitebook.ledger.records import write_records
+from sitebook.old.chapters import question as chapter
+from sitebook.old.ledger.claims import claims
+from sitebook.old.ledger.records import write_records
 
 
 def test_every_claim_that_is_listed_is_one_of_the_papers_numbers():

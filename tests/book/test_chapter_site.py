@@ -3,9 +3,9 @@
 import numpy as np
 import pytest
 
-from sitebook.chapters import site as chapter
-from sitebook.plots import site as figures
-from sitebook.sites import hierarchy, scene, setups
+from sitebook.old.chapters import site as chapter
+from sitebook.old.plots import site as figures
+from sitebook.old.sites import hierarchy, scene, setups
 from sitetrace.planning.series import mean_w, power_at
 
 SHAPE = (2, 2, 4)

@@ -3,9 +3,9 @@
 import numpy as np
 import pytest
 
-from sitebook.chapters import sizing as chapter
-from sitebook.plots import sizing as figures
-from sitebook.sites import setups
+from sitebook.old.chapters import sizing as chapter
+from sitebook.old.plots import sizing as figures
+from sitebook.old.sites import setups
 from sitetrace.core.registry import read_paper_table
 
 

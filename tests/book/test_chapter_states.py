@@ -4,12 +4,12 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from sitebook.chapters import states as chapter
-from sitebook.judging import comparison
-from sitebook.looks import known_states, stays
-from sitebook.looks.information import given_active, information
-from sitebook.looks.mlenergy import by_batch_limit, by_model, list_traces, read_trace
-from sitebook.looks.paper_states import published_bic, published_states
+from sitebook.old.chapters import states as chapter
+from sitebook.old.judging import comparison
+from sitebook.old.looks import known_states, stays
+from sitebook.old.looks.information import given_active, information
+from sitebook.old.looks.mlenergy import by_batch_limit, by_model, list_traces, read_trace
+from sitebook.old.looks.paper_states import published_bic, published_states
 from sitetrace.core.files import InputError
 from sitetrace.power.idle import Idle
 from sitetrace.power.states.mixture import Mixture, fit_mixture

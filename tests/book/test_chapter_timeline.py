@@ -6,11 +6,11 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from sitebook.chapters import timeline as chapter
-from sitebook.judging import parts_off
-from sitebook.judging.reported import reported
-from sitebook.looks import left_over, meter_study
-from sitebook.looks.counters import counter_errors, counters
+from sitebook.old.chapters import timeline as chapter
+from sitebook.old.judging import parts_off
+from sitebook.old.judging.reported import reported
+from sitebook.old.looks import left_over, meter_study
+from sitebook.old.looks.counters import counter_errors, counters
 from sitetrace.evaluate.metrics import ks_distance
 from sitetrace.meter import Meter, PowerNoise
 from sitetrace.power.timeline.surface import WARM_S

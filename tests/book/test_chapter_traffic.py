@@ -3,8 +3,8 @@
 import numpy as np
 import pytest
 
-from sitebook.chapters import traffic
-from sitebook.sites import many_clients
+from sitebook.old.chapters import traffic
+from sitebook.old.sites import many_clients
 
 
 @pytest.fixture(scope="module")

@@ -3,8 +3,8 @@
 import pandas as pd
 import pytest
 
-from sitebook.chapters import transfer
-from sitebook.judging.splits import split
+from sitebook.old.chapters import transfer
+from sitebook.old.judging.splits import split
 
 
 @pytest.fixture(scope="module")

@@ -5,9 +5,9 @@ import pandas as pd
 import pytest
 
 import sitetrace
-from sitebook.chapters import transitions as chapter
-from sitebook.judging.decomposition import labelled
-from sitebook.judging.splits import split
+from sitebook.old.chapters import transitions as chapter
+from sitebook.old.judging.decomposition import labelled
+from sitebook.old.judging.splits import split
 
 
 @pytest.fixture(scope="module")

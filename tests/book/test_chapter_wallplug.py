@@ -3,8 +3,8 @@
 import numpy as np
 import pytest
 
-from sitebook.chapters import wall_plug as chapter
-from sitebook.wallplug import non_gpu, wallplug
+from sitebook.old.chapters import wall_plug as chapter
+from sitebook.old.wallplug import non_gpu, wallplug
 from sitetrace.core.files import InputError
 
 
@@ -98,7 +98,7 @@ def test_an_unknown_source_is_refused():
 def test_all_figures_are_drawn(node, fits):
     from matplotlib import pyplot as plt
 
-    from sitebook.plots import wall_plug as figures
+    from sitebook.old.plots import wall_plug as figures
 
     tables, table, limits = node
     shown = next(iter(tables.values()))

@@ -5,8 +5,8 @@ from fnmatch import fnmatch
 import pytest
 from pandas.api.types import is_numeric_dtype
 
-from sitebook.ledger.claims import claim, claims
-from sitebook.ledger.records import record
+from sitebook.old.ledger.claims import claim, claims
+from sitebook.old.ledger.records import record
 from sitetrace.core.files import InputError, read_json
 from sitetrace.core.registry import data_dir, read_paper_table
 

@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 import yaml
 
-from sitebook.coursework import CHAPTERS, check, exercises, solution, verdict
+from sitebook.old.coursework import CHAPTERS, check, exercises, solution, verdict
 from sitetrace.core.files import InputError
 
 ROOT = Path(__file__).parents[2]

@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from sitebook.judging.intervals import bootstrap_interval
+from sitebook.old.judging.intervals import bootstrap_interval
 from sitetrace.evaluate.metrics import energy_error_pct
 
 

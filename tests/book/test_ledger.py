@@ -5,10 +5,10 @@ from fnmatch import fnmatch
 import pandas as pd
 import pytest
 
-from sitebook import rereading
-from sitebook.ledger import tables
-from sitebook.ledger.claims import claim, claims
-from sitebook.ledger.ledger import (
+from sitebook.old import rereading
+from sitebook.old.ledger import tables
+from sitebook.old.ledger.claims import claim, claims
+from sitebook.old.ledger.ledger import (
     VERDICTS,
     all_records,
     beside_claims,
@@ -17,7 +17,7 @@ from sitebook.ledger.ledger import (
     ledger,
     tally,
 )
-from sitebook.ledger.records import record, write_records
+from sitebook.old.ledger.records import record, write_records
 from sitetrace.core.files import read_json
 from sitetrace.core.registry import data_dir, read_paper_table
 

@@ -8,9 +8,9 @@ import pandas as pd
 import pytest
 
 import sitetrace
-from sitebook.nets import gru_study
-from sitebook.nets.gru_features import labelled
-from sitebook.nets.nets import read_net_table
+from sitebook.old.nets import gru_study
+from sitebook.old.nets.gru_features import labelled
+from sitebook.old.nets.nets import read_net_table
 from sitetrace.core.files import InputError, digest_of, read_json
 from sitetrace.core.registry import data_dir
 from sitetrace.power.modelfile import load_model

@@ -7,9 +7,9 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from sitebook.judging.powertrace_v1 import gpu_power_w, ledger, predict, serve
-from sitebook.judging.powertrace_v1_costs import Law, coefficients, law_of
-from sitebook.judging.powertrace_v1_serving import step_cost
+from sitebook.old.judging.powertrace_v1 import gpu_power_w, ledger, predict, serve
+from sitebook.old.judging.powertrace_v1_costs import Law, coefficients, law_of
+from sitebook.old.judging.powertrace_v1_serving import step_cost
 from sitetrace import evaluate, read_run
 from sitetrace.core.files import InputError
 from sitetrace.core.types import Configuration, Run

@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from sitebook.ledger.records import compare, read_records, record, verdict, write_records
+from sitebook.old.ledger.records import compare, read_records, record, verdict, write_records
 from sitetrace.core.files import InputError
 
 numbers = st.floats(-1e6, 1e6)

@@ -2,10 +2,10 @@
 
 import pytest
 
-from sitebook import rereading
-from sitebook.ledger.claims import claim
-from sitebook.rereading import assumptions, models, scores, site
-from sitebook.rereading.printed import derived
+from sitebook.old import rereading
+from sitebook.old.ledger.claims import claim
+from sitebook.old.rereading import assumptions, models, scores, site
+from sitebook.old.rereading.printed import derived
 
 
 def named(finding):

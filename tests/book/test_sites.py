@@ -7,8 +7,8 @@ import xarray as xr
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from sitebook.judging import comparison
-from sitebook.sites import hierarchy, simple_sites
+from sitebook.old.judging import comparison
+from sitebook.old.sites import hierarchy, simple_sites
 from sitetrace.core.files import InputError
 from sitetrace.core.registry import read_paper_table
 from sitetrace.core.types import Configuration

@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from sitebook.wallplug import non_gpu, wallplug
+from sitebook.old.wallplug import non_gpu, wallplug
 from sitetrace.core import registry
 from sitetrace.core.files import InputError
 from sitetrace.core.registry import data_dir

@@ -1,0 +1,1 @@
+"""The former book code, until every chapter shows its own analysis."""
