@@ -95,6 +95,23 @@ def correlation(measured: np.ndarray, generated: np.ndarray) -> float:
     return float(np.corrcoef(measured, generated)[0, 1])
 
 
+def crps(measured: np.ndarray, draws: np.ndarray) -> float:
+    """Continuous ranked probability score of draws, shape (draws, n), in units of the data."""
+    # mean |x - y| less half the mean |x - x'|, which by order statistics needs no pairs
+    count = len(draws)
+    weight = (2.0 * np.arange(1, count + 1) - count - 1.0)[:, None] / max(count * (count - 1), 1)
+    apart = (weight * np.sort(draws, axis=0)).sum(axis=0)
+    return float((np.abs(draws - measured).mean(axis=0) - apart).mean())
+
+
+def coverage(measured: np.ndarray, draws: np.ndarray, share: float) -> float:
+    """Share of the measured values inside the central band that holds `share` of the draws."""
+    if len(draws) < 2:
+        return np.nan
+    low, high = np.quantile(draws, [(1 - share) / 2, (1 + share) / 2], axis=0, method="weibull")
+    return float(((measured >= low) & (measured <= high)).mean())
+
+
 def percentile_error_pct(measured: np.ndarray, generated: np.ndarray, percent: float) -> float:
     """Absolute error of a percentile (linear interpolation), percent of the measured one."""
     wanted, got = (float(np.percentile(series, percent)) for series in (measured, generated))

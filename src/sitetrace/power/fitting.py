@@ -171,11 +171,11 @@ def _scores(models: list[Model], run: Run, seed: int) -> list[dict[str, float]]:
     return found
 
 
-def as_metered(model: Model, run: Run, draws: int, rng: np.random.Generator) -> list[PowerTrace]:
+def as_metered(model: Model, run: Run, draws: int, rng, reading: str = "meter") -> list[PowerTrace]:
     """Generate what a run's meter would print, on the run's clock and with its idle power."""
     times, arrivals = run.samples["time_s"], run.requests["arrival_s"]
     timeline = simulate(run.requests, model.server, rng)
     lead_s = max(float(arrivals.iloc[0] - times.iloc[0]) + MARGIN_S, MARGIN_S)
     tail_s = max(float(times.iloc[-1] - timeline.requests["end_s"].max()) + MARGIN_S, MARGIN_S)
-    how = (None, lead_s, tail_s, run.idle_before_load_w(), "meter")
+    how = (None, lead_s, tail_s, run.idle_before_load_w(), reading)
     return [model.draw(timeline, each, *how) for each in rng.spawn(draws)]
