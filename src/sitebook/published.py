@@ -49,9 +49,8 @@ def missing_numbers() -> pd.DataFrame:
 
 
 def campaign(config: str, seed: int) -> tuple[dict[str, list[np.ndarray]], float, float]:
-    """Generate the paper's campaign: power by kind of states and rate, the mean of the active
-    requests, and the probability that none is active over the weight of the lowest state.
-    """  # fmt: skip
+    """Generate the paper's campaign: power by kind of states and rate, and how busy it is."""
+    # how busy: mean active requests, and how often none is over the weight of the lowest state
     models = {states: paper_model(config, states=states) for states in STATES}
     power_w: dict[str, list[np.ndarray]] = {states: [] for states in STATES}
     request_s = span_s = 0.0
