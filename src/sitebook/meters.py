@@ -34,14 +34,24 @@ def overview(runs: list[Run]) -> pd.DataFrame:
     return pd.DataFrame(rows)
 
 
+def risen_share(run: Run) -> pd.Series | None:
+    """Power as a share of the way from idle to its median while requests run, by time."""
+    # the busy seconds of bursts are mostly idle, so that their own median would say nothing
+    idle_w, times_s = run.idle_before_load_w(), run.samples["time_s"]
+    if idle_w is None or run.engine is None:
+        return None
+    running = np.interp(times_s, run.engine["time_s"], run.engine["running"]) >= 1
+    power_w = run.samples["power_w"]
+    share = (power_w - idle_w) / (power_w[running].median() - idle_w)
+    return share.set_axis(times_s - run.requests["arrival_s"].iloc[0])
+
+
 def rise_time_s(run: Run) -> float | None:
     """Time from the first request until printed power has risen by four fifths."""
-    idle_w, span = run.idle_before_load_w(), run.busy_span()
-    if idle_w is None or span is None:
+    share = risen_share(run)
+    if share is None:
         return None
-    times, power_w = run.samples["time_s"], run.samples["power_w"]
-    level_w = idle_w + RISEN * (power_w[times.between(*span[:2])].median() - idle_w)
-    return float(times[(times > span[0]) & (power_w >= level_w)].iloc[0] - span[0])
+    return float(share.index[(share.index > 0) & (share >= RISEN)][0])
 
 
 def clock_lag_s(run: Run) -> float | None:
