@@ -31,9 +31,11 @@ class Running:
         self.dt_s, self._boards = float(models[0].dt), np.zeros(n, BOARD)
         self._work = inflight.idle_state(n, most, begin_s)
         self._orders: list[tuple] = [(1.0, None)] * n
-        self._known = {(id(m), 1.0): (m.server.law, power_law(m, m.surface)) for m in models}
-        told = [self._known[id(model), 1.0] for model in models]
-        self._laws, self._powers = (np.concatenate(part) for part in zip(*told, strict=True))
+        own = {id(model): model for model in models}.values()  # often one for all
+        self._known = {(id(m), 1.0): (m.server.law, power_law(m, m.surface)) for m in own}
+        self._laws, self._powers = np.empty(n, inflight.LAW), np.empty(n, POWER)
+        for s, model in enumerate(models):
+            self._laws[s], self._powers[s] = (part[0] for part in self._known[id(model), 1.0])
 
     @property
     def clocks(self) -> np.ndarray:

@@ -87,7 +87,7 @@ def with_room(state: State, coming: int | np.ndarray) -> State:
     least = int((state.engine["known"] + coming).max())
     if least <= room:
         return state
-    requests = np.zeros((n_servers, max(least, 2 * room)), REQUEST)
+    requests = np.empty((n_servers, max(least, 2 * room)), REQUEST)
     requests[:, :known] = state.requests[:, :known]
     return state._replace(requests=requests)
 
