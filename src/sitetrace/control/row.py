@@ -148,13 +148,13 @@ def run(
             span = (k, stop, first), (float(tick_s), dt_s, window)
             k, first, coming = _work_on(*span, *limits, parts, stream, (*told, held))
             if coming > 0 or k == ticks:  # those that have ended make room
-                ended, _ = servers.fates()
-                times_s[ended["row"]] = np.stack([ended["first_token_s"], ended["end_s"]], axis=1)
+                seen = servers.requests
+                times_s[seen["row"]] = np.stack([seen["first_token_s"], seen["end_s"]], axis=1)
+                servers.fates()
                 parts = servers.parts(coming)
         servers.clock_s = k * tick_s
-    left, seen = servers.unfinished(), (each[:ticks] for each in (server_w, running, queued, held))
-    times_s[left["row"], 0] = left["first_token_s"]
-    return Outcome(tick_s, *seen, requests, times_s)
+    told = (each[:ticks] for each in (server_w, running, queued, held))
+    return Outcome(tick_s, *told, requests, times_s)
 
 
 @njit(cache=True, nogil=True, error_model="numpy")

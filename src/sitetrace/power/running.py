@@ -108,8 +108,9 @@ class Running:
         """Count instead: requests, their tokens of prompt and answer, and the longest wait."""
         return inflight.count_ended(self._work)
 
-    def unfinished(self) -> np.ndarray:
-        """Look at the requests that have not ended: records."""
+    @property
+    def requests(self) -> np.ndarray:
+        """Records of the requests under way, and of those whose `fates` were not taken out."""
         return inflight.packed(self._work)["requests"]
 
     def state(self) -> dict[str, np.ndarray]:
