@@ -117,16 +117,15 @@ def run(
     seen_w[:] = np.nan
     held, times_s = np.full(ticks + 1, come[0]), np.full((len(tokens), 2), np.nan)
     stream = records, chance, come, normals
-    actuator, outside = actuator or Actuator(), {}
+    actuator = actuator or Actuator()
     window, delay = round(telemetry.window_s / tick_s), round(telemetry.delay_s / tick_s)
     # In each tick the policy sees the row late and gives orders, those that act by now are carried
     # out, requests that have come go to servers, and all work to the tick's end.
-    given, orders, k, first = None, AT_REST, 0, 0
+    given, orders, k, first, coming = None, AT_REST, 0, 0, 0
     while k < ticks:
         now_s, seen, stop = k * tick_s, max(k - delay, 0), ticks
         if policy is not None:
-            if signals:
-                outside = {name: values[k] for name, values in signals.items()}
+            outside = {name: values[k] for name, values in (signals or {}).items()}
             late = seen_w[seen], running[seen], queued[seen], kv_share[seen]
             actuator.send(now_s, policy(View(now_s, *late, held[k], outside)))
             orders, stop = actuator.acting(now_s) or AT_REST, k + 1
@@ -143,15 +142,13 @@ def run(
                 down_s = 0.0 if m is servers.models[s] else orders.down_s
                 servers.set(s, clock=float(clock[s]), batch=batch[s], model=m, down_s=down_s)
             given = orders
-        parts = servers.parts()
         while k < stop:
-            span = (k, stop, first), (float(tick_s), dt_s, window)
-            k, first, coming = _work_on(*span, *limits, parts, stream, (*told, held))
+            span, at_work = ((k, stop, first), (float(tick_s), dt_s, window)), servers.parts(coming)
+            k, first, coming = _work_on(*span, *limits, at_work, stream, (*told, held))
             if coming > 0 or k == ticks:  # those that have ended make room
-                seen = servers.requests
-                times_s[seen["row"]] = np.stack([seen["first_token_s"], seen["end_s"]], axis=1)
+                known = servers.requests
+                times_s[known["row"]] = np.stack([known["first_token_s"], known["end_s"]], axis=1)
                 servers.fates()
-                parts = servers.parts(coming)
         servers.clock_s = k * tick_s
     told = (each[:ticks] for each in (server_w, running, queued, held))
     return Outcome(tick_s, *told, requests, times_s)
