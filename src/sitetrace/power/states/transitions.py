@@ -22,6 +22,7 @@ from sitetrace.power.states.labels import TrainingBins, bin_features, window_fea
 KINDS = ("markov", "logit", "trees")
 LEVELS, PENALTY, WINDOW = 5, 1.0, 2
 ROUNDS, DEPTH, RATE, TREE_WINDOW = 40, 2, 0.1, 4
+PIECE, SLICE = 8192, 250  # bins worked on while still in near memory, and in the nearest
 EXCESS = 1e-6  # a variance above the mean by less than this share is the mean's: Poisson
 LEAST_SHARE = 1e-9  # counts rarer than this stand for an interval of this length
 NEVER = -50.0  # score of a state that was never seen
@@ -44,7 +45,17 @@ class Separable:
 
     def path(self, table: Table, quiet: np.ndarray, uniform: np.ndarray, start: int) -> np.ndarray:
         """Turn numbers from 0 to 1 into states; the table may begin with earlier bins."""
-        return _walk(*self._laid_out(table, quiet.size), quiet, uniform, start)
+        # piece by piece, so that memory stays small and near
+        path, known = np.empty(quiet.size, dtype=np.int64), len(table["active"]) - quiet.size
+        reach, size = (known, quiet.size or 1) if self.reach is None else (self.reach, PIECE)
+        for first in range(0, quiet.size, size):
+            here = slice(first, first + size)
+            seen = slice(max(known + first - reach, 0), known + first + size)
+            near = {name: np.asarray(column)[seen] for name, column in table.items()}
+            given = (quiet[here], uniform[here], start)
+            path[here] = _walk(*self._laid_out(near, quiet[here].size), *given)
+            start = path[here][-1]
+        return path
 
     def expected_w(self, table: Table, quiet, state_w, phi) -> tuple[np.ndarray, np.ndarray]:
         """Mean watts of the mixture's states over all walks from idle, and how likely idle is."""
@@ -91,16 +102,12 @@ class Logit(Separable):
     lag: np.ndarray  # score of a state by the one before, shape (previous, states)
 
     def _factors(self, table: Table) -> Factors:
-        features = bin_features(table, self.columns)
-        weight = self.weight / self.scale
-        now, before = np.split(weight, WINDOW, axis=1)
+        features, weight = bin_features(table, self.columns), self.weight / self.scale
+        now, before = np.ascontiguousarray(np.split(weight, WINDOW, axis=1))
+        law = (now, before, self.intercept - weight @ self.center)
         # states stand by rows, each in one piece of memory; nothing is known before the first bin
-        score, earlier = now @ features, before @ features
-        score[:, 0] += earlier[:, 0]
-        score[:, 1:] += earlier[:, :-1]
-        score += (self.intercept - weight @ self.center)[:, None]
-        score -= score.max(axis=0)
-        chance = np.exp(score, out=score)
+        chance = np.empty((len(weight), features.shape[1]))
+        _weigh(np.hstack([features[:, :1], features]), law, chance)
         factor = np.exp(self.lag - self.lag.max(axis=1, keepdims=True))
         return chance.T, factor[None], np.zeros(chance.shape[1], dtype=np.int64)
 
@@ -240,6 +247,40 @@ def log_likelihood(kind: Separable, table: Table, previous, state, use) -> float
     matrix = kind.matrix(table)
     chosen = matrix[np.arange(len(matrix)), previous, state][use]
     return float(np.log(np.maximum(chosen, 1e-12)).mean())
+
+
+@numba.njit(cache=True, nogil=True)
+def _weigh(features, law, chance):
+    """Weigh each state in each bin but for the state before, the likeliest by 1."""
+    (now, before, intercept), top = law, np.empty(SLICE)
+    for first in range(0, chance.shape[1], SLICE):
+        size = min(SLICE, chance.shape[1] - first)
+        top[:] = -np.inf
+        for k in range(len(chance)):
+            score = chance[k, first : first + size]
+            score[:] = intercept[k]
+            for f in range(len(features)):
+                here, w, w_before = features[f, first:], now[k, f], before[k, f]
+                for i in range(size):
+                    score[i] += here[i + 1] * w + here[i] * w_before
+            for i in range(size):
+                top[i] = score[i] if score[i] > top[i] else top[i]
+        for k in range(len(chance)):
+            score = chance[k, first : first + size]
+            for i in range(size):
+                score[i] = _exponential(score[i] - top[i])
+
+
+@numba.njit(cache=True, nogil=True)
+def _exponential(x):
+    """Exponential of a number from minus infinity to 0, right within 1e-13."""
+    # unlike the library's it is compiled for several numbers at once
+    x = (x if x > -40.0 else -40.0) * (1 / 256)
+    high = 1 / 24 + x * (1 / 120) + x * x * (1 / 720 + x * (1 / 5040))
+    power = 1.0 + x + x * x * (1 / 2 + x * (1 / 6) + x * x * high)
+    for _ in range(8):
+        power *= power
+    return power
 
 
 @numba.njit(cache=True, nogil=True)
