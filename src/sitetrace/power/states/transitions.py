@@ -85,7 +85,8 @@ class Markov(Separable):
     probability: np.ndarray  # shape (levels, previous, states)
 
     def _factors(self, table: Table) -> Factors:
-        level = np.searchsorted(self.edges, np.asarray(table[self.column], float), side="right")
+        # there are few edges: to compare with each is faster than to search
+        level = np.sum(self.edges[:, None] <= np.asarray(table[self.column], float), axis=0)
         return np.ones((1, 1)), self.probability, level
 
 
@@ -105,9 +106,8 @@ class Logit(Separable):
         features, weight = bin_features(table, self.columns), self.weight / self.scale
         now, before = np.ascontiguousarray(np.split(weight, WINDOW, axis=1))
         law = (now, before, self.intercept - weight @ self.center)
-        # states stand by rows, each in one piece of memory; nothing is known before the first bin
-        chance = np.empty((len(weight), features.shape[1]))
-        _weigh(np.hstack([features[:, :1], features]), law, chance)
+        chance = np.empty((len(weight), features.shape[1]))  # states lie each in one piece
+        _weigh(features, law, chance)
         factor = np.exp(self.lag - self.lag.max(axis=1, keepdims=True))
         return chance.T, factor[None], np.zeros(chance.shape[1], dtype=np.int64)
 
@@ -260,9 +260,11 @@ def _weigh(features, law, chance):
             score = chance[k, first : first + size]
             score[:] = intercept[k]
             for f in range(len(features)):
-                here, w, w_before = features[f, first:], now[k, f], before[k, f]
-                for i in range(size):
-                    score[i] += here[i + 1] * w + here[i] * w_before
+                here, w, w_before = features[f, first : first + size], now[k, f], before[k, f]
+                # nothing is known before the first bin
+                score[0] += here[0] * w + features[f, max(first - 1, 0)] * w_before
+                for i in range(1, size):
+                    score[i] += here[i] * w + here[i - 1] * w_before
             for i in range(size):
                 top[i] = score[i] if score[i] > top[i] else top[i]
         for k in range(len(chance)):
