@@ -22,7 +22,7 @@ from sitetrace.power.states.labels import TrainingBins, bin_features, window_fea
 KINDS = ("markov", "logit", "trees")
 LEVELS, PENALTY, WINDOW = 5, 1.0, 2
 ROUNDS, DEPTH, RATE, TREE_WINDOW = 40, 2, 0.1, 4
-PIECE, SLICE = 8192, 250  # bins worked on while still in near memory, and in the nearest
+PIECE, SLICE = 16384, 250  # bins worked on while still in near memory, and in the nearest
 EXCESS = 1e-6  # a variance above the mean by less than this share is the mean's: Poisson
 LEAST_SHARE = 1e-9  # counts rarer than this stand for an interval of this length
 NEVER = -50.0  # score of a state that was never seen
@@ -104,10 +104,8 @@ class Logit(Separable):
 
     def _factors(self, table: Table) -> Factors:
         features, weight = bin_features(table, self.columns), self.weight / self.scale
-        now, before = np.ascontiguousarray(np.split(weight, WINDOW, axis=1))
-        law = (now, before, self.intercept - weight @ self.center)
         chance = np.empty((len(weight), features.shape[1]))  # states lie each in one piece
-        _weigh(features, law, chance)
+        _weigh(features, weight, self.intercept - weight @ self.center, chance)
         factor = np.exp(self.lag - self.lag.max(axis=1, keepdims=True))
         return chance.T, factor[None], np.zeros(chance.shape[1], dtype=np.int64)
 
@@ -250,17 +248,17 @@ def log_likelihood(kind: Separable, table: Table, previous, state, use) -> float
 
 
 @numba.njit(cache=True, nogil=True)
-def _weigh(features, law, chance):
+def _weigh(features, weight, intercept, chance):
     """Weigh each state in each bin but for the state before, the likeliest by 1."""
-    (now, before, intercept), top = law, np.empty(SLICE)
+    top, n = np.empty(SLICE), len(features)
     for first in range(0, chance.shape[1], SLICE):
         size = min(SLICE, chance.shape[1] - first)
         top[:] = -np.inf
         for k in range(len(chance)):
             score = chance[k, first : first + size]
             score[:] = intercept[k]
-            for f in range(len(features)):
-                here, w, w_before = features[f, first : first + size], now[k, f], before[k, f]
+            for f in range(n):
+                here, w, w_before = features[f, first:], weight[k, f], weight[k, n + f]
                 # nothing is known before the first bin
                 score[0] += here[0] * w + features[f, max(first - 1, 0)] * w_before
                 for i in range(1, size):
