@@ -104,10 +104,10 @@ class Logit(Separable):
 
     def _factors(self, table: Table) -> Factors:
         features, weight = bin_features(table, self.columns), self.weight / self.scale
-        chance = np.empty((len(weight), features.shape[1]))  # states lie each in one piece
-        _weigh(features, weight, self.intercept - weight @ self.center, chance)
+        chance = np.empty((len(weight), features.shape[1]))  # each state lies in one piece
+        _score_bins(features, weight, self.intercept - weight @ self.center, chance)
         factor = np.exp(self.lag - self.lag.max(axis=1, keepdims=True))
-        return chance.T, factor[None], np.zeros(chance.shape[1], dtype=np.int64)
+        return np.exp(chance, out=chance).T, factor[None], np.zeros(chance.shape[1], np.int64)
 
 
 @dataclass(frozen=True)
@@ -248,8 +248,8 @@ def log_likelihood(kind: Separable, table: Table, previous, state, use) -> float
 
 
 @numba.njit(cache=True, nogil=True)
-def _weigh(features, weight, intercept, chance):
-    """Weigh each state in each bin but for the state before, the likeliest by 1."""
+def _score_bins(features, weight, intercept, chance):
+    """Score each state in each bin but for the state before, the likeliest by 0."""
     top, n = np.empty(SLICE), len(features)
     for first in range(0, chance.shape[1], SLICE):
         size = min(SLICE, chance.shape[1] - first)
@@ -266,21 +266,8 @@ def _weigh(features, weight, intercept, chance):
             for i in range(size):
                 top[i] = score[i] if score[i] > top[i] else top[i]
         for k in range(len(chance)):
-            score = chance[k, first : first + size]
             for i in range(size):
-                score[i] = _exponential(score[i] - top[i])
-
-
-@numba.njit(cache=True, nogil=True)
-def _exponential(x):
-    """Exponential of a number from minus infinity to 0, right within 1e-13."""
-    # unlike the library's it is compiled for several numbers at once
-    x = (x if x > -40.0 else -40.0) * (1 / 256)
-    high = 1 / 24 + x * (1 / 120) + x * x * (1 / 720 + x * (1 / 5040))
-    power = 1.0 + x + x * x * (1 / 2 + x * (1 / 6) + x * x * high)
-    for _ in range(8):
-        power *= power
-    return power
+                chance[k, first + i] -= top[i]
 
 
 @numba.njit(cache=True, nogil=True)
