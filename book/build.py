@@ -57,7 +57,8 @@ class Page:
 
     @property
     def source(self) -> str:
-        return str(self.parameters.get("dataset", "paper"))
+        usual = "testbed" if self.notebook.parent.name == "exercises" else "paper"
+        return str(self.parameters.get("dataset", usual))
 
 
 def read_pages(root: Path) -> list[Page]:
@@ -207,8 +208,9 @@ def heading(page: Page) -> str:
 def source_line(page: Page, digest: str) -> str:
     parameters = ", ".join(f"`{name} = {value}`" for name, value in page.parameters.items())
     line = (
-        f"*Parameters: {parameters}; data: {page.source}; made by "
-        f"`notebooks/{page.notebook.name}`; digest `{digest[:12]}`.*"
+        f"*Parameters: {parameters or 'as stated'}; data: {page.source}; made by "
+        f"`{'/'.join(page.notebook.parts[page.notebook.parts.index('notebooks') :])}`; "
+        f"digest `{digest[:12]}`.*"
     )
     return f"{TESTBED_LINE}\n\n{line}" if page.source == "testbed" else line
 
