@@ -1,114 +1,136 @@
-"""Every number of the paper has its line in the ledger: what answers it, or why nothing does."""
+"""Claims have names, answers one rule: what a verdict is does not depend on the page."""
 
 from fnmatch import fnmatch
 
-import pandas as pd
 import pytest
+from pandas.api.types import is_numeric_dtype
 
-from sitebook.old.ledger import tables
-from sitebook.old.ledger.claims import claim, claims
-from sitebook.old.ledger.ledger import (
-    all_records,
-    beside_claims,
-    chapter_of,
-    ledger,
-    tally,
-)
-from sitebook.old.ledger.records import record, write_records
-from sitetrace.core.files import read_json
+from sitebook import ledger, page
+from sitetrace.core.files import InputError, read_json
 from sitetrace.core.registry import data_dir, read_paper_table
 
-ENERGY = "fidelity_by_configuration:llama-3-70b_H100_tp4:delta_energy_pct_median"
-PEAK = "facility:A/ours/1:peak_kw"
-PAR = "facility:A/ours/1:par"
+LISTING = read_json(data_dir() / "paper" / "claims.json")
+ENERGY = "fidelity_by_configuration:llama-3-70b_H100_tp4:delta_energy_pct_median"  # 2.33, lower
+ACF = "fidelity_by_configuration:llama-3-70b_H100_tp4:acf_r2_median"  # 0.995, higher
 
 
-def answer(data="measured", value=1.0, claim=ENERGY, name="energy error", unit="%"):
-    return record(name, value, unit, data=data, dataset="run_1", claim=claim)
+@pytest.fixture(autouse=True)
+def measured(monkeypatch):
+    """A page on measured data that has answered nothing yet."""
+    monkeypatch.setattr(page.NOW, "dataset", "measured")
+    monkeypatch.setattr(page.NOW, "chapter", "made-up")
+    monkeypatch.setattr(ledger, "GIVEN", [])
 
 
-def line(records, claim=ENERGY, written=("energy-errors",)):
-    table = ledger(records, set(written))
-    return table[table["claim"] == claim]
+def test_a_name_stands_for_one_number_in_one_unit():
+    known = ledger.claims()
+    assert known.index.is_unique
+    assert known["unit"].map(type).eq(str).all() and known["what"].str.len().gt(0).all()
+    assert set(known["kind"]) == {"result", "setting"}
+    assert set(known["better"].dropna()) <= {"lower", "higher"}
 
 
-def test_every_printed_number_has_a_line():
-    inputs = read_json(data_dir() / "paper" / "claims.json")["inputs"]
-    lines = set(ledger({}, set())[["table", "row", "column"]].itertuples(index=False, name=None))
-    for path in (data_dir() / "paper").glob("*.csv"):
-        table = read_paper_table(path.stem)
-        left_out = inputs.get(path.stem, [])
-        entries = claims().query("table == @path.stem")
-        for column in table.select_dtypes("number"):
-            if any(fnmatch(column, pattern) for pattern in left_out):
-                continue
-            count = sum(name == path.stem and col == column for name, _, col in lines)
-            is_key = column not in set(entries["column"])
-            assert is_key or count == table[column].notna().sum(), f"{path.stem}: {column}"
-
-
-def test_a_number_that_nothing_answers_says_why():
-    [row] = line({}).to_dict("records")
-    assert row["verdict"] == "cannot be tested"
-    assert row["why"] == claim(ENERGY)["untested"]
-    assert tables.ledger_cells(line({}))["ours"].to_list() == ["–"]
-
-
-def test_a_number_of_a_chapter_that_is_not_there_names_the_chapter():
-    [row] = line({}, PEAK).to_dict("records")
-    assert (row["verdict"], row["why"]) == ("chapter not written yet", "site")
-
-
-def test_a_setting_gets_no_verdict():
-    [row] = line({}, "settings:pue:value").to_dict("records")
-    assert row["verdict"] == "setting"
-
-
-def test_an_answer_is_traced_to_the_page_that_computed_it():
-    [row] = line({"energy-errors-measured": [answer()]}).to_dict("records")
-    assert row["page"] == "energy-errors-measured"
-    assert row["verdict"] == "reproduced on other data"
-    cells = tables.ledger_cells(pd.DataFrame([row]))
-    assert 'href="energy-errors-measured.html#answer"' in tables.folded("scores", cells)
-
-
-def test_of_several_answers_those_on_measured_data_come_first():
-    pages = {"a-testbed": [answer("testbed")], "b-measured": [answer()]}
-    rows = line(pages)
-    assert rows["data"].to_list() == ["measured", "testbed"]
-    assert rows["verdict"].to_list() == ["reproduced on other data", "cannot be tested"]
-    assert rows["why"].iloc[1] == "the testbed tests no claim about hardware"
-
-
-def test_a_claim_counts_once_however_many_answers_it_has():
-    pages = {"a-testbed": [answer("testbed")], "b-measured": [answer()]}
-    assert tally(ledger(pages, set()), "section").to_numpy().sum() == len(claims())
-
-
-def test_what_answers_no_claim_is_listed_beside():
-    own = record("idle power", 60.0, "W", data="measured", dataset="run")
-    assert beside_claims({"page": [own, answer()]}) == [own | {"page": "page"}]
+@pytest.mark.parametrize("table", sorted(f.stem for f in (data_dir() / "paper").glob("*.csv")))
+def test_every_number_of_a_table_is_a_claim_a_key_or_an_input(table):
+    columns = read_paper_table(table)
+    entries = [entry for entry in LISTING["tables"] if entry["table"] == table]
+    told = [name for entry in entries for name in (*entry["key"], *entry["columns"])]
+    patterns = told + LISTING["inputs"].get(table, [])
+    numbers = [name for name in columns if is_numeric_dtype(columns[name])]
+    assert [n for n in numbers if not any(fnmatch(n, pattern) for pattern in patterns)] == []
 
 
 @pytest.mark.parametrize(
-    ("page", "chapter"),
-    [("states-measured", "states"), ("energy-errors-testbed", "energy-errors"), ("published",) * 2],
+    ("name", "value", "rounding"),
+    [
+        ("fidelity_ar1:gpt-oss-20b_A100_tp1:acf_r2", -0.038, 0.0005),
+        ("march_fidelity:node_level_summary/gpt-oss-20b:energy_signed_pct", 18.64, 0.005),
+        ("decomposition:llama-3-70b_H100_tp4/marginal:acf_r2_noprune", -4.50, 0.005),
+        ("facility:B/splitwise/900:ramp_down_kw", -12.28, 0.005),
+        ("synthetic_site:ours:ramp_down_kw", -14.74, 0.005),
+        ("oversubscription:ours:racks", 57, 0),
+        ("settings:pue:value", 1.3, 0),
+    ],
 )
-def test_a_page_belongs_to_a_chapter(page, chapter):
-    assert chapter_of(page) == chapter
+def test_a_number_is_known_to_its_last_printed_digit(name, value, rounding):
+    claim = ledger.claims().loc[name]
+    assert claim["value"] == value and claim["rounding"] == pytest.approx(rounding)
 
 
-def test_records_are_read_from_the_folder_that_is_named(tmp_path, monkeypatch):
-    write_records([answer()], tmp_path / "b.json")
-    write_records([answer("testbed")], tmp_path / "a.json")
-    monkeypatch.setenv("SITETRACE_ALL_RECORDS", str(tmp_path))
-    assert list(all_records()) == ["a", "b"]
-    assert all_records()["b"] == [answer()]
+@pytest.mark.parametrize(
+    ("claim", "interval", "given", "dataset", "expected"),
+    [
+        (ENERGY, (2.0, 3.0), {"same": True}, "measured", "reproduced"),
+        (ENERGY, (2.0, 3.0), {}, "measured", "reproduced on other data"),
+        (ENERGY, (1.0, 2.0), {"same": True}, "measured", "better than printed"),
+        (ENERGY, (3.0, 4.0), {"same": True}, "measured", "not reproduced"),
+        (ACF, (0.996, 0.999), {}, "measured", "better than printed"),
+        (ACF, (0.5, 0.6), {}, "measured", "not reproduced"),
+        (ENERGY, None, {"same": True}, "measured", "beside"),
+        (ENERGY, (2.0, 3.0), {"method": "ours"}, "measured", "beside"),
+        (ENERGY, (2.0, 3.0), {"method": "baseline"}, "measured", "beside"),
+        (ENERGY, (2.0, 3.0), {"rests_on": "a rule"}, "measured", "consistent"),
+        (ENERGY, (1.0, 2.0), {"rests_on": "a rule"}, "measured", "not consistent"),
+        (ENERGY, (2.0, 3.0), {"same": True}, "testbed", "cannot be tested"),
+        (ENERGY, (2.0, 3.0), {}, "paper", "follows"),
+        (ENERGY, (1.0, 2.0), {}, "paper", "does not follow"),
+        ("settings:pue:value", (1.0, 2.0), {"same": True}, "measured", "setting"),
+    ],
+)
+def test_one_rule_gives_the_verdict(monkeypatch, claim, interval, given, dataset, expected):
+    monkeypatch.setattr(page.NOW, "dataset", dataset)
+    value = 0.0 if interval is None else sum(interval) / 2
+    ledger.answer(claim, value, interval, of="draws", **given)
+    assert ledger.GIVEN[-1]["verdict"] == expected
 
 
-def test_a_long_table_folds_and_escapes_what_it_shows():
-    html = tables.folded("a < b", pd.DataFrame({"what": ["<i>", "x" * 80]}))
-    assert html.startswith("<details><summary>a &lt; b (2)</summary>")
-    assert "&lt;i&gt;" in html
-    assert "x" * 80 in html
-    assert tables.folded("a", pd.DataFrame()) == "<p>a: none.</p>"
+def test_an_answer_is_given_once_and_told_apart_by_what_it_was_found_on():
+    ledger.answer(ENERGY, 2.0, on="one run")
+    ledger.answer(ENERGY, 2.1, on="another run")
+    with pytest.raises(InputError, match="answered twice"):
+        ledger.answer(ENERGY, 2.2, on="one run")
+
+
+@pytest.mark.parametrize(
+    ("value", "interval", "of", "said"),
+    [
+        (2.0, (1.0, 3.0), "", "an interval of no kind"),
+        (2.0, (3.0, 4.0), "draws", "does not hold"),
+        (float("nan"), None, "", "not finite"),
+    ],
+)
+def test_an_answer_that_says_nothing_is_refused(value, interval, of, said):
+    with pytest.raises(InputError, match=said):
+        ledger.answer(ENERGY, value, interval, of)
+
+
+def test_an_unknown_claim_is_refused():
+    with pytest.raises(InputError, match="claim"):
+        ledger.answer("fidelity_by_configuration:nothing:ks", 0.1)
+
+
+@pytest.mark.parametrize(
+    ("interval", "needs", "holds"),
+    [
+        ((3.0, 4.0), "< 5", True),
+        ((5.0, 6.0), "< 5", False),
+        ((4.0, 6.0), "< 5", None),
+        ((0.9, 0.95), ">= 0.9", True),
+    ],
+)
+def test_a_point_of_a_bar_holds_where_all_of_the_interval_does(interval, needs, holds):
+    ledger.bar(1, sum(interval) / 2, interval, needs, of="draws")
+    assert ledger.GIVEN[-1]["holds"] is holds
+
+
+def test_the_ledger_has_a_line_for_every_claim_and_measured_answers_first(monkeypatch):
+    for dataset in ("testbed", "measured"):
+        monkeypatch.setattr(page.NOW, "dataset", dataset)
+        ledger.answer(ENERGY, 2.3, (2.0, 3.0), of="draws", on=dataset)
+    lines = ledger.ledger({"made-up": ledger.GIVEN})
+    assert set(lines["claim"]) == set(ledger.claims().index)
+    assert lines.loc[lines["claim"] == ENERGY, "data"].tolist() == ["measured", "testbed"]
+    counts = ledger.tally(lines, "table")
+    assert counts.to_numpy().sum() == len(ledger.claims())
+    assert counts.loc["fidelity_by_configuration", "reproduced on other data"] == 1
+    assert len(ledger.cells_of(lines)) == len(lines)
