@@ -1,6 +1,7 @@
 """Looks at the power states of recordings, each for one question of the book."""
 
 from collections.abc import Iterable, Mapping
+from dataclasses import replace
 
 import numpy as np
 import pandas as pd
@@ -8,14 +9,15 @@ from matplotlib.figure import Figure
 
 from sitebook import judging
 from sitebook.page import TESTBED
-from sitetrace.core.files import named
 from sitetrace.core.registry import read_paper_table, shipped_model
 from sitetrace.core.style import BAND, GENERATED
 from sitetrace.core.types import PowerTrace, Run
+from sitetrace.evaluate.metrics import acf, acf_lags, scores
 from sitetrace.power.modelfile import load_model
-from sitetrace.power.states.labels import TrainingBins, label, prepare
-from sitetrace.power.states.mixture import MIN_STRETCH, Mixture, bic_curve, fit_emissions
-from sitetrace.power.states.mixture import published_mixture as published
+from sitetrace.power.states import mixture as mixtures
+from sitetrace.power.states.fit import fit_parts
+from sitetrace.power.states.labels import TrainingBins, label, prepare, usable
+from sitetrace.power.states.mixture import Mixture, bic_curve, fit_emissions, fit_mixture
 from sitetrace.power.states.model import StatesModel
 from sitetrace.serving.activity import PAPER_COLUMNS, activity_table
 from sitetrace.serving.engine import simulate
@@ -47,14 +49,6 @@ def recordings(dataset: str) -> dict[str, tuple[StatesModel, pd.DataFrame]]:
     return found
 
 
-def density(mixture: Mixture, power_w: np.ndarray) -> np.ndarray:
-    """Density of each state at a power, weighted, shape (n, states)."""
-    from scipy.stats import norm
-
-    each = norm.pdf(np.asarray(power_w)[:, None], mixture.mean_w, mixture.sigma_w)
-    return mixture.weight * each
-
-
 def drawn_w(mixture: Mixture, size: int, rng: np.random.Generator) -> np.ndarray:
     """Draw independent samples from a mixture, watts."""
     state = rng.choice(mixture.n_states, size, p=mixture.weight / mixture.weight.sum())
@@ -78,10 +72,20 @@ def distance(power_w: np.ndarray, mixture: Mixture) -> float:
     return float(kstest(power_w, below, method="asymp").statistic)
 
 
+def with_states(model: StatesModel, run: Run, n_states: int, seed: int) -> StatesModel:
+    """Refit states, logit transitions and power within states; engine and idle stay."""
+    frame = prepare([run], model.server, model.dt)
+    working_w = frame["power_w"].to_numpy()[usable(frame, model.idle)[1]]
+    mixture, everything = fit_mixture(working_w, n_states, seed), np.ones(len(frame), dtype=bool)
+    how = ("logit", "gaussian", None, everything)
+    transitions, emissions = fit_parts(frame, model.idle, mixture, *how)
+    return replace(model, mixture=mixture, transitions=transitions, emissions=emissions)
+
+
 def known_states(twin: str, run: Run) -> Mixture:
     """Take the paper's mixture of a configuration, or without one the testbed's true states."""
     if twin:
-        return published(read_paper_table("mixtures"), twin)
+        return mixtures.published_mixture(read_paper_table("mixtures"), twin)
     truth = Testbed()
     ends = run.samples["time_s"].to_numpy()
     states = true_states(activity_table(simulate(run.requests, truth.server), ends, float(run.dt)))
@@ -89,11 +93,13 @@ def known_states(twin: str, run: Run) -> Mixture:
     return Mixture(truth.mean_w, np.asarray(truth.sigma_w), share)
 
 
-def lay_over(figure: Figure, mixtures: list[Mixture]) -> None:
+def lay_over(figure: Figure, fitted: list[Mixture]) -> None:
     """Draw each mixture over the histogram of its panel, cut where a narrow state dwarfs all."""
-    for axes, mixture in zip(figure.axes, mixtures, strict=True):
+    from scipy.stats import norm
+
+    for axes, mixture in zip(figure.axes, fitted, strict=True):
         grid, top = np.linspace(*axes.get_xlim(), GRID), axes.get_ylim()[1]
-        each = density(mixture, grid)
+        each = mixture.weight * norm.pdf(grid[:, None], mixture.mean_w, mixture.sigma_w)
         axes.plot(grid, each, color=BAND, lw=1)
         axes.plot(grid, each.sum(axis=1), color=GENERATED, lw=1.6)
         axes.set_ylim(0, TALLEST * top)
@@ -230,25 +236,6 @@ def memory_by_state(
     return pd.DataFrame(table | {"phi": phi, "chance": np.quantile(shuffled, 0.95, axis=0)})
 
 
-def residual_acf(
-    stretches: Stretches, mixture: Mixture, lags: int, rng: np.random.Generator
-) -> pd.DataFrame:
-    """Autocorrelation within runs of one state by lag, and 95% of what shuffled samples give."""
-
-    def correlations(parts: Stretches) -> list[float]:
-        runs = [residual for _, residual in _residuals(parts, mixture)]
-        square = np.mean(np.concatenate(runs) ** 2)
-        pairs = ([r[:-lag] * r[lag:] for r in runs if r.size > lag] for lag in range(1, lags + 1))
-        return [np.concatenate(each or [[np.nan]]).mean() / square for each in pairs]
-
-    if not _residuals(stretches, mixture):
-        return pd.DataFrame(columns=["value", "low", "high"], dtype=float)
-    shuffled = [correlations(_shuffled(stretches, rng)) for _ in range(REPEATS)]
-    low, high = np.quantile(shuffled, [0.025, 0.975], axis=0)
-    table = {"value": correlations(stretches), "low": low, "high": high}
-    return pd.DataFrame(table, index=range(1, lags + 1)).dropna()
-
-
 def _residuals(stretches: Stretches, mixture: Mixture) -> list[tuple[int, np.ndarray]]:
     """State and standardised residual of each unbroken run of at least five samples."""
     found = []
@@ -256,7 +243,7 @@ def _residuals(stretches: Stretches, mixture: Mixture) -> list[tuple[int, np.nda
         cuts = np.flatnonzero(np.diff(labels)) + 1
         for part, watts in zip(np.split(labels, cuts), np.split(power_w, cuts), strict=True):
             k = int(part[0])
-            if part.size >= MIN_STRETCH:
+            if part.size >= mixtures.MIN_STRETCH:
                 found.append((k, (watts - mixture.mean_w[k]) / mixture.sigma_w[k]))
     return found
 
@@ -297,7 +284,6 @@ def from_states(
     States of the recording (oracle), of the model (predicted), each bin's by the model's own
     probability whatever came before (forgetful), or by their shares when fitted (marginal).
     """
-    named("source of states", source, SOURCES)
     times, dt_s = run.samples["time_s"].to_numpy(), float(model.dt)
     start_s = times[0] - dt_s
     ends = model.bin_ends(start_s, int((times[-1] - start_s) / dt_s + 0.5))
@@ -326,6 +312,23 @@ def from_states(
         drawn.append(PowerTrace(start_s, model.dt, power_w))
     mean_w = np.mean([trace.power_w for trace in drawn], axis=0)
     return PowerTrace(start_s, model.dt, mean_w), drawn
+
+
+def pooled_scores(parts: list[tuple[np.ndarray, np.ndarray]], dt: float) -> pd.DataFrame:
+    """Score recordings laid end to end, as the paper's pooled form, one row a draw of all.
+
+    `parts` are measured watts and those of all draws. Autocorrelations are averaged over parts.
+    """
+    lags = min(acf_lags(float(dt)), *(measured_w.size - 1 for measured_w, _ in parts))
+    wanted, rows = np.mean([acf(measured_w, lags) for measured_w, _ in parts], axis=0), []
+    for draw in range(len(parts[0][1])):
+        both = [(measured_w, drawn_w[draw]) for measured_w, drawn_w in parts]
+        got = np.mean([acf(generated_w, lags) for _, generated_w in both], axis=0)
+        row = scores(*map(np.concatenate, zip(*both, strict=True)), float(dt))
+        fit = 1 - ((got - wanted) ** 2).sum() / ((wanted - wanted.mean()) ** 2).sum()
+        told = {"delta_energy_pct": row["energy_error_pct"], "acf_r2": fit}
+        rows.append({"ks": row["ks"], "nrmse": row["nrmse"]} | told)
+    return pd.DataFrame(rows)
 
 
 def on_fitted_board(model: StatesModel, power_w: np.ndarray, idle_w: float) -> np.ndarray:
