@@ -1,12 +1,13 @@
-"""What a meter prints of an engine's steps: counters, planted meters, parts off, what is left over.
-"""
+"""What a meter prints of an engine's steps: counters, planted meters, parts off, what is left."""
 
 from dataclasses import replace
 from fractions import Fraction
+from typing import NamedTuple
 
 import numpy as np
 import pandas as pd
 
+from sitebook import judging
 from sitetrace.core.types import PowerTrace, Run, Timeline
 from sitetrace.meter import Meter, PowerNoise, ages_s, seen_w
 from sitetrace.power.fitting import as_metered
@@ -22,6 +23,32 @@ SETTINGS = ["window_s", "lag_s", "update_s", "tokens", "batch"]
 REGIMES = ("idle", "edge", "decode", "prefill")
 FULL_SHARE, LITTLE_PREFILL = 0.98, 0.05
 LEAST, OUTLIER_SD = 20, 4.0
+
+
+class Case(NamedTuple):
+    """A split's model of kind timeline, on the board of the first run that judges it."""
+
+    model: TimelineModel
+    board: TimelineModel
+    run: Run
+    part: judging.Part
+    served: Timeline
+    begin_s: float  # of the judged seconds
+
+    @property
+    def readings(self) -> pd.Series:
+        """What was recorded, watts, by the seconds since the judged ones began."""
+        samples = self.run.samples
+        return pd.Series(samples["power_w"].to_numpy(), samples["time_s"] - self.begin_s)
+
+
+def opened(name: str) -> Case:
+    """Open a split's model and the first part that judges it."""
+    model, part = judging.timeline_model(name), judging.split(name).judge[0]
+    run = judging.open_run(part.run)
+    begin_s = float(run.requests["arrival_s"].iloc[0]) + (part.start_s or 0.0)
+    board = model.on_board(run.idle_before_load_w() or model.idle.mean_w)
+    return Case(model, board, run, part, simulate(run.requests, model.server), begin_s)
 
 
 def counters(run: Run, server: Server) -> pd.DataFrame:
@@ -68,17 +95,6 @@ def planted(model: TimelineModel, run: Run, meters: list[Meter], seed: int) -> p
     return pd.DataFrame(rows)
 
 
-def microscope(model: TimelineModel, timeline: Timeline, begin_s: float, end_s: float) -> dict:
-    """Power of the steps of some seconds, the expected reading, and the range that it may have."""
-    ends_s = np.arange(begin_s, end_s, float(FINE)) + float(FINE)
-    power_w = model.surface.mean_power_w(timeline, ends_s, float(FINE))
-    may_w = np.array([seen_w(timeline, model, ends_s - age)[0] for age in ages_s(model.meter)])
-    told = {"value": may_w.mean(axis=0), "low": may_w.min(axis=0), "high": may_w.max(axis=0)}
-    time_s = ends_s - begin_s
-    return {"power of steps": pd.Series(power_w, time_s),
-            "generated: expected reading and its range": pd.DataFrame(told, time_s)}  # fmt: skip
-
-
 def parts_off(model: TimelineModel, requests: pd.DataFrame, other: Meter) -> dict:
     """Switch one part of a model off, each in turn: methods that `sitebook.judging.judge` takes.
 
@@ -110,24 +126,28 @@ def parts_off(model: TimelineModel, requests: pd.DataFrame, other: Meter) -> dic
     return methods | {"mean power, no readings": mean_power}
 
 
-def left_over(
-    model: TimelineModel, timeline: Timeline, time_s: np.ndarray, power_w: np.ndarray, phase_s=0.0
-) -> pd.DataFrame:
-    """Subtract the expected reading from readings: what no part of the model accounts for."""
-    ages = ages_s(model.meter, phase_s)
-    seen = np.array([seen_w(timeline, model, time_s - age) for age in ages])
+def left_over(case: Case, trace: PowerTrace | None = None) -> pd.DataFrame:
+    """Subtract the expected reading from the recorded readings, or from those of a drawn trace."""
+    model, meter, work = case.board, case.model.meter, case.served.segments
+    time_s, power_w = (case.run.samples[name].to_numpy() for name in ("time_s", "power_w"))
+    phase_s = 0.0
+    if trace is not None:
+        time_s, power_w = trace.time_s + trace.dt_s, trace.power_w
+        # the phase of the clock of drawn readings is as unknown as their age
+        phase_s = trace.dt_s if meter.window_s < trace.dt_s else 0.0
+    ages = ages_s(meter, phase_s)
+    seen = np.array([seen_w(case.served, model, time_s - age) for age in ages])
     expected_w, busy = seen[:, 0].mean(axis=0), seen[:, 1]
-    work, window_s = timeline.segments, model.meter.window_s
     length_s = np.where(work["prefill_tokens"] > 0, work["end_s"] - work["start_s"], 0.0)
-    prefill_s = [amount_in_bins(work, length_s, time_s - age, window_s) for age in ages]
+    prefill_s = [amount_in_bins(work, length_s, time_s - age, meter.window_s) for age in ages]
     kinds = [
-        np.mean(prefill_s, axis=0) > LITTLE_PREFILL * window_s,
+        np.mean(prefill_s, axis=0) > LITTLE_PREFILL * meter.window_s,
         busy.max(axis=0) == 0,
         busy.min(axis=0) > FULL_SHARE,
     ]
     regime = np.select(kinds, ["prefill", "idle", "decode"], "edge")
-    columns = {"time_s": time_s, "left_w": power_w - expected_w, "regime": regime}
-    return pd.DataFrame(columns | {"sd_w": seen[:, 0].std(axis=0)})
+    left = pd.DataFrame({"left_w": power_w - expected_w, "regime": regime})
+    return left[time_s > case.begin_s]
 
 
 def by_regime(left: pd.DataFrame) -> pd.DataFrame:
@@ -152,3 +172,12 @@ def by_regime(left: pd.DataFrame) -> pd.DataFrame:
             row["autocorrelation"] = np.corrcoef(left_w[:-1][pairs], left_w[1:][pairs])[0, 1]
         rows.append(row)
     return pd.DataFrame(rows)
+
+
+def averaged(left: pd.DataFrame, counts: list[int], step_s: float) -> pd.Series:
+    """Root mean square of what is left over at work, averaged in blocks of so many readings."""
+    left_w, rms_w = left.loc[left["regime"] != "idle", "left_w"].to_numpy(), {}
+    for count in counts:
+        means_w = left_w[: left_w.size // count * count].reshape(-1, count).mean(axis=1)
+        rms_w[count * step_s] = np.sqrt((means_w**2).mean())
+    return pd.Series(rms_w)
