@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
-
 import numpy as np
 
 from sitebook.old.coursework.exercise import Exercise, recording, shipped
@@ -80,7 +78,7 @@ def _second_gpu(seed: int) -> tuple[float, dict[str, float]]:
         return np.array([power_w, served.server.decode_s(batch)])
 
     def guess(idle_w: float) -> TimelineModel:
-        return carried(model, one, two, replace(model.idle, mean_w=idle_w), model)
+        return carried(model, one, two, idle_w, model.meter)
 
     here = step(model)
     power, time = step(guess(2 * model.idle.mean_w)) / here
