@@ -25,6 +25,7 @@ if TYPE_CHECKING:
 FIELDS = ("kind", "what", "unit", "better", "where", "section", "chapter", "source", "untested")
 METHODS = ("theirs", "ours", "baseline", "control")
 ANSWER = ("value", "interval", "of", "on", "data", "method", "rests_on", "verdict", "page")
+CELLS = ("what", "of", "where", "printed", "ours", "data", "method", "verdict", "page")
 DATA_ORDER = ("measured", "paper", "testbed")
 VERDICTS = (
     "reproduced", "reproduced on other data", "better than printed", "not reproduced",
@@ -101,10 +102,10 @@ def verdict(answer: dict, claim: pd.Series) -> str:
         return "beside"
     low, high = answer["interval"]
     holds = low <= claim["value"] <= high
-    if answer["data"] == "paper":
-        return "follows" if holds else "does not follow"
     if answer["rests_on"]:
         return "consistent" if holds else "not consistent"
+    if answer["data"] == "paper":
+        return "follows" if holds else "does not follow"
     if holds:
         return "reproduced" if answer["same"] else "reproduced on other data"
     sides = {"lower": high < claim["value"], "higher": low > claim["value"], None: False}
@@ -121,13 +122,17 @@ def answer(
     same: bool = False,
     rests_on: str = "",
     on: str = "",
+    data: str = "",
     rtol: float = RTOL,
 ) -> None:
-    """Answer a claim with a result of the page; `of` names the kind of its interval."""
+    """Answer a claim with a result of the page; `of` names the kind of its interval.
+
+    `data` says what it was found on, where that is not what the page is made on.
+    """
     named("claim", claim, claims().index)
     named("method", method, METHODS)
     row = {"claim": claim, "on": on} | _result(claim, value, interval, of, rests_on, rtol)
-    row |= {"method": method, "same": same}
+    row |= {"method": method, "same": same} | ({"data": data} if data else {})
     taken = [(given["claim"], given["on"], given["method"]) for given in GIVEN if "claim" in given]
     where = f"claim {claim!r} on {on!r} by {method}"
     require((claim, on, method) not in taken, where, "answered twice", "tell them apart by `on`")
@@ -224,7 +229,7 @@ def cells_of(lines: pd.DataFrame) -> pd.DataFrame:
         why = "" if answered or line["kind"] == "setting" else f": {line['untested']}"
         page = f'<a href="{line["page"]}.html#answer">{line["page"]}</a>' if answered else "–"
         cells.append(shown | {"verdict": line["verdict"] + rule + why, "page": page})
-    return pd.DataFrame(cells)
+    return pd.DataFrame(cells, columns=CELLS)
 
 
 def bars(answers: dict[str, list[dict]]) -> pd.DataFrame:
