@@ -5,7 +5,7 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
-from sitebook import judging, meters
+from sitebook import judging, recordings
 from sitetrace.core.types import PowerTrace
 from sitetrace.evaluate.metrics import coverage, crps, energy_error_pct, nrmse
 
@@ -119,19 +119,19 @@ def test_blocks_keep_the_memory_of_a_series():
 
 def test_shuffled_busy_seconds_score_by_the_step_from_idle_alone():
     busy_w, idle_w = RNG.normal(300, 15, 600), RNG.normal(80, 1, 100)
-    alone = meters.alternation(busy_w, np.ones(600, dtype=bool), 0.25, 1)
+    alone = recordings.alternation(busy_w, np.ones(600, dtype=bool), 0.25, 1)
     assert alone["shuffled"] < 0.2 and alone["no_idle"] == pytest.approx(1.0)
     whole_w, busy = np.r_[idle_w, busy_w], np.arange(700) >= 100
-    whole = meters.alternation(whole_w, busy, 0.25, 1)
+    whole = recordings.alternation(whole_w, busy, 0.25, 1)
     assert whole["low"] <= whole["shuffled"] <= whole["high"] and whole["shuffled"] > 0.95
     assert whole["between"] > 0.9 and whole["no_idle"] < 0
     assert whole["idle_share"] == pytest.approx(1 / 7)
-    levels = meters.alternation(np.where(busy, 300.0, 80.0), busy, 0.25, 1)
+    levels = recordings.alternation(np.where(busy, 300.0, 80.0), busy, 0.25, 1)
     assert levels["between"] == pytest.approx(1.0) and levels["two_levels"] == pytest.approx(1.0)
 
 
 def test_recordings_of_the_testbed_hold_what_was_put_into_them():
-    table = meters.overview(judging.runs_of("testbed")).set_index("run")
+    table = recordings.overview(judging.runs_of("testbed")).set_index("run")
     assert set(table["step_s"]) == {0.25} and set(table["nameplate_w"]) == {400.0}
     assert table["idle_w"].tolist() == pytest.approx([80, 80, 80, 80], abs=9)
     assert (table["gaps"] == 0).all() and (table["risen_s"] <= 0.5).all()
