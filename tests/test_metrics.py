@@ -123,3 +123,15 @@ def test_published_seconds_score_as_published_and_near_the_whole_run(measured, r
     assert ours["nrmse"] == pytest.approx(whole["nrmse_range"], abs=3e-4)
     assert abs(1.0 - ours["ks"] - whole["ks_agreement"]) <= missing_share
     assert ours["acf_r2"] == pytest.approx(whole["acf_r2"], abs=1e-3)
+
+
+@pytest.mark.parametrize(
+    ("spread", "least", "most"), [(10, 0.85, 0.95), (4, 0.4, 0.6), (40, 0.99, 1)]
+)
+def test_a_band_covers_its_share_where_the_spread_of_the_draws_is_right(spread, least, most):
+    rng = np.random.default_rng(7)
+    measured = rng.normal(300, 10, 2000)
+    draws, right = rng.normal(300, spread, (39, 2000)), rng.normal(300, 10, (39, 2000))
+    assert least <= metrics.coverage(measured, draws, 0.9) <= most
+    assert metrics.crps(measured, draws) >= 0.97 * metrics.crps(measured, right)
+    assert np.isnan(metrics.coverage(measured, draws[:1], 0.9))
