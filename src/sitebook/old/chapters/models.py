@@ -65,7 +65,8 @@ PUBLISHED = {"llama-3.1-70b_h100_tp4_poisson_r4": "Llama 70B"}
 def candidates(model: StatesModel, parts: Split) -> dict[str, StatesModel]:
     """Models that differ in their transitions alone, fitted on the same seconds."""
     steps = labelled(model, open_part(parts.fit[0]))
-    models = {kind: replace(model, transitions=FITS[kind](steps, activity.COLUMNS)) for kind in KINDS}
+    fits = {kind: FITS[kind](steps, activity.COLUMNS) for kind in KINDS}
+    models = {kind: replace(model, transitions=each) for kind, each in fits.items()}
     net = load_model(shipped_model(f"{parts.name}_bigru"))
     return models | {"bigru": replace(model, transitions=net.transitions)}
 
