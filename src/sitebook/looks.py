@@ -131,11 +131,9 @@ def survival(found: pd.DataFrame, dt_s: float) -> dict[str, pd.Series]:
 
 
 def information(table: pd.DataFrame, state: np.ndarray, seed: int) -> pd.DataFrame:
-    """Share I(x; z)/H(z) of the states' entropy that features explain, and what chance gives.
-
-    Chance is labels in random order, and labels shifted in time, which keep the memory of both
-    series; `low` and `high` hold the share above chance in 95 %, by a jackknife over time.
-    """
+    """Share I(x; z)/H(z) of the states' entropy that features explain, and what chance gives."""
+    # chance: labels in random order, or shifted in time, which keeps the memory of both series;
+    # low and high hold the share above chance in 95 %, by a jackknife over blocks of time
     rows, size = {}, len(state)
     for name, cells in _cells(table).items():
         rng, left = np.random.default_rng(seed), []
@@ -279,11 +277,9 @@ def kept_states(mixture: Mixture, stay: float, size: int, rng: np.random.Generat
 def from_states(
     model: StatesModel, source: str, fitting: Run, run: Run, draws: int, rng: np.random.Generator
 ) -> judging.Drawn:
-    """Draw power behind the states of a source: a method to judge, once model and source are given.
-
-    States of the recording (oracle), of the model (predicted), each bin's by the model's own
-    probability whatever came before (forgetful), or by their shares when fitted (marginal).
-    """
+    """Draw power behind the states of a source; with model and source given, a method to judge."""
+    # states of the recording (oracle), of the model (predicted), each bin's by the model's own
+    # probability whatever came before (forgetful), or by their shares when fitted (marginal)
     times, dt_s = run.samples["time_s"].to_numpy(), float(model.dt)
     start_s = times[0] - dt_s
     ends = model.bin_ends(start_s, int((times[-1] - start_s) / dt_s + 0.5))
@@ -315,10 +311,8 @@ def from_states(
 
 
 def pooled_scores(parts: list[tuple[np.ndarray, np.ndarray]], dt: float) -> pd.DataFrame:
-    """Score recordings laid end to end, as the paper's pooled form, one row a draw of all.
-
-    `parts` are measured watts and those of all draws. Autocorrelations are averaged over parts.
-    """
+    """Score parts (measured watts, those of all draws) end to end, as the paper's pooled form."""
+    # a row a draw of all parts; their autocorrelations are averaged before they are compared
     lags = min(acf_lags(float(dt)), *(measured_w.size - 1 for measured_w, _ in parts))
     wanted, rows = np.mean([acf(measured_w, lags) for measured_w, _ in parts], axis=0), []
     for draw in range(len(parts[0][1])):

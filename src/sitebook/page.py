@@ -65,7 +65,7 @@ def heading(column: str) -> str:
     if units and "per_" not in column:
         unit = units[-1]
         column = f"{column[: unit.start()]}{column[unit.end() :]} [{UNITS[unit[1]]}]"
-    return " ".join(SHORT.get(word, word) for word in column.replace("_", " ").split(" "))
+    return re.sub(r"\w+", lambda word: SHORT.get(word[0], word[0]), column.replace("_", " "))
 
 
 def table(frame: pd.DataFrame, digits: int = 2) -> "Styler":
