@@ -15,7 +15,7 @@ import sitetrace
 from sitetrace.core.types import Configuration, PowerTrace
 from sitetrace.evaluate.judge import evaluate
 from sitetrace.evaluate.metrics import ks_distance
-from sitetrace.meter import Meter, PowerNoise, expected_w, placed_w, remembered
+from sitetrace.meter import Meter, PowerNoise, expected_w, remembered
 from sitetrace.power.idle import Idle
 from sitetrace.power.modelfile import load_model, save_model, summary
 from sitetrace.power.timeline.fit import fit_power, learn_decode
@@ -149,18 +149,6 @@ def test_prefill_without_end_is_held_to_the_boards_limit():
     trace = generated(MODEL, prefill, lead_s=0.0, tail_s=0.0)
     assert trace.power_w[:2].max() > 450.0
     assert trace.power_w[8:-1].max() < 400.0 + 5 * MODEL.residual.decode_w
-
-
-@pytest.mark.parametrize("phase", range(4))
-def test_placed_readings_are_the_drawn_ones_where_their_energy_is_expected(phase):
-    rng = np.random.default_rng(1)
-    expected, place = rng.gamma(2.0, 50.0, 400), np.arange(400)
-    drawn = rng.permutation(expected) + rng.normal(0.0, 60.0, 400)
-    placed, ordered = (placed_w(drawn, expected, place, reach) for reach in (4, 1))
-    np.testing.assert_array_equal(np.sort(placed), np.sort(drawn))
-    np.testing.assert_array_equal(ordered[np.argsort(expected)], np.sort(drawn))
-    sums = [np.add.reduceat(each, np.arange(phase, 400, 4)) for each in (placed, expected, drawn)]
-    assert np.corrcoef(sums)[0, 1] > 0.8 > 0.3 > np.corrcoef(sums)[1, 2]
 
 
 @pytest.mark.parametrize("reading", ["power", "meter"])

@@ -19,7 +19,8 @@ ROLES = {
     "ours": GENERATED, "states": GENERATED, "paper": PAPER,
 }  # fmt: skip
 CYCLE = (GENERATED, OTHER, "#CC79A7", "#E69F00", "#56B4E9", "#888888", MEASURED, PAPER)
-WIDTH, HEIGHT, ROW = 8.0, 2.9, 0.34  # inches: of a figure, a panel, a row of points
+# inches: of a figure, a panel, a row of points, a line of the legend
+WIDTH, HEIGHT, ROW, LINE = 8.0, 2.9, 0.34, 0.24
 BAND = 0.25  # opacity of a range
 DASHES = ("-", "--", ":", "-.")
 Panels = Mapping[str, Mapping[str, pd.Series | pd.DataFrame]]
@@ -57,6 +58,7 @@ def _legend(figure: Figure, panels: list[Axes]) -> None:
     if len(seen) > 1 or (seen and next(iter(seen))):
         widest = max(map(len, seen))
         columns = int(np.clip(100 // (widest + 8), 1, 4))
+        figure.set_figheight(figure.get_figheight() + LINE * (-(-len(seen) // columns) - 1))
         figure.legend(seen.values(), seen.keys(), loc="outside lower center", ncols=columns)
 
 

@@ -25,6 +25,7 @@ if TYPE_CHECKING:
 FIELDS = ("kind", "what", "unit", "better", "where", "section", "chapter", "source", "untested")
 METHODS = ("theirs", "ours", "baseline", "control")
 ANSWER = ("value", "interval", "of", "on", "data", "method", "rests_on", "verdict", "page")
+CELLS = ("what", "of", "where", "printed", "ours", "data", "method", "verdict", "page")
 DATA_ORDER = ("measured", "paper", "testbed")
 VERDICTS = (
     "reproduced", "reproduced on other data", "better than printed", "not reproduced",
@@ -224,7 +225,7 @@ def cells_of(lines: pd.DataFrame) -> pd.DataFrame:
         why = "" if answered or line["kind"] == "setting" else f": {line['untested']}"
         page = f'<a href="{line["page"]}.html#answer">{line["page"]}</a>' if answered else "–"
         cells.append(shown | {"verdict": line["verdict"] + rule + why, "page": page})
-    return pd.DataFrame(cells)
+    return pd.DataFrame(cells, columns=CELLS)
 
 
 def bars(answers: dict[str, list[dict]]) -> pd.DataFrame:

@@ -4,7 +4,6 @@ A reading is the mean power over a window that ended some time ago; how long ago
 two renewals of the meter. `expected_w` gives a model's mean over these chances, `drawn_w` a draw.
 """
 
-import heapq
 from dataclasses import dataclass
 
 import numpy as np
@@ -18,7 +17,6 @@ __all__ = ["Meter"]
 
 EDGE_S = 1000.0  # by which a trace is continued at both ends
 AGES, FINE_AGES = 9, 25  # of a reading: those that are averaged, those that one is drawn from
-AROUND_S = 1.0  # a score of single seconds does not tell when they begin
 
 
 @dataclass(frozen=True)
@@ -79,26 +77,14 @@ def expected_w(timeline: Timeline, model, times_s: np.ndarray) -> Readings:
 
 
 def drawn_w(timeline: Timeline, model, times_s: np.ndarray, rng: np.random.Generator) -> Readings:
-    """Draw readings, placed where they are most likely; their share of work is the expected one."""
-    # drawn alone the seconds are wrong: draws are ordered as expected (ensemble copula coupling)
-    expected, busy = expected_w(timeline, model, times_s)
-    power_w, working = chanced_w(timeline, model, times_s, rng), np.flatnonzero(busy > 0)
-    # a window longer than a bin has no chances: there the order alone decides
-    step_s = _step_s(times_s, model.meter)
-    reach = round(AROUND_S / step_s) if model.meter.window_s < step_s else 1
-    power_w[working] = placed_w(power_w[working], expected[working], working, reach)
-    return power_w, busy
-
-
-def chanced_w(timeline: Timeline, model, times_s: np.ndarray, rng) -> np.ndarray:
-    """Draw readings each at an age of its own and with autocorrelated noise, in order of time."""
+    """Draw readings, each at an age of its own and with autocorrelated noise."""
     # what a glimpse sees hangs on the phase of the sampling clock, which is as unknown as the age
     meter, noise, step_s = model.meter, model.residual, _step_s(times_s, model.meter)
     phase_s = step_s if meter.window_s < step_s else 0.0
     age_s = rng.choice(ages_s(meter, phase_s, FINE_AGES), times_s.size)
     power_w, share = seen_w(timeline, model, times_s - age_s)
     drawn = remembered(rng.standard_normal(times_s.size), noise.phi)
-    return power_w + (noise.idle_w + (noise.decode_w - noise.idle_w) * share) * drawn
+    return power_w + (noise.idle_w + (noise.decode_w - noise.idle_w) * share) * drawn, share
 
 
 def seen_w(timeline: Timeline, model, ends_s: np.ndarray) -> Readings:
@@ -123,44 +109,6 @@ def ages_s(meter: Meter, more_s: float = 0.0, count: int = AGES) -> np.ndarray:
     # more_s: how far, in all, the clock of the readings may be from the grid they are printed on
     middle = (np.arange(count) + 0.5) / count - 0.5
     return meter.lag_s + 0.5 * meter.update_s + (meter.update_s + more_s) * middle
-
-
-def placed_w(drawn_w, expected_w, place: np.ndarray, reach: int) -> np.ndarray:
-    """Give drawn readings to the places around which most of what is expected is lacking."""
-    # greatest first; lack: expected less given power, weighted by the share of a second (`reach`)
-    if drawn_w.size == 0:
-        return drawn_w
-    middle_w, bins = np.median(drawn_w), place - place[0] + reach
-    lack = np.zeros(bins[-1] + reach + 1)
-    lack[bins] = expected_w - middle_w
-    weight = 1.0 - np.abs(np.arange(-reach, reach + 1)) / reach
-    lack = np.convolve(lack, weight, mode="same")
-    given_w = np.empty(lack.size)
-    _give(np.sort(drawn_w)[::-1], middle_w, bins, weight, lack, given_w)
-    return given_w[bins]
-
-
-@njit(cache=True)
-def _give(values_w, middle_w, bins, weight, lack, given_w):
-    # descending values to the bins that lack most, each taking from those around it
-    reach = weight.size // 2
-    free = np.zeros(lack.size, dtype=np.bool_)
-    free[bins] = True
-    heap = [(-lack[b], b) for b in bins]
-    heapq.heapify(heap)
-    for value in values_w:
-        entry, b = heapq.heappop(heap)
-        while not free[b] or entry != -lack[b]:
-            if free[b]:
-                heapq.heappush(heap, (-lack[b], b))
-            entry, b = heapq.heappop(heap)
-        given_w[b], free[b] = value, False
-        for k in range(weight.size):
-            near = b - reach + k
-            lack[near] -= (value - middle_w) * weight[k]
-            # where the lack has grown, an older entry would come too late
-            if value < middle_w and free[near]:
-                heapq.heappush(heap, (-lack[near], near))
 
 
 @njit(cache=True)

@@ -10,7 +10,7 @@ import pandas as pd
 from sitebook.old.judging.splits import Part
 from sitetrace.core.types import PowerTrace, Run, Timeline
 from sitetrace.evaluate.judge import evaluate
-from sitetrace.meter import Meter, PowerNoise, chanced_w, expected_w
+from sitetrace.meter import Meter, PowerNoise, drawn_w, expected_w
 from sitetrace.power.fitting import as_metered
 from sitetrace.power.timeline.model import TimelineModel
 from sitetrace.serving.activity import as_segments
@@ -94,7 +94,7 @@ def unplaced(
     """Draw readings each at a random age, and leave them where they fall."""
     times_s = placed.time_s + placed.dt_s
     _, busy = expected_w(timeline, model, times_s)
-    chanced = chanced_w(timeline, model, times_s, rng)
+    chanced, _ = drawn_w(timeline, model, times_s, rng)
     return PowerTrace(placed.start_s, placed.dt, np.where(busy > 0, chanced, placed.power_w))
 
 

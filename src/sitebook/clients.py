@@ -1,6 +1,4 @@
-"""Recordings of many clients: what their laws hold, days drawn from them, two ways to slow them."""
-
-from __future__ import annotations
+"""Recorded traffic: hours of single requests and weeks by client, and how it bunches."""
 
 from pathlib import Path
 from typing import NamedTuple
@@ -18,10 +16,44 @@ from sitetrace.workload.clients import (
     read_lengths,
     read_rates,
 )
-from sitetrace.workload.spec import index_of_dispersion
-from sitetrace.workload.streams import DAY_S, HOUR_S
+from sitetrace.workload.spec import draw_traffic, index_of_dispersion
+from sitetrace.workload.streams import DAY_S, HOUR_S, switching
+from sitetrace.workload.table import read_azure
 
+SCALES_S = (1.0, 2.0, 5.0, 10.0, 30.0, 60.0, 120.0, 300.0)
+LEAST_GAPS = 20  # of a window whose variation is counted
 CLOSE = 0.05
+KNOWN = {
+    "pattern": "bursty",
+    "rate_per_server": 3.0,
+    "cv": 2.5,
+    "lengths": {"input_median": 700.0, "correlation": 0.4, "output_sigma": 0.7},
+}
+
+
+def recorded_hours(dataset: str, seed: int) -> dict[str, pd.DataFrame]:
+    """Open recorded streams of an hour: Azure's of 2023, or two of known laws."""
+    if dataset == "measured":
+        folder, names = dataset_path("azure_llm_2023"), {"code": "code", "conversation": "conv"}
+        return {
+            f"Azure {name}": read_azure(folder / f"AzureLLMInferenceTrace_{file}.csv")[0]
+            for name, file in names.items()
+        }
+    turns = switching((1.0, 6.0), 120.0, HOUR_S, np.random.default_rng(seed))
+    return {"known law": draw_traffic(KNOWN, HOUR_S, seed), "rate in turns": turns}
+
+
+def dispersion(arrival_s: np.ndarray, scales_s: tuple[float, ...] = SCALES_S) -> pd.Series:
+    """Index of dispersion by the length of the windows: variance over mean of their counts."""
+    found = {scale_s: index_of_dispersion(arrival_s, scale_s) for scale_s in scales_s}
+    return pd.Series(found).rename_axis("window_s")
+
+
+def gap_variation(arrival_s: np.ndarray, window_s: float = np.inf) -> float:
+    """Coefficient of variation of the gaps, the median over windows."""
+    window = np.floor((arrival_s - arrival_s[0]) / window_s)
+    gaps = [np.diff(arrival_s[window == each]) for each in np.unique(window)]
+    return float(np.median([gap.std() / gap.mean() for gap in gaps if gap.size >= LEAST_GAPS]))
 
 
 class ClientRecording(NamedTuple):
@@ -147,20 +179,12 @@ def _recorded_windows(
 
 
 def scaled_or_thinned(
-    recording: ClientRecording, rate_per_s: float, hour: float, scales_s: tuple, seed: int
-) -> pd.DataFrame:
-    """Bring an hour of all clients to a small rate in two ways."""
-    full = recording.stream(None, hour)
-    seeds = np.random.SeedSequence(seed)
+    recording: ClientRecording, rate_per_s: float, hour: float, seed: int
+) -> dict[str, np.ndarray]:
+    """Bring an hour of all clients to a small rate in two ways: arrivals, and those recorded."""
+    full, seeds = recording.stream(None, hour), np.random.SeedSequence(seed)
     all_s = full.chunk(0, 0.0, HOUR_S, seeds, None)[0].arrival_s
     slowed_s = recording.stream(rate_per_s, hour).chunk(0, 0.0, HOUR_S, seeds, None)[0].arrival_s
     share = rate_per_s / full.rates.sum(axis=0).mean()
     thinned_s = all_s[np.random.default_rng(seed).random(all_s.size) < share]
-    streams = {"as recorded": all_s, "each client slowed": slowed_s, "thinned": thinned_s}
-    return pd.DataFrame(
-        {
-            name: [index_of_dispersion(times_s, scale_s) for scale_s in scales_s]
-            for name, times_s in streams.items()
-        },
-        index=pd.Index(scales_s, name="scale_s"),
-    )
+    return {"recorded": all_s, "each client slowed": slowed_s, "thinned": thinned_s}
