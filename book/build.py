@@ -1,8 +1,8 @@
 """Make the book: execute the pages that are due, stage them, build them. Called by `make`.
 
-What is made here lies in book/_generated/made: each page's copy, its answers, its stamp. What is kept
-of measured pages lies in book/measured and data/answers. A page is shown as made here if that is of
-what it is made from now, else as kept.
+What is made here lies in book/_generated/made: each page's copy, its answers, its stamp. What is
+kept of measured pages lies in book/measured and data/answers. A page is shown as made here if that
+is of what is there now, else as kept.
 """
 
 import argparse
@@ -19,8 +19,8 @@ from pathlib import Path
 import kept
 import nbformat
 import yaml
-from pages import SOURCES, Page, dress, read_chapters
 from nbformat.v4 import new_markdown_cell, new_notebook
+from pages import SOURCES, Page, dress, read_chapters
 from stamps import folder_of, shipped_digest, stamp
 from tqdm import tqdm
 
@@ -30,7 +30,7 @@ from sitetrace.core.registry import registry_entry
 ROOT = Path(__file__).resolve().parents[1]
 SIDE_BY_SIDE = 2
 FOUND = {"answers": ".json", "records": ".records.json"}  # records go when sitebook.old goes
-NOT_MADE = "```{{note}}\nThis page is not made yet{}. `make page PAGE={}` makes it.\n```"
+NOT_MADE = "```{{note}}\nThis page is not made yet. It takes {}: `make page PAGE={}`.\n```"
 
 
 def execute(page: Page, made: Path, environment: dict[str, str]) -> None:
@@ -56,6 +56,7 @@ def execute(page: Page, made: Path, environment: dict[str, str]) -> None:
         if page.source == "measured":
             os.environ["SITETRACE_DATA"] = mirror
         how = {"kernel_name": "python3", "cwd": str(page.notebook.parent), "progress_bar": False}
+        how["extra_arguments"] = ["--IPKernelApp.log_level=ERROR"]
         try:
             notebook = execute_notebook(str(page.notebook), None, page.parameters, **how)
         except PapermillExecutionError as error:
@@ -105,22 +106,19 @@ class Book:
     def make(self, pages: list[Page], again: str = "") -> list[str]:
         """Make those of the pages that are due or of a kind to be made again; say what failed."""
         due = [page for page in pages if not page.last and not self.missing([page])]
-        failed = self.execute(
-            [page for page in due if page.source == again or not self.holds(page)]
-        )
+        due = [page for page in due if page.source == again or not self.holds(page)]
+        failed = self.execute(due)
         self.gather()
-        last = [page for page in self.pages if page.last]
+        last = [page for page in pages if page.last]
         self.stamps |= {page.slug: self.stamp(page, gathered=self.gathered) for page in last}
-        return failed + self.execute(
-            [page for page in last if page in pages and not self.holds(page)]
-        )
+        return failed + self.execute([page for page in last if not self.holds(page)])
 
     def execute(self, due: list[Page]) -> list[str]:
         """Execute pages two side by side; a stamp comes last, without it a page is not made."""
         environment = {"OMP_NUM_THREADS": "1", "PYDEVD_DISABLE_FILE_VALIDATION": "1"}
-        environment |= {
-            f"SITETRACE_ALL_{kind.upper()}": str(self.gathered / kind) for kind in FOUND
-        }
+        environment["PYTHONWARNINGS"] = "ignore:IProgress not found"  # of bars that no page shows
+        for kind in FOUND:
+            environment[f"SITETRACE_ALL_{kind.upper()}"] = str(self.gathered / kind)
         failed = []
         with ProcessPoolExecutor(SIDE_BY_SIDE, get_context("spawn")) as pool:
             jobs = {pool.submit(execute, page, self.made, environment): page.slug for page in due}
@@ -129,9 +127,9 @@ class Book:
                 try:
                     job.result()
                     (self.made / f"{slug}.stamp").write_text(self.stamps[slug])
-                    print(f"made: {slug}", flush=True)
                 except InputError as error:
                     failed.append(str(error))
+        print(f"executed: {', '.join(jobs.values()) or 'nothing'}", flush=True)
         return failed
 
     def gather(self) -> None:
@@ -153,8 +151,8 @@ class Book:
             path.unlink()
         for page in self.pages:
             copy = self.copy(page)
-            missing = f": it needs {', '.join(self.missing([page]))}" * bool(page.needs)
-            note = [new_markdown_cell("\n\n" + NOT_MADE.format(missing, page.chapter))]
+            note = NOT_MADE.format(", ".join(self.missing([page])) or "time", page.chapter)
+            note = [new_markdown_cell("# \n" + note)]
             notebook = nbformat.read(copy, as_version=4) if copy else new_notebook(cells=note)
             dress(notebook, page, self.origin(page, copy) if copy else "", self.pages, self.root)
             nbformat.write(notebook, self.generated / f"{page.slug}.ipynb")
@@ -162,23 +160,20 @@ class Book:
     def origin(self, page: Page, copy: Path) -> str:
         """Say what a copy was made from, and when if it is a kept one."""
         parameters = ", ".join(f"`{name} = {value}`" for name, value in page.parameters.items())
-        own = (
-            {"stamp": self.stamps[page.slug]} if copy.parent == self.made else self.kept[page.slug]
-        )
-        told = [f"Parameters: {parameters}", f"data: {SOURCES[page.source]}"] if parameters else []
-        told += [
-            f"notebook: `{page.notebook.relative_to(self.root)}`",
-            f"digest `{own['stamp'][:12]}`",
-        ]
-        if "date" in own:
+        told = [f"Notebook `{page.notebook.relative_to(self.root)}`"]
+        if parameters:
+            told += [f"parameters: {parameters}", f"data: {SOURCES[page.source]}"]
+        own = self.kept[page.slug] if copy.parent == self.measured else {}
+        told.append(f"digest `{own.get('stamp', self.stamps[page.slug])[:12]}`")
+        if own:
             old = " before its notebook, code or data changed" * (not self.holds(page))
             told.append(f"kept on {own['date']} at commit {own['commit']}{old}")
-        return "*" + "; ".join(told) + ".*\n"
+        return f"*{'; '.join(told)}.*\n"
 
 
 def build_html(book: Book, pages: list[Page]) -> Path:
     """Build the pages without executing them again; of the whole book a warning is an error."""
-    parts, place, strict = book.parts, book.root / "book", len(pages) == len(book.pages)
+    parts, place, strict = book.parts, book.root / "book", pages == book.pages
     command = [str(Path(sys.executable).with_name("jupyter-book")), "build", str(place)]
     # every page anew: the sidebar of each names all others
     command += ["--quiet", "--all", "--toc", str(book.generated / "_toc.yml")]
@@ -215,6 +210,8 @@ def make_measured(book: Book, keep: bool) -> int:
     print(*(changed or ["all answers are as kept"]), sep="\n")
     for page in made if keep else ():
         failed += kept.keep(page, book, commit)
+    if keep:
+        kept.forget(book)
     print(*failed, sep="\n", file=sys.stderr)
     return int(bool(failed or changed and not keep))
 

@@ -98,7 +98,7 @@ def faults(notebook: NotebookNode) -> list[str]:
 
 
 def keep(page, book, commit: str) -> list[str]:
-    """Keep a page that was made and its answers, where either changed; say what is wrong with it."""
+    """Keep a page that was made and its answers, where either changed; say what forbids it."""
     fresh, own = book.made / f"{page.slug}.ipynb", book.measured / f"{page.slug}.ipynb"
     answers = {"new": fresh.with_suffix(".json"), "old": answers_of(page, book)}
     new, old = (path.read_bytes() if path.is_file() else b"" for path in answers.values())
@@ -123,6 +123,14 @@ def keep(page, book, commit: str) -> list[str]:
         answers["old"].parent.mkdir(exist_ok=True)
         shutil.copyfile(answers["new"], answers["old"])
     return []
+
+
+def forget(book) -> None:
+    """Remove what is kept of pages that are no more."""
+    slugs = {page.slug for page in book.pages}
+    for path in [*book.measured.glob("*.ipynb"), *(book.root / "data" / "answers").glob("*.json")]:
+        if path.stem not in slugs:
+            path.unlink()
 
 
 def answers_of(page, book) -> Path:

@@ -13,7 +13,7 @@ import yaml
 from sitetrace.core.files import named, read_json, require
 from sitetrace.core.registry import data_dir, registry
 
-SOURCES = {"measured": "measured runs", "testbed": "the testbed", "paper": "the papers' numbers"}
+SOURCES = {"measured": "measured runs", "testbed": "the testbed", "paper": "the papers"}
 TESTBED_LINE = (
     "```{admonition} Testbed\nMade on the testbed, a server that we simulate with our own engine: "
     "it shows how the method works and claims nothing about hardware.\n```\n\n"

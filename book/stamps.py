@@ -1,9 +1,9 @@
 """What a page is made from, as one digest: its stamp. It holds as long as none of that changes.
 
-A stamp holds the notebook, its parameters, the data sets it needs, what ships in `data`, the versions
-in constraints.txt, and those modules of ours that the notebook imports, and that these import. A package
-that lists names lazily stands for the module of each name that is used of it; used as a whole, as in
-`sitetrace.evaluate(...)`, for the modules of all its names.
+A stamp holds the notebook, its parameters, the data sets it needs, what ships in `data`, the
+versions in constraints.txt, and those modules of ours that the notebook imports, and that these
+import. A package that lists names lazily stands for the module of each name that is used of it;
+used as a whole, as in `sitetrace.evaluate(...)`, for the modules of all its names.
 """
 
 import ast
