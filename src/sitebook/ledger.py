@@ -102,10 +102,10 @@ def verdict(answer: dict, claim: pd.Series) -> str:
         return "beside"
     low, high = answer["interval"]
     holds = low <= claim["value"] <= high
-    if answer["data"] == "paper":
-        return "follows" if holds else "does not follow"
     if answer["rests_on"]:
         return "consistent" if holds else "not consistent"
+    if answer["data"] == "paper":
+        return "follows" if holds else "does not follow"
     if holds:
         return "reproduced" if answer["same"] else "reproduced on other data"
     sides = {"lower": high < claim["value"], "higher": low > claim["value"], None: False}
@@ -122,13 +122,17 @@ def answer(
     same: bool = False,
     rests_on: str = "",
     on: str = "",
+    data: str = "",
     rtol: float = RTOL,
 ) -> None:
-    """Answer a claim with a result of the page; `of` names the kind of its interval."""
+    """Answer a claim with a result of the page; `of` names the kind of its interval.
+
+    `data` says what it was found on, where that is not what the page is made on.
+    """
     named("claim", claim, claims().index)
     named("method", method, METHODS)
     row = {"claim": claim, "on": on} | _result(claim, value, interval, of, rests_on, rtol)
-    row |= {"method": method, "same": same}
+    row |= {"method": method, "same": same} | ({"data": data} if data else {})
     taken = [(given["claim"], given["on"], given["method"]) for given in GIVEN if "claim" in given]
     where = f"claim {claim!r} on {on!r} by {method}"
     require((claim, on, method) not in taken, where, "answered twice", "tell them apart by `on`")
