@@ -88,7 +88,7 @@ class Book:
     def copy(self, page: Page) -> Path | None:
         """Where the copy lies that is shown: made here, if of what is there now, else kept."""
         made, own = self.made / f"{page.slug}.stamp", self.measured / f"{page.slug}.ipynb"
-        if made.is_file() and made.read_text() == self.stamps[page.slug]:
+        if made.is_file() and made.read_text() == self.stamps.get(page.slug):
             return made.with_suffix(".ipynb")
         return own if page.slug in self.kept and own.is_file() else None
 
@@ -96,7 +96,7 @@ class Book:
         """Whether that copy is of what the page is made from now."""
         copy = self.copy(page)
         told = copy and (copy.parent == self.made or self.kept[page.slug]["stamp"])
-        return told in (True, self.stamps[page.slug])
+        return told in (True, self.stamps.get(page.slug))
 
     def missing(self, pages: list[Page]) -> list[str]:
         """Name the data sets that pages need and that are not at hand, in the mirror or fetched."""
@@ -204,8 +204,9 @@ def make_measured(book: Book, keep: bool) -> int:
     require(not missing, "measured pages", f"not at hand: {', '.join(missing)}", mend)
     told = ["git", "-C", str(book.root), "describe", "--always", "--dirty", "--exclude=*"]
     commit = subprocess.run(told, capture_output=True, text=True).stdout.strip() or "unknown"
-    failed = book.make([page for page in book.pages if not page.last], again="measured")
-    made = [page for page in book.pages if (book.copy(page) or Path()).parent == book.made]
+    pages = [page for page in book.pages if not page.last]
+    failed = book.make(pages, again="measured")
+    made = [page for page in pages if (book.copy(page) or Path()).parent == book.made]
     changed = [line for page in made for line in kept.changes(page, book)]
     print(*(changed or ["all answers are as kept"]), sep="\n")
     for page in made if keep else ():

@@ -1,7 +1,6 @@
 """The book is made from what changed, shows what is kept, and keeps what it may."""
 
 import json
-import os
 import sys
 from pathlib import Path
 from types import SimpleNamespace
@@ -35,8 +34,8 @@ print(watts)
 SUM = """
 import json, os
 from pathlib import Path
-all = {p.stem: json.loads(p.read_text()) for p in Path(os.environ["SITETRACE_ALL_ANSWERS"]).glob("*")}
-print(sorted((page, rows[0]["value"]) for page, rows in all.items()))
+folder = Path(os.environ["SITETRACE_ALL_ANSWERS"])
+print(sorted((path.stem, json.loads(path.read_text())[0]["value"]) for path in folder.iterdir()))
 """
 
 
@@ -197,7 +196,7 @@ def test_a_failing_cell_is_named_and_what_a_notebook_does_not_know_is_refused(ro
 
 def test_a_stamp_follows_imports_and_names_that_a_package_lists_lazily(tmp_path):
     files = {
-        "one/__init__.py": "attach(__name__, submod_attrs={'two': ['verb'], 'sub.three': ['noun']})",
+        "one/__init__.py": "attach(__name__, submod_attrs={'two': ['verb'], 'sub.three': ['it']})",
         "one/two.py": "def f():\n    from one.sub import four",
         "one/sub/__init__.py": "",
         "one/sub/three.py": "",
@@ -213,7 +212,7 @@ def test_a_stamp_follows_imports_and_names_that_a_package_lists_lazily(tmp_path)
 
     assert used("import one") == set()
     assert used("import one\none.verb(1).real") == {"two", "four", "five"}
-    assert used("from one import noun as n") == {"three"}
+    assert used("from one import it as n") == {"three"}
     assert used("from one import sub\nsub.three.x + other.two") == {"three"}
     assert used("import one\none(1)") == {"two", "three", "four", "five"}
 
@@ -250,7 +249,6 @@ def test_kept_pages_hold_no_traces_of_the_machine_and_are_small():
     measured = sorted((BOOK / "measured").glob("*.ipynb"))
     for path in measured:
         assert kept.faults(nbformat.read(path, as_version=4)) == [], path.name
-        assert os.sep + "home" not in path.read_text("utf-8")
     assert sum(path.stat().st_size for path in measured) < kept.PAGES_BYTES
     slugs = {page.slug for page in build.read_chapters(ROOT)[0] if page.source == "measured"}
     assert {path.stem for path in measured} <= slugs

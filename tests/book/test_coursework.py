@@ -7,7 +7,6 @@ from pathlib import Path
 import nbformat
 import numpy as np
 import pytest
-import yaml
 
 from sitebook.old.coursework import CHAPTERS, check, exercises, solution, verdict
 from sitetrace.core.files import InputError
@@ -98,23 +97,3 @@ def test_a_page_states_its_tolerance_hides_its_solution_and_compares_it(chapter)
         assert "nbval-check-output" in cells[start + 1].metadata["tags"]
         assert [output.text for output in cells[start + 1].outputs] == [f"{name}: right\n"]
         assert "{solution-end}" in cells[start + 2].source
-
-
-def listed(entries):
-    for entry in entries:
-        yield entry["file"]
-        yield from listed(entry.get("sections", []))
-
-
-def test_the_exercises_stand_in_the_book_under_their_chapter():
-    contents = yaml.safe_load((ROOT / "book" / "_toc.yml").read_text())
-    chapters = [chapter for part in contents["parts"] for chapter in part["chapters"]]
-    for name in CHAPTERS:
-        page = f"_generated/{name}-exercises"
-        [family] = [list(listed([chapter])) for chapter in chapters if page in listed([chapter])]
-        written = [
-            chapter["file"]
-            for chapter in chapters
-            if chapter["file"].endswith((f"/{name}", f"/{name}-testbed"))
-        ]
-        assert family[0] in (written or [page])
