@@ -19,7 +19,6 @@ from pathlib import Path
 import kept
 import nbformat
 import yaml
-from nbformat.v4 import new_markdown_cell, new_notebook
 from pages import SOURCES, Page, dress, read_chapters
 from stamps import folder_of, shipped_digest, stamp
 from tqdm import tqdm
@@ -30,7 +29,7 @@ from sitetrace.core.registry import registry_entry
 ROOT = Path(__file__).resolve().parents[1]
 SIDE_BY_SIDE = 2
 FOUND = {"answers": ".json", "records": ".records.json"}  # records go when sitebook.old goes
-NOT_MADE = "```{{note}}\nThis page is not made yet. It takes {}: `make page PAGE={}`.\n```"
+NOT_MADE = "# \n```{{note}}\nThis page is not made yet. It takes {}: `make page PAGE={}`.\n```"
 
 
 def execute(page: Page, made: Path, environment: dict[str, str]) -> None:
@@ -50,11 +49,10 @@ def execute(page: Page, made: Path, environment: dict[str, str]) -> None:
                 place = Path(mirror, entry["folder"], file)
                 place.parent.mkdir(parents=True, exist_ok=True)
                 place.symlink_to((folder / file).resolve())
-        os.environ.update(environment)
-        os.environ.update({f"SITETRACE_{kind.upper()}": str(at) for kind, at in places.items()})
+        found = {f"SITETRACE_{kind.upper()}": str(place) for kind, place in places.items()}
+        found |= {"SITETRACE_DATA": mirror} if page.source == "measured" else {}
         os.environ.pop("SITETRACE_DATA", None)
-        if page.source == "measured":
-            os.environ["SITETRACE_DATA"] = mirror
+        os.environ.update(environment | found)
         how = {"kernel_name": "python3", "cwd": str(page.notebook.parent), "progress_bar": False}
         how["extra_arguments"] = ["--IPKernelApp.log_level=ERROR"]
         try:
@@ -95,8 +93,8 @@ class Book:
     def holds(self, page: Page) -> bool:
         """Whether that copy is of what the page is made from now."""
         copy = self.copy(page)
-        told = copy and (copy.parent == self.made or self.kept[page.slug]["stamp"])
-        return told in (True, self.stamps.get(page.slug))
+        made = copy is not None and copy.parent == self.made
+        return made or bool(copy) and self.kept[page.slug]["stamp"] == self.stamps[page.slug]
 
     def missing(self, pages: list[Page]) -> list[str]:
         """Name the data sets that pages need and that are not at hand, in the mirror or fetched."""
@@ -117,11 +115,10 @@ class Book:
         """Execute pages two side by side; a stamp comes last, without it a page is not made."""
         environment = {"OMP_NUM_THREADS": "1", "PYDEVD_DISABLE_FILE_VALIDATION": "1"}
         environment["PYTHONWARNINGS"] = "ignore:IProgress not found"  # of bars that no page shows
-        for kind in FOUND:
-            environment[f"SITETRACE_ALL_{kind.upper()}"] = str(self.gathered / kind)
-        failed = []
+        folders = {f"SITETRACE_ALL_{kind.upper()}": str(self.gathered / kind) for kind in FOUND}
+        given, failed = environment | folders, []
         with ProcessPoolExecutor(SIDE_BY_SIDE, get_context("spawn")) as pool:
-            jobs = {pool.submit(execute, page, self.made, environment): page.slug for page in due}
+            jobs = {pool.submit(execute, page, self.made, given): page.slug for page in due}
             done = tqdm(as_completed(jobs), "pages", len(jobs), unit="page", disable=not jobs)
             for job, slug in ((job, jobs[job]) for job in done):
                 try:
@@ -152,8 +149,8 @@ class Book:
         for page in self.pages:
             copy = self.copy(page)
             note = NOT_MADE.format(", ".join(self.missing([page])) or "time", page.chapter)
-            note = [new_markdown_cell("# \n" + note)]
-            notebook = nbformat.read(copy, as_version=4) if copy else new_notebook(cells=note)
+            blank = nbformat.v4.new_notebook(cells=[nbformat.v4.new_markdown_cell(note)])
+            notebook = nbformat.read(copy, as_version=4) if copy else blank
             dress(notebook, page, self.origin(page, copy) if copy else "", self.pages, self.root)
             nbformat.write(notebook, self.generated / f"{page.slug}.ipynb")
 
@@ -175,8 +172,7 @@ def build_html(book: Book, pages: list[Page]) -> Path:
     """Build the pages without executing them again; of the whole book a warning is an error."""
     parts, place, strict = book.parts, book.root / "book", pages == book.pages
     command = [str(Path(sys.executable).with_name("jupyter-book")), "build", str(place)]
-    # every page anew: the sidebar of each names all others
-    command += ["--quiet", "--all", "--toc", str(book.generated / "_toc.yml")]
+    command += ["--quiet", "--all", "--toc", str(book.generated / "_toc.yml")]  # sidebars too
     if strict:
         command += ["--warningiserror", "--keep-going", "--nitpick"]
     else:  # a few pages, with the prose that they link to
