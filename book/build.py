@@ -109,7 +109,10 @@ class Book:
         self.gather()
         last = [page for page in pages if page.last]
         self.stamps |= {page.slug: self.stamp(page, gathered=self.gathered) for page in last}
-        return failed + self.execute([page for page in last if not self.holds(page)])
+        last = [page for page in last if not self.holds(page)]
+        failed += self.execute(last)
+        print(f"executed: {', '.join(page.slug for page in due + last) or 'nothing'}", flush=True)
+        return failed
 
     def execute(self, due: list[Page]) -> list[str]:
         """Execute pages two side by side; a stamp comes last, without it a page is not made."""
@@ -126,7 +129,6 @@ class Book:
                     (self.made / f"{slug}.stamp").write_text(self.stamps[slug])
                 except InputError as error:
                     failed.append(str(error))
-        print(f"executed: {', '.join(jobs.values()) or 'nothing'}", flush=True)
         return failed
 
     def gather(self) -> None:

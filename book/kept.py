@@ -27,6 +27,8 @@ def cleaned(notebook: NotebookNode) -> NotebookNode:
     for cell in notebook.cells:
         for key in ("papermill", "execution"):
             cell.metadata.pop(key, None)
+        if "injected-parameters" in cell.metadata.get("tags", []):
+            cell.id = "injected-parameters"  # papermill gives it another each time
         for output in cell.get("outputs", []):
             for kind, text in output.get("data", {}).items():
                 if kind.startswith("text/"):
