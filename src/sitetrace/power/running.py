@@ -31,30 +31,16 @@ class Running:
         self.dt_s, self._boards = float(models[0].dt), np.zeros(n, BOARD)
         self._work = inflight.idle_state(n, most, begin_s)
         self._orders: list[tuple] = [(1.0, None)] * n
-        self._known = {(id(m), 1.0): (m.server.law, power_law(m, m.surface)) for m in models}
-        told = [self._known[id(model), 1.0] for model in models]
-        self._laws, self._powers = (np.concatenate(part) for part in zip(*told, strict=True))
-
-    @property
-    def running(self) -> np.ndarray:
-        """Requests that each server works on, shape (servers,)."""
-        return self._work.engine["running"]
-
-    @property
-    def queue(self) -> np.ndarray:
-        """Requests that wait at each server, pre-empted ones too, shape (servers,)."""
-        engine = self._work.engine
-        return engine["known"] - engine["ended"] - engine["running"]
+        own = {id(model): model for model in models}.values()  # often one for all
+        self._known = {(id(m), 1.0): (m.server.law, power_law(m, m.surface)) for m in own}
+        self._laws, self._powers = np.empty(n, inflight.LAW), np.empty(n, POWER)
+        for s, model in enumerate(models):
+            self._laws[s], self._powers[s] = (part[0] for part in self._known[id(model), 1.0])
 
     @property
     def clocks(self) -> np.ndarray:
         """Share of the full clock that each server runs at, shape (servers,)."""
         return np.array([clock for clock, _ in self._orders])
-
-    @property
-    def kv_share(self) -> np.ndarray:
-        """Share of each server's KV cache in use, shape (servers,)."""
-        return self._work.engine["kv_tokens"] / self._laws["kv_tokens"]
 
     def set(
         self,
@@ -99,10 +85,15 @@ class Running:
         edges = np.arange(len(self.models) + 1) if edges is None else edges
         power_w = np.zeros((len(edges) - 1, round((until_s - self.clock_s) / self.dt_s)))
         clock = (self.clock_s, self.dt_s, until_s)
-        servers = (self._laws, self._powers, self._work, self._boards)
-        _advance(clock, servers, np.empty(PAGE, SEGMENT), normals, edges, power_w)
+        advance(clock, self.parts(), np.empty(PAGE, SEGMENT), normals, edges, power_w)
         self.clock_s = until_s
         return power_w
+
+    def parts(self, coming: int = 0) -> tuple:
+        """Give what compiled code works on, with room for so many more requests at each server."""
+        if coming > 0:
+            self._work = inflight.with_room(self._work, coming)
+        return self._laws, self._powers, self._work, self._boards
 
     def noise(self, rngs: Sequence[Generator], n_bins: int, edges: np.ndarray) -> np.ndarray:
         """Draw what `advance` takes, of sources of the servers the first of each sum."""
@@ -117,8 +108,9 @@ class Running:
         """Count instead: requests, their tokens of prompt and answer, and the longest wait."""
         return inflight.count_ended(self._work)
 
-    def unfinished(self) -> np.ndarray:
-        """Look at the requests that have not ended: records."""
+    @property
+    def requests(self) -> np.ndarray:
+        """Records of the requests under way, and of those whose `fates` were not taken out."""
         return inflight.packed(self._work)["requests"]
 
     def state(self) -> dict[str, np.ndarray]:
@@ -164,39 +156,44 @@ class RunningStates:
         n_bins = round((until_s - self.clock_s) / self.dt_s)
         power_w, arrived_s = np.empty((len(self.models), n_bins)), requests["arrival_s"]
         self._work = inflight.with_requests(self._work, requests, to)
+        serve = self._serve_by_surrogate if self._laws is None else self._serve_by_steps
+        work, (ended, server) = serve(until_s, rngs)
+        self._ended.append((ended, server))
         for s, (model, rng) in enumerate(zip(self.models, rngs, strict=True)):
-            serve = self._serve_by_surrogate if self._laws is None else self._serve_by_steps
-            work = serve(s, until_s, rng)
-            events = arrived_s[to == s], np.sort(self._ended[-1][0]["end_s"])
-            board = (model, self._boards[s], work, events, self.clock_s, n_bins, rng)
+            events = arrived_s[to == s], np.sort(ended["end_s"][server == s])
+            board = (model, self._boards[s], work[s], events, self.clock_s, n_bins, rng)
             power_w[s], self._boards[s] = states.advance(*board)
             if self._idle_w is not None:
                 power_w[s] = model.rebase(power_w[s], self._idle_w)
         self.clock_s = until_s
         return power_w if edges is None else np.add.reduceat(power_w, edges[:-1], axis=0)
 
-    def _serve_by_steps(self, s: int, until_s: float, rng: Generator) -> np.ndarray:
-        segments, engine = steps.all_segments(until_s, self._laws, self._work, s), self._work.engine
-        engine["clock_s"][s] = max(engine["clock_s"][s], until_s)
-        self._ended.append(inflight.take_ended(self._work))
-        return segments
+    # segments of each server, then requests that have ended and the server of each
+    def _serve_by_steps(self, until_s: float, _: object) -> tuple[list, tuple]:
+        engine, servers = self._work.engine, range(len(self.models))
+        segments = [steps.all_segments(until_s, self._laws, self._work, s) for s in servers]
+        engine["clock_s"] = np.maximum(engine["clock_s"], until_s)
+        return segments, inflight.take_ended(self._work)
 
-    def _serve_by_surrogate(self, s: int, until_s: float, rng: Generator) -> np.ndarray:
+    def _serve_by_surrogate(self, until_s: float, rngs: Sequence[Generator]) -> tuple[list, tuple]:
         # a surrogate knows the fate of a request when it comes
-        engine, slots = self._work.engine[s], self._slots[s].tolist()
-        known = self._work.requests[s, : engine["known"]]
-        fill_times(self.models[s].server, known[engine["following"] :], slots, rng)
-        segments = segments_of(known, self.clock_s, until_s - self.clock_s)
-        on, self._slots[s] = known["end_s"] > until_s, np.array(slots)
-        self._ended.append((known[~on], np.full(np.sum(~on), s)))
-        known[: on.sum()] = known[on]
-        engine["known"] = engine["following"] = on.sum()
-        return segments
+        segments, ended = [], []
+        for s, (model, rng) in enumerate(zip(self.models, rngs, strict=True)):
+            engine, slots = self._work.engine[s], self._slots[s].tolist()
+            known = self._work.requests[s, : engine["known"]]
+            fill_times(model.server, known[engine["following"] :], slots, rng)
+            segments.append(segments_of(known, self.clock_s, until_s - self.clock_s))
+            on, self._slots[s] = known["end_s"] > until_s, np.array(slots)
+            ended.append(known[~on])
+            known[: on.sum()] = known[on]
+            engine["known"] = engine["following"] = on.sum()
+        server = np.repeat(np.arange(len(ended)), [len(each) for each in ended])
+        return segments, (np.concatenate(ended), server)
 
     def fates(self) -> tuple[np.ndarray, np.ndarray]:
         """Take out the requests that have ended since this was asked last: records, and servers."""
-        (ended, server), self._ended = zip(*self._ended, strict=True), []
-        return np.concatenate(ended), np.concatenate(server)
+        told, self._ended = self._ended, []
+        return told[0] if len(told) == 1 else tuple(map(np.concatenate, zip(*told, strict=True)))
 
     def tally(self) -> np.ndarray:
         """Count instead, as `Running` does."""
@@ -255,7 +252,8 @@ def power_of(segments, power, begin_s, dt_s, normals):
 
 
 @njit(cache=True, nogil=True, error_model="numpy")
-def _advance(clock, servers, page, normals, edges, total_w):
+def advance(clock, servers, page, normals, edges, total_w):
+    """Let servers work on for whole bins, and add their mean watts to those of their sums."""
     (begin_s, dt_s, until_s), (laws, powers, work, boards) = clock, servers
     n_bins, above_w, alone = total_w.shape[1], np.empty(len(page)), len(total_w) == len(laws)
     bins_of_slice, settled = np.empty((3, SLICE)), np.empty((4, SLICE))
