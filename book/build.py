@@ -207,9 +207,8 @@ def make_measured(book: Book, keep: bool) -> int:
     made = [page for page in pages if (book.copy(page) or Path()).parent == book.made]
     changed = [line for page in made for line in kept.changes(page, book)]
     print(*(changed or ["all answers are as kept"]), sep="\n")
-    for page in made if keep else ():
-        failed += kept.keep(page, book, commit)
     if keep:
+        failed += [fault for page in made for fault in kept.keep(page, book, commit)]
         kept.forget(book)
     print(*failed, sep="\n", file=sys.stderr)
     return int(bool(failed or changed and not keep))
@@ -227,8 +226,7 @@ def main(arguments: list[str] | None = None, root: Path = ROOT) -> int:
             return make_measured(book, options.keep)
         pages = [page for page in book.pages if options.page in (None, page.slug, page.chapter)]
         require(pages, f"PAGE={options.page}", "no such page", "name one of book/chapters.yml")
-        failed = book.make(pages)
-        if failed:
+        if failed := book.make(pages):
             raise InputError("\n".join(failed))
         book.stage()
         print(f"the book: {build_html(book, pages)}")
