@@ -7,7 +7,8 @@ from dataclasses import replace
 import numpy as np
 import pandas as pd
 
-from sitebook.old.chapters.transitions import candidates
+from sitebook.judging import open_part
+from sitebook.looks import labelled
 from sitebook.old.judging import powertrace_v1
 from sitebook.old.judging.comparison import (
     activity_at,
@@ -44,8 +45,11 @@ from sitetrace.evaluate.metrics import (
     nrmse,
 )
 from sitetrace.power.modelfile import load_model
+from sitetrace.power.states.fit import FITS
 from sitetrace.power.states.model import StatesModel
+from sitetrace.power.states.transitions import KINDS
 from sitetrace.power.timeline.model import TimelineModel
+from sitetrace.serving import activity
 from sitetrace.workload.streams import poisson
 
 TIMELINE, LATER = "timeline", "powertrace_v1"
@@ -56,6 +60,14 @@ RATE_PER_S = 2.0
 GATES = {"energy": "energy_error_pct_1s", "acf_r2": "acf_r2_1s", "nrmse": "nrmse_1s"}
 # recording whose model is a row of the later model's published table
 PUBLISHED = {"llama-3.1-70b_h100_tp4_poisson_r4": "Llama 70B"}
+
+
+def candidates(model: StatesModel, parts: Split) -> dict[str, StatesModel]:
+    """Models that differ in their transitions alone, fitted on the same seconds."""
+    steps = labelled(model, open_part(parts.fit[0]))
+    models = {kind: replace(model, transitions=FITS[kind](steps, activity.COLUMNS)) for kind in KINDS}
+    net = load_model(shipped_model(f"{parts.name}_bigru"))
+    return models | {"bigru": replace(model, transitions=net.transitions)}
 
 
 def models(parts: Split) -> dict[str, StatesModel | TimelineModel]:
