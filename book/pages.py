@@ -32,6 +32,7 @@ class Page:
     parameters: dict
     needs: tuple[str, ...] = ()
     own_title: str = ""
+    suffix: str = ""
     last: bool = False
 
     @property
@@ -41,11 +42,11 @@ class Page:
 
     @property
     def title(self) -> str:
-        """First line of the notebook, with a word on the testbed's pages."""
+        """First line of the notebook, with a word where a measured page has it too."""
         cells = nbformat.read(self.notebook, as_version=4).cells
         first = cells[0].source.partition("\n")[0] if cells else ""
         require(first[:2] == "# ", self.notebook, "its first line is no title", "begin with '# '")
-        return self.own_title or first[2:] + " (testbed)" * (self.source == "testbed")
+        return self.own_title or first[2:] + self.suffix
 
 
 def read_chapters(root: Path) -> tuple[list[Page], list[dict]]:
@@ -84,8 +85,9 @@ def pages_of(root: Path, chapter: str, told: dict) -> list[Page]:
         slug, title = f"{chapter}-{name}", page.get("title", "")
         pages.append(Page(slug, chapter, notebook, parameters, needs, title))
     slug = chapter if default == "paper" else f"{chapter}-{default}"
-    last = told.get("last", False)
-    pages.append(Page(slug, chapter, notebook, {"dataset": default}, last=last))
+    how = {"suffix": f" ({default})" if pages or default == "testbed" else ""}
+    how["last"] = told.get("last", False)
+    pages.append(Page(slug, chapter, notebook, {"dataset": default}, **how))
     for page in pages:
         unknown = sorted(page.parameters.keys() - known.keys())
         mend = "correct chapters.yml or add it there"
