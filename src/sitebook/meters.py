@@ -1,45 +1,12 @@
-<<<<<<< HEAD
-"""What recordings hold, and what a meter does to power: gaps, idle, clocks, memory."""
-=======
 """What a meter prints of an engine's steps: counters, planted meters, parts off, what is left."""
 
 from dataclasses import replace
 from fractions import Fraction
 from typing import NamedTuple
->>>>>>> a2691ee8d8f58f318e92425a1be5a9f9f99b54ba
 
 import numpy as np
 import pandas as pd
 
-<<<<<<< HEAD
-from sitetrace.core.registry import device
-from sitetrace.core.types import Run
-from sitetrace.evaluate.metrics import acf_lags, acf_r2
-
-GAP_STEPS = 1.5  # a distance of samples from which on it counts as a gap
-RISEN = 0.8  # share of the way from idle to busy
-LAGS_S = np.arange(-2.0, 2.01, 0.05)
-SHUFFLES = 20
-
-
-def overview(runs: list[Run]) -> pd.DataFrame:
-    """Describe recordings, one row each."""
-    rows = []
-    for run in runs:
-        times, power_w, served = run.samples["time_s"], run.samples["power_w"], run.configuration
-        steps_s, before = np.diff(times), power_w[times < run.requests["arrival_s"].iloc[0]]
-        span = run.busy_span()
-        row = {"run": run.name, "configuration": served.name, "hardware": served.hardware}
-        row |= {"requests": len(run.requests), "samples": len(times), "step_s": float(run.dt)}
-        row |= {"gaps": int((steps_s > GAP_STEPS * float(run.dt)).sum())}
-        row |= {"longest_gap_s": float(steps_s.max()), "idle_w": run.idle_before_load_w()}
-        row |= {"idle_sd_w": float(before[before < before.median() * 1.1].std(ddof=0))}
-        row |= {"busy_s": None if span is None else span[1] - span[0]}
-        row |= {"busy_end_from": "simulated" if span is None else span[2]}
-        row |= {"mean_w": float(power_w.mean()), "max_w": float(power_w.max())}
-        row["nameplate_w"] = device(served.hardware)["tdp_w"] * served.tensor_parallel
-        row |= {"risen_s": rise_time_s(run), "lag_s": clock_lag_s(run)}
-=======
 from sitebook import judging
 from sitetrace.core.types import PowerTrace, Run, Timeline
 from sitetrace.meter import Meter, PowerNoise, ages_s, seen_w
@@ -203,57 +170,10 @@ def by_regime(left: pd.DataFrame) -> pd.DataFrame:
         pairs = near[1:] & near[:-1]
         if pairs.sum() >= LEAST:
             row["autocorrelation"] = np.corrcoef(left_w[:-1][pairs], left_w[1:][pairs])[0, 1]
->>>>>>> a2691ee8d8f58f318e92425a1be5a9f9f99b54ba
         rows.append(row)
     return pd.DataFrame(rows)
 
 
-<<<<<<< HEAD
-def risen_share(run: Run) -> pd.Series | None:
-    """Power as a share of the way from idle to its median while requests run, by time."""
-    # the busy seconds of bursts are mostly idle, so that their own median would say nothing
-    idle_w, times_s = run.idle_before_load_w(), run.samples["time_s"]
-    if idle_w is None or run.engine is None:
-        return None
-    running = np.interp(times_s, run.engine["time_s"], run.engine["running"]) >= 1
-    power_w = run.samples["power_w"]
-    share = (power_w - idle_w) / (power_w[running].median() - idle_w)
-    return share.set_axis(times_s - run.requests["arrival_s"].iloc[0])
-
-
-def rise_time_s(run: Run) -> float | None:
-    """Time from the first request until printed power has risen by four fifths."""
-    share = risen_share(run)
-    if share is None:
-        return None
-    return float(share.index[(share.index > 0) & (share >= RISEN)][0])
-
-
-def clock_lag_s(run: Run) -> float | None:
-    """Lag of printed power behind the engine's running count, by greatest correlation."""
-    if run.engine is None:
-        return None
-    times, seen_s = run.samples["time_s"].to_numpy(), run.engine["time_s"]
-    working = (run.engine["running"] > 0).to_numpy(dtype=float)
-    rows = (times > run.requests["arrival_s"].iloc[0] - 10) & (times < seen_s.iloc[-1])
-    power_w = run.samples["power_w"][rows]
-    told = [np.interp(times[rows] - lag_s, seen_s, working) for lag_s in LAGS_S]
-    return float(LAGS_S[np.argmax([np.corrcoef(power_w, each)[0, 1] for each in told])])
-
-
-def alternation(power_w: np.ndarray, busy: np.ndarray, dt_s: float, seed: int) -> dict[str, float]:
-    """Score a recording against itself with only idle and busy alternating, and without that."""
-    rng, lags, scored = np.random.default_rng(seed), acf_lags(dt_s), []
-    level_w = pd.Series(power_w).groupby(busy).transform("mean").to_numpy()
-    for _ in range(SHUFFLES):
-        mixed_w = power_w.copy()
-        mixed_w[busy] = rng.permutation(power_w[busy])
-        scored.append(acf_r2(power_w, mixed_w, lags))
-    told = {"idle_share": float((~busy).mean()), "between": float(level_w.var() / power_w.var())}
-    told |= {"two_levels": acf_r2(power_w, level_w, lags), "shuffled": float(np.median(scored))}
-    told |= {"low": min(scored), "high": max(scored)}
-    return told | {"no_idle": acf_r2(power_w, power_w[busy], lags)}
-=======
 def averaged(left: pd.DataFrame, counts: list[int], step_s: float) -> pd.Series:
     """Root mean square of what is left over at work, averaged in blocks of so many readings."""
     left_w, rms_w = left.loc[left["regime"] != "idle", "left_w"].to_numpy(), {}
@@ -261,4 +181,3 @@ def averaged(left: pd.DataFrame, counts: list[int], step_s: float) -> pd.Series:
         means_w = left_w[: left_w.size // count * count].reshape(-1, count).mean(axis=1)
         rms_w[count * step_s] = np.sqrt((means_w**2).mean())
     return pd.Series(rms_w)
->>>>>>> a2691ee8d8f58f318e92425a1be5a9f9f99b54ba
