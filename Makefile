@@ -9,17 +9,19 @@ export PIP_DISABLE_PIP_VERSION_CHECK := 1
 # Two processes side by side have no cores left for threads of the linear algebra.
 export OMP_NUM_THREADS ?= 1
 
-.PHONY: help book test pytest nbval lint bench nets clean
+.PHONY: help book measured page test pytest nbval lint bench nets clean
 .DELETE_ON_ERROR:
 
 help:
-	@echo "make book    run the notebooks, build the book, print where it is (SITETRACE_DATA adds the measured pages)"
-	@echo "make test    pytest, then nbval over all notebooks (SITETRACE_DATA adds the tests on measured runs)"
-	@echo "make lint    ruff rules and format, numpydoc checks of public names"
-	@echo "make nets    train the nets whose results the book shows (needs torch, about 15 minutes; goes on where it was)"
-	@echo "make bench   fit, serving, generation and site time beside drawing normal numbers (vidur beside it where installed)"
-	@echo "make clean   remove .venv, the built book and caches"
-	@echo "PYTHON=...   the Python (3.11 to 3.13) that makes .venv; now: $(PYTHON)"
+	@echo "make book      run the notebooks that changed, build the book, print where it is: measured pages as kept, or anew with data"
+	@echo "make page      pages of one chapter: PAGE=states (the measured one where data are at hand)"
+	@echo "make measured  measured pages anew, their answers against the kept ones (needs data); KEEP=1 keeps what changed"
+	@echo "make test      pytest, then nbval over all notebooks (SITETRACE_DATA adds the tests on measured runs)"
+	@echo "make lint      ruff rules and format, numpydoc checks of public names"
+	@echo "make nets      train the nets whose results the book shows (needs torch, about 15 minutes; goes on where it was)"
+	@echo "make bench     fit, serving, generation and site time beside drawing normal numbers (vidur beside it where installed)"
+	@echo "make clean     remove .venv, the built book and caches"
+	@echo "PYTHON=...     the Python (3.11 to 3.13) that makes .venv; now: $(PYTHON)"
 
 $(STAMP): pyproject.toml constraints.txt
 	$(PYTHON) -m venv .venv
@@ -30,6 +32,12 @@ $(STAMP): pyproject.toml constraints.txt
 
 book: $(STAMP)
 	@$(BIN)/python book/build.py
+
+measured: $(STAMP)
+	@$(BIN)/python book/build.py --measured $(if $(KEEP),--keep)
+
+page: $(STAMP)
+	@$(BIN)/python book/build.py --page "$(PAGE)"
 
 # In order of names: the files with few tests are the slow ones, and last they would wait for each other.
 PYTEST = $(BIN)/python -m pytest -q -n $(WORKERS) --dist loadfile --no-loadscope-reorder

@@ -1,369 +1,235 @@
-"""Make the book: execute the pages that changed, then build them. Called by `make book`."""
+"""Make the book: execute the pages that are due, stage them, build them. Called by `make`.
 
-from __future__ import annotations
+What is made here lies in book/_generated/made: each page's copy, its answers, its stamp. What is
+kept of measured pages lies in book/measured and data/answers. A page is shown as made here if that
+is of what is there now, else as kept.
+"""
 
 import argparse
-import base64
-import hashlib
-import json
 import os
-import re
 import shutil
 import subprocess
 import sys
 import tempfile
-from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass
+from concurrent.futures import ProcessPoolExecutor, as_completed
+from functools import partial
+from multiprocessing import get_context
 from pathlib import Path
 
+import kept
 import nbformat
 import yaml
+from pages import SOURCES, Page, dress, read_chapters
+from stamps import folder_of, shipped_digest, stamp
 from tqdm import tqdm
 
-from sitebook.old.ledger.records import read_records
-from sitebook.old.ledger.tables import record_cells
-from sitetrace.core.files import InputError, digest_of
+from sitetrace.core.files import InputError, read_json, require
+from sitetrace.core.registry import registry_entry
 
 ROOT = Path(__file__).resolve().parents[1]
 SIDE_BY_SIDE = 2
-FIGURE_PAGE = "energy-errors-measured"
-NEEDED = {"page", "notebook"}
-ALLOWED = NEEDED | {"parameters", "needs", "after"}
-SOURCES = {"measured": "measured runs", "testbed": "the testbed", "paper": "the paper's numbers"}
-# a link of a notebook into the book, as it holds in the repository
-TO_BOOK = re.compile(r"\]\((?:\.\./)+book/")
-TESTBED_LINE = (
-    "```{admonition} Testbed\nMade on the testbed, a server that we simulate with our own engine: "
-    "it shows how the method works and claims nothing about hardware.\n```"
-)
-RECORDED_LINE = (
-    "```{note}\nThese numbers were recorded on measured runs, which are not part of the project. "
-    "`SITETRACE_DATA=<mirror> make book` makes them, and the whole page, anew.\n```"
-)
-RECORDED_FIGURE = (
-    "```{figure} ../figures/thread.png\n:alt: Absolute energy error on a logarithmic axis, one row "
-    "for each judged recording and one marker for each method.\n\nAbsolute energy error by judged "
-    "recording (rows) and method (markers), as recorded on measured runs; the last row shows the "
-    "published errors of the paper's configurations.\n```"
-)
+FOUND = {"answers": ".json", "records": ".records.json"}  # records go when sitebook.old goes
+NOT_MADE = "# \n```{{note}}\nThis page is not made yet. It takes {}: `make page PAGE={}`.\n```"
 
 
-@dataclass(frozen=True)
-class Page:
-    """One notebook at stated parameters."""
+def execute(page: Page, made: Path, environment: dict[str, str]) -> None:
+    """Run a page's notebook, in a process of its own: the kernel inherits what is set here."""
+    from nbclient.exceptions import DeadKernelError
+    from papermill import PapermillExecutionError, execute_notebook
 
-    slug: str
-    notebook: Path
-    parameters: dict
-    needs_mirror: bool
-    after_records: bool
-
-    @property
-    def source(self) -> str:
-        usual = "testbed" if self.notebook.parent.name == "exercises" else "paper"
-        return str(self.parameters.get("dataset", usual))
-
-
-def read_pages(root: Path) -> list[Page]:
-    """Read book/runs.yml; every notebook must be there and know its parameters."""
-    listing = root / "book" / "runs.yml"
-    pages = []
-    for entry in yaml.safe_load(listing.read_text("utf-8")):
-        if not NEEDED <= entry.keys() <= ALLOWED:
-            raise InputError(f"{listing}: {entry}: only {', '.join(sorted(ALLOWED))}")
-        notebook = root / "notebooks" / f"{entry['notebook']}.ipynb"
-        if not notebook.is_file():
-            raise InputError(f"{listing}: {entry['page']}: there is no {notebook.name}: write it")
-        needs = entry.get("needs") == "mirror"
-        after = entry.get("after") == "records"
-        pages.append(Page(entry["page"], notebook, entry.get("parameters", {}), needs, after))
-        check_parameters(pages[-1])
-    return pages
-
-
-def check_parameters(page: Page) -> None:
-    """Refuse a parameter that the notebook does not have (papermill would only warn)."""
-    from papermill import inspect_notebook
-
-    unknown = page.parameters.keys() - inspect_notebook(str(page.notebook)).keys()
-    if unknown:
-        raise InputError(
-            f"{page.slug}: parameter {min(unknown)} is not in the parameters cell of "
-            f"{page.notebook.name}: correct runs.yml or add it there"
-        )
-
-
-def mirror_from_environment() -> Path | None:
-    """Find the mirror of measured runs, when one is named."""
-    named = os.environ.get("SITETRACE_DATA")
-    if not named:
-        return None
-    mirror = Path(named).resolve()
-    if not (mirror / "measured").is_dir():
-        raise InputError(f"SITETRACE_DATA={named}: holds no folder measured: correct or unset it")
-    return mirror
-
-
-def files_under(folder: Path, pattern: str = "*") -> list[Path]:
-    return sorted(p for p in folder.rglob(pattern) if p.is_file() and "__pycache__" not in p.parts)
-
-
-def digests(
-    root: Path, pages: list[Page], mirror: Path | None, gathered: Path | None = None
-) -> dict[str, str]:
-    """Digest of everything that a page is made from, by page."""
-    records = root / "data" / "records"
-    inputs = files_under(root / "src", "*.py") + [Path(__file__), root / "constraints.txt"]
-    inputs += [path for path in files_under(root / "data") if records not in path.parents]
-    common = digest_of(inputs)
-    measured = digest_of(files_under(mirror)) if mirror else ""
-    others = digest_of(files_under(gathered)) if gathered else ""
-    return {
-        page.slug: hashlib.sha256(
-            json.dumps(
-                [
-                    common,
-                    measured if page.needs_mirror else "",
-                    others if page.after_records else "",
-                    digest_of([page.notebook]),
-                    page.parameters,
-                ],
-                sort_keys=True,
-            ).encode()
-        ).hexdigest()
-        for page in pages
-    }
-
-
-def execute(
-    page: Page, digest: str, generated: Path, mirror: Path | None, gathered: Path | None = None
-) -> None:
-    """Run a page's notebook; its copy, records and digest appear together or not at all."""
-    with tempfile.TemporaryDirectory(prefix=f".{page.slug}.", dir=generated) as name:
-        folder = Path(name)
-        copy = folder / f"{page.slug}.ipynb"
-        environment = os.environ | {
-            "SITETRACE_RECORDS": str(folder / f"{page.slug}.records.json"),
-            "OMP_NUM_THREADS": "1",
-            "PYDEVD_DISABLE_FILE_VALIDATION": "1",
-        }
-        if page.after_records and gathered:
-            environment["SITETRACE_ALL_RECORDS"] = str(gathered)
-        # A page on the testbed is the same page whether or not there is a mirror.
-        environment.pop("SITETRACE_DATA", None)
-        if page.needs_mirror and mirror:
-            environment["SITETRACE_DATA"] = str(mirror)
-        command = [sys.executable, "-m", "papermill", str(page.notebook), str(copy)]
-        command += ["--kernel", "python3", "--cwd", str(page.notebook.parent)]
-        command += ["--no-progress-bar", "-y", json.dumps(page.parameters)]
-        done = subprocess.run(command, env=environment, capture_output=True, text=True)
-        if done.returncode:
-            raise InputError(f"{page.notebook}: {failure(copy, done.stderr)}")
-        dress(copy, page, digest)
-        (folder / f"{page.slug}.digest").write_text(digest + "\n")
-        remove_page(page.slug, generated)
-        # The digest comes last: without it the page counts as not made.
-        for path in sorted(folder.iterdir(), key=lambda path: path.suffix == ".digest"):
-            path.replace(generated / path.name)
-
-
-def failure(copy: Path, stderr: str) -> str:
-    """Name the cell that failed, as counted in the notebook itself, and its error."""
-    own = ("injected-parameters", "papermill-error-cell-tag")
-    cells = nbformat.read(copy, as_version=4).cells if copy.is_file() else []
-    cells = [cell for cell in cells if not set(own) & set(cell.metadata.get("tags", []))]
-    for number, cell in enumerate(cells, start=1):
-        for output in cell.get("outputs", []):
-            if output.output_type == "error":
-                said = f"{output.ename}: {output.evalue}".splitlines()[0]
-                return f"cell {number} failed: {said}"
-    return f"did not run: {(stderr.strip().splitlines() or ['no message'])[-1]}"
-
-
-def dress(copy: Path, page: Page, digest: str) -> None:
-    """Put parameters, source and digest under the title, the source behind each caption.
-
-    What differs from run to run is dropped.
-    """
-    notebook = nbformat.read(copy, as_version=4)
-    notebook.metadata.pop("papermill", None)
-    for cell in notebook.cells:
-        for key in ("papermill", "execution"):
-            cell.metadata.pop(key, None)
-        if cell.cell_type == "markdown":
-            cell.source = TO_BOOK.sub("](../", cell.source)
-        figure = cell.metadata.get("mystnb", {}).get("figure", {})
-        if "caption" in figure:
-            figure["caption"] += f" *Page on {SOURCES[page.source]}.*"
-    first = notebook.cells[0]
-    rest = first.source.partition("\n")[2]
-    first.source = f"{heading(page)}\n\n{source_line(page, digest)}\n{rest}"
-    nbformat.write(notebook, copy)
-
-
-def heading(page: Page) -> str:
-    """Title of the page: the first line of the notebook, and on which data."""
-    cells = nbformat.read(page.notebook, as_version=4).cells
-    title = cells[0].source.partition("\n")[0] if cells else ""
-    if not title.startswith("# "):
-        raise InputError(f"{page.notebook}: its first line is no title: begin with '# '")
-    return f"{title} ({page.source})"
-
-
-def source_line(page: Page, digest: str) -> str:
-    parameters = ", ".join(f"`{name} = {value}`" for name, value in page.parameters.items())
-    line = (
-        f"*Parameters: {parameters or 'as stated'}; data: {page.source}; made by "
-        f"`notebooks/{page.notebook.as_posix().rpartition('/notebooks/')[2]}`; "
-        f"digest `{digest[:12]}`.*"
-    )
-    return f"{TESTBED_LINE}\n\n{line}" if page.source == "testbed" else line
-
-
-def recorded_page(page: Page, root: Path) -> str:
-    """Compose the page that shows stored records, for readers without the mirror."""
-    records = root / "data" / "records" / f"{page.slug}.json"
-    question = nbformat.read(page.notebook, as_version=4).cells[0].source.partition("\n")[2]
-    cells = record_cells(read_records(records)).map(lambda text: text.replace("|", "\\|"))
-    lines = [list(cells), ["---"] * cells.shape[1], *cells.to_numpy().tolist()]
-    parts = [
-        heading(page),
-        RECORDED_LINE,
-        source_line(page, digest_of([records])),
-        question.strip(),
-        RECORDED_FIGURE if page.slug == FIGURE_PAGE else "",
-        "## Answer",
-        "\n".join("| " + " | ".join(line) + " |" for line in lines),
-    ]
-    return "\n\n".join(part for part in parts if part) + "\n"
-
-
-def remove_page(slug: str, generated: Path) -> None:
-    for ending in ("digest", "md", "ipynb", "records.json"):
-        (generated / f"{slug}.{ending}").unlink(missing_ok=True)
-
-
-def is_made(page: Page, digest: str, generated: Path) -> bool:
-    stamp = generated / f"{page.slug}.digest"
-    copy = generated / f"{page.slug}.ipynb"
-    return copy.is_file() and stamp.is_file() and stamp.read_text().strip() == digest
-
-
-def gather(pages: list[Page], root: Path, mirror: Path | None, folder: Path) -> None:
-    """Copy the records of all pages into one folder: as made now, or as stored."""
-    for page in pages:
-        fresh = root / "book" / "_generated" / f"{page.slug}.records.json"
-        if page.needs_mirror and not mirror:
-            fresh = root / "data" / "records" / f"{page.slug}.json"
-        if not page.after_records and fresh.is_file():
-            shutil.copyfile(fresh, folder / f"{page.slug}.json")
-
-
-def execute_due(
-    pages: list[Page],
-    digest: dict[str, str],
-    generated: Path,
-    mirror: Path | None,
-    gathered: Path | None = None,
-) -> list[str]:
-    """Execute those of the pages that changed, two side by side; return their slugs."""
-    due = [page for page in pages if mirror or not page.needs_mirror]
-    due = [page for page in due if not is_made(page, digest[page.slug], generated)]
-    with ThreadPoolExecutor(SIDE_BY_SIDE) as pool:
-        jobs = [
-            pool.submit(execute, page, digest[page.slug], generated, mirror, gathered)
-            for page in due
-        ]
+    places = {kind: made / f"{page.slug}{ending}" for kind, ending in FOUND.items()}
+    copy, where = made / f"{page.slug}.ipynb", f"{page.slug}: {page.notebook.name}"
+    for path in (copy, copy.with_suffix(".stamp"), *places.values()):
+        path.unlink(missing_ok=True)
+    before = dict(os.environ)
+    with tempfile.TemporaryDirectory() as mirror:
+        # A page sees the data sets that it says it needs, and no others of the mirror.
+        for entry, folder in ((registry_entry(name), folder_of(name)) for name in page.needs):
+            for file in entry["files"]:
+                place = Path(mirror, entry["folder"], file)
+                place.parent.mkdir(parents=True, exist_ok=True)
+                place.symlink_to((folder / file).resolve())
+        found = {f"SITETRACE_{kind.upper()}": str(place) for kind, place in places.items()}
+        found |= {"SITETRACE_DATA": mirror} if page.source == "measured" else {}
+        os.environ.pop("SITETRACE_DATA", None)
+        os.environ.update(environment | found)
+        how = {"kernel_name": "python3", "cwd": str(page.notebook.parent), "progress_bar": False}
+        how["extra_arguments"] = ["--IPKernelApp.log_level=ERROR"]
         try:
-            for job in tqdm(jobs, desc="pages", unit="page", disable=not jobs):
-                job.result()
-        except InputError:
-            pool.shutdown(cancel_futures=True)
-            raise
-    return [page.slug for page in due]
+            notebook = execute_notebook(str(page.notebook), None, page.parameters, **how)
+        except PapermillExecutionError as error:
+            cell = error.cell_index + (not page.parameters)  # papermill adds one, of parameters
+            said = f"{error.ename}: {error.evalue}".splitlines()[0]
+            raise InputError(f"{where}: cell {cell} failed: {said}") from None
+        except DeadKernelError as error:
+            raise InputError(f"{where}: {error}: is there memory enough?") from None
+        finally:
+            os.environ.clear()
+            os.environ.update(before)
+    nbformat.write(kept.cleaned(notebook), copy)
 
 
-def make_pages(root: Path, mirror: Path | None) -> list[str]:
-    """Bring book/_generated up to date; return the pages that were executed."""
-    generated = root / "book" / "_generated"
-    generated.mkdir(exist_ok=True)
-    pages = read_pages(root)
-    for stale in {path.name.partition(".")[0] for path in generated.iterdir()} - {
-        page.slug for page in pages
-    }:
-        remove_page(stale, generated)
-    for page in pages:
-        if page.needs_mirror and not mirror:
-            text = recorded_page(page, root)
-            path = generated / f"{page.slug}.md"
-            if not path.is_file() or path.read_text("utf-8") != text:
-                remove_page(page.slug, generated)
-                path.write_text(text, "utf-8")
-    first = [page for page in pages if not page.after_records]
-    made = execute_due(first, digests(root, first, mirror), generated, mirror)
-    last = [page for page in pages if page.after_records]
-    with tempfile.TemporaryDirectory() as name:
-        gather(first, root, mirror, Path(name))
-        digest = digests(root, last, mirror, Path(name))
-        return made + execute_due(last, digest, generated, mirror, Path(name))
+class Book:
+    """The pages, where their copies lie, and whether these are of what is there now."""
+
+    def __init__(self, root: Path) -> None:
+        self.root, self.generated = root, root / "book" / "_generated"
+        self.made, self.gathered = self.generated / "made", self.generated / "gathered"
+        self.made.mkdir(parents=True, exist_ok=True)
+        self.pages, self.parts = read_chapters(root)
+        self.measured = root / "book" / "measured"
+        listing = self.measured / "stamps.json"
+        self.kept = read_json(listing) if listing.is_file() else {}
+        self.stamp = partial(stamp, root=root, shipped=shipped_digest(root))
+        self.stamps = {page.slug: self.stamp(page) for page in self.pages if not page.last}
+
+    def copy(self, page: Page) -> Path | None:
+        """Where the copy lies that is shown: made here, if of what is there now, else kept."""
+        made, own = self.made / f"{page.slug}.stamp", self.measured / f"{page.slug}.ipynb"
+        if made.is_file() and made.read_text() == self.stamps.get(page.slug):
+            return made.with_suffix(".ipynb")
+        return own if page.slug in self.kept and own.is_file() else None
+
+    def holds(self, page: Page) -> bool:
+        """Whether that copy is of what the page is made from now."""
+        copy = self.copy(page)
+        made = copy is not None and copy.parent == self.made
+        return made or bool(copy) and self.kept[page.slug]["stamp"] == self.stamps[page.slug]
+
+    def missing(self, pages: list[Page]) -> list[str]:
+        """Name the data sets that pages need and that are not at hand, in the mirror or fetched."""
+        needs = dict.fromkeys(name for page in pages for name in page.needs)
+        return [name for name in needs if folder_of(name) is None]
+
+    def make(self, pages: list[Page], again: str = "") -> list[str]:
+        """Make those of the pages that are due or of a kind to be made again; say what failed."""
+        due = [page for page in pages if not page.last and not self.missing([page])]
+        due = [page for page in due if page.source == again or not self.holds(page)]
+        failed = self.execute(due)
+        self.gather()
+        last = [page for page in pages if page.last]
+        self.stamps |= {page.slug: self.stamp(page, gathered=self.gathered) for page in last}
+        last = [page for page in last if not self.holds(page)]
+        failed += self.execute(last)
+        print(f"executed: {', '.join(page.slug for page in due + last) or 'nothing'}", flush=True)
+        return failed
+
+    def execute(self, due: list[Page]) -> list[str]:
+        """Execute pages two side by side; a stamp comes last, without it a page is not made."""
+        environment = {"OMP_NUM_THREADS": "1", "PYDEVD_DISABLE_FILE_VALIDATION": "1"}
+        environment["PYTHONWARNINGS"] = "ignore:IProgress not found"  # of bars that no page shows
+        folders = {f"SITETRACE_ALL_{kind.upper()}": str(self.gathered / kind) for kind in FOUND}
+        given, failed = environment | folders, []
+        with ProcessPoolExecutor(SIDE_BY_SIDE, get_context("spawn")) as pool:
+            jobs = {pool.submit(execute, page, self.made, given): page.slug for page in due}
+            done = tqdm(as_completed(jobs), "pages", len(jobs), unit="page", disable=not jobs)
+            for job, slug in ((job, jobs[job]) for job in done):
+                try:
+                    job.result()
+                    (self.made / f"{slug}.stamp").write_text(self.stamps[slug])
+                except InputError as error:
+                    failed.append(str(error))
+        return failed
+
+    def gather(self) -> None:
+        """Put the answers of all pages into one folder: those of the copy that is shown."""
+        shutil.rmtree(self.gathered, ignore_errors=True)
+        for kind, ending in FOUND.items():
+            (self.gathered / kind).mkdir(parents=True)
+            for page in (page for page in self.pages if not page.last):
+                copy = self.copy(page)
+                found = self.root / "data" / kind / f"{page.slug}.json"
+                if copy and copy.parent == self.made:
+                    found = self.made / f"{page.slug}{ending}"
+                if found.is_file():
+                    shutil.copyfile(found, self.gathered / kind / f"{page.slug}.json")
+
+    def stage(self) -> None:
+        """Dress a copy of each page for the book."""
+        for path in self.generated.glob("*.ipynb"):
+            path.unlink()
+        for page in self.pages:
+            copy = self.copy(page)
+            note = NOT_MADE.format(", ".join(self.missing([page])) or "time", page.chapter)
+            blank = nbformat.v4.new_notebook(cells=[nbformat.v4.new_markdown_cell(note)])
+            notebook = nbformat.read(copy, as_version=4) if copy else blank
+            dress(notebook, page, self.origin(page, copy) if copy else "", self.pages, self.root)
+            nbformat.write(notebook, self.generated / f"{page.slug}.ipynb")
+
+    def origin(self, page: Page, copy: Path) -> str:
+        """Say what a copy was made from, and when if it is a kept one."""
+        parameters = ", ".join(f"`{name} = {value}`" for name, value in page.parameters.items())
+        told = [f"Notebook `{page.notebook.relative_to(self.root)}`"]
+        if parameters:
+            told += [f"parameters: {parameters}", f"data: {SOURCES[page.source]}"]
+        own = self.kept[page.slug] if copy.parent == self.measured else {}
+        told.append(f"digest `{own.get('stamp', self.stamps[page.slug])[:12]}`")
+        if own:
+            old = " before its notebook, code or data changed" * (not self.holds(page))
+            told.append(f"kept on {own['date']} at commit {own['commit']}{old}")
+        return f"*{'; '.join(told)}.*\n"
 
 
-def keep_records(root: Path) -> list[Path]:
-    """Store the records of the pages made on measured runs in data/records."""
-    kept = root / "data" / "records"
-    kept.mkdir(parents=True, exist_ok=True)
-    made = root / "book" / "_generated"
-    paths = []
-    for page in read_pages(root):
-        if page.needs_mirror and (made / f"{page.slug}.records.json").is_file():
-            shutil.copyfile(made / f"{page.slug}.records.json", kept / f"{page.slug}.json")
-            paths.append(kept / f"{page.slug}.json")
-    return paths
-
-
-def keep_figure(root: Path) -> Path:
-    """Store the figure of measured energy errors, drawn from scores alone, for the README."""
-    notebook = nbformat.read(root / "book" / "_generated" / f"{FIGURE_PAGE}.ipynb", as_version=4)
-    pictures = [
-        output.data["image/png"]
-        for cell in notebook.cells
-        for output in cell.get("outputs", [])
-        if "image/png" in output.get("data", {})
-    ]
-    path = root / "book" / "figures" / "thread.png"
-    path.parent.mkdir(exist_ok=True)
-    path.write_bytes(base64.b64decode(pictures[0]))
-    return path
-
-
-def build_html(book: Path) -> Path:
-    """Build the pages without executing them again; a warning is an error."""
-    command = [str(Path(sys.executable).with_name("jupyter-book")), "build", str(book)]
-    # every page anew: the sidebar of each names all others
-    command += ["--warningiserror", "--keep-going", "--nitpick", "--quiet", "--all"]
+def build_html(book: Book, pages: list[Page]) -> Path:
+    """Build the pages without executing them again; of the whole book a warning is an error."""
+    parts, place, strict = book.parts, book.root / "book", pages == book.pages
+    command = [str(Path(sys.executable).with_name("jupyter-book")), "build", str(place)]
+    command += ["--quiet", "--all", "--toc", str(book.generated / "_toc.yml")]  # sidebars too
+    if strict:
+        command += ["--warningiserror", "--keep-going", "--nitpick"]
+    else:  # a few pages, with the prose that they link to
+        place = place / "_build" / "page"
+        command += ["--path-output", str(place)]
+        own = [{"file": f"_generated/{page.slug}"} for page in pages]
+        parts = [{"caption": pages[0].chapter, "chapters": own}, *parts[-1:]]
+    contents = {"format": "jb-book", "root": "index", "parts": parts}
+    (book.generated / "_toc.yml").write_text(yaml.safe_dump(contents, sort_keys=False))
     done = subprocess.run(command, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True)
     if done.returncode:
         # Pages read once are not read again, so their warnings would be missed next time.
-        shutil.rmtree(book / "_build" / ".doctrees", ignore_errors=True)
+        shutil.rmtree(place / "_build" / ".doctrees", ignore_errors=True)
         lines = done.stdout.splitlines()
         named = [line for line in lines if "WARNING" in line or "ERROR" in line]
         raise InputError("\n".join(["jupyter-book found what must be mended", *(named or lines)]))
-    return book / "_build" / "html" / "index.html"
+    html = place / "_build" / "html"
+    return html / "index.html" if strict else html / "_generated" / f"{pages[0].slug}.html"
+
+
+def make_measured(book: Book, keep: bool) -> int:
+    """Make all measured pages again, say which answers changed, or keep them with their pages."""
+    missing = book.missing(book.pages)
+    mend = "sitetrace data fetch NAME, or SITETRACE_DATA=<mirror>"
+    require(not missing, "measured pages", f"not at hand: {', '.join(missing)}", mend)
+    told = ["git", "-C", str(book.root), "describe", "--always", "--dirty", "--exclude=*"]
+    commit = subprocess.run(told, capture_output=True, text=True).stdout.strip() or "unknown"
+    pages = [page for page in book.pages if not page.last]
+    failed = book.make(pages, again="measured")
+    made = [page for page in pages if (book.copy(page) or Path()).parent == book.made]
+    changed = [line for page in made for line in kept.changes(page, book)]
+    print(*(changed or ["all answers are as kept"]), sep="\n")
+    if keep:
+        failed += [fault for page in made for fault in kept.keep(page, book, commit)]
+        kept.forget(book)
+    print(*failed, sep="\n", file=sys.stderr)
+    return int(bool(failed or changed and not keep))
 
 
 def main(arguments: list[str] | None = None, root: Path = ROOT) -> int:
     parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument(
-        "--keep-records", action="store_true", help="store measured records and the README's figure"
-    )
+    parser.add_argument("--page", help="make the pages of one chapter, or one page")
+    parser.add_argument("--measured", action="store_true", help="make all measured pages again")
+    parser.add_argument("--keep", action="store_true", help="and keep those that changed")
     options = parser.parse_args(arguments)
     try:
-        made = make_pages(root, mirror_from_environment())
-        print(f"executed: {', '.join(made) or 'nothing, all pages are up to date'}", flush=True)
-        if options.keep_records:
-            kept = [*keep_records(root), keep_figure(root)]
-            print(*(f"kept: {path}" for path in kept), sep="\n")
-        print(f"the book: {build_html(root / 'book')}")
+        book = Book(root)
+        if options.measured:
+            return make_measured(book, options.keep)
+        pages = [page for page in book.pages if options.page in (None, page.slug, page.chapter)]
+        require(pages, f"PAGE={options.page}", "no such page", "name one of book/chapters.yml")
+        if failed := book.make(pages):
+            raise InputError("\n".join(failed))
+        book.stage()
+        print(f"the book: {build_html(book, pages)}")
     except InputError as error:
         print(f"book: {error}", file=sys.stderr)
         return 1

@@ -1,250 +1,271 @@
-"""The book is made from what changed, and a page is there whole or not at all."""
+"""The book is made from what changed, shows what is kept, and keeps what it may."""
 
-import importlib.util
+import json
 import sys
 from pathlib import Path
+from types import SimpleNamespace
 
 import nbformat
 import pytest
 import yaml
 from nbformat.v4 import new_code_cell, new_markdown_cell, new_notebook
 
-from sitebook.ledger.records import compare, read_records, record, write_records
-
 ROOT = Path(__file__).parents[2]
-SPEC = importlib.util.spec_from_file_location("build", ROOT / "book" / "build.py")
-build = importlib.util.module_from_spec(SPEC)
-sys.modules["build"] = build
-SPEC.loader.exec_module(build)
-RUNS = yaml.safe_load((ROOT / "book" / "runs.yml").read_text())
+BOOK = ROOT / "book"
+sys.path[:0] = [str(BOOK), str(BOOK / "_ext")]  # as for book/build.py, also in its workers
 
-RECORDING = """
-import os
-from sitebook.ledger.records import record, write_records
+import build  # noqa: E402
+import kept  # noqa: E402
+import launch  # noqa: E402
+import script_files  # noqa: E402
+from stamps import modules_used  # noqa: E402
+
+TOLD = {"claim": "a", "method": "theirs", "value": 1.0, "rtol": 0.01, "verdict": "x"}
+CODE = """
+import json, os
+from pathlib import Path
+if not dataset:
+    from sitetrace.power import near
 assert ("SITETRACE_DATA" in os.environ) == (dataset == "measured")
-rows = write_records([record("energy error", watts, "%", data=dataset, dataset="r | 1", paper=5)])
+told = {"claim": "c", "on": "", "value": watts, "interval": None, "rtol": 0.01, "verdict": "beside"}
+Path(os.environ["SITETRACE_ANSWERS"]).write_text(json.dumps([told]))
+print(watts)
+"""
+SUM = """
+import json, os
+from pathlib import Path
+folder = Path(os.environ["SITETRACE_ALL_ANSWERS"])
+print(sorted((path.stem, json.loads(path.read_text())[0]["value"]) for path in folder.iterdir()))
 """
 
 
-def write_notebook(root, code=RECORDING):
-    notebook = new_notebook(
-        cells=[
-            new_markdown_cell("# Mini\nA notebook of this test."),
-            new_code_cell('dataset = "testbed"\nwatts = 3', metadata={"tags": ["parameters"]}),
-            new_code_cell(code, metadata={"mystnb": {"figure": {"caption": "A line."}}}),
-        ],
-        metadata={"kernelspec": {"name": "python3", "language": "python", "display_name": "P"}},
-    )
-    nbformat.write(notebook, root / "notebooks" / "mini.ipynb")
-
-
-def write_runs(root, **measured_parameters):
-    measured = {"dataset": "measured"} | measured_parameters
-    pages = [
-        {"page": "mini-testbed", "notebook": "mini", "parameters": {"dataset": "testbed"}},
-        {"page": "mini-measured", "notebook": "mini", "parameters": measured, "needs": "mirror"},
+def write_notebook(path, code=CODE, dataset="testbed"):
+    cells = [
+        new_markdown_cell("# Mini\nSee [how](../book/how.md), [sum](sum.ipynb#x), [a](a.md)."),
+        new_code_cell(f'dataset = "{dataset}"\nwatts = 3', metadata={"tags": ["parameters"]}),
+        new_code_cell(code, metadata={"mystnb": {"figure": {"caption": "A line."}}}),
+        new_markdown_cell("On hardware.", metadata={"tags": ["measured"]}),
+        new_markdown_cell("Simulated.", metadata={"tags": ["testbed"]}),
     ]
-    (root / "book" / "runs.yml").write_text(yaml.safe_dump(pages))
+    kernel = {"name": "python3", "language": "python", "display_name": "P"}
+    nbformat.write(new_notebook(cells=cells, metadata={"kernelspec": kernel}), path)
 
 
 @pytest.fixture
-def root(tmp_path):
-    for folder in ("book", "notebooks", "src", "data/records"):
+def root(tmp_path, monkeypatch):
+    monkeypatch.delenv("SITETRACE_DATA", raising=False)
+    for folder in ("book", "notebooks", "data", "src/sitetrace/power"):
         (tmp_path / folder).mkdir(parents=True)
+    sources = {"__init__.py": "", "power/__init__.py": "", "power/near.py": "", "far.py": ""}
+    for name, text in sources.items():
+        (tmp_path / "src" / "sitetrace" / name).write_text(text)
     (tmp_path / "constraints.txt").write_text("")
-    (tmp_path / "src" / "module.py").write_text("")
-    rows = [record("energy error", 3, "%", data="measured", dataset="r | 1", paper=5)]
-    write_records(rows, tmp_path / "data" / "records" / "mini-measured.json")
-    write_notebook(tmp_path)
-    write_runs(tmp_path)
+    (tmp_path / "book" / "how.md").write_text("# How\n")
+    write_notebook(tmp_path / "notebooks" / "mini.ipynb")
+    write_notebook(tmp_path / "notebooks" / "sum.ipynb", SUM, "paper")
+    chapters = {"mini": {"needs": ["wattgpu"], "measured": {"watts": 4}}, "sum": {"last": True}}
+    write_chapters(tmp_path, chapters)
     return tmp_path
 
 
+def write_chapters(root, chapters):
+    text = yaml.safe_dump({"Servers": chapters, "More": {"how": None}}, sort_keys=False)
+    (root / "book" / "chapters.yml").write_text(text)
+
+
 @pytest.fixture
-def mirror(tmp_path_factory):
-    folder = tmp_path_factory.mktemp("mirror")
-    (folder / "measured").mkdir()
-    (folder / "measured" / "power.csv").write_text("time_s,power_w\n")
-    return folder
+def mirror(root, monkeypatch):
+    entry = build.registry_entry("wattgpu")
+    folder = root / "mirror" / entry["folder"]
+    folder.mkdir(parents=True)
+    for file in entry["files"]:
+        (folder / file).write_text("a,b\n")
+    monkeypatch.setenv("SITETRACE_DATA", str(root / "mirror"))
+    return folder / file
 
 
-def made(root):
-    return sorted(path.name for path in (root / "book" / "_generated").iterdir())
+def make(root, *pages):
+    book = build.Book(root)
+    failed = book.make([page for page in book.pages if not pages or page.slug in pages])
+    book.stage()
+    return book, failed
 
 
-def test_without_a_mirror_the_measured_page_shows_what_was_recorded(root):
-    assert build.make_pages(root, None) == ["mini-testbed"]
-    assert made(root) == [
-        "mini-measured.md",
-        "mini-testbed.digest",
-        "mini-testbed.ipynb",
-        "mini-testbed.records.json",
-    ]
-    page = (root / "book" / "_generated" / "mini-measured.md").read_text()
-    assert page.startswith("# Mini (measured)\n")
-    assert "recorded on measured runs" in page
-    assert "SITETRACE_DATA" in page
-    assert "A notebook of this test." in page
-    assert "\n## Answer\n" in page
-    assert "| energy error | 3 % | – | measured: r \\| 1 | 5 | not reproduced |" in page
+def page(root, slug):
+    return nbformat.read(root / "book" / "_generated" / f"{slug}.ipynb", as_version=4)
 
 
-def test_a_page_says_first_what_it_was_made_from(root):
-    build.make_pages(root, None)
-    copy = root / "book" / "_generated" / "mini-testbed.ipynb"
-    lines = nbformat.read(copy, as_version=4).cells[0].source.splitlines()
-    digest = copy.with_suffix(".digest").read_text()[:12]
-    assert lines[0] == "# Mini (testbed)"
-    assert "claims nothing about hardware" in lines[3]
-    assert "Parameters: `dataset = testbed`; data: testbed" in lines[6]
-    assert f"digest `{digest}`" in lines[6]
-    assert str(root) not in copy.read_text()
+@pytest.fixture
+def pretend(monkeypatch):
+    """Pages without a kernel: each answers its watts."""
+
+    def execute(book, due):
+        for each in due:
+            copy = book.made / f"{each.slug}.ipynb"
+            nbformat.write(kept.cleaned(nbformat.read(each.notebook, as_version=4)), copy)
+            told = {"claim": "c", "value": each.parameters.get("watts", 3), "verdict": "beside"}
+            copy.with_suffix(".json").write_text(json.dumps([told | {"interval": None, "rtol": 0}]))
+            copy.with_suffix(".stamp").write_text(book.stamps[each.slug])
+        return []
+
+    monkeypatch.setattr(build.Book, "execute", execute)
 
 
-def test_a_caption_says_what_its_page_was_made_from(root):
-    build.make_pages(root, None)
-    page = nbformat.read(root / "book" / "_generated" / "mini-testbed.ipynb", as_version=4)
-    told = page.cells[-1].metadata["mystnb"]["figure"]["caption"]
-    assert told == "A line. *Page on the testbed.*"
+def test_a_page_says_first_what_it_was_made_from_and_links_lead_between_pages(root, mirror):
+    book, failed = make(root)
+    assert not failed
+    found = page(root, "sum").cells[3].outputs[0].text
+    assert found == "[('mini-measured', 4), ('mini-testbed', 3)]\n"
+    cells = page(root, "mini-testbed").cells
+    title, _, *lines = cells[0].source.splitlines()
+    assert title == "# Mini (testbed)"
+    assert "claims nothing about hardware" in lines[1]
+    stamp = book.stamps["mini-testbed"][:12]
+    told = f"parameters: `dataset = testbed`; data: the testbed; digest `{stamp}`"
+    assert lines[-2] == f"*Notebook `notebooks/mini.ipynb`; {told}.*"
+    assert lines[-1] == "See [how](../how.md), [sum](sum.ipynb#x), [a](a.md)."
+    assert [cell.source for cell in cells if cell.cell_type == "markdown"][1:] == ["Simulated."]
+    captions = [cell.metadata.mystnb.figure.caption for cell in cells if "mystnb" in cell.metadata]
+    assert captions == ["A line. *Page on the testbed.*"]
+    assert page(root, "mini-measured").cells[-1].source == "On hardware."
+    before = {path: path.read_text() for path in book.made.glob("mini-*")}
+    book.execute([each for each in book.pages if not each.last])
+    assert {path: path.read_text() for path in book.made.glob("mini-*")} == before
 
 
-def test_only_what_changed_is_executed_again(root, mirror):
-    assert build.make_pages(root, mirror) == ["mini-testbed", "mini-measured"]
-    assert build.make_pages(root, mirror) == []
-    write_runs(root, watts=4)
-    (mirror / "measured" / "power.csv").write_text("time_s,power_w\n0,1\n")
-    assert build.make_pages(root, mirror) == ["mini-measured"]
-    rows = read_records(root / "book" / "_generated" / "mini-measured.records.json")
-    assert [row["value"] for row in rows] == [4]
-    assert build.keep_records(root) == [root / "data" / "records" / "mini-measured.json"]
-    assert read_records(root / "data" / "records" / "mini-measured.json") == rows
-    assert build.make_pages(root, None) == []
-    assert "mini-measured.ipynb" not in made(root)
+def test_only_what_changed_is_made_again(root, mirror, pretend, capsys):
+    def executed():
+        make(root)
+        return capsys.readouterr().out.removeprefix("executed: ").strip().split(", ")
+
+    assert executed() == ["mini-measured", "mini-testbed", "sum"]
+    assert executed() == ["nothing"]
+    mirror.write_text("other")
+    assert executed() == ["mini-measured"]  # its answer is the same
+    (root / "src" / "sitetrace" / "far.py").write_text("x = 1")
+    assert executed() == ["nothing"]
+    (root / "src" / "sitetrace" / "power" / "near.py").write_text("x = 1")
+    assert executed() == ["mini-measured", "mini-testbed"]
+    (root / "data" / "model.json").write_text("{}")
+    assert executed() == ["mini-measured", "mini-testbed", "sum"]
+    mirror.unlink()
+    make(root)
+    assert "It takes wattgpu" in page(root, "mini-measured").cells[0].source
 
 
-SUMMING = """
-import json, os
-from pathlib import Path
-from sitebook.ledger.records import record, write_records
-folder = Path(os.environ["SITETRACE_ALL_RECORDS"])
-found = {path.stem: json.loads(path.read_text()) for path in folder.iterdir()}
-total = sum(row["value"] for rows in found.values() for row in rows)
-rows = write_records([record(" ".join(sorted(found)), total, "", data="paper", dataset="all")])
-"""
+def test_what_is_kept_is_shown_without_data_and_renewed_only_where_it_changed(
+    root, mirror, pretend, monkeypatch, capsys
+):
+    assert build.main(["--measured"], root) == 1  # nothing is kept yet
+    assert "mini-measured: c: new" in capsys.readouterr().out
+    assert build.main(["--measured", "--keep"], root) == 0
+    own = root / "book" / "measured" / "mini-measured.ipynb"
+    assert json.loads((root / "data" / "answers" / "mini-testbed.json").read_text())
+    before = own.stat().st_mtime_ns
+    assert build.main(["--measured", "--keep"], root) == 0
+    assert build.main(["--measured"], root) == 0
+    assert own.stat().st_mtime_ns == before
+    for path in (root / "book" / "_generated" / "made").glob("mini-measured*"):
+        path.unlink()
+    chapters = {"mini": {"needs": ["wattgpu"], "measured": {"watts": 5}}, "sum": {"last": True}}
+    write_chapters(root, chapters)
+    monkeypatch.delenv("SITETRACE_DATA")
+    assert build.main(["--measured"], root) == 1
+    assert "not at hand: wattgpu" in capsys.readouterr().err
+    make(root)
+    cells = page(root, "mini-measured").cells
+    assert "changed.*" in cells[0].source
+    assert "kept on 20" in cells[0].source
+    assert cells[-1].source == "On hardware."
+    monkeypatch.setenv("SITETRACE_DATA", str(root / "mirror"))
+    assert build.main(["--measured"], root) == 1
+    assert "mini-measured: c: 4 beside is now 5 beside" in capsys.readouterr().out
 
 
-def add_summing_page(root):
-    write_notebook(root, SUMMING)
-    (root / "notebooks" / "mini.ipynb").rename(root / "notebooks" / "sum.ipynb")
-    write_notebook(root)
-    pages = yaml.safe_load((root / "book" / "runs.yml").read_text())
-    pages = [{"page": "sum", "notebook": "sum", "after": "records"}, *pages]
-    (root / "book" / "runs.yml").write_text(yaml.safe_dump(pages))
-
-
-def test_a_page_after_the_records_sums_up_all_others_fresh_or_stored(root, mirror):
-    add_summing_page(root)
-    assert build.make_pages(root, None) == ["mini-testbed", "sum"]
-    [row] = read_records(root / "book" / "_generated" / "sum.records.json")
-    assert row["name"] == "mini-measured mini-testbed"
-    assert row["value"] == 6
-    assert build.make_pages(root, None) == []
-    write_records(
-        [record("energy error", 9, "%", data="measured", dataset="r", paper=5)],
-        root / "data" / "records" / "mini-measured.json",
-    )
-    assert build.make_pages(root, None) == ["sum"]
-    [row] = read_records(root / "book" / "_generated" / "sum.records.json")
-    assert row["value"] == 12
-    assert build.make_pages(root, mirror) == ["mini-measured", "sum"]
-    [row] = read_records(root / "book" / "_generated" / "sum.records.json")
-    assert row["value"] == 6
-
-
-def digest_now(root, mirror=None):
-    pages = build.read_pages(root)
-    return build.digests(root, pages, mirror)
-
-
-def test_a_digest_follows_all_that_a_page_is_made_from(root, mirror):
-    before = digest_now(root, mirror)
-    (mirror / "measured" / "power.csv").write_text("other")
-    after_mirror = digest_now(root, mirror)
-    assert after_mirror["mini-testbed"] == before["mini-testbed"]
-    assert after_mirror["mini-measured"] != before["mini-measured"]
-    for path in ("src/module.py", "data/model.json", "constraints.txt"):
-        was = digest_now(root)["mini-testbed"]
-        (root / path).write_text("x = 1")
-        assert digest_now(root)["mini-testbed"] != was
-    was = digest_now(root)
-    (root / "data" / "records" / "mini-measured.json").write_text("[]")
-    assert digest_now(root) == was
-
-
-def refusal(root, capsys):
+def test_a_failing_cell_is_named_and_what_a_notebook_does_not_know_is_refused(root, capsys):
+    write_notebook(root / "notebooks" / "mini.ipynb", "1 / 0")
     assert build.main([], root) == 1
-    said = capsys.readouterr().err.splitlines()
-    return [line for line in said if line.startswith("book: ")]
+    named = "book: mini-testbed: mini.ipynb: cell 3 failed: ZeroDivisionError: division by zero"
+    assert named in capsys.readouterr().err.splitlines()
+    for told in ({"measured": {"wats": 4}}, {"measure": {}}, {"needs": ["wat"], "measured": None}):
+        write_chapters(root, {"mini": told})
+        assert build.main([], root) == 1
+        assert "wat" in capsys.readouterr().err or "measure" in told
+    write_chapters(root, {"none": {}})
+    assert build.main(["--page", "none"], root) == 1
+    assert "there is no none.ipynb" in capsys.readouterr().err
 
 
-def test_a_parameter_that_the_notebook_does_not_have_is_refused(root, capsys):
-    write_runs(root, wats=4)
-    [line] = refusal(root, capsys)
-    assert "wats" in line
-    assert "mini.ipynb" in line
-    assert made(root) == []
+def test_a_stamp_follows_imports_and_names_that_a_package_lists_lazily(tmp_path):
+    files = {
+        "one/__init__.py": "attach(__name__, submod_attrs={'two': ['verb'], 'sub.three': ['it']})",
+        "one/two.py": "def f():\n    from one.sub import four",
+        "one/sub/__init__.py": "",
+        "one/sub/three.py": "",
+        "one/sub/four.py": "import one.sub.five as five",
+        "one/sub/five.py": "",
+    }
+    for name, text in files.items():
+        (tmp_path / name).parent.mkdir(exist_ok=True)
+        (tmp_path / name).write_text(text)
+
+    def used(code):
+        return {path.stem for path in modules_used(code, tmp_path)} - {"__init__"}
+
+    assert used("import one") == set()
+    assert used("import one\none.verb(1).real") == {"two", "four", "five"}
+    assert used("from one import it as n") == {"three"}
+    assert used("from one import sub\nsub.three.x + other.two") == {"three"}
+    assert used("import one\none(1)") == {"two", "three", "four", "five"}
 
 
-def test_a_failing_notebook_is_named_with_its_cell_and_leaves_nothing(root, capsys, monkeypatch):
-    monkeypatch.delenv("SITETRACE_DATA", raising=False)
-    write_notebook(root, "1 / 0")
-    [line] = refusal(root, capsys)
-    assert line.endswith("mini.ipynb: cell 3 failed: ZeroDivisionError: division by zero")
-    assert made(root) == ["mini-measured.md"]
+def test_answers_differ_beyond_their_own_tolerance_or_by_verdict():
+    old = [TOLD | {"interval": [0.9, 1.1]}]
+    assert kept.differences(old, [old[0] | {"value": 1.005}]) == []
+    assert len(kept.differences(old, [old[0] | {"interval": [0.9, 1.2]}])) == 1
+    assert len(kept.differences(old, [old[0] | {"interval": None}])) == 1
+    assert len(kept.differences(old, [old[0] | {"verdict": "y"}])) == 1
+    assert kept.differences(old, []) == ["a, theirs: answered no more"]
 
 
-def test_a_mirror_that_is_none_is_refused(root, capsys, monkeypatch):
-    monkeypatch.setenv("SITETRACE_DATA", str(root))
-    [line] = refusal(root, capsys)
-    assert "holds no folder measured" in line
+def test_every_page_is_listed_once_and_opens_its_notebook():
+    pages, parts = build.read_chapters(ROOT)
+    assert len({page.slug for page in pages}) == len({page.title for page in pages}) == len(pages)
+    there = {*(ROOT / "notebooks").glob("*.ipynb"), *(ROOT / "notebooks/exercises").glob("*.ipynb")}
+    assert {page.notebook for page in pages} == there
+    url = "https://colab.research.google.com/github/a/b/blob/main/_generated/acf-measured.ipynb"
+    context = {"header_buttons": [{"label": "launch-buttons", "buttons": [{"url": url}]}]}
+    metadata = {"_generated/acf-measured": {"launches": "notebooks/acf.ipynb"}}
+    app = SimpleNamespace(env=SimpleNamespace(metadata=metadata))
+    launch.open_notebook(app, "_generated/acf-measured", "page.html", context, None)
+    assert context["header_buttons"][0]["buttons"][0]["url"].endswith("main/notebooks/acf.ipynb")
 
 
-def test_a_page_without_notebook_or_records_is_refused(root, capsys, monkeypatch):
-    monkeypatch.delenv("SITETRACE_DATA", raising=False)
-    (root / "data" / "records" / "mini-measured.json").unlink()
-    [line] = refusal(root, capsys)
-    assert "mini-measured.json: cannot be read" in line
-    (root / "notebooks" / "mini.ipynb").unlink()
-    [line] = refusal(root, capsys)
-    assert "there is no mini.ipynb" in line
+def test_a_script_that_two_tools_add_stands_on_the_page_once():
+    given = [(None, "const a"), ("x.js", ""), ("", "const a"), (None, "const b"), ("x.js", "")]
+    files = [SimpleNamespace(filename=name, attributes={"body": body}) for name, body in given]
+    assert script_files.once(files) == [files[0], files[1], files[3]]
 
 
-def listed(entries):
-    for entry in entries:
-        yield entry["file"]
-        yield from listed(entry.get("sections", []))
+def test_kept_pages_hold_no_traces_of_the_machine_and_are_small():
+    measured = sorted((BOOK / "measured").glob("*.ipynb"))
+    for path in measured:
+        assert kept.faults(nbformat.read(path, as_version=4)) == [], path.name
+    assert sum(path.stat().st_size for path in measured) < kept.PAGES_BYTES
+    slugs = {page.slug for page in build.read_chapters(ROOT)[0] if page.source == "measured"}
+    assert {path.stem for path in measured} <= slugs
 
 
-def test_the_table_of_contents_lists_every_page_once():
-    contents = yaml.safe_load((ROOT / "book" / "_toc.yml").read_text())
-    files = [file for part in contents["parts"] for file in listed(part["chapters"])]
-    generated = [file for file in files if file.startswith("_generated/")]
-    assert sorted(generated) == sorted(f"_generated/{run['page']}" for run in RUNS)
-
-
-# these take half a minute and more each; making the book with the mirror makes them anew
-LONG = {
-    *("states", "distributions", "transitions", "composing", "energy-errors", "acf"),
-    *("data", "models", "timeline", "transfer"),
-    *("traffic", "site", "wall-plug", "sizing", "oversubscription", "modulation", "grid"),
-}
-MEASURED = [run["page"] for run in RUNS if "needs" in run and run["notebook"] not in LONG]
-
-
-@pytest.mark.parametrize("slug", MEASURED)
-def test_what_is_recorded_on_measured_runs_can_be_made_again(slug, measured, tmp_path):
-    [page] = [page for page in build.read_pages(ROOT) if page.slug == slug]
-    build.execute(page, "", tmp_path, measured.parent)
-    old = read_records(ROOT / "data" / "records" / f"{slug}.json")
-    new = read_records(tmp_path / f"{slug}.records.json")
-    assert compare(old, new, rtol=1e-3) == []
+def test_faults_are_found():
+    notebook = new_notebook(
+        metadata={"papermill": {}}, cells=[new_code_cell("1", metadata={"execution": {}})]
+    )
+    outputs = [
+        nbformat.v4.new_output("stream", name="stderr", text="Warning"),
+        nbformat.v4.new_output("stream", name="stdout", text="at '/home/me/x.csv'"),
+        nbformat.v4.new_output("display_data", {"image/png": "A" * 140_000}),
+    ]
+    notebook.cells[0].outputs = outputs
+    assert len(kept.faults(notebook)) == 5
+    notebook.cells[0].outputs[1].text = "3 requests/s/server, https://a.org/b/c, ../book/how.md"
+    assert len(kept.faults(notebook)) == 4

@@ -20,7 +20,7 @@ PLAIN |= {"axes.spines.top": False, "axes.spines.right": False, "legend.frameon"
 # a figure shrinks to less than half its size on a phone
 SIZES = dict.fromkeys(("font.size", "axes.titlesize", "figure.labelsize"), 12)
 SIZES |= dict.fromkeys(("xtick.labelsize", "ytick.labelsize", "legend.fontsize"), 11)
-SIZES |= {"figure.figsize": (8.0, 3.4), "figure.dpi": 110, "lines.linewidth": 1.2}
+SIZES |= {"figure.figsize": (8.0, 3.4), "figure.dpi": 100, "lines.linewidth": 1.2}
 
 
 def use_style() -> None:
