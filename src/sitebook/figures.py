@@ -16,7 +16,7 @@ from sitetrace.core.style import GENERATED, MARKERS, MEASURED, OTHER, PAPER
 
 ROLES = {
     "measured": MEASURED, "recorded": MEASURED, "testbed": MEASURED, "generated": GENERATED,
-    "ours": GENERATED, "states": GENERATED, "paper": PAPER,
+    "ours": GENERATED, "states": GENERATED, "paper": PAPER, "cannot": "#DDDDDD",
 }  # fmt: skip
 CYCLE = (GENERATED, OTHER, "#CC79A7", "#E69F00", "#56B4E9", "#888888", MEASURED, PAPER)
 # inches: of a figure, a panel, a row of points, a line of the legend

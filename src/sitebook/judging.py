@@ -150,8 +150,7 @@ def baselines_with(server: Server) -> dict[str, Method]:
 def judge(models: Mapping[str, Method], parts: Split, draws: int, seed: int) -> pd.DataFrame:
     """Score each method on the judged seconds of a split, draw by draw, in one tidy table.
 
-    Energy, distribution and memory are those of drawn readings; `PLACED` those of the expected
-    reading, and CRPS and coverage those of all draws: the same in all rows of a method.
+    `PLACED` is of the expected reading, CRPS and coverage of all draws: same in a method's rows.
     """
     fitting = open_part(parts.fit[0])
     rows = []

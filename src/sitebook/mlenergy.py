@@ -74,8 +74,7 @@ def states_by_bic(path: Path | str, seed: int) -> int:
 def continued(limits: pd.DataFrame) -> pd.DataFrame:
     """Fit power over the batch on the lower half of a model's limits; continue it to the upper.
 
-    A straight line, and the surface's form: as long as few sequences decode each adds as much, and
-    ever less from a scale on, of which the one with the least squares is taken.
+    By a straight line, and by the surface's form, whose scale is the one of the least squares.
     """
     batch, power_w = (limits[name].to_numpy(dtype=float) for name in ("batch_limit", "mean_w"))
     seen = np.arange(batch.size) < np.ceil(batch.size / 2)
