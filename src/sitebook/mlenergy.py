@@ -72,15 +72,18 @@ def states_by_bic(path: Path | str, seed: int) -> int:
 
 
 def continued(limits: pd.DataFrame) -> pd.DataFrame:
-    """Fit power over the batch on the lower half of a model's limits; continue it to the upper.
+    """Fit power over the batch on the lower half of each model's limits; continue it to the upper.
 
     By a straight line, and by the surface's form, whose scale is the one of the least squares.
     """
-    batch, power_w = (limits[name].to_numpy(dtype=float) for name in ("batch_limit", "mean_w"))
-    seen = np.arange(batch.size) < np.ceil(batch.size / 2)
-    curves = []
-    for x in (batch, *(counted(batch, scale) for scale in TRIED["batch"])):
-        curves.append(np.polynomial.Polynomial.fit(x[seen], power_w[seen], 1)(x))
-    best = min(curves[1:], key=lambda curve: ((curve - power_w)[seen] ** 2).sum())
-    told = {"line_w": curves[0], "surface_w": np.minimum(best, device("H100")["tdp_w"])}
-    return limits[["model", "batch_limit", "mean_w"]].assign(**told, judged=~seen)
+    found = []
+    for _, part in limits.groupby("model", sort=False):
+        batch, power_w = (part[name].to_numpy(dtype=float) for name in ("batch_limit", "mean_w"))
+        seen = np.arange(batch.size) < np.ceil(batch.size / 2)
+        curves = []
+        for x in (batch, *(counted(batch, scale) for scale in TRIED["batch"])):
+            curves.append(np.polynomial.Polynomial.fit(x[seen], power_w[seen], 1)(x))
+        best = curves[1 + np.argmin([((w - power_w)[seen] ** 2).sum() for w in curves[1:]])]
+        told = {"line_w": curves[0], "surface_w": np.minimum(best, device("H100")["tdp_w"])}
+        found.append(part[["model", "batch_limit", "mean_w"]].assign(**told, judged=~seen))
+    return pd.concat(found)
