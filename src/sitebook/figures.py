@@ -11,6 +11,7 @@ import pandas as pd
 from matplotlib.axes import Axes
 from matplotlib.colors import to_rgba
 from matplotlib.figure import Figure
+from matplotlib.ticker import LogLocator, NullFormatter
 
 from sitetrace.core.style import GENERATED, MARKERS, MEASURED, OTHER, PAPER
 
@@ -139,6 +140,11 @@ def rows(
         axes.axvline(line, color=PAPER, ls=":", lw=1)
     if log:
         axes.set_xscale("log")
+        low, high = axes.get_xlim()
+        subs = (1, 2, 5) if high < 300 * low else (1,)
+        axes.xaxis.set_major_locator(LogLocator(subs=subs))
+        axes.xaxis.set_major_formatter("{x:g}")
+        axes.xaxis.set_minor_formatter(NullFormatter())
     shown = [*(str(name).replace("_", " ") for name in names), *beside]
     axes.set_yticks(range(len(shown)), shown)
     axes.set_ylim(len(shown) - 0.4, -0.6)

@@ -12,7 +12,7 @@ from sitebook.page import TESTBED
 from sitetrace import testbed
 from sitetrace.core.files import InputError, named, read_json
 from sitetrace.core.registry import data_dir, dataset_path
-from sitetrace.core.types import PowerTrace, Run, cut_run
+from sitetrace.core.types import PowerTrace, Run, cut_run, span_of
 from sitetrace.evaluate.judge import CLOCKS, SPANS, baselines, evaluate, pair
 from sitetrace.evaluate.metrics import SCORES, coverage, crps
 from sitetrace.measured.rundir import read_run
@@ -23,7 +23,7 @@ from sitetrace.power.states.labels import prepare
 from sitetrace.power.states.model import StatesModel
 from sitetrace.power.states.transitions import KINDS
 from sitetrace.power.timeline.model import TimelineModel
-from sitetrace.serving.engine import Server
+from sitetrace.serving.engine import Server, simulate
 
 TESTBED_SEED = 1
 PLACED = ("nrmse", "correlation")  # scores of the expected reading
@@ -168,10 +168,9 @@ def baselines_with(server: Server) -> dict[str, Method]:
 
 
 def judge(models: Mapping[str, Method], parts: Split, draws: int, seed: int) -> pd.DataFrame:
-    """Score each method on the judged seconds of a split, draw by draw, in one tidy table.
-
-    `PLACED` is of the expected reading, CRPS and coverage of all draws: same in a method's rows.
-    """
+    """Score each method on the judged seconds of a split, draw by draw, in one tidy table."""
+    # energy, distribution and memory are those of drawn readings; `PLACED` those of the expected
+    # one, and CRPS and coverage those of all draws: the same in all rows of a method
     fitting = open_part(parts.fit[0])
     rows = []
     for part, (method, model) in product(parts.judge, models.items()):
@@ -190,7 +189,7 @@ def _scored(run: Run, part: Part, expected: PowerTrace, drawn: list[PowerTrace])
     """Rows of one method on one part: a row a clock, a span and a draw."""
     cut = {"start_s": part.start_s, "stop_s": part.stop_s}
     placed = evaluate(run, [expected], **cut)
-    predicted = _predicted(cut_run(run, **cut), drawn)
+    predicted = _predicted(run, cut_run(run, **cut).samples, drawn)
     rows = []
     for draw, trace in enumerate(drawn):
         result = evaluate(run, [trace], **cut)
@@ -203,12 +202,15 @@ def _scored(run: Run, part: Part, expected: PowerTrace, drawn: list[PowerTrace])
     return rows
 
 
-def _predicted(run: Run, drawn: list[PowerTrace]) -> dict[tuple[str, str], dict[str, float]]:
+def _predicted(
+    run: Run, samples: pd.DataFrame, drawn: list[PowerTrace]
+) -> dict[tuple[str, str], dict[str, float]]:
     """How good the draws are as a predictive distribution, by clock and span; and the energy."""
-    begin_s, end_s, _ = run.busy_span() or (np.inf, np.inf, "")
+    # as `evaluate` takes them: without counters the last token is that of a default server
+    begin_s, end_s = (run.busy_span() or span_of(simulate(run.requests, Server())))[:2]
     found = {}
     for clock in CLOCKS:
-        _, measured_w, generated_w, middle_s, width_s = pair(clock, run.samples, run.dt, drawn)
+        _, measured_w, generated_w, middle_s, width_s = pair(clock, samples, run.dt, drawn)
         generated_w = np.array(generated_w)
         busy = (middle_s >= begin_s) & (middle_s < end_s)
         for span, kept in zip(SPANS, (np.ones_like(busy), busy), strict=True):

@@ -12,14 +12,12 @@ import pandas as pd
 from sitetrace.core.files import InputError, require
 from sitetrace.core.registry import device
 from sitetrace.core.types import PowerTrace
-from sitetrace.power.states.mixture import bic_curve
 from sitetrace.power.timeline.fit import TRIED
 from sitetrace.serving.engine import counted
 
 INDEX = "traces_summary.csv"
 COLUMNS = {"model_label": "model", "num_gpus": "gpus", "max_num_seqs": "batch_limit"}
 TIME, POWER, AGAIN = "relative_time_s", "power_total_W", "fetch the folder anew"
-THINNED, COUNTS = 400, (1, 2, 3, 4, 5, 6)
 
 
 def _read(path: Path, columns: list[str]) -> pd.DataFrame:
@@ -62,13 +60,6 @@ def by_batch_limit(folder: Path | str) -> pd.DataFrame:
         told = {"mean_w": power_w.mean(), "sd_w": power_w.std(), "width_w": high - low}
         rows.append(entry | told)
     return pd.DataFrame(rows)
-
-
-def states_by_bic(path: Path | str, seed: int) -> int:
-    """Count the states that BIC would take, from as many samples of each trace."""
-    power_w = read_trace(path).power_w
-    few = power_w[np.linspace(0, power_w.size - 1, THINNED).astype(int)]
-    return int(bic_curve(few, COUNTS, seed).set_index("n_states")["bic"].idxmin())
 
 
 def continued(limits: pd.DataFrame) -> pd.DataFrame:

@@ -4,7 +4,7 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from sitebook.mlenergy import by_batch_limit, continued, list_traces, read_trace, states_by_bic
+from sitebook.mlenergy import by_batch_limit, continued, list_traces, read_trace
 from sitetrace.core.files import InputError
 
 
@@ -27,7 +27,6 @@ def test_traces_are_described_a_gpu_by_batch_limit(folder):
     assert limits["mean_w"].to_numpy() == pytest.approx([300.0, 400.0], rel=0.01)
     assert limits["sd_w"].to_numpy() == pytest.approx([2.5, 5.0], rel=0.1)
     assert read_trace(limits["path"][0]).dt_s == 0.1
-    assert states_by_bic(limits["path"][0], 1) == 1
 
 
 def test_a_file_that_is_not_one_is_named(folder):
