@@ -1,7 +1,7 @@
 """Models and baselines on the same seconds: splits, and the one loop that judges over them."""
 
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cache
 from itertools import product
 
@@ -18,7 +18,10 @@ from sitetrace.evaluate.metrics import SCORES, coverage, crps
 from sitetrace.measured.rundir import read_run
 from sitetrace.power.fitting import as_metered, fit
 from sitetrace.power.modelfile import load_model
+from sitetrace.power.states.fit import fit_parts
+from sitetrace.power.states.labels import prepare
 from sitetrace.power.states.model import StatesModel
+from sitetrace.power.states.transitions import KINDS
 from sitetrace.power.timeline.model import TimelineModel
 from sitetrace.serving.engine import Server, simulate
 
@@ -121,6 +124,23 @@ def _of_split(model_name: str, name: str | None = None) -> Model:
     return model
 
 
+def candidates(name: str) -> dict[str, Model]:
+    """All fitted models of a split: states that differ in their transitions alone, and timeline."""
+    states, net = _of_split(name), load_model(data_dir() / "models" / f"{name}_bigru.json")
+    frame = prepare([open_part(split(name).fit[0])], states.server, states.dt)
+    how = (states.emissions.kind, None, np.ones(len(frame), dtype=bool))
+    found = {k: fit_parts(frame, states.idle, states.mixture, k, *how)[0] for k in KINDS}
+    found["bigru"] = net.transitions
+    models = {f"states, {k}": replace(states, transitions=each) for k, each in found.items()}
+    return models | {"timeline": timeline_model(name)}
+
+
+def one_second(run: Run, trace: PowerTrace) -> tuple[np.ndarray, np.ndarray]:
+    """Pair recorded with generated one-second means of a run."""
+    _, measured_w, (generated_w,), *_ = pair("1s", run.samples, run.dt, [trace])
+    return measured_w, generated_w
+
+
 def expected_and_drawn(
     model: Model, run: Run, draws: int, rng: np.random.Generator
 ) -> tuple[PowerTrace, list[PowerTrace]]:
@@ -149,8 +169,6 @@ def baselines_with(server: Server) -> dict[str, Method]:
 
 def judge(models: Mapping[str, Method], parts: Split, draws: int, seed: int) -> pd.DataFrame:
     """Score each method on the judged seconds of a split, draw by draw, in one tidy table."""
-    # energy, distribution and memory are those of drawn readings; `PLACED` those of the expected
-    # one, and CRPS and coverage those of all draws: the same in all rows of a method
     # energy, distribution and memory are those of drawn readings; `PLACED` those of the expected
     # one, and CRPS and coverage those of all draws: the same in all rows of a method
     fitting = open_part(parts.fit[0])
@@ -204,6 +222,16 @@ def _predicted(
                 row[name] = coverage(*told, share) if some else np.nan
             found[clock, span] = row
     return found
+
+
+def medians(table: pd.DataFrame, by: list[str], wanted: Mapping[str, tuple]) -> pd.DataFrame:
+    """Medians over draws of some scores, told as label: (score, clock, span)."""
+    found = table.groupby([*by, "clock", "span"], sort=False).median(numeric_only=True)
+    levels = ["clock", "span"]
+    columns = {
+        label: found[score].xs(tuple(at), level=levels) for label, (score, *at) in wanted.items()
+    }
+    return pd.DataFrame(columns)
 
 
 def part_name(table: pd.DataFrame) -> pd.Series:

@@ -19,7 +19,6 @@ from sitetrace.serving.engine import Server, counted, simulate
 
 FINE = Fraction(1, 200)
 BEFORE_S, AFTER_S, PLANTED_S = 20.0, 8.0, 90.0
-SETTINGS = ["window_s", "lag_s", "update_s", "tokens", "batch"]
 REGIMES = ("idle", "edge", "decode", "prefill")
 FULL_SHARE, LITTLE_PREFILL = 0.98, 0.05
 LEAST, OUTLIER_SD = 20, 4.0
@@ -28,27 +27,33 @@ LEAST, OUTLIER_SD = 20, 4.0
 class Case(NamedTuple):
     """A split's model of kind timeline, on the board of the first run that judges it."""
 
+    split: judging.Split
     model: TimelineModel
     board: TimelineModel
     run: Run
-    part: judging.Part
     served: Timeline
     begin_s: float  # of the judged seconds
 
-    @property
-    def readings(self) -> pd.Series:
-        """What was recorded, watts, by the seconds since the judged ones began."""
+    def readings(self, trace: PowerTrace | None = None) -> pd.Series:
+        """Take recorded or drawn watts by the seconds since the judged ones began."""
+        if trace is not None:
+            return pd.Series(trace.power_w, trace.time_s + trace.dt_s - self.begin_s)
         samples = self.run.samples
         return pd.Series(samples["power_w"].to_numpy(), samples["time_s"] - self.begin_s)
+
+    def step_w(self, batch: float, tokens: np.ndarray) -> pd.Series:
+        """Watts a GPU of steps of so many sequences and prompt tokens, by the latter."""
+        power_w = self.model.surface.step_power_w(batch + 0 * tokens, tokens)
+        return pd.Series(power_w / self.model.configuration.tensor_parallel, tokens)
 
 
 def opened(name: str) -> Case:
     """Open a split's model and the first part that judges it."""
-    model, part = judging.timeline_model(name), judging.split(name).judge[0]
-    run = judging.open_run(part.run)
-    begin_s = float(run.requests["arrival_s"].iloc[0]) + (part.start_s or 0.0)
+    model, parts = judging.timeline_model(name), judging.split(name)
+    run, first = judging.open_run(parts.judge[0].run), replace(parts, judge=parts.judge[:1])
+    begin_s = float(run.requests["arrival_s"].iloc[0]) + (parts.judge[0].start_s or 0.0)
     board = model.on_board(run.idle_before_load_w() or model.idle.mean_w)
-    return Case(model, board, run, part, simulate(run.requests, model.server), begin_s)
+    return Case(first, model, board, run, simulate(run.requests, model.server), begin_s)
 
 
 def counters(run: Run, server: Server) -> pd.DataFrame:
@@ -58,16 +63,6 @@ def counters(run: Run, server: Server) -> pd.DataFrame:
     table = table.set_index("time_s")[["running", "tokens"]]
     running, tokens = printed(simulate(seen.requests, server), table.index.to_numpy())
     return table.assign(running_simulated=running, tokens_simulated=tokens)
-
-
-def profile(tried: list[dict], names: list[str]) -> pd.DataFrame:
-    """Loss of a fit above the least by some of its settings, all others held."""
-    table = pd.DataFrame(tried).sort_values("loss").drop_duplicates(SETTINGS)
-    held = [name for name in SETTINGS if name not in names]
-    sets = [rows for _, rows in table.groupby(held)]
-    best = min(sets, key=lambda rows: (-len(rows), rows["loss"].min()))
-    best = best.assign(above=best["loss"] - best["loss"].min())
-    return best.sort_values(names)[[*names, "above"]].reset_index(drop=True)
 
 
 def described(meter: Meter) -> dict[str, float]:
@@ -95,13 +90,14 @@ def planted(model: TimelineModel, run: Run, meters: list[Meter], seed: int) -> p
     return pd.DataFrame(rows)
 
 
-def parts_off(model: TimelineModel, requests: pd.DataFrame, other: Meter) -> dict:
+def parts_off(case: Case, other: Meter) -> dict:
     """Switch one part of a model off, each in turn: methods that `sitebook.judging.judge` takes.
 
-    The one power for all batches is that of the mean batch which the requests make.
+    The one power for all batches is that of the mean batch of the fitting requests.
     """
-    law, idle = model.surface, model.idle
-    work = simulate(requests, model.server).segments
+    model, law, idle = case.model, case.model.surface, case.model.idle
+    fitting = judging.open_part(case.split.fit[0])
+    work = simulate(fitting.requests, model.server).segments
     batch = np.average(work["batch"], weights=work["end_s"] - work["start_s"])
     level_w = law.decode_w + law.per_sequence_w * float(counted(batch, law.batch_scale))
     quiet = {"residual": PowerNoise(0.0, 0.0, 0.0)}
@@ -150,6 +146,11 @@ def left_over(case: Case, trace: PowerTrace | None = None) -> pd.DataFrame:
     return left[time_s > case.begin_s]
 
 
+def both_left_over(case: Case, drawn: PowerTrace) -> dict[str, pd.DataFrame]:
+    """Take what is left over of the recording, and of a drawn trace."""
+    return {"measured": left_over(case), "generated": left_over(case, drawn)}
+
+
 def by_regime(left: pd.DataFrame) -> pd.DataFrame:
     """Mean, spread and memory of what is left over in each regime that has readings enough."""
     from scipy.stats import median_abs_deviation
@@ -174,10 +175,13 @@ def by_regime(left: pd.DataFrame) -> pd.DataFrame:
     return pd.DataFrame(rows)
 
 
-def averaged(left: pd.DataFrame, counts: list[int], step_s: float) -> pd.Series:
+def averaged(left: dict[str, pd.DataFrame], counts: list[int], step_s: float) -> dict:
     """Root mean square of what is left over at work, averaged in blocks of so many readings."""
-    left_w, rms_w = left.loc[left["regime"] != "idle", "left_w"].to_numpy(), {}
-    for count in counts:
-        means_w = left_w[: left_w.size // count * count].reshape(-1, count).mean(axis=1)
-        rms_w[count * step_s] = np.sqrt((means_w**2).mean())
-    return pd.Series(rms_w)
+    found = {}
+    for kind, rest in left.items():
+        left_w, rms_w = rest.loc[rest["regime"] != "idle", "left_w"].to_numpy(), {}
+        for count in counts:
+            means_w = left_w[: left_w.size // count * count].reshape(-1, count).mean(axis=1)
+            rms_w[count * step_s] = np.sqrt((means_w**2).mean())
+        found[kind] = pd.Series(rms_w)
+    return found

@@ -12,14 +12,12 @@ import pandas as pd
 from sitetrace.core.files import InputError, require
 from sitetrace.core.registry import device
 from sitetrace.core.types import PowerTrace
-from sitetrace.power.states.mixture import bic_curve
 from sitetrace.power.timeline.fit import TRIED
 from sitetrace.serving.engine import counted
 
 INDEX = "traces_summary.csv"
 COLUMNS = {"model_label": "model", "num_gpus": "gpus", "max_num_seqs": "batch_limit"}
 TIME, POWER, AGAIN = "relative_time_s", "power_total_W", "fetch the folder anew"
-THINNED, COUNTS = 400, (1, 2, 3, 4, 5, 6)
 
 
 def _read(path: Path, columns: list[str]) -> pd.DataFrame:
@@ -64,24 +62,19 @@ def by_batch_limit(folder: Path | str) -> pd.DataFrame:
     return pd.DataFrame(rows)
 
 
-def states_by_bic(path: Path | str, seed: int) -> int:
-    """Count the states that BIC would take, from as many samples of each trace."""
-    power_w = read_trace(path).power_w
-    few = power_w[np.linspace(0, power_w.size - 1, THINNED).astype(int)]
-    return int(bic_curve(few, COUNTS, seed).set_index("n_states")["bic"].idxmin())
-
-
 def continued(limits: pd.DataFrame) -> pd.DataFrame:
-    """Fit power over the batch on the lower half of a model's limits; continue it to the upper.
+    """Fit power over the batch on the lower half of each model's limits; continue it to the upper.
 
-    A straight line, and the surface's form: as long as few sequences decode each adds as much, and
-    ever less from a scale on, of which the one with the least squares is taken.
+    By a straight line, and by the surface's form, whose scale is the one of the least squares.
     """
-    batch, power_w = (limits[name].to_numpy(dtype=float) for name in ("batch_limit", "mean_w"))
-    seen = np.arange(batch.size) < np.ceil(batch.size / 2)
-    curves = []
-    for x in (batch, *(counted(batch, scale) for scale in TRIED["batch"])):
-        curves.append(np.polynomial.Polynomial.fit(x[seen], power_w[seen], 1)(x))
-    best = min(curves[1:], key=lambda curve: ((curve - power_w)[seen] ** 2).sum())
-    told = {"line_w": curves[0], "surface_w": np.minimum(best, device("H100")["tdp_w"])}
-    return limits[["model", "batch_limit", "mean_w"]].assign(**told, judged=~seen)
+    found = []
+    for _, part in limits.groupby("model", sort=False):
+        batch, power_w = (part[name].to_numpy(dtype=float) for name in ("batch_limit", "mean_w"))
+        seen = np.arange(batch.size) < np.ceil(batch.size / 2)
+        curves = []
+        for x in (batch, *(counted(batch, scale) for scale in TRIED["batch"])):
+            curves.append(np.polynomial.Polynomial.fit(x[seen], power_w[seen], 1)(x))
+        best = curves[1 + np.argmin([((w - power_w)[seen] ** 2).sum() for w in curves[1:]])]
+        told = {"line_w": curves[0], "surface_w": np.minimum(best, device("H100")["tdp_w"])}
+        found.append(part[["model", "batch_limit", "mean_w"]].assign(**told, judged=~seen))
+    return pd.concat(found)

@@ -27,14 +27,6 @@ def test_a_calibrated_engine_counts_what_the_counters_count(case):
     assert off(replace(case.model.server, c0_s=2.0 * case.model.server.c0_s)) > 0.3
 
 
-def test_a_profile_compares_only_fits_that_differ_in_what_is_asked():
-    other = {"lag_s": 0.0, "update_s": 0.1, "tokens": 300.0, "batch": 8.0}
-    tried = [{"window_s": window, "loss": loss} | other for window, loss in ((0.1, 5), (1.0, 9))]
-    tried += [{"window_s": 0.1, "loss": 2} | other | {"lag_s": 0.05}]
-    table = meters.profile(tried, ["window_s"])
-    assert table.to_dict("list") == {"window_s": [0.1, 1.0], "above": [0, 4]}
-
-
 def test_a_planted_meter_of_a_second_is_found(case):
     meter = Meter(window_s=1.0, lag_s=0.05, update_s=0.1)
     planted, seen = meters.planted(case.model, case.run, [meter], 1).to_dict("records")
@@ -45,7 +37,7 @@ def test_a_planted_meter_of_a_second_is_found(case):
 
 def test_every_part_switched_off_is_gone_and_mean_power_keeps_the_energy(case):
     law, other = case.model.surface, Meter(window_s=1.0)
-    models = meters.parts_off(case.model, case.run.requests, other)
+    models = meters.parts_off(case, other)
     batch, prompts = np.array([1.0, 9.0]), np.array([0.0, 500.0])
     flat_w = models["no prefill"].surface.step_power_w(np.ones(2), prompts)
     assert flat_w[0] == flat_w[1] == law.step_power_w(np.ones(1), np.zeros(1))[0]
@@ -75,9 +67,10 @@ def test_what_is_left_over_of_expected_readings_is_the_noise_put_in(case):
     assert decode["sd_w"] == pytest.approx(3.0, rel=0.2)
     assert abs(decode["autocorrelation"]) < 0.2
     # noise without memory falls with the root of how many readings are averaged, a shift stays
-    rms_w = meters.averaged(left, [1, 16], 0.25)
+    shifted = left.assign(left_w=5.0)
+    rms_w, shift_w = meters.averaged({"noise": left, "shift": shifted}, [1, 16], 0.25).values()
     assert rms_w[4.0] == pytest.approx(rms_w[0.25] / 4, rel=0.35)
-    assert meters.averaged(left.assign(left_w=5.0), [1, 16], 0.25).to_list() == [5.0, 5.0]
+    assert shift_w.to_list() == [5.0, 5.0]
 
 
 def test_outliers_do_not_hide_the_memory_of_the_rest():
