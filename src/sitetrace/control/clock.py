@@ -43,9 +43,8 @@ def clocked(
     # its kind of work: at low clocks prefill may fall below decoding.
     require(0.2 <= phi <= 1.0, f"phi = {phi:g}", "no clock", "give 0.2 to 1 of the full one")
     slower = 1.0 / phi - 1.0
-    memory, half = 1.0 + rule.clock_bound * slower, 1.0 + 0.5 * slower
-    factors = {"c0_s": memory, "c1_s": half, "c2_s": 1.0 + slower, "c3_s": memory}
-    factors |= {"c4_s": 1.0 + slower}
+    memory, half, all_ = 1.0 + rule.clock_bound * slower, 1.0 + 0.5 * slower, 1.0 + slower
+    factors = {"c0_s": memory, "c1_s": half, "c2_s": all_, "c3_s": memory, "c4_s": all_}
     times_s = {name: getattr(server, name) * factor for name, factor in factors.items()}
     decode, prefill = 1.0 - phi**rule.gamma_decode, 1.0 - phi**rule.gamma_prefill
     cooler = replace(

@@ -9,11 +9,13 @@ from functools import cached_property
 
 import numpy as np
 import pandas as pd
+from numba import njit
 
 from sitetrace.control.clock import RULES, ClockRule, clock_under, clocked
 from sitetrace.control.signals import Actuator, Orders, Telemetry, View
 from sitetrace.core.files import require
-from sitetrace.power.running import Running
+from sitetrace.core.types import SEGMENT
+from sitetrace.power.running import PAGE, Running, advance
 from sitetrace.power.timeline.model import TimelineModel
 from sitetrace.serving.engine import arrivals_of, check_fits
 from sitetrace.serving.inflight import as_requests
@@ -101,56 +103,85 @@ def run(
     Outcome
         Power, queues and the fates of all requests.
     """
-    dt_s, ticks = float(models[0].dt), round(seconds / tick_s)
+    dt_s, n, ticks = float(models[0].dt), len(models), round(seconds / tick_s)
     fits = len({model.dt for model in models}) == 1 and round(tick_s / dt_s) * dt_s == tick_s
     require(fits, f"tick_s {tick_s:g}", "does not fit", "give a multiple of all models' one step")
     servers = Running(models, clocked=lambda m, clock: clocked(m.server, m.surface, clock, rule))
     arrival_s, tokens = arrivals_of(requests)
     check_fits(tokens, min(model.server.kv_tokens for model in models), "requests")
-    normals = rng.standard_normal((len(models), round(seconds / dt_s)), dtype=np.float32)
+    normals = rng.standard_normal((n, round(seconds / dt_s)), dtype=np.float32)
     records, chance = as_requests(arrival_s, tokens), rng.random(len(tokens))
-    shape, per_tick = (ticks, len(models)), round(tick_s / dt_s)
-    server_w, kv_share = np.zeros(shape), np.zeros(shape, np.float32)
-    running, queued = np.zeros(shape, np.int32), np.zeros(shape, np.int32)
-    held, times_s, first = np.zeros(ticks, np.int64), np.full((len(tokens), 2), np.nan), 0
+    come, shape = np.searchsorted(arrival_s, float(tick_s) * np.arange(ticks + 1)), (ticks + 1, n)
+    told = tuple(np.zeros(shape, kind) for kind in ("f8", "f8", "i4", "i4", "f4"))
+    server_w, seen_w, running, queued, kv_share = told
+    seen_w[:] = np.nan
+    held, times_s = np.full(ticks + 1, come[0]), np.full((len(tokens), 2), np.nan)
+    stream = records, chance, come, normals
     actuator = actuator or Actuator()
     window, delay = round(telemetry.window_s / tick_s), round(telemetry.delay_s / tick_s)
     # In each tick the policy sees the row late and gives orders, those that act by now are carried
     # out, requests that have come go to servers, and all work to the tick's end.
-    given, clock, weight = AT_REST, np.ones(len(models)), np.ones(len(models))
-    for k in range(ticks):
-        now_s, seen = k * tick_s, max(k - delay, 0)
-        running[k], queued[k], kv_share[k] = servers.running, servers.queue, servers.kv_share
-        held[k] = np.searchsorted(arrival_s, now_s) - first
+    given, orders, k, first, coming = None, AT_REST, 0, 0, 0
+    while k < ticks:
+        now_s, seen, stop = k * tick_s, max(k - delay, 0), ticks
         if policy is not None:
             outside = {name: values[k] for name, values in (signals or {}).items()}
-            late_w = np.full(len(models), np.nan)
-            if k - delay >= window:
-                late_w = server_w[k - delay - window : k - delay].mean(axis=0)
-            late = late_w, running[seen], queued[seen], kv_share[seen]
+            late = seen_w[seen], running[seen], queued[seen], kv_share[seen]
             actuator.send(now_s, policy(View(now_s, *late, held[k], outside)))
-            orders = actuator.acting(now_s) or AT_REST
+            orders, stop = actuator.acting(now_s) or AT_REST, k + 1
+        if orders is not given:
+            edges = np.cumsum(np.broadcast_to(orders.weight, n))
+            limits = float(orders.admit), edges / edges[-1]
             capped = np.isfinite(orders.cap_w).any()
-            if orders is not given or capped:
-                clock = np.broadcast_to(orders.clock, len(models))
-                if capped and k > 0:
-                    second_w = server_w[max(k - max(round(1.0 / tick_s), 1), 0) : k].mean(axis=0)
-                    clock = np.minimum(clock, clock_under(orders.cap_w, second_w, servers, rule))
-                batch = np.broadcast_to(orders.batch, len(clock))
-                for s, m in enumerate(orders.model or servers.models):
-                    down_s = 0.0 if m is servers.models[s] else orders.down_s
-                    servers.set(s, clock=float(clock[s]), batch=batch[s], model=m, down_s=down_s)
-                weight, given = np.broadcast_to(orders.weight, len(models)), orders
-        room = given.admit - int(running[k].sum() + queued[k].sum())
-        coming = np.searchsorted(arrival_s, now_s + tick_s) - first
-        inside = slice(first, first + int(max(min(coming, room), 0)))
-        first, new, edges = inside.stop, records[inside].copy(), np.cumsum(weight)
-        np.maximum(new["arrival_s"], now_s, out=new["arrival_s"])
-        to = np.searchsorted(edges / edges[-1], chance[inside], side="right")
-        noise = normals[:, k * per_tick : (k + 1) * per_tick]
-        server_w[k] = servers.advance(now_s + tick_s, new, to, noise).mean(axis=1)
-        ended, _ = servers.fates()
-        times_s[ended["row"], 0], times_s[ended["row"], 1] = ended["first_token_s"], ended["end_s"]
-    left = servers.unfinished()
-    times_s[left["row"], 0] = left["first_token_s"]
-    return Outcome(tick_s, server_w, running, queued, held, requests, times_s)
+        if orders is not given or capped:
+            clock, batch = (np.broadcast_to(each, n) for each in (orders.clock, orders.batch))
+            if capped and k > 0:
+                second_w = server_w[max(k - max(round(1.0 / tick_s), 1), 0) : k].mean(axis=0)
+                clock = np.minimum(clock, clock_under(orders.cap_w, second_w, servers, rule))
+            for s, m in enumerate(orders.model or servers.models):
+                down_s = 0.0 if m is servers.models[s] else orders.down_s
+                servers.set(s, clock=float(clock[s]), batch=batch[s], model=m, down_s=down_s)
+            given = orders
+        while k < stop:
+            span, at_work = ((k, stop, first), (float(tick_s), dt_s, window)), servers.parts(coming)
+            k, first, coming = _work_on(*span, *limits, at_work, stream, (*told, held))
+            if coming > 0 or k == ticks:  # those that have ended make room
+                known = servers.requests
+                times_s[known["row"]] = np.stack([known["first_token_s"], known["end_s"]], axis=1)
+                servers.fates()
+        servers.clock_s = k * tick_s
+    told = (each[:ticks] for each in (server_w, running, queued, held))
+    return Outcome(tick_s, *told, requests, times_s)
+
+
+@njit(cache=True, nogil=True, error_model="numpy")
+def _work_on(span, steps, admit, shares, servers, stream, told):
+    """Work on tick by tick; where room for requests lacks, stop and tell how many come."""
+    (k, stop, first), (tick_s, dt_s, window) = span, steps
+    (records, chance, come, normals), (laws, _, (engine, requests, _, _), _) = stream, servers
+    (server_w, seen_w, running, queued, kv_share, held), n = told, len(laws)
+    bins, page, alone = round(tick_s / dt_s), np.empty(PAGE, SEGMENT), np.arange(n + 1)
+    power_w = np.empty((n, bins))
+    while k < stop:
+        room = admit - running[k].sum() - queued[k].sum()
+        coming = int(max(min(come[k + 1] - first, room), 0.0))
+        if engine.known.max() + coming > requests.shape[1]:
+            return k, first, coming
+        for i in range(first, first + coming):
+            s = np.searchsorted(shares, chance[i], side="right")
+            records[i].arrival_s = max(records[i].arrival_s, k * tick_s)
+            requests[s, engine[s].known] = records[i]
+            engine[s].known += 1
+        power_w[:] = 0.0
+        clock, noise = (k * tick_s, dt_s, (k + 1) * tick_s), normals[:, k * bins : (k + 1) * bins]
+        advance(clock, servers, page, noise, alone, power_w)
+        first, k = first + coming, k + 1
+        held[k] = come[k] - first
+        for s in range(n):
+            server_w[k - 1, s] = power_w[s].mean()
+            running[k, s] = engine[s].running
+            queued[k, s] = engine[s].known - engine[s].ended - engine[s].running
+            kv_share[k, s] = engine[s].kv_tokens / laws[s].kv_tokens
+            if k >= window:
+                seen_w[k, s] = server_w[k - window : k, s].mean()
+    return k, first, 0

@@ -31,30 +31,16 @@ class Running:
         self.dt_s, self._boards = float(models[0].dt), np.zeros(n, BOARD)
         self._work = inflight.idle_state(n, most, begin_s)
         self._orders: list[tuple] = [(1.0, None)] * n
-        self._known = {(id(m), 1.0): (m.server.law, power_law(m, m.surface)) for m in models}
-        told = [self._known[id(model), 1.0] for model in models]
-        self._laws, self._powers = (np.concatenate(part) for part in zip(*told, strict=True))
-
-    @property
-    def running(self) -> np.ndarray:
-        """Requests that each server works on, shape (servers,)."""
-        return self._work.engine["running"]
-
-    @property
-    def queue(self) -> np.ndarray:
-        """Requests that wait at each server, pre-empted ones too, shape (servers,)."""
-        engine = self._work.engine
-        return engine["known"] - engine["ended"] - engine["running"]
+        own = {id(model): model for model in models}.values()  # often one for all
+        self._known = {(id(m), 1.0): (m.server.law, power_law(m, m.surface)) for m in own}
+        self._laws, self._powers = np.empty(n, inflight.LAW), np.empty(n, POWER)
+        for s, model in enumerate(models):
+            self._laws[s], self._powers[s] = (part[0] for part in self._known[id(model), 1.0])
 
     @property
     def clocks(self) -> np.ndarray:
         """Share of the full clock that each server runs at, shape (servers,)."""
         return np.array([clock for clock, _ in self._orders])
-
-    @property
-    def kv_share(self) -> np.ndarray:
-        """Share of each server's KV cache in use, shape (servers,)."""
-        return self._work.engine["kv_tokens"] / self._laws["kv_tokens"]
 
     def set(
         self,
@@ -99,10 +85,15 @@ class Running:
         edges = np.arange(len(self.models) + 1) if edges is None else edges
         power_w = np.zeros((len(edges) - 1, round((until_s - self.clock_s) / self.dt_s)))
         clock = (self.clock_s, self.dt_s, until_s)
-        servers = (self._laws, self._powers, self._work, self._boards)
-        _advance(clock, servers, np.empty(PAGE, SEGMENT), normals, edges, power_w)
+        advance(clock, self.parts(), np.empty(PAGE, SEGMENT), normals, edges, power_w)
         self.clock_s = until_s
         return power_w
+
+    def parts(self, coming: int = 0) -> tuple:
+        """Give what compiled code works on, with room for so many more requests at each server."""
+        if coming > 0:
+            self._work = inflight.with_room(self._work, coming)
+        return self._laws, self._powers, self._work, self._boards
 
     def noise(self, rngs: Sequence[Generator], n_bins: int, edges: np.ndarray) -> np.ndarray:
         """Draw what `advance` takes, of sources of the servers the first of each sum."""
@@ -117,8 +108,9 @@ class Running:
         """Count instead: requests, their tokens of prompt and answer, and the longest wait."""
         return inflight.count_ended(self._work)
 
-    def unfinished(self) -> np.ndarray:
-        """Look at the requests that have not ended: records."""
+    @property
+    def requests(self) -> np.ndarray:
+        """Records of the requests under way, and of those whose `fates` were not taken out."""
         return inflight.packed(self._work)["requests"]
 
     def state(self) -> dict[str, np.ndarray]:
@@ -255,7 +247,8 @@ def power_of(segments, power, begin_s, dt_s, normals):
 
 
 @njit(cache=True, nogil=True, error_model="numpy")
-def _advance(clock, servers, page, normals, edges, total_w):
+def advance(clock, servers, page, normals, edges, total_w):
+    """Let servers work on for whole bins, and add their mean watts to those of their sums."""
     (begin_s, dt_s, until_s), (laws, powers, work, boards) = clock, servers
     n_bins, above_w, alone = total_w.shape[1], np.empty(len(page)), len(total_w) == len(laws)
     bins_of_slice, settled = np.empty((3, SLICE)), np.empty((4, SLICE))

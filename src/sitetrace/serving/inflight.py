@@ -76,15 +76,20 @@ def with_requests(state: State, new: np.ndarray, server: np.ndarray) -> State:
     """Put new requests, in order of arrival at each server, behind those known."""
     if len(new) == 0:
         return state
-    coming = np.bincount(server, minlength=len(state.engine))
-    known, (n_servers, room) = state.engine["known"].max(), state.requests.shape
-    least = int((state.engine["known"] + coming).max())
-    if least > room:
-        requests = np.zeros((n_servers, max(least, 2 * room)), REQUEST)
-        requests[:, :known] = state.requests[:, :known]
-        state = state._replace(requests=requests)
+    state = with_room(state, np.bincount(server, minlength=len(state.engine)))
     _add(state.engine, state.requests, new, server)
     return state
+
+
+def with_room(state: State, coming: int | np.ndarray) -> State:
+    """Make room for so many more requests at each server."""
+    known, (n_servers, room) = state.engine["known"].max(), state.requests.shape
+    least = int((state.engine["known"] + coming).max())
+    if least <= room:
+        return state
+    requests = np.empty((n_servers, max(least, 2 * room)), REQUEST)
+    requests[:, :known] = state.requests[:, :known]
+    return state._replace(requests=requests)
 
 
 def packed(state: State) -> dict[str, np.ndarray]:

@@ -14,7 +14,6 @@ from sitetrace.serving.engine import check_fits
 from sitetrace.serving.inflight import as_requests
 from sitetrace.serving.routing import route
 from sitetrace.site.plant import Plant
-from sitetrace.workload.streams import Stream
 
 # each draws numbers of its own: the servers, and the traffic of pools with one stream for all
 SERVER_KEY, TRAFFIC_KEY = 1, 2
@@ -67,13 +66,14 @@ def work_block(
     """Let a block of racks work for a stretch of so many bins; of `WARM_UP` only states remain."""
     rack_w = np.zeros((block[1] - block[0], n_bins))
     servers_w, after, warming = {}, [], index == WARM_UP
-    span_s = (-WARM_UP_S, 0.0) if warming else plant.span_s(index, n_bins)
+    span_s = (0.0, WARM_UP_S) if warming else plant.span_s(index, n_bins)  # of the traffic
+    ahead_s = WARM_UP_S if warming else 0.0
     for (number, servers), state in zip(teams(plant, block), states, strict=True):
         running, before = _started(plant, number, servers).resumed(state), state["tally"]
         pool = plant.pools[number]
         rngs = [_rng(plant, SERVER_KEY, int(at), index - WARM_UP) for at in servers]
         given = [
-            routed[at] if at in routed else _own_requests(pool.stream, span_s, rng)
+            routed[at] if at in routed else pool.stream.server_chunk(*span_s, rng)
             for at, rng in zip(servers.tolist(), rngs, strict=True)
         ]
         arrival_s, tokens = (np.concatenate(part) for part in zip(*given, strict=True))
@@ -83,7 +83,8 @@ def work_block(
         group = servers if plant.keeps_servers else plant.rack_of[servers]
         edges = np.flatnonzero(np.diff(group, prepend=-1, append=-1))
         noise = running.noise(rngs, round((span_s[1] - span_s[0]) / running.dt_s), edges)
-        power_w = running.advance(span_s[1], as_requests(arrival_s, tokens), to, noise, edges)
+        requests = as_requests(arrival_s - ahead_s, tokens)
+        power_w = running.advance(span_s[1] - ahead_s, requests, to, noise, edges)
         served = running.tally()
         tally = np.append((before + served)[:3], max(before[3], served[3]))
         after.append(running.state() | {"tally": before if warming else tally})
@@ -131,14 +132,6 @@ def _rng(plant: Plant, *key: int) -> np.random.Generator:
 def _started(plant: Plant, pool: int, servers: np.ndarray) -> Running | RunningStates:
     of_pool = plant.pools[pool]
     return start([of_pool.model] * len(servers), -WARM_UP_S, of_pool.idle_w)
-
-
-def _own_requests(
-    stream: Stream, span_s: tuple[float, float], rng: np.random.Generator
-) -> Requests:
-    later_s = WARM_UP_S if span_s[0] < 0 else 0.0
-    arrival_s, tokens = stream.server_chunk(span_s[0] + later_s, span_s[1] + later_s, rng)
-    return arrival_s - later_s, tokens
 
 
 def _kept(plant: Plant, level: str, units: object) -> Series:

@@ -159,7 +159,6 @@ def _stretches(
     waiting = [lambda mine=mine: racks.BlockWork(np.zeros(0), [], [], mine) for mine in own]
     if done == 0:
         routed, _ = racks.routed_requests(plant, racks.FAR, (0.0, racks.WARM_UP_S), carries)
-        routed = {at: (at_s - racks.WARM_UP_S, tokens) for at, (at_s, tokens) in routed.items()}
         for place, block in enumerate(blocks):
             mine = (0, own[place], inside(block, routed))
             waiting[place] = submit(racks.work_block, plant, block, racks.WARM_UP, *mine)

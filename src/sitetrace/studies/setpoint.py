@@ -10,11 +10,14 @@ commands act, and that requests never give up.
 from __future__ import annotations
 
 import copy
+import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from functools import cached_property
 
 import numpy as np
 import pandas as pd
+from numpy.lib.stride_tricks import sliding_window_view
 
 from sitetrace.control import row as control
 from sitetrace.control.clock import RULES, ClockRule
@@ -88,21 +91,26 @@ class Follower:
 
     def __call__(self, view: View) -> Orders:
         """Decide where the lever is to stand."""
-        tick_s, telemetry = self.row.tick_s, self.row.telemetry
-        k, (watts, places) = round(view.time_s / tick_s), self.curve
-        asked_w, shed_w = self.plan[k]
-        if np.isnan(asked_w):
+        k, (watts, places) = round(view.time_s / self.row.tick_s), self.curve
+        asked_w, shed_w = self.plan[k].tolist()
+        if math.isnan(asked_w):
             self.trim_w = 0.0
             return self.lever.orders[0]
-        last = k - round(telemetry.delay_s / tick_s)
-        first = last - round(telemetry.window_s / tick_s)
-        if first >= 0 and not np.isnan(self.plan[first, 0]):
-            error_w = view.power_w.sum() - self.plan[first:last, 0].mean()
+        seen_w, late = self._seen_w
+        if self.gain > 0.0 and k >= late and not math.isnan(self.plan[k - late, 0]):
+            error_w = view.power_w.sum() - seen_w[k - late]
             # no more is held than the lever can do
             trim_w = self.trim_w + self.gain * error_w
             self.trim_w = min(max(trim_w, watts[0] - shed_w), watts[-1] - shed_w)
         place = np.interp(shed_w + self.trim_w, watts, places)
         return self.lever.orders[round(place * (PLACES - 1))]
+
+    @cached_property
+    def _seen_w(self) -> tuple[np.ndarray, int]:
+        """Set-point as the meter shows it, by the window's first tick, and how old that is."""
+        parts = self.row.telemetry.window_s, self.row.telemetry.delay_s
+        window, delay = (round(part_s / self.row.tick_s) for part_s in parts)
+        return sliding_window_view(self.plan[:, 0], window).mean(axis=1), window + delay
 
 
 def levers(row: Row, usual: Outcome, clock_latency_s: float) -> list[Lever]:
