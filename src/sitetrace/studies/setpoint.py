@@ -12,8 +12,9 @@ from __future__ import annotations
 import copy
 import math
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property
+from itertools import product
 
 import numpy as np
 import pandas as pd
@@ -23,6 +24,7 @@ from sitetrace.control import row as control
 from sitetrace.control.clock import RULES, ClockRule
 from sitetrace.control.row import Outcome
 from sitetrace.control.signals import Actuator, Orders, Telemetry, View
+from sitetrace.core.registry import device
 from sitetrace.power.timeline.model import TimelineModel
 from sitetrace.workload.streams import switching
 
@@ -32,6 +34,14 @@ SWING, DWELL_S = 0.3, 60.0  # of a stream: the rate switches so far about its me
 # A call lasts while the median TTFT of each part of it is bounded; power is judged by means.
 TTFT_BOUND_S, PART_S, MEANS_S = 10.0, 10, 5
 STEP_SETTLED_S = (60, 120)  # after a command
+CALIBRATING, JUDGED = 0, 1  # streams that levers are scaled on, and others that they are judged on
+CURVE_PLACES = (0.1, 0.25, 0.4, 0.55, 0.7, 0.85, 1.0)
+WARM_S, CALM_S, SPANS_S = 30.0, 60.0, (2, 5, 40)
+FEW_PCT = 1.0  # of power: what sheds less is no step, what is above by no more is delivered
+PERIODS_S, WAVES = (30.0, 300.0), 8  # of a signal like that of regulation
+Curve = tuple[np.ndarray, np.ndarray]  # watts shed at rest, rising from 0, and at which places
+POLICIES, NO_CONTROL = ("followed", "fixed"), ("no control", "", "")
+FLAT: Curve = (np.zeros(1), np.zeros(1))
 
 
 @dataclass(frozen=True)
@@ -60,14 +70,15 @@ class Stream:
     rng: np.random.Generator  # of a run: to be copied
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class Lever:
-    """A knob with places from 0 (nothing shed) to 1, and how late it acts."""
+    """A knob with places from 0 (nothing shed) to 1, how late it acts, and what it sheds."""
 
     name: str
     orders: tuple[Orders, ...]  # of each place
     latency_s: float
     rule: ClockRule | None = None
+    curve: Curve = FLAT
 
     @property
     def label(self) -> str:
@@ -85,13 +96,12 @@ class Follower:
     row: Row
     lever: Lever
     plan: np.ndarray  # as `plan_of` makes it
-    curve: tuple[np.ndarray, np.ndarray] = (np.zeros(1), np.zeros(1))  # as of `at_rest`
     gain: float = 0.0  # share of the error corrected a tick; 0: the plan alone
     trim_w: float = 0.0  # what the integral holds
 
     def __call__(self, view: View) -> Orders:
         """Decide where the lever is to stand."""
-        k, (watts, places) = round(view.time_s / self.row.tick_s), self.curve
+        k, (watts, places) = round(view.time_s / self.row.tick_s), self.lever.curve
         asked_w, shed_w = self.plan[k].tolist()
         if math.isnan(asked_w):
             self.trim_w = 0.0
@@ -139,8 +149,8 @@ def policies(models: Sequence[TimelineModel]) -> dict[str, Follower]:
     busy = np.full((1, len(models)), 8)
     usual = Outcome(1.0, busy * 1.0, busy, 0 * busy, np.zeros(1), pd.DataFrame(), np.zeros((0, 2)))
     curve = (np.array([0.0, 0.5 * usual_w]), np.array([0.0, 1.0]))
-    made = {lever.name: lever for lever in levers(row, usual, 2.0)}
-    return {name: Follower(row, lever, plan, curve, 0.05) for name, lever in made.items()}
+    made = {lever.name: replace(lever, curve=curve) for lever in levers(row, usual, 2.0)}
+    return {name: Follower(row, lever, plan, 0.05) for name, lever in made.items()}
 
 
 def run(
@@ -148,16 +158,13 @@ def run(
     stream: Stream,
     lever: Lever | None = None,
     plan: np.ndarray | None = None,
-    curve: tuple[np.ndarray, np.ndarray] | None = None,
     gain: float = 0.0,
-    cut: bool = False,
 ) -> Outcome:
     """Run a row over a stream, without control or with a lever that follows a plan."""
     models, policy, actuator, rule = [row.model] * row.servers, None, None, RULES[0]
     if lever is not None:
-        curve = (np.zeros(1), np.zeros(1)) if curve is None else curve
-        policy = Follower(row, lever, plan, curve, gain)
-        actuator = Actuator(lever.latency_s, replaces=False, cut=cut)
+        policy = Follower(row, lever, plan, gain)
+        actuator = Actuator(lever.latency_s, replaces=False)
         rule = lever.rule or rule
     return control.run(
         models, stream.requests, policy, seconds=stream.seconds, rng=copy.deepcopy(stream.rng),
@@ -169,23 +176,104 @@ def held(row: Row, stream: Stream, lever: Lever, place: float, from_s: float = 0
     """Run a row with its lever at one place from a time on."""
     plan = np.full((round(stream.seconds / row.tick_s), 2), np.nan)
     plan[int(from_s / row.tick_s) :] = 0.0
-    return run(row, stream, lever, plan, (np.zeros(1), np.array([place])))
+    return run(row, stream, replace(lever, curve=(np.zeros(1), np.array([place]))), plan)
 
 
-def at_rest(
-    row: Row, streams: list[Stream], lever: Lever, places: np.ndarray, warm_s: float
-) -> tuple[np.ndarray, np.ndarray]:
-    """Measure the curve of a lever at rest, as the controller knows it: watts shed, and places."""
-    cut = int(warm_s / row.tick_s)
-    usual = np.mean([run(row, each).power_w[cut:].mean() for each in streams])
+@dataclass(frozen=True)
+class Trial:
+    """A row, streams, and what it does over each of them without control."""
+
+    row: Row
+    streams: list[Stream]
+    usual: list[Outcome]
+
+    @cached_property
+    def base_w(self) -> float:
+        """Mean power of the row, watts."""
+        return float(np.mean([each.power_w[int(WARM_S / each.tick_s) :] for each in self.usual]))
+
+    @cached_property
+    def high_w(self) -> float:
+        """What means of some seconds exceed in a twentieth of the time, watts."""
+        warm, block = int(WARM_S / self.row.tick_s), int(MEANS_S / self.row.tick_s)
+        return float(np.quantile([_means(r.power_w[warm:], block) for r in self.usual], 0.95))
+
+    def described(self) -> dict[str, float]:
+        """Power of the row, its greatest rises, its batches and its latency."""
+        runs, gpus = self.usual, self.row.model.configuration
+        design_w = self.row.servers * gpus.tensor_parallel * device(gpus.hardware)["tdp_w"]
+        told = {"requests_per_s_a_server": self.row.rate_per_server, "mean_kw": self.base_w / 1e3}
+        told["of_design_pct"] = 100 * self.base_w / design_w
+        calm = int(CALM_S / self.row.tick_s)
+        rises = [greatest_rise_pct(r.power_w[calm:], r.tick_s, SPANS_S) for r in runs]
+        told |= {f"rise_within_{s}_s_pct": max(each[s] for each in rises) for s in SPANS_S}
+        told["in_service_a_server"] = np.mean([(r.running + r.queued).mean() for r in runs])
+        told["greatest_batch"] = max(r.running.max() for r in runs)
+        told["batch_fitted_up_to"] = self.row.model.fitted["active"]
+        told["ttft_p50_s"] = np.mean([np.median(r.ttft_s) for r in runs])
+        return told | {"tpot_ms": 1e3 * np.mean([np.nanmean(r.tpot_s) for r in runs])}
+
+
+def trial(row: Row, seconds: float, count: int, seed: int, use: int = JUDGED) -> Trial:
+    """Draw streams and run a row over them without control."""
+    streams = [row.stream(seconds, np.random.default_rng([seed, use, n])) for n in range(count)]
+    return Trial(row, streams, [run(row, each) for each in streams])
+
+
+def calibrated(row: Row, seed: int, places: Sequence[float] = CURVE_PLACES) -> list[Lever]:
+    """Make the levers of a row with their curves at rest, on streams that judge nothing."""
+    calm = trial(row, 6 * CALM_S, 2, seed, CALIBRATING)
+    made = levers(row, calm.usual[0], LATENCY_S)
+    return [replace(lever, curve=at_rest(calm, lever, places)) for lever in made]
+
+
+def at_rest(calm: Trial, lever: Lever, places: Sequence[float]) -> Curve:
+    """Measure the curve of a lever at rest, as the controller knows it."""
+
+    def mean_w(runs: list[Outcome]) -> float:
+        return np.mean([each.power_w[int(CALM_S / each.tick_s) :].mean() for each in runs])
+
     shed_w = [
-        usual - np.mean([held(row, each, lever, place).power_w[cut:].mean() for each in streams])
+        mean_w(calm.usual) - mean_w([held(calm.row, each, lever, place) for each in calm.streams])
         for place in places
     ]
     # where a place sheds less than one before it, the earlier counts
     rising = np.maximum.accumulate([0.0, *shed_w])
     kept = np.concatenate([[True], np.diff(rising) > 0])
-    return rising[kept], np.concatenate([[0.0], places])[kept]
+    return rising[kept], np.array([0.0, *places])[kept]
+
+
+def at_places(judged: Trial, made: list[Lever], places: Sequence[float]) -> pd.DataFrame:
+    """Hold levers at places: what each sheds and what requests pay, a row a stream."""
+    rows = []
+    for lever, place in product(made, places):
+        known = {"lever": lever.name, "rule": lever.label, "place": place}
+        for stream, usual in zip(judged.streams, judged.usual, strict=True):
+            arm, seconds = held(judged.row, stream, lever, place), stream.seconds
+            rows.append(known | compared(arm, usual, seconds / 4, 7 * seconds / 8))
+    return pd.DataFrame(rows)
+
+
+def cost_at(table: pd.DataFrame, cost: str, shed_pct: np.ndarray) -> dict[str, pd.DataFrame]:
+    """Read off what shedding so much costs with each lever; NaN where it is out of reach."""
+    # medians over streams, on straight lines between the places
+    found = {}
+    medians = table.groupby(["lever", "rule", "place"], sort=False)[["shed_pct", cost]].median()
+    for key, line in medians.groupby(["lever", "rule"], sort=False):
+        rising = np.maximum.accumulate([0.0, *line["shed_pct"]])
+        read = np.interp(shed_pct, rising, [1.0, *line[cost]], right=np.nan)
+        found[key] = pd.Series(read, index=shed_pct)
+    return _bands(found)
+
+
+def _bands(lines: dict[tuple[str, str], pd.Series]) -> dict[str, pd.DataFrame]:
+    """Put lines by lever and rule together: median of the rules, and both ends."""
+    # NaN where one rule has it: the others alone would make a step
+    ends, names = (0.5, 0.0, 1.0), ["value", "low", "high"]
+    by = pd.DataFrame(lines).T.groupby(level=0, sort=False)
+    return {
+        k: pd.DataFrame(np.quantile(part, ends, axis=0).T, part.columns, names) for k, part in by
+    }
 
 
 def gain_of(row: Row, lever: Lever) -> float:
@@ -195,11 +283,34 @@ def gain_of(row: Row, lever: Lever) -> float:
     return 0.3 * row.tick_s / late_s
 
 
-def plan_of(
-    setpoint_w: np.ndarray, base_w: float, curve: tuple[np.ndarray, np.ndarray]
-) -> np.ndarray:
+def plan_of(setpoint_w: np.ndarray, base_w: float, lever: Lever) -> np.ndarray:
     """Lay a set-point out by tick: watts (NaN: none), and what is to be shed of the usual mean."""
-    return np.column_stack([setpoint_w, np.clip(base_w - setpoint_w, 0.0, curve[0][-1])])
+    return np.column_stack([setpoint_w, np.clip(base_w - setpoint_w, 0.0, lever.curve[0][-1])])
+
+
+def followed(
+    judged: Trial, made: list[Lever], setpoint_w: np.ndarray, policies: tuple[str, ...] = POLICIES
+) -> dict[tuple[str, str, str], list[Outcome]]:
+    """Follow a set-point with each lever over all streams: runs by lever, rule and policy."""
+    # "fixed" holds the one place that should keep high usual power below the set-point too
+    runs = {NO_CONTROL: judged.usual}
+    for lever, policy in product(made, policies):
+        usual_w, gain = judged.base_w, gain_of(judged.row, lever)
+        if policy == "fixed":
+            usual_w, gain = judged.high_w, 0.0
+        plan = plan_of(setpoint_w, usual_w, lever)
+        arms = [run(judged.row, stream, lever, plan, gain) for stream in judged.streams]
+        runs[lever.name, lever.label, policy] = arms
+    return runs
+
+
+def signals(time_s: np.ndarray, period_s: float, rng: np.random.Generator) -> dict:
+    """Make two signals between -1 and 1 for a row to follow."""
+    periods = np.geomspace(*PERIODS_S, WAVES)[:, None]
+    phases = rng.uniform(0, 2 * np.pi, (WAVES, 1))
+    fast = np.sin(2 * np.pi * time_s / periods + phases).sum(axis=0)
+    slow = np.sin(2 * np.pi * time_s / period_s)
+    return {"slow sinusoid": slow, "regulation-like": fast / np.abs(fast).max()}
 
 
 def step(
@@ -221,6 +332,26 @@ def reached_s(after_s: np.ndarray, shed_w: np.ndarray, share: float = 0.9) -> fl
     return float(after_s[np.argmax(mean_w >= share * mean_w[settled].mean())])
 
 
+def stepped(
+    judged: Trial, made: list[Lever], share: float, at_s: float
+) -> tuple[pd.DataFrame, dict[str, pd.DataFrame]]:
+    """Command a shed once with each lever: how much and how fast, and percent shed by second."""
+    table, courses = {}, {}
+    for lever in made:
+        key, place = (lever.name, lever.label), np.interp(share * judged.base_w, *lever.curve)
+        after_s, shed_w = step(judged.row, judged.streams, lever, float(place), at_s)
+        settled = (after_s > STEP_SETTLED_S[0]) & (after_s <= STEP_SETTLED_S[1])
+        table[key] = {"shed_pct": 100 * shed_w[:, settled].mean() / judged.base_w}
+        if table[key]["shed_pct"] >= FEW_PCT:
+            value = reached_s(after_s, shed_w)
+            ends = interval(shed_w, lambda rows, after_s=after_s: reached_s(after_s, rows))
+            low, high = min(ends[0], value), max(ends[1], value)
+            table[key] |= {"reached_s": value, "low_s": low, "high_s": high}
+        courses[key] = pd.Series(100 * shed_w.mean(axis=0) / judged.base_w, index=after_s)
+    table = pd.DataFrame.from_dict(table, "index").rename_axis(["lever", "rule"])
+    return table, _bands(courses)
+
+
 def compared(arm: Outcome, usual: Outcome, from_s: float, to_s: float) -> dict[str, float]:
     """Compare a run with the usual one: power, and what the requests of a span waited and took."""
     span = slice(int(from_s / arm.tick_s), int(to_s / arm.tick_s))
@@ -239,7 +370,8 @@ def compared(arm: Outcome, usual: Outcome, from_s: float, to_s: float) -> dict[s
 
 def called(arm: Outcome, usual: Outcome, setpoint_w: np.ndarray) -> dict[str, float]:
     """Judge a run in which less power was asked for during one stretch of time."""
-    # As `compared` over the stretch; energy above the set-point and share of means above it by 1%;
+    # As `compared` over the stretch; energy above the set-point as a share of what usual power has
+    # above it, and share of means above it by 1%; most that wait, and the greatest batch;
     # how long the median TTFT stays bounded; after the release the greatest mean of 15 s above the
     # usual power, and the energy above it as a share of what was shed.
     tick_s, asked = arm.tick_s, np.flatnonzero(~np.isnan(setpoint_w))
@@ -249,18 +381,56 @@ def called(arm: Outcome, usual: Outcome, setpoint_w: np.ndarray) -> dict[str, fl
     less_w = usual.power_w - arm.power_w
     told["shed_kwh"] = less_w[span].sum() * tick_s / 3.6e6
     over_w = _means(arm.power_w[span] - setpoint_w[span], block)
-    told["missed_kwh"] = np.maximum(over_w, 0).sum() * MEANS_S / 3.6e6
+    usual_over_w = _means(usual.power_w[span] - setpoint_w[span], block)
+    told["missed_pct"] = 100 * np.maximum(over_w, 0).sum() / np.maximum(usual_over_w, 1e-9).sum()
     told["above_pct"] = 100 * (over_w > 0.01 * setpoint_w[begin]).mean()
     edges_s = np.arange(begin * tick_s, end * tick_s, PART_S)
     waits = np.split(arm.ttft_s, np.searchsorted(arm.arrival_s, [*edges_s, end * tick_s]))[1:-1]
     slow = [part.size > 0 and np.median(part) > TTFT_BOUND_S for part in waits]
+    told["waiting"] = (arm.held + arm.queued.sum(axis=1))[span].max()
+    told["batch"] = arm.running.max()
     told["lasted"] = not any(slow)
     told["holds_s"] = PART_S * slow.index(True) if any(slow) else len(asked) * tick_s
     told["mean_over_pct"] = 100 * (arm.power_w[span].mean() / setpoint_w[span].mean() - 1)
-    least_w = _means(less_w[after], int(15 / tick_s)).min()
-    told["rebound_pct"] = -100 * least_w / usual.power_w.mean()
+    least_w = _means(less_w[after], int(15 / tick_s)).min(initial=np.inf)
+    told["rebound_pct"] = -100 * least_w / usual.power_w.mean() if end < less_w.size else np.nan
     told["returned_pct"] = 100 * (-less_w[after].sum() / max(less_w[span].sum(), 1e-9))
     return told
+
+
+def verdicts(table: pd.DataFrame) -> pd.DataFrame:
+    """Say which lever delivers which share, and for which the first token comes in time."""
+    by = ["lever", "asked_pct"]
+    rules = table.groupby([*by, "rule"], sort=False)
+    down = (rules["mean_over_pct"].median() <= FEW_PCT).groupby(by, sort=False)
+    lasts = (rules["lasted"].mean() > 0.5).groupby(by, sort=False)
+    found = pd.DataFrame({"delivers": down.mean(), "keeps_first_token": lasts.mean()})
+    # a share of the rules; that of a lever without a rule is 0 or 1
+    words = {0.0: "no", 1.0: "yes"}
+    return found.map(lambda share: words.get(share, "depends on the clock rule"))
+
+
+def over_rules(
+    table: pd.DataFrame, by: list[str], column: str, statistic: Callable = np.mean
+) -> pd.DataFrame:
+    """Take a statistic over streams: mean of the rules, outermost ends of their intervals."""
+    rules = table.groupby([*by, "rule"], sort=False)[column].apply(np.asarray)
+    ends = pd.DataFrame([interval(each, statistic) for each in rules], rules.index).groupby(by)
+    value = rules.map(statistic).groupby(by, sort=False).mean()
+    return pd.DataFrame({"value": value, "low": ends[0].min(), "high": ends[1].max()}).loc[
+        value.index
+    ]
+
+
+def scored(runs: dict[tuple[str, str, str], list[Outcome]], setpoint_w: np.ndarray) -> pd.DataFrame:
+    """Judge the runs of `followed`, a row a stream: as `called`, and the error of a signal."""
+    tables, moves = {}, np.nanmax(setpoint_w) > np.nanmin(setpoint_w)
+    for key, arms in runs.items():
+        pairs = zip(arms, runs[NO_CONTROL], strict=True)
+        table = pd.DataFrame([called(arm, usual, setpoint_w) for arm, usual in pairs])
+        errors = [tracking_pct(arm, setpoint_w) if moves else np.nan for arm in arms]
+        tables[key] = table.assign(error_pct=errors)
+    return pd.concat(tables, names=["lever", "rule", "policy"]).reset_index([0, 1, 2])
 
 
 def tracking_pct(arm: Outcome, setpoint_w: np.ndarray) -> float:
@@ -268,6 +438,12 @@ def tracking_pct(arm: Outcome, setpoint_w: np.ndarray) -> float:
     asked = ~np.isnan(setpoint_w)
     error_w = _means((arm.power_w - setpoint_w)[asked], int(MEANS_S / arm.tick_s))
     return float(100 * np.sqrt((error_w**2).mean()) / np.ptp(setpoint_w[asked]))
+
+
+def course_kw(power_w: np.ndarray, tick_s: float) -> pd.Series:
+    """Means of some seconds of power, by the minute at which they end."""
+    means_w = _means(power_w, int(MEANS_S / tick_s))
+    return pd.Series(means_w / 1e3, index=MEANS_S / 60 * np.arange(1, means_w.size + 1))
 
 
 def _means(values: np.ndarray, block: int) -> np.ndarray:
