@@ -6,10 +6,9 @@ from functools import cache
 
 import pandas as pd
 
-from sitebook.old.chapters.wall_plug import open_nodes
 from sitebook.old.coursework.exercise import Exercise, power
 from sitebook.old.ledger.claims import claim
-from sitebook.old.wallplug.non_gpu import levels, line
+from sitebook.wallplug import levels, line, open_nodes
 from sitetrace.core.registry import default_non_gpu
 from sitetrace.planning.series import par
 
