@@ -1,7 +1,7 @@
 PYTHON ?= python3
 BIN := .venv/bin
 STAMP := .venv/installed
-NOTEBOOKS ?= $(wildcard notebooks/*.ipynb)
+NOTEBOOKS ?= $(wildcard notebooks/*.ipynb notebooks/exercises/*.ipynb)
 # Two side by side: what the smallest machine we build on has.
 WORKERS ?= 2
 

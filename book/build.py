@@ -7,6 +7,7 @@ import base64
 import hashlib
 import json
 import os
+import re
 import shutil
 import subprocess
 import sys
@@ -29,6 +30,8 @@ FIGURE_PAGE = "energy-errors-measured"
 NEEDED = {"page", "notebook"}
 ALLOWED = NEEDED | {"parameters", "needs", "after"}
 SOURCES = {"measured": "measured runs", "testbed": "the testbed", "paper": "the paper's numbers"}
+# a link of a notebook into the book, as it holds in the repository
+TO_BOOK = re.compile(r"\]\((?:\.\./)+book/")
 TESTBED_LINE = (
     "```{admonition} Testbed\nMade on the testbed, a server that we simulate with our own engine: "
     "it shows how the method works and claims nothing about hardware.\n```"
@@ -57,7 +60,8 @@ class Page:
 
     @property
     def source(self) -> str:
-        return str(self.parameters.get("dataset", "paper"))
+        usual = "testbed" if self.notebook.parent.name == "exercises" else "paper"
+        return str(self.parameters.get("dataset", usual))
 
 
 def read_pages(root: Path) -> list[Page]:
@@ -186,6 +190,8 @@ def dress(copy: Path, page: Page, digest: str) -> None:
     for cell in notebook.cells:
         for key in ("papermill", "execution"):
             cell.metadata.pop(key, None)
+        if cell.cell_type == "markdown":
+            cell.source = TO_BOOK.sub("](../", cell.source)
         figure = cell.metadata.get("mystnb", {}).get("figure", {})
         if "caption" in figure:
             figure["caption"] += f" *Page on {SOURCES[page.source]}.*"
@@ -207,8 +213,9 @@ def heading(page: Page) -> str:
 def source_line(page: Page, digest: str) -> str:
     parameters = ", ".join(f"`{name} = {value}`" for name, value in page.parameters.items())
     line = (
-        f"*Parameters: {parameters}; data: {page.source}; made by "
-        f"`notebooks/{page.notebook.name}`; digest `{digest[:12]}`.*"
+        f"*Parameters: {parameters or 'as stated'}; data: {page.source}; made by "
+        f"`notebooks/{page.notebook.as_posix().rpartition('/notebooks/')[2]}`; "
+        f"digest `{digest[:12]}`.*"
     )
     return f"{TESTBED_LINE}\n\n{line}" if page.source == "testbed" else line
 

@@ -1,7 +1,5 @@
 """A model carried over: what the roofline says of steps and power, and what it refuses."""
 
-from dataclasses import replace
-
 import numpy as np
 import pytest
 
@@ -9,6 +7,7 @@ import sitetrace
 from sitetrace.core.files import InputError
 from sitetrace.core.registry import registry_entry
 from sitetrace.core.types import Configuration
+from sitetrace.meter import Meter
 from sitetrace.power.modelfile import load_model
 from sitetrace.serving.engine import Server
 from sitetrace.studies.carry import bandwidth_share, carried, carried_server, machine
@@ -52,7 +51,7 @@ def test_twice_the_weights_take_twice_the_reading_and_the_same_time_a_layer():
 
 
 def test_a_model_carried_to_its_own_server_is_itself(model):
-    same = carried(model, ONE, ONE, model.idle, model)
+    same = carried(model, ONE, ONE, model.idle.mean_w, model.meter)
     step = np.array([2.0, 12.0]), np.array([300.0, 300.0])
     one_w, two_w = (each.surface.step_power_w(*step) for each in (model, same))
     np.testing.assert_allclose(two_w, one_w, rtol=1e-6)
@@ -65,7 +64,7 @@ def test_sliding_windows_carried_to_their_own_server_hold_what_they_held():
     info = registry_entry("gemma-4-26b-a4b_a100_tp2_poisson_r4")["run"]
     assert info["arch"]["swa_global_ratio"] == 5.0
     home = machine(model.configuration, info)
-    same = carried(model, home, home, model.idle, model).server
+    same = carried(model, home, home, model.idle.mean_w, model.meter).server
     assert same.kv_tokens == model.server.kv_tokens
     # of its layers one in six reads a token far behind
     assert home.read_s(1.0, 6.0) - home.read_s(1.0) == pytest.approx(245_760 / 4.0e12)
@@ -82,8 +81,11 @@ def test_weights_that_leave_no_room_on_the_gpus_are_refused_with_the_mend():
 
 def test_more_gpus_of_a_kind_draw_more_and_an_idle_board_stays_its_own(model):
     two = made(2)
-    moved = carried(model, ONE, two, replace(model.idle, mean_w=170.0), model)
+    moved = carried(model, ONE, two, 170.0, Meter(window_s=1.0))
     assert moved.surface.idle_w == moved.idle.mean_w == 170.0
+    assert moved.meter.window_s == 1.0 > model.meter.window_s
+    # of the target's idle law nothing but its watts is known
+    assert moved.idle.deviation_w is model.idle.deviation_w
     above = [each.surface.prefill_w - each.idle.mean_w for each in (model, moved)]
     assert above[1] == pytest.approx(2 * above[0], rel=0.02)
     assert moved.surface.limit_w == 800.0

@@ -8,6 +8,7 @@ from synthetic_site import site_dataset
 
 from sitetrace.core.files import InputError
 from sitetrace.planning.series import intervals
+from sitetrace.studies import feeder as feeders
 from sitetrace.studies.feeder import Feeder, constant, feeder_for, solve, summary
 
 
@@ -74,3 +75,17 @@ def test_the_summary_holds_energy_and_extremes(day):
 def test_a_site_too_large_for_the_feeder_is_told(day):
     with pytest.raises(InputError, match="no solution"):
         solve(constant(day, 60e6), Feeder(2000.0, 0.0))
+
+
+def test_a_feeder_takes_as_many_sites_as_keep_within_its_limits_and_is_alike_at_any_size(day):
+    lowest = []
+    for size_kva in (300.0, 2000.0):
+        feeder, part = feeder_for(980 * size_kva), constant(day, 900 * size_kva)
+        taken, _ = feeders.sites_taken(part, feeder)
+        for sites, inside in ((taken, True), (taken + 1, False)):
+            larger = replace(feeder, transformer_kva=sites * size_kva)
+            solved = solve(constant(part, sites * part.power_w[0]), larger).iloc[0]
+            keeps = solved["line_a"] <= feeder.ampacity_a
+            assert (keeps and solved["voltage_pu"] >= feeders.LOWEST_PU) == inside
+        lowest.append(solve(part, feeder)["voltage_pu"].min())
+    assert np.ptp(lowest) < 1e-5

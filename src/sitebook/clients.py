@@ -6,6 +6,7 @@ from typing import NamedTuple
 import numpy as np
 import pandas as pd
 from scipy.special import gamma as gamma_function
+from scipy.stats import ks_2samp, spearmanr
 
 from sitetrace.core.registry import dataset_path
 from sitetrace.workload.clients import (
@@ -16,12 +17,12 @@ from sitetrace.workload.clients import (
     read_lengths,
     read_rates,
 )
-from sitetrace.workload.spec import draw_traffic, index_of_dispersion
-from sitetrace.workload.streams import DAY_S, HOUR_S, switching
+from sitetrace.workload.spec import draw_traffic, fit_traffic, index_of_dispersion
+from sitetrace.workload.streams import DAY_S, HOUR_S, replay, switching
 from sitetrace.workload.table import read_azure
 
 SCALES_S = (1.0, 2.0, 5.0, 10.0, 30.0, 60.0, 120.0, 300.0)
-LEAST_GAPS = 20  # of a window whose variation is counted
+MINUTE_S, LEAST_GAPS = 60.0, 20  # of a window whose variation is counted
 CLOSE = 0.05
 KNOWN = {
     "pattern": "bursty",
@@ -66,6 +67,39 @@ class ClientRecording(NamedTuple):
     def stream(self, rate_per_s: float | None, offset_h: float = 0.0) -> Clients:
         """Open its stream at a mean rate."""
         return open_clients(self.rates, self.lengths, rate_per_s, offset_h * HOUR_S)
+
+
+def drawn_like(table: pd.DataFrame, thin: float, draws: int, seed: int) -> dict[str, list]:
+    """Draw streams like a recorded one: itself thinned, and two fits of its law."""
+    span_s, rngs = float(np.ptp(table["arrival_s"])), np.random.default_rng(seed).spawn(draws)
+    found = {"recorded": [table], "replay, thinned": [replay(table, thin, 1.0, g) for g in rngs]}
+    for name, scale_s in (("fitted to gaps", None), ("fitted to counts of a minute", MINUTE_S)):
+        law = fit_traffic(table, scale_s=scale_s)
+        found[name] = [draw_traffic(law, span_s, seed + k) for k in range(draws)]
+    return found
+
+
+def measures(drawn: list[pd.DataFrame], recorded: pd.DataFrame) -> dict[str, float]:
+    """Measure streams of one kind: how they bunch, and their lengths against the recorded ones."""
+    arrival_s = [table["arrival_s"].to_numpy() for table in drawn]
+    tokens = pd.concat(drawn)
+    found = {
+        "CV of the gaps": np.median([gap_variation(times_s) for times_s in arrival_s]),
+        "CV within 10 min": np.median([gap_variation(times_s, WINDOW_S) for times_s in arrival_s]),
+        "I(1 s)": np.median([index_of_dispersion(times_s, 1.0) for times_s in arrival_s]),
+        "I(60 s)": np.median([index_of_dispersion(times_s, MINUTE_S) for times_s in arrival_s]),
+        "rank correlation": spearmanr(tokens["input_tokens"], tokens["output_tokens"]).statistic,
+    }
+    for words, side in (("prompt", "input_tokens"), ("answer", "output_tokens")):
+        found[f"KS, {words}"] = ks_2samp(tokens[side], recorded[side]).statistic
+    return found
+
+
+def by_minute(table: pd.DataFrame, share: float = 1.0) -> pd.Series:
+    """Count requests a second by minute, over the share of them that was kept."""
+    since_s = table["arrival_s"].to_numpy() - table["arrival_s"].iloc[0]
+    counts, edges_s = np.histogram(since_s, np.arange(0, since_s[-1], MINUTE_S))
+    return pd.Series(counts / MINUTE_S / share, index=edges_s[1:] / MINUTE_S)
 
 
 def client_recordings(dataset: str, folder: Path | str) -> list[ClientRecording]:

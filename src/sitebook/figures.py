@@ -11,12 +11,13 @@ import pandas as pd
 from matplotlib.axes import Axes
 from matplotlib.colors import to_rgba
 from matplotlib.figure import Figure
+from matplotlib.ticker import LogLocator, NullFormatter
 
 from sitetrace.core.style import GENERATED, MARKERS, MEASURED, OTHER, PAPER
 
 ROLES = {
     "measured": MEASURED, "recorded": MEASURED, "testbed": MEASURED, "generated": GENERATED,
-    "ours": GENERATED, "states": GENERATED, "paper": PAPER,
+    "ours": GENERATED, "states": GENERATED, "paper": PAPER, "cannot": "#DDDDDD",
 }  # fmt: skip
 CYCLE = (GENERATED, OTHER, "#CC79A7", "#E69F00", "#56B4E9", "#888888", MEASURED, PAPER)
 # inches: of a figure, a panel, a row of points, a line of the legend
@@ -139,6 +140,11 @@ def rows(
         axes.axvline(line, color=PAPER, ls=":", lw=1)
     if log:
         axes.set_xscale("log")
+        low, high = axes.get_xlim()
+        subs = (1, 2, 5) if high < 300 * low else (1,)
+        axes.xaxis.set_major_locator(LogLocator(subs=subs))
+        axes.xaxis.set_major_formatter("{x:g}")
+        axes.xaxis.set_minor_formatter(NullFormatter())
     shown = [*(str(name).replace("_", " ") for name in names), *beside]
     axes.set_yticks(range(len(shown)), shown)
     axes.set_ylim(len(shown) - 0.4, -0.6)

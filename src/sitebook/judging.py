@@ -12,7 +12,7 @@ from sitebook.page import TESTBED
 from sitetrace import testbed
 from sitetrace.core.files import InputError, named, read_json
 from sitetrace.core.registry import data_dir, dataset_path
-from sitetrace.core.types import PowerTrace, Run, cut_run
+from sitetrace.core.types import PowerTrace, Run, cut_run, span_of
 from sitetrace.evaluate.judge import CLOCKS, SPANS, baselines, evaluate, pair
 from sitetrace.evaluate.metrics import SCORES, coverage, crps
 from sitetrace.measured.rundir import read_run
@@ -20,7 +20,7 @@ from sitetrace.power.fitting import as_metered, fit
 from sitetrace.power.modelfile import load_model
 from sitetrace.power.states.model import StatesModel
 from sitetrace.power.timeline.model import TimelineModel
-from sitetrace.serving.engine import Server
+from sitetrace.serving.engine import Server, simulate
 
 TESTBED_SEED = 1
 PLACED = ("nrmse", "correlation")  # scores of the expected reading
@@ -148,11 +148,11 @@ def baselines_with(server: Server) -> dict[str, Method]:
 
 
 def judge(models: Mapping[str, Method], parts: Split, draws: int, seed: int) -> pd.DataFrame:
-    """Score each method on the judged seconds of a split, draw by draw, in one tidy table.
-
-    Energy, distribution and memory are those of drawn readings; `PLACED` those of the expected
-    reading, and CRPS and coverage those of all draws: the same in all rows of a method.
-    """
+    """Score each method on the judged seconds of a split, draw by draw, in one tidy table."""
+    # energy, distribution and memory are those of drawn readings; `PLACED` those of the expected
+    # one, and CRPS and coverage those of all draws: the same in all rows of a method
+    # energy, distribution and memory are those of drawn readings; `PLACED` those of the expected
+    # one, and CRPS and coverage those of all draws: the same in all rows of a method
     fitting = open_part(parts.fit[0])
     rows = []
     for part, (method, model) in product(parts.judge, models.items()):
@@ -171,7 +171,7 @@ def _scored(run: Run, part: Part, expected: PowerTrace, drawn: list[PowerTrace])
     """Rows of one method on one part: a row a clock, a span and a draw."""
     cut = {"start_s": part.start_s, "stop_s": part.stop_s}
     placed = evaluate(run, [expected], **cut)
-    predicted = _predicted(cut_run(run, **cut), drawn)
+    predicted = _predicted(run, cut_run(run, **cut).samples, drawn)
     rows = []
     for draw, trace in enumerate(drawn):
         result = evaluate(run, [trace], **cut)
@@ -184,19 +184,25 @@ def _scored(run: Run, part: Part, expected: PowerTrace, drawn: list[PowerTrace])
     return rows
 
 
-def _predicted(run: Run, drawn: list[PowerTrace]) -> dict[tuple[str, str], dict[str, float]]:
+def _predicted(
+    run: Run, samples: pd.DataFrame, drawn: list[PowerTrace]
+) -> dict[tuple[str, str], dict[str, float]]:
     """How good the draws are as a predictive distribution, by clock and span; and the energy."""
-    begin_s, end_s, _ = run.busy_span() or (np.inf, np.inf, "")
+    # as `evaluate` takes them: without counters the last token is that of a default server
+    begin_s, end_s = (run.busy_span() or span_of(simulate(run.requests, Server())))[:2]
     found = {}
     for clock in CLOCKS:
-        _, measured_w, generated_w, middle_s, width_s = pair(clock, run.samples, run.dt, drawn)
+        _, measured_w, generated_w, middle_s, width_s = pair(clock, samples, run.dt, drawn)
         generated_w = np.array(generated_w)
         busy = (middle_s >= begin_s) & (middle_s < end_s)
         for span, kept in zip(SPANS, (np.ones_like(busy), busy), strict=True):
             told = measured_w[kept], generated_w[:, kept]
-            row = {f"coverage_{share:.0%}".rstrip("%"): coverage(*told, share) for share in SHARES}
-            energy_kwh = told[0].sum() * width_s / 3.6e6
-            found[clock, span] = row | {"crps_w": crps(*told), "energy_kwh": energy_kwh}
+            energy_kwh, some = told[0].sum() * width_s / 3.6e6, kept.any()
+            row = {"energy_kwh": energy_kwh, "crps_w": crps(*told) if some else np.nan}
+            for share in SHARES:
+                name = f"coverage_{share:.0%}".rstrip("%")
+                row[name] = coverage(*told, share) if some else np.nan
+            found[clock, span] = row
     return found
 
 
@@ -221,14 +227,16 @@ def block_interval(
     score: Callable[[np.ndarray, np.ndarray], float],
     rng: np.random.Generator,
 ) -> tuple[float, float]:
-    """95 % interval of a score of one pair of series, by a moving-block bootstrap over time."""
+    """95 % interval of a score of one pair of series, by a centred block bootstrap over time."""
     # How far the score would move on other seconds of the same run; it knows nothing of other runs.
-    # The joints break autocorrelation at lags near the block length, and a range that rests on few
-    # samples (NRMSE over idle ends) makes the interval wide.
+    # KS and NRMSE of resampled seconds lie higher, since these repeat some and miss the extremes:
+    # that is no property of the run, so the interval is moved until its median is the score. The
+    # joints break autocorrelation at lags near the block length: give no ACF R² such an interval.
     n = len(measured_w)
     block = min(max(int(BLOCK_S / dt_s + 0.5), 1), n)
     starts = rng.integers(0, n - block + 1, size=(RESAMPLED, -(-n // block)))
     rows = (starts[:, :, None] + np.arange(block)).reshape(RESAMPLED, -1)[:, :n]
     drawn = [score(measured_w[row], generated_w[row]) for row in rows]
-    low, high = np.percentile(drawn, [2.5, 97.5])
-    return float(low), float(high)
+    low, middle, high = np.percentile(drawn, [2.5, 50.0, 97.5])
+    found = score(measured_w, generated_w)
+    return float(found + low - middle), float(found + high - middle)

@@ -173,11 +173,15 @@ def _rounded(what: str, number: float | None) -> float | None:
 
 def show_answers() -> "HTML":
     """Show the page's answers, and write them where the build asked for them."""
+    from IPython.display import HTML
+
     path = os.environ.get("SITETRACE_ANSWERS")
     if path:
         with replacing(path) as temporary:
             text = json.dumps(GIVEN, indent=1, ensure_ascii=False)
             temporary.write_text(text + "\n", "utf-8")
+    if not any("claim" in row for row in GIVEN):
+        return HTML("<p>This page answers no printed number.</p>")
     lines = ledger({NOW.chapter: GIVEN})
     told = cells_of(lines[lines["page"].notna()]).drop(columns=["page", "where"])
     return folded("Answers", told) if len(told) > MANY else table(told)

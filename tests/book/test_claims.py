@@ -91,7 +91,7 @@ def test_units_are_words_or_nothing():
 def test_sides_and_chapters_are_known_words():
     table = claims()
     assert set(table["better"].dropna()) <= {"lower", "higher"}
-    assert table["chapter"].str.fullmatch(r"[a-z-]+").all()
+    assert table["chapter"].str.fullmatch(r"[a-z0-9-]+").all()
     assert (table["untested"] != "").all()
 
 

@@ -23,7 +23,7 @@ def units() -> list[str]:
 
 def texts() -> list[str]:
     pages = [path.read_text("utf-8") for path in sorted((ROOT / "book").glob("*.md"))]
-    for path in sorted((ROOT / "notebooks").glob("*.ipynb")):
+    for path in sorted((ROOT / "notebooks").rglob("*.ipynb")):
         pages += [cell.source for cell in nbformat.read(path, as_version=4).cells]
     return pages
 

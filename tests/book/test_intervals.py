@@ -3,8 +3,8 @@
 import numpy as np
 import pytest
 
-from sitebook.old.judging.intervals import bootstrap_interval
-from sitetrace.evaluate.metrics import energy_error_pct
+from sitebook.judging import block_interval
+from sitetrace.evaluate.metrics import energy_error_pct, ks_distance
 
 
 def noise(n, seed=0):
@@ -13,7 +13,7 @@ def noise(n, seed=0):
 
 def test_bootstrap_interval_of_a_constant_bias_has_no_width():
     measured = noise(400)
-    low, high = bootstrap_interval(
+    low, high = block_interval(
         measured, measured * 1.03, 0.25, energy_error_pct, np.random.default_rng(1)
     )
     assert low == pytest.approx(3.0) and high == pytest.approx(3.0)
@@ -24,7 +24,7 @@ def test_bootstrap_interval_covers_the_score_and_repeats_with_its_seed():
 
     def interval(seed):
         rng = np.random.default_rng(seed)
-        return bootstrap_interval(measured, generated, 0.25, energy_error_pct, rng)
+        return block_interval(measured, generated, 0.25, energy_error_pct, rng)
 
     low, high = interval(1)
     assert low < energy_error_pct(measured, generated) < high
@@ -38,7 +38,16 @@ def test_bootstrap_blocks_keep_the_memory_of_a_series():
 
     def width(series):
         rng = np.random.default_rng(0)
-        low, high = bootstrap_interval(series, flat, 0.25, energy_error_pct, rng)
+        low, high = block_interval(series, flat, 0.25, energy_error_pct, rng)
         return high - low
 
     assert width(wave) > 3.0 * width(noise(2000))
+
+
+def test_the_bias_of_resampled_distances_is_taken_away():
+    # two series of one distribution: the KS of resampled seconds lies above theirs as a whole
+    measured, generated = noise(200), noise(200, 1)
+    found = ks_distance(measured, generated)
+    low, high = block_interval(measured, generated, 1.0, ks_distance, np.random.default_rng(1))
+    assert low < found < high
+    assert found - low == pytest.approx(high - found, rel=0.6)

@@ -56,7 +56,7 @@ def test_the_address_stands_in_one_place():
     texts = [
         *book.glob("*.*"),
         *(book / "_ext").glob("*.py"),
-        *(ROOT / "notebooks").glob("*.ipynb"),
+        *(ROOT / "notebooks").rglob("*.ipynb"),
     ]
     named = [path.name for path in texts if address in path.read_text("utf-8")]
     assert named == ["_config.yml"]

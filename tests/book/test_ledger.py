@@ -5,15 +5,12 @@ from fnmatch import fnmatch
 import pandas as pd
 import pytest
 
-from sitebook.old import rereading
 from sitebook.old.ledger import tables
 from sitebook.old.ledger.claims import claim, claims
 from sitebook.old.ledger.ledger import (
-    VERDICTS,
     all_records,
     beside_claims,
     chapter_of,
-    first_answers,
     ledger,
     tally,
 )
@@ -33,12 +30,6 @@ def answer(data="measured", value=1.0, claim=ENERGY, name="energy error", unit="
 def line(records, claim=ENERGY, written=("energy-errors",)):
     table = ledger(records, set(written))
     return table[table["claim"] == claim]
-
-
-def test_the_ledger_covers_the_claims_one_to_one_and_in_their_order():
-    table = ledger({"rereading": rereading.found()}, {"energy-errors"})
-    assert first_answers(table)["claim"].to_list() == claims().index.to_list()
-    assert set(table["verdict"]) <= set(VERDICTS)
 
 
 def test_every_printed_number_has_a_line():
@@ -87,20 +78,6 @@ def test_of_several_answers_those_on_measured_data_come_first():
     assert rows["data"].to_list() == ["measured", "testbed"]
     assert rows["verdict"].to_list() == ["reproduced on other data", "cannot be tested"]
     assert rows["why"].iloc[1] == "the testbed tests no claim about hardware"
-
-
-def test_arithmetic_on_the_papers_numbers_leaves_open_what_our_own_data_would_say():
-    rows = line({"rereading": rereading.found()}, PAR)
-    assert rows["verdict"].to_list() == ["follows"]
-    assert rows["why"].item() == "on data of ours: chapter not written yet"
-
-
-def test_arithmetic_says_nothing_of_our_own_data_where_these_have_answered():
-    rows = line(
-        {"rereading": rereading.found(), "site-measured": [answer(claim=PAR, unit="")]}, PAR
-    )
-    assert set(rows["data"]) == {"measured", "paper"}
-    assert set(rows["why"]) == {""}
 
 
 def test_a_claim_counts_once_however_many_answers_it_has():

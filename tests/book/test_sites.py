@@ -7,11 +7,9 @@ import xarray as xr
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from sitebook.old.judging import comparison
-from sitebook.old.sites import hierarchy, simple_sites
+from sitebook import sites
 from sitetrace.core.files import InputError
 from sitetrace.core.registry import read_paper_table
-from sitetrace.core.types import Configuration
 from sitetrace.evaluate.judge import phases
 from sitetrace.planning import series
 from sitetrace.serving.surrogates import ConstantRate
@@ -53,55 +51,55 @@ def site(servers_w):
 
 
 def test_shared_and_independent_variance_are_told_apart(site):
-    parts = hierarchy.separate(hierarchy.moments(site))
-    assert parts.mean_w == pytest.approx(MEAN_W, rel=0.01)
-    assert parts.shared_w2 == pytest.approx(SHARED_W**2, rel=0.03)
-    assert parts.independent_w2 == pytest.approx(OWN_W**2, rel=0.03)
-    assert parts.floor == pytest.approx(SHARED_W / MEAN_W, rel=0.03)
+    mean_w, covariance_w2 = sites.moments(site)
+    own, shared = sites.separate(mean_w, covariance_w2)
+    assert mean_w.mean() == pytest.approx(MEAN_W, rel=0.01)
+    assert np.sqrt(shared) == pytest.approx(SHARED_W / MEAN_W, rel=0.03)
+    assert np.sqrt(own) == pytest.approx(OWN_W / MEAN_W, rel=0.03)
 
 
 def test_a_few_servers_foretell_how_all_of_them_flatten(site):
-    servers = hierarchy.moments(site)
-    parts = hierarchy.separate(servers.of(np.arange(6)))
-    table = hierarchy.cov_by_servers(servers, [1, 4, 12, 24], 50, np.random.default_rng(1))
-    assert parts.cov_of(table["servers"]) == pytest.approx(table["cov"].to_numpy(), rel=0.05)
-    assert table["theory"].iloc[-1] < 0.9 * table["cov"].iloc[-1]
-    assert table["cov"].is_monotonic_decreasing
-    assert (table["cov"] > 0.95 * parts.floor).all()
+    mean_w, covariance_w2 = sites.moments(site)
+    own, shared = sites.separate(mean_w[:6], covariance_w2[:6, :6])
+    rng = np.random.default_rng(1)
+    cov = sites.cov_of_sums(mean_w, covariance_w2, [1, 4, 12, 24], rng)["value"]
+    assert np.sqrt(own / cov.index.to_numpy() + shared) == pytest.approx(cov.to_numpy(), rel=0.05)
+    assert cov[1] / np.sqrt(24) < 0.9 * cov[24]
+    assert cov.is_monotonic_decreasing
 
 
 def test_independent_servers_follow_the_root_and_have_no_floor(servers_w):
     rng = np.random.default_rng(2)
     own_w = MEAN_W + OWN_W * rng.standard_normal(servers_w.shape)
-    servers = hierarchy.moments(site_of(own_w))
-    table = hierarchy.cov_by_servers(servers, [1, 4, 24], 50, rng)
-    assert table["cov"].to_numpy() == pytest.approx(table["theory"].to_numpy(), rel=0.05)
-    assert hierarchy.separate(servers).floor < 0.02
-    assert hierarchy.power_law(table)["slope"] == pytest.approx(-0.5, abs=0.02)
+    mean_w, covariance_w2 = sites.moments(site_of(own_w))
+    cov = sites.cov_of_sums(mean_w, covariance_w2, [1, 4, 24], rng)["value"]
+    assert cov.to_numpy() == pytest.approx(cov[1] / np.sqrt(cov.index.to_numpy()), rel=0.05)
+    assert sites.separate(mean_w, covariance_w2)[1] < 0.02**2
 
 
 def test_moments_piece_by_piece_are_those_of_the_whole(site, servers_w, monkeypatch):
     monkeypatch.setattr(series, "BLOCK_VALUES", 24 * 1000)
-    found = hierarchy.moments(site, 500.0)
-    assert found.mean_w == pytest.approx(servers_w.mean(axis=0) - 500.0)
-    assert found.covariance_w2 == pytest.approx(np.cov(servers_w.T, ddof=0), rel=1e-4, abs=1.0)
-    assert found.cov_of_sum() == pytest.approx(hierarchy.cov((servers_w - 500.0).sum(axis=1)))
-    assert hierarchy.peaks_of(site, "server") == pytest.approx(servers_w.max(axis=0), rel=1e-6)
+    mean_w, covariance_w2 = sites.moments(site, 500.0)
+    assert mean_w == pytest.approx(servers_w.mean(axis=0) - 500.0)
+    assert covariance_w2 == pytest.approx(np.cov(servers_w.T, ddof=0), rel=1e-4, abs=1.0)
+    assert sites.peaks_of(site, "server") == pytest.approx(servers_w.max(axis=0), rel=1e-6)
 
 
 def test_the_papers_curve_is_that_of_two_parts_and_not_a_power_law():
-    table = read_paper_table("cov_by_servers")
-    parts = hierarchy.law_through_ends(table)
-    assert parts.cov_of(table["servers"]) == pytest.approx(table["cov"].to_numpy(), rel=0.003)
-    law = hierarchy.power_law(table)
-    line = np.exp(law["intercept"]) * table["servers"] ** law["slope"]
-    assert np.abs(line / table["cov"] - 1).max() > 0.1
+    fall, (own, shared) = sites.paper_flattening()
+    assert np.sqrt(own / fall.index.to_numpy() + shared) == pytest.approx(
+        fall["value"].to_numpy(), rel=0.003
+    )
+    slope, intercept = np.polyfit(np.log(fall.index), np.log(fall["value"]), 1)
+    line = np.exp(intercept) * fall.index.to_numpy() ** slope
+    assert np.abs(line / fall["value"] - 1).max() > 0.1
 
 
 def test_power_gets_smoother_from_server_to_site(site, servers_w):
-    units = hierarchy.by_unit(site, 500.0)
-    table = hierarchy.levels(units).set_index("level")
-    assert table["units"].to_dict() == {"server": 24, "rack": 6, "row": 2, "site": 1}
+    units = sites.by_unit(site, 500.0)
+    by_level = units.groupby("level", sort=False)
+    assert by_level.size().to_dict() == {"server": 24, "rack": 6, "row": 2, "site": 1}
+    table = by_level.median()
     assert table["cov"].is_monotonic_decreasing
     assert table["par_1s"].is_monotonic_decreasing
     assert (table["par_15min"] < table["par_1s"]).all()
@@ -164,7 +162,7 @@ def test_confidence_covers_the_true_mean_as_often_as_it_says():
 
 
 def test_the_look_up_of_a_site_is_the_sum_of_its_servers():
-    lookup = simple_sites.PhaseLookup(100.0, 900.0, 500.0, ConstantRate(1000.0, 25.0))
+    lookup = sites.PhaseLookup(100.0, 900.0, 500.0, ConstantRate(1000.0, 25.0))
     rng = np.random.default_rng(1)
     requests = pd.DataFrame({"arrival_s": np.sort(rng.uniform(0, 60, 40))})
     requests["input_tokens"] = rng.integers(1, 2000, 40)
@@ -184,14 +182,12 @@ def test_the_look_up_of_a_site_is_the_sum_of_its_servers():
         expected += [powers[phase] for phase in phases(table)]
     tokens = requests[["input_tokens", "output_tokens"]].to_numpy()
     arrival_s = requests["arrival_s"].to_numpy()
-    found = simple_sites.lookup_gpu_w(lookup, arrival_s, tokens, server_of, 0.25, 240)
+    found = sites.lookup_gpu_w(lookup, arrival_s, tokens, server_of, 240)
     assert found == pytest.approx(expected)
 
 
-def test_the_look_up_of_a_run_orders_its_phases_and_keeps_the_nameplate_above_all():
-    run = comparison.open_run("testbed/poisson")
-    server = comparison.timeline_model("testbed").server
-    lookup = simple_sites.fit_lookup(run, server)
-    assert lookup.idle_w < lookup.decode_w < lookup.prefill_w
-    assert lookup.prefill_w < simple_sites.nameplate_w(run.configuration)
-    assert simple_sites.nameplate_w(Configuration("llama", "A100", 8)) == 3200.0
+def test_the_look_up_of_a_run_orders_its_phases_and_keeps_the_nameplate_above_all(tmp_path):
+    setup = sites.fitted("testbed", "poisson", 0.5, (1, 1, 2), 1.0, tmp_path)
+    nameplate_w, mean_w, lookup = sites.simple_powers(setup)
+    assert lookup.idle_w < lookup.decode_w < lookup.prefill_w < nameplate_w
+    assert lookup.idle_w < mean_w < nameplate_w

@@ -43,7 +43,7 @@ def registry_entry(name: str) -> dict:
 def dataset_path(name: str) -> Path:
     """Folder of a data set, in the mirror or among what was fetched."""
     entry = registry_entry(name)
-    for root in filter(None, (mirror(), cache_dir())):
+    for root in filter(None, (place() for place in (mirror, cache_dir))):
         if all((root / entry["folder"] / file).is_file() for file in entry["files"]):
             return root / entry["folder"]
     raise InputError(f"{name}: not at hand: sitetrace data fetch {name}, or set SITETRACE_DATA")

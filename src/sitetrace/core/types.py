@@ -60,6 +60,8 @@ class PowerTrace:
         whole = ratio.denominator == 1 and ratio >= 1 and self.power_w.size % int(ratio) == 0
         what = f"{self.power_w.size} bins of {self.dt_s:g} s make no whole ones of {float(dt):g} s"
         require(whole, "trace", what, "take a multiple of the step that divides the length")
+        if ratio == 1:
+            return self
         return PowerTrace(self.start_s, dt, self.power_w.reshape(-1, int(ratio)).mean(axis=1))
 
 

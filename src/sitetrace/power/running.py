@@ -156,39 +156,44 @@ class RunningStates:
         n_bins = round((until_s - self.clock_s) / self.dt_s)
         power_w, arrived_s = np.empty((len(self.models), n_bins)), requests["arrival_s"]
         self._work = inflight.with_requests(self._work, requests, to)
+        serve = self._serve_by_surrogate if self._laws is None else self._serve_by_steps
+        work, (ended, server) = serve(until_s, rngs)
+        self._ended.append((ended, server))
         for s, (model, rng) in enumerate(zip(self.models, rngs, strict=True)):
-            serve = self._serve_by_surrogate if self._laws is None else self._serve_by_steps
-            work = serve(s, until_s, rng)
-            events = arrived_s[to == s], np.sort(self._ended[-1][0]["end_s"])
-            board = (model, self._boards[s], work, events, self.clock_s, n_bins, rng)
+            events = arrived_s[to == s], np.sort(ended["end_s"][server == s])
+            board = (model, self._boards[s], work[s], events, self.clock_s, n_bins, rng)
             power_w[s], self._boards[s] = states.advance(*board)
             if self._idle_w is not None:
                 power_w[s] = model.rebase(power_w[s], self._idle_w)
         self.clock_s = until_s
         return power_w if edges is None else np.add.reduceat(power_w, edges[:-1], axis=0)
 
-    def _serve_by_steps(self, s: int, until_s: float, rng: Generator) -> np.ndarray:
-        segments, engine = steps.all_segments(until_s, self._laws, self._work, s), self._work.engine
-        engine["clock_s"][s] = max(engine["clock_s"][s], until_s)
-        self._ended.append(inflight.take_ended(self._work))
-        return segments
+    # segments of each server, then requests that have ended and the server of each
+    def _serve_by_steps(self, until_s: float, _: object) -> tuple[list, tuple]:
+        engine, servers = self._work.engine, range(len(self.models))
+        segments = [steps.all_segments(until_s, self._laws, self._work, s) for s in servers]
+        engine["clock_s"] = np.maximum(engine["clock_s"], until_s)
+        return segments, inflight.take_ended(self._work)
 
-    def _serve_by_surrogate(self, s: int, until_s: float, rng: Generator) -> np.ndarray:
+    def _serve_by_surrogate(self, until_s: float, rngs: Sequence[Generator]) -> tuple[list, tuple]:
         # a surrogate knows the fate of a request when it comes
-        engine, slots = self._work.engine[s], self._slots[s].tolist()
-        known = self._work.requests[s, : engine["known"]]
-        fill_times(self.models[s].server, known[engine["following"] :], slots, rng)
-        segments = segments_of(known, self.clock_s, until_s - self.clock_s)
-        on, self._slots[s] = known["end_s"] > until_s, np.array(slots)
-        self._ended.append((known[~on], np.full(np.sum(~on), s)))
-        known[: on.sum()] = known[on]
-        engine["known"] = engine["following"] = on.sum()
-        return segments
+        segments, ended = [], []
+        for s, (model, rng) in enumerate(zip(self.models, rngs, strict=True)):
+            engine, slots = self._work.engine[s], self._slots[s].tolist()
+            known = self._work.requests[s, : engine["known"]]
+            fill_times(model.server, known[engine["following"] :], slots, rng)
+            segments.append(segments_of(known, self.clock_s, until_s - self.clock_s))
+            on, self._slots[s] = known["end_s"] > until_s, np.array(slots)
+            ended.append(known[~on])
+            known[: on.sum()] = known[on]
+            engine["known"] = engine["following"] = on.sum()
+        server = np.repeat(np.arange(len(ended)), [len(each) for each in ended])
+        return segments, (np.concatenate(ended), server)
 
     def fates(self) -> tuple[np.ndarray, np.ndarray]:
         """Take out the requests that have ended since this was asked last: records, and servers."""
-        (ended, server), self._ended = zip(*self._ended, strict=True), []
-        return np.concatenate(ended), np.concatenate(server)
+        told, self._ended = self._ended, []
+        return told[0] if len(told) == 1 else tuple(map(np.concatenate, zip(*told, strict=True)))
 
     def tally(self) -> np.ndarray:
         """Count instead, as `Running` does."""

@@ -25,10 +25,8 @@ def activity_table(timeline: Timeline, end_times_s: np.ndarray, dt_s: float) -> 
 
 def as_segments(segments: pd.DataFrame) -> np.ndarray:
     """Segments of a `Timeline` as compiled code takes them; columns that are not there are 0."""
-    work = np.zeros(len(segments), SEGMENT)
-    for name in segments.columns.intersection(SEGMENT.names):
-        work[name] = segments[name]
-    return work
+    table = segments.reindex(columns=[*SEGMENT.names], fill_value=0.0).to_numpy(dtype=float)
+    return np.array(table, order="C").view(SEGMENT).reshape(-1)
 
 
 def activity_columns(
@@ -42,21 +40,19 @@ def activity_columns(
     """Describe the engine's work as `activity_table` does, from bare arrays, shape (7, k + n)."""
     # events: ascending arrivals and ends of requests; earlier: result for the k bins just before;
     # worked_s: end of the last work before these segments
-    known = 0 if earlier is None else earlier.shape[1]
-    table, before = np.empty((len(ROW), known + ends.size)), np.nan
-    columns = table[:, known:]
+    known, before = 0 if earlier is None else earlier.shape[1], np.nan
+    table = np.empty((len(ROW), known + ends.size))
     if known:
         table[:, :known], before = earlier, earlier[0, -1]
     # copies: the compiled passes are made once, for arrays that lie in one piece
     names = ("start_s", "end_s", "prefill_tokens", "decode_tokens")
-    begin, finish, prefill, decode = (np.ascontiguousarray(segments[name]) for name in names)
+    begin, finish, prefill, decode = (np.array(segments[name]) for name in names)
     share = (finish - begin) / dt_s
-    amounts = np.array([share, np.where(prefill > 0, share, 0.0), prefill, decode])
-    knots = np.column_stack([begin, finish]).reshape(-1)
-    _amounts_in_bins(knots, amounts, ends - dt_s, ends, columns[2:6])
+    amounts = (share, np.where(prefill > 0, share, 0.0), prefill, decode)
+    _amounts_in_bins((begin, finish), amounts, ends - dt_s, ends, table[2:6])
     # epoch seconds are floats of a fraction of a microsecond: a full bin may come out as more
-    np.minimum(columns[2:4], 1.0, out=columns[2:4])
-    _active_and_quiet(*events, (begin, finish), ends, before, worked_s, columns)
+    np.minimum(table[2:4, known:], 1.0, out=table[2:4, known:])
+    _active_and_quiet(*events, (begin, finish), ends, before, worked_s, table)
     return table
 
 
@@ -64,60 +60,50 @@ def amount_in_bins(
     segments: pd.DataFrame, amount: np.ndarray, end_times_s: np.ndarray, dt_s: float | np.ndarray
 ) -> np.ndarray:
     """Spread an amount per segment evenly over its time and sum it by bins."""
-    knots = np.column_stack([segments["start_s"], segments["end_s"]]).reshape(-1)
+    columns = (segments["start_s"], segments["end_s"], amount)
+    *work, amount = (np.array(each, dtype=float) for each in columns)
     ends, found = np.array(end_times_s, dtype=float), np.empty((1, len(end_times_s)))
-    _amounts_in_bins(knots, np.array([amount], dtype=float), ends - dt_s, ends, found)
+    _amounts_in_bins(tuple(work), (amount,), ends - dt_s, ends, found)
     return found[0]
 
 
 @njit(cache=True, nogil=True, error_model="numpy")
-def _amounts_in_bins(knots, amounts, begins, ends, found):
-    """Spread amounts evenly over stretches of time and sum them by bins, each kind for itself."""
-    found[:] = 0.0
-    if knots.size == 0:
+def _amounts_in_bins(work, amounts, begins, ends, found):
+    """Spread amounts evenly over stretches of time; sum each kind by bins, the last of `found`."""
+    (begin, finish), n, kinds, first = work, len(work[0]), len(amounts), found.shape[1] - ends.size
+    if n == 0:
+        found[:, first:] = 0.0
         return
-    # sums of amounts up to each knot (begins and ends of stretches in turn), and slopes from there
-    kinds = len(amounts)
-    total, slope = np.empty((knots.size, kinds)), np.zeros((knots.size, kinds))
-    for kind in range(kinds):
-        so_far = 0.0
-        for i in range(amounts.shape[1]):
-            amount = amounts[kind, i]
-            so_far += amount
-            total[2 * i, kind], total[2 * i + 1, kind] = so_far - amount, so_far
-        for i in range(knots.size - 1):
-            length = knots[i + 1] - knots[i]
-            if length > 0.0:
-                slope[i, kind] = (total[i + 1, kind] - total[i, kind]) / length
-    place, last, level = -1, np.nan, np.empty(len(amounts))
+    # sums up to the end of each stretch, and up to the time that was looked at last
+    total, level, place, last = np.empty((n, kinds)), np.zeros(kinds), -1, np.nan
+    for i in range(n):
+        for kind in range(kinds):
+            total[i, kind] = (total[i - 1, kind] if i > 0 else 0.0) + amounts[kind][i]
     for b in range(ends.size):
-        if begins[b] != last:
-            place, knot, on_s = _move(begins[b], place, knots)
-            for kind in range(level.size):
-                level[kind] = slope[knot, kind] * on_s + total[knot, kind]
-        last = ends[b]
-        place, knot, on_s = _move(last, place, knots)
-        for kind in range(level.size):
-            after = slope[knot, kind] * on_s + total[knot, kind]
-            found[kind, b] = max(after - level[kind], 0.0)
-            level[kind] = after
-
-
-@njit(cache=True, nogil=True)
-def _move(time, place, knots):
-    """Move to the last knot at or before a time, -1 if there is none; tell the time since it."""
-    while place >= 0 and knots[place] > time:
-        place -= 1
-    while place + 1 < knots.size and knots[place + 1] <= time:
-        place += 1
-    knot = max(place, 0)
-    return place, knot, max(time - knots[knot], 0.0)
+        for edge in range(begins[b] == last, 2):
+            last = ends[b] if edge else begins[b]
+            while place >= 0 and begin[place] > last:
+                place -= 1
+            while place + 1 < n and begin[place + 1] <= last:
+                place += 1
+            # within a stretch or before the first; or after one, up to the next if there is one
+            i = max(place, 0)
+            inside, then = last < finish[i], min(i + 1, n - 1)
+            since_s, until_s = (begin[i], finish[i]) if inside else (finish[i], begin[then])
+            for kind in range(kinds):
+                now, after = total[i, kind], total[then, kind] - amounts[kind][then]
+                if inside:
+                    now, after = now - amounts[kind][i], now
+                if until_s > since_s:
+                    now += (after - now) / (until_s - since_s) * max(last - since_s, 0.0)
+                found[kind, first + b] = max(now - level[kind], 0.0)
+                level[kind] = now
 
 
 @njit(cache=True, nogil=True)
 def _active_and_quiet(arrivals, leaves, work, ends, before, worked_s, found):
-    begin, finish = work
-    active, change, quiet_for_s = found[0], found[1], found[6]
+    (begin, finish), first = work, found.shape[1] - ends.size
+    active, change, quiet_for_s = found[0, first:], found[1, first:], found[6, first:]
     there, known = (0.0, False) if np.isnan(before) else (before, True)
     came = left = done = 0
     for b in range(ends.size):

@@ -15,7 +15,7 @@ import numpy as np
 
 from sitetrace.core.registry import device
 from sitetrace.core.types import Configuration
-from sitetrace.power.idle import Idle
+from sitetrace.meter import Meter
 from sitetrace.power.timeline.model import TimelineModel
 from sitetrace.serving.calibration import ROOFLINE, read_architecture, room_for_tokens
 from sitetrace.serving.engine import Server
@@ -113,26 +113,29 @@ def carried_server(server: Server, source: Machine, target: Machine) -> Server:
 
 
 def carried(
-    model: TimelineModel, source: Machine, target: Machine, board: Idle, like: TimelineModel
+    model: TimelineModel, source: Machine, target: Machine, idle_w: float, meter: Meter
 ) -> TimelineModel:
-    """Carry a fitted model over to a target whose server idles like `board`, with its meter."""
+    """Carry a fitted model over to a target of which the idle watts and a kind of meter are told.
+
+    How idle power spreads and fades stays that of the source. Nothing else of the target is used.
+    """
     server, old = carried_server(model.server, source, target), model.surface
     before_w = source.gpu["tdp_w"] - old.idle_w / source.gpus
-    gain = target.gpus * (target.gpu["tdp_w"] - board.mean_w / target.gpus)
+    gain = target.gpus * (target.gpu["tdp_w"] - idle_w / target.gpus)
     gain /= before_w * source.gpus
 
     def level_w(batch: float) -> float:
         used = bandwidth_share(target, server, batch) / bandwidth_share(source, model.server, batch)
         above_w = float(old.step_power_w(np.array([batch]), np.zeros(1))[0]) - old.idle_w
-        return board.mean_w + gain * above_w * np.sqrt(used)
+        return idle_w + gain * above_w * np.sqrt(used)
 
     decode_w, slope_w = _line(level_w)
     surface = replace(
         old,
-        idle_w=board.mean_w,
+        idle_w=idle_w,
         decode_w=decode_w,
         per_sequence_w=slope_w,
-        prefill_w=float(board.mean_w + gain * (old.prefill_w - old.idle_w)),
+        prefill_w=float(idle_w + gain * (old.prefill_w - old.idle_w)),
         warm_w=float(gain * old.warm_w),
         warm_idle_w=float(gain * old.warm_idle_w),
         batch_scale=type(old).batch_scale,
@@ -144,9 +147,9 @@ def carried(
         model,
         configuration=target.configuration,
         server=server,
-        idle=replace(board, active_w=float(gain * model.idle.active_w)),
+        idle=replace(model.idle, mean_w=idle_w, active_w=float(gain * model.idle.active_w)),
         surface=surface,
-        meter=like.meter,
+        meter=meter,
         residual=noise,
         provenance=model.provenance | rule,
     )

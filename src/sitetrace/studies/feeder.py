@@ -21,7 +21,7 @@ STANDARD_KVA = (15, 30, 45, 75, 112.5, 150, 225, 300, 500, 750, 1000, 1500, 2000
                 5000, 7500)  # fmt: skip
 USUAL_KVA = 2000.0  # that the defaults of a feeder are for
 LOWEST_PU = 0.95  # of the voltage at the service, per unit: range A of ANSI C84.1
-COLLAPSE_PU = 0.7
+COLLAPSE_PU, MOST_SITES = 0.7, 256
 
 
 @dataclass(frozen=True)
@@ -162,3 +162,28 @@ def summary(
         for name, table in solved.items()
     ]
     return pd.DataFrame(rows)
+
+
+def sites_taken(part: Intervals, feeder: Feeder) -> tuple[int, str]:
+    """Count how many such sites a feeder takes at their greatest interval, and the limit met."""
+    # each has a transformer of its own, and all have their greatest interval at the same time
+    low, high, limit = 0, MOST_SITES + 1, "none"
+    while high - low > 1:
+        middle = (low + high) // 2
+        hit = _limit(part, feeder, middle)
+        low, high = (middle, high) if hit is None else (low, middle)
+        limit = hit or limit
+    return low, limit
+
+
+def _limit(part: Intervals, feeder: Feeder, sites: int) -> str | None:
+    """Name the limit that a number of sites meets."""
+    larger = replace(feeder, transformer_kva=sites * feeder.transformer_kva)
+    once = replace(part, begin=part.begin[:1], power_w=sites * part.power_w.max(keepdims=True))
+    try:
+        solved = solve(once, larger).iloc[0]
+    except InputError:
+        return "voltage"
+    if solved["line_a"] > feeder.ampacity_a:
+        return "line"
+    return "voltage" if solved["voltage_pu"] < LOWEST_PU else None

@@ -13,19 +13,10 @@ import pandas as pd
 
 from sitetrace.core.files import InputError
 from sitetrace.core.types import PowerTrace
-from sitetrace.power.states.mixture import bic_curve
 
 INDEX = "traces_summary.csv"
 INDEX_COLUMNS = ("model_label", "num_gpus", "max_num_seqs", "trace_file")
 TIME, POWER = "relative_time_s", "power_total_W"
-THINNED = 400
-COUNTS = (1, 2, 3, 4, 5, 6)
-RATIOS = ("mean", "width")
-
-
-def least_bic(bic: pd.DataFrame) -> int:
-    """Find the number of states that BIC would take, given its curve."""
-    return int(bic.set_index("n_states")["bic"].idxmin())
 
 
 def _read(path: Path, columns: tuple[str, ...]) -> pd.DataFrame:
@@ -72,25 +63,3 @@ def by_batch_limit(folder: Path | str) -> pd.DataFrame:
         told = {"mean_w": power_w.mean(), "sd_w": power_w.std(), "width_w": high - low}
         rows.append(entry | told)
     return pd.DataFrame(rows)
-
-
-def by_model(limits: pd.DataFrame, seed: int) -> pd.DataFrame:
-    """Compare the least and the greatest batch limit of each model."""
-    rows = []
-    for model, part in limits.groupby("model", sort=False):
-        least, most = part.iloc[0], part.iloc[-1]
-        row = {"model": model}
-        for name in ("batch_limit", "mean_w", "width_w"):
-            row |= {f"{name}, least": least[name], f"{name}, greatest": most[name]}
-        row |= {"bic_takes, least": _states(least["path"], seed)}
-        row |= {"bic_takes, greatest": _states(most["path"], seed)}
-        row |= {f"{name}_ratio": most[f"{name}_w"] / least[f"{name}_w"] for name in RATIOS}
-        rows.append(row)
-    return pd.DataFrame(rows)
-
-
-def _states(path: Path, seed: int) -> int:
-    """Count states by BIC, from as many samples of each trace."""
-    power_w = read_trace(path).power_w
-    few = power_w[np.linspace(0, power_w.size - 1, THINNED).astype(int)]
-    return least_bic(bic_curve(few, COUNTS, seed))

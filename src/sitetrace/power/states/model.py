@@ -71,7 +71,7 @@ class StatesModel:
 
     def bin_ends(self, begin_s: float, n_bins: int) -> np.ndarray:
         """Lay the model's bins from a second on: their ends."""
-        return begin_s + np.arange(1, n_bins + 1) * self.dt.numerator / self.dt.denominator
+        return begin_s + np.arange(1.0, n_bins + 1) * self.dt.numerator / self.dt.denominator
 
     def draw_states(self, table: Table, uniform: np.ndarray, start: int = 0) -> np.ndarray:
         """Turn numbers from 0 to 1 into states (0 is idle), `start` the one before the first."""

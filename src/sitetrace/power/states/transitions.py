@@ -22,6 +22,7 @@ from sitetrace.power.states.labels import TrainingBins, bin_features, window_fea
 KINDS = ("markov", "logit", "trees")
 LEVELS, PENALTY, WINDOW = 5, 1.0, 2
 ROUNDS, DEPTH, RATE, TREE_WINDOW = 40, 2, 0.1, 4
+PIECE, SLICE = 16384, 250  # bins worked on while still in near memory, and in the nearest
 EXCESS = 1e-6  # a variance above the mean by less than this share is the mean's: Poisson
 LEAST_SHARE = 1e-9  # counts rarer than this stand for an interval of this length
 NEVER = -50.0  # score of a state that was never seen
@@ -44,7 +45,17 @@ class Separable:
 
     def path(self, table: Table, quiet: np.ndarray, uniform: np.ndarray, start: int) -> np.ndarray:
         """Turn numbers from 0 to 1 into states; the table may begin with earlier bins."""
-        return _walk(*self._laid_out(table, quiet.size), quiet, uniform, start)
+        # piece by piece, so that memory stays small and near
+        path, known = np.empty(quiet.size, dtype=np.int64), len(table["active"]) - quiet.size
+        reach, size = (known, quiet.size or 1) if self.reach is None else (self.reach, PIECE)
+        for first in range(0, quiet.size, size):
+            here = slice(first, first + size)
+            seen = slice(max(known + first - reach, 0), known + first + size)
+            near = {name: np.asarray(column)[seen] for name, column in table.items()}
+            given = (quiet[here], uniform[here], start)
+            path[here] = _walk(*self._laid_out(near, quiet[here].size), *given)
+            start = path[here][-1]
+        return path
 
     def expected_w(self, table: Table, quiet, state_w, phi) -> tuple[np.ndarray, np.ndarray]:
         """Mean watts of the mixture's states over all walks from idle, and how likely idle is."""
@@ -74,7 +85,8 @@ class Markov(Separable):
     probability: np.ndarray  # shape (levels, previous, states)
 
     def _factors(self, table: Table) -> Factors:
-        level = np.searchsorted(self.edges, np.asarray(table[self.column], float), side="right")
+        # there are few edges: to compare with each is faster than to search
+        level = np.sum(self.edges[:, None] <= np.asarray(table[self.column], float), axis=0)
         return np.ones((1, 1)), self.probability, level
 
 
@@ -91,18 +103,11 @@ class Logit(Separable):
     lag: np.ndarray  # score of a state by the one before, shape (previous, states)
 
     def _factors(self, table: Table) -> Factors:
-        features = bin_features(table, self.columns)
-        weight = self.weight / self.scale
-        now, before = np.split(weight, WINDOW, axis=1)
-        # states stand by rows, each in one piece of memory; nothing is known before the first bin
-        score, earlier = now @ features, before @ features
-        score[:, 0] += earlier[:, 0]
-        score[:, 1:] += earlier[:, :-1]
-        score += (self.intercept - weight @ self.center)[:, None]
-        score -= score.max(axis=0)
-        chance = np.exp(score, out=score)
+        features, weight = bin_features(table, self.columns), self.weight / self.scale
+        chance = np.empty((len(weight), features.shape[1]))  # each state lies in one piece
+        _score_bins(features, weight, self.intercept - weight @ self.center, chance)
         factor = np.exp(self.lag - self.lag.max(axis=1, keepdims=True))
-        return chance.T, factor[None], np.zeros(chance.shape[1], dtype=np.int64)
+        return np.exp(chance, out=chance).T, factor[None], np.zeros(chance.shape[1], np.int64)
 
 
 @dataclass(frozen=True)
@@ -240,6 +245,29 @@ def log_likelihood(kind: Separable, table: Table, previous, state, use) -> float
     matrix = kind.matrix(table)
     chosen = matrix[np.arange(len(matrix)), previous, state][use]
     return float(np.log(np.maximum(chosen, 1e-12)).mean())
+
+
+@numba.njit(cache=True, nogil=True)
+def _score_bins(features, weight, intercept, chance):
+    """Score each state in each bin but for the state before, the likeliest by 0."""
+    top, n = np.empty(SLICE), len(features)
+    for first in range(0, chance.shape[1], SLICE):
+        size = min(SLICE, chance.shape[1] - first)
+        top[:] = -np.inf
+        for k in range(len(chance)):
+            score = chance[k, first : first + size]
+            score[:] = intercept[k]
+            for f in range(n):
+                here, w, w_before = features[f, first:], weight[k, f], weight[k, n + f]
+                # nothing is known before the first bin
+                score[0] += here[0] * w + features[f, max(first - 1, 0)] * w_before
+                for i in range(1, size):
+                    score[i] += here[i] * w + here[i - 1] * w_before
+            for i in range(size):
+                top[i] = score[i] if score[i] > top[i] else top[i]
+        for k in range(len(chance)):
+            for i in range(size):
+                chance[k, first + i] -= top[i]
 
 
 @numba.njit(cache=True, nogil=True)

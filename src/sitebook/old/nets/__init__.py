@@ -1,1 +1,0 @@
-"""The paper's net: features, studies and the tables that training left."""
