@@ -107,3 +107,14 @@ def test_the_spread_between_subsets_collapses_at_all_racks_and_that_between_days
     assert spread["within_kw"].iloc[-1] == pytest.approx(0.0, abs=1e-9)
     assert spread["between_kw"].iloc[-1] > 0.3
     assert spread["within_kw"].loc[3] > 0.3
+
+
+def test_equal_terms_take_the_pue_on_both_sides_or_on_neither():
+    racks_w = synthetic_racks(1, racks=14)
+    terms = capacity.by_terms(racks_w, 15.2e3, 26e3, 130e3, 1.3, 40, 1)["racks"].unstack("method")
+    names = ("as published", "IT power for all", "with PUE for all")
+    published, plain, pue = (terms.loc[name] for name in names)
+    assert published["nameplate"] == 5 and plain["nameplate"] == 130 // 15.2
+    assert published["mean"] == pue["mean"] < plain["mean"]
+    assert published["generated"] == plain["generated"] > pue["generated"]
+    assert plain["generated"] <= plain["mean"]

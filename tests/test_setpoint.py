@@ -4,6 +4,7 @@ import dataclasses
 from dataclasses import replace
 
 import numpy as np
+import pandas as pd
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
@@ -11,7 +12,7 @@ from hypothesis import strategies as st
 from sitetrace import load_model, shipped_model
 from sitetrace.control.clock import RULES, ClockRule, clocked
 from sitetrace.core.files import InputError
-from sitetrace.studies import setpoint
+from sitetrace.studies import setpoint, shedding
 
 MODEL = load_model(shipped_model("testbed_timeline"))
 ROW = setpoint.Row(MODEL, servers=3, rate_per_server=1.5)
@@ -52,14 +53,12 @@ def test_all_watts_that_are_shed_are_the_integral_of_the_difference():
 
 
 def test_the_controller_comes_to_the_setpoint_where_the_plan_is_wrong():
-    lever = CLOCKS[0]
     wrong = (np.array([0.0, 900.0]), np.array([0.0, 1.0]))  # promises more watts than there are
+    lever = replace(CLOCKS[0], curve=wrong)
     setpoint_w = np.full(200, 0.85 * USUAL.power_w.mean())
-    plan = setpoint.plan_of(setpoint_w, USUAL.power_w.mean(), wrong)
-    arms = [
-        setpoint.run(ROW, STREAM, lever, plan, wrong, gain)
-        for gain in (0.0, setpoint.gain_of(ROW, lever))
-    ]
+    plan = setpoint.plan_of(setpoint_w, USUAL.power_w.mean(), lever)
+    gains = (0.0, setpoint.gain_of(ROW, lever))
+    arms = [setpoint.run(ROW, STREAM, lever, plan, gain) for gain in gains]
     fixed, followed = (abs(arm.power_w[60:].mean() / setpoint_w[0] - 1) for arm in arms)
     assert followed < 0.02 < fixed
 
@@ -104,3 +103,38 @@ def test_a_lower_clock_never_takes_more_power_nor_less_time(phi, rule, batch):
     for tokens in (0, 300, 4000):
         less = cool.step_power_w(np.array([batch]), np.array([tokens]))
         assert less < MODEL.surface.step_power_w(np.array([batch]), np.array([tokens]))
+
+
+TRIAL = shedding.trial(replace(ROW, servers=4), 400.0, 4, 3)
+MADE = {lever.label: lever for lever in shedding.calibrated(TRIAL.row, 3)}
+FEW = [MADE[name] for name in ("admission", "parking", "batch limit")] + list(MADE.values())[-2:]
+
+
+def test_costs_are_read_between_places_and_not_beyond_what_all_rules_shed():
+    lines = {"a": [0.0, 10.0, 20.0], "b": [0.0, 5.0, 10.0]}
+    known = {"lever": "clock", "place": [0.0, 0.5, 1.0], "tpot_ratio": [1.0, 2.0, 4.0]}
+    table = pd.concat([pd.DataFrame(known | {"rule": k, "shed_pct": v}) for k, v in lines.items()])
+    cost = shedding.cost_at(table, "tpot_ratio", np.array([0.0, 5.0, 15.0]))["clock"]
+    assert cost.loc[5.0].tolist() == [1.75, 1.5, 2.0] and cost.loc[15.0].isna().all()
+
+
+def test_parking_delivers_in_time_admission_late_and_a_batch_limit_nothing():
+    time_s = np.arange(400)
+    setpoint_w = np.where((time_s >= 60) & (time_s < 360), 0.8 * TRIAL.base_w, np.nan)
+    table = shedding.scored(shedding.followed(TRIAL, FEW, setpoint_w), setpoint_w)
+    none = table[table["lever"] == "no control"]
+    assert (none["missed_pct"].round(6) == 100).all() and none["above_pct"].min() > 80
+    told = shedding.verdicts(table[table["policy"] == "followed"].assign(asked_pct=20.0))
+    told = told.droplevel("asked_pct")
+    assert told.loc["parking"].tolist() == ["yes", "yes"]
+    assert told.loc["admission", "keeps_first_token"] == told.loc["batch limit", "delivers"] == "no"
+    clock = table[(table["lever"] == "clock") & (table["policy"] == "followed")]
+    spoilt = clock["mean_over_pct"].mask(clock["rule"] == FEW[-1].label, 50.0)
+    told = shedding.verdicts(clock.assign(mean_over_pct=spoilt, asked_pct=20.0))
+    assert told["delivers"].tolist() == ["depends on the clock rule"]
+
+
+def test_a_later_command_is_reached_as_much_later():
+    late = replace(FEW[-1], name="late", latency_s=40.0)
+    table, _ = shedding.stepped(TRIAL, [FEW[-1], late], 0.2, 60.0)
+    assert np.diff(table["reached_s"]) == pytest.approx(39, abs=2)

@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from sitebook.old.wallplug import non_gpu, wallplug
+from sitebook import wallplug
 from sitetrace.core import registry
 from sitetrace.core.files import InputError
 from sitetrace.core.registry import data_dir
@@ -24,15 +24,8 @@ def recorded(power_w, lost=()):
 
 
 def plateau(idle_w=2000.0, ready_w=2200.0, load_w=6000.0):
-    return np.concatenate(
-        [
-            np.full(120, idle_w),
-            np.linspace(idle_w, ready_w, 60),
-            np.full(20, ready_w),
-            np.full(600, load_w),
-            np.full(40, ready_w),
-        ]
-    )
+    levels_w = np.repeat([ready_w, load_w, ready_w], [20, 600, 40])
+    return np.concatenate([np.full(120, idle_w), np.linspace(idle_w, ready_w, 60), levels_w])
 
 
 def written(table, folder):
@@ -50,13 +43,6 @@ def test_a_lost_sample_is_no_power_and_no_step(tmp_path):
     assert wallplug.steps(table).size == len(table) - 1 - 5
 
 
-def test_a_clock_that_stands_still_is_refused(tmp_path):
-    table = recorded(plateau())
-    table.loc[5, "time_s"] = 4.0
-    with pytest.raises(InputError, match="does not rise"):
-        written(table, tmp_path)
-
-
 def test_phases_are_found_in_the_power_alone():
     spans = wallplug.phases(recorded(plateau()))
     assert spans["idle"][0] == 0.0
@@ -66,17 +52,9 @@ def test_phases_are_found_in_the_power_alone():
     assert 200 < spans["settled"][0] < spans["settled"][1] < 799
 
 
-def test_a_warm_up_before_the_load_is_not_the_load():
-    power_w = np.concatenate([plateau()[:200], np.full(90, 5000.0), plateau()[150:]])
-    spans = wallplug.phases(recorded(power_w))
-    assert spans["load"][1] - spans["load"][0] == 599.0
-    assert spans["ready"] == (190.0, 199.0)
-
-
-@pytest.mark.parametrize("power_w", [np.full(300, 2000.0), np.full(300, 6000.0)])
-def test_a_recording_without_a_rise_is_refused(power_w):
+def test_a_recording_without_a_rise_is_refused():
     with pytest.raises(InputError, match="no rise"):
-        wallplug.phases(recorded(power_w))
+        wallplug.phases(recorded(np.full(300, 2000.0)))
 
 
 def test_steps_and_peaks_are_shares_of_what_was_settled():
@@ -91,44 +69,27 @@ def test_steps_and_peaks_are_shares_of_what_was_settled():
     assert told["rise_s"] == 1.0
 
 
-def test_repeats_are_compared_within_a_load():
-    told = {"node": "a", "model": "m", "scenario": "s", "median_w": [100.0, 102.0]}
-    told |= {"ready_w": [50.0, 50.0], "idle_w": [40.0, 42.0]}
-    row = wallplug.repeats(pd.DataFrame(told)).iloc[0]
-    assert row["median_spread"] == pytest.approx(2 / 101)
-    assert row["ready_spread"] == 0.0
-
-
 def known_levels(base_w, slope, width=0.0):
     """Levels of a node whose GPUs stand in the middle of their bounds."""
     gpu_w = np.array([900.0, 2700.0, 3900.0])
+    known = {"node": "n", "level": ["ready", "load", "load"], "gpus": 8, "recordings": 2}
+    known |= {"wall_w": gpu_w + base_w + slope * gpu_w}
     return pd.DataFrame(
-        {
-            "node": "n",
-            "level": ["ready", "load", "load"],
-            "gpus": 8,
-            "recordings": 2,
-            "wall_w": gpu_w + base_w + slope * gpu_w,
-            "gpu_low_w": gpu_w * (1 - width),
-            "gpu_high_w": gpu_w * (1 + width),
-        }
+        known | {"gpu_low_w": gpu_w * (1 - width), "gpu_high_w": gpu_w * (1 + width)}
     )
 
 
 @settings(max_examples=40, deadline=None)
 @given(st.floats(200, 4000), st.floats(0.02, 0.5), st.floats(0.0, 0.08))
 def test_the_fit_gives_a_known_node_back_and_its_band_holds_it(base_w, slope, width):
-    fitted = non_gpu.fit_non_gpu(known_levels(base_w, slope, width))
+    fitted = wallplug.fit_non_gpu(known_levels(base_w, slope, width))
     assert fitted["base_w_per_gpu"] == pytest.approx(base_w / 8, rel=1e-6)
     assert fitted["per_gpu_w"] == pytest.approx(slope, rel=1e-6)
     least, greatest = fitted["per_gpu_w_band"]
     assert least - 1e-9 <= slope <= greatest + 1e-9
     for gpu_w in (900.0, 3900.0):
-        ends = [
-            8 * fitted[s]["base_w_per_gpu"] + fitted[s]["per_gpu_w"] * gpu_w
-            for s in ("low", "high")
-        ]
-        assert ends[0] - 1e-6 <= base_w + slope * gpu_w <= ends[1] + 1e-6
+        ends = wallplug.at_gpu_power(fitted, 8, gpu_w)
+        assert ends["low"] - 1e-6 <= base_w + slope * gpu_w <= ends["high"] + 1e-6
 
 
 def test_loads_that_leave_gpus_waiting_are_no_level():
@@ -140,7 +101,7 @@ def test_loads_that_leave_gpus_waiting_are_no_level():
     )  # fmt: skip
     limits = {"node": ["n"], "model": ["m"], "idle_low_w": 100.0, "idle_high_w": 120.0}
     limits |= {"load_low_w": 700.0, "load_high_w": 800.0}
-    found = non_gpu.levels(table, pd.DataFrame(limits)).set_index("level")
+    found = wallplug.levels(table, pd.DataFrame(limits)).set_index("level")
     assert found.loc["load", "wall_w"] == 9000.0
     assert found["recordings"].to_dict() == {"ready": 2, "load": 1}
 
@@ -161,7 +122,7 @@ def test_the_default_scales_with_gpus_and_stays_within_its_band():
 
 
 def test_the_shipped_fit_can_be_made_again(measured, tmp_path):
-    again = non_gpu.write_nodes(tmp_path / "nodes.json")
+    again = wallplug.write_nodes(tmp_path / "nodes.json")
     assert json.loads((tmp_path / "nodes.json").read_text()) == again
     shipped = json.loads((data_dir() / "nodes.json").read_text())
     assert again.keys() == shipped.keys()
@@ -170,11 +131,27 @@ def test_the_shipped_fit_can_be_made_again(measured, tmp_path):
             assert again["nodes"][node][name] == pytest.approx(fitted[name], rel=1e-4)
 
 
-def test_real_nodes_are_read_whole(measured):
-    recordings = wallplug.list_recordings(measured / "mlperf_node")
-    table = wallplug.overview(recordings, wallplug.read_all(recordings))
+def test_real_nodes_are_read_whole_and_the_constant_lies_below_every_band(measured):
+    _, table, limits = wallplug.open_nodes("measured", 1)
     assert len(table) == 24 and table["lost"].sum() > 0
     assert (table["idle_w"] < table["ready_w"]).all()
     assert (table["ready_w"] < 0.7 * table["median_w"]).all()
     assert (table["power_factor_idle"] < table["power_factor_load"]).all()
     assert wallplug.repeats(table)["median_spread"].max() < 0.02
+    levels = wallplug.levels(table, limits)
+    assert (levels["wall_w"] - levels["gpu_high_w"] > 1000).all()
+
+
+@pytest.mark.parametrize("seed", [1, 2])
+def test_the_band_holds_the_simulated_nodes_truth(seed):
+    tables, table, limits = wallplug.open_nodes("testbed", seed)
+    assert table["lost"].gt(0).all() and all(
+        (t["power_w"].dropna() > 0).all() for t in tables.values()
+    )
+    fitted = wallplug.fit_each(wallplug.levels(table, limits))["testbed"]
+    least, greatest = fitted["per_gpu_w_band"]
+    assert least < wallplug.TESTBED_SLOPE < greatest
+    for gpu_w in (800.0, 3000.0):
+        found = wallplug.at_gpu_power(fitted, wallplug.TESTBED_GPUS, gpu_w)
+        true_w = wallplug.TESTBED_BASE_W + wallplug.TESTBED_SLOPE * gpu_w
+        assert found["low"] < true_w < found["high"]

@@ -81,6 +81,25 @@ def capacity(
     return {"racks": racks, "peak_p50_kw": float(middle), "peak_p95_kw": float(high)}
 
 
+def by_terms(
+    racks_w: np.ndarray, nameplate_w: float, printed_w: float, limit_w: float, pue: float,
+    draws: int, seed: int,
+) -> pd.DataFrame:  # fmt: skip
+    """Count racks by nameplate, mean and trace: as published, by IT power, with the PUE for all."""
+    traces, mean = {}, float(racks_w.mean())
+    for factor in (1.0, pue):
+        rng = np.random.default_rng(seed)
+        traces[factor] = capacity(factor * racks_w, limit_w, draws, rng)
+    found, terms = {}, {"as published": (printed_w, pue * mean, 1.0)}
+    terms["IT power for all"] = (nameplate_w, mean, 1.0)
+    terms["with PUE for all"] = (pue * nameplate_w, pue * mean, pue)
+    for name, (plate_w, constant_w, factor) in terms.items():
+        found[name, "nameplate"] = constant_capacity(plate_w, limit_w)
+        found[name, "mean"] = constant_capacity(constant_w, limit_w)
+        found[name, "generated"] = traces[factor]
+    return pd.DataFrame.from_dict(found, "index").rename_axis(["terms", "method"])
+
+
 def day_peaks(
     racks_w: np.ndarray,
     dt_s: float,

@@ -12,7 +12,7 @@ from __future__ import annotations
 import copy
 import math
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property
 
 import numpy as np
@@ -32,6 +32,8 @@ SWING, DWELL_S = 0.3, 60.0  # of a stream: the rate switches so far about its me
 # A call lasts while the median TTFT of each part of it is bounded; power is judged by means.
 TTFT_BOUND_S, PART_S, MEANS_S = 10.0, 10, 5
 STEP_SETTLED_S = (60, 120)  # after a command
+Curve = tuple[np.ndarray, np.ndarray]  # watts shed at rest, rising from 0, and at which places
+FLAT: Curve = (np.zeros(1), np.zeros(1))
 
 
 @dataclass(frozen=True)
@@ -60,14 +62,15 @@ class Stream:
     rng: np.random.Generator  # of a run: to be copied
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class Lever:
-    """A knob with places from 0 (nothing shed) to 1, and how late it acts."""
+    """A knob with places from 0 (nothing shed) to 1, how late it acts, and what it sheds."""
 
     name: str
     orders: tuple[Orders, ...]  # of each place
     latency_s: float
     rule: ClockRule | None = None
+    curve: Curve = FLAT
 
     @property
     def label(self) -> str:
@@ -85,13 +88,12 @@ class Follower:
     row: Row
     lever: Lever
     plan: np.ndarray  # as `plan_of` makes it
-    curve: tuple[np.ndarray, np.ndarray] = (np.zeros(1), np.zeros(1))  # as of `at_rest`
     gain: float = 0.0  # share of the error corrected a tick; 0: the plan alone
     trim_w: float = 0.0  # what the integral holds
 
     def __call__(self, view: View) -> Orders:
         """Decide where the lever is to stand."""
-        k, (watts, places) = round(view.time_s / self.row.tick_s), self.curve
+        k, (watts, places) = round(view.time_s / self.row.tick_s), self.lever.curve
         asked_w, shed_w = self.plan[k].tolist()
         if math.isnan(asked_w):
             self.trim_w = 0.0
@@ -139,8 +141,8 @@ def policies(models: Sequence[TimelineModel]) -> dict[str, Follower]:
     busy = np.full((1, len(models)), 8)
     usual = Outcome(1.0, busy * 1.0, busy, 0 * busy, np.zeros(1), pd.DataFrame(), np.zeros((0, 2)))
     curve = (np.array([0.0, 0.5 * usual_w]), np.array([0.0, 1.0]))
-    made = {lever.name: lever for lever in levers(row, usual, 2.0)}
-    return {name: Follower(row, lever, plan, curve, 0.05) for name, lever in made.items()}
+    made = {lever.name: replace(lever, curve=curve) for lever in levers(row, usual, 2.0)}
+    return {name: Follower(row, lever, plan, 0.05) for name, lever in made.items()}
 
 
 def run(
@@ -148,16 +150,13 @@ def run(
     stream: Stream,
     lever: Lever | None = None,
     plan: np.ndarray | None = None,
-    curve: tuple[np.ndarray, np.ndarray] | None = None,
     gain: float = 0.0,
-    cut: bool = False,
 ) -> Outcome:
     """Run a row over a stream, without control or with a lever that follows a plan."""
     models, policy, actuator, rule = [row.model] * row.servers, None, None, RULES[0]
     if lever is not None:
-        curve = (np.zeros(1), np.zeros(1)) if curve is None else curve
-        policy = Follower(row, lever, plan, curve, gain)
-        actuator = Actuator(lever.latency_s, replaces=False, cut=cut)
+        policy = Follower(row, lever, plan, gain)
+        actuator = Actuator(lever.latency_s, replaces=False)
         rule = lever.rule or rule
     return control.run(
         models, stream.requests, policy, seconds=stream.seconds, rng=copy.deepcopy(stream.rng),
@@ -169,23 +168,7 @@ def held(row: Row, stream: Stream, lever: Lever, place: float, from_s: float = 0
     """Run a row with its lever at one place from a time on."""
     plan = np.full((round(stream.seconds / row.tick_s), 2), np.nan)
     plan[int(from_s / row.tick_s) :] = 0.0
-    return run(row, stream, lever, plan, (np.zeros(1), np.array([place])))
-
-
-def at_rest(
-    row: Row, streams: list[Stream], lever: Lever, places: np.ndarray, warm_s: float
-) -> tuple[np.ndarray, np.ndarray]:
-    """Measure the curve of a lever at rest, as the controller knows it: watts shed, and places."""
-    cut = int(warm_s / row.tick_s)
-    usual = np.mean([run(row, each).power_w[cut:].mean() for each in streams])
-    shed_w = [
-        usual - np.mean([held(row, each, lever, place).power_w[cut:].mean() for each in streams])
-        for place in places
-    ]
-    # where a place sheds less than one before it, the earlier counts
-    rising = np.maximum.accumulate([0.0, *shed_w])
-    kept = np.concatenate([[True], np.diff(rising) > 0])
-    return rising[kept], np.concatenate([[0.0], places])[kept]
+    return run(row, stream, replace(lever, curve=(np.zeros(1), np.array([place]))), plan)
 
 
 def gain_of(row: Row, lever: Lever) -> float:
@@ -195,11 +178,9 @@ def gain_of(row: Row, lever: Lever) -> float:
     return 0.3 * row.tick_s / late_s
 
 
-def plan_of(
-    setpoint_w: np.ndarray, base_w: float, curve: tuple[np.ndarray, np.ndarray]
-) -> np.ndarray:
+def plan_of(setpoint_w: np.ndarray, base_w: float, lever: Lever) -> np.ndarray:
     """Lay a set-point out by tick: watts (NaN: none), and what is to be shed of the usual mean."""
-    return np.column_stack([setpoint_w, np.clip(base_w - setpoint_w, 0.0, curve[0][-1])])
+    return np.column_stack([setpoint_w, np.clip(base_w - setpoint_w, 0.0, lever.curve[0][-1])])
 
 
 def step(
@@ -239,7 +220,8 @@ def compared(arm: Outcome, usual: Outcome, from_s: float, to_s: float) -> dict[s
 
 def called(arm: Outcome, usual: Outcome, setpoint_w: np.ndarray) -> dict[str, float]:
     """Judge a run in which less power was asked for during one stretch of time."""
-    # As `compared` over the stretch; energy above the set-point and share of means above it by 1%;
+    # As `compared` over the stretch; energy above the set-point as a share of what usual power has
+    # above it, and share of means above it by 1%; most that wait, and the greatest batch;
     # how long the median TTFT stays bounded; after the release the greatest mean of 15 s above the
     # usual power, and the energy above it as a share of what was shed.
     tick_s, asked = arm.tick_s, np.flatnonzero(~np.isnan(setpoint_w))
@@ -248,17 +230,20 @@ def called(arm: Outcome, usual: Outcome, setpoint_w: np.ndarray) -> dict[str, fl
     told = compared(arm, usual, begin * tick_s, end * tick_s)
     less_w = usual.power_w - arm.power_w
     told["shed_kwh"] = less_w[span].sum() * tick_s / 3.6e6
-    over_w = _means(arm.power_w[span] - setpoint_w[span], block)
-    told["missed_kwh"] = np.maximum(over_w, 0).sum() * MEANS_S / 3.6e6
+    over_w = means_of(arm.power_w[span] - setpoint_w[span], block)
+    usual_over_w = means_of(usual.power_w[span] - setpoint_w[span], block)
+    told["missed_pct"] = 100 * np.maximum(over_w, 0).sum() / np.maximum(usual_over_w, 1e-9).sum()
     told["above_pct"] = 100 * (over_w > 0.01 * setpoint_w[begin]).mean()
     edges_s = np.arange(begin * tick_s, end * tick_s, PART_S)
     waits = np.split(arm.ttft_s, np.searchsorted(arm.arrival_s, [*edges_s, end * tick_s]))[1:-1]
     slow = [part.size > 0 and np.median(part) > TTFT_BOUND_S for part in waits]
+    told["waiting"] = (arm.held + arm.queued.sum(axis=1))[span].max()
+    told["batch"] = arm.running.max()
     told["lasted"] = not any(slow)
     told["holds_s"] = PART_S * slow.index(True) if any(slow) else len(asked) * tick_s
     told["mean_over_pct"] = 100 * (arm.power_w[span].mean() / setpoint_w[span].mean() - 1)
-    least_w = _means(less_w[after], int(15 / tick_s)).min()
-    told["rebound_pct"] = -100 * least_w / usual.power_w.mean()
+    least_w = means_of(less_w[after], int(15 / tick_s)).min(initial=np.inf)
+    told["rebound_pct"] = -100 * least_w / usual.power_w.mean() if end < less_w.size else np.nan
     told["returned_pct"] = 100 * (-less_w[after].sum() / max(less_w[span].sum(), 1e-9))
     return told
 
@@ -266,20 +251,14 @@ def called(arm: Outcome, usual: Outcome, setpoint_w: np.ndarray) -> dict[str, fl
 def tracking_pct(arm: Outcome, setpoint_w: np.ndarray) -> float:
     """Root mean square error of means from a moving set-point, percent of its range."""
     asked = ~np.isnan(setpoint_w)
-    error_w = _means((arm.power_w - setpoint_w)[asked], int(MEANS_S / arm.tick_s))
+    error_w = means_of((arm.power_w - setpoint_w)[asked], int(MEANS_S / arm.tick_s))
     return float(100 * np.sqrt((error_w**2).mean()) / np.ptp(setpoint_w[asked]))
 
 
-def _means(values: np.ndarray, block: int) -> np.ndarray:
+def means_of(values: np.ndarray, block: int) -> np.ndarray:
     """Means of successive blocks; what is left at the end is dropped."""
     whole = values.size // block * block
     return values[:whole].reshape(-1, block).mean(axis=1)
-
-
-def greatest_rise_pct(power_w: np.ndarray, tick_s: float, spans_s: tuple[int, ...]) -> dict:
-    """Greatest rise of power within some seconds, percent of the mean."""
-    lags = {span: int(round(span / tick_s)) for span in spans_s}
-    return {s: 100 * (power_w[n:] - power_w[:-n]).max() / power_w.mean() for s, n in lags.items()}
 
 
 def interval(

@@ -1,1 +1,0 @@
-"""Whole servers at the plug, and what they draw besides their GPUs."""
