@@ -28,7 +28,7 @@ from sitetrace.core.registry import registry_entry
 
 ROOT = Path(__file__).resolve().parents[1]
 SIDE_BY_SIDE = 2
-FOUND = {"answers": ".json", "records": ".records.json"}  # records go when sitebook.old goes
+FOUND = {"answers": ".json"}  # what pages write beside their copies
 NOT_MADE = "# \n```{{note}}\nThis page is not made yet. It takes {}: `make page PAGE={}`.\n```"
 
 

@@ -18,7 +18,7 @@ import nbformat
 from sitetrace.core.files import InputError, digest_of
 from sitetrace.core.registry import dataset_path, registry_entry
 
-FOUND = ("answers", "records")  # folders of data that hold what pages found
+FOUND = ("answers",)  # folders of data that hold what pages found
 
 
 def shipped_digest(root: Path) -> str:

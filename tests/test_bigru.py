@@ -11,7 +11,7 @@ import pandas as pd
 import pytest
 
 import sitetrace
-from sitebook.old.judging import splits
+from sitebook.judging import splits
 from sitetrace.core.files import InputError
 from sitetrace.power.modelfile import load_model, save_model
 from sitetrace.power.states import bigru
@@ -124,7 +124,7 @@ def test_weights_that_fit_no_net_are_refused_whatever_their_digest(saved):
     load_model(saved)
 
 
-@pytest.mark.parametrize("name", splits.splits())
+@pytest.mark.parametrize("name", splits())
 def test_shipped_nets_differ_from_the_shipped_models_in_their_transitions_alone(name):
     shipped, net = (load_model(sitetrace.shipped_model(name + end)) for end in ("", "_bigru"))
     assert net.transitions.columns == PAPER_COLUMNS

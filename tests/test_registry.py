@@ -11,7 +11,7 @@ from pathlib import Path
 
 import pytest
 
-from sitebook.old.judging.splits import split, splits
+from sitebook.judging import split, splits
 from sitetrace.core import registry
 from sitetrace.core.files import InputError
 from sitetrace.core.registry import read_paper_table

@@ -1,1 +1,0 @@
-"""The former book code, until every chapter shows its own analysis."""

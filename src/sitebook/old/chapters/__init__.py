@@ -1,1 +1,0 @@
-"""One module a chapter: what only its page computes, and what it found as records."""

@@ -1,1 +1,0 @@
-"""Methods judged on the same seconds: splits, scores, ranks, costs, and the later model rebuilt."""

@@ -1,1 +1,0 @@
-"""The numbers of the paper, what our pages found beside them, and the verdicts."""

@@ -1,1 +1,0 @@
-"""Looks at recordings, states and meters, each for one question of the book."""
