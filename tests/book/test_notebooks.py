@@ -50,7 +50,7 @@ def tagged(page: str, tag: str) -> list[dict]:
 
 @pages
 def test_a_page_begins_with_question_claim_and_what_was_found(page):
-    first = prose_of(page)[0]
+    first = "\n".join(prose_of(page)[:2])  # what is in short may depend on the data
     assert first.startswith("# ")
     assert [
         word for word in ("**Question.**", "**Claim.**", "**In short.**") if word not in first
