@@ -24,7 +24,7 @@ from stamps import folder_of, shipped_digest, stamp
 from tqdm import tqdm
 
 from sitetrace.core.files import InputError, read_json, require
-from sitetrace.core.registry import registry_entry
+from sitetrace.core.registry import mirror, registry_entry
 
 ROOT = Path(__file__).resolve().parents[1]
 SIDE_BY_SIDE = 2
@@ -42,15 +42,15 @@ def execute(page: Page, made: Path, environment: dict[str, str]) -> None:
     for path in (copy, copy.with_suffix(".stamp"), *places.values()):
         path.unlink(missing_ok=True)
     before = dict(os.environ)
-    with tempfile.TemporaryDirectory() as mirror:
+    with tempfile.TemporaryDirectory() as seen:
         # A page sees the data sets that it says it needs, and no others of the mirror.
         for entry, folder in ((registry_entry(name), folder_of(name)) for name in page.needs):
             for file in entry["files"]:
-                place = Path(mirror, entry["folder"], file)
+                place = Path(seen, entry["folder"], file)
                 place.parent.mkdir(parents=True, exist_ok=True)
                 place.symlink_to((folder / file).resolve())
         found = {f"SITETRACE_{kind.upper()}": str(place) for kind, place in places.items()}
-        found |= {"SITETRACE_DATA": mirror} if page.source == "measured" else {}
+        found |= {"SITETRACE_DATA": seen} if page.source == "measured" else {}
         os.environ.pop("SITETRACE_DATA", None)
         os.environ.update(environment | found)
         how = {"kernel_name": "python3", "cwd": str(page.notebook.parent), "progress_bar": False}
@@ -221,6 +221,7 @@ def main(arguments: list[str] | None = None, root: Path = ROOT) -> int:
     parser.add_argument("--keep", action="store_true", help="and keep those that changed")
     options = parser.parse_args(arguments)
     try:
+        mirror()  # a folder that is not there would count as no data
         book = Book(root)
         if options.measured:
             return make_measured(book, options.keep)

@@ -97,7 +97,7 @@ def test_a_run_is_a_folder_of_files(run):
         read_run(run / "power.csv")
     (run / "requests.csv").unlink()
     (run / "requests.csv").mkdir()
-    with pytest.raises(InputError, match=r"requests.csv: not a readable CSV"):
+    with pytest.raises(InputError, match=r"requests.csv: a folder: name the file"):
         read_run(run)
 
 

@@ -182,7 +182,7 @@ def test_what_is_kept_is_shown_without_data_and_renewed_only_where_it_changed(
     assert "mini-measured: c: 4 beside is now 5 beside" in capsys.readouterr().out
 
 
-def test_a_failing_cell_is_named_and_what_a_notebook_does_not_know_is_refused(root, capsys):
+def test_a_failing_cell_and_what_is_not_there_are_named(root, monkeypatch, capsys):
     write_notebook(root / "notebooks" / "mini.ipynb", "1 / 0")
     assert build.main([], root) == 1
     named = "book: mini-testbed: mini.ipynb: cell 3 failed: ZeroDivisionError: division by zero"
@@ -194,6 +194,9 @@ def test_a_failing_cell_is_named_and_what_a_notebook_does_not_know_is_refused(ro
     write_chapters(root, {"none": {}})
     assert build.main(["--page", "none"], root) == 1
     assert "there is no none.ipynb" in capsys.readouterr().err
+    monkeypatch.setenv("SITETRACE_DATA", str(root / "no"))
+    assert build.main([], root) == 1
+    assert "no: no such folder: name the mirror or unset it" in capsys.readouterr().err
 
 
 def test_a_stamp_follows_imports_and_names_that_a_package_lists_lazily(tmp_path):

@@ -76,6 +76,8 @@ def reading_csv(path: Path | str, mend: str) -> Iterator[None]:
         yield
     except FileNotFoundError:
         raise InputError(f"{path}: no such file: check the path") from None
+    except IsADirectoryError:
+        raise InputError(f"{path}: a folder: name the file in it") from None
     except pd.errors.EmptyDataError:
         raise InputError(f"{path}: the file is empty: {mend}") from None
     except (OSError, EOFError, UnicodeError, Warning, pd.errors.ParserError) as error:
