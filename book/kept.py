@@ -78,6 +78,20 @@ def shrunk(encoded: str) -> tuple[str, tuple]:
     return base64.b64encode(written.getvalue()).decode(), (image.size, image.tobytes())
 
 
+def untimed(notebook: NotebookNode) -> list[tuple]:
+    """All that makes a page another one: its cells, without outputs of those tagged as timed."""
+    return [
+        (
+            cell.source,
+            cell.metadata,
+            [] if "timed" in cell.metadata.get("tags", []) else cell.outputs,
+        )
+        if cell.cell_type == "code"
+        else (cell.source, cell.metadata)
+        for cell in notebook.cells
+    ]
+
+
 def faults(notebook: NotebookNode) -> list[str]:
     """Say what a kept page must not hold."""
     found = ["metadata: papermill"] * ("papermill" in notebook.metadata)
@@ -110,7 +124,7 @@ def keep(page, book, commit: str) -> list[str]:
         notebook = to_keep(nbformat.read(fresh, as_version=4), before)
         if found := faults(notebook):
             return [f"{page.slug}, not kept: {fault}" for fault in found]
-        if new != old or notebook != before:
+        if new != old or before is None or untimed(notebook) != untimed(before):
             own.parent.mkdir(exist_ok=True)
             nbformat.write(notebook, own)
             date = datetime.date.today().isoformat()

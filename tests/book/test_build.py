@@ -259,6 +259,14 @@ def test_kept_pages_hold_no_traces_of_the_machine_and_are_small():
     assert {path.stem for path in measured} <= slugs
 
 
+def test_a_timed_output_alone_makes_no_other_page():
+    cells = [new_code_cell("1"), new_code_cell("2", metadata={"tags": ["timed"]})]
+    old, new = new_notebook(cells=cells), new_notebook(cells=[cell.copy() for cell in cells])
+    for cell, same in zip(reversed(new.cells), (True, False), strict=True):
+        cell.outputs = [nbformat.v4.new_output("stream", text="7 floors")]
+        assert (kept.untimed(new) == kept.untimed(old)) == same
+
+
 def test_faults_are_found():
     notebook = new_notebook(
         metadata={"papermill": {}}, cells=[new_code_cell("1", metadata={"execution": {}})]
