@@ -11,7 +11,6 @@ import pandas as pd
 import pytest
 
 import sitetrace
-from sitebook.judging import splits
 from sitetrace.core.files import InputError
 from sitetrace.power.modelfile import load_model, save_model
 from sitetrace.power.states import bigru
@@ -122,18 +121,6 @@ def test_weights_that_fit_no_net_are_refused_whatever_their_digest(saved):
         refused(saved, name)
     described_by(saved, good)
     load_model(saved)
-
-
-@pytest.mark.parametrize("name", splits())
-def test_shipped_nets_differ_from_the_shipped_models_in_their_transitions_alone(name):
-    shipped, net = (load_model(sitetrace.shipped_model(name + end)) for end in ("", "_bigru"))
-    assert net.transitions.columns == PAPER_COLUMNS
-    assert net.transitions.hidden_weight.shape == (2, 192, 64)
-    assert (net.mixture.mean_w == shipped.mixture.mean_w).all()
-    assert (net.idle.deviation_w == shipped.idle.deviation_w).all()
-    assert (net.server, net.fitted) == (shipped.server, shipped.fitted)
-    for told in ("runs", "from_s", "to_s", "seed", "data"):
-        assert net.provenance[told] == shipped.provenance[told]
 
 
 def series(n, seed):

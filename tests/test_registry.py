@@ -3,7 +3,6 @@
 import functools
 import hashlib
 import http.server
-import itertools
 import json
 import shutil
 import threading
@@ -11,7 +10,6 @@ from pathlib import Path
 
 import pytest
 
-from sitebook.judging import split, splits
 from sitetrace.core import registry
 from sitetrace.core.files import InputError
 from sitetrace.core.registry import read_paper_table
@@ -150,34 +148,9 @@ def test_every_entry_says_where_it_is_from_and_under_what_licence():
         for expected in entry.get("upstream", {}).values():
             assert ("sha256" in expected) != ("totals" in expected)
     assert len(registry.describe()) == len(registry.registry())
-    for look_up in (registry.dataset_path, split, read_paper_table):
+    for look_up in (registry.dataset_path, read_paper_table):
         with pytest.raises(InputError, match="nonesuch: no "):
             look_up("nonesuch")
-
-
-def test_splits_name_known_runs_of_one_configuration_and_no_second_is_both_fitted_and_judged():
-    known = registry.registry()
-    for entry in splits().values():
-        for fit, judge in itertools.product(entry.fit, entry.judge):
-            fit_end = float("inf") if fit.stop_s is None else fit.stop_s
-            judged_from = float("-inf") if judge.start_s is None else judge.start_s
-            assert fit.run != judge.run or fit_end <= judged_from, entry.name
-        if entry.name != "testbed":
-            assert {part.run for part in entry.fit + entry.judge} <= set(known)
-            assert len({part.run.split("_tp")[0] for part in entry.fit + entry.judge}) == 1
-        assert all("seconds" in part.new for part in entry.judge)
-        assert entry.note
-
-
-def test_runs_with_the_same_prompts_do_not_claim_new_ones(measured):
-    def prompts(name):
-        return read_run(measured / name).requests[["input_tokens", "output_tokens"]]
-
-    for entry in splits().values():
-        for judge in entry.judge:
-            fit = entry.fit[0].run
-            if judge.run != fit and entry.name != "testbed":
-                assert prompts(fit).equals(prompts(judge.run)) != ("prompts" in judge.new)
 
 
 def test_the_mirror_is_what_the_registry_says(measured):

@@ -1,13 +1,16 @@
 """Models are judged on seconds they never saw, by one loop whose rows follow from the metrics."""
 
+import itertools
 from dataclasses import replace
 
 import numpy as np
 import pytest
 
 from sitebook import judging, recordings
+from sitetrace.core.registry import registry
 from sitetrace.core.types import PowerTrace
 from sitetrace.evaluate.metrics import energy_error_pct, nrmse
+from sitetrace.measured.rundir import read_run
 
 RNG = np.random.default_rng(7)
 
@@ -117,3 +120,28 @@ def test_recordings_of_the_testbed_hold_what_was_put_into_them():
     assert table["idle_w"].tolist() == pytest.approx([80, 80, 80, 80], abs=9)
     assert (table["gaps"] == 0).all() and (table["risen_s"] <= 0.5).all()
     assert table["lag_s"].abs().max() <= 0.25
+
+
+def test_splits_name_known_runs_of_one_configuration_and_no_second_is_both_fitted_and_judged():
+    known = registry()
+    for entry in judging.splits().values():
+        for fit, judge in itertools.product(entry.fit, entry.judge):
+            fit_end = float("inf") if fit.stop_s is None else fit.stop_s
+            judged_from = float("-inf") if judge.start_s is None else judge.start_s
+            assert fit.run != judge.run or fit_end <= judged_from, entry.name
+        if entry.name != "testbed":
+            assert {part.run for part in entry.fit + entry.judge} <= set(known)
+            assert len({part.run.split("_tp")[0] for part in entry.fit + entry.judge}) == 1
+        assert all("seconds" in part.new for part in entry.judge)
+        assert entry.note
+
+
+def test_runs_with_the_same_prompts_do_not_claim_new_ones(measured):
+    def prompts(name):
+        return read_run(measured / name).requests[["input_tokens", "output_tokens"]]
+
+    for entry in judging.splits().values():
+        for judge in entry.judge:
+            fit = entry.fit[0].run
+            if judge.run != fit and entry.name != "testbed":
+                assert prompts(fit).equals(prompts(judge.run)) != ("prompts" in judge.new)

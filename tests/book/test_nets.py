@@ -7,9 +7,11 @@ import pytest
 
 import sitetrace
 from sitebook import nets
+from sitebook.judging import splits
 from sitetrace.core.files import digest_of, read_json
 from sitetrace.core.registry import data_dir, shipped_model
 from sitetrace.power.modelfile import load_model
+from sitetrace.serving.activity import PAPER_COLUMNS
 from sitetrace.testbed import Testbed
 
 
@@ -58,3 +60,15 @@ def test_one_epoch_of_the_feature_study_gives_the_stored_rows_again(torch):
     stored = nets.net_table("sufficiency").query("data == 'testbed' and epochs == '1'")
     for name in ("ce_nats", "null_nats", "ir", "ir_low", "ir_high"):
         assert again[name].to_numpy() == pytest.approx(stored[name].to_numpy(), abs=1e-3)
+
+
+@pytest.mark.parametrize("name", splits())
+def test_shipped_nets_differ_from_the_shipped_models_in_their_transitions_alone(name):
+    shipped, net = (load_model(sitetrace.shipped_model(name + end)) for end in ("", "_bigru"))
+    assert net.transitions.columns == PAPER_COLUMNS
+    assert net.transitions.hidden_weight.shape == (2, 192, 64)
+    assert (net.mixture.mean_w == shipped.mixture.mean_w).all()
+    assert (net.idle.deviation_w == shipped.idle.deviation_w).all()
+    assert (net.server, net.fitted) == (shipped.server, shipped.fitted)
+    for told in ("runs", "from_s", "to_s", "seed", "data"):
+        assert net.provenance[told] == shipped.provenance[told]
