@@ -1,5 +1,6 @@
 """`fit`: a model of either kind from runs, and the choice between the kinds."""
 
+from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
 
@@ -159,16 +160,24 @@ def _halves(run: Run) -> list[Run]:
 
 
 def _scores(models: list[Model], run: Run, seed: int) -> list[dict[str, float]]:
-    # draws over a whole run, each half of it by the model that has not seen it
-    draws = [as_metered(model, run, DRAWS, np.random.default_rng(seed)) for model in models[::-1]]
-    found, turn_s = [], float(run.requests["arrival_s"].iloc[0]) + _middle_s(run)
-    for before, after in zip(*draws, strict=True):
-        turn = int((turn_s - before.start_s) / before.dt_s)
-        power_w = np.concatenate([before.power_w[:turn], after.power_w[turn:]])
-        result = evaluate(run, PowerTrace(before.start_s, before.dt, power_w))
-        row = {name: result["native"]["whole"][name] for name in SCORED}
-        found.append(row | {"nrmse": result["1s"]["whole"]["nrmse"]})
-    return found
+    # over a whole run, each half of it by the model that has not seen it
+    turn_s = float(run.requests["arrival_s"].iloc[0]) + _middle_s(run)
+
+    def judged(draws: int, reading: str) -> Iterator[dict]:
+        made = (
+            as_metered(model, run, draws, np.random.default_rng(seed), reading)
+            for model in models[::-1]
+        )
+        for before, after in zip(*made, strict=True):
+            turn = int((turn_s - before.start_s) / before.dt_s)
+            power_w = np.concatenate([before.power_w[:turn], after.power_w[turn:]])
+            yield evaluate(run, PowerTrace(before.start_s, before.dt, power_w))
+
+    # seconds are placed by the expected reading; a draw's own noise says nothing of them
+    (expected,) = judged(1, "expected")
+    placed = {"nrmse": expected["1s"]["whole"]["nrmse"]}
+    drawn = (result["native"]["whole"] for result in judged(DRAWS, "meter"))
+    return [{name: scored[name] for name in SCORED} | placed for scored in drawn]
 
 
 def as_metered(model: Model, run: Run, draws: int, rng, reading: str = "meter") -> list[PowerTrace]:
